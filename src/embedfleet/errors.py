@@ -1,0 +1,106 @@
+"""Every error embedfleet raises on purpose, in one tree.
+
+::
+
+    EmbedfleetError
+    ├── ConfigError            a setting is wrong; nothing was started
+    ├── InputError             the caller's input is wrong; nothing was stored of it
+    │   ├── InvalidRequest     an argument is out of range or contradicts another
+    │   ├── UnknownJob         no such job for this tenant
+    │   ├── UnknownModel       no such model in the catalogue
+    │   └── ParseError         a file cannot be turned into text
+    ├── QuotaExceeded          the tenant's tier does not allow it now
+    ├── DataDirectoryInUse     another process owns the data directory
+    ├── Transient              try again later: the work itself is fine
+    │   ├── DatabaseUnavailable
+    │   ├── VectorStoreUnavailable
+    │   └── BrokerUnavailable
+    ├── Permanent              trying again gives the same error: dead letter
+    │   ├── SpaceMismatch      vectors of another model would be mixed in
+    │   ├── ModelError         the model cannot be loaded or gives unusable output
+    │   └── UndecodableMessage a queue message cannot be read
+    ├── StorageFull            the disk refused a write; nothing of the transaction was kept
+    └── LeaseLost              the task belongs to somebody else now: drop the result
+
+A message is one line: what was wrong, where, and what to do. An adapter maps its library's errors
+to these once, ``from exc``. Workers decide by class: `Transient` is retried, `Permanent` is
+dead-lettered, `LeaseLost` is dropped.
+"""
+
+from __future__ import annotations
+
+
+class EmbedfleetError(Exception):
+    """Root of the tree; the command line prints its message as one line."""
+
+
+class ConfigError(EmbedfleetError):
+    """A setting is wrong."""
+
+
+class InputError(EmbedfleetError):
+    """The caller's input is wrong."""
+
+
+class InvalidRequest(InputError):
+    """An argument is out of range, empty, or contradicts another."""
+
+
+class UnknownJob(InputError):
+    """No such job for this tenant."""
+
+
+class UnknownModel(InputError):
+    """No such model in the catalogue."""
+
+
+class ParseError(InputError):
+    """A file cannot be turned into text."""
+
+
+class QuotaExceeded(EmbedfleetError):
+    """The tenant's tier does not allow this now."""
+
+
+class DataDirectoryInUse(EmbedfleetError):
+    """Another process owns the data directory; the message names it."""
+
+
+class Transient(EmbedfleetError):
+    """The work is fine, a service is not: try again later."""
+
+
+class DatabaseUnavailable(Transient):
+    """The SQL database cannot be reached or stayed locked."""
+
+
+class VectorStoreUnavailable(Transient):
+    """The vector store cannot be reached."""
+
+
+class BrokerUnavailable(Transient):
+    """The broker cannot be reached or is closed."""
+
+
+class Permanent(EmbedfleetError):
+    """Trying again would give the same error."""
+
+
+class SpaceMismatch(Permanent):
+    """A vector or query of one space met a collection of another."""
+
+
+class ModelError(Permanent):
+    """A model cannot be loaded, or its output is unusable (wrong shape, not finite)."""
+
+
+class UndecodableMessage(Permanent):
+    """A queue message is not one this release can read."""
+
+
+class StorageFull(EmbedfleetError):
+    """The disk is full; the transaction was rolled back whole."""
+
+
+class LeaseLost(EmbedfleetError):
+    """A stale fence: the task was re-delivered, finished or cancelled meanwhile."""

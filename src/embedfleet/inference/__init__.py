@@ -1,0 +1,4 @@
+"""Tokens to vectors: the backend port, the backends, batching, and the thread a model lives on.
+
+May import: queue_schemas, errors, settings, metrics.
+"""

@@ -1,0 +1,69 @@
+"""The embedding port: token ids in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Texts as token ids, without special tokens.
+
+    `token_ids`: uint32 (sum(lengths),), concatenated; `lengths`: int64 (n,), each >= 0.
+    """
+
+    token_ids: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, positions: NDArray[np.int64]) -> TokenBatch:
+        """The batch of these positions, in this order (a copy)."""
+        starts = np.concatenate(([0], np.cumsum(self.lengths)))
+        parts = [self.token_ids[starts[p] : starts[p + 1]] for p in positions]
+        ids = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+        return TokenBatch(ids, self.lengths[positions])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model is. `space` is the fingerprint of everything that decides a vector's value.
+
+    `max_tokens` counts what a chunk may have, special tokens (which the backend adds itself) already
+    taken off.
+    """
+
+    name: str
+    dim: int
+    max_tokens: int
+    space: str
+    tokenizer_file: Path
+    description: str
+    size_bytes: int
+
+
+class EmbeddingBackend(Protocol):
+    """One loaded model. Not thread-safe: one owned thread calls it."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """float32 (n, dim), L2-normalised when the model says so; row i is text i of the batch.
+
+        A row does not depend on the others (cosine >= 0.99999 against alone). Raises ModelError for
+        token ids outside the vocabulary, a text over `max_tokens`, and output that is not finite.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+BackendFactory = Callable[[], EmbeddingBackend]

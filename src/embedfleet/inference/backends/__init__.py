@@ -1,0 +1,1 @@
+"""One backend a file; `embedfleet.inference.catalogue` is the registry."""

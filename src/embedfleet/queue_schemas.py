@@ -1,0 +1,279 @@
+"""Every message on a queue and every record the API returns, typed and versioned.
+
+Messages are frozen Pydantic models, packed with msgpack; arrays travel as raw little-endian bytes
+(`token_ids`, `lengths`: uint32; `vectors`: float32; `chunk_ids`: 16 bytes each), so a batch costs
+one memory copy and nothing is ever unpickled. A message carries references and small arrays, never
+a document.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from embedfleet.errors import UndecodableMessage
+
+SCHEMA_VERSION = 1
+CHUNK_ID_BYTES = 16
+
+
+class UserTier(StrEnum):
+    """Decides quota and share; the figures are in the settings, `tenants.tiers`."""
+
+    FREE = "free"
+    BASIC = "basic"
+    PREMIUM = "premium"
+    ENTERPRISE = "enterprise"
+
+
+class JobStatus(StrEnum):
+    """The earliest stage with work left, or how the job ended."""
+
+    PENDING = "pending"
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    STORING = "storing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL_STATUSES
+
+
+TERMINAL_STATUSES = frozenset(
+    {JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS, JobStatus.FAILED, JobStatus.CANCELLED}
+)
+
+
+class Stage(StrEnum):
+    """The queues, in a document's order. Deletion removes vectors nobody refers to any more."""
+
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    STORAGE = "storage"
+    DELETION = "deletion"
+
+
+class ChunkUnit(StrEnum):
+    CHARS = "chars"
+    TOKENS = "tokens"
+
+
+class ChunkMethod(StrEnum):
+    """Where a chunk may end: `recursive` prefers the strongest boundary in reach (heading,
+    paragraph, list item or line, sentence, word); `sentences` and `paragraphs` never cut inside one
+    that fits the limit; `tokens` cuts at any word."""
+
+    RECURSIVE = "recursive"
+    SENTENCES = "sentences"
+    PARAGRAPHS = "paragraphs"
+    TOKENS = "tokens"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChunkingConfig(_Frozen):
+    """How a document is cut. Part of a generation's identity: another value, other chunks."""
+
+    chunk_size: int = Field(default=1000, ge=1, le=1_000_000, description="Largest chunk, in `unit`.")
+    overlap: int = Field(default=200, ge=0, description="Repeated from the chunk before, in `unit`.")
+    unit: ChunkUnit = ChunkUnit.CHARS
+    method: ChunkMethod = ChunkMethod.RECURSIVE
+
+    @model_validator(mode="after")
+    def _overlap_below_size(self) -> Self:
+        if self.overlap >= self.chunk_size:
+            raise ValueError(
+                f"overlap ({self.overlap}) must be smaller than chunk_size ({self.chunk_size}): "
+                "lower the overlap or raise the chunk size"
+            )
+        return self
+
+
+# --- messages ---------------------------------------------------------------------------------
+
+
+class _Message(_Frozen):
+    """What all queue messages share. `encode` and `decode` are inverse on valid messages."""
+
+    kind: ClassVar[Stage]
+
+    schema_version: Literal[1] = 1
+    tenant_id: str = Field(min_length=1)
+    job_id: str = Field(min_length=1)
+
+    def encode(self) -> bytes:
+        body = self.model_dump(mode="python")
+        body["kind"] = self.kind.value
+        packed: bytes = msgpack.packb(body, use_bin_type=True)
+        return packed
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Raises UndecodableMessage, naming the field, for anything `encode` cannot have made."""
+        try:
+            body = msgpack.unpackb(payload, raw=False)
+        except Exception as exc:
+            raise UndecodableMessage(f"{cls.__name__}: not msgpack ({exc})") from exc
+        if not isinstance(body, dict) or body.pop("kind", None) != cls.kind.value:
+            raise UndecodableMessage(f"{cls.__name__}: payload is not a {cls.kind.value} message")
+        try:
+            return cls.model_validate(body)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "message"
+            raise UndecodableMessage(f"{cls.__name__}.{where}: {first['msg']}") from exc
+
+
+class ChunkingTask(_Message):
+    """Cut one job's document into chunks and batches. Repeating it makes the same ones."""
+
+    kind = Stage.CHUNKING
+
+
+class DeadChunk(_Frozen):
+    """A chunk that cannot be embedded, and why."""
+
+    position: int = Field(ge=0, description="Index within its batch.")
+    reason: str
+
+
+class EmbeddingTask(_Message):
+    """One batch of chunks, tokenised. All arrays are aligned by position in the batch."""
+
+    kind = Stage.EMBEDDING
+
+    ordinal: int = Field(ge=0, description="The batch's number within its job.")
+    model: str
+    space: str = Field(description="Fingerprint of everything that decides a vector's value.")
+    chunk_ids: bytes = Field(description="16 bytes a chunk.")
+    lengths: bytes = Field(description="uint32 LE (n_chunks,): tokens of each chunk.")
+    token_ids: bytes = Field(description="uint32 LE (sum(lengths),): concatenated, no special tokens.")
+
+    @model_validator(mode="after")
+    def _arrays_agree(self) -> Self:
+        n, rest = divmod(len(self.chunk_ids), CHUNK_ID_BYTES)
+        if rest or len(self.lengths) != 4 * n:
+            raise ValueError("chunk_ids and lengths disagree about the number of chunks")
+        if len(self.token_ids) != 4 * int(self.lengths_array().sum(dtype=np.int64)):
+            raise ValueError("token_ids is not as long as lengths say")
+        return self
+
+    def chunk_id_list(self) -> list[str]:
+        return unpack_chunk_ids(self.chunk_ids)
+
+    def lengths_array(self) -> NDArray[np.uint32]:
+        return np.frombuffer(self.lengths, dtype="<u4")
+
+    def token_ids_array(self) -> NDArray[np.uint32]:
+        return np.frombuffer(self.token_ids, dtype="<u4")
+
+
+class StorageTask(_Message):
+    """One embedded batch: vectors of the chunks that needed one, and those that failed.
+
+    `chunk_ids` names only the rows of `vectors`; chunks of the batch that are in neither list are
+    already in the store.
+    """
+
+    kind = Stage.STORAGE
+
+    ordinal: int = Field(ge=0)
+    space: str
+    dim: int = Field(ge=1)
+    chunk_ids: bytes = Field(description="16 bytes a row of `vectors`.")
+    vectors: bytes = Field(description="float32 LE (n_rows, dim).")
+    dead: tuple[DeadChunk, ...] = ()
+
+    @model_validator(mode="after")
+    def _arrays_agree(self) -> Self:
+        n, rest = divmod(len(self.chunk_ids), CHUNK_ID_BYTES)
+        if rest or len(self.vectors) != 4 * n * self.dim:
+            raise ValueError("vectors and chunk_ids disagree about the number of chunks")
+        return self
+
+    def chunk_id_list(self) -> list[str]:
+        return unpack_chunk_ids(self.chunk_ids)
+
+    def vectors_array(self) -> NDArray[np.float32]:
+        """float32 (n_rows, dim), read-only view of the message."""
+        return np.frombuffer(self.vectors, dtype="<f4").reshape(-1, self.dim)
+
+
+class DeletionTask(_Message):
+    """Remove the document's vectors that are marked for deletion."""
+
+    kind = Stage.DELETION
+
+    document_id: str = Field(min_length=1)
+
+
+def pack_chunk_ids(chunk_ids: list[str]) -> bytes:
+    """Hex ids (32 digits each) to 16 raw bytes each."""
+    return bytes.fromhex("".join(chunk_ids))
+
+
+def unpack_chunk_ids(packed: bytes) -> list[str]:
+    digits = packed.hex()
+    width = 2 * CHUNK_ID_BYTES
+    return [digits[i : i + width] for i in range(0, len(digits), width)]
+
+
+# --- records ----------------------------------------------------------------------------------
+
+
+class JobProgress(_Frozen):
+    """Chunk counters of a job; each stage's counter includes the stages after it."""
+
+    chunks_total: int = Field(default=0, description="Known chunks; final once `sealed`.")
+    chunks_embedded: int = 0
+    chunks_stored: int = 0
+    chunks_reused: int = Field(default=0, description="Already in the store: not embedded again.")
+    chunks_dead: int = 0
+    sealed: bool = Field(default=False, description="The document is chunked to its end.")
+
+
+class CharRange(_Frozen):
+    """Half-open range of character offsets in the document."""
+
+    start: int
+    end: int
+
+
+class JobInfo(_Frozen):
+    """Where a document is, and what became of it."""
+
+    schema_version: Literal[1] = 1
+    job_id: str
+    tenant_id: str
+    media_id: str
+    source: str | None = None
+    status: JobStatus
+    reason: str | None = Field(default=None, description="Why it is not `completed`, one line.")
+    priority: Annotated[int, Field(ge=0, le=100)]
+    user_tier: UserTier
+    model: str
+    generation: int
+    progress: JobProgress = JobProgress()
+    coverage: float | None = Field(
+        default=None, description="Share of the document's non-blank characters in some stored chunk."
+    )
+    missing: tuple[CharRange, ...] = Field(default=(), description="Ranges whose chunk was dead-lettered.")
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def json_document(self) -> dict[str, Any]:
+        """The stable form that `--json` prints."""
+        return self.model_dump(mode="json")
