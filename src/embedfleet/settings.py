@@ -234,7 +234,9 @@ class TenantsSettings(_Section):
     @classmethod
     def _unnamed_tiers_keep_their_defaults(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and isinstance(data.get("tiers"), Mapping):
-            return {**data, "tiers": {**_default_tiers(), **data["tiers"]}}
+            defaults = {name: tier.model_dump() for name, tier in _default_tiers().items()}
+            _merge(defaults, data["tiers"])
+            return {**data, "tiers": defaults}
         return data
 
 
