@@ -9,17 +9,35 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.errors import Permanent
+
 Metadata = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
 class VectorRows:
-    """Aligned rows: `vectors` float32 (n, dim); `documents` None when texts stay in SQL only."""
+    """Aligned rows: `vectors` float32 (n, dim), finite; `documents` None when texts stay in SQL only.
+
+    Raises Permanent when made of anything else, so that no store needs to check.
+    """
 
     ids: Sequence[str]
     vectors: NDArray[np.float32]
     metadatas: Sequence[Metadata]
     documents: Sequence[str] | None
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.vectors.dtype != np.float32 or self.vectors.ndim != 2:
+            raise Permanent(
+                f"vectors must be float32 (n, dim), not {self.vectors.dtype} {self.vectors.shape}"
+            )
+        texts = n if self.documents is None else len(self.documents)
+        if not len(self.vectors) == len(self.metadatas) == texts == n:
+            raise Permanent(f"{n} ids, {len(self.vectors)} vectors and their metadata or texts do not align")
+        broken = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        if len(broken):
+            raise Permanent(f"the vector of {self.ids[broken[0]]} holds a value that is not finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +49,30 @@ class Hit:
 
 
 class VectorStore(Protocol):
-    """Collections of vectors, each of exactly one space.
+    """Collections of vectors, each of exactly one space; `collection_name` says which is whose.
 
-    Every method may raise VectorStoreUnavailable (retry) or StorageFull. All may be repeated harmlessly.
+    Every method may raise VectorStoreUnavailable (retry, also after `close`), StorageFull, or Permanent
+    for content the store cannot hold (a text with lone surrogates). All may be repeated harmlessly. A
+    write of many rows may be kept in part when it fails: repeat it whole. An id given twice in one call
+    counts once, with its last row.
     """
 
     async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:
-        """Create the collection if it is missing. SpaceMismatch if it holds another space."""
+        """Create the collection if it is missing. SpaceMismatch if it holds another space or dimension."""
         ...
 
     async def upsert(self, collection: str, rows: VectorRows) -> None:
-        """Write rows; a row with a known id is replaced. Durable on return."""
+        """Write rows; of a row with a known id, vector and metadata are replaced whole. Durable on return.
+
+        A text stored earlier stays when `documents` is None. SpaceMismatch if the vectors have another
+        dimension. VectorStoreUnavailable if the collection is missing: ensure it, then repeat.
+        """
         ...
 
     async def update_metadata(
         self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
-        """Replace metadata of rows that exist; ids not there are ignored."""
+        """Replace metadata of rows that exist; ids or collections not there are ignored."""
         ...
 
     async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
@@ -61,16 +86,21 @@ class VectorStore(Protocol):
     async def query(
         self, collection: str, vector: NDArray[np.float32], *, space: str, limit: int
     ) -> list[Hit]:
-        """The nearest rows to `vector` (dim,), nearest first.
+        """Up to `limit` (>= 1) of the nearest rows to `vector` (dim,), nearest first.
 
-        SpaceMismatch if the query is of another space. A missing collection has no hits.
+        Approximate: a large collection may miss a near row. SpaceMismatch if the query is of another
+        space or dimension, InvalidRequest if it is not finite. A missing collection has no hits.
         """
         ...
 
     def scan(
         self, collection: str, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
-        """Every row, in pages of (ids, vectors float32 (n, dim)), in no particular order."""
+        """Rows in pages of up to `page` (ids, vectors float32 (n, dim)), in no particular order.
+
+        Each row that is there from start to end comes exactly once, whatever is written meanwhile. Vectors
+        come back to within float32 rounding. Keeps all ids in memory: about 100 bytes a row.
+        """
         ...
 
     async def count(self, collection: str) -> int:
