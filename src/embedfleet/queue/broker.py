@@ -7,6 +7,11 @@ and may lose everything at any time: SQL is the truth and the reconciler re-offe
 Conservation holds at every step, per stage::
 
     enqueued = ready + leased + delayed + dead + done (acked or cancelled)
+
+A task's way: `enqueue` makes it ready, `claim` leases it, and the lease ends in one of five ways: `ack`
+(done), `retry_later` (delayed, ready again by `promote_due`), `hand_back` or `reap_expired` (ready),
+`dead_letter` (dead, ready again by `requeue_dead`). Nothing moves by itself: somebody calls
+`reap_expired` and `promote_due` every second or so.
 """
 
 from __future__ import annotations
@@ -16,7 +21,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import Stage
+
+MAX_COST = 1_000_000_000
+"""Tokens of one task. With the range of weights it keeps fair queuing exact in doubles."""
+
+MIN_WEIGHT = 0.01
+MAX_WEIGHT = 100.0
 
 
 class Lane(StrEnum):
@@ -31,8 +43,8 @@ class Task:
     """One unit of queued work.
 
     `id` is unique within a stage and derived from what the task does, so offering it twice is
-    harmless. `cost` is in tokens (>= 1) and is what the tenant is charged. `priority` 0-100, higher
-    first, counts only among tasks of the same tenant.
+    harmless. `cost` is in tokens (1 to `MAX_COST`) and is what the tenant is charged. `priority` 0-100,
+    higher first, counts only among tasks of the same tenant. InvalidRequest for values outside.
     """
 
     id: str
@@ -43,11 +55,25 @@ class Task:
     priority: int = 50
     lane: Lane = Lane.BULK
 
+    def __post_init__(self) -> None:
+        if not (self.id and self.tenant_id and self.job_id):
+            raise InvalidRequest(f"task {self.id!r}: id, tenant_id and job_id must not be empty")
+        if not 1 <= self.cost <= MAX_COST:
+            raise InvalidRequest(
+                f"task {self.id!r}: cost is {self.cost} tokens; it must be 1 to {MAX_COST}, so split the work"
+            )
+        if not 0 <= self.priority <= 100:
+            raise InvalidRequest(f"task {self.id!r}: priority is {self.priority}; it must be 0 to 100")
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed task. `fence` only ever grows within a broker; `attempt` counts this delivery (first: 1)
-    and was recorded before the lease was handed out, so a crash cannot hide it."""
+    """A claimed task.
+
+    `fence` grows with every claim of a stage, so of two leases of a task the higher fence is the later.
+    `attempt` counts this delivery (first: 1) and was recorded before the lease was handed out, so a
+    crash cannot hide it. `expires_at` is the broker's time.
+    """
 
     stage: Stage
     task: Task
@@ -58,7 +84,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class DeadTask:
-    """A task that was given up, with its payload kept."""
+    """A task that was given up, with its payload kept. `attempt` is the delivery that gave it up."""
 
     task: Task
     attempt: int
@@ -83,22 +109,39 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class TenantShare:
-    """A tenant's weight (> 0) in fair queuing and its cap of leased tasks per stage (None: no cap)."""
+    """What a tenant may have of a stage, relative to others and at most.
+
+    `weight` (`MIN_WEIGHT` to `MAX_WEIGHT`) is its share in fair queuing; `max_in_flight` (>= 1) caps its
+    leased tasks per stage, both lanes together (None: no cap). InvalidRequest for values outside.
+    """
 
     weight: float = 1.0
     max_in_flight: int | None = None
+
+    def __post_init__(self) -> None:
+        if not MIN_WEIGHT <= self.weight <= MAX_WEIGHT:
+            raise InvalidRequest(
+                f"tenant share: weight is {self.weight}; it must be {MIN_WEIGHT} to {MAX_WEIGHT}"
+            )
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise InvalidRequest(
+                f"tenant share: max_in_flight is {self.max_in_flight}; it must be at least 1, or None"
+            )
 
 
 class Broker(Protocol):
     """Queues for the stages. Every method is atomic; times are the broker's own clock, in seconds.
 
-    Raises BrokerUnavailable when the queue cannot be reached, LeaseLost as said below, and
-    InvalidRequest for arguments that can never be right (cost < 1, priority outside 0-100,
-    negative delay).
+    Raises BrokerUnavailable when the queue cannot be reached or is closed, LeaseLost as said below, and
+    InvalidRequest for arguments that can never be right (limits or counts < 1, a lease of no length,
+    a negative delay); then nothing was changed.
     """
 
     async def set_share(self, tenant_id: str, share: TenantShare) -> None:
-        """Set a tenant's weight and cap from now on. Tasks already served stay charged as they were."""
+        """Set a tenant's weight and cap from now on. Tasks already served stay charged as they were.
+
+        A tenant never set has weight 1 and no cap. A cap below what is leased takes nothing back.
+        """
         ...
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
@@ -112,12 +155,15 @@ class Broker(Protocol):
     async def claim(
         self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
     ) -> list[Lease]:
-        """Take up to `max_tasks` ready tasks, of at most `max_cost` tokens together.
+        """Take up to `max_tasks` ready tasks, of at most `max_cost` tokens together, in order of service.
 
-        The first task is given whatever it costs. Interactive tasks come first, but of any
-        `interactive_burst` + 1 consecutive tasks served while bulk work is eligible at least one is bulk.
-        Bulk tasks follow start-time fair queuing over eligible tenants (backlogged, below their cap);
-        inside a tenant, higher priority first, then first in first out. Never waits: may be empty.
+        The first task is given whatever it costs; the claim ends at the first that does not fit, which is
+        then first in the next claim (passing it over would favour whoever has small tasks). Interactive
+        tasks come first, but of any `interactive_burst` + 1 consecutive tasks served while bulk work is
+        eligible at least one is bulk. In each lane, start-time fair queuing over eligible tenants
+        (backlogged, below their cap); inside a tenant, higher priority first, then first in first out,
+        where a task that comes back keeps its place. Every delivery is charged, a repeated one too: it
+        is service given. Never waits: may be empty. `worker` names the holder in messages.
         """
         ...
 
@@ -130,11 +176,18 @@ class Broker(Protocol):
         ...
 
     async def ack(self, lease: Lease) -> None:
-        """The task is finished, all its effects are durable. LeaseLost if the fence is stale."""
+        """The task is finished, all its effects are durable. LeaseLost if the fence is stale.
+
+        The id is forgotten: a second ack of the lease is LeaseLost too.
+        """
         ...
 
     async def retry_later(self, lease: Lease, *, delay_seconds: float, reason: str) -> None:
-        """Give the task back, eligible again after the delay. LeaseLost if the fence is stale."""
+        """Give the task back, eligible again after the delay. LeaseLost if the fence is stale.
+
+        It is due at now + `delay_seconds` exactly, and ready once `promote_due` finds it due.
+        `reason` is for the log.
+        """
         ...
 
     async def hand_back(self, lease: Lease) -> None:
@@ -150,22 +203,29 @@ class Broker(Protocol):
         ...
 
     async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
-        """Make dead tasks ready again, attempts reset; returns how many were dead."""
+        """Make dead tasks ready again, attempts reset; returns how many were dead.
+
+        They line up as if offered now, in the order given.
+        """
         ...
 
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
-        """Make tasks of expired leases ready again (attempt kept); returns how many."""
+        """End expired leases, longest expired first, and make their tasks ready again (attempt kept).
+
+        Returns how many leases it ended.
+        """
         ...
 
     async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
-        """Make delayed tasks whose time has come ready; returns how many."""
+        """Make delayed tasks whose time has come ready, longest due first; returns how many."""
         ...
 
     async def cancel_job(self, job_id: str) -> int:
         """Drop a job's ready and delayed tasks in every stage; returns how many.
 
-        Leased ones run to their worker's next check; they may be acked but not come back: a retry or
-        an expiry of a cancelled job's task drops it.
+        Leased ones run to their worker's next check; they may be acked but not come back: a retry, a
+        hand-back or an expiry of a cancelled job's task drops it. Dead letters stay, as evidence. Tasks
+        offered after the cancel are not affected: whoever offers them checks the job first.
         """
         ...
 
@@ -176,10 +236,12 @@ class Broker(Protocol):
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
 
-        A hint: the caller claims and may still find nothing.
+        A hint: the caller claims and may still find nothing. A delayed task or an expired lease wakes
+        nobody until `promote_due` or `reap_expired` has made it ready. BrokerUnavailable if the broker is
+        closed meanwhile.
         """
         ...
 
     async def close(self) -> None:
-        """Release connections. Later calls raise BrokerUnavailable."""
+        """Release connections. Later calls raise BrokerUnavailable, except `close`."""
         ...

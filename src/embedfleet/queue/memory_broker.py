@@ -1,0 +1,170 @@
+"""The broker of one process: the reference implementation of the port, and the oracle for others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+from loguru import logger
+
+from embedfleet.clock import Clock, SystemClock
+from embedfleet.errors import BrokerUnavailable, InvalidRequest
+from embedfleet.queue.broker import DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.queue.stage_queue import StageQueue
+from embedfleet.queue_schemas import Stage
+
+_SYSTEM_CLOCK = SystemClock()
+
+
+class MemoryBroker:
+    """Queues in this process's memory; see `Broker` for what each method promises.
+
+    For one event loop. Atomic because no method awaits while it changes anything. Holds what is
+    unfinished, dead letters included, and nothing of what is done; all is gone with the process.
+    """
+
+    def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, interactive_burst: int = 8) -> None:
+        _require_at_least_one(interactive_burst=interactive_burst)
+        self._clock = clock
+        self._closed = False
+        self._shares: dict[str, TenantShare] = {}
+        fences = count(1)
+        self._queues = {
+            stage: StageQueue(stage, interactive_burst=interactive_burst, shares=self._shares, fences=fences)
+            for stage in Stage
+        }
+        # Set exactly while a claim of the stage would find something, and for good once closed.
+        self._claimable = {stage: asyncio.Event() for stage in Stage}
+
+    async def set_share(self, tenant_id: str, share: TenantShare) -> None:
+        self._require_open()
+        self._shares[tenant_id] = share
+        for stage in Stage:
+            with self._changing(stage) as queue:
+                queue.share_changed(tenant_id)
+
+    async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
+        with self._changing(stage) as queue:
+            return queue.enqueue(tasks)
+
+    async def claim(
+        self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+    ) -> list[Lease]:
+        _require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
+        _require_positive(lease_seconds=lease_seconds)
+        with self._changing(stage) as queue:
+            return queue.claim(
+                self._clock.now(),
+                worker=worker,
+                max_tasks=max_tasks,
+                max_cost=max_cost,
+                lease_seconds=lease_seconds,
+            )
+
+    async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
+        self._require_open()
+        _require_positive(lease_seconds=lease_seconds)
+        now = self._clock.now()
+        renewed = (
+            self._queues[lease.stage].renew(lease, now, lease_seconds=lease_seconds) for lease in leases
+        )
+        return [lease for lease in renewed if lease is not None]
+
+    async def ack(self, lease: Lease) -> None:
+        with self._changing(lease.stage) as queue:
+            queue.ack(lease)
+
+    async def retry_later(self, lease: Lease, *, delay_seconds: float, reason: str) -> None:
+        if not delay_seconds >= 0:
+            raise InvalidRequest(f"delay_seconds is {delay_seconds}; it must be 0 or more")
+        with self._changing(lease.stage) as queue:
+            queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds)
+        logger.bind(
+            stage=lease.stage, tenant=lease.task.tenant_id, job_id=lease.task.job_id, lease=lease.fence
+        ).debug(
+            "attempt {} of {} failed, again in {} s: {}", lease.attempt, lease.task.id, delay_seconds, reason
+        )
+
+    async def hand_back(self, lease: Lease) -> None:
+        with self._changing(lease.stage) as queue:
+            queue.hand_back(lease)
+
+    async def dead_letter(self, lease: Lease, *, reason: str) -> None:
+        with self._changing(lease.stage) as queue:
+            queue.dead_letter(lease, self._clock.now(), reason=reason)
+
+    async def dead(self, stage: Stage, *, limit: int = 100) -> list[DeadTask]:
+        self._require_open()
+        _require_at_least_one(limit=limit)
+        return self._queues[stage].dead(limit)
+
+    async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
+        with self._changing(stage) as queue:
+            return queue.requeue_dead(task_ids)
+
+    async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
+        _require_at_least_one(limit=limit)
+        with self._changing(stage) as queue:
+            return queue.reap_expired(self._clock.now(), limit=limit)
+
+    async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
+        _require_at_least_one(limit=limit)
+        with self._changing(stage) as queue:
+            return queue.promote_due(self._clock.now(), limit=limit)
+
+    async def cancel_job(self, job_id: str) -> int:
+        dropped = 0
+        for stage in Stage:
+            with self._changing(stage) as queue:
+                dropped += queue.cancel_job(job_id)
+        return dropped
+
+    async def depth(self, stage: Stage) -> Depth:
+        self._require_open()
+        return self._queues[stage].depth()
+
+    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
+        self._require_open()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._claimable[stage].wait()
+        except TimeoutError:
+            return False
+        self._require_open()
+        return True
+
+    async def close(self) -> None:
+        self._closed = True
+        for claimable in self._claimable.values():
+            claimable.set()
+
+    @contextmanager
+    def _changing(self, stage: Stage) -> Iterator[StageQueue]:
+        """The stage's queue, for one change; then whoever waits learns whether there is work."""
+        self._require_open()
+        queue = self._queues[stage]
+        try:
+            yield queue
+        finally:
+            if queue.has_claimable:
+                self._claimable[stage].set()
+            else:
+                self._claimable[stage].clear()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable("the broker is closed: its process is shutting down")
+
+
+def _require_at_least_one(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidRequest(f"{name} is {value}; it must be at least 1")
+
+
+def _require_positive(**durations: float) -> None:
+    for name, value in durations.items():
+        if not value > 0:
+            raise InvalidRequest(f"{name} is {value}; it must be more than 0")

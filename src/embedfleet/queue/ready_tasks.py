@@ -1,0 +1,158 @@
+"""The ready tasks of one stage in the order they are served: lanes, then tenants, then priority."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+
+from embedfleet.queue.broker import Lane, Task, TenantShare
+from embedfleet.queue.fair_queue import FairQueue
+
+_DEFAULT_SHARE = TenantShare()
+
+
+class ReadyTasks:
+    """Decides what is served next, and keeps account of what was.
+
+    Each lane is a fair queue of its own. The interactive lane goes first, but once
+    `interactive_burst` of its tasks were served in a row while bulk work was eligible, a bulk task is
+    due. A tenant's tasks in flight are counted over both lanes; at its cap it leaves both.
+
+    `shares` is read at every decision; whoever changes an entry calls `share_changed`.
+    """
+
+    def __init__(self, *, interactive_burst: int, shares: Mapping[str, TenantShare]) -> None:
+        self._interactive_burst = interactive_burst
+        self._shares = shares
+        self._interactive = _LaneQueue()
+        self._bulk = _LaneQueue()
+        self._lanes = {Lane.INTERACTIVE: self._interactive, Lane.BULK: self._bulk}
+        self._interactive_in_a_row = 0
+        self._in_flight: Counter[str] = Counter()
+
+    def add(self, task: Task, sequence: int) -> None:
+        """The task may be served; `sequence` is its place among its tenant's tasks of equal priority."""
+        lane = self._lanes[task.lane]
+        lane.add(task, sequence)
+        if not self._at_cap(task.tenant_id):
+            lane.fair.enter(task.tenant_id)
+
+    def discard(self, task: Task, sequence: int) -> None:
+        """Take an added task out unserved; its tenant is not charged."""
+        self._lanes[task.lane].discard(task, sequence)
+
+    def first(self) -> Task | None:
+        """The task to serve next; None if no tenant with work is below its cap."""
+        return self._next_lane().first()
+
+    def serve_first(self) -> Task:
+        """Take the first task out, charge its tenant, and count it in flight until `finished`."""
+        lane = self._next_lane()
+        task = lane.first()
+        if task is None:
+            raise LookupError("no task is ready to be served")
+        self._count_burst(lane)
+        lane.serve(task, self._share(task.tenant_id).weight)
+        self._in_flight[task.tenant_id] += 1
+        self.share_changed(task.tenant_id)
+        return task
+
+    def finished(self, tenant_id: str) -> None:
+        """One of the tenant's tasks is in flight no longer, whatever became of it."""
+        self._in_flight[tenant_id] -= 1
+        if not self._in_flight[tenant_id]:
+            del self._in_flight[tenant_id]
+        self.share_changed(tenant_id)
+
+    def share_changed(self, tenant_id: str) -> None:
+        """The tenant's cap, or how far it is filled, may be different now."""
+        at_cap = self._at_cap(tenant_id)
+        for lane in self._lanes.values():
+            if at_cap:
+                lane.fair.leave(tenant_id)
+            elif lane.has_work_of(tenant_id):
+                lane.fair.enter(tenant_id)
+
+    def _next_lane(self) -> _LaneQueue:
+        if self._interactive.first() is None:
+            return self._bulk
+        bulk_is_due = self._interactive_in_a_row >= self._interactive_burst
+        return self._bulk if bulk_is_due and self._bulk.first() is not None else self._interactive
+
+    def _count_burst(self, served: _LaneQueue) -> None:
+        """Interactive tasks served while no bulk work was eligible kept nobody waiting: not counted."""
+        if served is self._interactive and self._bulk.first() is not None:
+            self._interactive_in_a_row += 1
+        else:
+            self._interactive_in_a_row = 0
+
+    def _share(self, tenant_id: str) -> TenantShare:
+        return self._shares.get(tenant_id, _DEFAULT_SHARE)
+
+    def _at_cap(self, tenant_id: str) -> bool:
+        cap = self._share(tenant_id).max_in_flight
+        return cap is not None and self._in_flight[tenant_id] >= cap
+
+
+class _LaneQueue:
+    """One lane: each tenant's backlog, and the fair order of the tenants that may be served."""
+
+    def __init__(self) -> None:
+        self.fair = FairQueue()
+        self._backlogs: dict[str, _Backlog] = {}
+
+    def has_work_of(self, tenant_id: str) -> bool:
+        return tenant_id in self._backlogs
+
+    def add(self, task: Task, sequence: int) -> None:
+        self._backlogs.setdefault(task.tenant_id, _Backlog()).add(task, sequence)
+
+    def discard(self, task: Task, sequence: int) -> None:
+        self._backlogs[task.tenant_id].discard(sequence)
+        self._drop_if_empty(task.tenant_id)
+
+    def first(self) -> Task | None:
+        tenant_id = self.fair.first()
+        return None if tenant_id is None else self._backlogs[tenant_id].first()
+
+    def serve(self, first: Task, weight: float) -> None:
+        self._backlogs[first.tenant_id].pop_first()
+        self.fair.charge(first.cost, weight)
+        self._drop_if_empty(first.tenant_id)
+
+    def _drop_if_empty(self, tenant_id: str) -> None:
+        if not self._backlogs[tenant_id]:
+            del self._backlogs[tenant_id]
+            self.fair.leave(tenant_id)
+
+
+class _Backlog:
+    """One tenant's tasks in one lane: the highest priority first, then the lowest sequence."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, Task] = {}
+        # (-priority, sequence). Superset of `_tasks`: a discarded task's entry stays until it surfaces.
+        self._heap: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: Task, sequence: int) -> None:
+        self._tasks[sequence] = task
+        heapq.heappush(self._heap, (-task.priority, sequence))
+
+    def discard(self, sequence: int) -> None:
+        del self._tasks[sequence]
+        if len(self._heap) > 2 * len(self._tasks) + 8:
+            self._heap = [(-task.priority, sequence) for sequence, task in self._tasks.items()]
+            heapq.heapify(self._heap)
+
+    def first(self) -> Task:
+        while self._heap[0][1] not in self._tasks:
+            heapq.heappop(self._heap)
+        return self._tasks[self._heap[0][1]]
+
+    def pop_first(self) -> None:
+        self.first()  # brings the first task's entry to the top
+        del self._tasks[heapq.heappop(self._heap)[1]]
