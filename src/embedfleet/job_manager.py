@@ -1,0 +1,471 @@
+"""Admit, track, cancel and retry jobs. Needs SQL only: no broker, no vector store, no running worker.
+
+A job is submitted by one SQL transaction; a running orchestrator finds it there (the transactional outbox)
+and offers it to its workers. So any process that can open the database can submit and watch, and a job
+submitted while nothing runs waits for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection
+
+from embedfleet import quota
+from embedfleet.chunking.segments import segment_spans
+from embedfleet.clock import Clock, SystemClock
+from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.queue_schemas import (
+    CharRange,
+    ChunkingConfig,
+    JobInfo,
+    JobProgress,
+    JobRequest,
+    JobStatus,
+    UserTier,
+)
+from embedfleet.settings import Settings, load_settings
+from embedfleet.storage import chunks, documents, identity, jobs, usage
+from embedfleet.storage.collections import collection_name
+from embedfleet.storage.data_dir import create_data_dir
+from embedfleet.storage.database import Database
+from embedfleet.storage.jobs import Job
+from embedfleet.storage.tables import GenerationState
+
+
+class JobManagerConfig(BaseModel):
+    """What a job manager needs to know; by default the settings of the environment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: Settings = Field(default_factory=load_settings)
+
+
+class EmbeddingJobManager:
+    """The jobs of all tenants. Create, `initialize`, use from one event loop, `close`.
+
+    `user_id` is the tenant. Methods that name a job take the tenant too: pass it whenever the caller is not
+    trusted, then another tenant's job is as unknown as one that never was.
+    """
+
+    def __init__(
+        self,
+        config: JobManagerConfig | None = None,
+        *,
+        database: Database | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = (config or JobManagerConfig()).settings
+        self._clock = clock or SystemClock()
+        self._catalogue = Catalogue(self._settings.models)
+        self._shared_database = database
+        self._own_database: Database | None = None
+
+    async def initialize(self) -> None:
+        """Open the database, creating or upgrading it. Raises ConfigError if that cannot be done."""
+        if self._shared_database is None and self._own_database is None:
+            database = open_database(self._settings)
+            await database.open()
+            self._own_database = database
+
+    async def close(self) -> None:
+        """Release what `initialize` opened. May be called twice."""
+        if self._own_database is not None:
+            await self._own_database.close()
+            self._own_database = None
+
+    async def __aenter__(self) -> EmbeddingJobManager:
+        await self.initialize()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    @property
+    def _database(self) -> Database:
+        database = self._shared_database or self._own_database
+        if database is None:
+            raise InvalidRequest("the job manager is not initialized: await initialize() first")
+        return database
+
+    # --- submit ---
+
+    async def create_job(
+        self,
+        *,
+        media_id: int | str,
+        user_id: str,
+        content: str,
+        user_tier: UserTier = UserTier.FREE,
+        content_type: str = "text",
+        chunking_config: ChunkingConfig | None = None,
+        priority: int = 50,
+        model: str | None = None,
+        source: str | None = None,
+        source_hash: str | None = None,
+    ) -> str:
+        """Submit one version of a document; durable on return. Returns the job's id.
+
+        A newer version supersedes an unfinished older one. The version readers already see completes at once;
+        one that is already on its way is not begun twice: its job's id is returned.
+
+        Raises InvalidRequest (priority outside 0-100, empty content, unknown content type …),
+        UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
+        """
+        request = request_from(
+            media_id=media_id,
+            user_id=user_id,
+            content=content,
+            user_tier=user_tier,
+            content_type=content_type,
+            chunking_config=chunking_config,
+            priority=priority,
+            model=model,
+            source=source,
+            source_hash=source_hash,
+        )
+        return (await self.create_jobs([request]))[0]
+
+    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
+        """Submit many documents in one transaction: all are admitted or, on any error, none."""
+        submissions = await asyncio.to_thread(lambda: [self._prepare(request) for request in requests])
+        return await self._database.write(
+            lambda conn: [self._admit(conn, submission) for submission in submissions]
+        )
+
+    def _prepare(self, request: JobRequest) -> _Submission:
+        """All the work that needs no transaction: cut, hash, compress."""
+        model = self._catalogue.info(request.model or self._settings.models.default)
+        spans = list(segment_spans(request.content))
+        texts = [request.content[start:end] for start, end in spans]
+        version = documents.Version(
+            content_hash=identity.content_hash(texts),
+            source_hash=request.source_hash,
+            content_type=request.content_type,
+            chars=len(request.content),
+            chunking=request.chunking_config or self.default_chunking,
+            batch_chunks=self._settings.chunking.batch_chunks,
+        )
+        segments = [
+            documents.Segment.of(ordinal, start, text)
+            for ordinal, ((start, _end), text) in enumerate(zip(spans, texts, strict=True))
+        ]
+        return _Submission(request, model, version, segments)
+
+    def _admit(self, conn: Connection, submission: _Submission) -> str:
+        request, version = submission.request, submission.version
+        now = self._clock.now()
+        usage.set_tier(conn, request.user_id, request.user_tier)
+        document_id = identity.document_id(request.user_id, request.media_id)
+        collection = self._collection(conn, request.user_id, submission.model)
+        documents.ensure_document(
+            conn,
+            document_id=document_id,
+            tenant_id=request.user_id,
+            media_id=request.media_id,
+            source=request.source,
+            now=now,
+        )
+        building = jobs.unfinished_of_document(conn, document_id)
+        for current in documents.generations_of(conn, document_id):
+            if not version.same_outcome(current, collection):
+                continue
+            under_way = next((j for j in building if j.generation_id == current.generation_id), None)
+            if under_way is not None:
+                return under_way.job_id
+            if current.state is GenerationState.LIVE:
+                self._supersede(conn, building, now)
+                return self._unchanged(conn, submission, current, now)
+        self._check_quota(conn, request, version.chars, now)
+        self._supersede(conn, building, now)
+        usage.reserve(conn, request.user_id, version.chars, now)
+        generation_id = documents.add_generation(conn, document_id, version, collection, submission.segments)
+        job_id = _new_job_id()
+        jobs.create(
+            conn,
+            job_id=job_id,
+            tenant_id=request.user_id,
+            document_id=document_id,
+            generation_id=generation_id,
+            user_tier=request.user_tier,
+            priority=request.priority,
+            now=now,
+        )
+        return job_id
+
+    def _unchanged(
+        self, conn: Connection, submission: _Submission, current: documents.Generation, now: float
+    ) -> str:
+        request = submission.request
+        maker = jobs.newest_of_generation(conn, current.generation_id)
+        assert maker is not None, "a live version was made by a job"
+        if submission.version.source_hash is not None:
+            documents.set_source_hash(conn, current.generation_id, submission.version.source_hash)
+        job_id = _new_job_id()
+        jobs.create_unchanged(
+            conn,
+            job_id=job_id,
+            like=maker,
+            user_tier=request.user_tier,
+            priority=request.priority,
+            now=now,
+        )
+        return job_id
+
+    def _supersede(self, conn: Connection, older: Sequence[Job], now: float) -> None:
+        for job in older:
+            jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
+            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+
+    def _check_quota(self, conn: Connection, request: JobRequest, chars: int, now: float) -> None:
+        tier = self._settings.tenants.tiers[request.user_tier.value]
+        used = quota.Usage(
+            active_jobs=jobs.count_unfinished(conn, request.user_id),
+            chars_today=usage.chars_used(conn, request.user_id, now),
+        )
+        refusal = quota.refusal(request.user_tier.value, tier, used, chars)
+        if refusal is not None:
+            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
+
+    @staticmethod
+    def _collection(conn: Connection, tenant_id: str, model: ModelInfo) -> documents.Collection:
+        return documents.ensure_collection(
+            conn,
+            name=collection_name(tenant_id, model.space),
+            tenant_id=tenant_id,
+            model=model.name,
+            space=model.space,
+            dim=model.dim,
+        )
+
+    @property
+    def default_chunking(self) -> ChunkingConfig:
+        """The chunking of jobs that bring none."""
+        given = self._settings.chunking
+        return ChunkingConfig.model_validate(given.model_dump(exclude={"batch_chunks"}))
+
+    # --- look ---
+
+    async def get_job_status(self, job_id: str, *, user_id: str | None = None) -> JobInfo:
+        """Where the job is now. Raises UnknownJob."""
+        return await self._database.read(lambda conn: _info(conn, _require(conn, job_id, user_id)))
+
+    async def list_jobs(
+        self,
+        *,
+        user_id: str | None = None,
+        status: JobStatus | None = None,
+        limit: int = 100,
+        before: datetime | None = None,
+    ) -> list[JobInfo]:
+        """Jobs, newest first; `before` (the last one's `created_at`) gets the next page."""
+        until = None if before is None else before.timestamp()
+
+        def look(conn: Connection) -> list[JobInfo]:
+            found = jobs.page(conn, tenant_id=user_id, status=status, limit=limit, before=until)
+            return [_info(conn, job) for job in found]
+
+        return await self._database.read(look)
+
+    async def wait(
+        self, job_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None
+    ) -> JobInfo:
+        """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                seen = await self._database.version()
+                info = await self.get_job_status(job_id, user_id=user_id)
+                if info.status.terminal:
+                    return info
+                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+
+    async def find_job(
+        self,
+        *,
+        media_id: str,
+        user_id: str,
+        source_hash: str,
+        chunking_config: ChunkingConfig | None = None,
+        model: str | None = None,
+    ) -> JobInfo | None:
+        """The job that made, or is making, exactly this: the same source, cut and embedded alike.
+
+        Lets a caller skip reading a file again. None if the document is new, changed or deleted.
+        """
+        info = self._catalogue.info(model or self._settings.models.default)
+        chunking = chunking_config or self.default_chunking
+        document_id = identity.document_id(user_id, media_id)
+
+        def look(conn: Connection) -> JobInfo | None:
+            if documents.is_deleted(conn, document_id):
+                return None
+            for made in documents.generations_of(conn, document_id):
+                same = made.version.source_hash == source_hash and made.version.chunking == chunking
+                if same and made.collection.space == info.space and made.state is not GenerationState.RETIRED:
+                    job = jobs.newest_of_generation(conn, made.generation_id)
+                    return None if job is None else _info(conn, job)
+            return None
+
+        return await self._database.read(look)
+
+    async def list_sources(self, *, user_id: str, prefix: str = "") -> dict[str, str]:
+        """Media ids by source, of the tenant's live documents whose source starts with `prefix`."""
+        found = await self._database.read(lambda conn: documents.live_by_source(conn, user_id, prefix))
+        return {document.source: document.media_id for document in found if document.source is not None}
+
+    # --- change ---
+
+    async def cancel_job(self, job_id: str, *, user_id: str | None = None) -> bool:
+        """End an unfinished job; what readers saw before stays. False if it had ended already.
+
+        Cooperative: a worker in the middle of a batch notices at the batch's end. Raises UnknownJob.
+        """
+
+        def cancel(conn: Connection) -> bool:
+            job = _require(conn, job_id, user_id)
+            now = self._clock.now()
+            if not jobs.finish(conn, job_id, JobStatus.CANCELLED, reason="cancelled", now=now):
+                return False
+            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+            chunks.mark_unreferenced(conn, job.document_id)
+            documents.request_cleanup(conn, job.document_id)
+            return True
+
+        return await self._database.write(cancel)
+
+    async def retry_job(self, job_id: str, *, user_id: str | None = None) -> None:
+        """Run an ended job again; what it stored is kept, what failed is done anew.
+
+        Raises InvalidRequest if it has not ended, has nothing left to do, or a newer version of its
+        document exists; UnknownJob.
+        """
+
+        def retry(conn: Connection) -> None:
+            job = _require(conn, job_id, user_id)
+            if not job.status.terminal:
+                raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
+            if job.status is JobStatus.COMPLETED:
+                raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
+            newest = documents.generations_of(conn, job.document_id)
+            if not newest or newest[0].generation_id != job.generation_id:
+                raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
+            if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
+                jobs.restart_partition(conn, job_id)
+                documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
+            jobs.reopen(conn, job_id)
+
+        await self._database.write(retry)
+
+    async def delete_document(self, *, media_id: int | str, user_id: str) -> bool:
+        """Hide the document at once and have everything of it deleted. False if there is none."""
+        document_id = identity.document_id(user_id, str(media_id))
+
+        def remove(conn: Connection) -> bool:
+            if not documents.generations_of(conn, document_id) or documents.is_deleted(conn, document_id):
+                return False
+            now = self._clock.now()
+            for job in jobs.unfinished_of_document(conn, document_id):
+                jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="document deleted", now=now)
+            documents.mark_deleted(conn, document_id, now)
+            chunks.mark_unreferenced(conn, document_id)
+            return True
+
+        return await self._database.write(remove)
+
+
+class _Submission:
+    """A request with everything prepared that needs no transaction."""
+
+    __slots__ = ("model", "request", "segments", "version")
+
+    def __init__(
+        self,
+        request: JobRequest,
+        model: ModelInfo,
+        version: documents.Version,
+        segments: list[documents.Segment],
+    ) -> None:
+        self.request = request
+        self.model = model
+        self.version = version
+        self.segments = segments
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of these settings, not yet opened; its directory is created."""
+    if settings.database.url is None:
+        create_data_dir(settings.data_dir)
+    return Database(
+        settings.database_url,
+        synchronous=settings.database.synchronous,
+        busy_timeout_seconds=settings.database.busy_timeout_seconds,
+    )
+
+
+def request_from(**fields: Any) -> JobRequest:
+    """A JobRequest, or InvalidRequest naming the first wrong field in one line."""
+    try:
+        return JobRequest.model_validate(fields)
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"]) or "request"
+        message = problem["msg"].removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f" (got {given!r})" if isinstance(given, int | float | bool) or name != "content" else ""
+        raise InvalidRequest(f"{name}: {message}{shown}") from exc
+
+
+def _new_job_id() -> str:
+    return f"job_{uuid.uuid4().hex}"
+
+
+def _require(conn: Connection, job_id: str, user_id: str | None) -> Job:
+    job = jobs.get(conn, job_id)
+    if job is None or (user_id is not None and job.tenant_id != user_id):
+        raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
+    return job
+
+
+def _info(conn: Connection, job: Job) -> JobInfo:
+    made = documents.generation(conn, job.generation_id)
+    letters = jobs.dead_letters_of(conn, job.job_id) if job.finished_at is not None else []
+    return JobInfo(
+        job_id=job.job_id,
+        tenant_id=job.tenant_id,
+        media_id=made.media_id if made else "",
+        source=made.source if made else None,
+        status=job.status,
+        reason=job.reason,
+        priority=job.priority,
+        user_tier=job.user_tier,
+        model=made.collection.model if made else "",
+        generation=made.number if made else 0,
+        progress=JobProgress(
+            chunks_total=job.chunks_total,
+            chunks_embedded=job.chunks_embedded,
+            chunks_stored=job.chunks_stored,
+            chunks_reused=job.chunks_reused,
+            chunks_dead=job.chunks_dead,
+            sealed=job.sealed,
+        ),
+        coverage=job.coverage,
+        missing=tuple(
+            CharRange(start=letter.start, end=letter.end)
+            for letter in letters
+            if letter.start is not None and letter.end is not None
+        ),
+        created_at=_when(job.created_at),
+        started_at=None if job.started_at is None else _when(job.started_at),
+        finished_at=None if job.finished_at is None else _when(job.finished_at),
+    )
+
+
+def _when(instant: float) -> datetime:
+    return datetime.fromtimestamp(instant, UTC)

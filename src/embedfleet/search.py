@@ -1,0 +1,197 @@
+"""Search: a query's nearest passages among what readers may see.
+
+The vector store also holds vectors of versions that are being built or removed; SQL says which passages are
+live, so a reader sees the old version of a document or the new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from sqlalchemy import Connection
+
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.clock import Clock
+from embedfleet.errors import (
+    DatabaseUnavailable,
+    EmbedfleetError,
+    InvalidRequest,
+    ModelError,
+    SpaceMismatch,
+)
+from embedfleet.inference.backend import TokenBatch
+from embedfleet.inference.pool import ModelPool
+from embedfleet.queue_schemas import SearchHit
+from embedfleet.storage import chunks, documents, searches
+from embedfleet.storage.chunks import Passage
+from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Collection
+from embedfleet.storage.vector_store import Hit, VectorStore
+
+# Asked for beyond what is wanted, as some hits may not be live.
+_SPARE = 16
+_WIDEN = 4
+_HITS = TypeAdapter(list[SearchHit])
+
+
+class SearchRequest(BaseModel):
+    """`model` None: the tenant's only model, or the default one if it has several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str = Field(min_length=1)
+    limit: int = Field(default=5, ge=1, le=1000)
+    model: str | None = None
+
+
+class SearchService:
+    """Answers searches in the process that owns the vector store."""
+
+    def __init__(
+        self, *, database: Database, store: VectorStore, models: ModelPool, default_model: str
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._models = models
+        self._default_model = default_model
+
+    async def search(self, tenant_id: str, request: SearchRequest) -> list[SearchHit]:
+        """The `limit` nearest live passages, nearest first; empty if the tenant has none.
+
+        Raises InvalidRequest (query too long for the model, several models to choose from),
+        UnknownModel, SpaceMismatch.
+        """
+        collection = await self._database.read(lambda conn: self._choose(conn, tenant_id, request.model))
+        if collection is None:
+            return []
+        vector = await self._embed(request.query, collection)
+        limit = request.limit + _SPARE
+        while True:
+            near = await self._store.query(collection.name, vector, space=collection.space, limit=limit)
+            ids = [hit.id for hit in near]
+            live = await self._database.read(
+                partial(chunks.live_passages, tenant_id=tenant_id, chunk_ids=ids)
+            )
+            if len(live) >= request.limit or len(near) < limit:
+                break
+            limit *= _WIDEN
+        best = [hit for hit in near if hit.id in live][: request.limit]
+        return await self._database.read(lambda conn: _hits(conn, best, live))
+
+    async def answer_waiting(self) -> int:
+        """Answer what other processes asked through SQL; returns how many."""
+        asked = await self._database.read(lambda conn: searches.unanswered(conn, 100))
+        for search in asked:
+            response = await self._respond(search)
+            await self._database.write(
+                partial(searches.answer, search_id=search.search_id, response=response)
+            )
+        return len(asked)
+
+    async def _respond(self, asked: searches.AskedSearch) -> str:
+        try:
+            hits = await self.search(asked.tenant_id, SearchRequest.model_validate_json(asked.request))
+        except EmbedfleetError as exc:
+            return json.dumps({"error": str(exc)})
+        return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
+
+    def _choose(self, conn: Connection, tenant_id: str, model: str | None) -> Collection | None:
+        mine = documents.collections_of(conn, tenant_id)
+        named = [c for c in mine if c.model == (model or self._default_model)]
+        if named:
+            return named[-1]
+        if model is not None or not mine:
+            return None
+        if len({c.model for c in mine}) > 1:
+            raise InvalidRequest(
+                f"tenant `{tenant_id}` has documents of several models "
+                f"({', '.join(sorted({c.model for c in mine}))}): say which with --model"
+            )
+        return mine[-1]
+
+    async def _embed(self, query: str, collection: Collection) -> NDArray[np.float32]:
+        runner = await self._models.get(collection.model)
+        info = runner.info
+        if info.space != collection.space:
+            raise SpaceMismatch(
+                f"the documents were embedded by another `{collection.model}` (space {collection.space}, now "
+                f"{info.space}): restore that model, or ingest the documents again"
+            )
+        tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
+        token_ids, lengths = await asyncio.to_thread(tokenizer.encode_batch, [query])
+        if lengths[0] > info.max_tokens:
+            raise InvalidRequest(
+                f"the query has {lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: shorten it"
+            )
+        outcome = await runner.embed(TokenBatch(token_ids, lengths), interactive=True)
+        if outcome.failed:
+            raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")
+        return outcome.vectors[0]
+
+
+class SearchClient:
+    """Asks the process that owns the vector store, through SQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def search(
+        self, tenant_id: str, request: SearchRequest, *, timeout_seconds: float = 30.0
+    ) -> list[SearchHit]:
+        """As `SearchService.search`. DatabaseUnavailable if nobody answers in time."""
+        search_id = uuid.uuid4().hex
+        now = self._clock.now()
+        asked = request.model_dump_json()
+        await self._database.write(lambda conn: searches.ask(conn, search_id, tenant_id, asked, now))
+        try:
+            response = json.loads(await self._response(search_id, timeout_seconds))
+        except TimeoutError as exc:
+            raise DatabaseUnavailable(
+                f"no answer from the running orchestrator in {timeout_seconds:.0f} s: is it stopped or "
+                "stuck? `embedfleet doctor` tells"
+            ) from exc
+        finally:
+            await self._database.write(lambda conn: searches.remove(conn, search_id))
+        if "error" in response:
+            raise InvalidRequest(response["error"])
+        return _HITS.validate_python(response["hits"])
+
+    async def _response(self, search_id: str, timeout_seconds: float) -> str:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                seen = await self._database.version()
+                response = await self._database.read(lambda conn: searches.response(conn, search_id))
+                if response is not None:
+                    return response
+                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+
+
+def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> list[SearchHit]:
+    found: list[SearchHit] = []
+    for hit in best:
+        passage = live[hit.id]
+        chunk = passage.chunk
+        segments = documents.segments_between(conn, passage.generation_id, chunk.start, chunk.end)
+        if not segments:  # replaced by a newer version since it was found
+            continue
+        found.append(
+            SearchHit(
+                score=round(hit.score, 6),
+                source=passage.source,
+                media_id=passage.media_id,
+                chunk_id=chunk.chunk_id,
+                start=chunk.start,
+                end=chunk.end,
+                heading=chunk.heading,
+                text=documents.slice_text(segments, [(chunk.start, chunk.end)])[0],
+            )
+        )
+    return found

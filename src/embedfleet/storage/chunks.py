@@ -1,0 +1,240 @@
+"""A version's chunks, and which of their vectors the vector store holds.
+
+The rule that keeps readers and deleters apart: a chunk's row is written before its vector, and a vector
+is marked for deletion only when no building or live version has a row with its id, decided in one
+transaction. A marked id is not written again until the deletion is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from embedfleet.storage.tables import (
+    GenerationState,
+    VectorState,
+    chunks,
+    collections,
+    documents,
+    generations,
+    vectors,
+)
+
+# SQLite takes 32,766 bound parameters a statement; stay well below it.
+_IDS_PER_QUERY = 5_000
+HEADING_SEPARATOR = " > "
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk: `start` and `end` are character offsets in the document, `heading` the path to it."""
+
+    chunk_index: int
+    chunk_id: str
+    start: int
+    end: int
+    tokens: int
+    heading: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a live version, as search shows it (without its text)."""
+
+    chunk: ChunkRow
+    generation_id: int
+    media_id: str
+    source: str | None
+
+
+def add(conn: Connection, generation_id: int, rows: Sequence[ChunkRow]) -> None:
+    """Write chunk rows; those already there (a replay) are left as they are."""
+    conn.execute(
+        insert(chunks).prefix_with("OR IGNORE"),
+        [
+            {
+                "generation_id": generation_id,
+                "chunk_index": row.chunk_index,
+                "chunk_id": bytes.fromhex(row.chunk_id),
+                "start": row.start,
+                "end": row.end,
+                "tokens": row.tokens,
+                "heading": row.heading,
+            }
+            for row in rows
+        ],
+    )
+
+
+def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
+    """Chunks [first, first + count) of a version, in order."""
+    rows = conn.execute(
+        select(chunks)
+        .where(
+            chunks.c.generation_id == generation_id,
+            chunks.c.chunk_index >= first,
+            chunks.c.chunk_index < first + count,
+        )
+        .order_by(chunks.c.chunk_index)
+    )
+    return [_chunk_row(row) for row in rows]
+
+
+def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
+    conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
+
+
+def live_passages(conn: Connection, tenant_id: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
+    """What readers may see of these ids: chunks of the tenant's live versions, by id."""
+    query = (
+        select(chunks, documents.c.media_id, documents.c.source)
+        .join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .join(
+            documents,
+            and_(
+                documents.c.document_id == generations.c.document_id,
+                documents.c.live_generation == generations.c.number,
+            ),
+        )
+        .where(documents.c.tenant_id == tenant_id)
+    )
+    found: dict[str, Passage] = {}
+    for ids in _pages(chunk_ids):
+        for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
+            chunk = _chunk_row(row)
+            found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source)
+    return found
+
+
+# --- vectors ---
+
+
+def stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """Which of these ids have a vector in the store that nobody is about to delete."""
+    return _in_state(conn, chunk_ids, VectorState.STORED)
+
+
+def deleting(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """Which of these ids are being deleted and so must not be written yet."""
+    return _in_state(conn, chunk_ids, VectorState.DELETING)
+
+
+def record_stored(
+    conn: Connection, *, document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str]
+) -> None:
+    """The vector store now holds these ids, described by this generation's metadata."""
+    rows = [
+        {
+            "chunk_id": bytes.fromhex(chunk_id),
+            "document_id": document_id,
+            "collection_id": collection_id,
+            "described_by": generation_id,
+            "writes": 1,
+            "state": VectorState.STORED,
+        }
+        for chunk_id in chunk_ids
+    ]
+    if rows:
+        statement = upsert(vectors)
+        again = {
+            "described_by": statement.excluded.described_by,
+            "state": statement.excluded.state,
+            "writes": vectors.c.writes + 1,
+        }
+        conn.execute(statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again), rows)
+
+
+def mark_unreferenced(conn: Connection, document_id: str) -> None:
+    """Mark the document's vectors that no building or live version refers to."""
+    wanted = (
+        select(chunks.c.chunk_id)
+        .join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .where(
+            generations.c.document_id == document_id,
+            generations.c.state.in_([GenerationState.BUILDING, GenerationState.LIVE]),
+        )
+    )
+    conn.execute(
+        update(vectors)
+        .where(
+            vectors.c.document_id == document_id,
+            vectors.c.state == VectorState.STORED,
+            vectors.c.chunk_id.not_in(wanted),
+        )
+        .values(state=VectorState.DELETING)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedVector:
+    """A vector to delete, as it was when looked at."""
+
+    chunk_id: str
+    collection: str
+    writes: int
+
+
+def marked(conn: Connection, document_id: str) -> list[MarkedVector]:
+    """The document's vectors that are to be deleted."""
+    query = (
+        select(vectors.c.chunk_id, vectors.c.writes, collections.c.name)
+        .join(collections, collections.c.collection_id == vectors.c.collection_id)
+        .where(vectors.c.document_id == document_id, vectors.c.state == VectorState.DELETING)
+    )
+    return [MarkedVector(row.chunk_id.hex(), row.name, row.writes) for row in conn.execute(query)]
+
+
+def forget(conn: Connection, gone: Sequence[MarkedVector]) -> None:
+    """The vector store no longer holds these. One written again since it was looked at stays marked."""
+    if gone:
+        conn.execute(
+            delete(vectors).where(
+                vectors.c.chunk_id == bindparam("id"),
+                vectors.c.writes == bindparam("seen"),
+                vectors.c.state == VectorState.DELETING,
+            ),
+            [{"id": bytes.fromhex(vector.chunk_id), "seen": vector.writes} for vector in gone],
+        )
+
+
+def described_by_others(conn: Connection, generation_id: int, limit: int) -> list[ChunkRow]:
+    """Chunks of the version whose row in the vector store still carries another version's metadata."""
+    query = (
+        select(chunks)
+        .join(vectors, vectors.c.chunk_id == chunks.c.chunk_id)
+        .where(
+            chunks.c.generation_id == generation_id,
+            vectors.c.described_by != generation_id,
+            vectors.c.state == VectorState.STORED,
+        )
+        .order_by(chunks.c.chunk_index)
+        .limit(limit)
+    )
+    return [_chunk_row(row) for row in conn.execute(query)]
+
+
+def describe(conn: Connection, generation_id: int, chunk_ids: Sequence[str]) -> None:
+    """The rows of these ids now carry this version's metadata."""
+    for ids in _pages(chunk_ids):
+        conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
+
+
+def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) -> set[str]:
+    found: set[str] = set()
+    for ids in _pages(chunk_ids):
+        query = select(vectors.c.chunk_id).where(vectors.c.chunk_id.in_(ids), vectors.c.state == state)
+        found.update(row.chunk_id.hex() for row in conn.execute(query))
+    return found
+
+
+def _pages(chunk_ids: Sequence[str]) -> Iterable[list[bytes]]:
+    for i in range(0, len(chunk_ids), _IDS_PER_QUERY):
+        yield [bytes.fromhex(chunk_id) for chunk_id in chunk_ids[i : i + _IDS_PER_QUERY]]
+
+
+def _chunk_row(row: Row[Any]) -> ChunkRow:
+    return ChunkRow(row.chunk_index, row.chunk_id.hex(), row.start, row.end, row.tokens, row.heading)

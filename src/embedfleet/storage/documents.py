@@ -1,0 +1,377 @@
+"""Documents, their versions (generations) and texts (segments).
+
+Plain functions over a connection; the caller owns the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.storage.tables import (
+    GenerationState,
+    collections,
+    documents,
+    generations,
+    segments,
+)
+
+# Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
+_ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a document's text: `start` in characters, `body` zstd-compressed UTF-8."""
+
+    ordinal: int
+    start: int
+    chars: int
+    body: bytes
+
+    @classmethod
+    def of(cls, ordinal: int, start: int, text: str) -> Segment:
+        return cls(ordinal, start, len(text), zstandard.compress(text.encode(), _ZSTD_LEVEL))
+
+    @property
+    def text(self) -> str:
+        return zstandard.decompress(self.body).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One tenant's vectors of one space."""
+
+    collection_id: int
+    name: str
+    tenant_id: str
+    model: str
+    space: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a generation is made from; two equal versions have equal chunks and vectors."""
+
+    content_hash: str
+    source_hash: str | None
+    content_type: str
+    chars: int
+    chunking: ChunkingConfig
+    batch_chunks: int
+
+    def same_outcome(self, row: Generation, collection: Collection) -> bool:
+        return (
+            row.version.content_hash == self.content_hash
+            and row.version.content_type == self.content_type
+            and row.version.chunking == self.chunking
+            and row.collection.collection_id == collection.collection_id
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One version of a document, as stored."""
+
+    generation_id: int
+    document_id: str
+    tenant_id: str
+    media_id: str
+    source: str | None
+    number: int
+    state: GenerationState
+    version: Version
+    collection: Collection
+    chunker_version: int | None
+
+
+def ensure_collection(
+    conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
+) -> Collection:
+    """The collection of this name, created if missing."""
+    row = {"name": name, "tenant_id": tenant_id, "model": model, "space": space, "dim": dim}
+    conn.execute(upsert(collections).values(row).on_conflict_do_nothing())
+    found = conn.execute(select(collections).where(collections.c.name == name)).one()
+    return Collection(**found._mapping)
+
+
+def collections_of(conn: Connection, tenant_id: str) -> list[Collection]:
+    """A tenant's collections, oldest first."""
+    query = select(collections).where(collections.c.tenant_id == tenant_id)
+    return [Collection(**row._mapping) for row in conn.execute(query.order_by(collections.c.collection_id))]
+
+
+def ensure_document(
+    conn: Connection, *, document_id: str, tenant_id: str, media_id: str, source: str | None, now: float
+) -> None:
+    """Create the document, or bring a deleted one back; its `source` is the latest given."""
+    row = {
+        "document_id": document_id,
+        "tenant_id": tenant_id,
+        "media_id": media_id,
+        "source": source,
+        "cleanup": 0,
+        "created_at": now,
+    }
+    again = {"source": source, "deleted_at": None}
+    conn.execute(
+        upsert(documents).values(row).on_conflict_do_update(index_elements=["document_id"], set_=again)
+    )
+
+
+def add_generation(
+    conn: Connection,
+    document_id: str,
+    version: Version,
+    collection: Collection,
+    texts: Sequence[Segment],
+) -> int:
+    """Write the next version of a document with its text; returns its id."""
+    highest = select(func.max(generations.c.number)).where(generations.c.document_id == document_id)
+    number = (conn.execute(highest).scalar() or 0) + 1
+    generation_id = conn.execute(
+        insert(generations)
+        .values(
+            document_id=document_id,
+            number=number,
+            state=GenerationState.BUILDING,
+            collection_id=collection.collection_id,
+            content_hash=version.content_hash,
+            source_hash=version.source_hash,
+            content_type=version.content_type,
+            chars=version.chars,
+            chunking=version.chunking.model_dump_json(),
+            batch_chunks=version.batch_chunks,
+        )
+        .returning(generations.c.generation_id)
+    ).scalar_one()
+    conn.execute(
+        insert(segments),
+        [
+            {
+                "generation_id": generation_id,
+                "ordinal": piece.ordinal,
+                "start": piece.start,
+                "chars": piece.chars,
+                "body": piece.body,
+            }
+            for piece in texts
+        ],
+    )
+    return int(generation_id)
+
+
+def generation(conn: Connection, generation_id: int) -> Generation | None:
+    """The version with this id, if it is still kept."""
+    row = conn.execute(_SELECT_GENERATION.where(generations.c.generation_id == generation_id)).one_or_none()
+    return None if row is None else _generation(row)
+
+
+def generations_of(conn: Connection, document_id: str) -> list[Generation]:
+    """The versions of a document, newest first."""
+    query = _SELECT_GENERATION.where(generations.c.document_id == document_id)
+    return [_generation(row) for row in conn.execute(query.order_by(generations.c.number.desc()))]
+
+
+def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list[Generation]:
+    """The live version of every document of the tenant whose source starts with the prefix."""
+    query = _SELECT_GENERATION.where(
+        documents.c.tenant_id == tenant_id,
+        generations.c.number == documents.c.live_generation,
+        documents.c.source.startswith(source_prefix, autoescape=True),
+    )
+    return [_generation(row) for row in conn.execute(query)]
+
+
+def mark_live(conn: Connection, target: Generation) -> bool:
+    """Make this version the one readers see and retire the one before.
+
+    False, and nothing changes, if a newer version is live already or the document is deleted.
+    """
+    flipped = conn.execute(
+        update(documents)
+        .where(
+            documents.c.document_id == target.document_id,
+            documents.c.deleted_at.is_(None),
+            func.coalesce(documents.c.live_generation, 0) < target.number,
+        )
+        .values(live_generation=target.number)
+    )
+    if not flipped.rowcount:
+        return False
+    set_state(conn, target.generation_id, GenerationState.LIVE)
+    conn.execute(
+        update(generations)
+        .where(generations.c.document_id == target.document_id, generations.c.number < target.number)
+        .values(state=GenerationState.RETIRED)
+    )
+    return True
+
+
+def set_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
+    conn.execute(update(generations).where(generations.c.generation_id == generation_id).values(state=state))
+
+
+def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
+    """The source changed, the text it gives did not."""
+    conn.execute(
+        update(generations)
+        .where(generations.c.generation_id == generation_id)
+        .values(source_hash=source_hash)
+    )
+
+
+def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
+    conn.execute(
+        update(generations)
+        .where(generations.c.generation_id == generation_id)
+        .values(chunker_version=version)
+    )
+
+
+def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
+    """Hide the document from readers; its rows go when its vectors are gone (`purge`)."""
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(deleted_at=now, live_generation=None, cleanup=documents.c.cleanup + 1)
+    )
+    conn.execute(
+        update(generations)
+        .where(generations.c.document_id == document_id)
+        .values(state=GenerationState.RETIRED)
+    )
+
+
+def is_deleted(conn: Connection, document_id: str) -> bool:
+    query = select(documents.c.deleted_at).where(documents.c.document_id == document_id)
+    return conn.execute(query).scalar() is not None
+
+
+def request_cleanup(conn: Connection, document_id: str) -> None:
+    """Ask for the document's leftovers to be removed: marked vectors, retired versions, itself if deleted."""
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(cleanup=documents.c.cleanup + 1)
+    )
+
+
+def cleanup_requests(conn: Connection, document_id: str) -> int:
+    query = select(documents.c.cleanup).where(documents.c.document_id == document_id)
+    return int(conn.execute(query).scalar() or 0)
+
+
+def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
+    """Nothing is left to do, unless it was asked for again since `requests` was read."""
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id, documents.c.cleanup == requests)
+        .values(cleanup=0)
+    )
+
+
+def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
+    """(tenant, document) pairs that have something for a deletion task to do."""
+    query = select(documents.c.tenant_id, documents.c.document_id).where(documents.c.cleanup > 0)
+    return [(row.tenant_id, row.document_id) for row in conn.execute(query.limit(limit))]
+
+
+def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Drop the text of versions nobody reads or builds any more."""
+    conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
+
+
+def purge_document(conn: Connection, document_id: str) -> None:
+    """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
+    mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
+    conn.execute(delete(segments).where(segments.c.generation_id.in_(mine)))
+    conn.execute(delete(generations).where(generations.c.document_id == document_id))
+    conn.execute(delete(documents).where(documents.c.document_id == document_id))
+
+
+def segment_count(conn: Connection, generation_id: int) -> int:
+    query = select(func.count()).where(segments.c.generation_id == generation_id)
+    return int(conn.execute(query).scalar_one())
+
+
+def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
+    row = conn.execute(
+        select(segments).where(segments.c.generation_id == generation_id, segments.c.ordinal == ordinal)
+    ).one_or_none()
+    return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
+
+
+def segments_between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
+    """The segments that hold any character of [start, end), in order."""
+    rows = conn.execute(
+        select(segments)
+        .where(
+            segments.c.generation_id == generation_id,
+            segments.c.start < end,
+            segments.c.start + segments.c.chars > start,
+        )
+        .order_by(segments.c.ordinal)
+    )
+    return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
+
+
+def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The text of each [start, end) span; `pieces` are consecutive and hold all of them."""
+    if not spans:
+        return []
+    origin = pieces[0].start
+    whole = "".join(piece.text for piece in pieces)
+    return [whole[start - origin : end - origin] for start, end in spans]
+
+
+_SELECT_GENERATION = (
+    select(
+        generations,
+        documents.c.tenant_id,
+        documents.c.media_id,
+        documents.c.source,
+        collections.c.name,
+        collections.c.model,
+        collections.c.space,
+        collections.c.dim,
+    )
+    .join(documents, documents.c.document_id == generations.c.document_id)
+    .join(collections, collections.c.collection_id == generations.c.collection_id)
+)
+
+
+def _generation(row: Row[Any]) -> Generation:
+    return Generation(
+        generation_id=row.generation_id,
+        document_id=row.document_id,
+        tenant_id=row.tenant_id,
+        media_id=row.media_id,
+        source=row.source,
+        number=row.number,
+        state=GenerationState(row.state),
+        version=Version(
+            content_hash=row.content_hash,
+            source_hash=row.source_hash,
+            content_type=row.content_type,
+            chars=row.chars,
+            chunking=ChunkingConfig.model_validate_json(row.chunking),
+            batch_chunks=row.batch_chunks,
+        ),
+        collection=Collection(
+            collection_id=row.collection_id,
+            name=row.name,
+            tenant_id=row.tenant_id,
+            model=row.model,
+            space=row.space,
+            dim=row.dim,
+        ),
+        chunker_version=row.chunker_version,
+    )

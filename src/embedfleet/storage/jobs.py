@@ -1,0 +1,499 @@
+"""The job state machine in SQL: exactly one completion, whatever is replayed.
+
+Every transition is an UPDATE whose WHERE names the state it leaves, and counters move only when a row did.
+So a redelivered task, a stale worker or two "last" batches change nothing twice: the batch's transition
+decides who counts, and the job's final UPDATE has one winner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Text, case, cast, delete, func, insert, select, update
+
+from embedfleet.queue_schemas import JobStatus, Stage, UserTier
+from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
+
+_UNFINISHED = jobs.c.finished_at.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of `jobs`."""
+
+    job_id: str
+    tenant_id: str
+    document_id: str
+    generation_id: int
+    user_tier: UserTier
+    priority: int
+    status: JobStatus
+    reason: str | None
+    sealed: bool
+    batches_total: int
+    batches_embedded: int
+    batches_done: int
+    chunks_total: int
+    chunks_embedded: int
+    chunks_stored: int
+    chunks_reused: int
+    chunks_dead: int
+    coverage: float | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    offered_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Chunks [first_chunk, first_chunk + chunks) of the job's version."""
+
+    ordinal: int
+    first_chunk: int
+    chunks: int
+    state: BatchState = BatchState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What was given up: one chunk, or (`chunk_index` None) a whole task. `start`/`end` in characters."""
+
+    stage: Stage
+    reason: str
+    ordinal: int | None = None
+    chunk_index: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+# --- submitting ---
+
+
+def create(
+    conn: Connection,
+    *,
+    job_id: str,
+    tenant_id: str,
+    document_id: str,
+    generation_id: int,
+    user_tier: UserTier,
+    priority: int,
+    now: float,
+) -> None:
+    """A pending job; `offered_at` NULL puts it into the outbox."""
+    conn.execute(
+        insert(jobs).values(
+            job_id=job_id,
+            tenant_id=tenant_id,
+            document_id=document_id,
+            generation_id=generation_id,
+            user_tier=user_tier,
+            priority=priority,
+            status=JobStatus.PENDING,
+            sealed=False,
+            batches_total=0,
+            batches_embedded=0,
+            batches_done=0,
+            chunks_total=0,
+            chunks_embedded=0,
+            chunks_stored=0,
+            chunks_reused=0,
+            chunks_dead=0,
+            created_at=now,
+        )
+    )
+
+
+def create_unchanged(
+    conn: Connection, *, job_id: str, like: Job, user_tier: UserTier, priority: int, now: float
+) -> None:
+    """A job that is complete at once: the document's live version, made by `like`, is what was asked for."""
+    create(
+        conn,
+        job_id=job_id,
+        tenant_id=like.tenant_id,
+        document_id=like.document_id,
+        generation_id=like.generation_id,
+        user_tier=user_tier,
+        priority=priority,
+        now=now,
+    )
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            status=JobStatus.COMPLETED,
+            reason="unchanged",
+            sealed=True,
+            chunks_total=like.chunks_total,
+            chunks_embedded=like.chunks_total,
+            chunks_stored=like.chunks_total,
+            chunks_reused=like.chunks_total,
+            coverage=like.coverage,
+            offered_at=now,
+            started_at=now,
+            finished_at=now,
+        )
+    )
+
+
+# --- the outbox ---
+
+
+def unoffered(conn: Connection, limit: int) -> list[tuple[Job, int]]:
+    """Unfinished jobs the broker has not been told of, oldest first, each with its document's characters."""
+    query = (
+        select(jobs, generations.c.chars)
+        .join(generations, generations.c.generation_id == jobs.c.generation_id)
+        .where(jobs.c.offered_at.is_(None), _UNFINISHED)
+        .order_by(jobs.c.created_at)
+        .limit(limit)
+    )
+    return [(_job(row), row.chars) for row in conn.execute(query)]
+
+
+def mark_offered(conn: Connection, job_ids: Sequence[str], now: float) -> None:
+    conn.execute(update(jobs).where(jobs.c.job_id.in_(job_ids)).values(offered_at=now))
+
+
+def offer_all_again(conn: Connection) -> int:
+    """Put every unfinished job back into the outbox: the broker is new and knows none."""
+    return conn.execute(update(jobs).where(_UNFINISHED).values(offered_at=None)).rowcount
+
+
+# --- looking ---
+
+
+def get(conn: Connection, job_id: str) -> Job | None:
+    row = conn.execute(select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    rows = conn.execute(select(jobs).where(jobs.c.job_id.in_(job_ids)))
+    return {row.job_id: _job(row) for row in rows}
+
+
+def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
+    """The job that last worked on this version."""
+    query = select(jobs).where(jobs.c.generation_id == generation_id)
+    row = conn.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
+    rows = conn.execute(select(jobs).where(jobs.c.document_id == document_id, _UNFINISHED))
+    return [_job(row) for row in rows]
+
+
+def count_unfinished(conn: Connection, tenant_id: str) -> int:
+    query = select(func.count()).where(jobs.c.tenant_id == tenant_id, _UNFINISHED)
+    return int(conn.execute(query).scalar_one())
+
+
+def page(
+    conn: Connection,
+    *,
+    tenant_id: str | None,
+    status: JobStatus | None,
+    limit: int,
+    before: float | None,
+) -> list[Job]:
+    """Jobs, newest first."""
+    query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
+    if tenant_id is not None:
+        query = query.where(jobs.c.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(jobs.c.status == status)
+    if before is not None:
+        query = query.where(jobs.c.created_at < before)
+    return [_job(row) for row in conn.execute(query)]
+
+
+def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[int, Batch]:
+    rows = conn.execute(
+        select(batches).where(batches.c.job_id == job_id, batches.c.ordinal.in_(list(ordinals)))
+    )
+    return {row.ordinal: _batch(row) for row in rows}
+
+
+def dead_letters_of(conn: Connection, job_id: str) -> list[DeadLetter]:
+    query = select(dead_letters).where(dead_letters.c.job_id == job_id)
+    return [
+        DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
+        for row in conn.execute(query.order_by(dead_letters.c.start, dead_letters.c.dead_letter_id))
+    ]
+
+
+# --- moving ---
+
+
+def start_chunking(conn: Connection, job_id: str, now: float) -> bool:
+    """False if the job is finished (or gone): there is nothing to do."""
+    started = conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id, _UNFINISHED)
+        .values(
+            status=case((jobs.c.status == JobStatus.PENDING, JobStatus.CHUNKING), else_=jobs.c.status),
+            started_at=func.coalesce(jobs.c.started_at, now),
+        )
+    )
+    return bool(started.rowcount)
+
+
+def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
+    """Write the batches a chunking worker made; returns those that still need embedding.
+
+    A replay finds its batches there already, counts nothing again and skips the finished ones.
+    """
+    before = batches_of(conn, job_id, [batch.ordinal for batch in made])
+    new = [batch for batch in made if batch.ordinal not in before]
+    if new:
+        conn.execute(
+            insert(batches),
+            [
+                {
+                    "job_id": job_id,
+                    "ordinal": batch.ordinal,
+                    "state": BatchState.PENDING,
+                    "first_chunk": batch.first_chunk,
+                    "chunks": batch.chunks,
+                    "dead": 0,
+                }
+                for batch in new
+            ],
+        )
+        total = jobs.c.chunks_total + sum(batch.chunks for batch in new)
+        conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(chunks_total=total))
+    done = {ordinal for ordinal, batch in before.items() if batch.state is BatchState.DONE}
+    return [batch for batch in made if batch.ordinal not in done]
+
+
+def restart_partition(conn: Connection, job_id: str) -> None:
+    """Forget the job's batches: its document will be cut anew."""
+    conn.execute(delete(batches).where(batches.c.job_id == job_id))
+    conn.execute(delete(dead_letters).where(dead_letters.c.job_id == job_id))
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            sealed=False,
+            batches_total=0,
+            batches_embedded=0,
+            batches_done=0,
+            chunks_total=0,
+            chunks_embedded=0,
+            chunks_stored=0,
+            chunks_reused=0,
+            chunks_dead=0,
+        )
+    )
+
+
+def seal(conn: Connection, job_id: str, *, batches_total: int, coverage: float) -> None:
+    """The document is chunked to its end: the job's size is final."""
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id, _UNFINISHED)
+        .values(sealed=True, batches_total=batches_total, coverage=coverage)
+    )
+    _advance(conn, job_id)
+
+
+def embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
+    """A batch has its vectors (`reused` of its chunks needed none)."""
+    if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
+        _count_embedded(conn, job_id, ordinal, reused)
+        _advance(conn, job_id)
+
+
+def stored(
+    conn: Connection, job_id: str, ordinal: int, *, reused: int, dead: Sequence[DeadLetter], now: float
+) -> bool:
+    """A batch is in the vector store, but for its `dead` chunks. False if it was recorded before."""
+    if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
+        _count_embedded(conn, job_id, ordinal, reused)
+    if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
+        return False
+    conn.execute(
+        update(batches).where(batches.c.job_id == job_id, batches.c.ordinal == ordinal).values(dead=len(dead))
+    )
+    add_dead_letters(conn, job_id, dead, now)
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            batches_done=jobs.c.batches_done + 1,
+            chunks_stored=jobs.c.chunks_stored + _chunks(job_id, ordinal) - len(dead),
+            chunks_dead=jobs.c.chunks_dead + len(dead),
+        )
+    )
+    return True
+
+
+def add_dead_letters(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
+    if not letters:
+        return
+    tenant_id = conn.execute(select(jobs.c.tenant_id).where(jobs.c.job_id == job_id)).scalar_one()
+    conn.execute(
+        insert(dead_letters),
+        [
+            {
+                "tenant_id": tenant_id,
+                "job_id": job_id,
+                "stage": letter.stage,
+                "ordinal": letter.ordinal,
+                "chunk_index": letter.chunk_index,
+                "start": letter.start,
+                "end": letter.end,
+                "reason": letter.reason,
+                "created_at": now,
+            }
+            for letter in letters
+        ],
+    )
+
+
+def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
+    """Finish the job if it is sealed and every batch is done. One caller ever gets the status.
+
+    A job none of whose chunks could be stored has failed.
+    """
+    _advance(conn, job_id)
+    won = conn.execute(
+        update(jobs)
+        .where(
+            jobs.c.job_id == job_id,
+            _UNFINISHED,
+            jobs.c.sealed,
+            jobs.c.batches_done == jobs.c.batches_total,
+        )
+        .values(
+            finished_at=now,
+            status=case(
+                (jobs.c.chunks_dead == 0, JobStatus.COMPLETED),
+                (jobs.c.chunks_stored == 0, JobStatus.FAILED),
+                else_=JobStatus.COMPLETED_WITH_ERRORS,
+            ),
+            reason=case(
+                (jobs.c.chunks_dead == 0, None),
+                else_=cast(jobs.c.chunks_dead, Text)
+                + " of "
+                + cast(jobs.c.chunks_total, Text)
+                + " chunks failed",
+            ),
+        )
+        .returning(jobs.c.status)
+    ).scalar()
+    return None if won is None else JobStatus(won)
+
+
+def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
+    """End an unfinished job as failed or cancelled. False if it had ended before."""
+    ended = conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id, _UNFINISHED)
+        .values(status=status, reason=reason, finished_at=now)
+    )
+    return bool(ended.rowcount)
+
+
+def reopen(conn: Connection, job_id: str) -> None:
+    """Make an ended job pending again; batches with dead chunks are to be embedded anew."""
+    retry = (batches.c.job_id == job_id) & (batches.c.dead > 0)
+    sums = conn.execute(
+        select(
+            func.count().label("batches"),
+            func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"),
+            func.coalesce(func.sum(batches.c.dead), 0).label("dead"),
+        ).where(retry)
+    ).one()
+    conn.execute(update(batches).where(retry).values(state=BatchState.PENDING, dead=0))
+    conn.execute(delete(dead_letters).where(dead_letters.c.job_id == job_id))
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            status=JobStatus.PENDING,
+            reason=None,
+            finished_at=None,
+            offered_at=None,
+            batches_embedded=jobs.c.batches_embedded - sums.batches,
+            batches_done=jobs.c.batches_done - sums.batches,
+            chunks_embedded=jobs.c.chunks_embedded - sums.chunks,
+            chunks_stored=jobs.c.chunks_stored - (sums.chunks - sums.dead),
+            chunks_dead=jobs.c.chunks_dead - sums.dead,
+        )
+    )
+
+
+def purge_document(conn: Connection, document_id: str) -> None:
+    """Drop every trace of a deleted document's jobs."""
+    mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
+    conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
+    conn.execute(delete(dead_letters).where(dead_letters.c.job_id.in_(mine)))
+    conn.execute(delete(jobs).where(jobs.c.document_id == document_id))
+
+
+def purge_batches(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Drop the batch rows of retired versions' jobs; the jobs stay as history."""
+    mine = select(jobs.c.job_id).where(jobs.c.generation_id.in_(generation_ids))
+    conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
+
+
+def _leave(conn: Connection, job_id: str, ordinal: int, old: BatchState, new: BatchState) -> bool:
+    """Move one batch from `old` to `new`; False if it was not in `old`."""
+    moved = conn.execute(
+        update(batches)
+        .where(batches.c.job_id == job_id, batches.c.ordinal == ordinal, batches.c.state == old)
+        .values(state=new)
+    )
+    return bool(moved.rowcount)
+
+
+def _count_embedded(conn: Connection, job_id: str, ordinal: int, reused: int) -> None:
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            batches_embedded=jobs.c.batches_embedded + 1,
+            chunks_embedded=jobs.c.chunks_embedded + _chunks(job_id, ordinal),
+            chunks_reused=jobs.c.chunks_reused + reused,
+        )
+    )
+
+
+def _chunks(job_id: str, ordinal: int) -> Any:
+    return (
+        select(batches.c.chunks)
+        .where(batches.c.job_id == job_id, batches.c.ordinal == ordinal)
+        .scalar_subquery()
+    )
+
+
+def _advance(conn: Connection, job_id: str) -> None:
+    """Show the earliest stage with work left."""
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id, _UNFINISHED, jobs.c.sealed)
+        .values(
+            status=case(
+                (jobs.c.batches_embedded < jobs.c.batches_total, JobStatus.EMBEDDING),
+                else_=JobStatus.STORING,
+            )
+        )
+    )
+
+
+def _job(row: Row[Any]) -> Job:
+    values = {column.name: row._mapping[column.name] for column in jobs.columns}
+    values["user_tier"] = UserTier(row.user_tier)
+    values["status"] = JobStatus(row.status)
+    return Job(**values)
+
+
+def _batch(row: Row[Any]) -> Batch:
+    return Batch(row.ordinal, row.first_chunk, row.chunks, BatchState(row.state))

@@ -1,0 +1,244 @@
+"""The SQL schema, in one place. Migrations build it; a test holds the two equal.
+
+Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text,
+so that a person with a SQL prompt can read them.
+
+A document's life in rows: `documents` names it, each version is a row of `generations` with its text
+in `segments` and its cut in `chunks`; `jobs` and `batches` say how far a version has come; `vectors`
+says which chunk ids the vector store holds, and which of them are to be deleted.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+
+class GenerationState(StrEnum):
+    """`building` and `live` versions keep their vectors; a `retired` one has no claim to any."""
+
+    BUILDING = "building"
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+class BatchState(StrEnum):
+    PENDING = "pending"
+    EMBEDDED = "embedded"
+    DONE = "done"
+
+
+class VectorState(StrEnum):
+    """`stored`: in the vector store. `deleting`: nobody refers to it, a deletion task removes it;
+    until then the id must not be written again."""
+
+    STORED = "stored"
+    DELETING = "deleting"
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("tier", String(16), nullable=False),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("collection_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("tenant_id", Text, nullable=False, index=True),
+    Column("model", Text, nullable=False),
+    Column("space", Text, nullable=False),
+    Column("dim", Integer, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("document_id", String(32), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("media_id", Text, nullable=False),
+    Column("source", Text),
+    Column("live_generation", Integer),
+    Column("deleted_at", Float),
+    # Counts requests to clean up after the document; 0 when nothing is left to do.
+    Column("cleanup", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("tenant_id", "media_id"),
+    Index(
+        "ix_documents_cleanup",
+        "cleanup",
+        sqlite_where=text("cleanup > 0"),
+        postgresql_where=text("cleanup > 0"),
+    ),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("generation_id", Integer, primary_key=True),
+    Column("document_id", String(32), ForeignKey("documents.document_id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("collection_id", Integer, ForeignKey("collections.collection_id"), nullable=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("source_hash", String(64)),
+    Column("content_type", String(16), nullable=False),
+    Column("chars", Integer, nullable=False),
+    Column("chunking", Text, nullable=False),
+    Column("batch_chunks", Integer, nullable=False),
+    Column("chunker_version", Integer),
+    UniqueConstraint("document_id", "number"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("generation_id", Integer, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("start", Integer, nullable=False),
+    Column("chars", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("generation_id", Integer, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("chunk_index", Integer, primary_key=True),
+    Column("chunk_id", LargeBinary(16), nullable=False, index=True),
+    Column("start", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("heading", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(40), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("document_id", String(32), nullable=False, index=True),
+    Column("generation_id", Integer, nullable=False, index=True),
+    Column("user_tier", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("status", String(24), nullable=False),
+    Column("reason", Text),
+    Column("sealed", Boolean, nullable=False),
+    Column("batches_total", Integer, nullable=False),
+    Column("batches_embedded", Integer, nullable=False),
+    Column("batches_done", Integer, nullable=False),
+    Column("chunks_total", Integer, nullable=False),
+    Column("chunks_embedded", Integer, nullable=False),
+    Column("chunks_stored", Integer, nullable=False),
+    Column("chunks_reused", Integer, nullable=False),
+    Column("chunks_dead", Integer, nullable=False),
+    Column("coverage", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("offered_at", Float),
+    Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
+    # The outbox: what the broker has not been told. Partial, so it is as small as what is left to do.
+    Index(
+        "ix_jobs_outbox",
+        "created_at",
+        sqlite_where=text("offered_at IS NULL AND finished_at IS NULL"),
+        postgresql_where=text("offered_at IS NULL AND finished_at IS NULL"),
+    ),
+    Index(
+        "ix_jobs_unfinished",
+        "tenant_id",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("job_id", String(40), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("first_chunk", Integer, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("dead", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("chunk_id", LargeBinary(16), primary_key=True),
+    Column("document_id", String(32), nullable=False, index=True),
+    Column("collection_id", Integer, ForeignKey("collections.collection_id"), nullable=False),
+    # The generation whose metadata (index, heading, job) the vector store's row carries.
+    Column("described_by", Integer, nullable=False),
+    # Counts writes of the id, so that a deletion cannot forget one that came after it looked.
+    Column("writes", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("dead_letter_id", Integer, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("ordinal", Integer),
+    Column("chunk_index", Integer),
+    Column("start", Integer),
+    Column("end", Integer),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_dead_letters_job_id", "job_id"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("chars", Integer, nullable=False),
+    Column("jobs", Integer, nullable=False),
+)
+
+# Searches of processes that do not own the vector store: asked here, answered by the owner.
+searches = Table(
+    "searches",
+    metadata,
+    Column("search_id", String(40), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("response", Text),
+    Column("created_at", Float, nullable=False),
+)

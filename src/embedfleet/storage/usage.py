@@ -1,0 +1,38 @@
+"""What each tenant used, by day, and the tier it was last seen with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from embedfleet.queue_schemas import UserTier
+from embedfleet.storage.tables import tenants, usage
+
+
+def set_tier(conn: Connection, tenant_id: str, tier: UserTier) -> None:
+    statement = upsert(tenants).values(tenant_id=tenant_id, tier=tier)
+    conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tier}))
+
+
+def tiers(conn: Connection) -> dict[str, UserTier]:
+    """Every known tenant's tier."""
+    return {row.tenant_id: UserTier(row.tier) for row in conn.execute(select(tenants))}
+
+
+def chars_used(conn: Connection, tenant_id: str, now: float) -> int:
+    """Characters the tenant submitted on the UTC day of `now`."""
+    query = select(usage.c.chars).where(usage.c.tenant_id == tenant_id, usage.c.day == utc_day(now))
+    return int(conn.execute(query).scalar() or 0)
+
+
+def reserve(conn: Connection, tenant_id: str, chars: int, now: float) -> None:
+    """Count one job of `chars` characters against the day."""
+    statement = upsert(usage).values(tenant_id=tenant_id, day=utc_day(now), chars=chars, jobs=1)
+    more = {"chars": usage.c.chars + chars, "jobs": usage.c.jobs + 1}
+    conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
+
+
+def utc_day(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).date().isoformat()

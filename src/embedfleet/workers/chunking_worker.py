@@ -1,0 +1,257 @@
+"""Chunking: one job's document to chunks, batches and embedding tasks.
+
+Deterministic: run again, it makes the same chunks and batches and skips those already stored, so a crash
+costs only the cutting. It pauses while the embedding queue is full, so a document's size never decides how
+much memory is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from sqlalchemy import Connection
+
+from embedfleet.chunking.chunker import PARTITION_VERSION, Chunk, Chunker
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.clock import Clock
+from embedfleet.errors import Permanent, SpaceMismatch
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
+from embedfleet.settings import PoolSettings
+from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
+from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Generation
+from embedfleet.storage.identity import ChunkIds
+from embedfleet.storage.jobs import Batch, DeadLetter, Job
+from embedfleet.storage.tables import GenerationState
+from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer, wait_briefly
+from embedfleet.workers.completion import publish_if_done
+
+T = TypeVar("T")
+
+# Batches written in one transaction: enough to share its cost, few enough to hold in memory.
+_BATCHES_PER_WRITE = 8
+# However full the embedding queue is, a tenant may have this share of its high-water mark waiting there.
+_TENANT_SHARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _NewBatch:
+    """A batch as rows and as a message."""
+
+    row: Batch
+    chunk_rows: tuple[ChunkRow, ...]
+    task: Task
+
+
+class ChunkingWorker(Worker):
+    """Turns `ChunkingTask`s into `EmbeddingTask`s."""
+
+    stage = Stage.CHUNKING
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        broker: Broker,
+        pool: PoolSettings,
+        metrics: Metrics,
+        database: Database,
+        catalogue: Catalogue,
+        clock: Clock,
+        cpu: Executor,
+        embedding_pool: PoolSettings,
+    ) -> None:
+        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
+        self._database = database
+        self._catalogue = catalogue
+        self._clock = clock
+        self._cpu = cpu
+        self._embedding_pool = embedding_pool
+
+    async def process(self, leases: Sequence[Lease]) -> Failures:
+        for lease in leases:
+            await self._chunk(ChunkingTask.decode(lease.task.payload).job_id)
+        return {}
+
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        now = self._clock.now()
+        job_id = lease.task.job_id
+
+        def fail(conn: Connection) -> None:
+            job = jobs.get(conn, job_id)
+            if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
+                return
+            jobs.add_dead_letters(conn, job_id, [DeadLetter(self.stage, reason)], now)
+            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+            chunks.mark_unreferenced(conn, job.document_id)
+            documents.request_cleanup(conn, job.document_id)
+
+        await self._database.write(fail)
+
+    async def _chunk(self, job_id: str) -> None:
+        started = await self._database.write(lambda conn: self._start(conn, job_id))
+        if started is None:
+            return
+        job, version = started
+        info = await self._model_of(version)
+        tokenizer = await self._on_cpu(lambda: load_tokenizer(info.tokenizer_file))
+        chunker = Chunker(
+            tokenizer,
+            version.version.chunking,
+            max_tokens=info.max_tokens,
+            content_type=version.version.content_type,
+        )
+        batches = self._batches(job, version, chunker)
+        total = 0
+        while made := await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE)):
+            total += len(made)
+            if self._stop.is_set():
+                raise Interrupted
+            if not await self._hand_on(job, version, made):
+                self._log.info("job ended while it was chunked", job_id=job_id)
+                return
+        coverage = chunker.coverage.ratio
+        await self._database.write(lambda conn: self._seal(conn, job, batches_total=total, coverage=coverage))
+        self._log.debug("chunked", job_id=job_id, batches=total)
+
+    def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
+        if not jobs.start_chunking(conn, job_id, self._clock.now()):
+            return None
+        job = jobs.get(conn, job_id)
+        assert job is not None
+        version = documents.generation(conn, job.generation_id)
+        if version is None:
+            raise Permanent(f"job {job_id}: its document's text is gone: submit it again")
+        if version.chunker_version != PARTITION_VERSION:
+            # Begun by another release, whose cut may differ: one version must not mix two.
+            if version.state is GenerationState.LIVE:
+                raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
+            chunks.drop(conn, [version.generation_id])
+            jobs.restart_partition(conn, job_id)
+            documents.set_chunker_version(conn, version.generation_id, PARTITION_VERSION)
+        return job, version
+
+    async def _model_of(self, version: Generation) -> ModelInfo:
+        wanted = version.collection
+        info = await asyncio.to_thread(self._catalogue.info, wanted.model)
+        if info.space != wanted.space:
+            raise SpaceMismatch(
+                f"model `{wanted.model}` is not the one the job was submitted for (space {info.space}, "
+                f"submitted for {wanted.space}): restore the model, or submit the document again"
+            )
+        return info
+
+    def _batches(self, job: Job, version: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
+        """The document's batches in order. Blocking; runs on the CPU executor."""
+        ids = ChunkIds(version.document_id, version.collection.space)
+        size = version.version.batch_chunks
+        waiting: list[Chunk] = []
+        ordinal = 0
+        for block in chunker.split(self._segments(version.generation_id)):
+            waiting.extend(block)
+            while len(waiting) >= size:
+                yield _new_batch(job, version, ordinal, waiting[:size], ids)
+                del waiting[:size]
+                ordinal += 1
+        if waiting:
+            yield _new_batch(job, version, ordinal, waiting, ids)
+
+    def _segments(self, generation_id: int) -> Iterator[str]:
+        ordinal = 0
+        while True:
+            read = partial(documents.segment, generation_id=generation_id, ordinal=ordinal)
+            segment = self._database.read_blocking(read)
+            if segment is None:
+                return
+            yield segment.text
+            ordinal += 1
+
+    async def _hand_on(self, job: Job, version: Generation, made: Sequence[_NewBatch]) -> bool:
+        """Write the batches, then queue those that are not stored yet. False if the job has ended."""
+
+        def write(conn: Connection) -> list[Batch] | None:
+            current = jobs.get(conn, job.job_id)
+            if current is None or current.status.terminal:
+                return None
+            rows = [row for batch in made for row in batch.chunk_rows]
+            chunks.add(conn, version.generation_id, rows)
+            return jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
+
+        open_batches = await self._database.write(write)
+        if open_batches is None:
+            return False
+        wanted = {batch.ordinal for batch in open_batches}
+        for batch in made:
+            if batch.row.ordinal in wanted:
+                await self._wait_for_room(job.tenant_id)
+                await offer(self._broker, Stage.EMBEDDING, [batch.task])
+        return True
+
+    async def _wait_for_room(self, tenant_id: str) -> None:
+        """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
+        limit = self._embedding_pool.max_queued_tasks
+        while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
+            if await self._broker.backlog(Stage.EMBEDDING, tenant_id) < max(1, limit // _TENANT_SHARE):
+                return
+            if self._stop.is_set():
+                raise Interrupted
+            await wait_briefly(self._stop)
+
+    def _seal(self, conn: Connection, job: Job, *, batches_total: int, coverage: float) -> None:
+        jobs.seal(conn, job.job_id, batches_total=batches_total, coverage=coverage)
+        # Every batch may have been stored before the seal: then nobody else will finish the job.
+        publish_if_done(conn, job.job_id, self._clock.now())
+
+    async def _on_cpu(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._cpu, work)
+
+
+def _take(batches: Iterator[_NewBatch], count: int) -> list[_NewBatch]:
+    return [batch for batch, _ in zip(batches, range(count), strict=False)]
+
+
+def _new_batch(
+    job: Job, version: Generation, ordinal: int, members: Sequence[Chunk], ids: ChunkIds
+) -> _NewBatch:
+    rows = tuple(
+        ChunkRow(
+            chunk_index=chunk.index,
+            chunk_id=ids.next_id(chunk.text),
+            start=chunk.start,
+            end=chunk.end,
+            tokens=len(chunk.token_ids),
+            heading=HEADING_SEPARATOR.join(chunk.heading),
+        )
+        for chunk in members
+    )
+    message = EmbeddingTask(
+        tenant_id=job.tenant_id,
+        job_id=job.job_id,
+        ordinal=ordinal,
+        model=version.collection.model,
+        space=version.collection.space,
+        chunk_ids=pack_chunk_ids([row.chunk_id for row in rows]),
+        lengths=np.array([row.tokens for row in rows], dtype="<u4").tobytes(),
+        token_ids=np.concatenate([chunk.token_ids for chunk in members]).astype("<u4").tobytes(),
+    )
+    task = Task(
+        id=f"{job.job_id}:{ordinal}",
+        tenant_id=job.tenant_id,
+        job_id=job.job_id,
+        cost=max(1, sum(row.tokens for row in rows)),
+        payload=message.encode(),
+        priority=job.priority,
+    )
+    batch = Batch(ordinal=ordinal, first_chunk=rows[0].chunk_index, chunks=len(rows))
+    return _NewBatch(batch, rows, task)

@@ -1,0 +1,58 @@
+"""The end of a job, as every worker that may cause it shares it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from embedfleet.queue.broker import Lease
+from embedfleet.queue_schemas import JobStatus
+from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage.database import Database
+from embedfleet.storage.jobs import DeadLetter
+from embedfleet.storage.tables import GenerationState
+
+
+def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
+    """Finish the job if nothing is left to do and show its version to readers, in one transaction.
+
+    Of all who call this for a job exactly one gets the status. A version without any stored chunk is not
+    shown: readers keep the one before.
+    """
+    status = jobs.complete(conn, job_id, now)
+    if status is None:
+        return None
+    job = jobs.get(conn, job_id)
+    version = None if job is None else documents.generation(conn, job.generation_id)
+    if version is None:
+        return status
+    if status is JobStatus.FAILED:
+        documents.set_state(conn, version.generation_id, GenerationState.RETIRED)
+    else:
+        documents.mark_live(conn, version)
+    chunks.mark_unreferenced(conn, version.document_id)
+    if version.number > 1 or status is JobStatus.FAILED:
+        documents.request_cleanup(conn, version.document_id)
+    return status
+
+
+async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
+    """Record every chunk of the task's batch that has no vector as dead; the job goes on without them."""
+    job_id, _, ordinal_text = lease.task.id.rpartition(":")
+    ordinal = int(ordinal_text)
+
+    def record(conn: Connection) -> None:
+        job = jobs.get(conn, job_id)
+        batch = jobs.batches_of(conn, job_id, [ordinal]).get(ordinal)
+        if job is None or job.status.terminal or batch is None:
+            return
+        rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
+        there = chunks.stored(conn, [row.chunk_id for row in rows])
+        dead = [
+            DeadLetter(lease.stage, reason, ordinal, row.chunk_index, row.start, row.end)
+            for row in rows
+            if row.chunk_id not in there
+        ]
+        jobs.stored(conn, job_id, ordinal, reused=len(rows) - len(dead), dead=dead, now=now)
+        publish_if_done(conn, job_id, now)
+
+    await database.write(record)

@@ -1,0 +1,118 @@
+"""Deletion: what is left over when a document has a new version, lost a job, or is deleted.
+
+Everything it does is found in SQL, so it may be repeated or interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, Lease
+from embedfleet.queue_schemas import DeletionTask, Stage
+from embedfleet.settings import PoolSettings
+from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage.chunks import MarkedVector
+from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Generation
+from embedfleet.storage.tables import GenerationState
+from embedfleet.storage.vector_store import VectorStore
+from embedfleet.workers.base_worker import Failures, Worker
+from embedfleet.workers.metadata import chunk_metadata
+
+_ROWS_PER_STEP = 1000
+
+
+class DeletionWorker(Worker):
+    """Carries out `DeletionTask`s."""
+
+    stage = Stage.DELETION
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        broker: Broker,
+        pool: PoolSettings,
+        metrics: Metrics,
+        database: Database,
+        store: VectorStore,
+    ) -> None:
+        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
+        self._database = database
+        self._store = store
+
+    async def process(self, leases: Sequence[Lease]) -> Failures:
+        failures: dict[str, Exception] = {}
+        for lease in leases:
+            try:
+                await self._clean(DeletionTask.decode(lease.task.payload).document_id)
+            except Exception as exc:  # noqa: BLE001 - one document's trouble is not the others'
+                failures[lease.task.id] = exc
+        return failures
+
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        """Nothing to record: the request stays in SQL and is offered again at the next start."""
+
+    async def _clean(self, document_id: str) -> None:
+        requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
+        await self._delete_marked(document_id)
+        version = await self._database.read(lambda conn: _live(conn, document_id))
+        if version is not None:
+            await self._describe_reused(version)
+        await self._database.write(lambda conn: _purge(conn, document_id, requests))
+
+    async def _delete_marked(self, document_id: str) -> None:
+        marked = await self._database.read(lambda conn: chunks.marked(conn, document_id))
+        by_collection: dict[str, list[MarkedVector]] = {}
+        for vector in marked:
+            by_collection.setdefault(vector.collection, []).append(vector)
+        for collection, gone in by_collection.items():
+            await self._store.delete(collection, [vector.chunk_id for vector in gone])
+        # Only now: a crash in between finds them marked and deletes them again.
+        await self._database.write(lambda conn: chunks.forget(conn, marked))
+
+    async def _describe_reused(self, version: Generation) -> None:
+        """Rows the new version took over still name the old job, index and heading."""
+        while True:
+            rows, job_id = await self._database.read(lambda conn: _undescribed(conn, version))
+            if not rows:
+                return
+            ids = [row.chunk_id for row in rows]
+            metadatas = [chunk_metadata(version, job_id, row) for row in rows]
+            await self._store.update_metadata(version.collection.name, ids, metadatas)
+            await self._database.write(
+                partial(chunks.describe, generation_id=version.generation_id, chunk_ids=ids)
+            )
+
+
+def _live(conn: Connection, document_id: str) -> Generation | None:
+    versions = documents.generations_of(conn, document_id)
+    return next((version for version in versions if version.state is GenerationState.LIVE), None)
+
+
+def _undescribed(conn: Connection, version: Generation) -> tuple[list[chunks.ChunkRow], str]:
+    job = jobs.newest_of_generation(conn, version.generation_id)
+    rows = chunks.described_by_others(conn, version.generation_id, _ROWS_PER_STEP)
+    return rows, "" if job is None else job.job_id
+
+
+def _purge(conn: Connection, document_id: str, requests: int) -> None:
+    """Drop rows nobody needs: a deleted document whole, otherwise the versions before the live one."""
+    if chunks.marked(conn, document_id):
+        return  # marked meanwhile: the request counter has moved too, and brings the next task
+    versions = documents.generations_of(conn, document_id)
+    if documents.is_deleted(conn, document_id):
+        chunks.drop(conn, [version.generation_id for version in versions])
+        jobs.purge_document(conn, document_id)
+        documents.purge_document(conn, document_id)
+        return
+    live = next((v.number for v in versions if v.state is GenerationState.LIVE), 0)
+    old = [v.generation_id for v in versions if v.state is GenerationState.RETIRED and v.number < live]
+    chunks.drop(conn, old)
+    jobs.purge_batches(conn, old)
+    documents.purge_text(conn, old)
+    documents.finish_cleanup(conn, document_id, requests)

@@ -1,0 +1,195 @@
+"""Embedding: batches of token ids to vectors.
+
+Chunks of all claimed tasks, whatever their tenant, go to the model together; the runner groups them by
+length. Chunks whose vector is in the store already are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock
+from embedfleet.errors import EmbedfleetError, SpaceMismatch
+from embedfleet.inference.backend import TokenBatch
+from embedfleet.inference.pool import ModelPool
+from embedfleet.inference.runner import EmbedOutcome
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue_schemas import (
+    DeadChunk,
+    EmbeddingTask,
+    Stage,
+    StorageTask,
+    pack_chunk_ids,
+)
+from embedfleet.settings import PoolSettings
+from embedfleet.storage import chunks, jobs
+from embedfleet.storage.database import Database
+from embedfleet.storage.tables import BatchState
+from embedfleet.workers.base_worker import Failures, Worker, offer
+from embedfleet.workers.completion import give_up_batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A claimed task that has something to do. `wanted`: positions whose vector is not stored yet."""
+
+    lease: Lease
+    message: EmbeddingTask
+    chunk_ids: Sequence[str]
+    wanted: NDArray[np.int64]
+
+
+class EmbeddingWorker(Worker):
+    """Turns `EmbeddingTask`s into `StorageTask`s."""
+
+    stage = Stage.EMBEDDING
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        broker: Broker,
+        pool: PoolSettings,
+        metrics: Metrics,
+        database: Database,
+        models: ModelPool,
+        clock: Clock,
+        storage_pool: PoolSettings,
+    ) -> None:
+        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
+        self._database = database
+        self._models = models
+        self._clock = clock
+        self._storage_pool = storage_pool
+
+    async def has_room(self) -> bool:
+        depth = await self._broker.depth(Stage.STORAGE)
+        return depth.ready < self._storage_pool.max_queued_tasks
+
+    async def process(self, leases: Sequence[Lease]) -> Failures:
+        failures: dict[str, Exception] = {}
+        messages: list[tuple[Lease, EmbeddingTask]] = []
+        for lease in leases:
+            try:
+                messages.append((lease, EmbeddingTask.decode(lease.task.payload)))
+            except EmbedfleetError as exc:
+                failures[lease.task.id] = exc
+        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
+        by_model: dict[tuple[str, str], list[_Work]] = {}
+        for item in work:
+            by_model.setdefault((item.message.model, item.message.space), []).append(item)
+        groups = list(by_model.items())
+        outcomes = await asyncio.gather(
+            *(self._embed_group(model, space, items) for (model, space), items in groups),
+            return_exceptions=True,
+        )
+        for (_, items), outcome in zip(groups, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failures.update({item.lease.task.id: outcome for item in items})
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return failures
+
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        await give_up_batch(self._database, lease, reason, self._clock.now())
+
+    async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
+        runner = await self._models.get(model)
+        info = runner.info
+        if info.space != space:
+            raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
+        batch = _joined(work)
+        if len(batch):
+            outcome = await runner.embed(batch)
+        else:
+            outcome = EmbedOutcome(np.empty((0, info.dim), dtype=np.float32), {})
+        tasks = list(_storage_tasks(work, outcome, info.dim))
+        await offer(self._broker, Stage.STORAGE, tasks)
+        await self._database.write(lambda conn: _record(conn, work))
+        self._count(batch, work)
+
+    def _count(self, batch: TokenBatch, work: Sequence[_Work]) -> None:
+        self._metrics.batch_chunks.labels(self.stage.value).observe(len(batch))
+        self._metrics.chunks_embedded_total.inc(len(batch))
+        self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
+        self._metrics.chunks_reused_total.inc(sum(_reused(item) for item in work))
+
+
+def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
+    """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
+    messages = list(messages)
+    found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
+    for lease, message in messages:
+        job = found.get(message.job_id)
+        if job is None or job.status.terminal:
+            continue
+        batch = jobs.batches_of(conn, message.job_id, [message.ordinal]).get(message.ordinal)
+        if batch is None or batch.state is BatchState.DONE:
+            continue
+        ids = message.chunk_id_list()
+        there = chunks.stored(conn, ids)
+        wanted = np.array([i for i, chunk_id in enumerate(ids) if chunk_id not in there], dtype=np.int64)
+        yield _Work(lease, message, ids, wanted)
+
+
+def _joined(work: Sequence[_Work]) -> TokenBatch:
+    """All wanted chunks of all tasks, in order."""
+    parts = [
+        TokenBatch(item.message.token_ids_array(), item.message.lengths_array().astype(np.int64)).take(
+            item.wanted
+        )
+        for item in work
+    ]
+    return TokenBatch(
+        np.concatenate([part.token_ids for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+    )
+
+
+def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> Iterable[Task]:
+    start = 0
+    for item in work:
+        rows = range(start, start + len(item.wanted))
+        start = rows.stop
+        dead = [
+            DeadChunk(position=int(item.wanted[row - rows.start]), reason=outcome.failed[row])
+            for row in rows
+            if row in outcome.failed
+        ]
+        good = [row for row in rows if row not in outcome.failed]
+        ids = [item.chunk_ids[int(item.wanted[row - rows.start])] for row in good]
+        message = StorageTask(
+            tenant_id=item.message.tenant_id,
+            job_id=item.message.job_id,
+            ordinal=item.message.ordinal,
+            space=item.message.space,
+            dim=dim,
+            chunk_ids=pack_chunk_ids(ids),
+            vectors=outcome.vectors[good].astype("<f4", copy=False).tobytes(),
+            dead=tuple(dead),
+        )
+        task = item.lease.task
+        yield Task(
+            id=task.id,
+            tenant_id=task.tenant_id,
+            job_id=task.job_id,
+            cost=task.cost,
+            payload=message.encode(),
+            priority=task.priority,
+        )
+
+
+def _record(conn: Connection, work: Sequence[_Work]) -> None:
+    for item in work:
+        jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=_reused(item))
+
+
+def _reused(item: _Work) -> int:
+    return len(item.chunk_ids) - len(item.wanted)

@@ -1,0 +1,20 @@
+"""What a row of the vector store says about its chunk."""
+
+from __future__ import annotations
+
+from embedfleet.storage.chunks import ChunkRow
+from embedfleet.storage.documents import Generation
+from embedfleet.storage.vector_store import Metadata
+
+
+def chunk_metadata(version: Generation, job_id: str, row: ChunkRow) -> Metadata:
+    """`media_id, user_id, chunk_id, chunk_index, job_id, source, heading`; absent values are empty."""
+    return {
+        "media_id": version.media_id,
+        "user_id": version.tenant_id,
+        "chunk_id": row.chunk_id,
+        "chunk_index": row.chunk_index,
+        "job_id": job_id,
+        "source": version.source or "",
+        "heading": row.heading,
+    }
