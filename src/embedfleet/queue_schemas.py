@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from embedfleet.errors import UndecodableMessage
 
@@ -77,6 +77,14 @@ class ChunkMethod(StrEnum):
     SENTENCES = "sentences"
     PARAGRAPHS = "paragraphs"
     TOKENS = "tokens"
+
+
+class ContentType(StrEnum):
+    """How a document's structure is read: headings of Markdown, definitions of code, or plain text."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    CODE = "code"
 
 
 class _Frozen(BaseModel):
@@ -230,6 +238,44 @@ def unpack_chunk_ids(packed: bytes) -> list[str]:
     return [digits[i : i + width] for i in range(0, len(digits), width)]
 
 
+# --- requests ---
+
+
+class JobRequest(_Frozen):
+    """One document to be embedded for a tenant."""
+
+    media_id: str = Field(min_length=1, max_length=1024, description="The tenant's own id of it.")
+    user_id: str = Field(min_length=1, max_length=256, description="The tenant.")
+    content: str
+    user_tier: UserTier = UserTier.FREE
+    content_type: ContentType = ContentType.TEXT
+    chunking_config: ChunkingConfig | None = None
+    priority: int = Field(default=50, ge=0, le=100)
+    model: str | None = None
+    source: str | None = Field(default=None, description="Where it came from, as search shows it.")
+    source_hash: str | None = Field(
+        default=None, description="Fingerprint of the file `content` was read from."
+    )
+
+    @field_validator("media_id", mode="before")
+    @classmethod
+    def _numbers_are_ids_too(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("content")
+    @classmethod
+    def _has_text(cls, value: str) -> str:
+        if not value or value.isspace():
+            raise ValueError("is empty: there is nothing to embed")
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(
+                f"has a lone surrogate at character {exc.start}: it is not text, decode it properly first"
+            ) from exc
+        return value
+
+
 # --- records ----------------------------------------------------------------------------------
 
 
@@ -277,3 +323,16 @@ class JobInfo(_Frozen):
     def json_document(self) -> dict[str, Any]:
         """The stable form that `--json` prints."""
         return self.model_dump(mode="json")
+
+
+class SearchHit(_Frozen):
+    """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1..1."""
+
+    score: float
+    source: str | None
+    media_id: str
+    chunk_id: str
+    start: int
+    end: int
+    heading: str
+    text: str

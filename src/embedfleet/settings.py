@@ -31,7 +31,12 @@ class _Section(BaseModel):
 class PoolSettings(_Section):
     """One pool of workers."""
 
-    workers: int = Field(default=1, ge=1, le=256, description="Raise when the stage's backlog grows.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Claims worked on at the same time. Raise when the stage's backlog grows.",
+    )
     batch_tasks: int = Field(
         default=8, ge=1, le=1000, description="Tasks claimed at once. Raise for many small documents."
     )
@@ -58,8 +63,10 @@ class PoolSettings(_Section):
 class PoolsSettings(_Section):
     """The four pools."""
 
-    chunking: PoolSettings = PoolSettings(batch_tasks=1, max_queued_tasks=100_000)
-    embedding: PoolSettings = PoolSettings()
+    # Many chunking workers, as one that waits for room in the embedding queue keeps its document.
+    chunking: PoolSettings = PoolSettings(workers=32, batch_tasks=1, max_queued_tasks=100_000)
+    # Two: while the model works on one claim, the next is fetched and prepared.
+    embedding: PoolSettings = PoolSettings(workers=2)
     storage: PoolSettings = PoolSettings(batch_tokens=65_536)
     deletion: PoolSettings = PoolSettings()
 
@@ -191,7 +198,10 @@ class TierSettings(_Section):
     max_document_chars: int = Field(ge=1, description="Largest document.")
     daily_chars: int = Field(ge=1, description="Characters a tenant may submit a day (UTC).")
     max_in_flight: int | None = Field(
-        default=None, ge=1, description="Tasks of one tenant at work at once, per stage."
+        default=16,
+        ge=1,
+        description="Tasks of one tenant at work at once, per stage; None: no cap. Keep it below the "
+        "chunking workers, so that one tenant's huge documents leave room for others.",
     )
 
 
