@@ -1,0 +1,203 @@
+"""A document's segments to its chunks, tokenised on the way."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.chunking.atoms import CONTENT_TYPES, Atoms, find_atoms
+from embedfleet.chunking.coverage import Coverage, CoverageMeter
+from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
+from embedfleet.chunking.refining import tokenise
+from embedfleet.chunking.tokenizers import Tokenizer
+from embedfleet.errors import InvalidRequest
+from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
+
+_MOST_CHARS_PER_TOKEN = 64
+"""Bounds a chunk sized in tokens when its text makes next to none (white space, unknown words)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A piece of a document. `text` is `document[start:end]`, offsets in characters.
+
+    `heading`: titles of the headings (enclosing definitions, for code) above the chunk's new text,
+    outermost first. `token_ids`: uint32 (n,), what the tokeniser makes of `text`, no special tokens.
+    """
+
+    index: int
+    start: int
+    end: int
+    heading: tuple[str, ...]
+    text: str
+    token_ids: NDArray[np.uint32]
+
+
+class Chunker:
+    """Cuts documents by one configuration.
+
+    Guarantees, for every document: each character that is not white space is in some chunk; no chunk
+    has more than `max_tokens` tokens, counted by tokenising its text, nor more than
+    `config.chunk_size` of `config.unit` (only a single character that is more tokens than that
+    exceeds the latter); starts and ends increase; consecutive chunks share at most `config.overlap`,
+    in whole atoms; the chunks depend on nothing but the document's text, the configuration and the
+    tokeniser, in particular not on where the segments are cut.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: ChunkingConfig,
+        *,
+        max_tokens: int,
+        content_type: str = "text",
+    ) -> None:
+        """`max_tokens`: the model's limit, special tokens taken off. `content_type`: see `CONTENT_TYPES`."""
+        if max_tokens < 1:
+            raise InvalidRequest(f"max_tokens must be at least 1, not {max_tokens}")
+        if content_type not in CONTENT_TYPES:
+            known = ", ".join(CONTENT_TYPES)
+            raise InvalidRequest(f"unknown content type {content_type!r}: use one of {known}")
+        self._tokenizer = tokenizer
+        self._config = config
+        self._max_tokens = max_tokens
+        self._content_type = content_type
+        self._meter = CoverageMeter()
+
+    @property
+    def coverage(self) -> Coverage:
+        """Of the document last split, as far as it was."""
+        return self._meter.coverage
+
+    def split(self, segments: Iterable[str]) -> Iterator[list[Chunk]]:
+        """The chunks of the document that the segments make up, some at a time, in order.
+
+        Reads a segment only when it needs it, and holds no more than it and the chunk at hand.
+        Raises InvalidRequest if a single character is more tokens than the model takes.
+        """
+        self._meter = CoverageMeter()
+        packer = _Packer(self._tokenizer, self._config, self._limits())
+        for atoms in find_atoms(segments, content_type=self._content_type, method=self._config.method):
+            self._meter.read(atoms.text)
+            packer.add(atoms, self._max_tokens)
+            yield from self._measured(packer.pack(final=False))
+        yield from self._measured(packer.pack(final=True))
+
+    def _limits(self) -> Limits:
+        size, overlap = self._config.chunk_size, self._config.overlap
+        if self._config.unit is ChunkUnit.CHARS:
+            return Limits(self._max_tokens, size, self._max_tokens, overlap)
+        tokens = min(size, self._max_tokens)
+        return Limits(tokens, tokens * _MOST_CHARS_PER_TOKEN, overlap, overlap * _MOST_CHARS_PER_TOKEN)
+
+    def _measured(self, chunks: list[Chunk]) -> Iterator[list[Chunk]]:
+        for chunk in chunks:
+            self._meter.cover(chunk.start, chunk.end)
+        if chunks:
+            yield chunks
+
+
+class _Packer:
+    """Holds the text and atoms that no finished chunk has passed yet, and makes chunks of them."""
+
+    def __init__(self, tokenizer: Tokenizer, config: ChunkingConfig, limits: Limits) -> None:
+        self._tokenizer = tokenizer
+        self._method = config.method
+        self._limits = limits
+        self._table = AtomTable()
+        self._text = ""
+        self._text_offset = 0
+        self._token_ids: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
+        self._path_offsets: list[int] = [0]
+        self._paths: list[tuple[str, ...]] = [()]
+        self._start = 0
+        self._fresh = 0
+        self._index = 0
+
+    def add(self, atoms: Atoms, max_tokens: int) -> None:
+        """Take in the atoms that follow those already here."""
+        tokenised = tokenise(atoms, self._tokenizer, self._limits, max_tokens=max_tokens)
+        token_sums = np.cumsum(tokenised.lengths) + self._table.token_sums[-1]
+        self._table.extend(
+            (tokenised.starts + atoms.offset).tolist(),
+            (tokenised.ends + atoms.offset).tolist(),
+            tokenised.strengths.tolist(),
+            token_sums.tolist(),
+        )
+        self._text += atoms.text
+        if self._tokenizer.concatenable:
+            self._token_ids = np.concatenate((self._token_ids, tokenised.token_ids))
+        for offset, path in atoms.paths:
+            self._path_offsets.append(offset + atoms.offset)
+            self._paths.append(path)
+
+    def pack(self, *, final: bool) -> list[Chunk]:
+        """The chunks that are certain by now; all that are left if `final`."""
+        chunks: list[Chunk] = []
+        while self._fresh < len(self._table):
+            span = next_span(self._table, self._start, self._fresh, self._limits, self._method, final=final)
+            if span is None:
+                break
+            span, token_ids = self._exactly(span)
+            chunk = self._chunk(span, token_ids)
+            if not chunk.text.isspace():
+                chunks.append(chunk)
+                self._index += 1
+            self._start, self._fresh = overlap_start(self._table, span, self._limits), span.end
+        self._forget_passed()
+        return chunks
+
+    def _exactly(self, span: Span) -> tuple[Span, NDArray[np.uint32]]:
+        """The span with its token ids, shortened where the atoms' counts understate their sum."""
+        if self._tokenizer.concatenable:
+            origin = self._table.token_sums[0]
+            first, last = self._table.token_sums[span.start], self._table.token_sums[span.end]
+            return span, self._token_ids[first - origin : last - origin].copy()
+        budget = self._limits.tokens
+        while True:
+            token_ids, _ = self._tokenizer.encode_batch([self._span_text(span)])
+            excess = len(token_ids) - self._limits.tokens
+            if excess <= 0 or span.end - span.start == 1:
+                return span, token_ids
+            counted = self._table.token_sums[span.end] - self._table.token_sums[span.start]
+            budget = min(budget, counted) - excess
+            tighter = replace(self._limits, tokens=max(budget, 0))
+            shorter = next_span(self._table, span.start, span.fresh, tighter, self._method, final=True)
+            assert shorter is not None
+            span = shorter
+
+    def _chunk(self, span: Span, token_ids: NDArray[np.uint32]) -> Chunk:
+        body = self._table.starts[self._table.first_body(span.fresh, span.end)]
+        return Chunk(
+            index=self._index,
+            start=self._table.starts[span.start],
+            end=self._table.ends[span.end - 1],
+            heading=self._paths[bisect_right(self._path_offsets, body) - 1],
+            text=self._span_text(span),
+            token_ids=token_ids,
+        )
+
+    def _span_text(self, span: Span) -> str:
+        start, end = self._table.starts[span.start], self._table.ends[span.end - 1]
+        return self._text[start - self._text_offset : end - self._text_offset]
+
+    def _forget_passed(self) -> None:
+        """Drop what no later chunk can hold."""
+        count = self._start
+        keep_from = (
+            self._table.starts[count] if count < len(self._table) else self._text_offset + len(self._text)
+        )
+        self._text = self._text[keep_from - self._text_offset :]
+        self._text_offset = keep_from
+        if self._tokenizer.concatenable:
+            dropped = self._table.token_sums[count] - self._table.token_sums[0]
+            self._token_ids = self._token_ids[dropped:]
+        self._table.drop(count)
+        self._fresh -= count
+        self._start = 0
+        passed = bisect_right(self._path_offsets, keep_from) - 1
+        del self._path_offsets[:passed], self._paths[:passed]

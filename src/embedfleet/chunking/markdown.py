@@ -1,0 +1,151 @@
+"""Markdown's headings, code fences and front matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume, unmarked
+from embedfleet.chunking.strength import Strength, heading_strength
+
+_CANDIDATES = np.array([ord(character) for character in "#=-`~"])
+_FRONT_MATTER = "---"
+_LONGEST_FRONT_MATTER = 8192
+_LONGEST_HEADING = 256
+"""Longer lines are text. Also bounds how far ahead the scanner must see."""
+_MOST_HEADING_INDENT = 3
+_SHORTEST_FENCE = 3
+_SHORTEST_UNDERLINE = 2
+_MOST_HASHES = 6
+
+
+def read_markdown(
+    text: str, points: NDArray[np.uint8] | NDArray[np.uint32], lines: Lines, resume: Resume
+) -> Marks:
+    """ATX and setext headings outside code fences, with the text after a heading glued to it."""
+    reader = _Reader(text, lines, resume)
+    reader.read_start()
+    for line in np.flatnonzero(np.isin(points[lines.texts], _CANDIDATES)).tolist():
+        if line > 0 or resume.column == 0:
+            reader.read(line)
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self, text: str, lines: Lines, resume: Resume) -> None:
+        self._text = text
+        self._lines = lines
+        self._resume = resume
+        self._context = resume.context
+        self._fence_line = 0
+        self._marks = unmarked(lines)
+        if resume.strength == Strength.GLUED:
+            self._marks.strengths[0] = Strength.GLUED
+
+    def read_start(self) -> None:
+        """YAML front matter opens only on the first line, with a key below and an end in sight."""
+        if not self._context.at_start:
+            return
+        first, below = self._line(0), self._line(1) if len(self._lines) > 1 else ""
+        is_front_matter = (
+            first == _FRONT_MATTER
+            and ":" in below
+            and self._text.find(f"\n{_FRONT_MATTER}", int(self._lines.ends[0]), _LONGEST_FRONT_MATTER) >= 0
+        )
+        fence = _FRONT_MATTER if is_front_matter else ""
+        # One past the line: a scan that resumes at the document's first line reads it again.
+        self._enter(int(self._lines.starts[0]) + 1, replace(self._context, fence=fence, at_start=False))
+
+    def read(self, line: int) -> None:
+        content = self._line(line)
+        if self._context.fence:
+            self._read_in_fence(line, content)
+        elif content[0] in "`~":
+            self._open_fence(line, content)
+        elif self._lines.indents[line] > _MOST_HEADING_INDENT or len(content) > _LONGEST_HEADING:
+            return
+        elif content[0] == "#":
+            self._read_hashes(line, content)
+        elif content.strip(content[0]) == "" and self._can_be_underlined(line, content):
+            self._heading(line - 1, line, 1 if content[0] == "=" else 2, self._line(line - 1))
+
+    def finish(self) -> Marks:
+        marks = self._marks
+        if self._context.fence:
+            marks.literal[self._fence_line :] = True
+        inside = marks.literal & (marks.strengths == UNSAID)
+        marks.strengths[inside] = np.where(self._lines.after_blank[inside], Strength.LINE, Strength.WRAP)
+        return marks
+
+    def _line(self, line: int) -> str:
+        return self._text[self._lines.texts[line] : self._lines.ends[line]]
+
+    def _enter(self, offset: int, context: Context) -> None:
+        self._context = context
+        self._marks.contexts.append((offset, context))
+
+    def _read_in_fence(self, line: int, content: str) -> None:
+        fence = self._context.fence
+        is_first_line = line == 0 and fence == _FRONT_MATTER and self._marks.contexts != []
+        if is_first_line or not content.startswith(fence) or content.strip(fence[0]) != "":
+            return
+        self._marks.literal[self._fence_line : line + 1] = True
+        self._say(line, Strength.GLUED)
+        self._say(line + 1, Strength.PARAGRAPH)
+        self._enter(int(self._lines.starts[line]), replace(self._context, fence=""))
+
+    def _open_fence(self, line: int, content: str) -> None:
+        rest = content.lstrip(content[0])
+        fence = content[: len(content) - len(rest)]
+        if len(fence) < _SHORTEST_FENCE or (fence[0] == "`" and "`" in rest):
+            return
+        self._say(line, Strength.PARAGRAPH if self._lines.after_blank[line] else Strength.LINE)
+        self._say(line + 1, Strength.GLUED)
+        self._fence_line = line
+        self._enter(int(self._lines.starts[line]), replace(self._context, fence=fence))
+
+    def _read_hashes(self, line: int, content: str) -> None:
+        title = content.lstrip("#")
+        level = len(content) - len(title)
+        if level <= _MOST_HASHES and (not title or title[0] in " \t"):
+            self._heading(line, line, level, _without_closing_hashes(title.strip()))
+
+    def _can_be_underlined(self, line: int, content: str) -> bool:
+        """Whether the line above is a paragraph of one plain line."""
+        if line == 0 or self._lines.after_blank[line] or len(content) < _SHORTEST_UNDERLINE:
+            return False
+        above = line - 1
+        opens = self._lines.after_blank[above] or self._marks.strengths[above] in (
+            Strength.GLUED,
+            Strength.PARAGRAPH,
+        )
+        starts_line = above > 0 or self._resume.column == 0
+        return bool(
+            opens
+            and starts_line
+            and not self._marks.literal[above]
+            and self._lines.indents[above] <= _MOST_HEADING_INDENT
+            and self._lines.ends[above] - self._lines.texts[above] <= _LONGEST_HEADING
+            and self._line(above)[0] not in "#>|-*+=`~"
+        )
+
+    def _heading(self, first: int, last: int, level: int, title: str) -> None:
+        if self._marks.strengths[first] != Strength.GLUED:
+            self._marks.strengths[first] = heading_strength(level)
+        self._marks.strengths[first + 1 : last + 1] = Strength.NONE
+        self._marks.literal[first : last + 1] = True
+        self._say(last + 1, Strength.GLUED)
+        headings = self._context.under(level, title)
+        self._enter(int(self._lines.starts[first]), replace(self._context, headings=headings))
+
+    def _say(self, line: int, strength: Strength) -> None:
+        """Nothing stronger is ever said of a glued line, and lines not yet seen are said nothing of."""
+        if line < len(self._lines) and self._marks.strengths[line] != Strength.GLUED:
+            self._marks.strengths[line] = strength
+
+
+def _without_closing_hashes(title: str) -> str:
+    bare = title.rstrip("#")
+    return bare.rstrip() if bare == "" or bare[-1] in " \t" else title

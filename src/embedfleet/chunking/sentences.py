@@ -1,0 +1,107 @@
+"""Where sentences end: one rule for many languages, in time linear in the text."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.chunking.characters import CLOSER, LOWER, SENTENCE_END, WIDE_SENTENCE_END
+from embedfleet.chunking.words import Words
+
+_MOST_CLOSERS = 3
+"""Quotes and brackets between the full stop and the white space, as in `(He said "no.")`."""
+
+_LONGEST_ABBREVIATION = 8
+
+_OPENERS = "([{\"'\u2018\u201c\u201e\xab\u2039*_"
+
+_ABBREVIATIONS_BY_LANGUAGE = {
+    "titles": "mr mrs ms messrs dr prof st jr sr rev gen col sgt capt lt hon gov sen rep",
+    "months": "jan feb mar apr jun jul aug sep sept oct nov dec",
+    "English": "e.g i.e eg ie vs cf al viz approx dept est inc ltd co corp univ assn bros ave blvd rd mt ft",
+    "German": "z.b bzw usw ca d.h u.a s.o vgl ggf inkl exkl evtl sog hr fr str bspw",
+    "French": "m mm mme mlle mgr p.ex env",
+    "Spanish": "sra srta dra ud uds ee.uu",
+    "Italian": "sig dott ing avv",
+    "Dutch": "bijv dhr mevr",
+    "Russian": "т.е т.д т.п г гг см стр им ул",
+}
+_ABBREVIATIONS = frozenset(" ".join(_ABBREVIATIONS_BY_LANGUAGE.values()).split())
+"""Never the end of a sentence."""
+
+_NUMBERED = "no nos nr n\xba fig figs eq eqs sec p pp p\xe1g vol ch chap art ed abb bd"
+_BEFORE_NUMBERS = frozenset(_NUMBERED.split())
+"""Not the end of a sentence when a number follows."""
+
+_MOST_ENUMERATOR_DIGITS = 3
+
+
+def sentence_ends(
+    text: str, kinds: NDArray[np.uint8], words: Words, first_in_line: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """bool (n_words,): true for a word that ends a sentence.
+
+    It ends in a full stop, or the like in other scripts, maybe followed by closing quotes; the next
+    word does not start in lower case; and it is no abbreviation, initial, or list number at the start
+    of a line (`first_in_line`: bool (n_words,)).
+    """
+    last, closing_kind = _last_before_closers(kinds, words)
+    ends: NDArray[np.bool_] = closing_kind == WIDE_SENTENCE_END
+    stops = np.flatnonzero(closing_kind == SENTENCE_END)
+    if len(stops):
+        following = np.append(kinds[words.starts[1:]], np.uint8(0))
+        stops = stops[following[stops] != LOWER]
+        ends[stops] = True
+        short = stops[last[stops] - words.starts[stops] <= _LONGEST_ABBREVIATION]
+        ends[_not_ending(text, words, short, last, first_in_line)] = False
+    return ends
+
+
+def _last_before_closers(
+    kinds: NDArray[np.uint8], words: Words
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The position of each word's last character that is no closer, and that character's kind."""
+    last = words.ends - 1
+    kind = kinds[last]
+    closed = np.flatnonzero(kind == CLOSER)
+    for _ in range(_MOST_CLOSERS):
+        closed = closed[last[closed] > words.starts[closed]]
+        last[closed] -= 1
+        kind[closed] = kinds[last[closed]]
+        closed = closed[kind[closed] == CLOSER]
+    return last, kind
+
+
+def _not_ending(
+    text: str,
+    words: Words,
+    candidates: NDArray[np.int64],
+    last: NDArray[np.int64],
+    first_in_line: NDArray[np.bool_],
+) -> list[int]:
+    """Those of the short words ending in a full stop that do not end a sentence."""
+    following = np.append(words.starts[1:], len(text))
+    rows = zip(
+        candidates.tolist(),
+        words.starts[candidates].tolist(),
+        last[candidates].tolist(),
+        following[candidates].tolist(),
+        first_in_line[candidates].tolist(),
+        strict=True,
+    )
+    return [
+        word
+        for word, start, stop, after, first in rows
+        if text[stop] == "." and _is_abbreviation(text[start:stop], text[after : after + 1], first)
+    ]
+
+
+def _is_abbreviation(word: str, next_character: str, first_in_line: bool) -> bool:
+    """`word` is without its full stop."""
+    word = word.lstrip(_OPENERS)
+    if len(word) == 1 and word.isupper():
+        return True
+    if word.isdigit():
+        return first_in_line and len(word) <= _MOST_ENUMERATOR_DIGITS
+    lowered = word.lower()
+    return lowered in _ABBREVIATIONS or (lowered in _BEFORE_NUMBERS and next_character.isdigit())

@@ -1,0 +1,81 @@
+"""The finest pieces a text may be cut into without changing a word's token ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.chunking.characters import (
+    CLOSER,
+    SENTENCE_END,
+    SPACE,
+    WIDE_PAUSE,
+    WIDE_SENTENCE_END,
+    before_mark,
+    code_points,
+    kinds_of,
+)
+
+_LONGEST_CLOSING = 4
+"""Marks looked at after a wide sentence end, as in `。」）`. A longer run is a rule or a decoration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Half-open spans of the words of a text, in order: int64 (n,) each.
+
+    A word starts after white space or after wide (Chinese, Japanese) punctuation, which needs none.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def find_words(kinds: NDArray[np.uint8]) -> Words:
+    """The words of a text, given the kinds of its characters."""
+    inside = np.zeros(len(kinds) + 2, dtype=np.bool_)
+    np.not_equal(kinds, SPACE, out=inside[1:-1])
+    edges = np.flatnonzero(inside[1:] != inside[:-1])
+    cuts = _wide_cuts(kinds)
+    if len(cuts):
+        edges = np.sort(np.concatenate((edges, cuts, cuts)))
+    return Words(edges[0::2], edges[1::2])
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """The same words, as half-open spans."""
+    words = find_words(kinds_of(text, code_points(text)))
+    return list(zip(words.starts.tolist(), words.ends.tolist(), strict=True))
+
+
+def hard_spans(text: str, start: int, end: int, limit: int) -> list[tuple[int, int]]:
+    """[start, end) of `text` in spans of at most `limit` characters, cut wherever that falls."""
+    spans = []
+    while end - start > limit:
+        cut = before_mark(text, start, start + limit)
+        spans.append((start, cut))
+        start = cut
+    spans.append((start, end))
+    return spans
+
+
+def _wide_cuts(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Positions inside a run of non-space where wide punctuation, with what closes after it, has ended."""
+    ends = np.flatnonzero((kinds == WIDE_SENTENCE_END) | (kinds == WIDE_PAUSE)) + 1
+    padded = np.append(kinds, np.uint8(SPACE))
+    for _ in range(_LONGEST_CLOSING):
+        ends = ends + _closes(padded[ends])
+    following = padded[ends]
+    return np.unique(ends[~_closes(following) & (following != SPACE)])
+
+
+def _closes(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    closes: NDArray[np.bool_] = (
+        (kinds == CLOSER) | (kinds == SENTENCE_END) | (kinds == WIDE_SENTENCE_END) | (kinds == WIDE_PAUSE)
+    )
+    return closes
