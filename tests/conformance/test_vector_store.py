@@ -1,0 +1,280 @@
+"""What every vector store that keeps something promises, and what the null store does instead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embedfleet.errors import (
+    InvalidRequest,
+    Permanent,
+    SpaceMismatch,
+    VectorStoreUnavailable,
+)
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.storage.vector_store import Metadata, VectorRows, VectorStore
+
+SPACE = "minilm/mean/v1"
+DIM = 8
+BOOKS = "acme-books"
+
+
+def unit_vectors(n: int, *, seed: int = 0) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).standard_normal((n, DIM), dtype=np.float32)
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def rows(
+    ids: Sequence[str],
+    *,
+    vectors: NDArray[np.float32] | None = None,
+    metadatas: Sequence[Metadata] | None = None,
+    documents: Sequence[str] | None = None,
+) -> VectorRows:
+    return VectorRows(
+        ids,
+        unit_vectors(len(ids)) if vectors is None else vectors,
+        [{"job_id": "j1"}] * len(ids) if metadatas is None else metadatas,
+        documents,
+    )
+
+
+def ids_of(n: int) -> list[str]:
+    return [f"{i:032x}" for i in range(n)]
+
+
+async def everything(store: VectorStore, *, page: int = 1000) -> dict[str, NDArray[np.float32]]:
+    """All rows; fails if one comes twice."""
+    found: dict[str, NDArray[np.float32]] = {}
+    async for ids, vectors in store.scan(BOOKS, page=page):
+        assert len(ids) == len(vectors) <= page
+        assert not found.keys() & set(ids)
+        found.update(zip(ids, vectors, strict=True))
+    return found
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ChromaVectorStore]:
+    opened = await ChromaVectorStore.open(tmp_path / "chroma")
+    await opened.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+    yield opened
+    await opened.close()
+
+
+class TestWriting:
+    async def test_what_was_written_comes_back(self, store: VectorStore) -> None:
+        vectors = unit_vectors(3)
+        await store.upsert(BOOKS, rows(["a", "b", "c"], vectors=vectors))
+
+        found = await everything(store)
+        assert await store.count(BOOKS) == 3
+        np.testing.assert_allclose([found[i] for i in "abc"], vectors, rtol=0, atol=1e-6)
+        assert found["a"].dtype == np.float32
+
+    async def test_writing_the_same_rows_again_changes_nothing(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows(["a", "b"]))
+        await store.upsert(BOOKS, rows(["a", "b"]))
+        assert await store.count(BOOKS) == 2
+
+    async def test_a_known_id_gets_the_new_vector(self, store: VectorStore) -> None:
+        old, new = unit_vectors(2)
+        await store.upsert(BOOKS, rows(["a"], vectors=old[None]))
+        await store.upsert(BOOKS, rows(["a"], vectors=new[None]))
+        np.testing.assert_allclose((await everything(store))["a"], new, atol=1e-6)
+
+    async def test_an_id_given_twice_in_one_call_keeps_its_last_row(self, store: VectorStore) -> None:
+        """Two generations of a document, stored by one worker at once, share chunks."""
+        old, new, other = unit_vectors(3)
+        await store.upsert(BOOKS, rows(["a", "b", "a"], vectors=np.stack([old, other, new])))
+        np.testing.assert_allclose((await everything(store))["a"], new, atol=1e-6)
+        assert await store.count(BOOKS) == 2
+
+    async def test_no_rows_are_no_error(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows([], vectors=np.empty((0, DIM), dtype=np.float32)))
+        await store.delete(BOOKS, [])
+        await store.update_metadata(BOOKS, [], [])
+        assert await store.existing(BOOKS, []) == set()
+
+    async def test_more_rows_than_chroma_takes_at_once_are_all_written(self, store: VectorStore) -> None:
+        many = ids_of(6_000)  # its limit is 5,461
+        await store.upsert(BOOKS, rows(many))
+        assert await store.existing(BOOKS, many) == set(many)
+        assert set(await everything(store, page=6_000)) == set(many)
+        await store.update_metadata(BOOKS, many, [{"job_id": "j2"}] * len(many))
+        await store.delete(BOOKS, many)
+        assert await store.count(BOOKS) == 0
+
+    async def test_a_missing_collection_is_said_so_and_may_be_made_and_retried(
+        self, store: VectorStore
+    ) -> None:
+        with pytest.raises(VectorStoreUnavailable, match="ensure it"):
+            await store.upsert("acme-films", rows(["a"]))
+        await store.ensure_collection("acme-films", space=SPACE, dim=DIM)
+        await store.upsert("acme-films", rows(["a"]))
+        assert await store.count("acme-films") == 1
+        assert await store.count(BOOKS) == 0
+
+    async def test_a_text_that_is_not_unicode_is_refused_for_good_and_harms_no_later_write(
+        self, store: VectorStore
+    ) -> None:
+        with pytest.raises(Permanent, match="surrogates"):
+            await store.upsert(BOOKS, rows(["a"], documents=["\ud800"]))
+        await store.upsert(BOOKS, rows(["a"], documents=["fine"]))
+        assert await store.count(BOOKS) == 1
+
+
+class TestMetadata:
+    async def test_update_metadata_makes_no_row_for_an_unknown_id(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.update_metadata(BOOKS, ["zz", "a"], [{"x": 1}, {"x": 1}])
+        await store.update_metadata("acme-films", ["a"], [{"x": 1}])
+        assert await store.existing(BOOKS, ["a", "zz"]) == {"a"}
+
+
+class TestExistingAndDelete:
+    async def test_existing_tells_which_ids_have_a_row(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows(["a", "b"]))
+        assert await store.existing(BOOKS, ["b", "zz", "b"]) == {"b"}
+        assert await store.existing("acme-films", ["b"]) == set()
+
+    async def test_delete_removes_the_named_rows_only_and_may_be_repeated(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows(["a", "b", "c"]))
+        for _ in range(2):
+            await store.delete(BOOKS, ["a", "zz", "a"])
+        assert set(await everything(store)) == {"b", "c"}
+        await store.delete("acme-films", ["a"])
+
+    async def test_a_deleted_row_is_no_hit(self, store: VectorStore) -> None:
+        vectors = unit_vectors(2)
+        await store.upsert(BOOKS, rows(["a", "b"], vectors=vectors))
+        await store.delete(BOOKS, ["a"])
+        hits = await store.query(BOOKS, vectors[0], space=SPACE, limit=2)
+        assert [hit.id for hit in hits] == ["b"]
+
+
+class TestQuery:
+    async def test_hits_are_scored_by_cosine_nearest_first(self, store: VectorStore) -> None:
+        same, right, opposite = np.zeros((3, DIM), dtype=np.float32)
+        same[0], right[1], opposite[0] = 1, 1, -2  # length does not matter
+        await store.upsert(BOOKS, rows(["o", "r", "s"], vectors=np.stack([opposite, right, same])))
+        hits = await store.query(BOOKS, 3 * same, space=SPACE, limit=3)
+        assert [hit.id for hit in hits] == ["s", "r", "o"]
+        assert [hit.score for hit in hits] == pytest.approx([1, 0, -1], abs=1e-6)
+
+    async def test_scores_are_those_of_numpy_and_never_leave_minus_one_to_one(
+        self, store: VectorStore
+    ) -> None:
+        vectors = unit_vectors(200)
+        await store.upsert(BOOKS, rows(ids_of(200), vectors=vectors))
+        for query in vectors[:20]:
+            hits = await store.query(BOOKS, query, space=SPACE, limit=200)
+            expected = np.sort(vectors @ query)[::-1]
+            np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
+            assert all(-1 <= hit.score <= 1 for hit in hits)
+
+    async def test_limit_bounds_the_hits(self, store: VectorStore) -> None:
+        vectors = unit_vectors(5)
+        await store.upsert(BOOKS, rows(ids_of(5), vectors=vectors))
+        assert len(await store.query(BOOKS, vectors[0], space=SPACE, limit=2)) == 2
+        assert len(await store.query(BOOKS, vectors[0], space=SPACE, limit=1_000)) == 5
+
+    async def test_an_empty_or_missing_collection_has_no_hits(self, store: VectorStore) -> None:
+        assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=3) == []
+        assert await store.query("acme-films", unit_vectors(1)[0], space=SPACE, limit=3) == []
+
+    async def test_a_query_that_cannot_be_right_is_refused(self, store: VectorStore) -> None:
+        query = unit_vectors(1)[0]
+        with pytest.raises(InvalidRequest, match="limit"):
+            await store.query(BOOKS, query, space=SPACE, limit=0)
+        query[3] = np.nan
+        with pytest.raises(InvalidRequest, match="not finite"):
+            await store.query(BOOKS, query, space=SPACE, limit=1)
+
+
+class TestSpaces:
+    async def test_a_collection_of_another_space_or_dimension_is_refused(self, store: VectorStore) -> None:
+        await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        with pytest.raises(SpaceMismatch, match=r"holds vectors of minilm/mean/v1, not of e5"):
+            await store.ensure_collection(BOOKS, space="e5", dim=DIM)
+        with pytest.raises(SpaceMismatch, match="8 dimensions, not 16"):
+            await store.ensure_collection(BOOKS, space=SPACE, dim=16)
+
+    async def test_a_query_of_another_space_is_refused_even_when_it_would_fit(
+        self, store: VectorStore
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        with pytest.raises(SpaceMismatch, match="not of e5"):
+            await store.query(BOOKS, unit_vectors(1)[0], space="e5", limit=1)
+        with pytest.raises(SpaceMismatch, match="dimensions"):
+            await store.query(BOOKS, np.ones(4, dtype=np.float32), space=SPACE, limit=1)
+
+    async def test_vectors_of_another_dimension_are_refused_also_by_an_empty_collection(
+        self, store: VectorStore
+    ) -> None:
+        with pytest.raises(SpaceMismatch, match="8 dimensions, not 4"):
+            await store.upsert(BOOKS, rows(["a"], vectors=np.ones((1, 4), dtype=np.float32)))
+        assert await store.count(BOOKS) == 0
+
+
+class TestScan:
+    @pytest.mark.parametrize("page", [1, 7, 50, 51, 1000])
+    async def test_every_row_comes_once_whatever_the_page(self, store: VectorStore, page: int) -> None:
+        await store.upsert(BOOKS, rows(ids_of(50)))
+        assert set(await everything(store, page=page)) == set(ids_of(50))
+
+    async def test_rows_deleted_meanwhile_hide_no_other(self, store: VectorStore) -> None:
+        """With offsets, deleting a row already seen would shift one out of every later page."""
+        await store.upsert(BOOKS, rows(ids_of(30)))
+        seen: set[str] = set()
+        async for ids, _ in store.scan(BOOKS, page=10):
+            seen.update(ids)
+            await store.delete(BOOKS, ids)
+        assert seen == set(ids_of(30))
+
+    async def test_an_empty_or_missing_collection_has_no_pages(self, store: VectorStore) -> None:
+        assert await everything(store) == {}
+        assert [page async for page in store.scan("acme-films")] == []
+
+
+class TestRows:
+    """`VectorRows` is refused when made, so that no store has to look again."""
+
+    def test_a_vector_that_is_not_finite_is_refused_by_name(self) -> None:
+        for bad in (np.nan, np.inf, -np.inf):
+            vectors = unit_vectors(3)
+            vectors[1, 2] = bad
+            with pytest.raises(Permanent, match="the vector of b "):
+                rows(["a", "b", "c"], vectors=vectors)
+
+    def test_rows_that_do_not_align_are_refused(self) -> None:
+        with pytest.raises(Permanent, match="align"):
+            rows(["a", "b"], vectors=unit_vectors(3))
+        with pytest.raises(Permanent, match="align"):
+            rows(["a"], metadatas=[])
+        with pytest.raises(Permanent, match="align"):
+            rows(["a"], documents=[])
+
+    def test_another_dtype_or_shape_is_refused(self) -> None:
+        with pytest.raises(Permanent, match="float64"):
+            rows(["a"], vectors=np.ones((1, DIM)))  # type: ignore[arg-type]
+        with pytest.raises(Permanent, match="float32"):
+            rows(["a"], vectors=np.ones(DIM, dtype=np.float32))
+
+
+async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
+    store = NullVectorStore()
+    await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+    await store.upsert(BOOKS, rows(["a"]))
+    await store.update_metadata(BOOKS, ["a"], [{"x": 1}])
+    assert await store.existing(BOOKS, ["a"]) == set()
+    assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=1) == []
+    assert await everything(store) == {}
+    assert await store.count(BOOKS) == 0
+    await store.delete(BOOKS, ["a"])
+    await store.close()

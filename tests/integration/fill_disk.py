@@ -1,0 +1,50 @@
+"""Run by test_chroma.py on a small file system of its own: fill it, see the write refused, make
+room, and write again through the same store."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from embedfleet.errors import StorageFull
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.vector_store import VectorRows
+
+
+def batch(number: int) -> VectorRows:
+    vectors = np.random.default_rng(number).standard_normal((50, 384), dtype=np.float32)
+    return VectorRows(
+        [f"{number}-{i}" for i in range(50)], vectors, [{"n": 1}] * 50, ["some text " * 20] * 50
+    )
+
+
+async def main(small_disk: Path) -> None:
+    assert shutil.disk_usage(small_disk).total < 2**27, "this fills the disk: give it a small one"
+    store = await ChromaVectorStore.open(small_disk / "chroma")
+    await store.ensure_collection("acme-books", space="s", dim=384)
+    await store.upsert("acme-books", batch(0))
+
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 300_000))
+    number = 0
+    try:
+        while True:
+            number += 1
+            await store.upsert("acme-books", batch(number))
+    except StorageFull:
+        print("refused")
+
+    ballast.unlink()
+    for _ in range(3):  # without a new client the second of these never returns
+        await store.upsert("acme-books", batch(number))
+    assert await store.count("acme-books") == 50 * (number + 1)
+    await store.close()
+    print("stored")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,295 @@
+"""Chroma's store beyond the port: what is really in the directory, opening, closing, dying, a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embedfleet.errors import ConfigError, Permanent, SpaceMismatch, StorageFull, VectorStoreUnavailable
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.chroma_errors import as_ours
+from embedfleet.storage.vector_store import Metadata, VectorRows
+
+SPACE = "minilm/mean/v1"
+DIM = 8
+BOOKS = "acme-books"
+
+
+def rows(
+    ids: Sequence[str], *, metadatas: Sequence[Metadata] | None = None, documents: Sequence[str] | None = None
+) -> VectorRows:
+    """One axis a row, in turn."""
+    vectors = np.eye(DIM, dtype=np.float32)[np.arange(len(ids)) % DIM]
+    return VectorRows(ids, vectors, metadatas or [{"job_id": "j1"}] * len(ids), documents)
+
+
+async def everything(store: ChromaVectorStore) -> dict[str, NDArray[np.float32]]:
+    return {
+        row_id: vector
+        async for ids, vectors in store.scan(BOOKS)
+        for row_id, vector in zip(ids, vectors, strict=True)
+    }
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ChromaVectorStore]:
+    opened = await ChromaVectorStore.open(tmp_path / "chroma")
+    await opened.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+    yield opened
+    await opened.close()
+
+
+def stored(directory: Path) -> dict[str, list[object]]:
+    """Metadata and texts as Chroma itself gives them, by a client of its own. Sorted by id."""
+    script = """
+        import chromadb, json, sys
+        with chromadb.PersistentClient(sys.argv[1]) as client:
+            got = client.get_collection(sys.argv[2], embedding_function=None).get()
+        order = sorted(range(len(got["ids"])), key=got["ids"].__getitem__)
+        print(json.dumps({key: [got[key][i] for i in order] for key in ("ids", "metadatas", "documents")}))
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(directory), BOOKS],
+        check=True,
+        capture_output=True,
+        cwd=directory,
+    )
+    found: dict[str, list[object]] = json.loads(ran.stdout)
+    return found
+
+
+def run_until_it_prints(line: str, script: str, *args: str) -> None:
+    """Run a Python program until it says this, then SIGKILL it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *args], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == f"{line}\n"
+        child.send_signal(signal.SIGKILL)
+
+
+def open_files_under(directory: Path) -> list[str]:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [target for target in map(os.readlink, links) if target.startswith(str(directory))]
+
+
+class TestRows:
+    async def test_an_upsert_replaces_metadata_whole(self, store: ChromaVectorStore, tmp_path: Path) -> None:
+        """Chroma's own merges: a key of the old generation would stay for ever."""
+        await store.upsert(BOOKS, rows(["a", "b"], metadatas=[{"old": 1, "both": 1}, {"old": 1}]))
+        await store.upsert(BOOKS, rows(["a", "b"], metadatas=[{"both": 2, "new": True}, {}]))
+        await store.close()
+        assert stored(tmp_path / "chroma")["metadatas"] == [{"both": 2, "new": True}, None]
+
+    async def test_update_metadata_replaces_it_whole_and_leaves_vector_and_text(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"], metadatas=[{"old": 1}], documents=["text"]))
+        await store.update_metadata(BOOKS, ["a"], [{"new": 0.5}])
+        np.testing.assert_allclose((await everything(store))["a"], np.eye(DIM)[0], atol=1e-6)
+        await store.close()
+        assert stored(tmp_path / "chroma") == {
+            "ids": ["a"],
+            "metadatas": [{"new": 0.5}],
+            "documents": ["text"],
+        }
+
+    async def test_a_text_stays_when_rows_come_again_without_texts(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"], documents=["text"]))
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.close()
+        assert stored(tmp_path / "chroma")["documents"] == ["text"]
+
+    async def test_a_text_with_nul_bytes_is_kept(self, store: ChromaVectorStore, tmp_path: Path) -> None:
+        await store.upsert(BOOKS, rows(["a", "b"], documents=["one\0two", ""]))
+        await store.close()
+        assert stored(tmp_path / "chroma")["documents"] == ["one\0two", ""]
+
+
+class TestOpenAndClose:
+    async def test_the_space_outlives_the_process(self, store: ChromaVectorStore, tmp_path: Path) -> None:
+        await store.close()
+        reopened = await ChromaVectorStore.open(tmp_path / "chroma")
+        with pytest.raises(SpaceMismatch):
+            await reopened.ensure_collection(BOOKS, space="e5", dim=DIM)
+        await reopened.close()
+
+    async def test_an_upsert_that_returned_survives_sigkill(self, tmp_path: Path) -> None:
+        script = """
+            import asyncio, sys
+            from pathlib import Path
+            import numpy as np
+            from embedfleet.storage.chroma import ChromaVectorStore
+            from embedfleet.storage.vector_store import VectorRows
+
+            async def main():
+                store = await ChromaVectorStore.open(Path(sys.argv[1]))
+                await store.ensure_collection("acme-books", space="s", dim=8)
+                vectors = np.load(sys.argv[2])
+                ids = [f"{i:032x}" for i in range(len(vectors))]
+                await store.upsert(
+                    "acme-books", VectorRows(ids, vectors, [{"n": 1}] * len(ids), ["text"] * len(ids))
+                )
+                print("stored", flush=True)
+                await asyncio.Event().wait()
+
+            asyncio.run(main())
+        """
+        vectors = np.random.default_rng(0).standard_normal((1_500, DIM), dtype=np.float32)
+        np.save(tmp_path / "vectors.npy", vectors)
+        run_until_it_prints("stored", script, str(tmp_path / "chroma"), str(tmp_path / "vectors.npy"))
+
+        store = await ChromaVectorStore.open(tmp_path / "chroma")
+        found = await everything(store)
+        await store.close()
+        ids = [f"{i:032x}" for i in range(1_500)]
+        assert sorted(found) == ids
+        np.testing.assert_allclose([found[i] for i in ids], vectors, atol=1e-5)
+
+    async def test_closing_lets_another_process_open_it_and_leaves_no_open_file(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.close()
+        assert open_files_under(tmp_path) == []
+        assert stored(tmp_path / "chroma")["ids"] == ["a"]
+
+    async def test_stores_in_two_directories_are_apart_and_one_can_be_opened_again(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        other = await ChromaVectorStore.open(tmp_path / "other")
+        await other.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.close()
+
+        again = await ChromaVectorStore.open(tmp_path / "chroma")
+        assert await again.count(BOOKS) == 1
+        assert await other.count(BOOKS) == 0
+        await again.close()
+        await other.close()
+
+    async def test_closing_twice_is_harmless_and_a_closed_store_says_so(
+        self, store: ChromaVectorStore
+    ) -> None:
+        await store.close()
+        await store.close()
+        with pytest.raises(VectorStoreUnavailable, match="is closed"):
+            await store.count(BOOKS)
+
+    async def test_closing_leaves_no_thread_of_ours(self, tmp_path: Path) -> None:
+        before = set(threading.enumerate())
+        store = await ChromaVectorStore.open(tmp_path / "chroma")
+        await store.close()
+        assert set(threading.enumerate()) == before
+
+    async def test_a_file_that_is_no_database_is_named_and_can_be_replaced_without_a_restart(
+        self, tmp_path: Path
+    ) -> None:
+        """Chroma caches a client that failed to start under its path."""
+        database = tmp_path / "chroma" / "chroma.sqlite3"
+        database.parent.mkdir()
+        database.write_text("certainly not a database, whatever the name says")
+        with pytest.raises(VectorStoreUnavailable, match=r"chroma failed: .*not a database"):
+            await ChromaVectorStore.open(tmp_path / "chroma")
+        database.unlink()
+        store = await ChromaVectorStore.open(tmp_path / "chroma")
+        assert await store.count(BOOKS) == 0
+        await store.close()
+
+    async def test_a_directory_that_cannot_be_made_is_a_wrong_setting(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match=r"data_dir: cannot make .*file/chroma \(Not a directory\)"):
+            await ChromaVectorStore.open(tmp_path / "file" / "chroma")
+
+    async def test_chromas_own_environment_variables_change_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import chromadb  # noqa: F401  # it reads the environment once when imported
+
+        monkeypatch.setenv("CHROMA_API_IMPL", "chromadb.api.fastapi.FastAPI")
+        monkeypatch.setenv("MIGRATIONS", "none")
+        monkeypatch.setenv("ALLOW_RESET", "perhaps")
+        store = await ChromaVectorStore.open(tmp_path / "chroma")
+        await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        await store.close()
+        assert (tmp_path / "chroma" / "chroma.sqlite3").exists()
+
+    def test_a_dotenv_that_stops_chroma_from_loading_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("ALLOW_RESET=perhaps\n")
+        script = """
+            import asyncio, pathlib
+            from embedfleet.errors import ConfigError
+            from embedfleet.storage.chroma import ChromaVectorStore
+            try:
+                asyncio.run(ChromaVectorStore.open(pathlib.Path("chroma")))
+            except ConfigError as exc:
+                print(exc)
+        """
+        ran = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert ran.stdout.startswith("environment or .env: Chroma cannot read ALLOW_RESET ")
+
+
+class TestFailures:
+    def test_after_a_full_disk_has_room_again_the_same_store_works(self, tmp_path: Path) -> None:
+        """Chroma by itself hides the cause, and then waits for ever for a transaction it left open."""
+        program = Path(__file__).with_name("fill_disk.py")
+        mount = f'mount -t tmpfs -o size=40m none "{tmp_path}" && exec "$0" "{program}" "{tmp_path}"'
+        ran = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable],
+            capture_output=True,
+            text=True,
+        )
+        if ran.returncode and "unshare" in ran.stderr + ran.stdout:
+            pytest.skip("user namespaces are not allowed here")
+        assert (ran.returncode, ran.stdout) == (0, "refused\nstored\n"), ran.stderr
+
+    def test_every_error_of_chromas_is_mapped(self, tmp_path: Path) -> None:
+        from chromadb.errors import error_types
+
+        permanent = {
+            "InvalidDimension",
+            "InvalidArgumentError",
+            "IDAlreadyExists",
+            "DuplicateID",
+            "InvalidUUID",
+            "InvalidHTTPVersion",
+            "AuthorizationError",
+            "AuthError",
+            "UniqueConstraintError",
+            "BatchSizeExceededError",
+            "QuotaError",
+            "ChromaError",
+        }
+        transient = {"NotFoundError", "RateLimitError", "InternalError", "VersionMismatchError"}
+        assert set(error_types) == permanent | transient, "map the new one, then name it here"
+        for name, kind in error_types.items():
+            ours = as_ours(kind("some\n  reason"), tmp_path)
+            assert type(ours) is (Permanent if name in permanent else VectorStoreUnavailable), name
+            assert "some reason" in str(ours)
+
+    def test_a_full_disk_and_a_panic_are_told_apart_from_other_errors(self, tmp_path: Path) -> None:
+        panic = type("PanicException", (BaseException,), {})("index out of range")
+        assert type(as_ours(panic, tmp_path)) is VectorStoreUnavailable
+        assert type(as_ours(OSError(28, "No space left on device"), tmp_path)) is StorageFull
+        assert type(as_ours(OSError(5, "Input/output error"), tmp_path)) is VectorStoreUnavailable
+        interrupt = KeyboardInterrupt()
+        assert as_ours(interrupt, tmp_path) is interrupt
