@@ -58,8 +58,10 @@ class EmbeddingBackend(Protocol):
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
         """float32 (n, dim), L2-normalised when the model says so; row i is text i of the batch.
 
-        A row does not depend on the others (cosine >= 0.99999 against alone). Raises ModelError for
-        token ids outside the vocabulary, a text over `max_tokens`, and output that is not finite.
+        A row does not depend on the others (cosine >= 0.99999 against alone); one that is not finite
+        says that the model failed on this text. Raises ModelError for token ids outside the vocabulary
+        and a text over `max_tokens`, before the model runs, and MemoryError when the batch was too much
+        at once.
         """
         ...
 

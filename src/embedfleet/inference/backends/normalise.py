@@ -1,0 +1,13 @@
+"""Unit length for vectors that have a direction."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def l2_normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (n, dim), rows of length 1; a zero row has no direction and stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit

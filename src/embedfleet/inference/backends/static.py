@@ -1,0 +1,75 @@
+"""Static embeddings (model2vec): the mean of the tokens' rows in a table. No attention, no padding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.errors import ModelError
+from embedfleet.inference.backend import ModelInfo, TokenBatch
+from embedfleet.inference.backends.admission import admit
+from embedfleet.inference.backends.normalise import l2_normalised
+from embedfleet.inference.segments import sum_segments
+
+
+class StaticBackend:
+    """Rows are independent by construction. Unknown tokens do not count, as in model2vec."""
+
+    def __init__(self, weights: Path, *, info: ModelInfo, normalise: bool) -> None:
+        """Raises ModelError if model2vec is missing or cannot read the files."""
+        model = _load(weights, info)
+        self.info = info
+        self._table = _token_table(model)
+        self._unknown_id: int | None = model.unk_token_id
+        self._normalise = normalise
+
+    def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
+        admit(batch, self.info, len(self._table))
+        known = self._without_unknown(batch)
+        sums = sum_segments(self._table[known.token_ids], known.lengths)
+        means = sums / np.maximum(known.lengths, 1).astype(np.float32)[:, None]
+        return l2_normalised(means) if self._normalise else means
+
+    def close(self) -> None:
+        """The table goes with the object."""
+
+    def _without_unknown(self, batch: TokenBatch) -> TokenBatch:
+        if self._unknown_id is None:
+            return batch
+        keep = batch.token_ids != self._unknown_id
+        kept_lengths = sum_segments(keep.astype(np.uint64), batch.lengths).astype(np.int64)
+        return TokenBatch(batch.token_ids[keep], kept_lengths)
+
+
+def _load(weights: Path, info: ModelInfo) -> Any:
+    try:
+        from model2vec import StaticModel
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+    except ImportError as exc:
+        raise ModelError(
+            f"model `{info.name}`: {exc.name} is not installed: pip install 'embedfleet[static]'"
+        ) from exc
+    try:
+        tensors = load_file(weights)
+        table = tensors["embeddings"] if "embeddings" in tensors else tensors["embedding.weight"]
+        return StaticModel(
+            table,
+            Tokenizer.from_file(str(info.tokenizer_file)),
+            weights=tensors.get("weights"),
+            token_mapping=tensors.get("mapping"),
+        )
+    except Exception as exc:  # tokenizers and safetensors raise bare Exceptions
+        raise ModelError(f"model `{info.name}`: {weights} cannot be loaded ({exc})") from exc
+
+
+def _token_table(model: Any) -> NDArray[np.float32]:
+    """float32 (vocabulary, dim): each token's row, its mapping and weight already applied."""
+    table = model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
+    rows: NDArray[np.float32] = table.astype(np.float32)
+    if model.weights is not None:
+        rows *= model.weights.astype(np.float32)[:, None]
+    return rows

@@ -1,0 +1,47 @@
+"""A model without a model: vectors hashed from token ids, for tests and overhead benchmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.inference.backend import ModelInfo, TokenBatch
+from embedfleet.inference.backends.admission import admit
+from embedfleet.inference.backends.normalise import l2_normalised
+from embedfleet.inference.segments import sum_segments
+
+_ANY_ID = 2**32
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class StubBackend:
+    """Deterministic on every machine; equal texts get equal vectors, to the last bit, in any batch.
+
+    Texts that differ in one token, or in the order of tokens, get unrelated vectors.
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self._columns = np.arange(1, info.dim + 1, dtype=np.uint64) * _GOLDEN
+
+    def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
+        admit(batch, self.info, _ANY_ID)
+        starts = np.repeat(np.cumsum(batch.lengths) - batch.lengths, batch.lengths)
+        place = (np.arange(len(batch.token_ids)) - starts).astype(np.uint64)
+        tokens = _mix(batch.token_ids.astype(np.uint64) + (place << np.uint64(32)))
+        digests = sum_segments(tokens, batch.lengths)
+        bits = _mix(digests[:, None] + self._columns)
+        # 24 bits are what a float32 holds exactly: -1 <= value < 1, the same on every machine.
+        values = (bits >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)
+        return l2_normalised(values)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), wrapping around as it should."""
+    values = values + _GOLDEN
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,59 @@
+"""The loaded models of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from embedfleet.errors import Transient
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.runner import ModelRunner
+from embedfleet.settings import ModelsSettings
+
+
+class ModelPool:
+    """One runner a model, started when first asked for."""
+
+    def __init__(self, catalogue: Catalogue, settings: ModelsSettings) -> None:
+        self._catalogue = catalogue
+        self._microbatch_tokens = settings.microbatch_tokens
+        self._loads: dict[str, asyncio.Task[ModelRunner]] = {}
+        self._closed = False
+
+    async def get(self, name: str) -> ModelRunner:
+        """The started runner. However many ask at once, the model is loaded once.
+
+        A caller that is cancelled does not disturb the load. Raises UnknownModel or ModelError to all
+        who waited; the next call tries again. Raises Transient once the pool is closed.
+        """
+        if self._closed:
+            raise Transient("the models are being closed: try again on another worker")
+        if name not in self._loads:
+            self._loads[name] = asyncio.create_task(self._load(name), name=f"load model {name}")
+        return await asyncio.shield(self._loads[name])
+
+    def loaded(self) -> list[str]:
+        """Names of the models that are ready, sorted."""
+        return sorted(name for name, load in self._loads.items() if _is_ready(load))
+
+    async def close(self) -> None:
+        """Close every runner, loading ones too. May be called again."""
+        self._closed = True
+        loads = list(self._loads.values())
+        self._loads.clear()
+        runners = await asyncio.gather(*loads, return_exceptions=True)
+        await asyncio.gather(*(runner.close() for runner in runners if isinstance(runner, ModelRunner)))
+
+    async def _load(self, name: str) -> ModelRunner:
+        runner = ModelRunner(partial(self._catalogue.open, name), microbatch_tokens=self._microbatch_tokens)
+        try:
+            await runner.start()
+        except BaseException:
+            self._loads.pop(name, None)
+            await runner.close()
+            raise
+        return runner
+
+
+def _is_ready(load: asyncio.Task[ModelRunner]) -> bool:
+    return load.done() and not load.cancelled() and load.exception() is None
