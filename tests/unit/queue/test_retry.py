@@ -1,0 +1,66 @@
+"""Back-off: bounds, growth, jitter, and when to give up."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from embedfleet.errors import InvalidRequest
+from embedfleet.queue.retry import RetryPolicy, retry_delay_seconds
+
+
+class HighestDraw(random.Random):
+    """Draws the upper end: shows the ceiling of the jitter."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 5.0), (6, 5.0), (10**9, 5.0)]
+)
+def test_the_ceiling_doubles_with_every_attempt_up_to_the_cap(attempt: int, ceiling: float) -> None:
+    assert retry_delay_seconds(attempt, base=0.5, cap=5.0, rng=HighestDraw()) == ceiling
+
+
+def test_the_delay_is_spread_over_all_of_zero_to_the_ceiling() -> None:
+    rng = random.Random(3)
+    delays = [retry_delay_seconds(3, base=1.0, cap=60.0, rng=rng) for _ in range(2_000)]
+    assert all(0 <= delay <= 4 for delay in delays)
+    quarters = [sum(quarter <= delay < quarter + 1 for delay in delays) for quarter in range(4)]
+    assert min(quarters) > 400, "about 500 each"
+
+
+def test_the_same_seed_gives_the_same_delays() -> None:
+    first, second = (
+        [retry_delay_seconds(n, base=1, cap=60, rng=rng) for n in range(1, 9)]
+        for rng in (random.Random(4), random.Random(4))
+    )
+    assert first == second
+
+
+def test_a_policy_gives_up_after_its_attempts() -> None:
+    policy = RetryPolicy(max_attempts=3)
+    assert [policy.gives_up(attempt) for attempt in (1, 2, 3, 4)] == [False, False, True, True]
+
+
+def test_a_policy_delays_by_its_own_base_and_cap() -> None:
+    policy = RetryPolicy(base_seconds=2.0, cap_seconds=3.0)
+    assert [policy.delay_seconds(attempt, HighestDraw()) for attempt in (1, 2, 3)] == [2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_attempts": 0},
+        {"base_seconds": 0.0},
+        {"base_seconds": -1.0},
+        {"base_seconds": math.nan},
+        {"base_seconds": 10.0, "cap_seconds": 9.0},
+    ],
+)
+def test_an_impossible_policy_cannot_be_made(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidRequest, match="retry policy"):
+        RetryPolicy(**wrong)  # type: ignore[arg-type]  # one field at a time, each of its own type
