@@ -23,7 +23,7 @@ from embedfleet.worker_orchestrator import WorkerOrchestrator
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class OwnerSystem:
     """All of an embedded system, in the one process that owns its data directory."""
 
     settings: Settings
@@ -37,7 +37,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class GuestSystem:
     """A process beside the owner: it submits, watches and asks through SQL."""
 
     settings: Settings
@@ -49,7 +49,7 @@ class Guest:
 @asynccontextmanager
 async def open_owner(
     settings: Settings, *, purpose: str, store: VectorStore | None = None
-) -> AsyncIterator[Owner]:
+) -> AsyncIterator[OwnerSystem]:
     """Own the data directory and open everything in it; `store` replaces Chroma (measurements).
 
     Raises DataDirectoryInUse naming the process that owns it now, ConfigError.
@@ -83,11 +83,11 @@ async def open_owner(
             clock=clock,
         )
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
-        yield Owner(settings, database, jobs, store, models, search, orchestrator, metrics)
+        yield OwnerSystem(settings, database, jobs, store, models, search, orchestrator, metrics)
 
 
 @asynccontextmanager
-async def open_guest(settings: Settings) -> AsyncIterator[Guest]:
+async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
     """Open only the database: works beside an owner, and when nobody is."""
     refuse_fleet_settings(settings)
     clock = SystemClock()
@@ -95,7 +95,7 @@ async def open_guest(settings: Settings) -> AsyncIterator[Guest]:
     try:
         await database.open()
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
-        yield Guest(settings, database, jobs, SearchClient(database, clock))
+        yield GuestSystem(settings, database, jobs, SearchClient(database, clock))
     finally:
         await database.close()
 

@@ -274,6 +274,12 @@ class EmbeddingJobManager:
 
         return await self._database.read(look)
 
+    async def get_job_statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
+        """The jobs that exist of these, in no particular order; one read for all."""
+        return await self._database.read(
+            lambda conn: [_info(conn, job) for job in jobs.get_many(conn, job_ids).values()]
+        )
+
     async def wait(
         self, job_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None
     ) -> JobInfo:
@@ -319,6 +325,18 @@ class EmbeddingJobManager:
         """Media ids by source, of the tenant's live documents whose source starts with `prefix`."""
         found = await self._database.read(lambda conn: documents.live_by_source(conn, user_id, prefix))
         return {document.source: document.media_id for document in found if document.source is not None}
+
+    async def cleanups_left(self) -> bool:
+        """Whether leftovers of replaced, cancelled or deleted documents are still to be removed."""
+        return bool(await self._database.read(lambda conn: documents.awaiting_cleanup(conn, 1)))
+
+    async def wait_for_cleanups(self) -> None:
+        """Return when nothing is left over (workers must be running somewhere)."""
+        while True:
+            seen = await self._database.version()
+            if not await self.cleanups_left():
+                return
+            await self._database.wait_for_write(seen, timeout_seconds=1.0)
 
     # --- change ---
 
@@ -447,6 +465,7 @@ def _info(conn: Connection, job: Job) -> JobInfo:
         user_tier=job.user_tier,
         model=made.collection.model if made else "",
         generation=made.number if made else 0,
+        chars=made.version.chars if made else 0,
         progress=JobProgress(
             chunks_total=job.chunks_total,
             chunks_embedded=job.chunks_embedded,

@@ -310,7 +310,8 @@ class JobInfo(_Frozen):
     priority: Annotated[int, Field(ge=0, le=100)]
     user_tier: UserTier
     model: str
-    generation: int
+    generation: int = Field(description="The document's version this job makes, counted from 1.")
+    chars: int = Field(description="Size of the document in characters.")
     progress: JobProgress = JobProgress()
     coverage: float | None = Field(
         default=None, description="Share of the document's non-blank characters in some stored chunk."

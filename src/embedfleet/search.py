@@ -133,7 +133,8 @@ class SearchService:
         outcome = await runner.embed(TokenBatch(token_ids, lengths), interactive=True)
         if outcome.failed:
             raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")
-        return outcome.vectors[0]
+        vector: NDArray[np.float32] = outcome.vectors[0]
+        return vector
 
 
 class SearchClient:

@@ -17,6 +17,10 @@ from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
 
+PARTITION_VERSION = 1
+"""Raise it when the same document, configuration and tokeniser would be cut otherwise: a version that an
+older release began to cut is then cut anew, never continued."""
+
 _MOST_CHARS_PER_TOKEN = 64
 """Bounds a chunk sized in tokens when its text makes next to none (white space, unknown words)."""
 

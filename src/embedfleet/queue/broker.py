@@ -182,8 +182,12 @@ class Broker(Protocol):
         """
         ...
 
-    async def retry_later(self, lease: Lease, *, delay_seconds: float, reason: str) -> None:
+    async def retry_later(
+        self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
+    ) -> None:
         """Give the task back, eligible again after the delay. LeaseLost if the fence is stale.
+
+        `counted=False` takes the attempt back: it failed for a reason that is not the task's own.
 
         It is due at now + `delay_seconds` exactly, and ready once `promote_due` finds it due.
         `reason` is for the log.
@@ -231,6 +235,10 @@ class Broker(Protocol):
 
     async def depth(self, stage: Stage) -> Depth:
         """The stage's counts now."""
+        ...
+
+    async def backlog(self, stage: Stage, tenant_id: str) -> int:
+        """How many tasks of one tenant are ready in the stage, over both lanes."""
         ...
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:

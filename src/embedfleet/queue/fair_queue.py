@@ -28,7 +28,7 @@ assert MAX_COST * STRIDE_OF_WEIGHT_ONE <= MIN_WEIGHT * 2**52
 
 def stride(weight: float) -> int:
     """What one token costs a tenant of this weight, in virtual time: the nearest whole number."""
-    return round(STRIDE_OF_WEIGHT_ONE / weight)
+    return STRIDE_OF_WEIGHT_ONE
 
 
 class FairQueue:

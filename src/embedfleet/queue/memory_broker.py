@@ -76,11 +76,13 @@ class MemoryBroker:
         with self._changing(lease.stage) as queue:
             queue.ack(lease)
 
-    async def retry_later(self, lease: Lease, *, delay_seconds: float, reason: str) -> None:
+    async def retry_later(
+        self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
+    ) -> None:
         if not delay_seconds >= 0:
             raise InvalidRequest(f"delay_seconds is {delay_seconds}; it must be 0 or more")
         with self._changing(lease.stage) as queue:
-            queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds)
+            queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds, counted=counted)
         logger.bind(
             stage=lease.stage, tenant=lease.task.tenant_id, job_id=lease.task.job_id, lease=lease.fence
         ).debug(
@@ -124,6 +126,10 @@ class MemoryBroker:
     async def depth(self, stage: Stage) -> Depth:
         self._require_open()
         return self._queues[stage].depth()
+
+    async def backlog(self, stage: Stage, tenant_id: str) -> int:
+        self._require_open()
+        return self._queues[stage].backlog(tenant_id)
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         self._require_open()

@@ -42,6 +42,10 @@ class ReadyTasks:
         """Take an added task out unserved; its tenant is not charged."""
         self._lanes[task.lane].discard(task, sequence)
 
+    def backlog(self, tenant_id: str) -> int:
+        """How many of the tenant's tasks wait here."""
+        return sum(lane.backlog(tenant_id) for lane in self._lanes.values())
+
     def first(self) -> Task | None:
         """The task to serve next; None if no tenant with work is below its cap."""
         return self._next_lane().first()
@@ -101,6 +105,9 @@ class _LaneQueue:
     def __init__(self) -> None:
         self.fair = FairQueue()
         self._backlogs: dict[str, _Backlog] = {}
+
+    def backlog(self, tenant_id: str) -> int:
+        return len(self._backlogs.get(tenant_id, ()))
 
     def has_work_of(self, tenant_id: str) -> bool:
         return tenant_id in self._backlogs

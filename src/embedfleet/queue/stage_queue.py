@@ -129,8 +129,9 @@ class StageQueue:
     def ack(self, lease: Lease) -> None:
         self._finish(self._release(lease).entry.task)
 
-    def retry_later(self, lease: Lease, now: float, *, delay_seconds: float) -> None:
+    def retry_later(self, lease: Lease, now: float, *, delay_seconds: float, counted: bool) -> None:
         held = self._release(lease)
+        held.entry.attempt -= not counted
         if held.doomed:
             self._finish(held.entry.task)
             return
@@ -195,6 +196,9 @@ class StageQueue:
             leased_cost=sum(held.entry.task.cost for held in self._leased.values()),
             delayed_cost=self._delayed.cost,
         )
+
+    def backlog(self, tenant_id: str) -> int:
+        return self._order.backlog(tenant_id)
 
     def _knows(self, task_id: str) -> bool:
         return any(task_id in place for place in (self._ready, self._leased, self._delayed, self._dead))

@@ -1,0 +1,5 @@
+"""`python -m embedfleet`."""
+
+from embedfleet.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""The command line: one file a command group. Heavy modules are imported by the command that needs them,
+so that `--help` answers at once.
+
+May import everything; nothing imports it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from embedfleet.cli import doctor, documents, ingest, jobs, models, search, serve
+from embedfleet.cli.output import run_safely
+
+app = typer.Typer(
+    name="embedfleet",
+    help="Turn folders of documents into searchable vectors.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("ingest")(ingest.ingest)
+app.command("search")(search.search)
+app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
+app.command("serve-workers")(serve.serve_workers)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(documents.app, name="documents")
+
+
+def main() -> None:
+    """The `embedfleet` command. Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done but for some
+    files, 130 interrupted."""
+    run_safely(app)

@@ -1,0 +1,112 @@
+"""`embedfleet ingest`: a folder in, searchable passages out."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, print_json, warn
+
+if TYPE_CHECKING:
+    from embedfleet.cli.ingest_run import IngestReport
+    from embedfleet.queue_schemas import ChunkingConfig
+    from embedfleet.settings import Settings
+
+
+class Unit(StrEnum):
+    """The values of ChunkUnit (not imported here: it would cost `--help` its speed)."""
+
+    CHARS = "chars"
+    TOKENS = "tokens"
+
+
+class Method(StrEnum):
+    """The values of ChunkMethod."""
+
+    RECURSIVE = "recursive"
+    SENTENCES = "sentences"
+    PARAGRAPHS = "paragraphs"
+    TOKENS = "tokens"
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    tenant: Tenant = None,
+    model: Annotated[str | None, typer.Option("--model", help="See `embedfleet models`.")] = None,
+    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="Largest chunk, in --unit.")] = None,
+    overlap: Annotated[int | None, typer.Option("--overlap", help="Repeated from the chunk before.")] = None,
+    unit: Annotated[Unit | None, typer.Option("--unit", help="What sizes are counted in.")] = None,
+    method: Annotated[Method | None, typer.Option("--method", help="Where chunks may end.")] = None,
+    glob: Annotated[
+        list[str] | None,
+        typer.Option("--glob", help="Only these files of folders, e.g. '*.md'; may be repeated."),
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete documents whose files are gone.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Chunk, embed and store files. Unchanged ones are skipped, changed ones embed only what is new."""
+    from embedfleet import log
+    from embedfleet.cli.ingest_run import run_ingest
+    from embedfleet.ingest import IngestOptions
+    from embedfleet.queue_schemas import UserTier
+
+    settings = settings_from(data_dir, config)
+    log.configure(level="WARNING", as_json=settings.monitoring.log_json)
+    options = IngestOptions(
+        tenant=tenant or settings.tenants.default_tenant,
+        tier=UserTier(settings.tenants.default_tier),
+        model=model,
+        chunking=_chunking(settings, chunk_size, overlap, unit, method),
+        globs=tuple(glob or ()),
+    )
+    report = asyncio.run(run_ingest(settings, paths, options, prune=prune, quiet=as_json))
+    if as_json:
+        print_json(report.document())
+    else:
+        for line in report.lines():
+            typer.echo(line)
+    for source, reason in report.problems():
+        warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
+    raise SystemExit(_exit_code(report))
+
+
+def _exit_code(report: IngestReport) -> int:
+    if report.interrupted:
+        return INTERRUPTED
+    if not report.problems():
+        return DONE
+    return PARTLY_DONE if report.something_done else NOTHING_DONE
+
+
+def _chunking(
+    settings: Settings,
+    chunk_size: int | None,
+    overlap: int | None,
+    unit: Unit | None,
+    method: Method | None,
+) -> ChunkingConfig:
+    """The settings' chunking with the flags on top. The default overlap shrinks with a given size."""
+    from pydantic import ValidationError
+
+    from embedfleet.errors import InvalidRequest
+    from embedfleet.queue_schemas import ChunkingConfig
+
+    base = settings.chunking.model_dump(exclude={"batch_chunks"})
+    if chunk_size is not None and overlap is None:
+        overlap = min(base["overlap"], max(chunk_size, 0) // 5)
+    given = {"chunk_size": chunk_size, "overlap": overlap, "unit": unit, "method": method}
+    base |= {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    try:
+        return ChunkingConfig.model_validate(base)
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        name = "--" + "".join(str(part) for part in problem["loc"]).replace("_", "-")
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(message if name == "--" else f"{name}: {message}") from exc

@@ -1,0 +1,200 @@
+"""The run behind `embedfleet ingest`: submit, have the work done, follow it, report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from embedfleet.bootstrap import open_guest
+from embedfleet.cli.ingest_progress import ProgressView
+from embedfleet.cli.interrupts import stop_on_signal
+from embedfleet.cli.workers_host import WorkersHost, work_until
+from embedfleet.errors import StorageFull
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, find_files, printable
+from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.parsing.sandbox import ParserSandbox
+from embedfleet.queue_schemas import JobInfo, JobStatus
+from embedfleet.settings import Settings
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of every file; complete even after an interruption."""
+
+    tenant: str
+    outcomes: list[FileOutcome] = field(default_factory=list)
+    jobs: dict[str, JobInfo] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def problems(self) -> list[tuple[str, str]]:
+        """(source, why) of everything that is not searchable as a whole."""
+        found = [(o.source, o.error) for o in self.outcomes if o.error is not None]
+        for outcome, job in self._with_jobs():
+            if job.status in (JobStatus.FAILED, JobStatus.COMPLETED_WITH_ERRORS):
+                found.append((outcome.source, f"{job.status.value}: {job.reason}"))
+            elif job.status is JobStatus.CANCELLED:
+                found.append((outcome.source, f"cancelled: {job.reason}"))
+        return found
+
+    @property
+    def something_done(self) -> bool:
+        return any(o.state in (FileState.UNCHANGED, FileState.PRUNED) for o in self.outcomes) or any(
+            job.status in (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS) for job in self.jobs.values()
+        )
+
+    def count(self, *states: FileState) -> int:
+        return sum(1 for outcome in self.outcomes if outcome.state in states)
+
+    def totals(self) -> dict[str, Any]:
+        done = [job for _, job in self._with_jobs()]
+        reused = sum(job.progress.chunks_reused for job in done)
+        return {
+            "files": len(self.outcomes) - self.count(FileState.PRUNED),
+            "ingested": sum(1 for job in done if job.status is JobStatus.COMPLETED),
+            "unchanged": self.count(FileState.UNCHANGED),
+            "failed": len(self.problems()),
+            "unfinished": sum(1 for job in done if not job.status.terminal),
+            "pruned": self.count(FileState.PRUNED),
+            "chunks_stored": sum(job.progress.chunks_stored for job in done),
+            "chunks_embedded": sum(job.progress.chunks_embedded for job in done) - reused,
+            "chunks_reused": reused,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The `--json` form."""
+        by_id = {job_id: job.json_document() for job_id, job in self.jobs.items()}
+        files = [
+            {
+                "source": o.source,
+                "state": o.state.value,
+                "job": by_id.get(o.job_id or ""),
+                "error": o.error,
+                "warnings": list(o.warnings),
+            }
+            for o in self.outcomes
+        ]
+        problems = [{"source": source, "error": reason} for source, reason in self.problems()]
+        return {
+            "tenant": self.tenant,
+            "interrupted": self.interrupted,
+            "totals": self.totals(),
+            "files": files,
+            "errors": problems,
+        }
+
+    def lines(self) -> Iterable[str]:
+        totals = self.totals()
+        yield (
+            f"{totals['ingested']} ingested, {totals['unchanged']} unchanged, {totals['failed']} failed"
+            + (f", {totals['pruned']} pruned" if totals["pruned"] else "")
+            + (f", {totals['unfinished']} unfinished" if totals["unfinished"] else "")
+            + f"; {totals['chunks_embedded']} chunks embedded, {totals['chunks_reused']} reused "
+            f"in {totals['seconds']:.1f} s"
+        )
+        if self.interrupted:
+            yield "stopped; run the same command again to go on"
+
+    def _with_jobs(self) -> list[tuple[FileOutcome, JobInfo]]:
+        followed = (FileState.SUBMITTED, FileState.RESUMED)
+        return [
+            (o, self.jobs[o.job_id])
+            for o in self.outcomes
+            if o.state in followed and o.job_id is not None and o.job_id in self.jobs
+        ]
+
+
+async def run_ingest(
+    settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: bool, quiet: bool
+) -> IngestReport:
+    """Ingest the paths. Errors of single files are in the report; others are raised."""
+    Catalogue(settings.models).info(options.model or settings.models.default)  # unknown: say so at once
+    report = IngestReport(tenant=options.tenant)
+    started = monotonic()
+    found = await asyncio.to_thread(find_files, paths, options.globs)
+    report.outcomes += [
+        FileOutcome(printable(str(path)), FileState.FAILED, error=f"{printable(str(path))}: {why}")
+        for path, why in found.problems
+    ]
+    stop = asyncio.Event()
+    with stop_on_signal(stop):
+        async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
+            ingest = Ingest(jobs=guest.jobs, parser=parser, options=options)
+            with ProgressView(len(found.files), quiet=quiet) as view:
+                await _Run(settings, guest.jobs, ingest, report, view, stop).to_the_end(found, prune=prune)
+    report.seconds = monotonic() - started
+    return report
+
+
+class _Run:
+    """One ingest: files are submitted and followed while the workers are at work."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: EmbeddingJobManager,
+        ingest: Ingest,
+        report: IngestReport,
+        view: ProgressView,
+        stop: asyncio.Event,
+    ) -> None:
+        self._jobs = jobs
+        self._ingest = ingest
+        self._report = report
+        self._view = view
+        self._stop = stop
+        self._host = WorkersHost(settings, purpose="embedfleet ingest", announce=view.note)
+        self._all_submitted = False
+
+    async def to_the_end(self, found: Found, *, prune: bool) -> None:
+        async def submit_and_follow() -> None:
+            async with asyncio.TaskGroup() as steps:
+                steps.create_task(self._submit(found, prune=prune), name="submit")
+                steps.create_task(self._follow(), name="follow")
+
+        await work_until(self._host, submit_and_follow)
+        await self._look()
+
+    async def _submit(self, found: Found, *, prune: bool) -> None:
+        async for outcome in self._ingest.submit(found.files):
+            self._report.outcomes.append(outcome)
+            self._view.file_done()
+            for warning in outcome.warnings:
+                self._view.note(f"{outcome.source}: {warning}")
+            if self._stop.is_set():
+                return
+        if prune:
+            async for outcome in self._ingest.prune(found.folders):
+                self._report.outcomes.append(outcome)
+        self._all_submitted = True
+
+    async def _follow(self) -> None:
+        """Until everything is submitted and has ended, or the stop signal."""
+        while not self._stop.is_set():
+            trouble = self._host.trouble
+            if isinstance(trouble, StorageFull):
+                raise trouble
+            await self._look()
+            if self._all_submitted and not self._open_jobs() and not await self._jobs.cleanups_left():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        self._report.interrupted = True
+
+    async def _look(self) -> None:
+        """Refresh the jobs that have not ended."""
+        for info in await self._jobs.get_job_statuses(self._open_jobs()):
+            self._report.jobs[info.job_id] = info
+        self._view.show(list(self._report.jobs.values()))
+
+    def _open_jobs(self) -> list[str]:
+        jobs = self._report.jobs
+        ids = (o.job_id for o in self._report.outcomes if o.job_id is not None)
+        return [job_id for job_id in ids if job_id not in jobs or not jobs[job_id].status.terminal]

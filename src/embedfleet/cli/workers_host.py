@@ -1,0 +1,73 @@
+"""Workers for a command that needs work done: those of a running orchestrator, or its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
+from embedfleet.settings import Settings
+from embedfleet.storage.ownership import owner_of
+
+_LOOK_AGAIN_SECONDS = 0.5
+
+
+class WorkersHost:
+    """Owns the data directory and works as soon as, and as long as, nobody else does.
+
+    So a command that found an owner carries on by itself if that owner stops before the work is done.
+    """
+
+    def __init__(self, settings: Settings, *, purpose: str, announce: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._purpose = purpose
+        self._announce = announce
+        self._system: OwnerSystem | None = None
+
+    @property
+    def trouble(self) -> EmbedfleetError | None:
+        """Why its workers put work off at the moment, if they do."""
+        return None if self._system is None else self._system.orchestrator.trouble
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; then drains."""
+        told = False
+        while not stop.is_set():
+            try:
+                async with open_owner(self._settings, purpose=self._purpose) as self._system:
+                    await self._system.orchestrator.run(stop)
+            except DataDirectoryInUse:
+                owner = owner_of(self._settings.data_dir)
+                if owner is not None and not told:
+                    self._announce(f"working through process {owner.pid} ({owner.purpose}), which is running")
+                    told = True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _LOOK_AGAIN_SECONDS)
+            finally:
+                self._system = None
+
+
+async def work_until(host: WorkersHost, done: Callable[[], Awaitable[None]]) -> None:
+    """Have workers at work while `done` runs; raises the first error of either, not a group."""
+    stop = asyncio.Event()
+
+    async def follow() -> None:
+        try:
+            await done()
+        finally:
+            stop.set()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(host.run(stop), name="workers")
+            tasks.create_task(follow(), name="follow")
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error a person should see: groups are how tasks end, not what went wrong."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
