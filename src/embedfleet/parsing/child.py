@@ -1,0 +1,118 @@
+"""The parser process: reads requests from stdin, answers on stdout, until stdin ends.
+
+Started by `ParserSandbox` as `python -P -m embedfleet.parsing.child MEMORY_MB CPU_SECONDS MAX_FILE_BYTES`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import stat
+import sys
+from typing import BinaryIO
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.confinement import allow_cpu_seconds, confine
+from embedfleet.parsing.extract import extract
+from embedfleet.parsing.frames import (
+    EXIT_OUT_OF_MEMORY,
+    TEXT_CHARS,
+    Done,
+    Refused,
+    Reply,
+    Request,
+    Text,
+    encode,
+    read,
+)
+
+
+def main(arguments: list[str]) -> int:
+    memory_mb, cpu_seconds, max_file_bytes = map(int, arguments)
+    # Ctrl-C goes to every process of the terminal, but what becomes of the work is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints stays out of the replies
+    confine(memory_mb=memory_mb)
+    try:
+        while (request := read(sys.stdin.buffer)) is not None:
+            assert isinstance(request, Request)
+            allow_cpu_seconds(cpu_seconds)
+            _answer(request, max_file_bytes, replies)
+    except MemoryError:
+        return EXIT_OUT_OF_MEMORY
+    return 0
+
+
+def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
+    """Read one file and send its text, or why there is none."""
+    outgoing = _Outgoing(replies)
+    try:
+        with _open(request) as stream:
+            _refuse_large(stream, max_file_bytes)
+            summary = extract(stream, request.form, outgoing.add)
+    except ParseError as exc:
+        outgoing.finish(Refused(str(exc)))
+    except OSError as exc:
+        outgoing.finish(Refused(f"cannot be read ({exc.strerror or exc}): check path and permissions"))
+    else:
+        outgoing.flush()
+        outgoing.finish(Done(summary.content_type, summary.title, summary.warnings))
+
+
+class _Outgoing:
+    """Gathers pieces to messages of a good size."""
+
+    def __init__(self, replies: BinaryIO) -> None:
+        self._replies = replies
+        self._pieces: list[str] = []
+        self._chars = 0
+
+    def add(self, piece: str) -> None:
+        for start in range(0, len(piece), TEXT_CHARS):
+            part = piece[start : start + TEXT_CHARS]
+            self._pieces.append(part)
+            self._chars += len(part)
+            if self._chars >= TEXT_CHARS:
+                self.flush()
+
+    def flush(self) -> None:
+        self._replies.write(encode(Text("".join(self._pieces))))
+        self._pieces.clear()
+        self._chars = 0
+
+    def finish(self, reply: Reply) -> None:
+        self._replies.write(encode(reply))
+        self._replies.flush()
+
+
+def _open(request: Request) -> BinaryIO:
+    """The request's bytes as a stream. Never waits: a FIFO or device is refused, not opened for reading."""
+    if request.data is not None:
+        return io.BytesIO(request.data)
+    assert request.path is not None
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        stream = os.fdopen(os.open(request.path, flags), "rb")
+    except FileNotFoundError as exc:
+        raise ParseError("does not exist (any more): check the path") from exc
+    except IsADirectoryError as exc:
+        raise ParseError("is a folder: name the files in it") from exc
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise ParseError("is not a regular file (a device, pipe or socket): copy its content to a file")
+    return stream
+
+
+def _refuse_large(stream: BinaryIO, max_file_bytes: int) -> None:
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if size > max_file_bytes:
+        raise ParseError(
+            f"is {size} bytes, over the limit of {max_file_bytes}: split it or raise `parsing.max_file_bytes`"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

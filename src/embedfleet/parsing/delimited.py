@@ -1,0 +1,62 @@
+"""CSV and TSV: each row becomes a paragraph of `header: value` lines.
+
+A chunk of a long table then says what its values are, wherever it was cut; Markdown rows would leave
+all but the first chunk without the header. Empty cells are left out. The first row is the header
+unless one of its cells is empty, repeated or a number; without header, a row is its cells, one a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.text import whole_text
+
+_DELIMITERS = ",;\t|"
+_CELL_CHARS = 2**31 - 1  # the largest a C long holds everywhere: an unclosed quote takes the whole file
+_NUMBER = re.compile(r"[-+]?[\d.,]+%?")
+_LINE = re.compile(r"[^\n]*\n?")
+
+
+def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
+    """Emit row after row. Holds the file's text in memory."""
+    text, warnings = whole_text(stream)
+    csv.field_size_limit(_CELL_CHARS)
+    first_line = text[: text.find("\n")] if "\n" in text else text
+    rows = csv.reader(_lines(text), delimiter=max(_DELIMITERS, key=first_line.count))
+    header: Sequence[str] | None = None
+    try:
+        for number, row in enumerate(rows):
+            if number == 0 and _is_header(row):
+                header = row
+            elif paragraph := _paragraph(header, row):
+                emit(paragraph)
+    except csv.Error as exc:
+        raise ParseError(f"line {rows.line_num}: not a table ({exc}): correct the line") from exc
+    if header is not None and rows.line_num <= 1:
+        emit("\n".join(header) + "\n")  # nothing but a header: still its text
+    return Summary("text", warnings=warnings)
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (match.group() for match in _LINE.finditer(text))
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    names = [cell.strip() for cell in row]
+    return all(names) and len(set(names)) == len(names) and not any(map(_NUMBER.fullmatch, names))
+
+
+def _paragraph(header: Sequence[str] | None, row: Sequence[str]) -> str:
+    """A row as lines and a blank one; empty if the row is. Cells beyond the header stand alone."""
+    names = header or ()
+    lines = [
+        f"{names[i].strip()}: {cell.strip()}\n" if i < len(names) else f"{cell.strip()}\n"
+        for i, cell in enumerate(row)
+        if cell.strip()
+    ]
+    return "".join(lines) + "\n" if lines else ""

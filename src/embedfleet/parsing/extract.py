@@ -1,0 +1,71 @@
+"""One file to text: picks the reader and holds what is true of every format."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.delimited import read_delimited
+from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.formats import Format
+from embedfleet.parsing.json_layout import read_json
+from embedfleet.parsing.signatures import HEAD_BYTES, format_from
+from embedfleet.parsing.text import read_text
+
+
+def extract(stream: BinaryIO, form: Format | None, emit: Emit) -> Summary:
+    """Emit the file's text piece by piece; the format is found out if it is None.
+
+    Raises ParseError for files that cannot be read, and for those that hold no text at all. What was
+    emitted before an error is to be dropped.
+    """
+    head = stream.read(HEAD_BYTES)
+    if not head:
+        raise ParseError("is empty: there is nothing to embed")
+    stream.seek(0)
+    blank = True
+
+    def watched(piece: str) -> None:
+        nonlocal blank
+        blank = blank and (not piece or piece.isspace())
+        emit(piece)
+
+    summary = _read(stream, form or format_from(head), watched)
+    if blank:
+        raise ParseError("holds no text: there is nothing to embed")
+    return summary
+
+
+def _read(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
+    match form:
+        case Format.TEXT:
+            return read_text(stream, emit, content_type="text")
+        case Format.MARKDOWN:
+            return read_text(stream, emit, content_type="markdown")
+        case Format.CODE:
+            return read_text(stream, emit, content_type="code")
+        case Format.DELIMITED:
+            return read_delimited(stream, emit)
+        case Format.JSON:
+            return read_json(stream, emit)
+        case Format.HTML:
+            return _html(stream, emit)
+        case Format.PDF | Format.DOCX | Format.EPUB:
+            return _document(stream, form, emit)
+
+
+def _html(stream: BinaryIO, emit: Emit) -> Summary:
+    from embedfleet.parsing.html import read_html  # kreuzberg costs 110 ms, text files do without
+
+    return read_html(stream, emit)
+
+
+def _document(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
+    from embedfleet.parsing import documents  # as above
+
+    readers = {
+        Format.PDF: documents.read_pdf,
+        Format.DOCX: documents.read_docx,
+        Format.EPUB: documents.read_epub,
+    }
+    return readers[form](stream, emit)

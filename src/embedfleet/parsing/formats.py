@@ -1,0 +1,85 @@
+"""Which files are understood, by name; what reading one gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Literal
+
+PARSER_VERSION = 1
+"""Raised whenever the same file would give other text: files are then parsed anew."""
+
+ContentType = Literal["text", "markdown", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """A file as text: lines end in LF, no NUL, no lone surrogate.
+
+    `content_type` says how the text is laid out, for the chunker. `warnings` are lines for the user,
+    one for each thing that was read otherwise than it stands in the file.
+    """
+
+    text: str
+    content_type: ContentType
+    title: str | None
+    warnings: tuple[str, ...]
+
+
+class Format(StrEnum):
+    """How a file is read."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    CODE = "code"
+    HTML = "html"
+    DELIMITED = "delimited"
+    JSON = "json"
+    PDF = "pdf"
+    DOCX = "docx"
+    EPUB = "epub"
+
+
+_SUFFIXES: dict[Format, str] = {
+    Format.TEXT: "txt text log rst tex adoc asciidoc org ini cfg conf toml yaml yml properties srt vtt po",
+    Format.MARKDOWN: "md markdown mdx qmd rmd",
+    Format.CODE: (
+        "py pyi pyx js mjs cjs jsx ts tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hpp hh "
+        "hxx cs fs go rs zig swift m mm rb php pl pm r jl lua hs ml mli ex exs erl hrl clj cljs lisp el scm "
+        "dart nim f90 f95 asm s v vhd vhdl sv sh bash zsh fish ps1 bat cmd sql css scss less proto graphql "
+        "thrift tf hcl cmake mk awk vim diff patch xml xsd xsl"
+    ),
+    Format.HTML: "html htm xhtml",
+    Format.DELIMITED: "csv tsv",
+    Format.JSON: "json jsonl ndjson geojson",
+    Format.PDF: "pdf",
+    Format.DOCX: "docx",
+    Format.EPUB: "epub",
+}
+_BY_SUFFIX = {f".{suffix}": form for form, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_BY_NAME = {
+    "makefile": Format.CODE,
+    "dockerfile": Format.CODE,
+    "readme": Format.TEXT,
+    "changelog": Format.TEXT,
+    "license": Format.TEXT,
+    "copying": Format.TEXT,
+    "notice": Format.TEXT,
+    "authors": Format.TEXT,
+}
+
+
+def supported_suffixes() -> frozenset[str]:
+    """Suffixes a folder walk picks up, with the dot, lower case."""
+    return frozenset(_BY_SUFFIX)
+
+
+def format_of(path: PurePath) -> Format | None:
+    """The format a file's name stands for; None if the name says nothing known."""
+    return _BY_SUFFIX.get(path.suffix.lower()) or _BY_NAME.get(path.name.lower())
+
+
+def is_supported(path: PurePath) -> bool:
+    """Whether a folder walk picks the file up. An explicitly named file may be read nevertheless."""
+    return format_of(path) is not None

@@ -1,0 +1,178 @@
+"""HTML: the page's body as Markdown, without navigation, header, footer and scripts.
+
+The page is parsed as a browser does (selectolax/lexbor), what is not body is taken out, the rest is
+converted by kreuzberg. Links keep their text and lose their target, emphasis loses its marks: neither
+helps an embedding. Where pruning would leave nothing, the page is kept; where the conversion would lose
+text, the text is kept without layout. So no body text is missing, whatever the page looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from embedfleet.parsing.conversion import convert, one_line
+from embedfleet.parsing.decoding import known_codec
+from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.text import whole_text
+
+_PRESCAN_BYTES = 4096
+_DECLARED = re.compile(
+    rb"""(?:<meta[^>]+charset|<\?xml[^>]+encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
+)
+
+# Never text, wherever it stands. Controls are not text of the page but of its user interface.
+_NOT_TEXT = (
+    "head, script, style, template, noscript, iframe, object, embed, svg, canvas, audio, video, "
+    "input, button, select, textarea, datalist, annotation, annotation-xml, "
+    '[hidden]:not([hidden="until-found"]), [aria-hidden="true"]'
+)
+# Navigation by the author's own word, then by the class names of common manual generators.
+_CHROME = ", ".join(
+    (
+        'nav, [role="navigation"], [role="search"], [role="banner"], [role="contentinfo"]',
+        '[role="menu"], [role="menubar"], [role="toolbar"]',
+        "a.headerlink, a.viewcode-link, a.viewcode-back, span.viewcode-link",  # Sphinx, mkdocs
+        "div.related, div.sphinxsidebar, body > div.footer, div.mobile-nav, div.rst-versions",
+        ".prev-next-footer, .bd-sidebar-primary, .bd-sidebar-secondary",  # pydata theme
+        ".md-sidebar, .md-header, .md-footer, .md-tabs, .md-skip, .md-content__button",  # mkdocs-material
+        "div.navheader, div.navfooter, ul.docnav",  # DocBook: xsl stylesheets, publican
+        "body > #banner, body > p#title",
+        "div.nav-panel, table.navigation",  # texinfo, gtk-doc
+        "div.topNav, div.subNav, div.bottomNav, p.legalCopy",  # javadoc before 17
+        "#MSearchSelectWindow, #MSearchResultsWindow, #side-nav, #nav-path, address.footer",  # doxygen
+        "a.skip-link, a.skip-nav, a.skip-to-content",
+    )
+)
+_MAIN = 'main, [role="main"]'
+_SECTIONING = frozenset({"article", "section", "main", "blockquote", "td", "th", "figure", "li", "details"})
+_PERMALINK_TEXTS = frozenset("¶#§🔗⚓")
+# Tags that only mark text inside a line. Unwrapped, so that words they cut through come out whole.
+# `form` is unwrapped because the converter drops forms with all they hold.
+_MARKS = [
+    *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "form"),
+    *("i", "ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub"),
+    *("sup", "time", "u", "var", "wbr"),
+]
+# In table cells the converter escapes these, `a_b` would become `a\_b`: it is shown stand-ins instead.
+_ESCAPED = "_*\\"
+_STAND_INS = "\U0010fff0\U0010fff1\U0010fff2"
+_TO_STAND_INS = str.maketrans(_ESCAPED, _STAND_INS)
+_FROM_STAND_INS = str.maketrans(_STAND_INS, _ESCAPED)
+
+
+def read_html(stream: BinaryIO, emit: Emit) -> Summary:
+    """Emit the page's body. Holds the page and its tree (about ten times its size) in memory."""
+    html, warnings = whole_text(stream, declared=_declared_encoding(stream))
+    tree = LexborHTMLParser(html, scripting=True)
+    title = _title(tree)
+    body = _body(tree) or _body(LexborHTMLParser(html, scripting=True), prune=False)
+    if body is None:
+        return Summary("markdown", title, warnings)
+    markdown = _markdown(body)
+    if markdown is None:
+        warnings += ("its layout is too deep for Markdown: only its text was kept",)
+        markdown = body.text(separator="\n")
+    emit(markdown)
+    return Summary("markdown", title, warnings)
+
+
+def _title(tree: LexborHTMLParser) -> str | None:
+    titles = (tree.css_first(selector) for selector in ("head > title", "h1"))
+    return next((one_line(node.text()) for node in titles if node is not None), None)
+
+
+def _declared_encoding(stream: BinaryIO) -> str | None:
+    declared = _DECLARED.search(stream.read(_PRESCAN_BYTES))
+    return known_codec(declared.group(1).decode("ascii", "replace")) if declared else None
+
+
+def _body(tree: LexborHTMLParser, *, prune: bool = True) -> LexborNode | None:
+    """The element that holds the body text, ready to convert; None if there is no text in it."""
+    _remove(tree, _NOT_TEXT)
+    if tree.body is None:
+        return None
+    if prune:
+        _remove(tree, _CHROME)
+        for node in reversed(tree.css("header, footer, aside")):
+            if _is_page_furniture(node):
+                node.decompose()
+    body = _main_element(tree) or tree.body
+    _flatten(body)
+    return body if _letters(body.text()) else None
+
+
+def _remove(tree: LexborHTMLParser, selector: str) -> None:
+    # A node matched twice is listed twice, and removing it takes what it holds along: innermost first, once.
+    for node in reversed({node.mem_id: node for node in tree.css(selector)}.values()):
+        node.decompose()
+
+
+def _is_page_furniture(node: LexborNode) -> bool:
+    """Whether a header, footer or aside is the page's and not a section's.
+
+    Pandoc puts title and abstract into a header of that id. An aside is furniture if it is mostly links.
+    """
+    if node.id == "title-block-header" or any(parent.tag in _SECTIONING for parent in _ancestors(node)):
+        return False
+    return node.tag != "aside" or 2 * _link_letters(node) >= _letters(node.text())
+
+
+def _main_element(tree: LexborHTMLParser) -> LexborNode | None:
+    """The page's only main element, unless most of the unlinked text stands outside of it."""
+    outermost = [node for node in tree.css(_MAIN) if not _has_main_ancestor(node)]
+    if len(outermost) != 1 or tree.body is None:
+        return None
+    main = outermost[0]
+    unlinked = _letters(tree.body.text()) - _link_letters(tree.body)
+    return main if 2 * (_letters(main.text()) - _link_letters(main)) >= unlinked else None
+
+
+def _has_main_ancestor(node: LexborNode) -> bool:
+    return any(_is_main(ancestor) for ancestor in _ancestors(node))
+
+
+def _is_main(node: LexborNode) -> bool:
+    return node.tag == "main" or node.attributes.get("role") == "main"
+
+
+def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
+    while (parent := node.parent) is not None:
+        yield parent
+        node = parent
+
+
+def _flatten(body: LexborNode) -> None:
+    """Take away what only marks text: permalinks, links, emphasis; images become their description."""
+    for link in body.css('a[href^="#"]'):
+        if link.text().strip() in _PERMALINK_TEXTS:
+            link.decompose()
+    for image in body.css("a img"):  # logos, buttons, thumbnails
+        image.decompose()
+    for image in body.css("img"):
+        image.replace_with(image.attributes.get("alt") or "")
+    body.unwrap_tags(_MARKS, delete_empty=True)
+    body.merge_text_nodes()
+
+
+def _markdown(body: LexborNode) -> str | None:
+    """The element as Markdown; None if the converter would lose letters of it.
+
+    It leaves out, without a word, what is nested deeper than about 64 elements.
+    """
+    source = f"<html><body>{body.html}</body></html>".translate(_TO_STAND_INS)
+    markdown = convert(source.encode(), "text/html").markdown.translate(_FROM_STAND_INS)
+    lost = Counter(filter(str.isalpha, body.text())) - Counter(filter(str.isalpha, markdown))
+    return None if lost else markdown
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
+
+
+def _link_letters(node: LexborNode) -> int:
+    return sum(_letters(link.text()) for link in node.css("a"))

@@ -1,0 +1,58 @@
+"""What kind of file some first bytes belong to."""
+
+from __future__ import annotations
+
+from embedfleet.parsing.formats import Format
+
+HEAD_BYTES = 1024
+"""How much of a file the functions here want to see."""
+
+ZIP = b"PK\x03\x04"
+OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+PDF = b"%PDF-"
+
+_NOT_TEXT: tuple[tuple[bytes, str], ...] = (
+    (PDF, "a PDF file"),
+    (ZIP, "a ZIP archive (or a document made of one)"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (OLE2, "an old Microsoft Office document"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"II*\x00", "a TIFF image"),
+    (b"MM\x00*", "a TIFF image"),
+    (b"\x1f\x8b\x08", "gzip-compressed data"),
+    (b"BZh", "bzip2-compressed data"),
+    (b"\xfd7zXZ\x00", "xz-compressed data"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard-compressed data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x7fELF", "a program (ELF)"),
+    (b"MZ\x90\x00", "a program (Windows)"),
+    (b"\xcf\xfa\xed\xfe", "a program (Mach-O)"),
+    (b"\xca\xfe\xba\xbe", "a compiled class"),
+    (b"\x00asm", "a WebAssembly module"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"ID3", "an MP3 recording"),
+    (b"OggS", "an Ogg recording"),
+    (b"fLaC", "a FLAC recording"),
+    (b"RIFF", "a RIFF recording or image"),
+)
+
+
+def known_binary(head: bytes) -> str | None:
+    """The name of the binary format that `head` opens, if it is a well-known one."""
+    return next((name for magic, name in _NOT_TEXT if head.startswith(magic)), None)
+
+
+def format_from(head: bytes) -> Format:
+    """How to read a file whose name says nothing; text unless the first bytes are another format's."""
+    if PDF in head:
+        return Format.PDF
+    if head.startswith(ZIP):
+        return Format.EPUB if b"application/epub+zip" in head else Format.DOCX
+    opening = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if opening.startswith((b"<!doctype html", b"<html")):
+        return Format.HTML
+    return Format.TEXT
