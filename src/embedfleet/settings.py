@@ -22,6 +22,8 @@ from embedfleet.errors import ConfigError
 
 ENV_PREFIX = "EMBEDFLEET_"
 ENV_SEPARATOR = "__"
+DEBUG_ENV = "EMBEDFLEET_DEBUG"
+"""Not a setting: makes the command line show where an internal error came from."""
 
 
 class _Section(BaseModel):
@@ -318,7 +320,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
     nested: dict[str, Any] = {}
     for name, raw in environ.items():
-        if not name.startswith(ENV_PREFIX):
+        if not name.startswith(ENV_PREFIX) or name == DEBUG_ENV:
             continue
         path = name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR)
         value = raw if path == ["data_dir"] else yaml.safe_load(raw)

@@ -15,12 +15,12 @@ PARTLY_DONE = 3
 INTERRUPTED = 130
 
 JSON_SCHEMA_VERSION = 1
-_DEBUG = "EMBEDFLEET_DEBUG"
 
 
 def run_safely(command: Callable[[], Any]) -> NoReturn:
     """Run and exit; whatever goes wrong is one line on stderr (and in the JSON, if JSON was asked for)."""
     from embedfleet.errors import EmbedfleetError
+    from embedfleet.settings import DEBUG_ENV
 
     try:
         command()
@@ -32,9 +32,9 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
         # The reader (`| head`) has what it wanted. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as exc:
-        if os.environ.get(_DEBUG):
+        if os.environ.get(DEBUG_ENV):
             raise
-        _fail(f"internal error: {exc!r}; set {_DEBUG}=1 to see where, and report it", NOTHING_DONE)
+        _fail(f"internal error: {exc!r}; set {DEBUG_ENV}=1 to see where, and report it", NOTHING_DONE)
     sys.exit(DONE)
 
 

@@ -41,6 +41,7 @@ async def _serve(settings: Settings) -> None:
                 else None
             )
             try:
+                await owner.models.get(settings.models.default)  # the first job must not wait for it
                 for line in _description(owner):
                     typer.echo(line)
                 await owner.orchestrator.run(stop)

@@ -196,7 +196,8 @@ def _engine(url: str, pragmas: tuple[str, ...], *, begin: str, connections: int)
         url,
         poolclass=QueuePool,
         pool_size=connections,
-        max_overflow=1,
+        max_overflow=8,  # the watcher, and threads that read on their own
+        hide_parameters=True,  # they hold document text, which must not reach a log
         connect_args={"check_same_thread": False, "isolation_level": None},
     )
 

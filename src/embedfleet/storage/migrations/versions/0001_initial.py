@@ -56,9 +56,18 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("live_generation", sa.Integer(), nullable=True),
         sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.Column("cleanup", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("document_id", name=op.f("pk_documents")),
         sa.UniqueConstraint("tenant_id", "media_id", name=op.f("uq_documents_tenant_id_media_id")),
+    )
+    op.create_index(
+        "ix_documents_cleanup",
+        "documents",
+        ["cleanup"],
+        unique=False,
+        sqlite_where=sa.text("cleanup > 0"),
+        postgresql_where=sa.text("cleanup > 0"),
     )
     op.create_table(
         "jobs",
@@ -164,14 +173,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("chunk_id", name=op.f("pk_vectors")),
         sqlite_with_rowid=False,
-    )
-    op.create_index(
-        "ix_vectors_deleting",
-        "vectors",
-        ["document_id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'deleting'"),
-        postgresql_where=sa.text("state = 'deleting'"),
     )
     op.create_index(op.f("ix_vectors_document_id"), "vectors", ["document_id"], unique=False)
     op.create_table(

@@ -1,0 +1,94 @@
+# Every chore of the project. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIN := -c requirements/constraints.txt
+
+# What the demo reads: any folder, by default sources of the Python library. DEMO_DATA keeps the result.
+QUERY ?= how do I cancel a task and wait until it has ended
+DEMO_DATA ?= .demo
+DIR ?= $(shell $(PYTHON) -c "import asyncio, concurrent, os; print(*(os.path.dirname(m.__file__) for m in (asyncio, concurrent)))")
+
+.PHONY: help
+help: ## list the chores
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- install: each stamp is a set of extras, renewed when what defines it changes ---
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	$(PIP) install $(PIN) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	$(PIP) install $(PIN) torch  # first and pinned: what depends on it would take a larger build
+	$(PIP) install $(PIN) -e '.[test]'
+	@touch $(VENV)/.base $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) install $(PIN) -e '.[bench]'
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.base ## install into .venv, for use
+
+.PHONY: install-dev
+install-dev: $(VENV)/.test ## install into .venv with everything the tests need
+
+# --- use ---
+
+.PHONY: demo
+demo: $(VENV)/.base ## ingest a folder and search it: make demo DIR=~/papers QUERY="…"
+	$(BIN)/embedfleet ingest $(DIR) --data-dir $(DEMO_DATA)
+	$(BIN)/embedfleet search "$(QUERY)" -k 3 --data-dir $(DEMO_DATA)
+
+# --- check ---
+
+.PHONY: test
+test: lint types contracts unit ## everything CI runs
+
+.PHONY: lint
+lint: $(VENV)/.test ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/.test ## mypy, strict, tests included
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(VENV)/.test ## the floors: imports point down only
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: $(VENV)/.test ## the tests of every tier
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: format
+format: $(VENV)/.test ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- measure ---
+
+.PHONY: bench
+bench: $(VENV)/.bench ## all benchmarks; JSON goes to benchmarks/results
+	for script in chunking startup memory embedding vector_store broker_memory pipeline; do \
+	  $(BIN)/python benchmarks/$$script.py; done
+
+# --- keep ---
+
+.PHONY: lock
+lock: $(VENV)/.bench ## renew requirements/constraints.txt from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements/constraints.txt
+
+.PHONY: clean
+clean: ## remove what these chores made
+	rm -rf $(VENV) $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
