@@ -39,7 +39,8 @@ class Owner:
 class DataDirectoryLock:
     """The right to open a data directory's databases, from `acquire` to `release` or the process's end.
 
-    A child process does not inherit it, by fork or by exec. Any thread may release it.
+    Keep this object as long: dropping it releases too. A child process does not inherit the right, by
+    fork or by exec. Any thread may release it.
     """
 
     def __init__(self, data_dir: Path, *, purpose: str) -> None:
