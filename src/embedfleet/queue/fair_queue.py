@@ -28,7 +28,7 @@ assert MAX_COST * STRIDE_OF_WEIGHT_ONE <= MIN_WEIGHT * 2**52
 
 def stride(weight: float) -> int:
     """What one token costs a tenant of this weight, in virtual time: the nearest whole number."""
-    return STRIDE_OF_WEIGHT_ONE
+    return round(STRIDE_OF_WEIGHT_ONE / weight)
 
 
 class FairQueue:
