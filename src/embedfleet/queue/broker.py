@@ -187,9 +187,8 @@ class Broker(Protocol):
     ) -> None:
         """Give the task back, eligible again after the delay. LeaseLost if the fence is stale.
 
-        `counted=False` takes the attempt back: it failed for a reason that is not the task's own.
-
         It is due at now + `delay_seconds` exactly, and ready once `promote_due` finds it due.
+        `counted=False` takes the attempt back: it failed for a reason that is not the task's own.
         `reason` is for the log.
         """
         ...

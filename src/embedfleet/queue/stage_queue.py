@@ -131,7 +131,8 @@ class StageQueue:
 
     def retry_later(self, lease: Lease, now: float, *, delay_seconds: float, counted: bool) -> None:
         held = self._release(lease)
-        held.entry.attempt -= not counted
+        if not counted:
+            held.entry.attempt -= 1
         if held.doomed:
             self._finish(held.entry.task)
             return

@@ -1,0 +1,369 @@
+"""Any sequence of calls: the broker does exactly what a naive model of its contract does.
+
+The model is lists and linear scans, fractions instead of strides, and no structure shared with the
+implementation. Another broker joins by a subclass of `BrokerMachine` with its own `make_broker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+
+from embedfleet.clock import ManualClock
+from embedfleet.errors import LeaseLost
+from embedfleet.queue.broker import Broker, DeadTask, Depth, Lane, Lease, Task, TenantShare
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue_schemas import Stage
+
+STAGES = [Stage.EMBEDDING, Stage.STORAGE]
+BURST = 2
+LEASE_SECONDS = 10
+TENANTS = "abc"
+JOBS = ["j1", "j2", "j3"]
+TASK_IDS = [f"t{i:02}" for i in range(24)]
+
+T = TypeVar("T")
+
+a_stage = st.sampled_from(STAGES)
+a_tenant = st.sampled_from(TENANTS)
+a_task = st.builds(
+    Task,
+    id=st.sampled_from(TASK_IDS),
+    tenant_id=a_tenant,
+    job_id=st.sampled_from(JOBS),
+    cost=st.integers(1, 30),
+    payload=st.binary(max_size=2),
+    priority=st.sampled_from([0, 50, 100]),
+    lane=st.sampled_from(Lane),
+)
+
+
+@dataclass
+class ModelTask:
+    """Everything that can be known of one offered task; it stays in the list after its end."""
+
+    task: Task
+    place: int
+    state: str = "ready"
+    attempt: int = 0
+    fence: int = 0
+    at: float = 0.0  # leased: expires; delayed: due; dead: died
+    doomed: bool = False
+    reason: str = ""
+
+
+@dataclass
+class ModelLane:
+    """Start-time fair queuing as in the paper: re-derived from who is eligible after every step."""
+
+    virtual_time: Fraction = Fraction(0)
+    starts: dict[str, Fraction] = field(default_factory=dict)
+    eligible: set[str] = field(default_factory=set)
+
+    def settle(self, eligible: set[str]) -> None:
+        for tenant in eligible - self.eligible:
+            self.starts[tenant] = max(self.virtual_time, self.starts.get(tenant, Fraction(0)))
+        self.eligible = eligible
+        if not eligible:
+            self.virtual_time, self.starts = Fraction(0), {}
+
+    def serve(self, cost: int, weight: float) -> None:
+        tenant = self.next_tenant()
+        self.virtual_time = self.starts[tenant]
+        self.starts[tenant] += Fraction(cost) / Fraction(weight)
+
+    def next_tenant(self) -> str:
+        return min(self.eligible, key=lambda tenant: (self.starts[tenant], tenant))
+
+
+class ModelStage:
+    """One stage by linear scans."""
+
+    def __init__(self, shares: dict[str, TenantShare]) -> None:
+        self.shares = shares
+        self.tasks: list[ModelTask] = []
+        self.lanes = {lane: ModelLane() for lane in Lane}
+        self.served: list[tuple[Lane, bool]] = []  # and whether bulk work was eligible then
+        self.places = 0
+
+    def in_state(self, *states: str) -> list[ModelTask]:
+        return [item for item in self.tasks if item.state in states]
+
+    def unfinished(self, task_id: str) -> ModelTask | None:
+        found = [item for item in self.tasks if item.task.id == task_id and item.state != "done"]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def holder(self, lease: Lease) -> ModelTask | None:
+        item = self.unfinished(lease.task.id)
+        return item if item and item.state == "leased" and item.fence == lease.fence else None
+
+    def settle(self) -> None:
+        for lane, model_lane in self.lanes.items():
+            backlogged = {i.task.tenant_id for i in self.in_state("ready") if i.task.lane is lane}
+            model_lane.settle({tenant for tenant in backlogged if not self.at_cap(tenant)})
+
+    def at_cap(self, tenant: str) -> bool:
+        cap = self.share(tenant).max_in_flight
+        leased = sum(item.task.tenant_id == tenant for item in self.in_state("leased"))
+        return cap is not None and leased >= cap
+
+    def share(self, tenant: str) -> TenantShare:
+        return self.shares.get(tenant, TenantShare())
+
+    def line_up(self, task: Task) -> None:
+        self.places += 1
+        self.tasks.append(ModelTask(task, self.places))
+        self.settle()
+
+    def next_lane(self) -> Lane | None:
+        interactive, bulk = (bool(self.lanes[lane].eligible) for lane in (Lane.INTERACTIVE, Lane.BULK))
+        burst = self.served[-BURST:]
+        bulk_is_due = bulk and len(burst) == BURST and all(one == (Lane.INTERACTIVE, True) for one in burst)
+        if interactive and not bulk_is_due:
+            return Lane.INTERACTIVE
+        return Lane.BULK if bulk else None
+
+    def next_task(self) -> ModelTask | None:
+        lane = self.next_lane()
+        if lane is None:
+            return None
+        tenant = self.lanes[lane].next_tenant()
+        mine = [i for i in self.in_state("ready") if i.task.tenant_id == tenant and i.task.lane is lane]
+        return min(mine, key=lambda item: (-item.task.priority, item.place))
+
+    def claim(self, now: float, max_tasks: int, max_cost: int) -> list[ModelTask]:
+        taken: list[ModelTask] = []
+        while len(taken) < max_tasks:
+            item = self.next_task()
+            if item is None or (taken and sum(i.task.cost for i in [*taken, item]) > max_cost):
+                break
+            self.served.append((item.task.lane, bool(self.lanes[Lane.BULK].eligible)))
+            self.lanes[item.task.lane].serve(item.task.cost, self.share(item.task.tenant_id).weight)
+            item.state, item.at, item.attempt = "leased", now + LEASE_SECONDS, item.attempt + 1
+            taken.append(item)
+            self.settle()
+        return taken
+
+    def come_back(self, item: ModelTask) -> None:
+        item.state = "done" if item.doomed else "ready"
+        self.settle()
+
+    def longest(self, state: str, now: float, limit: int) -> list[ModelTask]:
+        over = [item for item in self.in_state(state) if item.at <= now]
+        return sorted(over, key=lambda item: (item.at, item.task.id))[:limit]
+
+    def depth(self) -> Depth:
+        counts = {state: self.in_state(state) for state in ("ready", "leased", "delayed", "dead", "done")}
+        return Depth(
+            **{state: len(items) for state, items in counts.items()},
+            enqueued=len(self.tasks),
+            **{f"{s}_cost": sum(i.task.cost for i in counts[s]) for s in ("ready", "leased", "delayed")},
+        )
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Every call goes to the broker and to the model; answers, depths and readiness must agree."""
+
+    leases: Bundle[Lease] = Bundle("leases")  # live and stale ones: nothing is ever taken out
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock(start=0.0)
+        self.broker = self.make_broker(self.clock)
+        self.shares: dict[str, TenantShare] = {}
+        self.stages = {stage: ModelStage(self.shares) for stage in STAGES}
+
+    def make_broker(self, clock: ManualClock) -> Broker:
+        """A new, empty broker with this clock and `interactive_burst=BURST`."""
+        raise NotImplementedError
+
+    def teardown(self) -> None:
+        self.call(self.broker.close())
+        self.loop.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(coroutine)
+
+    @rule(
+        tenant=a_tenant,
+        weight=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+        cap=st.one_of(st.none(), st.integers(1, 3)),
+    )
+    def set_share(self, tenant: str, weight: float, cap: int | None) -> None:
+        self.shares[tenant] = TenantShare(weight, cap)
+        self.call(self.broker.set_share(tenant, self.shares[tenant]))
+        for stage in STAGES:
+            self.stages[stage].settle()
+
+    @rule(stage=a_stage, tasks=st.lists(a_task, min_size=1, max_size=6))
+    def enqueue(self, stage: Stage, tasks: list[Task]) -> None:
+        model = self.stages[stage]
+        new = 0
+        for task in tasks:
+            if model.unfinished(task.id) is None:
+                model.line_up(task)
+                new += 1
+        assert self.call(self.broker.enqueue(stage, tasks)) == new
+
+    @rule(target=leases, stage=a_stage, max_tasks=st.integers(1, 4), max_cost=st.integers(1, 60))
+    def claim(self, stage: Stage, max_tasks: int, max_cost: int) -> MultipleResults[Lease]:
+        model = self.stages[stage]
+        highest_fence = max((item.fence for item in model.tasks), default=0)
+        got = self.call(
+            self.broker.claim(
+                stage, worker="w", max_tasks=max_tasks, max_cost=max_cost, lease_seconds=LEASE_SECONDS
+            )
+        )
+        expected = model.claim(self.clock.now(), max_tasks, max_cost)
+        assert [(lease.task, lease.attempt, lease.expires_at) for lease in got] == [
+            (item.task, item.attempt, item.at) for item in expected
+        ]
+        for lease, item in zip(got, expected, strict=True):
+            assert lease.stage is stage
+            assert lease.fence > highest_fence
+            highest_fence = item.fence = lease.fence
+        return multiple(*got)
+
+    def end(self, lease: Lease, call: Awaitable[None]) -> ModelTask | None:
+        """End a lease at the broker; the model's task if the lease held, else LeaseLost was raised."""
+        item = self.stages[lease.stage].holder(lease)
+        try:
+            self.loop.run_until_complete(call)
+        except LeaseLost:
+            assert item is None, "the lease held"
+        else:
+            assert item is not None, "the lease was stale"
+        return item
+
+    @rule(lease=leases)
+    def ack(self, lease: Lease) -> None:
+        if item := self.end(lease, self.broker.ack(lease)):
+            item.state = "done"
+            self.stages[lease.stage].settle()
+
+    @rule(lease=leases, delay=st.integers(0, 12), counted=st.booleans())
+    def retry_later(self, lease: Lease, delay: int, counted: bool) -> None:
+        call = self.broker.retry_later(lease, delay_seconds=delay, reason="busy", counted=counted)
+        if item := self.end(lease, call):
+            item.state = "done" if item.doomed else "delayed"
+            item.at = self.clock.now() + delay
+            item.attempt -= 0 if counted else 1
+            self.stages[lease.stage].settle()
+
+    @rule(lease=leases)
+    def hand_back(self, lease: Lease) -> None:
+        if item := self.end(lease, self.broker.hand_back(lease)):
+            item.attempt -= 1
+            self.stages[lease.stage].come_back(item)
+
+    @rule(lease=leases, reason=st.sampled_from(["poison", "not finite"]))
+    def dead_letter(self, lease: Lease, reason: str) -> None:
+        if item := self.end(lease, self.broker.dead_letter(lease, reason=reason)):
+            model = self.stages[lease.stage]
+            model.tasks.remove(item)
+            model.tasks.append(item)  # oldest first
+            item.state, item.at, item.reason = "dead", self.clock.now(), reason
+            model.settle()
+
+    @rule(some=st.lists(leases, max_size=4, unique_by=lambda lease: (lease.stage, lease.fence)))
+    def renew(self, some: list[Lease]) -> None:
+        expires_at = self.clock.now() + 2 * LEASE_SECONDS
+        expected = []
+        for lease in some:
+            if item := self.stages[lease.stage].holder(lease):
+                item.at = expires_at
+                expected.append(replace(lease, expires_at=expires_at))
+        assert self.call(self.broker.renew(some, lease_seconds=2 * LEASE_SECONDS)) == expected
+
+    @rule(seconds=st.sampled_from([1, 4, LEASE_SECONDS]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    @rule(stage=a_stage, limit=st.integers(1, 3))
+    def reap_expired(self, stage: Stage, limit: int) -> None:
+        model = self.stages[stage]
+        expired = model.longest("leased", self.clock.now(), limit)
+        for item in expired:
+            model.come_back(item)
+        assert self.call(self.broker.reap_expired(stage, limit=limit)) == len(expired)
+
+    @rule(stage=a_stage, limit=st.integers(1, 3))
+    def promote_due(self, stage: Stage, limit: int) -> None:
+        model = self.stages[stage]
+        due = model.longest("delayed", self.clock.now(), limit)
+        for item in due:
+            model.come_back(item)
+        assert self.call(self.broker.promote_due(stage, limit=limit)) == len(due)
+
+    @rule(stage=a_stage, ids=st.lists(st.sampled_from(TASK_IDS), max_size=3))
+    def requeue_dead(self, stage: Stage, ids: list[str]) -> None:
+        model = self.stages[stage]
+        requeued = 0
+        for task_id in ids:
+            item = model.unfinished(task_id)
+            if item is not None and item.state == "dead":
+                model.tasks.remove(item)
+                model.line_up(item.task)
+                requeued += 1
+        assert self.call(self.broker.requeue_dead(stage, ids)) == requeued
+
+    @rule(job=st.sampled_from(JOBS))
+    def cancel_job(self, job: str) -> None:
+        dropped = 0
+        for model in self.stages.values():
+            for item in model.in_state("ready", "leased", "delayed"):
+                if item.task.job_id == job:
+                    item.doomed = True
+                    if item.state != "leased":
+                        item.state = "done"
+                        dropped += 1
+            model.settle()
+        assert self.call(self.broker.cancel_job(job)) == dropped
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self) -> None:
+        for stage, model in self.stages.items():
+            depth = self.call(self.broker.depth(stage))
+            assert depth == model.depth()
+            assert depth.enqueued == depth.ready + depth.leased + depth.delayed + depth.dead + depth.done
+
+    @invariant()
+    def dead_letters_and_backlogs_agree(self) -> None:
+        for stage, model in self.stages.items():
+            assert self.call(self.broker.dead(stage)) == [
+                DeadTask(item.task, item.attempt, item.reason, item.at) for item in model.in_state("dead")
+            ]
+            for tenant in TENANTS:
+                ready = sum(item.task.tenant_id == tenant for item in model.in_state("ready"))
+                assert self.call(self.broker.backlog(stage, tenant)) == ready
+
+    @invariant()
+    def whoever_waits_is_told_of_work(self) -> None:
+        for stage, model in self.stages.items():
+            told = self.call(self.broker.wait_for_ready(stage, timeout_seconds=0))
+            assert told or model.next_task() is None
+
+
+class MemoryBrokerMachine(BrokerMachine):
+    def make_broker(self, clock: ManualClock) -> Broker:
+        return MemoryBroker(clock=clock, interactive_burst=BURST)
+
+    @invariant()
+    def whoever_waits_is_told_only_of_work(self) -> None:
+        """In one process the hint is exact."""
+        for stage, model in self.stages.items():
+            told = self.call(self.broker.wait_for_ready(stage, timeout_seconds=0))
+            assert told == (model.next_task() is not None)
+
+
+TestMemoryBroker = MemoryBrokerMachine.TestCase
+TestMemoryBroker.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
