@@ -10,13 +10,15 @@ from __future__ import annotations
 import difflib
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from embedfleet.errors import ConfigError
 
@@ -27,7 +29,7 @@ DEBUG_ENV = "EMBEDFLEET_DEBUG"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PoolSettings(_Section):
@@ -242,15 +244,6 @@ class TenantsSettings(_Section):
         default_factory=_default_tiers  # type: ignore[arg-type]  # keys are the literals
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _unnamed_tiers_keep_their_defaults(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("tiers"), Mapping):
-            defaults = {name: tier.model_dump() for name, tier in _default_tiers().items()}
-            _merge(defaults, data["tiers"])
-            return {**data, "tiers": defaults}
-        return data
-
 
 class Settings(_Section):
     """The whole configuration of a process."""
@@ -291,30 +284,65 @@ def load_settings(
 
     Raises ConfigError with the source of the wrong value, its path, and what would be right.
     """
-    merged: dict[str, Any] = {}
-    if config_file is not None:
-        _merge(merged, _read_yaml(config_file))
-    _merge(merged, _read_environment(os.environ if environ is None else environ))
-    _merge(merged, overrides or {})
+    file = [] if config_file is None else [_Source(str(config_file), _read_yaml(config_file))]
+    sources = [
+        *file,
+        _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
+        _Source("command line", overrides or {}),
+    ]
+    # On top of the defaults in full: a pool's differ from those of its class.
+    merged = Settings().model_dump()
+    for source in sources:
+        _merge(merged, source.values)
     try:
         return Settings.model_validate(merged)
     except ValidationError as exc:
-        origin = f"{config_file}: " if config_file else ""
-        raise ConfigError(f"{origin}{_first_problem(exc)}") from exc
+        raise ConfigError(_first_problem(exc, sources)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where values come from: a file's name, the prefix of environment variables, or the command line."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    def sets(self, path: list[str]) -> bool:
+        below: Any = self.values
+        for part in path:
+            if not isinstance(below, Mapping) or part not in below:
+                return False
+            below = below[part]
+        return True
+
+    def place(self, path: list[str]) -> str:
+        """The source as a user knows it."""
+        return ENV_PREFIX + ENV_SEPARATOR.join(path).upper() if self.name == ENV_PREFIX else self.name
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(exc).split())})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: not valid YAML (byte {exc.start} is not UTF-8)") from exc
     if content is None:
         return {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: must hold sections such as `chunking:`, not a {type(content).__name__}")
     return content
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        # Not all of its message: that quotes the line, which may hold a password.
+        mark = getattr(exc, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
+        raise ConfigError(f"{place}: not valid YAML ({line}{problem})") from None
 
 
 def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
@@ -323,7 +351,7 @@ def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
         if not name.startswith(ENV_PREFIX) or name == DEBUG_ENV:
             continue
         path = name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR)
-        value = raw if path == ["data_dir"] else yaml.safe_load(raw)
+        value = (raw or None) if path == ["data_dir"] else _parse_yaml(raw, name)
         for part in reversed(path[1:]):
             value = {part: value}
         _merge(nested, {path[0]: value})
@@ -331,19 +359,25 @@ def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Lay `extra` over `into`, section by section; a section left empty sets nothing."""
     for key, value in extra.items():
         below = into.get(key)
         if isinstance(value, Mapping):
             target = dict(below) if isinstance(below, Mapping) else {}
             _merge(target, value)
             into[key] = target
-        else:
+        elif value is not None or not isinstance(below, Mapping):
             into[key] = value
 
 
-def _first_problem(exc: ValidationError) -> str:
+def _first_problem(exc: ValidationError, sources: Sequence[_Source]) -> str:
     problem = exc.errors()[0]
-    path = [str(part) for part in problem["loc"]]
+    path = [str(part) for part in problem["loc"] if part != "[key]"]
+    places = [source.place(path) for source in reversed(sources) if source.sets(path)]
+    return f"{places[0]}: {_explain(problem, path)}" if places else _explain(problem, path)
+
+
+def _explain(problem: ErrorDetails, path: list[str]) -> str:
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
