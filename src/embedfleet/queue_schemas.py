@@ -131,13 +131,13 @@ class _Message(_Frozen):
     def decode(cls, payload: bytes) -> Self:
         """Raises UndecodableMessage, naming the field, for anything `encode` cannot have made."""
         try:
-            body = msgpack.unpackb(payload, raw=False)
+            body = msgpack.unpackb(payload, raw=False, use_list=False)
         except Exception as exc:
             raise UndecodableMessage(f"{cls.__name__}: not msgpack ({exc})") from exc
         if not isinstance(body, dict) or body.pop("kind", None) != cls.kind.value:
             raise UndecodableMessage(f"{cls.__name__}: payload is not a {cls.kind.value} message")
         try:
-            return cls.model_validate(body)
+            return cls.model_validate(body, strict=True)  # "3" is not 3: `encode` makes no such thing
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "message"
