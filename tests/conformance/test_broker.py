@@ -416,6 +416,16 @@ async def test_a_delivery_handed_back_is_not_counted(broker: Broker) -> None:
     assert (await claim_one(broker)).attempt == 1
 
 
+@pytest.mark.parametrize(("counted", "next_attempt"), [(True, 2), (False, 1)])
+async def test_a_retry_takes_its_attempt_back_if_it_does_not_count(
+    broker: Broker, counted: bool, next_attempt: int
+) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    await broker.retry_later(await claim_one(broker), delay_seconds=0, reason="store down", counted=counted)
+    await broker.promote_due(STAGE)
+    assert (await claim_one(broker)).attempt == next_attempt
+
+
 async def test_a_lease_expires_exactly_at_its_time(broker: Broker, clock: ManualClock) -> None:
     await broker.enqueue(STAGE, [task("a")])
     await claim_one(broker)
@@ -657,6 +667,21 @@ async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
     assert await broker.depth(Stage.STORAGE) == Depth()
 
 
+async def test_backlog_counts_one_tenants_ready_tasks_over_both_lanes(broker: Broker) -> None:
+    await broker.enqueue(
+        STAGE, [*tasks("a", 4), task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("b", 1)]
+    )
+    await broker.enqueue(Stage.STORAGE, tasks("a", 9))
+    assert await broker.backlog(STAGE, "a") == 5
+    assert await broker.backlog(STAGE, "unheard of") == 0
+
+    leases = await claim(broker, 2)
+    assert sorted(tenants(leases)) == ["a", "a"], "the query, then a before b"
+    assert await broker.backlog(STAGE, "a") == 3, "leased tasks are not ready"
+    await broker.hand_back(leases[0])
+    assert await broker.backlog(STAGE, "a") == 4
+
+
 # --- waiting ----------------------------------------------------------------------------------
 
 
@@ -794,6 +819,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.promote_due(STAGE),
         lambda: broker.cancel_job("job"),
         lambda: broker.depth(STAGE),
+        lambda: broker.backlog(STAGE, "acme"),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
     ]
     for call in calls:
