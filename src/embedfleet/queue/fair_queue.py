@@ -41,7 +41,7 @@ class FairQueue:
       cap, earns no credit, and leaving does not shed a debt.
     * `charge` serves the first tenant and moves its start; the charge is fixed then, so a change of
       weight touches only what is served later.
-    * When the last tenant leaves, the busy period ends and all starts are forgotten (Goyal, section II):
+    * When the last tenant leaves, the busy period ends and all starts are forgotten, as in the paper:
       nobody waited for the service given, so nobody is owed for it. V begins again at 0.
     * Equal starts: the lower tenant id first, compared by code point (the byte order of UTF-8).
 
