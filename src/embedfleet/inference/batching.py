@@ -7,16 +7,21 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest
 
+# What a call costs before its first token, in tokens. From about this size on, a call's time on two
+# CPU cores is proportional to its padded tokens, so full batches gain nothing and padding is pure loss.
+CALL_TOKENS = 64
+
 
 def plan_batches(
     lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = 256
 ) -> list[NDArray[np.int64]]:
-    """Group texts of similar length into micro-batches of bounded padded size.
+    """Group texts into micro-batches of bounded padded size, with the least padding there can be.
 
     `lengths`: int64 (n,), tokens of each text, each >= 0. Returns positions, int64 each; every position
-    is in exactly one group, and the same lengths always give the same groups. A group of k texts
-    satisfies `k <= max_texts` and `k * max(longest, 1) <= budget_tokens`; a text over the budget goes
-    alone. The longest texts come first, so that a machine short of memory fails early, not late.
+    is in exactly one group, and the same lengths always give the same groups. A group of k texts has
+    k <= `max_texts` and k * longest <= `budget_tokens` (an empty text counts as one token); a text over
+    the budget goes alone. No other grouping within these limits has a smaller sum of padded tokens and
+    `CALL_TOKENS` a group. Longest texts come first: a machine short of memory fails early, not late.
 
     Raises InvalidRequest for a budget or `max_texts` below 1, or a negative length.
     """
@@ -26,12 +31,31 @@ def plan_batches(
         )
     if len(lengths) and lengths.min() < 0:
         raise InvalidRequest(f"plan_batches: a length is negative ({lengths.min()})")
-    order = np.argsort(-lengths, kind="stable").astype(np.int64)
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    starts = _cheapest_starts(np.maximum(lengths[order], 1), budget_tokens, max_texts)
     groups: list[NDArray[np.int64]] = []
-    start = 0
-    while start < len(order):
-        longest = max(int(lengths[order[start]]), 1)
-        size = max(1, min(max_texts, budget_tokens // longest))
-        groups.append(order[start : start + size])
-        start += size
+    end = len(order)
+    while end:
+        start = int(starts[end])
+        groups.append(order[start:end])
+        end = start
     return groups
+
+
+def _cheapest_starts(ascending: NDArray[np.int64], budget_tokens: int, max_texts: int) -> NDArray[np.int64]:
+    """For each end, where the last group of the cheapest grouping of `ascending[:end]` starts.
+
+    Dynamic programming over the sorted lengths. Runs of neighbours suffice: trading members until two
+    groups no longer overlap keeps their sizes and makes neither's longest text longer.
+    """
+    count = len(ascending)
+    cost = np.zeros(count + 1, dtype=np.int64)
+    starts = np.zeros(count + 1, dtype=np.int64)
+    for end in range(1, count + 1):
+        longest = int(ascending[end - 1])
+        first = max(0, end - max(1, min(max_texts, budget_tokens // longest)))
+        candidates = cost[first:end] + longest * np.arange(end - first, 0, -1)
+        best = int(candidates.argmin())
+        cost[end] = candidates[best] + CALL_TOKENS
+        starts[end] = first + best
+    return starts

@@ -52,7 +52,7 @@ class Inbox:
             if self._closed:
                 return None
             if self._interactive and not (self._bulk and self._burst >= INTERACTIVE_BURST):
-                self._burst += 1
+                self._burst = self._burst + 1 if self._bulk else 0
                 return self._interactive.popleft()
             self._burst = 0
             return self._bulk.popleft()

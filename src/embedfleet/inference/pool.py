@@ -29,7 +29,9 @@ class ModelPool:
         if self._closed:
             raise Transient("the models are being closed: try again on another worker")
         if name not in self._loads:
-            self._loads[name] = asyncio.create_task(self._load(name), name=f"load model {name}")
+            load = asyncio.create_task(self._load(name), name=f"load model {name}")
+            load.add_done_callback(_note_failure)
+            self._loads[name] = load
         return await asyncio.shield(self._loads[name])
 
     def loaded(self) -> list[str]:
@@ -57,3 +59,9 @@ class ModelPool:
 
 def _is_ready(load: asyncio.Task[ModelRunner]) -> bool:
     return load.done() and not load.cancelled() and load.exception() is None
+
+
+def _note_failure(load: asyncio.Task[ModelRunner]) -> None:
+    """If every caller has gone by then, the failure is still no surprise to the event loop."""
+    if not load.cancelled():
+        load.exception()

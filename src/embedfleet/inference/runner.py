@@ -128,10 +128,11 @@ class ModelRunner:
     # --- on the model's thread ----------------------------------------------------------------
 
     def _live(self) -> None:
+        if not self._loaded.set_running_or_notify_cancel():  # from here on it cannot be cancelled
+            return
         try:
             backend = self._load()
-        except BaseException as exc:  # noqa: BLE001  `start` is waiting for it, whatever it is
-            self._fail_waiting()
+        except EmbedfleetError as exc:
             self._loaded.set_exception(exc)
             return
         try:
@@ -145,11 +146,14 @@ class ModelRunner:
     def _load(self) -> EmbeddingBackend:
         try:
             backend = self._open_backend()
-            # The first run sets up threads and buffers; a query should not pay for that.
-            backend.embed_tokens(TokenBatch(np.zeros(8, dtype=np.uint32), np.array([8])))
+            try:
+                _warm_up(backend)
+            except BaseException:
+                backend.close()
+                raise
         except EmbedfleetError:
             raise
-        except Exception as exc:
+        except BaseException as exc:  # `start` is waiting for it, whatever it is
             raise ModelError(f"the model cannot be loaded ({type(exc).__name__}: {exc})") from exc
         return backend
 
@@ -159,16 +163,23 @@ class ModelRunner:
                 microbatch.outcome.set_exception(_closed())
 
 
+def _warm_up(backend: EmbeddingBackend) -> None:
+    """The first run sets up threads and buffers; a query should not pay for that."""
+    tokens = min(8, backend.info.max_tokens)
+    backend.embed_tokens(TokenBatch(np.zeros(tokens, dtype=np.uint32), np.array([tokens])))
+
+
 def _serve(backend: EmbeddingBackend, microbatch: Microbatch) -> None:
     """Fulfil the promise of one micro-batch, in every case; skip it if its caller has gone."""
     if not microbatch.outcome.set_running_or_notify_cancel():
         return
     try:
         microbatch.outcome.set_result(embed_isolated(backend, microbatch.batch))
-    except BaseException as exc:
+    except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
         microbatch.outcome.set_exception(exc)
-        if not isinstance(exc, Exception):
-            raise
+    except BaseException:  # SystemExit or the like: it would end the caller's event loop, too
+        microbatch.outcome.set_exception(_closed())
+        raise
 
 
 def _require_consistent(batch: TokenBatch) -> None:
