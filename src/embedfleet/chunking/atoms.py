@@ -23,16 +23,22 @@ from embedfleet.chunking.strength import Strength
 from embedfleet.chunking.words import Words, find_words
 from embedfleet.queue_schemas import ChunkMethod
 
-LONGEST_ATOM_CHARS = 8192
-"""Longer sentences are cut between words, longer words anywhere: it bounds memory."""
 
-_LONGEST_GAP_CHARS = 1024
-"""More white space than this ends a paragraph, with or without a line break."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What keeps memory bounded whatever the text; also part of what an atom is. In characters.
 
-_LOOKAHEAD_CHARS = LONGEST_ATOM_CHARS + 1024
-"""No border of an atom depends on text farther ahead than this."""
+    `longest_atom`: longer sentences are cut between words, longer words anywhere. `longest_gap`: more
+    white space than this ends a paragraph. `lookahead`: no border of an atom depends on text farther
+    ahead, so it must exceed the other two and the room a heading with its underline takes.
+    `block`: segments are joined up to this size, for scanning again after each would be quadratic.
+    """
 
-_SMALLEST_SCAN_CHARS = 65_536
+    longest_atom: int = 8192
+    longest_gap: int = 1024
+    lookahead: int = 9216
+    block: int = 65_536
+
 
 LineReader = Callable[[str, "NDArray[np.uint8] | NDArray[np.uint32]", Lines, Resume], Marks]
 
@@ -63,30 +69,32 @@ class Atoms:
         return len(self.starts)
 
 
-def find_atoms(segments: Iterable[str], *, content_type: str, method: ChunkMethod) -> Iterator[Atoms]:
+def find_atoms(
+    segments: Iterable[str], *, content_type: str, method: ChunkMethod, bounds: Bounds = Bounds()
+) -> Iterator[Atoms]:
     """The atoms of a document, in runs that follow each other without a gap.
 
-    Holds one segment and at most about 75,000 characters more.
+    Holds one segment and at most about `block` + 2 * `lookahead` characters more.
     """
-    scanner = _Scanner(_READERS[content_type], by_word=method is ChunkMethod.TOKENS)
+    scanner = _Scanner(_READERS[content_type], bounds, by_word=method is ChunkMethod.TOKENS)
     pending = ""
-    for block in _blocks(segments):
+    for block in _blocks(segments, bounds.block):
         pending += block
-        if len(pending) > _LOOKAHEAD_CHARS:
+        if len(pending) > bounds.lookahead:
             atoms = scanner.take(pending, final=False)
             pending = pending[len(atoms.text) :]
             yield atoms
     yield scanner.take(pending, final=True)
 
 
-def _blocks(segments: Iterable[str]) -> Iterator[str]:
-    """The segments, small ones joined: scanning again after each would be quadratic."""
+def _blocks(segments: Iterable[str], size_wanted: int) -> Iterator[str]:
+    """The segments, small ones joined."""
     parts: list[str] = []
     size = 0
     for segment in segments:
         parts.append(segment)
         size += len(segment)
-        if size >= _SMALLEST_SCAN_CHARS:
+        if size >= size_wanted:
             yield "".join(parts)
             parts, size = [], 0
     yield "".join(parts)
@@ -95,8 +103,9 @@ def _blocks(segments: Iterable[str]) -> Iterator[str]:
 class _Scanner:
     """Goes through a document; remembers where and in what context it stopped."""
 
-    def __init__(self, read_lines: LineReader, *, by_word: bool) -> None:
+    def __init__(self, read_lines: LineReader, bounds: Bounds, *, by_word: bool) -> None:
         self._read_lines = read_lines
+        self._bounds = bounds
         self._by_word = by_word
         self._resume = Resume(Context(at_start=True))
         self._offset = 0
@@ -139,10 +148,9 @@ class _Scanner:
             by_prose = line_strengths(points, kinds, lines, ends[last_words], self._resume.column)
             said = marks.strengths != UNSAID
             strengths[lines.first_words] = np.where(said, marks.strengths, by_prose)
-        after_gap = np.flatnonzero(words.starts[1:] - words.ends[:-1] > _LONGEST_GAP_CHARS) + 1
+        after_gap = np.flatnonzero(words.starts[1:] - words.ends[:-1] > self._bounds.longest_gap) + 1
         strengths[after_gap] = np.maximum(strengths[after_gap], Strength.PARAGRAPH)
-        if self._resume.strength != Strength.NONE:
-            strengths[0] = self._resume.strength
+        strengths[0] = self._resume.strength or max(strengths[0], Strength.PARAGRAPH)
         return strengths
 
     def _sentence_ends(
@@ -160,26 +168,26 @@ class _Scanner:
     def _assemble(
         self, text: str, words: Words, lines: Lines, strengths: NDArray[np.int8]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-        """(starts, ends, strengths) of the atoms, none longer than `LONGEST_ATOM_CHARS`."""
+        """(starts, ends, strengths) of the atoms, none longer than the bound."""
         first_words = np.flatnonzero(strengths)
         starts_by_word = words.starts.copy()
         starts_by_word[lines.first_words] = lines.starts
         starts = starts_by_word[first_words]
         ends = words.ends[np.append(first_words[1:], len(words)) - 1]
         strengths = strengths[first_words]
-        long = np.flatnonzero(ends - starts > LONGEST_ATOM_CHARS)
+        limit = self._bounds.longest_atom
+        long = np.flatnonzero(ends - starts > limit)
         if not len(long):
             return starts, ends, strengths
-        cuts = [
-            cut for atom in long.tolist() for cut in _cuts(text, words, int(starts[atom]), int(ends[atom]))
-        ]
+        spans = zip(starts[long].tolist(), ends[long].tolist(), strict=True)
+        cuts = [cut for start, end in spans for cut in _cuts(text, words, start, end, limit)]
         return _insert(words, starts, ends, strengths, cuts)
 
     def _take_blank(self, text: str, *, final: bool) -> Atoms:
         nothing = np.empty(0, dtype=np.int64)
         atoms = (nothing, nothing, np.empty(0, dtype=np.int8))
         marks = Marks(np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
-        size = len(text) if final else len(text) - _LONGEST_GAP_CHARS
+        size = len(text) if final else len(text) - self._bounds.longest_gap
         return self._close(text, atoms, marks, size, Resume(self._resume.context))
 
     def _take_certain(
@@ -190,10 +198,10 @@ class _Scanner:
         marks: Marks,
     ) -> Atoms:
         starts, ends, strengths = atoms
-        if len(text) - ends[-1] > _LOOKAHEAD_CHARS:  # a long blank: stop inside it, it has no other end
-            size = len(text) - _LONGEST_GAP_CHARS
+        if len(text) - ends[-1] > self._bounds.lookahead:  # a long blank: stop inside it, it has no other end
+            size = len(text) - self._bounds.longest_gap
             return self._close(text, atoms, marks, size, Resume(_context_at(marks, size, self._resume)))
-        last = max(int(np.searchsorted(starts, len(text) - _LOOKAHEAD_CHARS, side="right")) - 1, 0)
+        last = max(int(np.searchsorted(starts, len(text) - self._bounds.lookahead, side="right")) - 1, 0)
         size = int(starts[last]) if last else 0
         line = int(np.searchsorted(lines.starts, size, side="right")) - 1
         column = max(size - int(lines.texts[line]), 0)
@@ -226,18 +234,18 @@ def _context_at(marks: Marks, offset: int, resume: Resume) -> Context:
     return before[-1] if before else resume.context
 
 
-def _cuts(text: str, words: Words, start: int, end: int) -> list[tuple[int, Strength]]:
+def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tuple[int, Strength]]:
     """Where to cut a long atom: after as many words as fit, or inside a word that alone is too long.
 
     Each cut depends only on the one before, so a scan that resumes at a cut finds the same others.
     """
     cuts = []
-    while end - start > LONGEST_ATOM_CHARS:
-        word = int(np.searchsorted(words.ends, start + LONGEST_ATOM_CHARS, side="right"))
+    while end - start > limit:
+        word = int(np.searchsorted(words.ends, start + limit, side="right"))
         if words.starts[word] > start:
             start, strength = int(words.starts[word]), Strength.WORD
         else:
-            start, strength = before_mark(text, start, start + LONGEST_ATOM_CHARS), Strength.HARD
+            start, strength = before_mark(text, start, start + limit), Strength.HARD
         cuts.append((start, strength))
     return cuts
 

@@ -12,7 +12,7 @@ from embedfleet.chunking.strength import Strength, heading_strength
 
 _CANDIDATES = np.array([ord(character) for character in "#=-`~"])
 _FRONT_MATTER = "---"
-_LONGEST_FRONT_MATTER = 8192
+_LONGEST_FRONT_MATTER = 4096
 _LONGEST_HEADING = 256
 """Longer lines are text. Also bounds how far ahead the scanner must see."""
 _MOST_HEADING_INDENT = 3

@@ -1,0 +1,230 @@
+"""What chunking promises, for any document, configuration and tokeniser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wordllama
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedfleet.chunking.atoms import CONTENT_TYPES, Atoms, Bounds, find_atoms
+from embedfleet.chunking.chunker import Chunk, Chunker
+from embedfleet.chunking.coverage import measure_coverage
+from embedfleet.chunking.segments import segment_spans
+from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
+from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
+
+MINILM = Path(str(resources.files("embedfleet.data") / "minilm_tokenizer.json"))
+LLAMA = Path(wordllama.__file__).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"
+"""The first has concatenable token ids, the second has not."""
+
+no_deadline = settings(deadline=None)
+
+MAX_TOKENS = 60
+MOST_TOKENS_OF_A_CHARACTER = 8
+
+words = st.sampled_from(
+    [
+        *("the", "Widgets", "naïve", "e.g.", "Dr.", "J.", "3.14", "1.", "end.", "Why?", '"So."', "(no)"),
+        *(
+            "straße",
+            "ΣΊΣΥΦΟΣ",
+            "中文。",
+            "你好，世界！",
+            "「引用。」次",
+            "नमस्ते।",
+            "مرحبا؟",
+            "ไทยภาษา",
+            "한국어",
+        ),
+        *("[CLS]", "##ing", "e\u0301", "\u0301", "😀👩\u200d🔬", "\u200b", "\ufeff", "\x0c", "\x1c", "\x7f"),
+        *("\ud800", "x" * 45, "é" * 101, "中" * 70, "!" * 30, "。" * 12, "\u0301" * 40, "example.com/a?b=c"),
+    ]
+)
+odd_words = st.text(max_size=12)
+gaps = st.sampled_from(
+    [" "] * 8 + ["", "  ", "\t", "\n", "\n", "\r\n", "\r", "\n\n", "\xa0", "\u3000", "\n \n\n"]
+)
+runs_of_space = st.builds(
+    lambda n, c: c * n, st.integers(100, 1100), st.sampled_from([" ", "\n", "\t", " \n"])
+)
+structures = st.sampled_from(
+    [
+        *("# Title", "## Sub #", "####### no", "#tag", "Setext\n======", "Under\n---", "---", "***"),
+        *("> quote", "| a | b |", "- item", "* item", "12. step", "    code()"),
+        *("```python\n# no heading\nx = 1\n```", "```", "~~~~", "~~~"),
+        *("class A(B):", "    def m(self):", "@decorated", "def f():", "async def g(x):", "    return 1"),
+    ]
+)
+lines = st.builds(lambda structure: f"\n{structure}\n", structures)
+pieces = st.one_of(words, words, words, words, odd_words, gaps, gaps, lines, runs_of_space)
+
+
+@st.composite
+def documents(draw: st.DrawFn, *, most_pieces: int = 60) -> str:
+    """Text of every kind of structure and script, mostly sensible, now and then not."""
+    parts = draw(st.lists(st.tuples(pieces, gaps), max_size=most_pieces))
+    front = draw(st.sampled_from(["", "", "", "---\ntitle: x\n---\n", "---\n", "\n\n  "]))
+    return front + "".join(piece + gap for piece, gap in parts)
+
+
+@st.composite
+def configs(draw: st.DrawFn, *, smallest: int = 1) -> ChunkingConfig:
+    unit = draw(st.sampled_from(ChunkUnit))
+    if unit is ChunkUnit.TOKENS:  # room for the largest single character
+        smallest = max(smallest, MOST_TOKENS_OF_A_CHARACTER)
+    size = draw(st.integers(smallest, 400))
+    overlap = draw(st.integers(0, size - 1))
+    return ChunkingConfig(
+        chunk_size=size, overlap=overlap, unit=unit, method=draw(st.sampled_from(ChunkMethod))
+    )
+
+
+@st.composite
+def segmentations(draw: st.DrawFn, text: str) -> list[str]:
+    """The text cut at up to 20 arbitrary places, some segments empty."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=20)))
+    return [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
+
+
+content_types = st.sampled_from(CONTENT_TYPES)
+
+
+@pytest.fixture(scope="module", params=[MINILM, LLAMA], ids=["wordpiece", "metaspace-bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return load_tokenizer(request.param)
+
+
+def split(
+    tokenizer: Tokenizer, segments: list[str], config: ChunkingConfig, content_type: str
+) -> list[Chunk]:
+    chunker = Chunker(tokenizer, config, max_tokens=MAX_TOKENS, content_type=content_type)
+    chunks = [chunk for some in chunker.split(segments) for chunk in some]
+    assert chunker.coverage == measure_coverage(segments, [(chunk.start, chunk.end) for chunk in chunks])
+    return chunks
+
+
+@no_deadline
+@given(documents(), configs(), content_types)
+def test_every_character_that_is_not_blank_is_in_some_chunk(
+    tokenizer: Tokenizer, document: str, config: ChunkingConfig, content_type: str
+) -> None:
+    covered: set[int] = set()
+    for chunk in split(tokenizer, [document], config, content_type):
+        covered.update(range(chunk.start, chunk.end))
+    assert [i for i, c in enumerate(document) if not c.isspace() and i not in covered] == []
+
+
+@no_deadline
+@given(documents(), configs(), content_types)
+def test_no_chunk_is_over_a_limit_and_its_token_ids_are_those_of_its_text(
+    tokenizer: Tokenizer, document: str, config: ChunkingConfig, content_type: str
+) -> None:
+    for chunk in split(tokenizer, [document], config, content_type):
+        size = len(chunk.text) if config.unit is ChunkUnit.CHARS else len(chunk.token_ids)
+        assert size <= config.chunk_size
+        assert len(chunk.token_ids) <= MAX_TOKENS
+        assert chunk.token_ids.tolist() == tokenizer.encode_batch([chunk.text])[0].tolist()
+
+
+@no_deadline
+@given(documents(), configs(), content_types)
+def test_chunks_are_slices_of_the_document_in_order(
+    tokenizer: Tokenizer, document: str, config: ChunkingConfig, content_type: str
+) -> None:
+    chunks = split(tokenizer, [document], config, content_type)
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    for chunk in chunks:
+        assert chunk.text == document[chunk.start : chunk.end]
+        assert chunk.text.strip() != ""
+        assert not chunk.text[-1:].isspace() or chunk.text[-1] in "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+    for before, after in pairwise(chunks):
+        assert before.start < after.start
+        assert before.end < after.end
+
+
+@no_deadline
+@given(documents(), configs(), content_types)
+def test_consecutive_chunks_share_no_more_than_the_overlap(
+    tokenizer: Tokenizer, document: str, config: ChunkingConfig, content_type: str
+) -> None:
+    for before, after in pairwise(split(tokenizer, [document], config, content_type)):
+        shared = document[after.start : before.end] if after.start < before.end else ""
+        if config.unit is ChunkUnit.CHARS:
+            assert len(shared) <= config.overlap
+        elif tokenizer.concatenable:
+            assert len(tokenizer.encode_batch([shared])[0]) <= config.overlap
+
+
+@settings(no_deadline, max_examples=25)
+@given(st.data(), documents(), configs(smallest=50), content_types)
+def test_where_segments_are_cut_changes_no_chunk(
+    tokenizer: Tokenizer, data: st.DataObject, document: str, config: ChunkingConfig, content_type: str
+) -> None:
+    document = document * (1 + 100_000 // (len(document) + 1))
+    segments = data.draw(segmentations(document))
+    whole = split(tokenizer, [document], config, content_type)
+    assert [*map(_row, split(tokenizer, segments, config, content_type))] == [*map(_row, whole)]
+
+
+def _row(chunk: Chunk) -> tuple[object, ...]:
+    return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.text, chunk.token_ids.tolist())
+
+
+SMALL = Bounds(longest_atom=300, longest_gap=300, lookahead=4500, block=1)
+
+
+@settings(no_deadline, max_examples=300)
+@given(st.data(), documents(most_pieces=200), st.sampled_from(ChunkMethod), content_types)
+def test_where_segments_are_cut_changes_no_atom(
+    data: st.DataObject, document: str, method: ChunkMethod, content_type: str
+) -> None:
+    document = document * (1 + 4 * SMALL.lookahead // (len(document) + 1))
+    segments = data.draw(segmentations(document))
+    assert [*_atoms(segments, method, content_type)] == [*_atoms([document], method, content_type, once=True)]
+
+
+def _atoms(
+    segments: list[str], method: ChunkMethod, content_type: str, *, once: bool = False
+) -> Iterator[tuple[object, ...]]:
+    """(start, end, strength, heading path) of each atom; in a single scan if `once`."""
+    bounds = Bounds(SMALL.longest_atom, SMALL.longest_gap, 10**9, 10**9) if once else SMALL
+    path: tuple[str, ...] = ()
+    for run in find_atoms(segments, content_type=content_type, method=method, bounds=bounds):
+        paths = sorted([(offset + run.offset, path) for offset, path in run.paths], key=lambda item: item[0])
+        for start, end, strength in _rows(run):
+            while paths and paths[0][0] <= start:
+                path = paths.pop(0)[1]
+            yield start, end, strength, path
+        path = paths[-1][1] if paths else path
+
+
+def _rows(run: Atoms) -> list[tuple[int, int, int]]:
+    starts, ends = (run.starts + run.offset).tolist(), (run.ends + run.offset).tolist()
+    return list(zip(starts, ends, run.strengths.tolist(), strict=True))
+
+
+@no_deadline
+@given(documents(), st.integers(1, 200))
+def test_segment_spans_cover_the_text_exactly_and_keep_pairs_together(text: str, target: int) -> None:
+    spans = list(segment_spans(text, target_chars=target))
+    assert "".join(text[a:b] for a, b in spans) == text
+    assert all(0 < b - a <= target for a, b in spans)
+    for _, cut in spans[:-1]:
+        assert target == 1 or not (text[cut - 1] == "\r" and text[cut] == "\n")
+
+
+@no_deadline
+@given(st.lists(st.one_of(words, odd_words), max_size=30))
+def test_the_fast_tokeniser_gives_the_reference_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
+    reference = tokenizer._reference  # type: ignore[attr-defined]
+    ids, lengths = tokenizer.encode_batch(texts)
+    reference_ids, reference_lengths = reference.encode_batch(texts)
+    assert lengths.tolist() == reference_lengths.tolist()
+    assert np.array_equal(ids, reference_ids)
