@@ -12,6 +12,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
 from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import Settings
@@ -29,6 +30,7 @@ class OwnerSystem:
     settings: Settings
     database: Database
     jobs: EmbeddingJobManager
+    broker: Broker
     store: VectorStore
     models: ModelPool
     search: SearchService
@@ -71,10 +73,11 @@ async def open_owner(
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
+        broker = MemoryBroker(clock=clock)
         orchestrator = WorkerOrchestrator(
             settings=settings,
             database=database,
-            broker=MemoryBroker(clock=clock),
+            broker=broker,
             store=store,
             catalogue=catalogue,
             models=models,
@@ -83,7 +86,7 @@ async def open_owner(
             clock=clock,
         )
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
-        yield OwnerSystem(settings, database, jobs, store, models, search, orchestrator, metrics)
+        yield OwnerSystem(settings, database, jobs, broker, store, models, search, orchestrator, metrics)
 
 
 @asynccontextmanager

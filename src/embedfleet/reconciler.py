@@ -79,7 +79,7 @@ class Reconciler:
 
 def _chunking_task(job: Job, chars: int) -> Task:
     return Task(
-        id=job.job_id,
+        id=f"{job.job_id}:{job.run}",
         tenant_id=job.tenant_id,
         job_id=job.job_id,
         cost=1 + chars // _CHARS_PER_TOKEN,

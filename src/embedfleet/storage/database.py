@@ -86,7 +86,8 @@ class Database:
     def _prepare(self) -> None:
         with _mapped(self.location):
             migrations.upgrade(self._writer_engine)
-            self._watcher = self._reader_engine.connect()
+            # A bare connection: in a transaction of SQLAlchemy's it would see one snapshot for ever.
+            self._watcher = self._reader_engine.raw_connection()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one atomic unit; durable on return. `work` may run on any thread but only once,
@@ -115,7 +116,12 @@ class Database:
 
     def _data_version(self) -> int:
         with _mapped(self.location), self._watcher_lock:
-            return int(self._watcher.exec_driver_sql("PRAGMA data_version").scalar_one())
+            cursor = self._watcher.cursor()
+            try:
+                cursor.execute("PRAGMA data_version")
+                return int(cursor.fetchone()[0])
+            finally:
+                cursor.close()
 
     async def wait_for_write(self, seen: int, *, timeout_seconds: float) -> int:
         """Return the version as soon as it is not `seen`, or after the timeout. Writes of this process

@@ -19,6 +19,10 @@ from embedfleet.storage.tables import BatchState, batches, dead_letters, generat
 _UNFINISHED = jobs.c.finished_at.is_(None)
 
 
+class BrokenPartition(Exception):
+    """A job's batches do not add up to its document: it must be chunked again, not completed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A row of `jobs`."""
@@ -31,6 +35,7 @@ class Job:
     priority: int
     status: JobStatus
     reason: str | None
+    run: int
     sealed: bool
     batches_total: int
     batches_embedded: int
@@ -93,6 +98,7 @@ def create(
             user_tier=user_tier,
             priority=priority,
             status=JobStatus.PENDING,
+            run=1,
             sealed=False,
             batches_total=0,
             batches_embedded=0,
@@ -293,12 +299,22 @@ def restart_partition(conn: Connection, job_id: str) -> None:
     )
 
 
-def seal(conn: Connection, job_id: str, *, batches_total: int, coverage: float) -> None:
-    """The document is chunked to its end: the job's size is final."""
+def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -> None:
+    """The document is chunked to its end: the job's size is final.
+
+    Raises BrokenPartition, and nothing changes, unless the batches written hold exactly the chunks made.
+    """
+    written = conn.execute(
+        select(func.count().label("batches"), func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"))
+        .select_from(batches)
+        .where(batches.c.job_id == job_id)
+    ).one()
+    if written.chunks != chunks_total:
+        raise BrokenPartition(f"job {job_id}: {chunks_total} chunks made, {written.chunks} in its batches")
     conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id, _UNFINISHED)
-        .values(sealed=True, batches_total=batches_total, coverage=coverage)
+        .values(sealed=True, batches_total=written.batches, coverage=coverage)
     )
     _advance(conn, job_id)
 
@@ -418,6 +434,7 @@ def reopen(conn: Connection, job_id: str) -> None:
         .where(jobs.c.job_id == job_id)
         .values(
             status=JobStatus.PENDING,
+            run=jobs.c.run + 1,
             reason=None,
             finished_at=None,
             offered_at=None,

@@ -151,6 +151,8 @@ jobs = Table(
     Column("priority", Integer, nullable=False),
     Column("status", String(24), nullable=False),
     Column("reason", Text),
+    # Counts retries: tasks of an earlier run are told apart from this one's.
+    Column("run", Integer, nullable=False),
     Column("sealed", Boolean, nullable=False),
     Column("batches_total", Integer, nullable=False),
     Column("batches_embedded", Integer, nullable=False),

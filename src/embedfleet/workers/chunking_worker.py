@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -113,17 +114,20 @@ class ChunkingWorker(Worker):
             content_type=version.version.content_type,
         )
         batches = self._batches(job, version, chunker)
-        total = 0
+        chunks_total = 0
         while made := await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE)):
-            total += len(made)
+            last = made[-1].row
+            chunks_total = last.first_chunk + last.chunks
             if self._stop.is_set():
                 raise Interrupted
             if not await self._hand_on(job, version, made):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
         coverage = chunker.coverage.ratio
-        await self._database.write(lambda conn: self._seal(conn, job, batches_total=total, coverage=coverage))
-        self._log.debug("chunked", job_id=job_id, batches=total)
+        await self._database.write(
+            lambda conn: self._seal(conn, job, chunks_total=chunks_total, coverage=coverage)
+        )
+        self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
         if not jobs.start_chunking(conn, job_id, self._clock.now()):
@@ -182,7 +186,7 @@ class ChunkingWorker(Worker):
 
         def write(conn: Connection) -> list[Batch] | None:
             current = jobs.get(conn, job.job_id)
-            if current is None or current.status.terminal:
+            if current is None or current.status.terminal or current.run != job.run:
                 return None
             rows = [row for batch in made for row in batch.chunk_rows]
             chunks.add(conn, version.generation_id, rows)
@@ -208,8 +212,8 @@ class ChunkingWorker(Worker):
                 raise Interrupted
             await wait_briefly(self._stop)
 
-    def _seal(self, conn: Connection, job: Job, *, batches_total: int, coverage: float) -> None:
-        jobs.seal(conn, job.job_id, batches_total=batches_total, coverage=coverage)
+    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> None:
+        jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)
         # Every batch may have been stored before the seal: then nobody else will finish the job.
         publish_if_done(conn, job.job_id, self._clock.now())
 
@@ -218,7 +222,7 @@ class ChunkingWorker(Worker):
 
 
 def _take(batches: Iterator[_NewBatch], count: int) -> list[_NewBatch]:
-    return [batch for batch, _ in zip(batches, range(count), strict=False)]
+    return list(islice(batches, count))
 
 
 def _new_batch(
@@ -246,7 +250,7 @@ def _new_batch(
         token_ids=np.concatenate([chunk.token_ids for chunk in members]).astype("<u4").tobytes(),
     )
     task = Task(
-        id=f"{job.job_id}:{ordinal}",
+        id=f"{job.job_id}:{job.run}:{ordinal}",
         tenant_id=job.tenant_id,
         job_id=job.job_id,
         cost=max(1, sum(row.tokens for row in rows)),

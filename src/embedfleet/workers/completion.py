@@ -37,8 +37,8 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
     """Record every chunk of the task's batch that has no vector as dead; the job goes on without them."""
-    job_id, _, ordinal_text = lease.task.id.rpartition(":")
-    ordinal = int(ordinal_text)
+    job_id = lease.task.job_id
+    ordinal = int(lease.task.id.rpartition(":")[2])  # the payload may be unreadable
 
     def record(conn: Connection) -> None:
         job = jobs.get(conn, job_id)

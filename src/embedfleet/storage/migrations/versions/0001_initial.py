@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=24), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
         sa.Column("batches_total", sa.Integer(), nullable=False),
         sa.Column("batches_embedded", sa.Integer(), nullable=False),

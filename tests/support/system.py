@@ -1,0 +1,158 @@
+"""A whole embedded system over real SQLite and Chroma, with a model that is fast and deterministic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.queue_schemas import JobInfo, UserTier
+from embedfleet.settings import Settings, load_settings
+from embedfleet.storage import tables
+from embedfleet.storage.tables import GenerationState, VectorState
+
+TENANT = "alice"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A system whose workers are at work."""
+
+    system: OwnerSystem
+    stop: asyncio.Event
+
+    @property
+    def jobs(self) -> EmbeddingJobManager:
+        return self.system.jobs
+
+    async def submit(self, media_id: str, content: str, **more: Any) -> str:
+        fields: dict[str, Any] = {"user_id": TENANT, "user_tier": UserTier.PREMIUM} | more
+        return await self.jobs.create_job(media_id=media_id, content=content, **fields)
+
+    async def ingest(self, media_id: str, content: str, **more: Any) -> JobInfo:
+        """Submit and wait for the end, leftovers included."""
+        job_id = await self.submit(media_id, content, **more)
+        info = await self.jobs.wait(job_id, timeout_seconds=60)
+        await self.settled()
+        return info
+
+    async def settled(self) -> None:
+        async with asyncio.timeout(60):
+            await self.jobs.wait_for_cleanups()
+
+    def embedded(self) -> float:
+        """Chunks the model has embedded so far."""
+        value = self.system.metrics.registry.get_sample_value("embedding_chunks_embedded_total")
+        assert value is not None
+        return value
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+def make_settings(data_dir: Path, **overrides: Any) -> Settings:
+    base: dict[str, Any] = {
+        "data_dir": str(data_dir / "data"),
+        "models": {"default": "stub"},
+        "database": {"synchronous": "normal"},
+    }
+    return load_settings(environ={}, overrides=base | overrides)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Workers at work while the block runs; drained after it."""
+    stop = asyncio.Event()
+    async with open_owner(settings, purpose="test") as system, asyncio.TaskGroup() as tasks:
+        tasks.create_task(system.orchestrator.run(stop))
+        try:
+            yield Running(system, stop)
+        finally:
+            stop.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """An exhaustive look at what SQL promises and what the vector store holds."""
+
+    promised: frozenset[str]
+    recorded: frozenset[str]
+    held: frozenset[str]
+    marked: int
+
+    def assert_exact(self) -> None:
+        assert self.promised - self.held == frozenset(), "lost vectors"
+        assert self.held - self.promised == frozenset(), "surplus vectors"
+        assert self.recorded == self.promised, "SQL's record of the store is wrong"
+        assert self.marked == 0
+
+
+async def take_ledger(system: OwnerSystem) -> Ledger:
+    held: list[str] = []
+    for name in await system.database.read(_collection_names):
+        async for ids, _vectors in system.store.scan(name):
+            held += ids
+    assert len(held) == len(set(held)), "the store returned an id twice"
+    promised, recorded, marked = await system.database.read(_promises)
+    return Ledger(promised, recorded, frozenset(held), marked)
+
+
+def _collection_names(conn: Connection) -> list[str]:
+    return list(conn.execute(select(tables.collections.c.name)).scalars())
+
+
+def _promises(conn: Connection) -> tuple[frozenset[str], frozenset[str], int]:
+    live = (
+        select(tables.chunks.c.chunk_id)
+        .join(tables.generations, tables.generations.c.generation_id == tables.chunks.c.generation_id)
+        .where(tables.generations.c.state == GenerationState.LIVE)
+    )
+    promised = {value.hex() for value in conn.execute(live).scalars()}
+    stored = select(tables.vectors.c.chunk_id).where(tables.vectors.c.state == VectorState.STORED)
+    recorded = {value.hex() for value in conn.execute(stored).scalars()}
+    marked = select(func.count()).where(tables.vectors.c.state == VectorState.DELETING)
+    return frozenset(promised), frozenset(recorded), int(conn.execute(marked).scalar_one())
+
+
+async def until(condition: Callable[[], Awaitable[bool]], system: OwnerSystem) -> None:
+    """Return when the condition holds; it is looked at again after every write to the database."""
+    async with asyncio.timeout(60):
+        while True:
+            seen = await system.database.version()
+            if await condition():
+                return
+            await system.database.wait_for_write(seen, timeout_seconds=1.0)
+
+
+_READ_CHROMA = """
+import chromadb, json, sys
+client = chromadb.PersistentClient(sys.argv[1], chromadb.Settings(anonymized_telemetry=False))
+rows = []
+for collection in client.list_collections():
+    got = collection.get(include=["metadatas", "documents"])
+    for id_, metadata, document in zip(got["ids"], got["metadatas"], got["documents"]):
+        rows.append({**metadata, "id": id_, "document": document})
+print(json.dumps(rows))
+"""
+
+
+def read_chroma(settings: Settings) -> list[dict[str, Any]]:
+    """Every row as Chroma's own users see it: read by a process of its own, when nobody owns the data."""
+    command = [sys.executable, "-c", _READ_CHROMA, str(settings.chroma_dir)]
+    rows: list[dict[str, Any]] = json.loads(subprocess.check_output(command))
+    return rows
+
+
+def paragraphs(name: str, count: int) -> str:
+    """A document of `count` paragraphs, each a chunk of its own under `ONE_EACH`."""
+    return "\n\n".join(f"{name} paragraph {n}: " + (f"word{n} {name} " * 60)[:260] for n in range(count))
