@@ -225,7 +225,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"chunk_ids": b"\0" * 31},
+            {"chunk_ids": b"\0" * 33},
             {"chunk_ids": b"\0" * 16},
             {"lengths": b"\0" * 7},
             {"lengths": np.array([2, 2], dtype="<u4").tobytes()},
@@ -240,7 +240,7 @@ class TestRefusals:
             EmbeddingTask.decode(repacked(embedding_task(), lambda body: body.update(changes)))
 
     @pytest.mark.parametrize(
-        "changes", [{"chunk_ids": b"\0" * 31}, {"chunk_ids": b"\0" * 16}, {"vectors": b"\0" * 15}, {"dim": 4}]
+        "changes", [{"chunk_ids": b"\0" * 33}, {"chunk_ids": b"\0" * 16}, {"vectors": b"\0" * 15}, {"dim": 4}]
     )
     def test_arrays_of_a_storage_task_must_agree(self, changes: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
