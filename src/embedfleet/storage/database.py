@@ -119,7 +119,8 @@ class Database:
             cursor = self._watcher.cursor()
             try:
                 cursor.execute("PRAGMA data_version")
-                return int(cursor.fetchone()[0])
+                (version,) = cursor.fetchall()[0]
+                return int(version)
             finally:
                 cursor.close()
 
