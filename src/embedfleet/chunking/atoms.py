@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.chunking.characters import before_mark, code_points, kinds_of
+from embedfleet.chunking.characters import Characters, before_mark, look_up
 from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume, find_lines, unmarked
 from embedfleet.chunking.markdown import read_markdown
 from embedfleet.chunking.prose import line_strengths
@@ -40,14 +40,29 @@ class Bounds:
     block: int = 65_536
 
 
-LineReader = Callable[[str, "NDArray[np.uint8] | NDArray[np.uint32]", Lines, Resume], Marks]
+LineReader = Callable[[Characters, Lines, Resume], Marks]
 
 _READERS: dict[str, LineReader] = {
-    "text": lambda text, points, lines, resume: unmarked(lines),
+    "text": lambda _characters, lines, _resume: unmarked(lines),
     "markdown": read_markdown,
     "code": read_code,
 }
 CONTENT_TYPES = tuple(_READERS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Borders:
+    """Where atoms lie and how strongly each begins: aligned, as in `Atoms`."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    strengths: NDArray[np.int8]
+
+    def first(self, count: int) -> _Borders:
+        return _Borders(self.starts[:count], self.ends[:count], self.strengths[:count])
+
+
+_NO_BORDERS = _Borders(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +130,31 @@ class _Scanner:
 
         `text` starts where the last answer's text ended.
         """
-        points = code_points(text)
-        kinds = kinds_of(text, points)
-        words = find_words(kinds)
+        characters = look_up(text)
+        words = find_words(characters.kinds)
         if not len(words):
-            return self._take_blank(text, final=final)
-        lines = find_lines(text, points, words, after_blank=self._resume.after_blank)
-        marks = self._read_lines(text, points, lines, self._resume)
-        strengths = self._word_strengths(text, points, kinds, words, lines, marks)
-        atoms = self._assemble(text, words, lines, strengths)
+            size = len(text) if final else len(text) - self._bounds.longest_gap
+            return self._close(text[:size], _NO_BORDERS, [], Resume(self._resume.context))
+        lines = find_lines(characters, words, after_blank=self._resume.after_blank)
+        marks = self._read_lines(characters, lines, self._resume)
+        strengths = self._word_strengths(characters, words, lines, marks)
+        borders = self._borders(text, words, lines, strengths)
         if final:
-            return self._close(text, atoms, marks, len(text), self._resume)
-        return self._take_certain(text, atoms, lines, marks)
+            return self._close(text, borders, marks.contexts, self._resume)
+        return self._take_certain(text, borders, lines, marks.contexts)
 
     def _word_strengths(
-        self,
-        text: str,
-        points: NDArray[np.uint8] | NDArray[np.uint32],
-        kinds: NDArray[np.uint8],
-        words: Words,
-        lines: Lines,
-        marks: Marks,
+        self, characters: Characters, words: Words, lines: Lines, marks: Marks
     ) -> NDArray[np.int8]:
         """int8 (n_words,): strength of the boundary before each word."""
         if self._by_word:
             strengths = np.full(len(words), Strength.WORD, dtype=np.int8)
         else:
-            ends = self._sentence_ends(text, kinds, words, lines, marks)
+            ends = self._sentence_ends(characters, words, lines, marks)
             strengths = np.zeros(len(words), dtype=np.int8)
             strengths[1:][ends[:-1]] = Strength.SENTENCE
             last_words = np.append(lines.first_words[1:], len(words)) - 1
-            by_prose = line_strengths(points, kinds, lines, ends[last_words], self._resume.column)
+            by_prose = line_strengths(characters, lines, ends[last_words], self._resume.column)
             said = marks.strengths != UNSAID
             strengths[lines.first_words] = np.where(said, marks.strengths, by_prose)
         after_gap = np.flatnonzero(words.starts[1:] - words.ends[:-1] > self._bounds.longest_gap) + 1
@@ -154,83 +163,67 @@ class _Scanner:
         return strengths
 
     def _sentence_ends(
-        self, text: str, kinds: NDArray[np.uint8], words: Words, lines: Lines, marks: Marks
+        self, characters: Characters, words: Words, lines: Lines, marks: Marks
     ) -> NDArray[np.bool_]:
+        """bool (n_words,): whether a sentence ends with the word; never in a literal line."""
         first_in_line = np.zeros(len(words), dtype=np.bool_)
         first_in_line[lines.first_words] = True
         first_in_line[0] = self._resume.column == 0
-        ends = sentence_ends(text, kinds, words, first_in_line)
+        ends = sentence_ends(characters, words, first_in_line)
         if marks.literal.any():
             words_per_line = np.diff(np.append(lines.first_words, len(words)))
             ends[np.repeat(marks.literal, words_per_line)] = False
         return ends
 
-    def _assemble(
-        self, text: str, words: Words, lines: Lines, strengths: NDArray[np.int8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-        """(starts, ends, strengths) of the atoms, none longer than the bound."""
+    def _borders(self, text: str, words: Words, lines: Lines, strengths: NDArray[np.int8]) -> _Borders:
+        """Of the atoms that begin at the words with a strength, none longer than the bound."""
         first_words = np.flatnonzero(strengths)
         starts_by_word = words.starts.copy()
         starts_by_word[lines.first_words] = lines.starts
-        starts = starts_by_word[first_words]
-        ends = words.ends[np.append(first_words[1:], len(words)) - 1]
-        strengths = strengths[first_words]
+        borders = _Borders(
+            starts_by_word[first_words],
+            words.ends[np.append(first_words[1:], len(words)) - 1],
+            strengths[first_words],
+        )
         limit = self._bounds.longest_atom
-        long = np.flatnonzero(ends - starts > limit)
-        if not len(long):
-            return starts, ends, strengths
-        spans = zip(starts[long].tolist(), ends[long].tolist(), strict=True)
+        long = borders.ends - borders.starts > limit
+        spans = zip(borders.starts[long].tolist(), borders.ends[long].tolist(), strict=True)
         cuts = [cut for start, end in spans for cut in _cuts(text, words, start, end, limit)]
-        return _insert(words, starts, ends, strengths, cuts)
-
-    def _take_blank(self, text: str, *, final: bool) -> Atoms:
-        nothing = np.empty(0, dtype=np.int64)
-        atoms = (nothing, nothing, np.empty(0, dtype=np.int8))
-        marks = Marks(np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
-        size = len(text) if final else len(text) - self._bounds.longest_gap
-        return self._close(text, atoms, marks, size, Resume(self._resume.context))
+        return _cut(borders, words, cuts) if cuts else borders
 
     def _take_certain(
-        self,
-        text: str,
-        atoms: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]],
-        lines: Lines,
-        marks: Marks,
+        self, text: str, borders: _Borders, lines: Lines, contexts: list[tuple[int, Context]]
     ) -> Atoms:
-        starts, ends, strengths = atoms
-        if len(text) - ends[-1] > self._bounds.lookahead:  # a long blank: stop inside it, it has no other end
+        """Stop where the last atom begins that ends before the lookahead."""
+        horizon = len(text) - self._bounds.lookahead
+        if borders.ends[-1] < horizon:  # only white space follows: stop inside it, it need not end
             size = len(text) - self._bounds.longest_gap
-            return self._close(text, atoms, marks, size, Resume(_context_at(marks, size, self._resume)))
-        last = max(int(np.searchsorted(starts, len(text) - self._bounds.lookahead, side="right")) - 1, 0)
-        size = int(starts[last]) if last else 0
+            resume = Resume(_context_before(size, contexts, self._resume))
+            return self._close(text[:size], borders, contexts, resume)
+        count = int(np.searchsorted(borders.starts, horizon, side="right")) - 1
+        if count < 1:
+            return self._close("", _NO_BORDERS, [], self._resume)
+        size = int(borders.starts[count])
         line = int(np.searchsorted(lines.starts, size, side="right")) - 1
-        column = max(size - int(lines.texts[line]), 0)
-        if line == 0:
-            column += self._resume.column
-        certain = (starts[:last], ends[:last], strengths[:last])
-        if not last:
-            return self._close(text, certain, marks, 0, self._resume)
-        resume = Resume(_context_at(marks, size, self._resume), int(strengths[last]), column)
-        return self._close(text, certain, marks, size, resume)
+        column = max(size - int(lines.texts[line]), 0) + (self._resume.column if line == 0 else 0)
+        context = _context_before(size, contexts, self._resume)
+        resume = Resume(context, int(borders.strengths[count]), column)
+        return self._close(text[:size], borders.first(count), contexts, resume)
 
     def _close(
-        self,
-        text: str,
-        atoms: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]],
-        marks: Marks,
-        size: int,
-        resume: Resume,
+        self, text: str, borders: _Borders, contexts: list[tuple[int, Context]], resume: Resume
     ) -> Atoms:
-        paths = [(offset, context.path) for offset, context in marks.contexts if offset < max(size, 1)]
-        taken = Atoms(text[:size], self._offset, *atoms, paths=paths)
-        self._offset += size
+        """The answer for `text`; the next scan begins after it."""
+        paths = [(offset, context.path) for offset, context in contexts if offset < len(text)]
+        atoms = Atoms(text, self._offset, borders.starts, borders.ends, borders.strengths, paths)
+        self._offset += len(text)
         self._resume = resume
-        return taken
+        return atoms
 
 
-def _context_at(marks: Marks, offset: int, resume: Resume) -> Context:
-    """The context before what stands at `offset`, which will be read again."""
-    before = [context for at, context in marks.contexts if at < offset]
+def _context_before(offset: int, contexts: list[tuple[int, Context]], resume: Resume) -> Context:
+    """The context without what stands at `offset`, which will be read again."""
+    before = [context for at, context in contexts if at < offset]
     return before[-1] if before else resume.context
 
 
@@ -250,17 +243,15 @@ def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tup
     return cuts
 
 
-def _insert(
-    words: Words,
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    strengths: NDArray[np.int8],
-    cuts: list[tuple[int, Strength]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+def _cut(borders: _Borders, words: Words, cuts: list[tuple[int, Strength]]) -> _Borders:
+    """The borders with those of the `cuts`, (offset, strength) each, put in."""
     offsets = np.array([offset for offset, _ in cuts], dtype=np.int64)
-    word_before = np.searchsorted(words.starts, offsets) - 1
-    cut_ends = np.minimum(words.ends[word_before], offsets)
-    at = np.searchsorted(starts, offsets)
-    new_ends = np.sort(np.concatenate((ends, cut_ends)))
-    cut_strengths = np.array([strength for _, strength in cuts], dtype=np.int8)
-    return np.insert(starts, at, offsets), new_ends, np.insert(strengths, at, cut_strengths)
+    strengths = np.array([strength for _, strength in cuts], dtype=np.int8)
+    words_before = np.searchsorted(words.starts, offsets) - 1
+    ends = np.minimum(words.ends[words_before], offsets)
+    at = np.searchsorted(borders.starts, offsets)
+    return _Borders(
+        np.insert(borders.starts, at, offsets),
+        np.sort(np.concatenate((borders.ends, ends))),
+        np.insert(borders.strengths, at, strengths),
+    )

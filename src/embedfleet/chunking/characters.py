@@ -8,6 +8,7 @@ word border, so a cut there never changes token ids. Form feed, vertical tab and
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +50,33 @@ _KINDS = _kind_table()
 _LATIN_KINDS = _KINDS[:256].tobytes()
 
 
-def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
-    """The characters as numbers, one each; lone surrogates included."""
+@dataclass(frozen=True, slots=True)
+class Characters:
+    """A text, and for each of its characters (lone surrogates included) the code point and the kind:
+    arrays (len(text),)."""
+
+    text: str
+    points: NDArray[np.uint8] | NDArray[np.uint32]
+    kinds: NDArray[np.uint8]
+
+
+def look_up(text: str) -> Characters:
+    """Classify every character of a text."""
     if text.isascii():
-        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        points: NDArray[np.uint8] | NDArray[np.uint32] = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    else:
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    return Characters(text, points, _kinds(text, points))
 
 
-def kinds_of(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """uint8 (len(text),): the kind of each character; `points` are the text's `code_points`."""
+def is_blank(text: str) -> NDArray[np.bool_]:
+    """bool (len(text),): true where `str.isspace` is."""
+    kinds = look_up(text).kinds
+    blank: NDArray[np.bool_] = (kinds == SPACE) | (kinds == BLANK)
+    return blank
+
+
+def _kinds(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.uint8]:
     # Bytes are translated at memory speed; the few characters past Latin-1 are looked up one by one.
     kinds = np.frombuffer(text.encode("latin-1", "replace").translate(_LATIN_KINDS), dtype=np.uint8)
     if points.dtype == np.uint8:
@@ -66,13 +85,6 @@ def kinds_of(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArr
     kinds = kinds.copy()
     kinds[wide] = _KINDS[np.minimum(points[wide], 0xFFFF)]
     return kinds
-
-
-def is_blank(text: str) -> NDArray[np.bool_]:
-    """bool (len(text),): true where `str.isspace` is."""
-    kinds = kinds_of(text, code_points(text))
-    blank: NDArray[np.bool_] = (kinds == SPACE) | (kinds == BLANK)
-    return blank
 
 
 def before_mark(text: str, start: int, cut: int) -> int:

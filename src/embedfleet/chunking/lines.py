@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.chunking.characters import Characters
 from embedfleet.chunking.strength import Strength
 from embedfleet.chunking.words import Words
 
@@ -87,14 +88,12 @@ def unmarked(lines: Lines) -> Marks:
     return Marks(np.full(len(lines), UNSAID, dtype=np.int8), np.zeros(len(lines), dtype=np.bool_))
 
 
-def find_lines(
-    text: str, points: NDArray[np.uint8] | NDArray[np.uint32], words: Words, *, after_blank: bool
-) -> Lines:
+def find_lines(characters: Characters, words: Words, *, after_blank: bool) -> Lines:
     """The lines that hold a word. LF, CR LF and a lone CR end a line.
 
     `after_blank` says whether a blank line came before the text.
     """
-    starts = np.concatenate(([0], _line_breaks(text, points) + 1))
+    starts = np.concatenate(([0], _line_breaks(characters) + 1))
     bounds = np.append(np.searchsorted(words.starts, starts), len(words))
     busy = np.flatnonzero(bounds[1:] > bounds[:-1])
     first_words = bounds[busy]
@@ -109,9 +108,10 @@ def find_lines(
     )
 
 
-def _line_breaks(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.int64]:
+def _line_breaks(characters: Characters) -> NDArray[np.int64]:
+    points = characters.points
     breaks = np.flatnonzero(points == _NEWLINE)
-    if "\r" not in text:
+    if "\r" not in characters.text:
         return breaks
     returns = np.flatnonzero(points[:-1] == _RETURN)
     return np.sort(np.concatenate((breaks, returns[points[returns + 1] != _NEWLINE])))

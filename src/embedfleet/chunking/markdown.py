@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedfleet.chunking.characters import Characters
 from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume, unmarked
 from embedfleet.chunking.strength import Strength, heading_strength
 
@@ -21,13 +21,11 @@ _SHORTEST_UNDERLINE = 2
 _MOST_HASHES = 6
 
 
-def read_markdown(
-    text: str, points: NDArray[np.uint8] | NDArray[np.uint32], lines: Lines, resume: Resume
-) -> Marks:
+def read_markdown(characters: Characters, lines: Lines, resume: Resume) -> Marks:
     """ATX and setext headings outside code fences, with the text after a heading glued to it."""
-    reader = _Reader(text, lines, resume)
+    reader = _Reader(characters.text, lines, resume)
     reader.read_start()
-    for line in np.flatnonzero(np.isin(points[lines.texts], _CANDIDATES)).tolist():
+    for line in np.flatnonzero(np.isin(characters.points[lines.texts], _CANDIDATES)).tolist():
         if line > 0 or resume.column == 0:
             reader.read(line)
     return reader.finish()

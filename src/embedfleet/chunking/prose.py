@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.chunking.characters import LOWER
+from embedfleet.chunking.characters import LOWER, Characters
 from embedfleet.chunking.lines import Lines
 from embedfleet.chunking.strength import Strength
 
@@ -13,13 +13,13 @@ _MARKERS = np.array([ord(character) for character in "-*+|>#=~0123456789\u2022\u
 """A line that starts so is a list item, a table row, a quote or a record."""
 
 _CODE_INDENT = 4
+_TAB = ord("\t")
 _WRAPPED_LINE_CHARS = 40
 """A shorter line that does not end a sentence was broken on purpose: a verse, an address, a title."""
 
 
 def line_strengths(
-    points: NDArray[np.uint8] | NDArray[np.uint32],
-    kinds: NDArray[np.uint8],
+    characters: Characters,
     lines: Lines,
     ends_sentence: NDArray[np.bool_],
     column: int,
@@ -33,15 +33,17 @@ def line_strengths(
     lengths[0] += column
     before_ended = np.concatenate(([True], ends_sentence[:-1]))
     before_long = np.concatenate(([False], lengths[:-1] >= _WRAPPED_LINE_CHARS))
-    first = points[lines.texts]
+    first = characters.points[lines.texts]
     # In this order: the first case that holds decides.
     cases = [
         (lines.after_blank, Strength.PARAGRAPH),
         (
-            np.isin(first, _MARKERS) | (lines.indents >= _CODE_INDENT) | (points[lines.starts] == 9),
+            np.isin(first, _MARKERS)
+            | (lines.indents >= _CODE_INDENT)
+            | (characters.points[lines.starts] == _TAB),
             Strength.LINE,
         ),
-        (kinds[lines.texts] == LOWER, Strength.WRAP),
+        (characters.kinds[lines.texts] == LOWER, Strength.WRAP),
         (before_ended, Strength.SENTENCE),
         (before_long, Strength.WRAP),
     ]

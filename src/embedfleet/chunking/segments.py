@@ -39,7 +39,9 @@ def segment_spans(text: str, *, target_chars: int = 262_144) -> Iterator[tuple[i
 def _cut(text: str, start: int, limit: int) -> int:
     earliest = limit - (limit - start) // _SEARCH_BACK_SHARE
     for boundaries in _BOUNDARIES:
-        found = ((text.rfind(mark, earliest, limit), len(mark)) for mark in boundaries)
+        found = (
+            (text.rfind(mark, max(earliest - len(mark), start), limit), len(mark)) for mark in boundaries
+        )
         cut = max((at + length for at, length in found if at >= 0), default=0)
         if cut > start and not _inside_pair(text, cut):
             return cut

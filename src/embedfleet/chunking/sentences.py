@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.chunking.characters import CLOSER, LOWER, SENTENCE_END, WIDE_SENTENCE_END
+from embedfleet.chunking.characters import CLOSER, LOWER, SENTENCE_END, WIDE_SENTENCE_END, Characters
 from embedfleet.chunking.words import Words
 
 _MOST_CLOSERS = 3
@@ -37,7 +37,7 @@ _MOST_ENUMERATOR_DIGITS = 3
 
 
 def sentence_ends(
-    text: str, kinds: NDArray[np.uint8], words: Words, first_in_line: NDArray[np.bool_]
+    characters: Characters, words: Words, first_in_line: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """bool (n_words,): true for a word that ends a sentence.
 
@@ -45,6 +45,7 @@ def sentence_ends(
     word does not start in lower case; and it is no abbreviation, initial, or list number at the start
     of a line (`first_in_line`: bool (n_words,)).
     """
+    kinds = characters.kinds
     last, closing_kind = _last_before_closers(kinds, words)
     ends: NDArray[np.bool_] = closing_kind == WIDE_SENTENCE_END
     stops = np.flatnonzero(closing_kind == SENTENCE_END)
@@ -53,7 +54,7 @@ def sentence_ends(
         stops = stops[following[stops] != LOWER]
         ends[stops] = True
         short = stops[last[stops] - words.starts[stops] <= _LONGEST_ABBREVIATION]
-        ends[_not_ending(text, words, short, last, first_in_line)] = False
+        ends[_not_ending(characters.text, words, short, last, first_in_line)] = False
     return ends
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.chunking.characters import Characters
 from embedfleet.chunking.lines import Context, Lines, Marks, Resume
 from embedfleet.chunking.strength import Strength
 
@@ -20,15 +21,13 @@ _DEFINITION_STARTS = np.array([ord(character) for character in "acd@"])
 _UNDERSCORE = ord("_")
 
 
-def read_code(
-    text: str, points: NDArray[np.uint8] | NDArray[np.uint32], lines: Lines, resume: Resume
-) -> Marks:
+def read_code(characters: Characters, lines: Lines, resume: Resume) -> Marks:
     """Lines are atoms; a chunk best begins at a top-level line after a blank one or at a definition.
 
     A decorator is glued to what it decorates. The heading path names the enclosing Python classes and
     functions, by indentation.
     """
-    first = points[lines.texts]
+    first = characters.points[lines.texts]
     strengths = np.where(lines.after_blank, Strength.PARAGRAPH, Strength.LINE).astype(np.int8)
     top_level = lines.indents == 0
     strengths[top_level & lines.after_blank & ~np.isin(first, _CLOSERS_AND_COMMENTS[:3])] = Strength.HEADING_2
@@ -39,7 +38,9 @@ def read_code(
     context = resume.context
     for line in np.flatnonzero(candidates).tolist():
         if line > 0 or resume.column == 0:
-            context = _read_line(text, lines, marks, context, line, decorator=first[line] == _DECORATOR)
+            context = _read_line(
+                characters.text, lines, marks, context, line, decorator=first[line] == _DECORATOR
+            )
     return marks
 
 

@@ -14,8 +14,7 @@ from embedfleet.chunking.characters import (
     WIDE_PAUSE,
     WIDE_SENTENCE_END,
     before_mark,
-    code_points,
-    kinds_of,
+    look_up,
 )
 
 _LONGEST_CLOSING = 4
@@ -37,7 +36,7 @@ class Words:
 
 
 def find_words(kinds: NDArray[np.uint8]) -> Words:
-    """The words of a text, given the kinds of its characters."""
+    """The words of a text, by the kinds of its characters."""
     inside = np.zeros(len(kinds) + 2, dtype=np.bool_)
     np.not_equal(kinds, SPACE, out=inside[1:-1])
     edges = np.flatnonzero(inside[1:] != inside[:-1])
@@ -49,7 +48,7 @@ def find_words(kinds: NDArray[np.uint8]) -> Words:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """The same words, as half-open spans."""
-    words = find_words(kinds_of(text, code_points(text)))
+    words = find_words(look_up(text).kinds)
     return list(zip(words.starts.tolist(), words.ends.tolist(), strict=True))
 
 
