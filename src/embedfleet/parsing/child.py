@@ -70,15 +70,15 @@ class _Outgoing:
         self._chars = 0
 
     def add(self, piece: str) -> None:
-        for start in range(0, len(piece), TEXT_CHARS):
-            part = piece[start : start + TEXT_CHARS]
-            self._pieces.append(part)
-            self._chars += len(part)
-            if self._chars >= TEXT_CHARS:
-                self.flush()
+        self._pieces.append(piece)
+        self._chars += len(piece)
+        if self._chars >= TEXT_CHARS:
+            self.flush()
 
     def flush(self) -> None:
-        self._replies.write(encode(Text("".join(self._pieces))))
+        text = "".join(self._pieces)
+        for start in range(0, len(text), TEXT_CHARS):
+            self._replies.write(encode(Text(text[start : start + TEXT_CHARS])))
         self._pieces.clear()
         self._chars = 0
 

@@ -16,12 +16,19 @@ _CONFIG = ExtractionConfig(
     enable_quality_processing=False,
     output_format="markdown",
     concurrency=ConcurrencyConfig(max_threads=1),
-    html_options={"extract_metadata": False},
+    # Its own idea of what is no body text drops sidebars and forms with all they hold.
+    html_options={"extract_metadata": False, "preprocessing": {"enabled": False}},
 )
-# A fenced block is kept as it stands; a table row loses the padding that aligns it with the widest cell,
-# which can be hundreds of spaces in every row.
-_FENCE_OR_ROW = re.compile(r"^ *(`{3,})[^\n]*\n.*?^ *\1[ \t]*$|^ *\|[^\n]*\|$", re.MULTILINE | re.DOTALL)
-_PADDING = re.compile(r" {2,}(?=\|)|(?<=--)-{2,}")
+# A fenced block is kept as it stands. A table row loses the padding that aligns it with the widest cell,
+# which can be hundreds of spaces in every row; the text loses its escapes, `a\_b` is no word to search for.
+_FENCE_OR_REST = re.compile(
+    r"^(?P<fence> *(?P<ticks>`{3,})[^\n]*\n.*?^ *(?P=ticks)[ \t]*$)"
+    r"|^(?P<row> *\|[^\n]*\|$)"
+    r"|\\(?P<escaped>[!-/:-@\[-`{}~])",
+    re.MULTILINE | re.DOTALL,
+)
+_PADDING = re.compile(r" +(?= \|)|(?<=---)-+")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{}~])")  # punctuation but `|`, which would end a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ def convert(data: bytes, mime_type: str) -> Converted:
     except KreuzbergError as exc:
         raise ParseError(_reason(exc)) from exc
     title = result.metadata.get("title")
-    markdown = _FENCE_OR_ROW.sub(_without_padding, result.content)
+    markdown = _FENCE_OR_REST.sub(_tidied, result.content)
     return Converted(markdown, one_line(title) if isinstance(title, str) else None)
 
 
@@ -48,11 +55,16 @@ def one_line(title: str) -> str | None:
     return " ".join(title.split()) or None
 
 
-def _without_padding(match: re.Match[str]) -> str:
-    return match.group() if match.group(1) else _PADDING.sub("", match.group())
+def _tidied(match: re.Match[str]) -> str:
+    if match["fence"] is not None:
+        return match["fence"]
+    if match["row"] is not None:
+        return _ESCAPE.sub(r"\1", _PADDING.sub("", match["row"]))
+    return match["escaped"]
 
 
 def _reason(exc: KreuzbergError) -> str:
-    if "password" in str(exc).lower() or "encrypted" in str(exc).lower():
+    if "password" in exc.message.lower() or "encrypted" in exc.message.lower():
         return "is encrypted: remove the password and try again"
-    return f"is broken ({one_line(exc.message)}): repair it or leave it out"
+    cause = exc.message.rsplit(": ", maxsplit=1)[-1]  # the library repeats itself before the last colon
+    return f"is broken ({one_line(cause)}): repair it or leave it out"

@@ -100,7 +100,7 @@ def decode(stream: BinaryIO, encoding: Encoding, emit: Emit) -> tuple[str, ...]:
 def known_codec(label: str) -> str | None:
     """The codec for the encoding a document declares; None if there is none for text."""
     try:
-        b"".decode(label)
+        b"a".decode(label)  # refuses codecs that are not for text, such as base64
         name = codecs.lookup(label).name
     except (LookupError, ValueError):
         return None

@@ -12,32 +12,29 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from embedfleet.errors import ParseError
 from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.text import whole_text
 
 _DELIMITERS = ",;\t|"
 _CELL_CHARS = 2**31 - 1  # the largest a C long holds everywhere: an unclosed quote takes the whole file
 _NUMBER = re.compile(r"[-+]?[\d.,]+%?")
-_LINE = re.compile(r"[^\n]*\n?")
+_LINE = re.compile(r"[^\n]+\n?|\n")
 
 
 def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
     """Emit row after row. Holds the file's text in memory."""
     text, warnings = whole_text(stream)
     csv.field_size_limit(_CELL_CHARS)
-    first_line = text[: text.find("\n")] if "\n" in text else text
-    rows = csv.reader(_lines(text), delimiter=max(_DELIMITERS, key=first_line.count))
+    first_line = next(_lines(text), "")
+    reader = csv.reader(_lines(text), delimiter=max(_DELIMITERS, key=first_line.count))
     header: Sequence[str] | None = None
-    try:
-        for number, row in enumerate(rows):
-            if number == 0 and _is_header(row):
-                header = row
-            elif paragraph := _paragraph(header, row):
-                emit(paragraph)
-    except csv.Error as exc:
-        raise ParseError(f"line {rows.line_num}: not a table ({exc}): correct the line") from exc
-    if header is not None and rows.line_num <= 1:
+    number = 0
+    for number, row in enumerate(row for row in reader if row):
+        if number == 0 and _is_header(row):
+            header = row
+        else:
+            emit(_paragraph(header, row))
+    if header is not None and number == 0:
         emit("\n".join(header) + "\n")  # nothing but a header: still its text
     return Summary("text", warnings=warnings)
 

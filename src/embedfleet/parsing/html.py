@@ -42,7 +42,8 @@ _CHROME = ", ".join(
         ".md-sidebar, .md-header, .md-footer, .md-tabs, .md-skip, .md-content__button",  # mkdocs-material
         "div.navheader, div.navfooter, ul.docnav",  # DocBook: xsl stylesheets, publican
         "body > #banner, body > p#title",
-        "div.nav-panel, table.navigation",  # texinfo, gtk-doc
+        'div.nav-panel, div.header:has(a[rel="up"])',  # texinfo
+        'table.navigation, table[summary^="Navigation"]',  # gtk-doc, valgrind
         "div.topNav, div.subNav, div.bottomNav, p.legalCopy",  # javadoc before 17
         "#MSearchSelectWindow, #MSearchResultsWindow, #side-nav, #nav-path, address.footer",  # doxygen
         "a.skip-link, a.skip-nav, a.skip-to-content",
@@ -52,12 +53,13 @@ _MAIN = 'main, [role="main"]'
 _SECTIONING = frozenset({"article", "section", "main", "blockquote", "td", "th", "figure", "li", "details"})
 _PERMALINK_TEXTS = frozenset("¶#§🔗⚓")
 # Tags that only mark text inside a line. Unwrapped, so that words they cut through come out whole.
-# `form` is unwrapped because the converter drops forms with all they hold.
 _MARKS = [
-    *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "form"),
-    *("i", "ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub"),
-    *("sup", "time", "u", "var", "wbr"),
+    *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "i"),
+    *("ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub", "sup"),
+    *("time", "u", "var", "wbr"),
 ]
+# Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
+_PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
 # In table cells the converter escapes these, `a_b` would become `a\_b`: it is shown stand-ins instead.
 _ESCAPED = "_*\\"
 _STAND_INS = "\U0010fff0\U0010fff1\U0010fff2"
@@ -164,7 +166,8 @@ def _markdown(body: LexborNode) -> str | None:
 
     It leaves out, without a word, what is nested deeper than about 64 elements.
     """
-    source = f"<html><body>{body.html}</body></html>".translate(_TO_STAND_INS)
+    html = _PREFORMATTED_OR_SPACE.sub(lambda match: match.group(1) or " ", body.html or "")
+    source = f"<html>{html}</html>".translate(_TO_STAND_INS)
     markdown = convert(source.encode(), "text/html").markdown.translate(_FROM_STAND_INS)
     lost = Counter(filter(str.isalpha, body.text())) - Counter(filter(str.isalpha, markdown))
     return None if lost else markdown

@@ -16,7 +16,9 @@ from embedfleet.parsing.text import whole_text
 
 # Possessive, so that an unclosed string is one token and never a search for its end from every quote.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}:,]|[^\s"\[\]{}:,]++', re.DOTALL)
-_MAX_INDENT = 40  # spaces; indenting deeper would let a small file grow quadratically
+_OPENING, _CLOSING, _CLINGING = ("[", "{"), ("]", "}"), (",", ":")
+# By depth. Indenting without end would let a small file grow quadratically.
+_NEW_LINES = ["\n" + "  " * depth for depth in range(9)]
 
 
 def read_json(stream: BinaryIO, emit: Emit) -> Summary:
@@ -25,31 +27,36 @@ def read_json(stream: BinaryIO, emit: Emit) -> Summary:
     depth = 0
     previous = ""
     for match in _TOKEN.finditer(text):
-        token = match.group()
-        if token in "]}":
+        token = match[0]
+        if token in _CLINGING:
+            emit(token)
+        elif token in _CLOSING:
             depth = max(0, depth - 1)
-        emit(_space(previous, token, depth) + _readable(token))
-        if token in "[{":
-            depth += 1
+            emit(token if previous in _OPENING else _new_line(depth) + token)
+        else:
+            emit(_space_after(previous, depth) + _readable(token))
+            depth += token in _OPENING
         previous = token
     emit("\n")
     return Summary("code", warnings=warnings)
 
 
-def _space(previous: str, token: str, depth: int) -> str:
-    """What stands between two tokens; `depth` is that of the second."""
-    if not previous or token in ",:":
-        return ""
-    if token in "]}" and previous in "[{":
-        return ""
-    if token in "]}" or previous in "[{,":
-        return "\n" + " " * min(2 * depth, _MAX_INDENT)
-    return "\n\n" if depth == 0 and previous != ":" else " "
+def _space_after(previous: str, depth: int) -> str:
+    """What stands before a name or value."""
+    if previous == ":":
+        return " "
+    if previous == "," or previous in _OPENING:
+        return _new_line(depth)
+    return "\n\n" if previous else ""
+
+
+def _new_line(depth: int) -> str:
+    return _NEW_LINES[min(depth, len(_NEW_LINES) - 1)]
 
 
 def _readable(token: str) -> str:
     """A string with its escaped characters written out, if that is possible; else the token itself."""
-    if not token.startswith('"') or "\\u" not in token:
+    if "\\u" not in token:
         return token
     try:
         written = json.dumps(json.loads(token), ensure_ascii=False)

@@ -106,6 +106,7 @@ class ParserProcess:
         assert self.process.stdin is not None
         if self.alive:
             self.process.kill()
-        self.process.stdin.transport.abort()
+        if not self.process.stdin.is_closing():
+            self.process.stdin.transport.abort()  # a request half sent is of no use any more
         await self.process.communicate()  # reads stdout to its end, else its transport stays open
         return await self.process.wait()

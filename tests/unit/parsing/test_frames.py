@@ -1,0 +1,39 @@
+"""What is said through the pipe arrives as it was said; anything else is recognised."""
+
+from __future__ import annotations
+
+import io
+
+import msgpack
+import pytest
+
+from embedfleet.parsing import frames
+from embedfleet.parsing.formats import Format
+from embedfleet.parsing.frames import LENGTH, Done, Refused, Reply, Request, Text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Request(Format.PDF, b"/a/\xff.pdf", None),
+        Request(None, None, b"\x00data"),
+        Text("größe 😀"),
+        Done("markdown", None, ("one", "two")),
+        Refused("is empty"),
+    ],
+)
+def test_a_message_arrives_as_it_was_sent(message: Request | Reply) -> None:
+    stream = io.BytesIO(frames.encode(message) * 2)
+    assert frames.read(stream) == message
+    assert frames.read(stream) == message
+    assert frames.read(stream) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", msgpack.packb(["Nothing", 1]), msgpack.packb(["Text"])])
+def test_anything_else_is_an_error_that_readers_expect(body: bytes) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        frames.decode(body)
+
+
+def test_the_largest_text_message_is_far_below_what_the_parent_accepts() -> None:
+    assert len(frames.encode(Text("😀" * frames.TEXT_CHARS))) - LENGTH.size < frames.MAX_REPLY_BYTES
