@@ -1,0 +1,30 @@
+"""Real text of any size, the same on every machine with this Python: the library's own sources."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+
+def library_sources() -> list[tuple[str, str]]:
+    """(name, text) of the standard library's modules, sorted by name; tests and site-packages left out."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skipped = {"test", "tests", "site-packages", "idlelib", "lib2to3", "__pycache__"}
+    paths = (path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts))
+    return [(str(path.relative_to(root)), path.read_text(errors="ignore")) for path in sorted(paths)]
+
+
+def documents(total_chars: int) -> Iterator[tuple[str, str]]:
+    """(name, text) of `total_chars` characters in all: the sources again and again, no two alike."""
+    left = total_chars
+    sources = library_sources()
+    for lap in count():
+        for name, text in sources:
+            body = f"lap {lap} of {name}\n\n{text}"[:left]
+            left -= len(body)
+            if body.strip():
+                yield f"{lap}/{name}", body
+            if not left:
+                return

@@ -1,0 +1,140 @@
+"""Figure S7: memory does not grow with what has been ingested, nor with one document's size.
+
+    python benchmarks/memory.py [--quick]
+
+Growth: documents go through the whole pipeline (SQLite on disk, stub model) into a store that keeps nothing;
+the process's resident size when 10,000 chunks are stored is compared with that at 100,000. Large: `embedfleet ingest` of
+one 200 MB text file, peak resident size of its process and children together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+from corpus import documents
+from report import write_report
+
+from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.settings import load_settings
+from embedfleet.storage.null_store import NullVectorStore
+
+SUBMIT_TOGETHER = 20
+SAMPLE_SECONDS = 0.05
+
+
+async def growth(first: int, last: int, directory: Path) -> dict[str, Any]:
+    """Resident size (MB) at `first` and `last` stored chunks, and the highest in between."""
+    settings = load_settings(
+        environ={}, overrides={"data_dir": str(directory), "models": {"default": "stub"}}
+    )
+    stop = asyncio.Event()
+    samples: list[tuple[int, float]] = []
+    async with (
+        open_owner(settings, purpose="benchmark", store=NullVectorStore()) as system,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(system.orchestrator.run(stop))
+        stored = 0
+        waiting: list[JobRequest] = []
+        for name, text in documents(10**12):
+            waiting.append(
+                JobRequest(
+                    media_id=name,
+                    user_id="bench",
+                    user_tier=UserTier.ENTERPRISE,
+                    content=text,
+                    chunking_config=ChunkingConfig(chunk_size=800, overlap=0),
+                )
+            )
+            if len(waiting) < SUBMIT_TOGETHER:
+                continue
+            stored += await _through(system, waiting)
+            waiting.clear()
+            samples.append((stored, _resident_mb()))
+            if stored >= last:
+                break
+        stop.set()
+    at_first = next(mb for chunks, mb in samples if chunks >= first)
+    later = [mb for chunks, mb in samples if chunks >= first]
+    return {
+        "chunks_first": first,
+        "chunks_last": samples[-1][0],
+        "resident_first_mb": round(at_first, 1),
+        "resident_last_mb": round(samples[-1][1], 1),
+        "resident_highest_mb": round(max(later), 1),
+        "growth_percent": round(100 * (samples[-1][1] / at_first - 1), 2),
+        "target_percent": 10,
+    }
+
+
+async def _through(system: OwnerSystem, requests: list[JobRequest]) -> int:
+    job_ids = await system.jobs.create_jobs(requests)
+    return sum([(await system.jobs.wait(job_id)).progress.chunks_stored for job_id in job_ids])
+
+
+def _resident_mb() -> float:
+    return float(psutil.Process().memory_info().rss / 1e6)
+
+
+def large_document(megabytes: int, directory: Path) -> dict[str, Any]:
+    """Peak resident size (MB) of the command, with its children, over one file of this size."""
+    file = directory / "large.txt"
+    with file.open("w", encoding="utf-8") as out:
+        for _, text in documents(megabytes * 1_000_000):
+            out.write(text)
+    command = [sys.executable, "-m", "embedfleet", "ingest", str(file), "--json", "--model", "stub"]
+    process = psutil.Popen(
+        [*command, "--data-dir", str(directory / "data")], stdout=subprocess.PIPE, text=True
+    )
+    peak: dict[str, float] = {"tree": 0.0, "process": 0.0}
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(process, peak, done))
+    watcher.start()
+    output, _ = process.communicate()
+    done.set()
+    watcher.join()
+    return {
+        "file_mb": round(file.stat().st_size / 1e6, 1),
+        "exit_code": process.returncode,
+        "peak_tree_mb": round(peak["tree"], 1),
+        "peak_process_mb": round(peak["process"], 1),
+        "target_mb": 1000,
+        "totals": json.loads(output)["totals"],
+    }
+
+
+def _watch(process: psutil.Popen, peak: dict[str, float], done: threading.Event) -> None:
+    while not done.wait(SAMPLE_SECONDS):
+        try:
+            own = process.memory_info().rss
+            tree = own + sum(child.memory_info().rss for child in process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+        peak["process"] = max(peak["process"], own / 1e6)
+        peak["tree"] = max(peak["tree"], tree / 1e6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    scale = 10 if parser.parse_args().quick else 1
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = {
+            "growth": asyncio.run(growth(10_000 // scale, 100_000 // scale, Path(scratch, "growth"))),
+            "large_document": large_document(200 // scale, Path(scratch)),
+        }
+    write_report("memory", figures)
+
+
+if __name__ == "__main__":
+    main()
