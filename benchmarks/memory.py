@@ -3,8 +3,8 @@
     python benchmarks/memory.py [--quick]
 
 Growth: documents go through the whole pipeline (SQLite on disk, stub model) into a store that keeps nothing;
-the process's resident size when 10,000 chunks are stored is compared with that at 100,000. Large: `embedfleet ingest` of
-one 200 MB text file, peak resident size of its process and children together.
+the process's resident size when 10,000 chunks are stored is compared with that at 100,000. Large:
+`embedfleet ingest` of one 200 MB text file, peak resident size of its process and children together.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class DatabaseSettings(_Section):
     """SQL, the truth."""
 
     url: SecretStr | None = Field(
-        default=None, description="None: SQLite in the data directory. An SQLAlchemy URL otherwise."
+        default=None, description="None: SQLite in the data directory. sqlite:///PATH: a file elsewhere."
     )
     synchronous: Literal["full", "normal"] = Field(
         default="full",
