@@ -7,14 +7,22 @@ implementation. Another broker joins by a subclass of `BrokerMachine` with its o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
 from embedfleet.clock import ManualClock
 from embedfleet.errors import LeaseLost
@@ -26,23 +34,40 @@ STAGES = [Stage.EMBEDDING, Stage.STORAGE]
 BURST = 2
 LEASE_SECONDS = 10
 TENANTS = "abc"
-JOBS = ["j1", "j2", "j3"]
-TASK_IDS = [f"t{i:02}" for i in range(24)]
+JOBS = [f"j{i}" for i in range(6)]
 
 T = TypeVar("T")
 
-a_stage = st.sampled_from(STAGES)
+# One stage gets most of what happens, so that a short run goes deep; the other shows they do not mix.
+a_stage = st.sampled_from([STAGES[0]] * 4 + [STAGES[1]])
 a_tenant = st.sampled_from(TENANTS)
-a_task = st.builds(
-    Task,
-    id=st.sampled_from(TASK_IDS),
-    tenant_id=a_tenant,
-    job_id=st.sampled_from(JOBS),
-    cost=st.integers(1, 30),
-    payload=st.binary(max_size=2),
-    priority=st.sampled_from([0, 50, 100]),
-    lane=st.sampled_from(Lane),
+a_share = st.builds(
+    TenantShare,
+    weight=st.sampled_from([0.5, 1.0, 3.0]),
+    max_in_flight=st.sampled_from([None, None, None, 1, 3]),
 )
+an_offer = st.fixed_dictionaries(
+    {
+        "tenant_id": a_tenant,
+        "job_id": st.sampled_from(JOBS),
+        "cost": st.integers(1, 30),
+        "priority": st.sampled_from([50, 50, 0, 100]),
+        "lane": st.sampled_from([Lane.BULK, Lane.BULK, Lane.INTERACTIVE]),
+    }
+)
+some_seconds = st.sampled_from([0, 1, 4, LEASE_SECONDS])
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ends a lease; delay and counted are for `retry_later`."""
+
+    verb: Literal["ack", "hand_back", "dead_letter", "retry_later"]
+    delay: int
+    counted: bool
+
+
+an_ending = st.builds(Ending, delay=st.integers(0, 6))
 
 
 @dataclass
@@ -152,6 +177,22 @@ class ModelStage:
             self.settle()
         return taken
 
+    def end(self, item: ModelTask, ending: Ending, now: float) -> None:
+        match ending.verb:
+            case "ack":
+                item.state = "done"
+            case "hand_back":
+                item.attempt -= 1
+                item.state = "done" if item.doomed else "ready"
+            case "dead_letter":
+                item.state, item.at, item.reason = "dead", now, "poison"
+                self.tasks.remove(item)
+                self.tasks.append(item)  # dead letters are listed oldest first
+            case "retry_later":
+                item.attempt -= not ending.counted
+                item.state, item.at = "done" if item.doomed else "delayed", now + ending.delay
+        self.settle()
+
     def come_back(self, item: ModelTask) -> None:
         item.state = "done" if item.doomed else "ready"
         self.settle()
@@ -181,6 +222,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.broker = self.make_broker(self.clock)
         self.shares: dict[str, TenantShare] = {}
         self.stages = {stage: ModelStage(self.shares) for stage in STAGES}
+        self.known: list[Task] = []
+        self.claimed: list[Lease] = []
 
     def make_broker(self, clock: ManualClock) -> Broker:
         """A new, empty broker with this clock and `interactive_burst=BURST`."""
@@ -193,28 +236,48 @@ class BrokerMachine(RuleBasedStateMachine):
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(coroutine)
 
-    @rule(
-        tenant=a_tenant,
-        weight=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
-        cap=st.one_of(st.none(), st.integers(1, 3)),
+    @initialize(
+        shares=st.fixed_dictionaries(dict.fromkeys(TENANTS, a_share)),
+        offers=st.lists(an_offer, min_size=10, max_size=25),
     )
-    def set_share(self, tenant: str, weight: float, cap: int | None) -> None:
-        self.shares[tenant] = TenantShare(weight, cap)
-        self.call(self.broker.set_share(tenant, self.shares[tenant]))
-        for stage in STAGES:
-            self.stages[stage].settle()
+    def begin_with_work(self, shares: dict[str, TenantShare], offers: list[dict[str, Any]]) -> None:
+        for tenant, share in shares.items():
+            self.set_share(tenant, share)
+        self.enqueue(STAGES[0], offers)
 
-    @rule(stage=a_stage, tasks=st.lists(a_task, min_size=1, max_size=6))
-    def enqueue(self, stage: Stage, tasks: list[Task]) -> None:
-        model = self.stages[stage]
+    @rule(tenant=a_tenant, share=a_share)
+    def set_share(self, tenant: str, share: TenantShare) -> None:
+        self.shares[tenant] = share
+        self.call(self.broker.set_share(tenant, share))
+        for model in self.stages.values():
+            model.settle()
+
+    @rule(stage=a_stage, offers=st.lists(an_offer, min_size=1, max_size=8))
+    def enqueue(self, stage: Stage, offers: list[dict[str, Any]]) -> None:
+        tasks = [
+            Task(id=f"t{i:03}", payload=b"", **offer) for i, offer in enumerate(offers, start=len(self.known))
+        ]
+        self.known += tasks
+        for task in tasks:
+            self.stages[stage].line_up(task)
+        assert self.call(self.broker.enqueue(stage, tasks)) == len(tasks)
+
+    @rule(stage=a_stage, numbers=st.lists(st.integers(0, 30), min_size=1, max_size=8))
+    def offer_again(self, stage: Stage, numbers: list[int]) -> None:
+        tasks = [self.known[number] for number in numbers if number < len(self.known)]
         new = 0
         for task in tasks:
-            if model.unfinished(task.id) is None:
-                model.line_up(task)
+            if self.stages[stage].unfinished(task.id) is None:
+                self.stages[stage].line_up(task)
                 new += 1
         assert self.call(self.broker.enqueue(stage, tasks)) == new
 
-    @rule(target=leases, stage=a_stage, max_tasks=st.integers(1, 4), max_cost=st.integers(1, 60))
+    @rule(
+        target=leases,
+        stage=a_stage,
+        max_tasks=st.sampled_from([6, 3, 1]),
+        max_cost=st.sampled_from([1_000, 1_000, 60, 1]),
+    )
     def claim(self, stage: Stage, max_tasks: int, max_cost: int) -> MultipleResults[Lease]:
         model = self.stages[stage]
         highest_fence = max((item.fence for item in model.tasks), default=0)
@@ -231,48 +294,39 @@ class BrokerMachine(RuleBasedStateMachine):
             assert lease.stage is stage
             assert lease.fence > highest_fence
             highest_fence = item.fence = lease.fence
+        self.claimed += got
         return multiple(*got)
 
-    def end(self, lease: Lease, call: Awaitable[None]) -> ModelTask | None:
-        """End a lease at the broker; the model's task if the lease held, else LeaseLost was raised."""
-        item = self.stages[lease.stage].holder(lease)
+    @rule(lease=leases, ending=an_ending)
+    def end(self, lease: Lease, ending: Ending) -> None:
+        model = self.stages[lease.stage]
+        item = model.holder(lease)
         try:
-            self.loop.run_until_complete(call)
+            self.call(self.end_at_broker(lease, ending))
         except LeaseLost:
             assert item is None, "the lease held"
         else:
             assert item is not None, "the lease was stale"
-        return item
+            model.end(item, ending, self.clock.now())
 
-    @rule(lease=leases)
-    def ack(self, lease: Lease) -> None:
-        if item := self.end(lease, self.broker.ack(lease)):
-            item.state = "done"
-            self.stages[lease.stage].settle()
+    @rule(stage=a_stage, ending=an_ending)
+    def end_all_held(self, stage: Stage, ending: Ending) -> None:
+        for lease in [lease for lease in self.claimed if lease.stage is stage]:
+            if self.stages[stage].holder(lease):
+                self.end(lease, ending)
 
-    @rule(lease=leases, delay=st.integers(0, 12), counted=st.booleans())
-    def retry_later(self, lease: Lease, delay: int, counted: bool) -> None:
-        call = self.broker.retry_later(lease, delay_seconds=delay, reason="busy", counted=counted)
-        if item := self.end(lease, call):
-            item.state = "done" if item.doomed else "delayed"
-            item.at = self.clock.now() + delay
-            item.attempt -= 0 if counted else 1
-            self.stages[lease.stage].settle()
-
-    @rule(lease=leases)
-    def hand_back(self, lease: Lease) -> None:
-        if item := self.end(lease, self.broker.hand_back(lease)):
-            item.attempt -= 1
-            self.stages[lease.stage].come_back(item)
-
-    @rule(lease=leases, reason=st.sampled_from(["poison", "not finite"]))
-    def dead_letter(self, lease: Lease, reason: str) -> None:
-        if item := self.end(lease, self.broker.dead_letter(lease, reason=reason)):
-            model = self.stages[lease.stage]
-            model.tasks.remove(item)
-            model.tasks.append(item)  # oldest first
-            item.state, item.at, item.reason = "dead", self.clock.now(), reason
-            model.settle()
+    def end_at_broker(self, lease: Lease, ending: Ending) -> Coroutine[Any, Any, None]:
+        match ending.verb:
+            case "ack":
+                return self.broker.ack(lease)
+            case "hand_back":
+                return self.broker.hand_back(lease)
+            case "dead_letter":
+                return self.broker.dead_letter(lease, reason="poison")
+            case "retry_later":
+                return self.broker.retry_later(
+                    lease, delay_seconds=ending.delay, reason="busy", counted=ending.counted
+                )
 
     @rule(some=st.lists(leases, max_size=4, unique_by=lambda lease: (lease.stage, lease.fence)))
     def renew(self, some: list[Lease]) -> None:
@@ -284,29 +338,28 @@ class BrokerMachine(RuleBasedStateMachine):
                 expected.append(replace(lease, expires_at=expires_at))
         assert self.call(self.broker.renew(some, lease_seconds=2 * LEASE_SECONDS)) == expected
 
-    @rule(seconds=st.sampled_from([1, 4, LEASE_SECONDS]))
-    def time_passes(self, seconds: int) -> None:
+    @rule(stage=a_stage, seconds=some_seconds, limit=st.integers(1, 5))
+    def reap_expired(self, stage: Stage, seconds: int, limit: int) -> None:
         self.clock.advance(seconds)
-
-    @rule(stage=a_stage, limit=st.integers(1, 3))
-    def reap_expired(self, stage: Stage, limit: int) -> None:
         model = self.stages[stage]
         expired = model.longest("leased", self.clock.now(), limit)
         for item in expired:
             model.come_back(item)
         assert self.call(self.broker.reap_expired(stage, limit=limit)) == len(expired)
 
-    @rule(stage=a_stage, limit=st.integers(1, 3))
-    def promote_due(self, stage: Stage, limit: int) -> None:
+    @rule(stage=a_stage, seconds=some_seconds, limit=st.integers(1, 5))
+    def promote_due(self, stage: Stage, seconds: int, limit: int) -> None:
+        self.clock.advance(seconds)
         model = self.stages[stage]
         due = model.longest("delayed", self.clock.now(), limit)
         for item in due:
             model.come_back(item)
         assert self.call(self.broker.promote_due(stage, limit=limit)) == len(due)
 
-    @rule(stage=a_stage, ids=st.lists(st.sampled_from(TASK_IDS), max_size=3))
-    def requeue_dead(self, stage: Stage, ids: list[str]) -> None:
+    @rule(stage=a_stage, numbers=st.lists(st.integers(0, 30), max_size=8))
+    def requeue_dead(self, stage: Stage, numbers: list[int]) -> None:
         model = self.stages[stage]
+        ids = [self.known[number].id for number in numbers if number < len(self.known)]
         requeued = 0
         for task_id in ids:
             item = model.unfinished(task_id)
@@ -366,4 +419,4 @@ class MemoryBrokerMachine(BrokerMachine):
 
 
 TestMemoryBroker = MemoryBrokerMachine.TestCase
-TestMemoryBroker.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestMemoryBroker.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
