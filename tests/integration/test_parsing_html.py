@@ -204,6 +204,11 @@ def test_text_outside_of_a_main_element_that_holds_little_is_kept() -> None:
     assert "The long text of the page." in markdown
 
 
+@pytest.mark.parametrize("tag", ["title", "script src='x'", "style", "nav"])
+def test_an_xhtml_element_closed_in_its_tag_swallows_nothing(tag: str) -> None:
+    assert read(f"<html><head><{tag}/></head><body><p>Body text.</p></body></html>")[0] == "Body text.\n"
+
+
 def test_a_page_that_is_nothing_but_navigation_is_kept() -> None:
     assert read("<nav><ul><li>Chapter one</li></ul></nav>")[0] == "- Chapter one\n"
 

@@ -48,24 +48,18 @@ def _read(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
             return read_delimited(stream, emit)
         case Format.JSON:
             return read_json(stream, emit)
-        case Format.HTML:
-            return _html(stream, emit)
-        case Format.PDF | Format.DOCX | Format.EPUB:
-            return _document(stream, form, emit)
+        case Format.HTML | Format.PDF | Format.DOCX | Format.EPUB:
+            return _read_converted(stream, form, emit)
 
 
-def _html(stream: BinaryIO, emit: Emit) -> Summary:
-    from embedfleet.parsing.html import read_html  # kreuzberg costs 110 ms, text files do without
-
-    return read_html(stream, emit)
-
-
-def _document(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
-    from embedfleet.parsing import documents  # as above
+def _read_converted(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
+    """The formats that need kreuzberg. It costs 110 ms to load: text files do without."""
+    from embedfleet.parsing import docx, epub, html, pdf
 
     readers = {
-        Format.PDF: documents.read_pdf,
-        Format.DOCX: documents.read_docx,
-        Format.EPUB: documents.read_epub,
+        Format.HTML: html.read_html,
+        Format.PDF: pdf.read_pdf,
+        Format.DOCX: docx.read_docx,
+        Format.EPUB: epub.read_epub,
     }
     return readers[form](stream, emit)

@@ -58,6 +58,12 @@ _MARKS = [
     *("ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub", "sup"),
     *("time", "u", "var", "wbr"),
 ]
+# XHTML may close these in their opening tag; to an HTML parser all that follows would be inside of them.
+_SELF_CLOSED = re.compile(
+    r"<(title|script|style|template|noscript|iframe|object|svg|canvas|audio|video|button|select|textarea|nav)"
+    r"\b([^<>]*)/>",
+    re.IGNORECASE,
+)
 # Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
 _PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
 # In table cells the converter escapes these, `a_b` would become `a\_b`: it is shown stand-ins instead.
@@ -69,7 +75,8 @@ _FROM_STAND_INS = str.maketrans(_STAND_INS, _ESCAPED)
 
 def read_html(stream: BinaryIO, emit: Emit) -> Summary:
     """Emit the page's body. Holds the page and its tree (about ten times its size) in memory."""
-    html, warnings = whole_text(stream, declared=_declared_encoding(stream))
+    source, warnings = whole_text(stream, declared=_declared_encoding(stream))
+    html = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
     tree = LexborHTMLParser(html, scripting=True)
     title = _title(tree)
     body = _body(tree) or _body(LexborHTMLParser(html, scripting=True), prune=False)

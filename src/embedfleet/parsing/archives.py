@@ -1,0 +1,42 @@
+"""ZIP archives that documents are made of, opened with care."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from embedfleet.errors import ParseError
+
+_MAX_UNPACKED_BYTES = 1 << 30
+_MAX_PACKING = 200  # text packs up to about 50:1, a bomb 1000:1
+_SMALL_BYTES = 1 << 26  # below, packing does no harm
+
+
+@contextlib.contextmanager
+def open_archive(stream: BinaryIO, *, required: str, kind: str) -> Iterator[zipfile.ZipFile]:
+    """The archive, if it is one, is not encrypted, holds `required` and unpacks to a document's size.
+
+    ParseError otherwise, and for members that turn out broken inside of the block. Members are read by
+    name from the archive, never unpacked to files, and never past the size the archive states.
+    """
+    stream.seek(0)
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            _check(archive.infolist(), required, kind)
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as exc:
+        raise ParseError(f"is broken or not {kind} ({exc}): fetch it again or leave it out") from exc
+
+
+def _check(entries: list[zipfile.ZipInfo], required: str, kind: str) -> None:
+    if required not in {entry.filename for entry in entries}:
+        raise ParseError(f"is not {kind} ({required} is not in it): rename it or leave it out")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise ParseError("is encrypted: remove the password and try again")
+    unpacked = sum(entry.file_size for entry in entries)
+    packed = sum(entry.compress_size for entry in entries)
+    if unpacked > _MAX_UNPACKED_BYTES or unpacked > max(_SMALL_BYTES, packed * _MAX_PACKING):
+        raise ParseError(f"unpacks from {packed} to {unpacked} bytes, like an archive bomb: leave it out")

@@ -1,0 +1,58 @@
+"""Word documents.
+
+kreuzberg 4 leaves out what XML writes as a reference (`AT&amp;T` becomes `ATT`; xberg-io/xberg#1242). So
+it is given the document with stand-ins for those characters, which are put back into its answer.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from typing import BinaryIO
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.archives import open_archive
+from embedfleet.parsing.conversion import convert
+from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.signatures import OLE2
+
+_MIME_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_NAMED = {b"amp": "&", b"lt": "<", b"gt": ">", b"quot": '"', b"apos": "'"}
+_REFERENCE = re.compile(rb"&(?:(amp|lt|gt|quot|apos)|#(\d{1,7})|#x([0-9a-fA-F]{1,6}));")
+_STAND_INS = {char: chr(0x10FF00 + ord(char)) for char in _NAMED.values()}  # private use, in no document
+_FROM_STAND_INS = str.maketrans({stand_in: char for char, stand_in in _STAND_INS.items()})
+
+
+def read_docx(stream: BinaryIO, emit: Emit) -> Summary:
+    """Emit the document. Holds it in memory twice."""
+    if stream.read(len(OLE2)) == OLE2:
+        raise ParseError(
+            "is encrypted or an old Word document: remove the password, or save it in the current format"
+        )
+    with open_archive(stream, required="word/document.xml", kind="a Word document") as archive:
+        document = convert(_with_stand_ins(archive), _MIME_TYPE)
+    emit(document.markdown.translate(_FROM_STAND_INS))
+    return Summary("markdown", document.title)
+
+
+def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:
+    """A copy of the document with every reference in its parts replaced; images and fonts are left out."""
+    copied = io.BytesIO()
+    with zipfile.ZipFile(copied, "w") as copy:
+        for name in archive.namelist():
+            if name.endswith((".xml", ".rels")):
+                content = archive.read(name)
+                copy.writestr(
+                    name, _REFERENCE.sub(_stand_in, content) if name.startswith("word/") else content
+                )
+    return copied.getvalue()
+
+
+def _stand_in(reference: re.Match[bytes]) -> bytes:
+    named, decimal, hexadecimal = reference.groups()
+    code = ord(_NAMED[named]) if named else int(decimal) if decimal else int(hexadecimal, 16)
+    try:
+        return _STAND_INS.get(chr(code), chr(code)).encode()
+    except ValueError:  # no character: beyond Unicode, or half a surrogate pair
+        return reference[0]

@@ -1,0 +1,53 @@
+"""EPUB books: their chapters, in reading order, each read as the HTML page it is."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.archives import open_archive
+from embedfleet.parsing.conversion import one_line
+from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.html import read_html
+
+_CONTAINER = "META-INF/container.xml"
+_PAGE_TYPES = frozenset({"application/xhtml+xml", "text/html"})
+
+
+def read_epub(stream: BinaryIO, emit: Emit) -> Summary:
+    """Emit chapter after chapter, its table of contents aside. Holds the largest chapter in memory."""
+    warnings: dict[str, None] = {}
+    with open_archive(stream, required=_CONTAINER, kind="an EPUB book") as archive:
+        try:
+            package_name = _package_name(archive)
+            package = ElementTree.fromstring(archive.read(package_name))
+            for name in _chapters(package, posixpath.dirname(package_name)):
+                summary = read_html(io.BytesIO(archive.read(name)), emit)
+                emit("\n")
+                warnings |= dict.fromkeys(summary.warnings)
+        except (ElementTree.ParseError, KeyError) as exc:
+            raise ParseError(f"is broken ({exc}): repair it or leave it out") from exc
+    title = package.findtext(".//{*}title")
+    return Summary("markdown", one_line(title) if title else None, tuple(warnings))
+
+
+def _package_name(archive: zipfile.ZipFile) -> str:
+    rootfile = ElementTree.fromstring(archive.read(_CONTAINER)).find(".//{*}rootfile")
+    if rootfile is None:
+        raise ParseError(f"is broken ({_CONTAINER} names no book): repair it or leave it out")
+    return rootfile.attrib["full-path"]
+
+
+def _chapters(package: ElementTree.Element, folder: str) -> Iterator[str]:
+    """The members that hold the chapters, in the order of the spine."""
+    items = {item.attrib["id"]: item.attrib for item in package.findall(".//{*}manifest/{*}item")}
+    for reference in package.findall(".//{*}spine/{*}itemref"):
+        item = items[reference.attrib["idref"]]
+        if item.get("media-type") in _PAGE_TYPES and "nav" not in item.get("properties", "").split():
+            yield posixpath.normpath(posixpath.join(folder, unquote(item["href"])))
