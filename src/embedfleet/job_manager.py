@@ -36,7 +36,7 @@ from embedfleet.storage import chunks, documents, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import Job
+from embedfleet.storage.jobs import DeadLetter, Job
 from embedfleet.storage.tables import GenerationState
 
 
@@ -143,20 +143,20 @@ class EmbeddingJobManager:
     def _prepare(self, request: JobRequest) -> _Submission:
         """All the work that needs no transaction: cut, hash, compress."""
         model = self._catalogue.info(request.model or self._settings.models.default)
-        spans = list(segment_spans(request.content))
-        texts = [request.content[start:end] for start, end in spans]
+        digest = identity.ContentHash()
+        segments: list[documents.Segment] = []
+        for ordinal, (start, end) in enumerate(segment_spans(request.content)):
+            text = request.content[start:end]
+            digest.update(text)
+            segments.append(documents.Segment.of(ordinal, start, text))
         version = documents.Version(
-            content_hash=identity.content_hash(texts),
+            content_hash=digest.hexdigest(),
             source_hash=request.source_hash,
             content_type=request.content_type,
             chars=len(request.content),
             chunking=request.chunking_config or self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        segments = [
-            documents.Segment.of(ordinal, start, text)
-            for ordinal, ((start, _end), text) in enumerate(zip(spans, texts, strict=True))
-        ]
         return _Submission(request, model, version, segments)
 
     def _admit(self, conn: Connection, submission: _Submission) -> str:
@@ -270,14 +270,14 @@ class EmbeddingJobManager:
 
         def look(conn: Connection) -> list[JobInfo]:
             found = jobs.page(conn, tenant_id=user_id, status=status, limit=limit, before=until)
-            return [_info(conn, job) for job in found]
+            return _infos(conn, found)
 
         return await self._database.read(look)
 
     async def get_job_statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
         """The jobs that exist of these, in no particular order; one read for all."""
         return await self._database.read(
-            lambda conn: [_info(conn, job) for job in jobs.get_many(conn, job_ids).values()]
+            lambda conn: _infos(conn, list(jobs.get_many(conn, job_ids).values()))
         )
 
     async def wait(
@@ -452,8 +452,23 @@ def _require(conn: Connection, job_id: str, user_id: str | None) -> Job:
 
 
 def _info(conn: Connection, job: Job) -> JobInfo:
-    made = documents.generation(conn, job.generation_id)
-    letters = jobs.dead_letters_of(conn, job.job_id) if job.finished_at is not None else []
+    return _infos(conn, [job])[0]
+
+
+def _infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
+    """One query for the versions of all jobs; dead letters only of those that have some."""
+    made = documents.generations_by_id(conn, [job.generation_id for job in found])
+    return [
+        _describe(
+            job,
+            made.get(job.generation_id),
+            jobs.dead_letters_of(conn, job.job_id) if job.chunks_dead else [],
+        )
+        for job in found
+    ]
+
+
+def _describe(job: Job, made: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
     return JobInfo(
         job_id=job.job_id,
         tenant_id=job.tenant_id,

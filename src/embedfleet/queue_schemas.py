@@ -21,6 +21,7 @@ from embedfleet.errors import UndecodableMessage
 
 SCHEMA_VERSION = 1
 CHUNK_ID_BYTES = 16
+_CHECKED_AT_ONCE = 1 << 20
 
 
 class UserTier(StrEnum):
@@ -267,12 +268,14 @@ class JobRequest(_Frozen):
     def _has_text(cls, value: str) -> str:
         if not value or value.isspace():
             raise ValueError("is empty: there is nothing to embed")
-        try:
-            value.encode()
-        except UnicodeEncodeError as exc:
-            raise ValueError(
-                f"has a lone surrogate at character {exc.start}: it is not text, decode it properly first"
-            ) from exc
+        for start in range(0, len(value), _CHECKED_AT_ONCE):  # in pieces: no second copy of a huge text
+            try:
+                value[start : start + _CHECKED_AT_ONCE].encode()
+            except UnicodeEncodeError as exc:
+                raise ValueError(
+                    f"has a lone surrogate at character {start + exc.start}: it is not text, "
+                    "decode it properly first"
+                ) from exc
         return value
 
 

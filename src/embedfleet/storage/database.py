@@ -14,7 +14,6 @@ reads first fails with BUSY_SNAPSHOT whatever the timeout.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import sqlite3
 import threading
@@ -23,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from loguru import logger
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -73,15 +73,17 @@ class Database:
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="sql-writer", daemon=True)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
-        self._watcher_lock = threading.Lock()
-        self._waiting: set[asyncio.Event] = set()
+        self._version = 0
+        self._changed = asyncio.Event()
+        self._waiting = 0
         self._closed = False
 
     async def open(self) -> None:
         """Create or upgrade the schema and start the writer."""
         self._loop = asyncio.get_running_loop()
-        await self._loop.run_in_executor(self._readers, self._prepare)
+        await self._in_reader(self._prepare)
         self._writer.start()
+        self._watch = asyncio.create_task(self._watch_others(), name="sql-watcher")
 
     def _prepare(self) -> None:
         with _mapped(self.location):
@@ -111,11 +113,48 @@ class Database:
             return work(conn)
 
     async def version(self) -> int:
-        """A number that changes whenever anybody, in this process or another, commits a write."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._data_version)
+        """A number that grows whenever a write of anybody, in this process or another, has been noticed.
+
+        Take it before looking, and `wait_for_write` with it: no write can slip in between.
+        """
+        return self._version
+
+    async def wait_for_write(self, seen: int, *, timeout_seconds: float) -> int:
+        """Return the version as soon as it is not `seen`, or after the timeout. Writes of this process
+        wake it at once, those of others within 50 ms; any number of tasks may wait."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self._version == seen:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+        return self._version
+
+    def _note_write(self) -> None:
+        self._version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _watch_others(self) -> None:
+        """SQLite tells of other processes' commits only when asked; ask while somebody waits."""
+        known: int | None = None
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            if self._waiting:
+                try:
+                    found = await self._in_reader(self._data_version)
+                except EmbedfleetError as exc:
+                    logger.warning("cannot look for writes of other processes: {}", exc)
+                    continue
+                if found != known:
+                    known = found
+                    self._note_write()
 
     def _data_version(self) -> int:
-        with _mapped(self.location), self._watcher_lock:
+        with _mapped(self.location):
             cursor = self._watcher.cursor()
             try:
                 cursor.execute("PRAGMA data_version")
@@ -124,26 +163,8 @@ class Database:
             finally:
                 cursor.close()
 
-    async def wait_for_write(self, seen: int, *, timeout_seconds: float) -> int:
-        """Return the version as soon as it is not `seen`, or after the timeout. Writes of this process
-        wake it at once, those of others within 50 ms."""
-        wake = asyncio.Event()
-        self._waiting.add(wake)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                while (version := await self.version()) == seen:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(wake.wait(), _POLL_SECONDS)
-                    wake.clear()
-                return version
-        except TimeoutError:
-            return seen
-        finally:
-            self._waiting.discard(wake)
-
-    def _wake_waiting(self) -> None:
-        for wake in self._waiting:
-            wake.set()
+    async def _in_reader(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def close(self) -> None:
         """Finish the waiting writes and release every connection and thread. May be called twice."""
@@ -152,6 +173,8 @@ class Database:
         self._closed = True
         self._units.put(None)
         if self._writer.is_alive():
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
             await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
         if hasattr(self, "_watcher"):
@@ -195,7 +218,7 @@ class Database:
             return
         for unit, result in results:
             unit.outcome.set_result(result)
-        self._loop.call_soon_threadsafe(self._wake_waiting)
+        self._loop.call_soon_threadsafe(self._note_write)
 
 
 def _engine(url: str, pragmas: tuple[str, ...], *, begin: str, connections: int) -> Engine:

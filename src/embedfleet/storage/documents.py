@@ -24,6 +24,8 @@ from embedfleet.storage.tables import (
 
 # Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
 _ZSTD_LEVEL = 3
+# SQLite takes 32,766 bound parameters a statement; stay well below it.
+_IDS_PER_QUERY = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,16 @@ def generation(conn: Connection, generation_id: int) -> Generation | None:
     """The version with this id, if it is still kept."""
     row = conn.execute(_SELECT_GENERATION.where(generations.c.generation_id == generation_id)).one_or_none()
     return None if row is None else _generation(row)
+
+
+def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
+    """The versions with these ids that are still kept, by id."""
+    found: dict[int, Generation] = {}
+    for i in range(0, len(generation_ids), _IDS_PER_QUERY):
+        ids = generation_ids[i : i + _IDS_PER_QUERY]
+        for row in conn.execute(_SELECT_GENERATION.where(generations.c.generation_id.in_(ids))):
+            found[row.generation_id] = _generation(row)
+    return found
 
 
 def generations_of(conn: Connection, document_id: str) -> list[Generation]:

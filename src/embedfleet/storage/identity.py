@@ -7,7 +7,6 @@ same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from embedfleet.queue_schemas import CHUNK_ID_BYTES
 
@@ -17,12 +16,17 @@ def document_id(tenant_id: str, media_id: str) -> str:
     return _digest(tenant_id, media_id).hex()[:32]
 
 
-def content_hash(segments: Iterable[str]) -> str:
-    """64 hex digits of the whole text, independent of where it is cut into segments."""
-    digest = hashlib.sha256()
-    for segment in segments:
-        digest.update(segment.encode())
-    return digest.hexdigest()
+class ContentHash:
+    """64 hex digits of a whole text, independent of where it was cut for `update`."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, text: str) -> None:
+        self._digest.update(text.encode())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
 class ChunkIds:

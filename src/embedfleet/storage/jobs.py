@@ -16,6 +16,8 @@ from sqlalchemy import Connection, Row, Text, case, cast, delete, func, insert, 
 from embedfleet.queue_schemas import JobStatus, Stage, UserTier
 from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
 
+# SQLite takes 32,766 bound parameters a statement; stay well below it.
+_IDS_PER_QUERY = 5_000
 _UNFINISHED = jobs.c.finished_at.is_(None)
 
 
@@ -179,8 +181,12 @@ def get(conn: Connection, job_id: str) -> Job | None:
 
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
-    rows = conn.execute(select(jobs).where(jobs.c.job_id.in_(job_ids)))
-    return {row.job_id: _job(row) for row in rows}
+    found: dict[str, Job] = {}
+    for i in range(0, len(job_ids), _IDS_PER_QUERY):
+        ids = job_ids[i : i + _IDS_PER_QUERY]
+        for row in conn.execute(select(jobs).where(jobs.c.job_id.in_(ids))):
+            found[row.job_id] = _job(row)
+    return found
 
 
 def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
