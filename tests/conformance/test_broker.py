@@ -470,12 +470,11 @@ async def test_an_expired_lease_holds_until_it_is_reaped(broker: Broker, clock: 
 
 async def test_the_longest_expired_are_reaped_first(broker: Broker, clock: ManualClock) -> None:
     await broker.enqueue(STAGE, tasks("a", 3))
-    for _ in range(3):
-        await claim_one(broker)
-        clock.advance(1)
-    clock.advance(LEASE_SECONDS)
+    first, *_ = await claim(broker)
+    await broker.renew([first], lease_seconds=LEASE_SECONDS + 1)  # claimed first, expires last
+    clock.advance(LEASE_SECONDS + 2)
     assert await broker.reap_expired(STAGE, limit=2) == 2
-    assert ids(await claim(broker)) == ["a1", "a2"]
+    assert ids(await claim(broker)) == ["a2", "a3"]
 
 
 # --- leases: fencing --------------------------------------------------------------------------
@@ -544,6 +543,18 @@ async def test_the_longest_due_are_promoted_first(broker: Broker, clock: ManualC
     clock.advance(10)
     assert await broker.promote_due(STAGE, limit=2) == 2
     assert ids(await claim(broker)) == ["a2", "a3"]
+
+
+async def test_a_due_time_from_before_a_cancel_promotes_nothing(broker: Broker, clock: ManualClock) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    await broker.retry_later(await claim_one(broker), delay_seconds=5, reason="busy")
+    await broker.cancel_job("job")
+    await broker.enqueue(STAGE, [task("a")])
+    await broker.retry_later(await claim_one(broker), delay_seconds=50, reason="busy")
+    clock.advance(5)
+    assert await broker.promote_due(STAGE) == 0
+    clock.advance(45)
+    assert await broker.promote_due(STAGE) == 1
 
 
 # --- dead letters -----------------------------------------------------------------------------
