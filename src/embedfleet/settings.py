@@ -197,7 +197,9 @@ class ParsingSettings(_Section):
 class TierSettings(_Section):
     """What a tier may do."""
 
-    weight: float = Field(gt=0, description="Share of the workers relative to other tenants at work.")
+    weight: float = Field(
+        ge=0.01, le=100, description="Share of the workers relative to other tenants at work."
+    )
     max_active_jobs: int = Field(ge=1, description="Unfinished jobs a tenant may have.")
     max_document_chars: int = Field(ge=1, description="Largest document.")
     daily_chars: int = Field(ge=1, description="Characters a tenant may submit a day (UTC).")
