@@ -29,6 +29,18 @@ async def test_a_word_document_is_read(sandbox: ParserSandbox) -> None:
     assert "A snake_case word & a *star*: AT&T <b> café —." in document.text
 
 
+async def test_tabs_and_unbreakable_hyphens_of_a_word_document_separate_words(sandbox: ParserSandbox) -> None:
+    runs = "a</w:t><w:tab/><w:t>b</w:t><w:noBreakHyphen/><w:t>c"
+    assert (await sandbox.parse_bytes(docx(["T", runs]), name="a.docx")).text.splitlines()[-1] == "a b-c"
+
+
+async def test_text_boxes_of_a_word_document_are_not_left_out_silently(sandbox: ParserSandbox) -> None:
+    box = "<w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent>"
+    paragraph = f"shown</w:t><w:pict>{box}</w:pict><w:t>"
+    document = await sandbox.parse_bytes(docx(["T", paragraph]), name="a.docx")
+    assert "boxed" in document.text or "text boxes" in document.warnings[0]
+
+
 async def test_a_book_is_read_in_the_order_of_its_spine(sandbox: ParserSandbox) -> None:
     document = await sandbox.parse_bytes(epub({"One & <1>": "first text", "Two": "AT&T"}), name="a.epub")
     assert document.title == "A Small Book"

@@ -18,6 +18,7 @@ from embedfleet.parsing.extract import extract
 from embedfleet.parsing.frames import (
     EXIT_OUT_OF_MEMORY,
     TEXT_CHARS,
+    Accepted,
     Done,
     Refused,
     Reply,
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
     try:
         while (request := read(sys.stdin.buffer)) is not None:
             assert isinstance(request, Request)
+            replies.write(encode(Accepted()))
+            replies.flush()
             allow_cpu_seconds(cpu_seconds)
             _answer(request, max_file_bytes, replies)
     except MemoryError:

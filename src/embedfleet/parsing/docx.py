@@ -1,7 +1,8 @@
 """Word documents.
 
-kreuzberg 4 leaves out what XML writes as a reference (`AT&amp;T` becomes `ATT`; xberg-io/xberg#1242). So
-it is given the document with stand-ins for those characters, which are put back into its answer.
+kreuzberg 4 leaves out what XML writes as a reference (`AT&amp;T` becomes `ATT`; xberg-io/xberg#1242), and
+tabs. So it is given the document with stand-ins for them, which are put back into its answer. Text boxes
+it leaves out too: that is said in a warning.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.signatures import OLE2
 
 _MIME_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_MAIN_PART = "word/document.xml"
+_TEXT_BOX = b"<w:txbxContent"
+_LEFT_OUT = {
+    b"<w:tab/>": b'<w:t xml:space="preserve"> </w:t>',
+    b"<w:noBreakHyphen/>": b"<w:t>-</w:t>",
+}
 _NAMED = {b"amp": "&", b"lt": "<", b"gt": ">", b"quot": '"', b"apos": "'"}
 _REFERENCE = re.compile(rb"&(?:(amp|lt|gt|quot|apos)|#(\d{1,7})|#x([0-9a-fA-F]{1,6}));")
 _STAND_INS = {char: chr(0x10FF00 + ord(char)) for char in _NAMED.values()}  # private use, in no document
@@ -30,10 +37,12 @@ def read_docx(stream: BinaryIO, emit: Emit) -> Summary:
         raise ParseError(
             "is encrypted or an old Word document: remove the password, or save it in the current format"
         )
-    with open_archive(stream, required="word/document.xml", kind="a Word document") as archive:
+    with open_archive(stream, required=_MAIN_PART, kind="a Word document") as archive:
+        has_text_boxes = _TEXT_BOX in archive.read(_MAIN_PART)
         document = convert(_with_stand_ins(archive), _MIME_TYPE)
     emit(document.markdown.translate(_FROM_STAND_INS))
-    return Summary("markdown", document.title)
+    warnings = ("the text in its text boxes was left out",) if has_text_boxes else ()
+    return Summary("markdown", document.title, warnings)
 
 
 def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:
@@ -43,10 +52,14 @@ def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:
         for name in archive.namelist():
             if name.endswith((".xml", ".rels")):
                 content = archive.read(name)
-                copy.writestr(
-                    name, _REFERENCE.sub(_stand_in, content) if name.startswith("word/") else content
-                )
+                copy.writestr(name, _substituted(content) if name.startswith("word/") else content)
     return copied.getvalue()
+
+
+def _substituted(part: bytes) -> bytes:
+    for element, stand_in in _LEFT_OUT.items():
+        part = part.replace(element, stand_in)
+    return _REFERENCE.sub(_stand_in, part)
 
 
 def _stand_in(reference: re.Match[bytes]) -> bytes:

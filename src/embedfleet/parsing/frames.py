@@ -1,6 +1,6 @@
 """What the parser's parent and child say to each other: length-prefixed msgpack, never pickle.
 
-One Request goes down; any number of Text come up, then one Done or Refused.
+One Request goes down; up come Accepted, any number of Text, and one Done or Refused.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request has arrived, the file is not touched yet: a child lost before may be blamed for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """The next piece of the document."""
 
@@ -58,8 +63,8 @@ class Refused:
     reason: str
 
 
-Reply = Text | Done | Refused
-_KINDS = {kind.__name__: kind for kind in (Request, Text, Done, Refused)}
+Reply = Accepted | Text | Done | Refused
+_KINDS = {kind.__name__: kind for kind in (Request, Accepted, Text, Done, Refused)}
 
 
 def encode(message: Request | Reply) -> bytes:

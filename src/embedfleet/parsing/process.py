@@ -9,7 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
 
 from embedfleet.parsing import frames
-from embedfleet.parsing.frames import LENGTH, MAX_REPLY_BYTES, Done, Refused, Reply, Request, Text
+from embedfleet.parsing.frames import LENGTH, MAX_REPLY_BYTES, Accepted, Done, Refused, Reply, Request, Text
 from embedfleet.settings import ParsingSettings
 
 # What Python and the loader need to start. Nothing else of the environment: it holds passwords and keys.
@@ -63,18 +63,15 @@ class ParserProcess:
         )
         return cls(process)
 
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None
-
-    async def send(self, request: Request) -> None:
-        """Raises ProcessLost."""
+    async def send(self, request: Request) -> bool:
+        """Hand a file over. False: the process had ended before it took it. Raises GarbledReply."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(frames.encode(request))
             await self.process.stdin.drain()
-        except ConnectionError as exc:
-            raise ProcessLost from exc
+            return isinstance(await self.receive(), Accepted)
+        except (ConnectionError, ProcessLost):
+            return False
 
     async def receive(self) -> Reply:
         """The next reply. Raises ProcessLost, GarbledReply."""
@@ -88,7 +85,7 @@ class ParserProcess:
             raise ProcessLost from exc
         except (ValueError, TypeError) as exc:
             raise GarbledReply from exc
-        if not isinstance(reply, Text | Done | Refused):
+        if not isinstance(reply, Accepted | Text | Done | Refused):
             raise GarbledReply
         return reply
 
@@ -104,7 +101,7 @@ class ParserProcess:
     async def kill(self) -> int:
         """End the process at once and wait until nothing of it is left; returns its exit status."""
         assert self.process.stdin is not None
-        if self.alive:
+        if self.process.returncode is None:
             self.process.kill()
         if not self.process.stdin.is_closing():
             self.process.stdin.transport.abort()  # a request half sent is of no use any more

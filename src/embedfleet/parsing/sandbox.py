@@ -12,7 +12,7 @@ from typing import Self
 
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import ParsedDocument, format_of
-from embedfleet.parsing.frames import EXIT_OUT_OF_MEMORY, Refused, Request, Text
+from embedfleet.parsing.frames import EXIT_OUT_OF_MEMORY, Accepted, Done, Refused, Request, Text
 from embedfleet.parsing.process import GarbledReply, ParserProcess, ProcessLost
 from embedfleet.settings import ParsingSettings
 
@@ -60,25 +60,33 @@ class ParserSandbox:
 
     async def _parse(self, request: Request, name: str) -> ParsedDocument:
         async with self._free:
-            answer = await self._ask(await self._take(), request)
+            answer = await self._answer(request)
         if isinstance(answer, Refused):
             raise ParseError(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
         return answer
 
-    async def _take(self) -> ParserProcess:
-        """An idle process, or a new one. One that died while idle (say, killed by hand) is put away."""
+    async def _answer(self, request: Request) -> ParsedDocument | Refused:
+        """Of an idle process, unless it has died meanwhile; else of a new one."""
         while self._idle:
-            process = self._idle.pop()
-            if process.alive:
-                return process
-            await process.kill()
-        return await ParserProcess.start(self._settings)
+            answer = await self._ask(self._idle.pop(), request)
+            if answer is not None:
+                return answer
+        answer = await self._ask(await ParserProcess.start(self._settings), request)
+        return answer or Refused(
+            "the parser does not start: raise `parsing.memory_mb`, "
+            "or see what `python -m embedfleet.parsing.child 2048 60 1000000` says"
+        )
 
-    async def _ask(self, process: ParserProcess, request: Request) -> ParsedDocument | Refused:
-        """The process's answer, or why it could not give one. It is idle or dead afterwards."""
+    async def _ask(self, process: ParserProcess, request: Request) -> ParsedDocument | Refused | None:
+        """The process's answer, or why it could not give one; None if it never took the request.
+
+        The process is idle or dead afterwards.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                await process.send(request)
+                if not await process.send(request):
+                    await process.kill()
+                    return None
                 answer = await self._receive(process)
         except ProcessLost:
             return Refused(explain_exit(await process.exit_status(), self._settings))
@@ -99,9 +107,13 @@ class ParserSandbox:
             chars += len(reply.text)
             if chars > self._settings.max_output_chars:
                 raise _TooMuchText
-        if isinstance(reply, Refused):
-            return reply
-        return ParsedDocument("".join(pieces), reply.content_type, reply.title, reply.warnings)
+        match reply:
+            case Done():
+                return ParsedDocument("".join(pieces), reply.content_type, reply.title, reply.warnings)
+            case Refused():
+                return reply
+            case Accepted():
+                raise GarbledReply
 
     def _explain(self, problem: Exception) -> str:
         limits = self._settings

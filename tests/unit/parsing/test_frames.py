@@ -9,7 +9,7 @@ import pytest
 
 from embedfleet.parsing import frames
 from embedfleet.parsing.formats import Format
-from embedfleet.parsing.frames import LENGTH, Done, Refused, Reply, Request, Text
+from embedfleet.parsing.frames import LENGTH, Accepted, Done, Refused, Reply, Request, Text
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from embedfleet.parsing.frames import LENGTH, Done, Refused, Reply, Request, Tex
     [
         Request(Format.PDF, b"/a/\xff.pdf", None),
         Request(None, None, b"\x00data"),
+        Accepted(),
         Text("größe 😀"),
         Done("markdown", None, ("one", "two")),
         Refused("is empty"),

@@ -1,0 +1,301 @@
+"""No file takes the parent's memory, time or life; after any mishap the next file works."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from embedfleet.errors import ParseError
+from embedfleet.parsing.sandbox import ParserSandbox
+from embedfleet.settings import ParsingSettings
+from integration.parsing_corpus import docx, epub, pdf
+
+SLOW_PAGE = b"<b>" * 300_000  # the parser takes minutes: time goes with the square of the depth
+Sandbox = Callable[..., Awaitable[ParserSandbox]]
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this wall")
+
+
+@pytest.fixture
+async def make_sandbox() -> AsyncIterator[Sandbox]:
+    """Makes sandboxes with settings of the test's choice; afterwards none of their processes is left."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(*, workers: int = 1, **settings: Any) -> ParserSandbox:
+            return await stack.enter_async_context(
+                ParserSandbox(ParsingSettings(**settings), workers=workers)
+            )
+
+        yield make
+    assert children() == []
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def the_child() -> psutil.Process:
+    (child,) = children()
+    return child
+
+
+async def a_busy_child(parsing: asyncio.Task[Any]) -> psutil.Process:
+    """The parser process, as soon as it has used more CPU time than its start takes."""
+    while not parsing.done():
+        if children() and the_child().cpu_times().user > 0.5:
+            return the_child()
+        await asyncio.sleep(0)
+    raise AssertionError(f"nothing is being parsed: {parsing}")
+
+
+async def works(sandbox: ParserSandbox) -> bool:
+    return (await sandbox.parse_bytes(b"fine", name="next.txt")).text == "fine"
+
+
+async def test_a_process_is_used_for_file_after_file(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox()
+    assert await works(sandbox)
+    first = children()
+    with pytest.raises(ParseError):
+        await sandbox.parse_bytes(b"", name="refused.txt")
+    assert await works(sandbox)
+    assert children() == first
+
+
+async def test_no_more_processes_than_workers(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox(workers=2)
+    documents = await asyncio.gather(*(sandbox.parse_bytes(b"%d" % i, name="a.txt") for i in range(8)))
+    assert [document.text for document in documents] == [str(i) for i in range(8)]
+    assert len(children()) == 2
+
+
+async def test_time_that_runs_out_ends_the_file_not_the_sandbox(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox(timeout_seconds=0.5)
+    with pytest.raises(ParseError, match=r"^slow.html: took longer than 0.5 s.*`parsing.timeout_seconds`"):
+        await sandbox.parse_bytes(SLOW_PAGE, name="slow.html")
+    assert children() == []
+    assert await works(await make_sandbox())
+    assert await works(sandbox)
+
+
+@linux_only
+async def test_cpu_time_is_counted_for_each_file_alone(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox(cpu_seconds=1)
+    busy = b"<b>" * 6_000 + b"text"
+    for _ in range(8):  # more than a second together
+        assert (await sandbox.parse_bytes(busy, name="busy.html")).text.strip() == "text"
+    with pytest.raises(ParseError, match=r"^slow.html: took more than 1 s of CPU.*`parsing.cpu_seconds`"):
+        await sandbox.parse_bytes(SLOW_PAGE, name="slow.html")
+    assert await works(sandbox)
+
+
+@linux_only
+async def test_memory_that_runs_out_ends_the_file_not_the_sandbox(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox(memory_mb=400)
+    with pytest.raises(ParseError, match=r"^large.html: .*400 MB of memory.*`parsing.memory_mb`"):
+        await sandbox.parse_bytes(b"<p>x" * 4_000_000, name="large.html")
+    assert await works(sandbox)
+
+
+@linux_only
+async def test_a_large_text_never_stands_in_the_childs_memory(make_sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox = await make_sandbox(memory_mb=128)
+    path = tmp_path / "large.log"
+    line = "größe " * 20 + "\r\n"
+    path.write_bytes(line.encode() * 700_000)
+    document = await sandbox.parse(path)
+    assert document.text == line.replace("\r", "") * 700_000
+
+
+async def test_text_beyond_the_output_limit_is_refused(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox(max_output_chars=1000)
+    assert len((await sandbox.parse_bytes(b"x" * 1000, name="a.txt")).text) == 1000
+    with pytest.raises(
+        ParseError, match=r"^a.txt: holds more than 1000 characters.*`parsing.max_output_chars`"
+    ):
+        await sandbox.parse_bytes(b"x" * 1001, name="a.txt")
+    assert await works(sandbox)
+
+
+async def test_a_file_beyond_the_size_limit_is_refused_unread(make_sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox = await make_sandbox(max_file_bytes=1 << 20)
+    path = tmp_path / "sparse.txt"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ParseError, match=r"over the limit of 1048576.*`parsing.max_file_bytes`"):
+        await sandbox.parse(path)
+
+
+async def test_a_process_that_died_idle_is_replaced(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox()
+    assert await works(sandbox)
+    the_child().kill()  # the event loop has not heard of it yet
+    assert await works(sandbox)
+
+
+async def test_a_parser_that_cannot_start_says_so(
+    make_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await make_sandbox()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ParseError, match=r"^a.txt: the parser does not start"):
+        await sandbox.parse_bytes(b"text", name="a.txt")
+    monkeypatch.undo()
+    assert await works(sandbox)
+
+
+async def test_a_process_killed_at_work_fails_its_file_only(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox()
+    parsing = asyncio.create_task(sandbox.parse_bytes(SLOW_PAGE, name="slow.html"))
+    (await a_busy_child(parsing)).kill()
+    with pytest.raises(ParseError, match=r"^slow.html: the parser was killed"):
+        await parsing
+    assert await works(sandbox)
+
+
+async def test_a_cancelled_file_leaves_no_process_and_no_rest_of_its_answer(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox()
+    parsing = asyncio.create_task(sandbox.parse_bytes(SLOW_PAGE, name="slow.html"))
+    await a_busy_child(parsing)
+    parsing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await parsing
+    assert children() == []
+    assert await works(sandbox)
+
+
+async def test_an_interrupt_from_the_terminal_is_the_parents_business(make_sandbox: Sandbox) -> None:
+    sandbox = await make_sandbox()
+    assert await works(sandbox)
+    child = the_child()
+    assert os.getsid(child.pid) != os.getsid(0)
+    child.send_signal(signal.SIGINT)
+    assert await works(sandbox)
+    assert children() == [child]
+
+
+_PARENT = """
+import asyncio, psutil
+from embedfleet.parsing.sandbox import ParserSandbox
+from embedfleet.settings import ParsingSettings
+
+async def main():
+    parsing = asyncio.create_task(
+        ParserSandbox(ParsingSettings()).parse_bytes(b"<b>" * 300_000, name="slow.html")
+    )
+    while not (children := psutil.Process().children()) or children[0].cpu_times().user < 0.5:
+        await asyncio.sleep(0.01)
+    print(children[0].pid, flush=True)
+    await parsing
+
+asyncio.run(main())
+"""
+
+
+@linux_only
+def test_a_busy_process_dies_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    assert psutil.wait_procs([child], timeout=20)[1] == []
+
+
+@linux_only
+async def test_the_process_knows_no_secrets(make_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDFLEET_DATABASE__URL", "postgresql://user:secret@host/db")
+    assert await works(await make_sandbox())
+    assert "secret" not in str(the_child().environ())
+
+
+async def test_modules_in_the_current_folder_are_not_run(
+    make_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "msgpack.py").write_text("raise SystemExit('a stranger ran')")
+    monkeypatch.chdir(tmp_path)
+    assert await works(await make_sandbox())
+
+
+@linux_only
+async def test_the_process_may_write_no_file_and_leave_no_core(make_sandbox: Sandbox) -> None:
+    assert await works(await make_sandbox())
+    child = the_child()
+    assert child.rlimit(psutil.RLIMIT_FSIZE)[0] == 0
+    assert child.rlimit(psutil.RLIMIT_CORE)[0] == 0
+
+
+async def test_nothing_is_left_on_the_disk(
+    make_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    sandbox = await make_sandbox()
+    for data, name in ((pdf(["x"]), "a.pdf"), (docx(["x"]), "a.docx"), (epub({"x": "y"}), "a.epub")):
+        await sandbox.parse_bytes(data, name=name)
+    assert os.listdir(tmp_path) == []
+
+
+def _may_leave_the_network() -> bool:
+    try:
+        return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@linux_only
+@pytest.mark.skipif(not _may_leave_the_network(), reason="this system allows no network namespaces")
+async def test_the_process_has_no_network(make_sandbox: Sandbox) -> None:
+    assert await works(await make_sandbox())
+    child = the_child()
+    assert os.readlink(f"/proc/{child.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+def test_the_process_loads_no_models_and_no_database() -> None:
+    script = "import sys, embedfleet.parsing.child; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    heavy = {"chromadb", "onnxruntime", "numpy", "pydantic", "sqlalchemy", "tokenizers", "kreuzberg"}
+    assert heavy & set(loaded.split()) == set()
+
+
+async def test_what_is_no_regular_file_is_refused_and_never_waited_for(
+    make_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox = await make_sandbox()
+    fifo, link, plug = tmp_path / "fifo.txt", tmp_path / "link.txt", tmp_path / "plug.txt"
+    os.mkfifo(fifo)
+    link.symlink_to(tmp_path / "gone.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(plug))
+        for path, reason in (
+            (tmp_path, "is a folder"),
+            (fifo, "is not a regular file"),
+            (Path("/dev/zero"), "is not a regular file"),
+            (link, "does not exist"),
+            (tmp_path / "gone.txt", "does not exist"),
+            (plug, "cannot be read"),
+        ):
+            with pytest.raises(ParseError) as caught:
+                await sandbox.parse(path)
+            assert str(caught.value).startswith(f"{path}: {reason}")
+
+
+async def test_a_relative_path_is_the_parents(
+    make_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sandbox = await make_sandbox()
+    assert await works(sandbox)  # the process started in another folder
+    (tmp_path / "a.txt").write_text("here")
+    monkeypatch.chdir(tmp_path)
+    assert (await sandbox.parse(Path("a.txt"))).text == "here"
