@@ -92,11 +92,18 @@ class Chunker:
         yield from self._measured(packer.pack(final=True))
 
     def _limits(self) -> Limits:
+        """In tokens and characters, whatever the unit.
+
+        The overlap keeps its share of a chunk that the model's limit makes smaller than asked: else
+        such a chunk might be almost all overlap, and a document explode into chunks.
+        """
         size, overlap = self._config.chunk_size, self._config.overlap
         if self._config.unit is ChunkUnit.CHARS:
-            return Limits(self._max_tokens, size, self._max_tokens, overlap)
-        tokens = min(size, self._max_tokens)
-        return Limits(tokens, tokens * _MOST_CHARS_PER_TOKEN, overlap, overlap * _MOST_CHARS_PER_TOKEN)
+            tokens, chars = self._max_tokens, size
+        else:
+            tokens = min(size, self._max_tokens)
+            chars = tokens * _MOST_CHARS_PER_TOKEN
+        return Limits(tokens, chars, tokens * overlap // size, chars * overlap // size)
 
     def _measured(self, chunks: list[Chunk]) -> Iterator[list[Chunk]]:
         for chunk in chunks:
@@ -156,21 +163,21 @@ class _Packer:
         return chunks
 
     def _exactly(self, span: Span) -> tuple[Span, NDArray[np.uint32]]:
-        """The span with its token ids, shortened where the atoms' counts understate their sum."""
+        """The span with its token ids, shortened where they are more than its atoms' together.
+
+        Each try asks for proportionally fewer characters, so it ends, at a single atom at the latest.
+        """
         if self._tokenizer.concatenable:
             origin = self._table.token_sums[0]
             first, last = self._table.token_sums[span.start], self._table.token_sums[span.end]
             return span, self._token_ids[first - origin : last - origin].copy()
-        budget = self._limits.tokens
         while True:
-            token_ids, _ = self._tokenizer.encode_batch([self._span_text(span)])
-            excess = len(token_ids) - self._limits.tokens
-            if excess <= 0 or span.end - span.start == 1:
+            text = self._span_text(span)
+            token_ids, _ = self._tokenizer.encode_batch([text])
+            if len(token_ids) <= self._limits.tokens or span.end - span.start == 1:
                 return span, token_ids
-            counted = self._table.token_sums[span.end] - self._table.token_sums[span.start]
-            budget = min(budget, counted) - excess
-            tighter = replace(self._limits, tokens=max(budget, 0))
-            shorter = next_span(self._table, span.start, span.fresh, tighter, self._method, final=True)
+            fewer = replace(self._limits, chars=len(text) * self._limits.tokens // len(token_ids))
+            shorter = next_span(self._table, span.start, span.fresh, fewer, self._method, final=True)
             assert shorter is not None
             span = shorter
 

@@ -21,21 +21,19 @@ _NEWLINE, _RETURN = 10, 13
 class Lines:
     """Aligned arrays (n_lines,), int64 but for `after_blank`, which is bool. Offsets into the text.
 
-    A line spans `starts` to `ends`; its first word begins at `texts` and is number `first_words`.
+    A line spans `starts` to `ends`; its first word begins at `texts`, which is `indents` after its
+    start, and is number `first_words`.
     """
 
     starts: NDArray[np.int64]
     texts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    indents: NDArray[np.int64]
     first_words: NDArray[np.int64]
     after_blank: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    @property
-    def indents(self) -> NDArray[np.int64]:
-        return self.texts - self.starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +96,13 @@ def find_lines(characters: Characters, words: Words, *, after_blank: bool) -> Li
     busy = np.flatnonzero(bounds[1:] > bounds[:-1])
     first_words = bounds[busy]
     texts = words.starts[first_words]
-    starts = starts[busy]
+    indents = texts - starts[busy]
+    indents[indents > _MOST_INDENT] = 0
     return Lines(
-        starts=np.where(texts - starts > _MOST_INDENT, texts, starts),
+        starts=texts - indents,
         texts=texts,
         ends=words.ends[np.append(first_words[1:], len(words)) - 1],
+        indents=indents,
         first_words=first_words,
         after_blank=np.diff(busy, prepend=busy[0] - (2 if after_blank else 1)) > 1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_a_chunk_in_characters_is_cut_further_where_the_model_takes_fewer_tokens
 def test_a_chunk_in_tokens_never_exceeds_the_models_limit(split: Splitter) -> None:
     chunks = split(PROSE, chunk_size=500, overlap=0, unit=ChunkUnit.TOKENS, max_tokens=50)
     assert max(len(chunk.token_ids) for chunk in chunks) <= 50
+
+
+def test_overlap_keeps_its_share_of_a_chunk_that_the_model_makes_smaller(split: Splitter) -> None:
+    asked = {"chunk_size": 1000, "overlap": 200}
+    chunks = split("wide " * 1000, **asked, max_tokens=50)
+    assert 1000 / 50 < len(chunks) <= 1.3 * 1000 / 50
+    assert all(a.end > b.start for a, b in pairwise(chunks))
 
 
 def test_a_word_longer_than_the_limit_is_cut_and_stays_whole_in_sum(split: Splitter) -> None:
