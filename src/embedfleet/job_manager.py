@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from embedfleet import quota
+from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob
@@ -186,7 +187,14 @@ class EmbeddingJobManager:
         self._check_quota(conn, request, version.chars, now)
         self._supersede(conn, building, now)
         usage.reserve(conn, request.user_id, version.chars, now)
-        generation_id = documents.add_generation(conn, document_id, version, collection, submission.segments)
+        generation_id = documents.add_generation(
+            conn,
+            document_id,
+            version,
+            collection,
+            submission.segments,
+            chunker_version=PARTITION_VERSION,
+        )
         job_id = _new_job_id()
         jobs.create(
             conn,

@@ -54,7 +54,7 @@ class Passage:
 def add(conn: Connection, generation_id: int, rows: Sequence[ChunkRow]) -> None:
     """Write chunk rows; those already there (a replay) are left as they are."""
     conn.execute(
-        insert(chunks).prefix_with("OR IGNORE"),
+        _ADD,
         [
             {
                 "generation_id": generation_id,
@@ -72,15 +72,7 @@ def add(conn: Connection, generation_id: int, rows: Sequence[ChunkRow]) -> None:
 
 def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
     """Chunks [first, first + count) of a version, in order."""
-    rows = conn.execute(
-        select(chunks)
-        .where(
-            chunks.c.generation_id == generation_id,
-            chunks.c.chunk_index >= first,
-            chunks.c.chunk_index < first + count,
-        )
-        .order_by(chunks.c.chunk_index)
-    )
+    rows = conn.execute(_BETWEEN, {"id": generation_id, "first": first, "past": first + count})
     return [_chunk_row(row) for row in rows]
 
 
@@ -139,13 +131,7 @@ def record_stored(
         for chunk_id in chunk_ids
     ]
     if rows:
-        statement = upsert(vectors)
-        again = {
-            "described_by": statement.excluded.described_by,
-            "state": statement.excluded.state,
-            "writes": vectors.c.writes + 1,
-        }
-        conn.execute(statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again), rows)
+        conn.execute(_RECORD, rows)
 
 
 def mark_unreferenced(conn: Connection, document_id: str) -> None:
@@ -226,9 +212,37 @@ def describe(conn: Connection, generation_id: int, chunk_ids: Sequence[str]) -> 
 def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) -> set[str]:
     found: set[str] = set()
     for ids in _pages(chunk_ids):
-        query = select(vectors.c.chunk_id).where(vectors.c.chunk_id.in_(ids), vectors.c.state == state)
-        found.update(row.chunk_id.hex() for row in conn.execute(query))
+        found.update(value.hex() for value in conn.execute(_IN_STATE, {"ids": ids, "state": state}).scalars())
     return found
+
+
+# Statements of the hot path, built once: composing one costs more than running it.
+
+_ADD = insert(chunks).prefix_with("OR IGNORE")
+
+_BETWEEN = (
+    select(chunks)
+    .where(
+        chunks.c.generation_id == bindparam("id"),
+        chunks.c.chunk_index >= bindparam("first"),
+        chunks.c.chunk_index < bindparam("past"),
+    )
+    .order_by(chunks.c.chunk_index)
+)
+
+_IN_STATE = select(vectors.c.chunk_id).where(
+    vectors.c.chunk_id.in_(bindparam("ids", expanding=True)), vectors.c.state == bindparam("state")
+)
+
+_NEW_VECTOR = upsert(vectors)
+_RECORD = _NEW_VECTOR.on_conflict_do_update(
+    index_elements=["chunk_id"],
+    set_={
+        "described_by": _NEW_VECTOR.excluded.described_by,
+        "state": _NEW_VECTOR.excluded.state,
+        "writes": vectors.c.writes + 1,
+    },
+)
 
 
 def _pages(chunk_ids: Sequence[str]) -> Iterable[list[bytes]]:

@@ -6,9 +6,9 @@ Repositories are plain functions over a SQLAlchemy `Connection`; a caller passes
     job_id = await database.write(lambda conn: jobs.create(conn, ...))
 
 SQLite has one writer at a time. All writes of a process go through one thread which runs whatever is
-waiting, each unit in its own savepoint, and commits once: with `synchronous=full` the disk flush is
-shared by everybody who waits for it. The transaction starts with BEGIN IMMEDIATE; a deferred one that
-reads first fails with BUSY_SNAPSHOT whatever the timeout.
+waiting in one transaction: with `synchronous=full` the disk flush is shared by everybody who waits for it.
+If a unit fails, the transaction is undone and each unit of it is run again alone. It starts with BEGIN
+IMMEDIATE: a deferred one that reads first fails with BUSY_SNAPSHOT whatever the timeout.
 """
 
 from __future__ import annotations
@@ -92,8 +92,11 @@ class Database:
             self._watcher = self._reader_engine.raw_connection()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` as one atomic unit; durable on return. `work` may run on any thread but only once,
-        and must not touch the event loop. An exception it raises undoes the unit and comes back here."""
+        """Run `work` as one atomic unit; durable on return.
+
+        It runs on another thread, perhaps more than once (what it did before is undone then), so it must
+        change nothing but the database. An exception it raises undoes the unit and comes back here.
+        """
         if self._closed:
             raise DatabaseUnavailable(f"{self.location}: the database is closed")
         outcome: Future[T] = Future()
@@ -199,24 +202,18 @@ class Database:
                 return
 
     def _commit(self, group: list[_Unit]) -> None:
-        """One transaction for the group. If it cannot be committed, every unit in it fails."""
-        results: list[tuple[_Unit, Any]] = []
+        """One transaction for the group; if it fails, one for each unit, so that none undoes another."""
         try:
             with _mapped(self.location), self._writer_engine.begin() as conn:
-                for unit in group:
-                    try:
-                        with conn.begin_nested():
-                            results.append((unit, unit.work(conn)))
-                    except Exception as exc:  # the unit's own failure: the others go on
-                        if _is_fatal(exc):
-                            raise
-                        unit.outcome.set_exception(_translate(exc, self.location))
-        except Exception as exc:  # noqa: BLE001 - handed to every waiter, none is swallowed
+                results = [unit.work(conn) for unit in group]
+        except Exception as exc:  # noqa: BLE001 - handed to whoever waits, none is swallowed
+            if len(group) == 1:
+                group[0].outcome.set_exception(exc)
+                return
             for unit in group:
-                if not unit.outcome.done():
-                    unit.outcome.set_exception(exc)
+                self._commit([unit])
             return
-        for unit, result in results:
+        for unit, result in zip(group, results, strict=True):
             unit.outcome.set_result(result)
         self._loop.call_soon_threadsafe(self._note_write)
 
@@ -255,11 +252,6 @@ class _mapped:
             ours = _translate(exc, self._location)
             if ours is not exc:
                 raise ours from exc
-
-
-def _is_fatal(exc: Exception) -> bool:
-    """Errors of the connection, not of the unit: the whole transaction is gone."""
-    return isinstance(exc, DBAPIError) and isinstance(exc.orig, sqlite3.OperationalError)
 
 
 def _translate(exc: Exception, location: str) -> Exception:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from embedfleet.queue_schemas import ChunkingConfig
@@ -91,7 +91,7 @@ class Generation:
     state: GenerationState
     version: Version
     collection: Collection
-    chunker_version: int | None
+    chunker_version: int
 
 
 def ensure_collection(
@@ -134,6 +134,8 @@ def add_generation(
     version: Version,
     collection: Collection,
     texts: Sequence[Segment],
+    *,
+    chunker_version: int,
 ) -> int:
     """Write the next version of a document with its text; returns its id."""
     highest = select(func.max(generations.c.number)).where(generations.c.document_id == document_id)
@@ -151,6 +153,7 @@ def add_generation(
             chars=version.chars,
             chunking=version.chunking.model_dump_json(),
             batch_chunks=version.batch_chunks,
+            chunker_version=chunker_version,
         )
         .returning(generations.c.generation_id)
     ).scalar_one()
@@ -172,7 +175,7 @@ def add_generation(
 
 def generation(conn: Connection, generation_id: int) -> Generation | None:
     """The version with this id, if it is still kept."""
-    row = conn.execute(_SELECT_GENERATION.where(generations.c.generation_id == generation_id)).one_or_none()
+    row = conn.execute(_GENERATION_BY_ID, {"id": generation_id}).one_or_none()
     return None if row is None else _generation(row)
 
 
@@ -219,11 +222,12 @@ def mark_live(conn: Connection, target: Generation) -> bool:
     if not flipped.rowcount:
         return False
     set_state(conn, target.generation_id, GenerationState.LIVE)
-    conn.execute(
-        update(generations)
-        .where(generations.c.document_id == target.document_id, generations.c.number < target.number)
-        .values(state=GenerationState.RETIRED)
-    )
+    if target.number > 1:
+        conn.execute(
+            update(generations)
+            .where(generations.c.document_id == target.document_id, generations.c.number < target.number)
+            .values(state=GenerationState.RETIRED)
+        )
     return True
 
 
@@ -323,15 +327,8 @@ def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | Non
 
 def segments_between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
     """The segments that hold any character of [start, end), in order."""
-    rows = conn.execute(
-        select(segments)
-        .where(
-            segments.c.generation_id == generation_id,
-            segments.c.start < end,
-            segments.c.start + segments.c.chars > start,
-        )
-        .order_by(segments.c.ordinal)
-    )
+    span = {"id": generation_id, "span_start": start, "span_end": end}
+    rows = conn.execute(_SEGMENTS_BETWEEN, span)
     return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
 
 
@@ -357,6 +354,19 @@ _SELECT_GENERATION = (
     )
     .join(documents, documents.c.document_id == generations.c.document_id)
     .join(collections, collections.c.collection_id == generations.c.collection_id)
+)
+
+
+_GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
+
+_SEGMENTS_BETWEEN = (
+    select(segments)
+    .where(
+        segments.c.generation_id == bindparam("id"),
+        segments.c.start < bindparam("span_end"),
+        segments.c.start + segments.c.chars > bindparam("span_start"),
+    )
+    .order_by(segments.c.ordinal)
 )
 
 

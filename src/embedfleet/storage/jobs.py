@@ -11,7 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, case, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    not_,
+    select,
+    true,
+    update,
+)
 
 from embedfleet.queue_schemas import JobStatus, Stage, UserTier
 from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
@@ -176,7 +193,7 @@ def offer_all_again(conn: Connection) -> int:
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
-    row = conn.execute(select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+    row = conn.execute(_GET, {"job": job_id}).one_or_none()
     return None if row is None else _job(row)
 
 
@@ -317,42 +334,29 @@ def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -
     ).one()
     if written.chunks != chunks_total:
         raise BrokenPartition(f"job {job_id}: {chunks_total} chunks made, {written.chunks} in its batches")
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id, _UNFINISHED)
-        .values(sealed=True, batches_total=written.batches, coverage=coverage)
-    )
-    _advance(conn, job_id)
+    conn.execute(_SEAL, {"job": job_id, "total": written.batches, "covered": coverage})
 
 
 def embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
     """A batch has its vectors (`reused` of its chunks needed none)."""
     if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
-        _count_embedded(conn, job_id, ordinal, reused)
-        _advance(conn, job_id)
+        conn.execute(_COUNT_EMBEDDED, {"job": job_id, "number": ordinal, "reused": reused})
 
 
 def stored(
     conn: Connection, job_id: str, ordinal: int, *, reused: int, dead: Sequence[DeadLetter], now: float
 ) -> bool:
     """A batch is in the vector store, but for its `dead` chunks. False if it was recorded before."""
-    if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
-        _count_embedded(conn, job_id, ordinal, reused)
     if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
-        return False
-    conn.execute(
-        update(batches).where(batches.c.job_id == job_id, batches.c.ordinal == ordinal).values(dead=len(dead))
-    )
-    add_dead_letters(conn, job_id, dead, now)
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(
-            batches_done=jobs.c.batches_done + 1,
-            chunks_stored=jobs.c.chunks_stored + _chunks(job_id, ordinal) - len(dead),
-            chunks_dead=jobs.c.chunks_dead + len(dead),
-        )
-    )
+        # Either it is done, or it was stored before the embedding worker could say that it is embedded.
+        embedded(conn, job_id, ordinal, reused=reused)
+        if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
+            return False
+    conn.execute(_COUNT_STORED, {"job": job_id, "number": ordinal, "dead": len(dead)})
+    if dead:
+        mine = (batches.c.job_id == job_id) & (batches.c.ordinal == ordinal)
+        conn.execute(update(batches).where(mine).values(dead=len(dead)))
+        add_dead_letters(conn, job_id, dead, now)
     return True
 
 
@@ -384,32 +388,7 @@ def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
 
     A job none of whose chunks could be stored has failed.
     """
-    _advance(conn, job_id)
-    won = conn.execute(
-        update(jobs)
-        .where(
-            jobs.c.job_id == job_id,
-            _UNFINISHED,
-            jobs.c.sealed,
-            jobs.c.batches_done == jobs.c.batches_total,
-        )
-        .values(
-            finished_at=now,
-            status=case(
-                (jobs.c.chunks_dead == 0, JobStatus.COMPLETED),
-                (jobs.c.chunks_stored == 0, JobStatus.FAILED),
-                else_=JobStatus.COMPLETED_WITH_ERRORS,
-            ),
-            reason=case(
-                (jobs.c.chunks_dead == 0, None),
-                else_=cast(jobs.c.chunks_dead, Text)
-                + " of "
-                + cast(jobs.c.chunks_total, Text)
-                + " chunks failed",
-            ),
-        )
-        .returning(jobs.c.status)
-    ).scalar()
+    won = conn.execute(_COMPLETE, {"job": job_id, "now": now}).scalar()
     return None if won is None else JobStatus(won)
 
 
@@ -469,46 +448,95 @@ def purge_batches(conn: Connection, generation_ids: Sequence[int]) -> None:
 
 def _leave(conn: Connection, job_id: str, ordinal: int, old: BatchState, new: BatchState) -> bool:
     """Move one batch from `old` to `new`; False if it was not in `old`."""
-    moved = conn.execute(
-        update(batches)
-        .where(batches.c.job_id == job_id, batches.c.ordinal == ordinal, batches.c.state == old)
-        .values(state=new)
-    )
+    moved = conn.execute(_MOVE_BATCH, {"job": job_id, "number": ordinal, "old": old, "new": new})
     return bool(moved.rowcount)
 
 
-def _count_embedded(conn: Connection, job_id: str, ordinal: int, reused: int) -> None:
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(
-            batches_embedded=jobs.c.batches_embedded + 1,
-            chunks_embedded=jobs.c.chunks_embedded + _chunks(job_id, ordinal),
-            chunks_reused=jobs.c.chunks_reused + reused,
-        )
+def _job_is_unfinished() -> ColumnElement[bool]:
+    return and_(jobs.c.job_id == bindparam("job"), _UNFINISHED)
+
+
+def _status_with(
+    embedded: ColumnElement[int], total: ColumnElement[int], sealed: ColumnElement[bool]
+) -> ColumnElement[str]:
+    """The earliest stage with work left, of an unfinished job with these counters."""
+    return case(
+        (not_(sealed), jobs.c.status), (embedded < total, JobStatus.EMBEDDING), else_=JobStatus.STORING
     )
 
 
-def _chunks(job_id: str, ordinal: int) -> Any:
-    return (
-        select(batches.c.chunks)
-        .where(batches.c.job_id == job_id, batches.c.ordinal == ordinal)
-        .scalar_subquery()
-    )
+# Statements of the hot path, built once: composing one costs more than running it.
 
+_GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
 
-def _advance(conn: Connection, job_id: str) -> None:
-    """Show the earliest stage with work left."""
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id, _UNFINISHED, jobs.c.sealed)
-        .values(
-            status=case(
-                (jobs.c.batches_embedded < jobs.c.batches_total, JobStatus.EMBEDDING),
-                else_=JobStatus.STORING,
-            )
-        )
+_CHUNKS_OF_BATCH = (
+    select(batches.c.chunks)
+    .where(batches.c.job_id == bindparam("job"), batches.c.ordinal == bindparam("number"))
+    .scalar_subquery()
+)
+
+_MOVE_BATCH = (
+    update(batches)
+    .where(
+        batches.c.job_id == bindparam("job"),
+        batches.c.ordinal == bindparam("number"),
+        batches.c.state == bindparam("old"),
     )
+    .values(state=bindparam("new"))
+)
+
+_COUNT_EMBEDDED = (
+    update(jobs)
+    .where(_job_is_unfinished())
+    .values(
+        batches_embedded=jobs.c.batches_embedded + 1,
+        chunks_embedded=jobs.c.chunks_embedded + _CHUNKS_OF_BATCH,
+        chunks_reused=jobs.c.chunks_reused + bindparam("reused"),
+        status=_status_with(jobs.c.batches_embedded + 1, jobs.c.batches_total, jobs.c.sealed),
+    )
+)
+
+_COUNT_STORED = (
+    update(jobs)
+    .where(_job_is_unfinished())
+    .values(
+        batches_done=jobs.c.batches_done + 1,
+        chunks_stored=jobs.c.chunks_stored + _CHUNKS_OF_BATCH - bindparam("dead"),
+        chunks_dead=jobs.c.chunks_dead + bindparam("dead"),
+    )
+)
+
+_SEAL = (
+    update(jobs)
+    .where(_job_is_unfinished())
+    .values(
+        sealed=True,
+        batches_total=bindparam("total"),
+        coverage=bindparam("covered"),
+        status=_status_with(jobs.c.batches_embedded, bindparam("total", type_=Integer), true()),
+    )
+)
+
+_COMPLETE = (
+    update(jobs)
+    .where(_job_is_unfinished(), jobs.c.sealed, jobs.c.batches_done == jobs.c.batches_total)
+    .values(
+        finished_at=bindparam("now"),
+        status=case(
+            (jobs.c.chunks_dead == 0, JobStatus.COMPLETED),
+            (jobs.c.chunks_stored == 0, JobStatus.FAILED),
+            else_=JobStatus.COMPLETED_WITH_ERRORS,
+        ),
+        reason=case(
+            (jobs.c.chunks_dead == 0, None),
+            else_=cast(jobs.c.chunks_dead, Text)
+            + " of "
+            + cast(jobs.c.chunks_total, Text)
+            + " chunks failed",
+        ),
+    )
+    .returning(jobs.c.status)
+)
 
 
 def _job(row: Row[Any]) -> Job:

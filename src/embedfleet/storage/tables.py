@@ -113,7 +113,7 @@ generations = Table(
     Column("chars", Integer, nullable=False),
     Column("chunking", Text, nullable=False),
     Column("batch_chunks", Integer, nullable=False),
-    Column("chunker_version", Integer),
+    Column("chunker_version", Integer, nullable=False),
     UniqueConstraint("document_id", "number"),
 )
 

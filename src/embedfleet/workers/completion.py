@@ -29,8 +29,8 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
         documents.set_state(conn, version.generation_id, GenerationState.RETIRED)
     else:
         documents.mark_live(conn, version)
-    chunks.mark_unreferenced(conn, version.document_id)
-    if version.number > 1 or status is JobStatus.FAILED:
+    if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
+        chunks.mark_unreferenced(conn, version.document_id)
         documents.request_cleanup(conn, version.document_id)
     return status
 

@@ -151,7 +151,7 @@ def upgrade() -> None:
         sa.Column("chars", sa.Integer(), nullable=False),
         sa.Column("chunking", sa.Text(), nullable=False),
         sa.Column("batch_chunks", sa.Integer(), nullable=False),
-        sa.Column("chunker_version", sa.Integer(), nullable=True),
+        sa.Column("chunker_version", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["collection_id"], ["collections.collection_id"], name=op.f("fk_generations_collection_id")
         ),
