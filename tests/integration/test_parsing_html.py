@@ -190,11 +190,30 @@ def test_links_and_emphasis_leave_their_words_and_nothing_else() -> None:
     assert "x.html" not in markdown
 
 
+def test_backslashes_of_the_page_are_kept_and_none_are_added() -> None:
+    markdown, _ = read(
+        r"<p>Write \* or <code>a\_b</code>, a_b * 2.</p><table><tr><td>C:\_x a_b *</td></tr></table>"
+    )
+    assert markdown == "Write \\* or `a\\_b`, a_b * 2.\n\n| C:\\_x a_b * |\n| --- |\n"
+
+
 def test_an_image_is_its_description_unless_it_is_a_link() -> None:
     markdown, _ = read(
         '<p>See <img src="a.png" alt="the plan">.</p><a href="/"><img alt="logo" src="l.png"></a>'
     )
     assert markdown == "See the plan.\n"
+
+
+def test_what_stands_around_the_main_element_is_not_body() -> None:
+    assert (
+        read("<div>Site map and news</div><main><p>The text of the page.</p></main>")[0]
+        == "The text of the page.\n"
+    )
+
+
+def test_an_aside_is_left_out_only_if_it_is_mostly_links() -> None:
+    assert read("<p>Text.</p><aside>A remark.</aside>")[0] == "Text.\n\nA remark.\n"
+    assert read("<p>Text.</p><aside>See <a href='x'>other pages</a></aside>")[0] == "Text.\n"
 
 
 def test_text_outside_of_a_main_element_that_holds_little_is_kept() -> None:

@@ -66,6 +66,16 @@ _SELF_CLOSED = re.compile(
 )
 # Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
 _PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
+# Stands for a backslash of the page while it is converted: those left are the converter's own escapes.
+_BACKSLASH = "\U0010fff0"
+# XHTML may close these in their opening tag; to an HTML parser all that follows would be inside of them.
+_SELF_CLOSED = re.compile(
+    r"<(title|script|style|template|noscript|iframe|object|svg|canvas|audio|video|button|select|textarea|nav)"
+    r"\b([^<>]*)/>",
+    re.IGNORECASE,
+)
+# Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
+_PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
 # In table cells the converter escapes these, `a_b` would become `a\_b`: it is shown stand-ins instead.
 _ESCAPED = "_*\\"
 _STAND_INS = "\U0010fff0\U0010fff1\U0010fff2"
@@ -174,8 +184,8 @@ def _markdown(body: LexborNode) -> str | None:
     It leaves out, without a word, what is nested deeper than about 64 elements.
     """
     html = _PREFORMATTED_OR_SPACE.sub(lambda match: match.group(1) or " ", body.html or "")
-    source = f"<html>{html}</html>".translate(_TO_STAND_INS)
-    markdown = convert(source.encode(), "text/html").markdown.translate(_FROM_STAND_INS)
+    source = f"<html>{html}</html>".replace("\\", _BACKSLASH)
+    markdown = convert(source.encode(), "text/html").markdown.replace(_BACKSLASH, "\\")
     lost = Counter(filter(str.isalpha, body.text())) - Counter(filter(str.isalpha, markdown))
     return None if lost else markdown
 

@@ -105,5 +105,5 @@ class ParserProcess:
             self.process.kill()
         if not self.process.stdin.is_closing():
             self.process.stdin.transport.abort()  # a request half sent is of no use any more
-        await self.process.communicate()  # reads stdout to its end, else its transport stays open
+        await self.process.communicate()  # reads stdout to its end, else its transport may stay open
         return await self.process.wait()
