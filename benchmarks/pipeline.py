@@ -116,7 +116,13 @@ def one_round(requests: list[JobRequest], model: str) -> dict[str, float]:
     """Chunks per second of each contestant."""
     with tempfile.TemporaryDirectory() as scratch:
         where = Path(scratch)
-        run = lambda name, **how: asyncio.run(pipeline(requests, model, where / name, **how))  # noqa: E731
+
+        def run(name: str, *, documents_in_store: bool, store: VectorStore | None) -> tuple[float, int]:
+            run_of = pipeline(
+                requests, model, where / name, documents_in_store=documents_in_store, store=store
+            )
+            return asyncio.run(run_of)
+
         with_documents, chunks = run("a", documents_in_store=True, store=None)
         rows = stored_rows(where / "a")
         without, _ = run("b", documents_in_store=False, store=None)
