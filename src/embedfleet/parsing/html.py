@@ -68,19 +68,6 @@ _SELF_CLOSED = re.compile(
 _PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
 # Stands for a backslash of the page while it is converted: those left are the converter's own escapes.
 _BACKSLASH = "\U0010fff0"
-# XHTML may close these in their opening tag; to an HTML parser all that follows would be inside of them.
-_SELF_CLOSED = re.compile(
-    r"<(title|script|style|template|noscript|iframe|object|svg|canvas|audio|video|button|select|textarea|nav)"
-    r"\b([^<>]*)/>",
-    re.IGNORECASE,
-)
-# Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
-_PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
-# In table cells the converter escapes these, `a_b` would become `a\_b`: it is shown stand-ins instead.
-_ESCAPED = "_*\\"
-_STAND_INS = "\U0010fff0\U0010fff1\U0010fff2"
-_TO_STAND_INS = str.maketrans(_ESCAPED, _STAND_INS)
-_FROM_STAND_INS = str.maketrans(_STAND_INS, _ESCAPED)
 
 
 def read_html(stream: BinaryIO, emit: Emit) -> Summary:
@@ -94,7 +81,7 @@ def read_html(stream: BinaryIO, emit: Emit) -> Summary:
         return Summary("markdown", title, warnings)
     markdown = _markdown(body)
     if markdown is None:
-        warnings += ("its layout is too deep for Markdown: only its text was kept",)
+        warnings += ("only its text was kept: its layout is too deep for Markdown",)
         markdown = body.text(separator="\n")
     emit(markdown)
     return Summary("markdown", title, warnings)
@@ -117,7 +104,7 @@ def _body(tree: LexborHTMLParser, *, prune: bool = True) -> LexborNode | None:
         return None
     if prune:
         _remove(tree, _CHROME)
-        for node in reversed(tree.css("header, footer, aside")):
+        for node in reversed(tree.css("header, footer, aside")):  # innermost first, as in _remove
             if _is_page_furniture(node):
                 node.decompose()
     body = _main_element(tree) or tree.body
