@@ -39,7 +39,8 @@ class ParserSandbox:
 
         Raises ParseError. Only regular files are read; a path never blocks.
         """
-        return await self._parse(_request_for(path), str(path))
+        absolute = await asyncio.to_thread(path.absolute)  # asks the system for the current folder
+        return await self._parse(Request(format_of(path), os.fsencode(absolute), None), str(path))
 
     async def parse_bytes(self, data: bytes, *, name: str) -> ParsedDocument:
         """As `parse`, for a file's content; `name` is the file's name, for its suffix and for messages."""
@@ -130,10 +131,6 @@ class ParserSandbox:
                 )
             case _:
                 return "the parser answered nonsense, the file may be hostile: leave it out"
-
-
-def _request_for(path: Path) -> Request:
-    return Request(format_of(path), os.fsencode(path.absolute()), None)
 
 
 def explain_exit(status: int, limits: ParsingSettings) -> str:
