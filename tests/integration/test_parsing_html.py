@@ -3,7 +3,7 @@
 The oracle is another parser (the standard library's) that takes the text of the element which the
 page's generator marks as body; compared are multisets of words. It judges pages made here after the
 structure of each generator, and ten real pages of installed manuals (Debian's `python3-doc`,
-`postgresql-doc`, `debian-handbook`; `EMBEDFLEET_MANUALS` names a folder they were unpacked to).
+`postgresql-doc`, `debian-handbook`; `MANUALS_DIR` names a folder they were unpacked to).
 """
 
 from __future__ import annotations
@@ -166,10 +166,10 @@ TEN_PAGES = [
 
 @pytest.mark.parametrize(("pattern", "marks"), TEN_PAGES, ids=[pattern for pattern, _ in TEN_PAGES])
 async def test_the_body_of_a_real_manual_page_comes_out_whole_and_alone(pattern: str, marks: Marks) -> None:
-    root = Path(os.environ.get("EMBEDFLEET_MANUALS", "/")) / "usr/share/doc"
+    root = Path(os.environ.get("MANUALS_DIR", "/")) / "usr/share/doc"
     pages = sorted(root.glob(pattern))
     if not pages:
-        pytest.skip(f"no {root / pattern}: install the manual or set EMBEDFLEET_MANUALS")
+        pytest.skip(f"no {root / pattern}: install the manual or set MANUALS_DIR")
     async with ParserSandbox(ParsingSettings()) as sandbox:
         document = await sandbox.parse(pages[0])
     assert document.warnings == ()
