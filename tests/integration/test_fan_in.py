@@ -160,6 +160,16 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
     assert await database.write(all_dead) is JobStatus.FAILED
 
 
+async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database: Database) -> None:
+    def walk(conn: Connection) -> list[JobStatus | None]:
+        new_job(conn, "j")
+        before = jobs.complete(conn, "j", NOW)
+        jobs.seal(conn, "j", chunks_total=0, coverage=1.0)
+        return [before, jobs.complete(conn, "j", NOW), jobs.complete(conn, "j", NOW)]
+
+    assert await database.write(walk) == [None, JobStatus.COMPLETED, None]
+
+
 async def test_a_cancelled_job_never_completes(database: Database) -> None:
     def cancel_then_store(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")

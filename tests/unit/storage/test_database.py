@@ -138,7 +138,8 @@ asyncio.run(main())
 """
     url = f"sqlite:///{tmp_path / 'test.db'}"
     # Also the first opening races: both create the schema.
-    assert await asyncio.gather(run_python(script, url), run_python(script, url)) == [0, 0]
+    both = await asyncio.gather(run_python(script, url), run_python(script, url))
+    assert list(both) == [0, 0]
     database = Database(url)
     await database.open()
     assert await database.read(lambda conn: usage.chars_used(conn, "shared", 0.0)) == 400
