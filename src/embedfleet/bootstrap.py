@@ -50,9 +50,16 @@ class GuestSystem:
 
 @asynccontextmanager
 async def open_owner(
-    settings: Settings, *, purpose: str, store: VectorStore | None = None
+    settings: Settings,
+    *,
+    purpose: str,
+    store: VectorStore | None = None,
+    broker: Broker | None = None,
+    catalogue: Catalogue | None = None,
 ) -> AsyncIterator[OwnerSystem]:
-    """Own the data directory and open everything in it; `store` replaces Chroma (measurements).
+    """Own the data directory and open everything in it.
+
+    `store`, `broker` and `catalogue` take the place of what the settings would choose; they are closed too.
 
     Raises DataDirectoryInUse naming the process that owns it now, ConfigError.
     """
@@ -67,13 +74,14 @@ async def open_owner(
         if store is None:
             store = await ChromaVectorStore.open(settings.chroma_dir)
         stack.push_async_callback(store.close)
-        catalogue = Catalogue(settings.models)
+        catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models)
         stack.push_async_callback(models.close)
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        broker = MemoryBroker(clock=clock)
+        broker = broker or MemoryBroker(clock=clock)
+        stack.push_async_callback(broker.close)
         orchestrator = WorkerOrchestrator(
             settings=settings,
             database=database,

@@ -58,11 +58,16 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the given paths hold. `problems`: (path, why) for those that cannot be used at all."""
+    """What the given paths hold.
+
+    `problems`: (path, why) for those that cannot be used at all. `barren`: the folders in which nothing is to
+    be taken, and why; a mistake, unless the wish is to prune what they held.
+    """
 
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
+    barren: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
@@ -77,7 +82,9 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
         path = Path(os.path.abspath(given.expanduser()))
         if path.is_dir():
             found.folders.append(path)
-            candidates: Iterable[Path] = _walk(path, globs, found.problems)
+            candidates = list(_walk(path, globs, found.problems))
+            if not candidates:
+                found.barren.append((path, _why_barren(globs)))
         elif os.path.lexists(path):
             candidates = [path]
         else:
@@ -88,6 +95,12 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
                 seen.add(str(candidate))
                 found.files.append(candidate)
     return found
+
+
+def _why_barren(globs: Sequence[str]) -> str:
+    if globs:
+        return f"no file in it matches --glob {' or '.join(globs)}: change the pattern"
+    return "no file of a known format in it: name files outright, or choose them with --glob"
 
 
 def _walk(folder: Path, globs: Sequence[str], problems: list[tuple[Path, str]]) -> Iterator[Path]:

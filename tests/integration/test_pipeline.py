@@ -10,13 +10,13 @@ from sqlalchemy import func, select
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob, UnknownModel
-from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobStatus, SearchHit, Stage, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserTier
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.storage import tables
 from support.system import (
+    ONE_EACH,
     TENANT,
-    Running,
     make_settings,
     paragraphs,
     read_chroma,
@@ -24,8 +24,6 @@ from support.system import (
     take_ledger,
     until,
 )
-
-ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAPHS)
 
 
 async def test_a_submitted_document_is_completed_and_found(settings: Settings) -> None:
@@ -224,10 +222,10 @@ async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(tmp_path: Pa
         async def some_stored() -> bool:
             return (await fleet.jobs.get_job_status(job_id)).progress.chunks_stored > 0
 
-        await until(some_stored, fleet.system)
+        await until(some_stored, fleet.system.database)
         assert await fleet.jobs.cancel_job(job_id)
         await fleet.settled()
-        await _broker_idle(fleet)
+        await fleet.idle()
         await fleet.settled()
         ledger = await take_ledger(fleet.system)
         assert ledger.held == frozenset()
@@ -239,17 +237,6 @@ async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(tmp_path: Pa
         (await take_ledger(fleet.system)).assert_exact()
     assert info.status is JobStatus.COMPLETED
     assert info.progress.chunks_stored == info.progress.chunks_total == 200
-
-
-async def _broker_idle(fleet: Running) -> None:
-    """Until no task is queued or held anywhere."""
-    broker = fleet.system.broker
-    async with asyncio.timeout(30):
-        while True:
-            depths = [await broker.depth(stage) for stage in Stage]
-            if not any(depth.ready + depth.leased + depth.delayed for depth in depths):
-                return
-            await asyncio.sleep(0)
 
 
 async def test_a_cancelled_new_version_leaves_the_old_one_searchable(settings: Settings) -> None:

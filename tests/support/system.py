@@ -15,13 +15,19 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
-from embedfleet.queue_schemas import JobInfo, UserTier
+from embedfleet.queue.broker import Broker, Depth
+from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, Stage, UserTier
 from embedfleet.settings import Settings, load_settings
 from embedfleet.storage import tables
+from embedfleet.storage.database import Database
 from embedfleet.storage.tables import GenerationState, VectorState
+from embedfleet.storage.vector_store import VectorStore
 
 TENANT = "alice"
+ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAPHS)
+"""Makes each of `paragraphs` a chunk of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,19 @@ class Running:
         async with asyncio.timeout(60):
             await self.jobs.wait_for_cleanups()
 
+    async def idle(self) -> None:
+        """Until no task is queued or held in any stage."""
+        await self.eventually(lambda depths: not any(d.ready + d.leased + d.delayed for d in depths.values()))
+
+    async def eventually(self, holds: Callable[[dict[Stage, Depth]], bool]) -> None:
+        """Until the broker's counts are as wanted. The broker tells nobody, so it is asked at every turn
+        of the event loop."""
+        async with asyncio.timeout(30):
+            while not holds(  # noqa: ASYNC110 - there is no event to wait for
+                {stage: await self.system.broker.depth(stage) for stage in Stage}
+            ):
+                await asyncio.sleep(0)
+
     def embedded(self) -> float:
         """Chunks the model has embedded so far."""
         value = self.system.metrics.registry.get_sample_value("embedding_chunks_embedded_total")
@@ -70,10 +89,17 @@ def make_settings(data_dir: Path, **overrides: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings,
+    *,
+    store: VectorStore | None = None,
+    broker: Broker | None = None,
+    catalogue: Catalogue | None = None,
+) -> AsyncIterator[Running]:
     """Workers at work while the block runs; drained after it."""
     stop = asyncio.Event()
-    async with open_owner(settings, purpose="test") as system, asyncio.TaskGroup() as tasks:
+    owner = open_owner(settings, purpose="test", store=store, broker=broker, catalogue=catalogue)
+    async with owner as system, asyncio.TaskGroup() as tasks:
         tasks.create_task(system.orchestrator.run(stop))
         try:
             yield Running(system, stop)
@@ -124,14 +150,14 @@ def _promises(conn: Connection) -> tuple[frozenset[str], frozenset[str], int]:
     return frozenset(promised), frozenset(recorded), int(conn.execute(marked).scalar_one())
 
 
-async def until(condition: Callable[[], Awaitable[bool]], system: OwnerSystem) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], database: Database) -> None:
     """Return when the condition holds; it is looked at again after every write to the database."""
     async with asyncio.timeout(60):
         while True:
-            seen = await system.database.version()
+            seen = await database.version()
             if await condition():
                 return
-            await system.database.wait_for_write(seen, timeout_seconds=1.0)
+            await database.wait_for_write(seen, timeout_seconds=1.0)
 
 
 _READ_CHROMA = """

@@ -30,4 +30,4 @@ app.add_typer(documents.app, name="documents")
 def main() -> None:
     """The `embedfleet` command. Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done but for some
     files, 130 interrupted."""
-    run_safely(app)
+    run_safely(lambda: app(standalone_mode=False))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import print_json, warn
+from embedfleet.cli.output import PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
@@ -56,15 +56,19 @@ def delete(
     settings = settings_from(data_dir, config)
     user = tenant or settings.tenants.default_tenant
     deleted, unknown = asyncio.run(_delete(settings, user, [_Named(name) for name in sources]))
-    if as_json and deleted:
+    problem = (
+        f"tenant `{user}` has no document {', '.join(unknown)}: "
+        "`embedfleet documents list` shows those there are"
+    )
+    if not deleted:
+        raise InvalidRequest(problem)
+    if as_json:
         print_json({"deleted": deleted, "unknown": unknown})
-    elif deleted:
+    else:
         typer.echo(f"deleted: {', '.join(deleted)}")
     if unknown:
-        raise InvalidRequest(
-            f"tenant `{user}` has no document {', '.join(unknown)}: "
-            "`embedfleet documents list` shows those there are"
-        )
+        warn(f"error: {problem}")
+        raise SystemExit(PARTLY_DONE)
 
 
 class _Named:

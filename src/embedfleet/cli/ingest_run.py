@@ -122,7 +122,7 @@ async def run_ingest(
     found = await asyncio.to_thread(find_files, paths, options.globs)
     report.outcomes += [
         FileOutcome(printable(str(path)), FileState.FAILED, error=f"{printable(str(path))}: {why}")
-        for path, why in found.problems
+        for path, why in found.problems + ([] if prune else found.barren)
     ]
     stop = asyncio.Event()
     with stop_on_signal(stop):

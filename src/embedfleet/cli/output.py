@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+import typer
+
+from embedfleet.errors import EmbedfleetError
 
 DONE = 0
 NOTHING_DONE = 1
@@ -16,22 +21,26 @@ INTERRUPTED = 130
 
 JSON_SCHEMA_VERSION = 1
 
+# Click's UsageError, whether Typer brings its own copy of click (newer releases) or imports it.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
 
 def run_safely(command: Callable[[], Any]) -> NoReturn:
     """Run and exit; whatever goes wrong is one line on stderr (and in the JSON, if JSON was asked for)."""
-    from embedfleet.errors import EmbedfleetError
-    from embedfleet.settings import DEBUG_ENV
-
     try:
         command()
+    except _UsageError as exc:
+        _fail_usage(exc)
     except EmbedfleetError as exc:
         _fail(str(exc), NOTHING_DONE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as exc:
+        from embedfleet.settings import DEBUG_ENV  # here: it costs more than all of `--help`
+
         if os.environ.get(DEBUG_ENV):
             raise
         _fail(f"internal error: {exc!r}; set {DEBUG_ENV}=1 to see where, and report it", NOTHING_DONE)
@@ -52,6 +61,14 @@ def warn(message: str) -> None:
 
 def one_line(message: str) -> str:
     return " ".join(message.split())
+
+
+def _fail_usage(exc: Any) -> NoReturn:
+    """`exc` is a click UsageError: it can show itself with the usage line and where to find help."""
+    if "--json" in sys.argv:
+        print_json({"error": one_line(exc.format_message())})
+    exc.show()
+    sys.exit(WRONG_USAGE)
 
 
 def _fail(message: str, code: int) -> NoReturn:

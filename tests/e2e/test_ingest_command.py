@@ -1,0 +1,178 @@
+"""`embedfleet ingest` and `search`, typed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.command import Command
+
+_TOTALS = {
+    "files",
+    "ingested",
+    "unchanged",
+    "failed",
+    "unfinished",
+    "pruned",
+    "chunks_stored",
+    "chunks_embedded",
+    "chunks_reused",
+    "seconds",
+}
+
+
+def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Command, corpus: Path) -> None:
+    ingested = command.run("ingest", corpus, "--json")
+    assert (ingested.code, ingested.stderr) == (0, "")
+    document = ingested.document
+    assert set(document) == {"schema_version", "tenant", "interrupted", "totals", "files", "errors"}
+    assert set(document["totals"]) == _TOTALS
+    assert {key for file in document["files"] for key in file} == {
+        "source",
+        "state",
+        "job",
+        "error",
+        "warnings",
+    }
+
+    found = command.run("search", "The cat sat on the mat.", "--json")
+    assert (found.code, found.stderr) == (0, "")
+    assert set(found.document) == {"schema_version", "query", "hits"}
+    hits = found.document["hits"]
+    assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
+    for hit in hits:
+        assert list(hit) == ["score", "source", "media_id", "chunk_id", "start", "end", "heading", "text"]
+        assert Path(hit["source"]).read_text()[hit["start"] : hit["end"]] == hit["text"]
+
+
+def test_the_default_model_ranks_the_file_that_answers_first(tmp_path: Path, corpus: Path) -> None:
+    command = Command(tmp_path, model="minilm")
+    (corpus / "tax.txt").write_text("Income tax returns are due at the end of July.\n")
+    (corpus / "bread.txt").write_text("Knead the dough, let it rise, then bake it in a hot oven.\n")
+    assert command.run("ingest", corpus).code == 0
+    found = command.run("search", "how do I make a loaf", "--json")
+    assert found.document["hits"][0]["source"] == str(corpus / "bread.txt")
+
+
+def test_an_unchanged_file_embeds_nothing_and_a_changed_one_only_what_is_new(
+    command: Command, corpus: Path
+) -> None:
+    assert command.run("ingest", corpus).code == 0
+    again = command.run("ingest", corpus, "--json").document["totals"]
+    assert (again["unchanged"], again["chunks_embedded"], again["chunks_stored"]) == (2, 0, 0)
+
+    (corpus / "cats.md").write_text("# Cats\n\nThe cat sat on the mat.\n\n# Mice\n\nThe mouse ran away.\n")
+    changed = command.run("ingest", corpus, "--json").document["totals"]
+    assert (changed["ingested"], changed["unchanged"]) == (1, 1)
+    texts = [hit["text"] for hit in command.run("search", "mouse", "-k", "50", "--json").document["hits"]]
+    assert len(texts) == len(set(texts)) == changed["chunks_stored"] + 1
+    assert any("mouse" in text for text in texts)
+
+
+def test_one_bad_file_never_stops_the_others_and_is_named(command: Command, corpus: Path) -> None:
+    (corpus / "empty.txt").touch()
+    (corpus / "junk.pdf").write_bytes(b"\x00\x9f\x92" * 500)
+    result = command.run("ingest", corpus, corpus / "gone.txt", "--json")
+    assert result.code == 3
+    assert result.document["totals"]["ingested"] == 2
+    sources = [error["source"] for error in result.document["errors"]]
+    assert sorted(sources) == [str(corpus / name) for name in ("empty.txt", "gone.txt", "junk.pdf")]
+    assert len(result.stderr.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("ingest", "nowhere"), 1, "no such file or folder"),
+        (("ingest", "corpus", "--model", "nope"), 1, "known are"),
+        (("ingest", "corpus", "--chunk-size", "10", "--overlap", "10"), 1, "must be smaller"),
+        (("ingest", "corpus", "--glob", "*.zz"), 1, "matches --glob"),
+        (("ingest", "corpus", "--bogus"), 2, "No such option"),
+        (("search", "  "), 1, "query is empty"),
+        (("search",), 2, "Missing argument"),
+        (("jobs", "show", "nope"), 1, "jobs list"),
+        (("jobs", "retry", "nope"), 1, "jobs list"),
+        (("documents", "delete", "nope"), 1, "documents list"),
+    ],
+)
+def test_a_mistake_is_one_json_document_and_no_traceback(
+    command: Command, corpus: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = command.run(*arguments, "--json")
+    assert result.code == code
+    assert words in str(result.document)
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_an_unknown_setting_and_an_unusable_data_directory_are_named(command: Command, corpus: Path) -> None:
+    unknown = command.run("ingest", corpus, env={"EMBEDFLEET_NOPE": "1"})
+    assert unknown.code == 1
+    assert "EMBEDFLEET_NOPE" in unknown.stderr
+    (command.folder / "file").touch()
+    unusable = command.run("ingest", corpus, "--data-dir", command.folder / "file" / "data")
+    assert unusable.code == 1
+    assert len(unusable.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_a_known_format_says_so(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "file.xyz").write_text("x")
+    result = command.run("ingest", "odd")
+    assert result.code == 1
+    assert "no file of a known format" in result.stderr
+
+
+def test_odd_names_links_pipes_and_repeats_are_each_taken_once_or_named(
+    command: Command, corpus: Path
+) -> None:
+    (corpus / "[red]x.txt").write_text("A name with markup.\n")
+    (corpus / ".hidden.txt").write_text("Not taken.\n")
+    (corpus / "loop").symlink_to(corpus)
+    os.mkfifo(corpus / "pipe.txt")
+    with open(os.fsencode(corpus) + b"/bad\xff.txt", "w") as file:
+        file.write("Its name is no text.\n")
+    result = command.run("ingest", corpus, corpus, corpus / "cats.md", "--tenant", "o'neil/../x y")
+    assert result.code == 3
+    assert result.stdout.startswith("3 ingested, 0 unchanged, 2 failed")
+    assert r"bad\xff.txt: its name is not valid UTF-8" in result.stderr
+    assert "pipe.txt: not a regular file" in result.stderr
+    assert "[red]x.txt" in command.run("search", "markup", "--tenant", "o'neil/../x y").stdout
+
+
+def test_prune_deletes_what_is_gone_but_not_what_a_missing_folder_held(
+    command: Command, corpus: Path
+) -> None:
+    assert command.run("ingest", corpus).code == 0
+    (corpus / "dogs.txt").unlink()
+    pruned = command.run("ingest", corpus, "--prune", "--json")
+    assert (pruned.code, pruned.document["totals"]["pruned"]) == (0, 1)
+    hits = command.run("search", "dog", "--json").document["hits"]
+    assert [hit["source"] for hit in hits] == [str(corpus / "cats.md")]
+
+    corpus.rename(corpus.with_name("unmounted"))
+    missing = command.run("ingest", corpus, "--prune", "--json")
+    assert (missing.code, missing.document["totals"]["pruned"]) == (1, 0)
+    assert command.run("documents", "list").stdout == f"{corpus / 'cats.md'}\n"
+
+
+def test_prune_of_an_emptied_folder_is_no_error(command: Command, corpus: Path) -> None:
+    assert command.run("ingest", corpus).code == 0
+    for file in corpus.iterdir():
+        file.unlink()
+    result = command.run("ingest", corpus, "--prune", "--json")
+    assert (result.code, result.document["totals"]["pruned"]) == (0, 2)
+
+
+def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(
+    command: Command, corpus: Path
+) -> None:
+    assert command.run("ingest", corpus).code == 0
+    result = command.run("documents", "delete", "corpus/cats.md", "nope", "--json")
+    assert result.code == 3
+    assert result.document == {"schema_version": 1, "deleted": ["corpus/cats.md"], "unknown": ["nope"]}
+    hits = command.run("search", "cat", "--json").document["hits"]
+    assert [hit["source"] for hit in hits] == [str(corpus / "dogs.txt")]

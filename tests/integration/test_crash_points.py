@@ -1,0 +1,247 @@
+"""Stopping anywhere: at whatever boundary, the job ends once and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from embedfleet.bootstrap import open_guest, open_owner
+from embedfleet.clock import ManualClock
+from embedfleet.queue.broker import Lease, Task
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.settings import Settings
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.vector_store import VectorRows
+from support.system import (
+    ONE_EACH,
+    TENANT,
+    Running,
+    make_settings,
+    paragraphs,
+    running,
+    take_ledger,
+    until,
+)
+
+OLD = paragraphs("old", 40)
+NEW = paragraphs("intro", 1) + "\n\n" + OLD.replace("word7", "WORD7").replace("word23", "WORD23")
+SMALL_BATCHES = {"chunking": {"batch_chunks": 4}}
+
+
+class Stopped(Exception):
+    """What the planted fault raises; nothing in embedfleet knows it."""
+
+
+class Fault:
+    """Raises `Stopped` the first `times` times that its point is passed."""
+
+    def __init__(self, point: str, times: int) -> None:
+        self.point = point
+        self.left = times
+
+    def passing(self, point: str) -> None:
+        if point == self.point and self.left:
+            self.left -= 1
+            raise Stopped(point)
+
+
+class FaultyBroker(MemoryBroker):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
+    async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
+        self._fault.passing(f"before queueing {stage}")
+        added = await super().enqueue(stage, tasks)
+        self._fault.passing(f"after queueing {stage}")
+        return added
+
+    async def ack(self, lease: Lease) -> None:
+        self._fault.passing(f"before ack {lease.stage}")
+        await super().ack(lease)
+        self._fault.passing(f"after ack {lease.stage}")
+
+
+class FaultyStore(ChromaVectorStore):
+    fault: Fault
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        self.fault.passing("before writing vectors")
+        await super().upsert(collection, rows)
+        self.fault.passing("after writing vectors")
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        self.fault.passing("before deleting vectors")
+        await super().delete(collection, ids)
+        self.fault.passing("after deleting vectors")
+
+
+POINTS = [
+    *(
+        f"{when} queueing {stage}"
+        for when in ("before", "after")
+        for stage in (Stage.EMBEDDING, Stage.STORAGE)
+    ),
+    *(f"{when} ack {stage}" for when in ("before", "after") for stage in Stage),
+    *(f"{when} {what} vectors" for when in ("before", "after") for what in ("writing", "deleting")),
+]
+
+
+async def run_to_the_end(settings: Settings, job_id: str, fault: Fault) -> int:
+    """Run workers until the job has ended and nothing is left over; start anew whenever all falls over."""
+    for starts in range(1, 20):
+        store = await FaultyStore.open(settings.chroma_dir)
+        store.fault = fault
+        try:
+            async with running(settings, store=store, broker=FaultyBroker(fault)) as fleet:
+                await fleet.jobs.wait(job_id, timeout_seconds=60)
+                await fleet.settled()
+        except ExceptionGroup as group:
+            if group.split(Stopped)[1] is not None:
+                raise
+        else:
+            return starts
+    raise AssertionError("does not come to an end")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
+    tmp_path: Path, point: str, times: int
+) -> None:
+    settings = make_settings(tmp_path, **SMALL_BATCHES)
+    async with running(settings) as fleet:
+        await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
+        job_id = await fleet.submit("2", "Untouched.")
+        await fleet.jobs.wait(job_id, timeout_seconds=60)
+    async with open_guest(settings) as guest:
+        job_id = await guest.jobs.create_job(
+            media_id="1", user_id=TENANT, content=NEW, chunking_config=ONE_EACH
+        )
+    fault = Fault(point, times)
+    await run_to_the_end(settings, job_id, fault)
+    assert fault.left < times, "the point was never passed"
+    async with running(settings) as fleet:
+        await fleet.settled()
+        await assert_exact(fleet, job_id, chunks=41)
+
+
+async def assert_exact(fleet: Running, job_id: str, *, chunks: int) -> None:
+    (await take_ledger(fleet.system)).assert_exact()
+    info = await fleet.jobs.get_job_status(job_id)
+    assert info.status is JobStatus.COMPLETED, info.reason
+    progress = info.progress
+    assert progress.chunks_total == progress.chunks_embedded == progress.chunks_stored == chunks
+    for stage in Stage:
+        depth = await fleet.system.broker.depth(stage)
+        assert depth.ready + depth.leased + depth.delayed + depth.dead == 0, stage
+
+
+class ForgetfulBroker(MemoryBroker):
+    """Every task's first lease runs out just before its worker can ack: it is delivered twice."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self._clock_to_move = clock
+        self.taken_away: set[tuple[Stage, str]] = set()
+
+    async def ack(self, lease: Lease) -> None:
+        key = (lease.stage, lease.task.id)
+        if key not in self.taken_away:
+            self.taken_away.add(key)
+            self._clock_to_move.advance(3600)
+            await self.reap_expired(lease.stage)
+        await super().ack(lease)
+
+
+async def test_every_task_delivered_twice_changes_nothing(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, **SMALL_BATCHES)
+    broker = ForgetfulBroker(ManualClock())
+    async with running(settings, broker=broker) as fleet:
+        await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
+        info = await fleet.ingest("1", NEW, chunking_config=ONE_EACH)
+        await fleet.idle()
+        await fleet.settled()
+        await assert_exact(fleet, info.job_id, chunks=41)
+    assert {stage for stage, _ in broker.taken_away} == set(Stage)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
+    tmp_path: Path, seed: int
+) -> None:
+    settings = make_settings(tmp_path, **SMALL_BATCHES, monitoring={"metrics_port": 0})
+    rng = random.Random(seed)
+    documents = {str(n): paragraphs(f"doc{n}", rng.randrange(1, 60)) for n in range(12)}
+    async with open_guest(settings) as guest:
+        job_ids = [
+            await guest.jobs.create_job(media_id=name, user_id=TENANT, content=text, chunking_config=ONE_EACH)
+            for name, text in documents.items()
+        ]
+
+        async def stored() -> int:
+            infos = await guest.jobs.get_job_statuses(job_ids)
+            return sum(info.progress.chunks_stored for info in infos)
+
+        for _ in range(4):
+            before = await stored()
+            kill_at = before + rng.randrange(1, 60)
+            process = await start_workers(tmp_path)
+
+            async def reached(kill_at: int = kill_at) -> bool:
+                ended = all(i.status.terminal for i in await guest.jobs.get_job_statuses(job_ids))
+                return ended or await stored() >= kill_at
+
+            await until(reached, guest.database)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+    async with running(settings) as fleet:
+        for job_id in job_ids:
+            assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        await fleet.settled()
+        (await take_ledger(fleet.system)).assert_exact()
+        total = sum(text.count("paragraph") for text in documents.values())
+        infos = await fleet.jobs.get_job_statuses(job_ids)
+        assert sum(info.progress.chunks_stored for info in infos) == total
+
+
+async def start_workers(data: Path) -> asyncio.subprocess.Process:
+    """`serve-workers` as a process of its own."""
+    environment = os.environ | {
+        "EMBEDFLEET_MODELS__DEFAULT": "stub",
+        "EMBEDFLEET_CHUNKING__BATCH_CHUNKS": "4",
+        "EMBEDFLEET_DATABASE__SYNCHRONOUS": "normal",
+        "EMBEDFLEET_MONITORING__METRICS_PORT": "0",
+    }
+    command = [sys.executable, "-m", "embedfleet", "serve-workers", "--data-dir", str(data / "data")]
+    return await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+
+
+async def test_a_stop_drains_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, **SMALL_BATCHES)
+    async with running(settings) as fleet:
+        job_id = await fleet.submit("1", paragraphs("long", 2000), chunking_config=ONE_EACH)
+
+        async def begun() -> bool:
+            return (await fleet.jobs.get_job_status(job_id)).progress.chunks_stored > 0
+
+        await until(begun, fleet.system.database)
+    async with open_owner(settings, purpose="look") as system:
+        info = await system.jobs.get_job_status(job_id)
+        stored_before = info.progress.chunks_stored
+        assert not info.status.terminal
+        assert 0 < stored_before < 2000
+    async with running(settings) as fleet:
+        info = await fleet.jobs.wait(job_id, timeout_seconds=90)
+        assert fleet.embedded() <= 2000 - stored_before, "something stored was embedded again"
+        await assert_exact(fleet, job_id, chunks=2000)

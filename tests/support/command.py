@@ -1,0 +1,101 @@
+"""The `embedfleet` command as its users run it: a process of its own, over a data directory of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TIMEOUT_SECONDS = 90
+_LOOK_AGAIN_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command left: exit code and both streams, as text."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document that is all of stdout."""
+        loaded: dict[str, Any] = json.loads(self.stdout)
+        return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs commands with one data directory and the stub model, in a folder of the test's own."""
+
+    folder: Path
+    model: str = "stub"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """No setting of the machine's own user reaches the command."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
+        own = {"EMBEDFLEET_DATA_DIR": str(self.data_dir), "EMBEDFLEET_MODELS__DEFAULT": self.model}
+        return kept | own | dict(more or {})
+
+    def start(
+        self,
+        *arguments: str | os.PathLike[str],
+        module: str = "embedfleet",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
+        """In a process group of its own, as a terminal would, so that signals can be sent to all of it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.folder,
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Result:
+        return finish(self.start(*arguments, env=env))
+
+    def jobs_completed(self) -> int:
+        """How many there are now, read beside whoever runs."""
+        database = self.data_dir / "embedfleet.db"
+        if not database.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
+            made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]
+            if not made:
+                return 0
+            query = "SELECT count(*) FROM jobs WHERE status = 'completed'"
+            return int(connection.execute(query).fetchone()[0])
+
+    def wait_for_completed(self, process: subprocess.Popen[str], count: int) -> None:
+        """Until so many jobs are completed; fails if the process ends before."""
+        while self.jobs_completed() < count:
+            try:
+                process.wait(_LOOK_AGAIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"ended too early: {finish(process)}")
+
+
+def finish(process: subprocess.Popen[str]) -> Result:
+    """Wait for its end."""
+    try:
+        stdout, stderr = process.communicate(timeout=_TIMEOUT_SECONDS)
+    finally:
+        process.kill()
+    return Result(process.returncode, stdout, stderr)
