@@ -192,8 +192,8 @@ class Worker(ABC):
             await asyncio.sleep(self._pool.lease_seconds / _RENEWALS_PER_LEASE)
             try:
                 held = await self._broker.renew(held, lease_seconds=self._pool.lease_seconds)
-            except Transient as exc:
-                self._log.warning("leases could not be renewed: {}", exc)
+            except Exception as exc:  # noqa: BLE001 - to stop renewing would be to lose the leases
+                self._log.warning("leases could not be renewed: {!r}", exc)
 
 
 async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:

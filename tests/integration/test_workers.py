@@ -1,0 +1,278 @@
+"""What workers do around their work: room, leases, retries, and tasks that come too late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from embedfleet.clock import ManualClock
+from embedfleet.errors import LeaseLost, Permanent, StorageFull, VectorStoreUnavailable
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Lease, Task
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.settings import PoolSettings
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.vector_store import VectorRows
+from embedfleet.workers.base_worker import Failures, Worker
+from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
+
+# --- back-pressure ---
+
+
+class GatedStore(ChromaVectorStore):
+    """Writes nothing while the gate is closed."""
+
+    gate: asyncio.Event
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        await self.gate.wait()
+        await super().upsert(collection, rows)
+
+
+async def test_with_storage_stopped_queues_stop_growing_and_all_resumes(tmp_path: Path) -> None:
+    limit = 6
+    pool = {"max_queued_tasks": limit, "batch_tasks": 2}
+    settings = make_settings(
+        tmp_path,
+        worker_pools={"embedding": pool, "storage": pool},
+        chunking={"batch_chunks": 4},
+        tenants={"tiers": {"premium": {"max_in_flight": 4}}},
+    )
+    store = await GatedStore.open(settings.chroma_dir)
+    store.gate = asyncio.Event()
+    async with running(settings, store=store) as fleet:
+        huge = await fleet.submit("1", paragraphs("huge", 1000), chunking_config=ONE_EACH)
+        # Full: storage holds its limit (one claim more may have been under way), embedding as well.
+        await fleet.eventually(
+            lambda depths: depths[Stage.STORAGE].ready >= limit and depths[Stage.EMBEDDING].ready >= limit
+        )
+        highest = 0
+        for _ in range(2000):  # turns of the event loop, in which a leak would show
+            await asyncio.sleep(0)
+            depth = await fleet.system.broker.depth(Stage.EMBEDDING)
+            highest = max(highest, depth.ready)
+        assert highest <= limit + 1
+        assert (await fleet.system.broker.depth(Stage.STORAGE)).ready <= limit + 2 * 2
+        small = await fleet.submit("1", "A small one of another tenant.", user_id="bob")
+
+        async def reached_embedding() -> bool:
+            return (await fleet.jobs.get_job_status(small)).progress.sealed
+
+        await until(reached_embedding, fleet.system.database)  # though the queue is full of the other's
+        store.gate.set()
+        for job_id in (small, huge):
+            assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        (await take_ledger(fleet.system)).assert_exact()
+
+
+# --- a store that is away ---
+
+
+class AbsentStore(ChromaVectorStore):
+    """Fails with what it is told to."""
+
+    failure: Exception | None = None
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        if self.failure is not None:
+            raise self.failure
+        await super().upsert(collection, rows)
+
+
+@pytest.mark.parametrize(
+    "failure", [VectorStoreUnavailable("chroma: away"), StorageFull("disk: full; free some space")]
+)
+async def test_work_waits_for_a_store_that_is_away_however_long_and_says_why(
+    tmp_path: Path, failure: Exception
+) -> None:
+    settings = make_settings(tmp_path, worker_pools={"storage": {"max_attempts": 1}})
+    store = await AbsentStore.open(settings.chroma_dir)
+    store.failure = failure
+    async with running(settings, store=store) as fleet:
+        job_id = await fleet.submit("1", "Patience.")
+        await fleet.eventually(lambda depths: depths[Stage.STORAGE].delayed == 1)
+        await fleet.eventually(lambda depths: depths[Stage.STORAGE].delayed == 0)  # it came again
+        await fleet.eventually(lambda depths: depths[Stage.STORAGE].delayed == 1)  # and waits again
+        assert fleet.system.orchestrator.trouble is failure
+        assert not (await fleet.jobs.get_job_status(job_id)).status.terminal
+        store.failure = None
+        assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert fleet.system.orchestrator.trouble is None
+
+
+async def test_a_store_that_refuses_for_good_costs_the_batch_not_the_worker(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    store = await AbsentStore.open(settings.chroma_dir)
+    store.failure = Permanent("not these rows")
+    async with running(settings, store=store) as fleet:
+        info = await fleet.ingest("1", "Unwanted.")
+        assert (info.status, info.progress.chunks_dead) == (JobStatus.FAILED, 1)
+        store.failure = None
+        assert (await fleet.ingest("2", "Wanted.")).status is JobStatus.COMPLETED
+        (await take_ledger(fleet.system)).assert_exact()
+
+
+# --- late tasks ---
+
+
+class SlowStore(ChromaVectorStore):
+    """Stops inside a write until told to go on."""
+
+    entered: asyncio.Event
+    go_on: asyncio.Event
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        self.entered.set()
+        await self.go_on.wait()
+        await super().upsert(collection, rows)
+
+
+@pytest.mark.parametrize("end", ["cancel", "supersede", "delete"])
+async def test_a_write_that_lands_after_the_end_of_its_job_leaves_no_vector(tmp_path: Path, end: str) -> None:
+    settings = make_settings(tmp_path)
+    store = await SlowStore.open(settings.chroma_dir)
+    store.entered, store.go_on = asyncio.Event(), asyncio.Event()
+    async with running(settings, store=store) as fleet:
+        job_id = await fleet.submit("1", paragraphs("late", 5), chunking_config=ONE_EACH)
+        await store.entered.wait()
+        if end == "cancel":
+            await fleet.jobs.cancel_job(job_id)
+        elif end == "delete":
+            await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+            await fleet.settled()  # the document's last row is gone before the write lands
+        else:
+            await fleet.submit("1", "Something else.")
+        store.go_on.set()
+        await fleet.idle()
+        await fleet.settled()
+        await fleet.idle()
+        ledger = await take_ledger(fleet.system)
+        ledger.assert_exact()
+        assert len(ledger.held) == (1 if end == "supersede" else 0)
+
+
+# --- leases and attempts, with a worker that does what it is told ---
+
+
+class ScriptedWorker(Worker):
+    """Does what `script` says to each delivery."""
+
+    stage = Stage.EMBEDDING
+
+    def __init__(self, broker: MemoryBroker, pool: PoolSettings) -> None:
+        super().__init__(name="scripted", broker=broker, pool=pool, metrics=Metrics())
+        self.deliveries: list[Lease] = []
+        self.given_up: list[str] = []
+        self.failure: Exception | None = None
+        self.entered = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def process(self, leases: Sequence[Lease]) -> Failures:
+        self.deliveries += leases
+        self.entered.set()
+        await self.go_on.wait()
+        return {} if self.failure is None else {lease.task.id: self.failure for lease in leases}
+
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        self.given_up.append(reason)
+
+
+async def claim(broker: MemoryBroker) -> list[Lease]:
+    return await broker.claim(Stage.EMBEDDING, worker="w", max_tasks=8, max_cost=10**6, lease_seconds=60)
+
+
+@pytest.fixture
+async def broker(clock: ManualClock) -> MemoryBroker:
+    broker = MemoryBroker(clock=clock)
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    return broker
+
+
+async def again(broker: MemoryBroker, clock: ManualClock) -> list[Lease]:
+    clock.advance(3600)
+    await broker.promote_due(Stage.EMBEDDING)
+    return await claim(broker)
+
+
+async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    worker = ScriptedWorker(broker, PoolSettings(max_attempts=3))
+    worker.failure = RuntimeError("a defect")
+    await worker.work(await claim(broker))
+    await worker.work(await again(broker, clock))
+    assert worker.given_up == []
+    await worker.work(await again(broker, clock))
+    assert len(worker.deliveries) == 3
+    assert worker.given_up == ["RuntimeError('a defect')"]
+    (dead,) = await broker.dead(Stage.EMBEDDING)
+    assert dead.task.payload == b"x"
+
+
+async def test_a_permanent_error_is_given_up_at_once(broker: MemoryBroker) -> None:
+    worker = ScriptedWorker(broker, PoolSettings())
+    worker.failure = Permanent("never")
+    await worker.work(await claim(broker))
+    assert worker.given_up == ["never"]
+
+
+async def test_a_task_whose_workers_died_without_a_word_is_given_up_before_it_kills_another(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    worker = ScriptedWorker(broker, PoolSettings(max_attempts=3))
+    for _ in range(3):  # three workers claim it and are never heard of again
+        await claim(broker)
+        clock.advance(3600)
+        await broker.reap_expired(Stage.EMBEDDING)
+    await worker.work(await claim(broker))
+    assert worker.deliveries == []
+    assert worker.given_up == ["its worker died or failed 3 times"]
+
+
+async def test_a_lease_is_renewed_while_the_work_takes_its_time(
+    broker: MemoryBroker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = ScriptedWorker(broker, PoolSettings(lease_seconds=1))
+    worker.go_on.clear()
+    renewed = asyncio.Event()
+    renew = broker.renew
+
+    async def told(*arguments: object, **named: object) -> list[Lease]:
+        answer = await renew(*arguments, **named)  # type: ignore[arg-type]
+        renewed.set()
+        return answer
+
+    monkeypatch.setattr(broker, "renew", told)
+    working = asyncio.create_task(worker.work(await claim(broker)))
+    await worker.entered.wait()
+    clock.advance(59)  # nearly the whole lease
+    await renewed.wait()
+    clock.advance(0.9)  # past the first lease's end, within the renewed one
+    assert await broker.reap_expired(Stage.EMBEDDING) == 0
+    worker.go_on.set()
+    await working
+    assert (await broker.depth(Stage.EMBEDDING)).done == 1
+
+
+async def test_a_result_whose_lease_was_lost_is_dropped_and_the_new_holder_finishes(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    worker = ScriptedWorker(broker, PoolSettings(lease_seconds=3600))
+    worker.go_on.clear()
+    slow = asyncio.create_task(worker.work(await claim(broker)))
+    await worker.entered.wait()
+    clock.advance(61)
+    assert await broker.reap_expired(Stage.EMBEDDING) == 1
+    (taken_over,) = await claim(broker)
+    worker.go_on.set()
+    await slow
+    depth = await broker.depth(Stage.EMBEDDING)
+    assert (depth.leased, depth.done) == (1, 0)
+    await broker.ack(taken_over)
+    with pytest.raises(LeaseLost):
+        await broker.ack(worker.deliveries[0])
