@@ -1,0 +1,256 @@
+"""MiniLM on the CPU: embedfleet's runner beside a bare ONNX Runtime loop and sentence-transformers.
+
+All three embed the same chunks on the same cores, in turn, in one process; figures are medians over the
+rounds and ratios are formed within a round, so that a busy machine hurts all alike. The bare loop and the
+runner start from token ids; `SentenceTransformer.encode` tokenises too (about 2% of its time).
+
+    python benchmarks/embedding.py [--chunks 256] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import os
+import pkgutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from report import write_report
+
+from embedfleet.chunking.chunker import Chunk, Chunker
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.inference.backend import TokenBatch
+from embedfleet.inference.batching import plan_batches
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.model_files import find_bundled_minilm
+from embedfleet.inference.runner import ModelRunner
+from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.settings import ModelsSettings
+
+BUDGET_TOKENS = 2048
+CALL_TOKENS = 16_384  # what an embedding worker claims at once
+CLS, SEP = 101, 102
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Time on the wall, and of this process on the cores: the latter bears with busy neighbours."""
+
+    seconds: float
+    cpu_seconds: float
+
+    @classmethod
+    def until_now(cls) -> Taken:
+        return cls(time.perf_counter(), time.process_time())
+
+    def __sub__(self, earlier: Taken) -> Taken:
+        return Taken(self.seconds - earlier.seconds, self.cpu_seconds - earlier.cpu_seconds)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    arguments.add_argument("--chunks", type=int, default=256)
+    arguments.add_argument("--rounds", type=int, default=5)
+    options = arguments.parse_args()
+    asyncio.run(measure(options.chunks, options.rounds))
+
+
+async def measure(n_chunks: int, rounds: int) -> None:
+    chunks = real_chunks(n_chunks)
+    batch, texts = as_batch(chunks), [chunk.text for chunk in chunks]
+    settings = ModelsSettings(microbatch_tokens=BUDGET_TOKENS)
+    runner = ModelRunner(partial(Catalogue(settings).open, "minilm"), microbatch_tokens=BUDGET_TOKENS)
+    await runner.start()
+    bare, peer = BareLoop(), load_sentence_transformer()
+    taken: dict[str, list[Taken]] = {"runner": [], "bare_loop": [], "sentence_transformers": []}
+    for number in range(rounds + 1):
+        this_round = {
+            "bare_loop": timed(lambda: bare.embed(batch)),
+            "sentence_transformers": timed(lambda: peer.encode(texts)),
+            "runner": await run_through(runner, batch),
+        }
+        if number:  # the first round warms all three up
+            for name, spent in this_round.items():
+                taken[name].append(spent)
+    await runner.close()
+    write_report("embedding", figures(taken, batch))
+
+
+def figures(taken: dict[str, list[Taken]], batch: TokenBatch) -> dict[str, Any]:
+    return {
+        "chunks": len(batch),
+        "tokens_mean": round(float(batch.lengths.mean()), 1),
+        "microbatch_tokens": BUDGET_TOKENS,
+        "threads": len(os.sched_getaffinity(0)),
+        "by_the_clock": compared(
+            {name: [t.seconds for t in rounds] for name, rounds in taken.items()}, batch
+        ),
+        "by_cpu_time": compared(
+            {name: [t.cpu_seconds for t in rounds] for name, rounds in taken.items()}, batch
+        ),
+        "padding_waste_percent": {
+            "runner": round(waste_percent(batch, planned_calls(batch)), 2),
+            "bare_loop": round(waste_percent(batch, [sorted_slices(batch.lengths)]), 2),
+        },
+    }
+
+
+def compared(seconds: dict[str, list[float]], batch: TokenBatch) -> dict[str, Any]:
+    ours = seconds["runner"]
+    return {
+        "chunks_per_second": {
+            name: round(len(batch) / statistics.median(spent), 2) for name, spent in seconds.items()
+        },
+        "runner_ratio": {
+            name: round(statistics.median(other / own for own, other in zip(ours, spent, strict=True)), 3)
+            for name, spent in seconds.items()
+            if name != "runner"
+        },
+        "seconds": {name: [round(spent, 3) for spent in rounds] for name, rounds in seconds.items()},
+    }
+
+
+# --- the three -------------------------------------------------------------------------------------
+
+
+async def run_through(runner: ModelRunner, batch: TokenBatch) -> Taken:
+    """Call after call, each of what a worker would claim."""
+    started = Taken.until_now()
+    for positions in calls(batch.lengths):
+        outcome = await runner.embed(batch.take(positions))
+        assert not outcome.failed
+    return Taken.until_now() - started
+
+
+class BareLoop:
+    """What one would write without embedfleet: sort by length, slice to the budget, run, pool."""
+
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        self._session = onnxruntime.InferenceSession(
+            find_bundled_minilm().weights[0], options, providers=["CPUExecutionProvider"]
+        )
+
+    def embed(self, batch: TokenBatch) -> NDArray[np.float32]:
+        vectors = np.empty((len(batch), 384), dtype=np.float32)
+        starts = np.cumsum(batch.lengths) - batch.lengths
+        for positions in sorted_slices(batch.lengths):
+            longest = int(batch.lengths[positions].max()) + 2
+            ids = np.zeros((len(positions), longest), dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for row, position in enumerate(positions):
+                length = int(batch.lengths[position])
+                text = batch.token_ids[starts[position] : starts[position] + length]
+                ids[row, : length + 2] = [CLS, *text.tolist(), SEP]
+                mask[row, : length + 2] = 1
+            feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            hidden = self._session.run(None, feeds)[0]
+            sums = (hidden * mask[:, :, None]).sum(axis=1)
+            vectors[positions] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        return vectors
+
+
+def load_sentence_transformer() -> Any:
+    """fp32, from the weights' package, without importing it: its import prints."""
+    warnings.simplefilter("ignore")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from sentence_transformers import SentenceTransformer
+
+    spec = find_spec("all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    with tempfile.TemporaryDirectory() as folder:
+        zipfile.ZipFile(Path(spec.origin).with_name("model.zip")).extractall(folder)
+        return SentenceTransformer(folder, device="cpu")
+
+
+# --- the work --------------------------------------------------------------------------------------
+
+
+def real_chunks(n_chunks: int) -> list[Chunk]:
+    """The standard library's docstrings, a document a module, as embedfleet cuts them by default."""
+    info = Catalogue(ModelsSettings()).info("minilm")
+    chunker = Chunker(load_tokenizer(info.tokenizer_file), ChunkingConfig(), max_tokens=info.max_tokens)
+    chunks: list[Chunk] = []
+    for module in sorted(
+        info.name for info in pkgutil.iter_modules() if info.name in sys.stdlib_module_names
+    ):
+        if module.startswith(("_", "antigravity", "this", "idlelib")):
+            continue  # private, or does something when imported
+        chunks += (chunk for group in chunker.split([docstrings_of(module)]) for chunk in group)
+        if len(chunks) >= n_chunks:
+            return chunks[:n_chunks]
+    raise SystemExit(f"only {len(chunks)} chunks of text here: lower --chunks")
+
+
+def docstrings_of(name: str) -> str:
+    try:
+        module = import_module(name)
+    except ImportError:  # of another platform
+        return ""
+    members = [module, *(getattr(module, member) for member in sorted(vars(module)))]
+    return "\n".join(doc for doc in map(inspect.getdoc, members) if doc)
+
+
+def as_batch(chunks: list[Chunk]) -> TokenBatch:
+    return TokenBatch(
+        np.concatenate([chunk.token_ids for chunk in chunks]),
+        np.array([len(chunk.token_ids) for chunk in chunks], dtype=np.int64),
+    )
+
+
+def calls(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Consecutive texts, about CALL_TOKENS a call."""
+    number = (np.cumsum(lengths) - 1) // CALL_TOKENS
+    return [np.flatnonzero(number == call) for call in range(int(number[-1]) + 1)]
+
+
+def planned_calls(batch: TokenBatch) -> list[list[NDArray[np.int64]]]:
+    return [
+        [positions[group] for group in plan_batches(batch.lengths[positions], budget_tokens=BUDGET_TOKENS)]
+        for positions in calls(batch.lengths)
+    ]
+
+
+def sorted_slices(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The bare loop's batches: longest first, as many as the budget holds."""
+    order = np.argsort(-lengths)
+    slices = []
+    while len(order):
+        size = max(1, BUDGET_TOKENS // int(lengths[order[0]]))
+        slices.append(order[:size])
+        order = order[size:]
+    return slices
+
+
+def waste_percent(batch: TokenBatch, calls: list[list[NDArray[np.int64]]]) -> float:
+    """Padding as a share of the texts' own tokens."""
+    padded = sum(len(group) * int(batch.lengths[group].max()) for groups in calls for group in groups)
+    return 100 * (padded / int(batch.lengths.sum()) - 1)
+
+
+def timed(work: Callable[[], object]) -> Taken:
+    started = Taken.until_now()
+    work()
+    return Taken.until_now() - started
+
+
+if __name__ == "__main__":
+    main()
