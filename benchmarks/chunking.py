@@ -22,7 +22,6 @@ import gc
 import html.parser
 import re
 import statistics
-import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -32,6 +31,7 @@ from typing import Any
 
 import tokenizers
 import tokie
+from corpus import library_sources
 from report import write_report
 
 from embedfleet.chunking.chunker import Chunker
@@ -76,11 +76,6 @@ class _HtmlText(html.parser.HTMLParser):
 
 def read_html_corpus(directory: Path) -> str:
     return _first_chars(_html_text(path) for path in sorted(directory.rglob("*.html")))
-
-
-def read_library_corpus() -> str:
-    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    return _first_chars(path.read_text(encoding="utf-8") for path in sources)
 
 
 def _html_text(path: Path) -> str:
@@ -199,7 +194,11 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a directory of HTML files")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    text = read_html_corpus(arguments.corpus) if arguments.corpus else read_library_corpus()
+    text = (
+        read_html_corpus(arguments.corpus)
+        if arguments.corpus
+        else _first_chars(text for _, text in library_sources())
+    )
     reference = tokenizers.Tokenizer.from_file(str(TOKENIZER_FILE))
     reference.no_truncation()
     reference.no_padding()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedfleet.chunking.characters import Characters
-from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume, unmarked
+from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume
 from embedfleet.chunking.strength import Strength, heading_strength
 
 _CANDIDATES = np.array([ord(character) for character in "#=-`~"])
@@ -19,6 +19,7 @@ _MOST_HEADING_INDENT = 3
 _SHORTEST_FENCE = 3
 _SHORTEST_UNDERLINE = 2
 _MOST_HASHES = 6
+_GLUED = int(Strength.GLUED)
 
 
 def read_markdown(characters: Characters, lines: Lines, resume: Resume) -> Marks:
@@ -38,9 +39,13 @@ class _Reader:
         self._resume = resume
         self._context = resume.context
         self._fence_line = 0
-        self._marks = unmarked(lines)
+        # Lists, for one element at a time of an array costs a microsecond.
+        self._starts: list[int] = lines.starts.tolist()
+        self._strengths = [UNSAID] * len(lines)
+        self._literal = [False] * len(lines)
+        self._contexts: list[tuple[int, Context]] = []
         if resume.strength == Strength.GLUED:
-            self._marks.strengths[0] = Strength.GLUED
+            self._strengths[0] = _GLUED
 
     def read_start(self) -> None:
         """YAML front matter opens only on the first line, with a key below and an end in sight."""
@@ -54,7 +59,7 @@ class _Reader:
         )
         fence = _FRONT_MATTER if is_front_matter else ""
         # One past the line: a scan that resumes at the document's first line reads it again.
-        self._enter(int(self._lines.starts[0]) + 1, replace(self._context, fence=fence, at_start=False))
+        self._enter(self._starts[0] + 1, replace(self._context, fence=fence, at_start=False))
 
     def read(self, line: int) -> None:
         content = self._line(line)
@@ -70,29 +75,30 @@ class _Reader:
             self._heading(line - 1, line, 1 if content[0] == "=" else 2, self._line(line - 1))
 
     def finish(self) -> Marks:
-        marks = self._marks
         if self._context.fence:
-            marks.literal[self._fence_line :] = True
-        inside = marks.literal & (marks.strengths == UNSAID)
-        marks.strengths[inside] = np.where(self._lines.after_blank[inside], Strength.LINE, Strength.WRAP)
-        return marks
+            self._mark_literal(self._fence_line, len(self._lines))
+        strengths = np.array(self._strengths, dtype=np.int8)
+        literal = np.array(self._literal, dtype=np.bool_)
+        inside = literal & (strengths == UNSAID)
+        strengths[inside] = np.where(self._lines.after_blank[inside], Strength.LINE, Strength.WRAP)
+        return Marks(strengths, literal, self._contexts)
 
     def _line(self, line: int) -> str:
         return self._text[self._lines.texts[line] : self._lines.ends[line]]
 
     def _enter(self, offset: int, context: Context) -> None:
         self._context = context
-        self._marks.contexts.append((offset, context))
+        self._contexts.append((offset, context))
 
     def _read_in_fence(self, line: int, content: str) -> None:
         fence = self._context.fence
-        is_first_line = line == 0 and fence == _FRONT_MATTER and self._marks.contexts != []
+        is_first_line = line == 0 and fence == _FRONT_MATTER and self._contexts != []
         if is_first_line or not content.startswith(fence) or content.strip(fence[0]) != "":
             return
-        self._marks.literal[self._fence_line : line + 1] = True
+        self._mark_literal(self._fence_line, line + 1)
         self._say(line, Strength.GLUED)
         self._say(line + 1, Strength.PARAGRAPH)
-        self._enter(int(self._lines.starts[line]), replace(self._context, fence=""))
+        self._enter(self._starts[line], replace(self._context, fence=""))
 
     def _open_fence(self, line: int, content: str) -> None:
         rest = content.lstrip(content[0])
@@ -102,7 +108,7 @@ class _Reader:
         self._say(line, Strength.PARAGRAPH if self._lines.after_blank[line] else Strength.LINE)
         self._say(line + 1, Strength.GLUED)
         self._fence_line = line
-        self._enter(int(self._lines.starts[line]), replace(self._context, fence=fence))
+        self._enter(self._starts[line], replace(self._context, fence=fence))
 
     def _read_hashes(self, line: int, content: str) -> None:
         title = content.lstrip("#")
@@ -115,7 +121,7 @@ class _Reader:
         if line == 0 or self._lines.after_blank[line] or len(content) < _SHORTEST_UNDERLINE:
             return False
         above = line - 1
-        opens = self._lines.after_blank[above] or self._marks.strengths[above] in (
+        opens = self._lines.after_blank[above] or self._strengths[above] in (
             Strength.GLUED,
             Strength.PARAGRAPH,
         )
@@ -123,25 +129,28 @@ class _Reader:
         return bool(
             opens
             and starts_line
-            and not self._marks.literal[above]
+            and not self._literal[above]
             and self._lines.indents[above] <= _MOST_HEADING_INDENT
             and self._lines.ends[above] - self._lines.texts[above] <= _LONGEST_HEADING
             and self._line(above)[0] not in "#>|-*+=`~"
         )
 
     def _heading(self, first: int, last: int, level: int, title: str) -> None:
-        if self._marks.strengths[first] != Strength.GLUED:
-            self._marks.strengths[first] = heading_strength(level)
-        self._marks.strengths[first + 1 : last + 1] = Strength.NONE
-        self._marks.literal[first : last + 1] = True
+        self._say(first, heading_strength(level))
+        if last > first:
+            self._strengths[last] = int(Strength.NONE)
+        self._mark_literal(first, last + 1)
         self._say(last + 1, Strength.GLUED)
         headings = self._context.under(level, title)
-        self._enter(int(self._lines.starts[first]), replace(self._context, headings=headings))
+        self._enter(self._starts[first], replace(self._context, headings=headings))
 
     def _say(self, line: int, strength: Strength) -> None:
         """Nothing stronger is ever said of a glued line, and lines not yet seen are said nothing of."""
-        if line < len(self._lines) and self._marks.strengths[line] != Strength.GLUED:
-            self._marks.strengths[line] = strength
+        if line < len(self._strengths) and self._strengths[line] != _GLUED:
+            self._strengths[line] = int(strength)
+
+    def _mark_literal(self, first: int, end: int) -> None:
+        self._literal[first:end] = [True] * (end - first)
 
 
 def _without_closing_hashes(title: str) -> str:
