@@ -113,7 +113,7 @@ class ChunkingConfig(_Frozen):
 # --- messages ---------------------------------------------------------------------------------
 
 
-class _Message(_Frozen):
+class Message(_Frozen):
     """What all queue messages share. `encode` and `decode` are inverse on valid messages."""
 
     kind: ClassVar[Stage]
@@ -145,7 +145,7 @@ class _Message(_Frozen):
             raise UndecodableMessage(f"{cls.__name__}.{where}: {first['msg']}") from exc
 
 
-class ChunkingTask(_Message):
+class ChunkingTask(Message):
     """Cut one job's document into chunks and batches. Repeating it makes the same ones."""
 
     kind = Stage.CHUNKING
@@ -158,7 +158,7 @@ class DeadChunk(_Frozen):
     reason: str
 
 
-class EmbeddingTask(_Message):
+class EmbeddingTask(Message):
     """One batch of chunks, tokenised. All arrays are aligned by position in the batch."""
 
     kind = Stage.EMBEDDING
@@ -189,7 +189,7 @@ class EmbeddingTask(_Message):
         return np.frombuffer(self.token_ids, dtype="<u4")
 
 
-class StorageTask(_Message):
+class StorageTask(Message):
     """One embedded batch: vectors of the chunks that needed one, and those that failed.
 
     `chunk_ids` names only the rows of `vectors`; chunks of the batch that are in neither list are
@@ -220,7 +220,7 @@ class StorageTask(_Message):
         return np.frombuffer(self.vectors, dtype="<f4").reshape(-1, self.dim)
 
 
-class DeletionTask(_Message):
+class DeletionTask(Message):
     """Remove the document's vectors that are marked for deletion."""
 
     kind = Stage.DELETION

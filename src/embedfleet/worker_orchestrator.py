@@ -25,7 +25,7 @@ from embedfleet.search import SearchService
 from embedfleet.settings import PoolSettings, Settings
 from embedfleet.storage.database import Database
 from embedfleet.storage.vector_store import VectorStore
-from embedfleet.workers.base_worker import Worker, wait_briefly
+from embedfleet.workers.base_worker import Worker, first_of, wait_briefly
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
@@ -105,19 +105,7 @@ class WorkerOrchestrator:
             except EmbedfleetError as exc:
                 logger.warning("will try again: {}", exc)
                 await wait_briefly(done, 1.0)
-            await self._wait_for_write(done, seen)
-
-    async def _wait_for_write(self, done: asyncio.Event, seen: int) -> None:
-        waiting = [
-            asyncio.create_task(self._database.wait_for_write(seen, timeout_seconds=1.0)),
-            asyncio.create_task(done.wait()),
-        ]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await first_of(self._database.wait_for_write(seen, timeout_seconds=1.0), done.wait())
 
     async def _keep_house(self, done: asyncio.Event) -> None:
         while not done.is_set():

@@ -14,6 +14,7 @@ IMMEDIATE: a deferred one that reads first fails with BUSY_SNAPSHOT whatever the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -127,11 +128,10 @@ class Database:
         wake it at once, those of others within 50 ms; any number of tasks may wait."""
         self._waiting += 1
         try:
-            async with asyncio.timeout(timeout_seconds):
-                while self._version == seen:
-                    await self._changed.wait()
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    while self._version == seen:
+                        await self._changed.wait()
         finally:
             self._waiting -= 1
         return self._version

@@ -35,6 +35,17 @@ from embedfleet.storage.tables import BatchState, batches, dead_letters, generat
 
 # SQLite takes 32,766 bound parameters a statement; stay well below it.
 _IDS_PER_QUERY = 5_000
+_NOTHING_DONE = {
+    "sealed": False,
+    "batches_total": 0,
+    "batches_embedded": 0,
+    "batches_done": 0,
+    "chunks_total": 0,
+    "chunks_embedded": 0,
+    "chunks_stored": 0,
+    "chunks_reused": 0,
+    "chunks_dead": 0,
+}
 _UNFINISHED = jobs.c.finished_at.is_(None)
 
 
@@ -118,16 +129,8 @@ def create(
             priority=priority,
             status=JobStatus.PENDING,
             run=1,
-            sealed=False,
-            batches_total=0,
-            batches_embedded=0,
-            batches_done=0,
-            chunks_total=0,
-            chunks_embedded=0,
-            chunks_stored=0,
-            chunks_reused=0,
-            chunks_dead=0,
             created_at=now,
+            **_NOTHING_DONE,
         )
     )
 
@@ -305,21 +308,7 @@ def restart_partition(conn: Connection, job_id: str) -> None:
     """Forget the job's batches: its document will be cut anew."""
     conn.execute(delete(batches).where(batches.c.job_id == job_id))
     conn.execute(delete(dead_letters).where(dead_letters.c.job_id == job_id))
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(
-            sealed=False,
-            batches_total=0,
-            batches_embedded=0,
-            batches_done=0,
-            chunks_total=0,
-            chunks_embedded=0,
-            chunks_stored=0,
-            chunks_reused=0,
-            chunks_dead=0,
-        )
-    )
+    conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
 def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -> None:

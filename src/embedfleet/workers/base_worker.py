@@ -9,18 +9,25 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from loguru import logger
 
-from embedfleet.errors import EmbedfleetError, LeaseLost, Permanent, StorageFull, Transient
+from embedfleet.errors import (
+    EmbedfleetError,
+    LeaseLost,
+    Permanent,
+    StorageFull,
+    Transient,
+    UndecodableMessage,
+)
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import retry_delay_seconds
-from embedfleet.queue_schemas import Stage
+from embedfleet.queue_schemas import Message, Stage
 from embedfleet.settings import PoolSettings
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -29,6 +36,8 @@ _RETRY_BASE_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 30.0
 # Renewing three times a lease survives two lost renewals.
 _RENEWALS_PER_LEASE = 3
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 Failures = Mapping[str, Exception]
 """Task id to what went wrong with it; tasks not named are done."""
@@ -166,16 +175,7 @@ class Worker(ABC):
 
     async def _wait_for_task(self, stop: asyncio.Event) -> None:
         """Until there may be a task, the stop signal, or a moment has passed."""
-        waiting = [
-            asyncio.create_task(self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS)),
-            asyncio.create_task(stop.wait()),
-        ]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await first_of(self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS), stop.wait())
 
     @asynccontextmanager
     async def _leases_kept(self, leases: Sequence[Lease]) -> AsyncIterator[None]:
@@ -194,6 +194,31 @@ class Worker(ABC):
                 held = await self._broker.renew(held, lease_seconds=self._pool.lease_seconds)
             except Exception as exc:  # noqa: BLE001 - to stop renewing would be to lose the leases
                 self._log.warning("leases could not be renewed: {!r}", exc)
+
+
+def decoded(
+    leases: Sequence[Lease], kind: type[MessageT]
+) -> tuple[list[tuple[Lease, MessageT]], dict[str, Exception]]:
+    """The messages of the leases that can be read, and the failures of those that cannot."""
+    messages: list[tuple[Lease, MessageT]] = []
+    failures: dict[str, Exception] = {}
+    for lease in leases:
+        try:
+            messages.append((lease, kind.decode(lease.task.payload)))
+        except UndecodableMessage as exc:
+            failures[lease.task.id] = exc
+    return messages, failures
+
+
+async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
+    """Return when the first has ended; the others are cancelled."""
+    waiting = [asyncio.create_task(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import EmbedfleetError, SpaceMismatch
+from embedfleet.errors import SpaceMismatch
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome
@@ -32,7 +32,7 @@ from embedfleet.settings import PoolSettings
 from embedfleet.storage import chunks, jobs
 from embedfleet.storage.database import Database
 from embedfleet.storage.tables import BatchState
-from embedfleet.workers.base_worker import Failures, Worker, offer
+from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
 from embedfleet.workers.completion import give_up_batch
 
 
@@ -74,13 +74,7 @@ class EmbeddingWorker(Worker):
         return depth.ready < self._storage_pool.max_queued_tasks
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
-        failures: dict[str, Exception] = {}
-        messages: list[tuple[Lease, EmbeddingTask]] = []
-        for lease in leases:
-            try:
-                messages.append((lease, EmbeddingTask.decode(lease.task.payload)))
-            except EmbedfleetError as exc:
-                failures[lease.task.id] = exc
+        messages, failures = decoded(leases, EmbeddingTask)
         work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:

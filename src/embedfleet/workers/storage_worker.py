@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import EmbedfleetError, Transient
+from embedfleet.errors import Transient
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease
 from embedfleet.queue_schemas import Stage, StorageTask
@@ -25,7 +25,7 @@ from embedfleet.storage.documents import Generation, Segment
 from embedfleet.storage.jobs import Batch, DeadLetter
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
-from embedfleet.workers.base_worker import Failures, Worker
+from embedfleet.workers.base_worker import Failures, Worker, decoded
 from embedfleet.workers.completion import give_up_batch, publish_if_done
 from embedfleet.workers.metadata import chunk_metadata
 
@@ -73,13 +73,7 @@ class StorageWorker(Worker):
         self._settings = settings
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
-        failures: dict[str, Exception] = {}
-        messages: list[tuple[Lease, StorageTask]] = []
-        for lease in leases:
-            try:
-                messages.append((lease, StorageTask.decode(lease.task.payload)))
-            except EmbedfleetError as exc:
-                failures[lease.task.id] = exc
+        messages, failures = decoded(leases, StorageTask)
         found = await self._database.read(lambda conn: list(self._look_up(conn, messages)))
         by_collection: dict[str, list[_Work]] = {}
         for item in found:
