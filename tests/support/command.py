@@ -1,4 +1,4 @@
-"""The `embedfleet` command as its users run it: a process of its own, over a data directory of the test's own."""
+"""The `embedfleet` command as its users run it: a process of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ class Command:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """No setting of the machine's own user reaches the command."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
-        own = {"EMBEDFLEET_DATA_DIR": str(self.data_dir), "EMBEDFLEET_MODELS__DEFAULT": self.model}
+        own = {
+            "EMBEDFLEET_DATA_DIR": str(self.data_dir),
+            "EMBEDFLEET_MODELS__DEFAULT": self.model,
+            "EMBEDFLEET_MONITORING__METRICS_PORT": "0",  # tests run side by side: a fixed port is taken
+        }
         return kept | own | dict(more or {})
 
     def start(
