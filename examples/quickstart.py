@@ -1,6 +1,6 @@
 """Submit a document, wait until it is searchable, and search it: all in one process, nothing to start.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 import asyncio

@@ -135,7 +135,12 @@ class _Scanner:
         if not len(words):
             size = len(text) if final else len(text) - self._bounds.longest_gap
             return self._close(text[:size], _NO_BORDERS, [], Resume(self._resume.context))
-        lines = find_lines(characters, words, after_blank=self._resume.after_blank)
+        lines = find_lines(
+            characters,
+            words,
+            after_blank=self._resume.after_blank,
+            longest_gap=self._bounds.longest_gap,
+        )
         marks = self._read_lines(characters, lines, self._resume)
         strengths = self._word_strengths(characters, words, lines, marks)
         borders = self._borders(text, words, lines, strengths)

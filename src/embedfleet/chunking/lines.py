@@ -86,25 +86,28 @@ def unmarked(lines: Lines) -> Marks:
     return Marks(np.full(len(lines), UNSAID, dtype=np.int8), np.zeros(len(lines), dtype=np.bool_))
 
 
-def find_lines(characters: Characters, words: Words, *, after_blank: bool) -> Lines:
+def find_lines(characters: Characters, words: Words, *, after_blank: bool, longest_gap: int) -> Lines:
     """The lines that hold a word. LF, CR LF and a lone CR end a line.
 
-    `after_blank` says whether a blank line came before the text.
+    `after_blank` says whether a blank line came before the text. More than `longest_gap` characters of
+    white space count as one too.
     """
-    starts = np.concatenate(([0], _line_breaks(characters) + 1))
-    bounds = np.append(np.searchsorted(words.starts, starts), len(words))
+    breaks = np.concatenate(([0], _line_breaks(characters) + 1))
+    bounds = np.append(np.searchsorted(words.starts, breaks), len(words))
     busy = np.flatnonzero(bounds[1:] > bounds[:-1])
     first_words = bounds[busy]
     texts = words.starts[first_words]
-    indents = texts - starts[busy]
+    ends = words.ends[np.append(first_words[1:], len(words)) - 1]
+    indents = texts - breaks[busy]
     indents[indents > _MOST_INDENT] = 0
+    blank_between = (np.diff(busy) > 1) | (texts[1:] - ends[:-1] > longest_gap)
     return Lines(
         starts=texts - indents,
         texts=texts,
-        ends=words.ends[np.append(first_words[1:], len(words)) - 1],
+        ends=ends,
         indents=indents,
         first_words=first_words,
-        after_blank=np.diff(busy, prepend=busy[0] - (2 if after_blank else 1)) > 1,
+        after_blank=np.concatenate(([after_blank or busy[0] > 0], blank_between)),
     )
 
 

@@ -85,6 +85,21 @@ def test_indentation_belongs_to_the_atom(atoms: AtomFinder) -> None:
     assert [text for text, _ in atoms("def f():\n    return 1", "code")] == ["def f():", "    return 1"]
 
 
+def test_a_scan_that_resumes_inside_a_line_does_not_take_it_for_a_lines_beginning() -> None:
+    sentence = "It ends. # No heading. ``` No fence. 1. No item. "
+    runs = find_atoms(
+        [sentence] * 100,
+        content_type="markdown",
+        method=ChunkMethod.RECURSIVE,
+        bounds=Bounds(longest_atom=100, longest_gap=300, lookahead=700, block=1),
+    )
+    texts = []
+    for run in runs:
+        assert {path for _, path in run.paths} <= {()}
+        texts += [run.text[a:b] for a, b in zip(run.starts.tolist(), run.ends.tolist(), strict=True)]
+    assert set(texts) == {"It ends.", "# No heading.", "``` No fence.", "1.", "No item."}
+
+
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "." * 1_000_000, "。" * 1_000_000, "a " * 500_000])
 def test_a_megabyte_without_structure_is_cut_into_bounded_atoms(text: str) -> None:
     bounds = Bounds()

@@ -80,8 +80,8 @@ def test_paragraphs_are_not_cut_while_they_fit_and_else_at_their_best_place() ->
 
 
 def test_overlap_gives_way_where_a_sentence_would_be_cut_for_it() -> None:
-    atoms = table(P, S, W, W, W)
-    assert spans(atoms, limits(tokens=40, overlap=20), ChunkMethod.SENTENCES) == [(0, 1), (1, 5)]
+    atoms = table(P, S, S, W, W, W)
+    assert spans(atoms, limits(tokens=40, overlap=20), ChunkMethod.SENTENCES) == [(0, 2), (2, 6)]
 
 
 def test_overlap_is_whole_atoms_within_its_limit() -> None:
@@ -100,9 +100,12 @@ def test_overlap_never_repeats_a_whole_chunk() -> None:
     assert overlap_start(table(W, W), Span(0, 0, 1), limits(overlap=900)) == 1
 
 
-def test_a_chunk_ends_at_a_hard_cut_and_overlap_does_not_cross_one() -> None:
-    atoms = table(W, W, H, W, W, W)
-    assert spans(atoms, limits(tokens=40, overlap=30)) == [(0, 2), (2, 6)]
+def test_a_chunk_ends_at_a_hard_cut_however_little_it_holds() -> None:
+    assert spans(table(W, H, W, W, W), limits(tokens=40)) == [(0, 1), (1, 5)]
+
+
+def test_overlap_does_not_cross_a_hard_cut() -> None:
+    assert spans(table(W, W, H, W, W, W), limits(tokens=40, overlap=30)) == [(0, 2), (2, 6)]
 
 
 def test_overlap_shrinks_so_that_a_new_atom_fits() -> None:
