@@ -8,7 +8,7 @@ to be cut, because one counts only once everything its borders depend on has bee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,23 +145,23 @@ class _Scanner:
         strengths = self._word_strengths(characters, words, lines, marks)
         borders = self._borders(text, words, lines, strengths)
         if final:
-            return self._close(text, borders, marks.contexts, self._resume)
-        return self._take_certain(text, borders, lines, marks.contexts)
+            atoms = self._close(text, borders, marks.contexts, self._resume)
+        else:
+            atoms = self._take_certain(text, borders, lines, marks.contexts)
+        # Only now, for a scan must not resume at just any word: that may be in the middle of a heading.
+        return _as_words(atoms, words) if self._by_word else atoms
 
     def _word_strengths(
         self, characters: Characters, words: Words, lines: Lines, marks: Marks
     ) -> NDArray[np.int8]:
         """int8 (n_words,): strength of the boundary before each word."""
-        if self._by_word:
-            strengths = np.full(len(words), Strength.WORD, dtype=np.int8)
-        else:
-            ends = self._sentence_ends(characters, words, lines, marks)
-            strengths = np.zeros(len(words), dtype=np.int8)
-            strengths[1:][ends[:-1]] = Strength.SENTENCE
-            last_words = np.append(lines.first_words[1:], len(words)) - 1
-            by_prose = line_strengths(characters, lines, ends[last_words], self._resume.column)
-            said = marks.strengths != UNSAID
-            strengths[lines.first_words] = np.where(said, marks.strengths, by_prose)
+        ends = self._sentence_ends(characters, words, lines, marks)
+        strengths = np.zeros(len(words), dtype=np.int8)
+        strengths[1:][ends[:-1]] = Strength.SENTENCE
+        last_words = np.append(lines.first_words[1:], len(words)) - 1
+        by_prose = line_strengths(characters, lines, ends[last_words], self._resume.column)
+        said = marks.strengths != UNSAID
+        strengths[lines.first_words] = np.where(said, marks.strengths, by_prose)
         after_gap = np.flatnonzero(words.starts[1:] - words.ends[:-1] > self._bounds.longest_gap) + 1
         strengths[after_gap] = np.maximum(strengths[after_gap], Strength.PARAGRAPH)
         strengths[0] = self._resume.strength or max(strengths[0], Strength.PARAGRAPH)
@@ -192,6 +192,7 @@ class _Scanner:
         )
         limit = self._bounds.longest_atom
         long = borders.ends - borders.starts > limit
+        borders.starts[long] = words.starts[first_words[long]]  # cuts are between words: no indentation
         spans = zip(borders.starts[long].tolist(), borders.ends[long].tolist(), strict=True)
         cuts = [cut for start, end in spans for cut in _cuts(text, words, start, end, limit)]
         return _cut(borders, words, cuts) if cuts else borders
@@ -246,6 +247,18 @@ def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tup
             start, strength = before_mark(text, start, start + limit), Strength.HARD
         cuts.append((start, strength))
     return cuts
+
+
+def _as_words(atoms: Atoms, words: Words) -> Atoms:
+    """The same text with every word an atom, all alike but for the hard cuts."""
+    count = int(np.searchsorted(words.starts, len(atoms.text)))
+    strengths = np.full(count, Strength.WORD, dtype=np.int8)
+    hard = atoms.starts[atoms.strengths == Strength.HARD]
+    strengths[np.isin(words.starts[:count], hard)] = Strength.HARD
+    inside = [(int(offset), Strength.HARD) for offset in hard[~np.isin(hard, words.starts)]]
+    ends = np.minimum(words.ends[:count], len(atoms.text))  # the last word may have been cut
+    borders = _cut(_Borders(words.starts[:count], ends, strengths), words, inside)
+    return replace(atoms, starts=borders.starts, ends=borders.ends, strengths=borders.strengths)
 
 
 def _cut(borders: _Borders, words: Words, cuts: list[tuple[int, Strength]]) -> _Borders:
