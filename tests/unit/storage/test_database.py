@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -176,7 +177,8 @@ async def test_close_finishes_what_waits_and_leaves_no_thread(tmp_path: Path) ->
     assert not {thread.name for thread in left if thread.name.startswith("sql")}
     with pytest.raises(DatabaseUnavailable, match="closed"):
         await database.write(lambda conn: add(conn, "late"))
-    assert len(sqlite3.connect(tmp_path / "test.db").execute("SELECT * FROM usage").fetchall()) == 20
+    with closing(sqlite3.connect(tmp_path / "test.db")) as look:
+        assert len(look.execute("SELECT * FROM usage").fetchall()) == 20
 
 
 async def test_a_reader_cannot_write(database: Database) -> None:
