@@ -27,7 +27,7 @@ from embedfleet.errors import (
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import retry_delay_seconds
-from embedfleet.queue_schemas import Message, Stage
+from embedfleet.queue_schemas import JobStatus, Message, Stage
 from embedfleet.settings import PoolSettings
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -84,6 +84,11 @@ class Worker(ABC):
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
         return True
+
+    def count_ended(self, status: JobStatus | None) -> None:
+        """This worker brought a job to its end (None: it did not)."""
+        if status is not None:
+            self._metrics.jobs_total.labels(status.value).inc()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what was claimed by then is finished or handed back."""

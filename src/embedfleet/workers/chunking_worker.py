@@ -89,16 +89,17 @@ class ChunkingWorker(Worker):
         now = self._clock.now()
         job_id = lease.task.job_id
 
-        def fail(conn: Connection) -> None:
+        def fail(conn: Connection) -> JobStatus | None:
             job = jobs.get(conn, job_id)
             if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
-                return
+                return None
             jobs.add_dead_letters(conn, job_id, [DeadLetter(self.stage, reason)], now)
             documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
             chunks.mark_unreferenced(conn, job.document_id)
             documents.request_cleanup(conn, job.document_id)
+            return JobStatus.FAILED
 
-        await self._database.write(fail)
+        self.count_ended(await self._database.write(fail))
 
     async def _chunk(self, job_id: str) -> None:
         started = await self._database.write(lambda conn: self._start(conn, job_id))
@@ -124,9 +125,10 @@ class ChunkingWorker(Worker):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
         coverage = chunker.coverage.ratio
-        await self._database.write(
+        status = await self._database.write(
             lambda conn: self._seal(conn, job, chunks_total=chunks_total, coverage=coverage)
         )
+        self.count_ended(status)
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
@@ -212,10 +214,10 @@ class ChunkingWorker(Worker):
                 raise Interrupted
             await wait_briefly(self._stop)
 
-    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> None:
+    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> JobStatus | None:
         jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)
         # Every batch may have been stored before the seal: then nobody else will finish the job.
-        publish_if_done(conn, job.job_id, self._clock.now())
+        return publish_if_done(conn, job.job_id, self._clock.now())
 
     async def _on_cpu(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._cpu, work)

@@ -35,16 +35,19 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
     return status
 
 
-async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
-    """Record every chunk of the task's batch that has no vector as dead; the job goes on without them."""
+async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> JobStatus | None:
+    """Record every chunk of the task's batch that has no vector as dead; the job goes on without them.
+
+    Returns the job's status if this was its end.
+    """
     job_id = lease.task.job_id
     ordinal = int(lease.task.id.rpartition(":")[2])  # the payload may be unreadable
 
-    def record(conn: Connection) -> None:
+    def record(conn: Connection) -> JobStatus | None:
         job = jobs.get(conn, job_id)
         batch = jobs.batches_of(conn, job_id, [ordinal]).get(ordinal)
         if job is None or job.status.terminal or batch is None:
-            return
+            return None
         rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
         there = chunks.stored(conn, [row.chunk_id for row in rows])
         dead = [
@@ -53,6 +56,6 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
             if row.chunk_id not in there
         ]
         jobs.stored(conn, job_id, ordinal, reused=len(rows) - len(dead), dead=dead, now=now)
-        publish_if_done(conn, job_id, now)
+        return publish_if_done(conn, job_id, now)
 
-    await database.write(record)
+    return await database.write(record)

@@ -16,7 +16,7 @@ from embedfleet.clock import Clock
 from embedfleet.errors import Transient
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease
-from embedfleet.queue_schemas import Stage, StorageTask
+from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
 from embedfleet.settings import PoolSettings, VectorStoreSettings
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
@@ -87,7 +87,7 @@ class StorageWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        await give_up_batch(self._database, lease, reason, self._clock.now())
+        self.count_ended(await give_up_batch(self._database, lease, reason, self._clock.now()))
 
     def _look_up(
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
@@ -121,7 +121,7 @@ class StorageWorker(Worker):
         now = self._clock.now()
         finished, orphans = await self._database.write(lambda conn: _record(conn, work, now))
         for status in finished:
-            self._metrics.jobs_total.labels(status).inc()
+            self.count_ended(status)
         if orphans:  # their document was deleted to its last row meanwhile
             await self._store.delete(collection, orphans)
 
@@ -156,10 +156,10 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[str], list[str]]:
+def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[str]]:
     """Count the batches and finish the jobs that are done; returns their statuses, and the ids that were
     written for documents which no longer exist."""
-    finished: list[str] = []
+    finished: list[JobStatus] = []
     orphans: list[str] = []
     for item in work:
         ids = item.message.chunk_id_list()
@@ -184,7 +184,7 @@ def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[s
         if jobs.stored(conn, job_id, item.message.ordinal, reused=reused, dead=dead, now=now):
             status = publish_if_done(conn, job_id, now)
             if status is not None:
-                finished.append(status.value)
+                finished.append(status)
     return finished, orphans
 
 
