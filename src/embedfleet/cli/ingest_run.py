@@ -157,8 +157,9 @@ class _Run:
     async def to_the_end(self, found: Found, *, prune: bool) -> None:
         async def submit_and_follow() -> None:
             async with asyncio.TaskGroup() as steps:
-                steps.create_task(self._submit(found, prune=prune), name="submit")
-                steps.create_task(self._follow(), name="follow")
+                submitting = steps.create_task(self._submit(found, prune=prune), name="submit")
+                await self._follow()
+                submitting.cancel()  # at the stop signal it may be in the middle of a long file
 
         await work_until(self._host, submit_and_follow)
         await self._look()
@@ -169,8 +170,6 @@ class _Run:
             self._view.file_done()
             for warning in outcome.warnings:
                 self._view.note(f"{outcome.source}: {warning}")
-            if self._stop.is_set():
-                return
         if prune:
             async for outcome in self._ingest.prune(found.folders):
                 self._report.outcomes.append(outcome)
