@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from embedfleet.errors import UndecodableMessage
 
-SCHEMA_VERSION = 1
 CHUNK_ID_BYTES = 16
 _CHECKED_AT_ONCE = 1 << 20
 

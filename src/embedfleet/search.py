@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
 from embedfleet.chunking.tokenizers import load_tokenizer
@@ -38,6 +38,7 @@ from embedfleet.storage.vector_store import Hit, VectorStore
 # Asked for beyond what is wanted, as some hits may not be live.
 _SPARE = 16
 _WIDEN = 4
+_ABANDONED_AFTER_SECONDS = 3600.0
 _HITS = TypeAdapter(list[SearchHit])
 
 
@@ -95,11 +96,17 @@ class SearchService:
             )
         return len(asked)
 
+    async def forget_abandoned(self, now: float) -> None:
+        """Drop what was asked so long ago that its asker is gone."""
+        await self._database.write(
+            partial(searches.remove_older, created_before=now - _ABANDONED_AFTER_SECONDS)
+        )
+
     async def _respond(self, asked: searches.AskedSearch) -> str:
         try:
             hits = await self.search(asked.tenant_id, SearchRequest.model_validate_json(asked.request))
-        except EmbedfleetError as exc:
-            return json.dumps({"error": str(exc)})
+        except (EmbedfleetError, ValidationError) as exc:  # the latter: a guest of another release
+            return json.dumps({"error": " ".join(str(exc).split())})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
     def _choose(self, conn: Connection, tenant_id: str, model: str | None) -> Collection | None:

@@ -75,6 +75,7 @@ class WorkerOrchestrator:
         serving = asyncio.Event()
         try:
             await self._reconciler.rebuild()
+            await self._search.forget_abandoned(self._clock.now())
             async with asyncio.TaskGroup() as services:
                 services.create_task(self._repeat(serving, self._offer), name="reconciler")
                 services.create_task(self._repeat(serving, self._answer), name="searches")

@@ -13,7 +13,7 @@ from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob, Unknown
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserTier
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.storage import tables
+from embedfleet.storage import searches, tables
 from support.system import (
     ONE_EACH,
     TENANT,
@@ -72,6 +72,34 @@ async def test_an_error_of_the_owner_reaches_the_guest_that_asked(settings: Sett
         await fleet.ingest("1", "Something.")
         with pytest.raises(InvalidRequest, match="shorten it"):
             await guest.search.search(TENANT, SearchRequest(query="word " * 3000))
+
+
+async def test_a_question_that_cannot_be_read_is_answered_with_an_error(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        database = fleet.system.database
+        now = 4_000_000_000.0
+        await database.write(lambda conn: searches.ask(conn, "odd", TENANT, '{"qwery": 1}', now=now))
+
+        async def answered() -> bool:
+            return await database.read(lambda conn: searches.response(conn, "odd")) is not None
+
+        await until(answered, database)
+        response = await database.read(lambda conn: searches.response(conn, "odd"))
+        assert response is not None
+        assert "qwery" in response
+        assert (await fleet.ingest("1", "Still at work.")).status is JobStatus.COMPLETED
+
+
+async def test_searches_whose_asker_died_are_forgotten_at_the_next_start(settings: Settings) -> None:
+    async with open_guest(settings) as guest:
+        await guest.database.write(lambda conn: searches.ask(conn, "old", TENANT, "{}", now=0.0))
+    async with running(settings) as fleet:
+        await fleet.ingest("1", "Something.")
+        assert await fleet.system.database.read(lambda conn: searches.unanswered(conn, 10)) == []
+        left = await fleet.system.database.read(
+            lambda conn: conn.execute(select(func.count()).select_from(tables.searches)).scalar_one()
+        )
+    assert left == 0
 
 
 # --- versions ---

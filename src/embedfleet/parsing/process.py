@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from dataclasses import dataclass
 
 from embedfleet.parsing import frames
@@ -91,11 +92,9 @@ class ParserProcess:
 
     async def exit_status(self) -> int:
         """How a lost process ended. One that closed its pipe but does not end is killed."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_SECONDS):
                 await self.process.wait()
-        except TimeoutError:
-            pass
         return await self.kill()
 
     async def kill(self) -> int:

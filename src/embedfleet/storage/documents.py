@@ -313,11 +313,6 @@ def purge_document(conn: Connection, document_id: str) -> None:
     conn.execute(delete(documents).where(documents.c.document_id == document_id))
 
 
-def segment_count(conn: Connection, generation_id: int) -> int:
-    query = select(func.count()).where(segments.c.generation_id == generation_id)
-    return int(conn.execute(query).scalar_one())
-
-
 def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
     row = conn.execute(
         select(segments).where(segments.c.generation_id == generation_id, segments.c.ordinal == ordinal)

@@ -26,7 +26,7 @@ from embedfleet.errors import (
 )
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease, Task
-from embedfleet.queue.retry import retry_delay_seconds
+from embedfleet.queue.retry import RetryPolicy
 from embedfleet.queue_schemas import JobStatus, Message, Stage
 from embedfleet.settings import PoolSettings
 
@@ -65,6 +65,11 @@ class Worker(ABC):
         self.trouble: EmbedfleetError | None = None  # why tasks are being put off, for a person to read
         self._broker = broker
         self._pool = pool
+        self._retries = RetryPolicy(
+            max_attempts=pool.max_attempts,
+            base_seconds=_RETRY_BASE_SECONDS,
+            cap_seconds=_RETRY_CAP_SECONDS,
+        )
         self._metrics = metrics
         self._rng = rng or random.Random()
         self._stop = asyncio.Event()
@@ -143,7 +148,7 @@ class Worker(ABC):
                 self._log.info("lease lost, result dropped", task=lease.task.id)
             elif isinstance(failure, Transient | StorageFull):
                 await self._put_off(lease, failure)
-            elif isinstance(failure, Permanent) or lease.attempt >= self._pool.max_attempts:
+            elif isinstance(failure, Permanent) or self._retries.gives_up(lease.attempt):
                 await self._give_up(lease, failure)
             else:
                 self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
@@ -161,9 +166,7 @@ class Worker(ABC):
 
     async def _retry(self, lease: Lease, failure: Exception, *, counted: bool) -> None:
         self._metrics.retries_total.labels(self.stage.value).inc()
-        delay = retry_delay_seconds(
-            lease.attempt, base=_RETRY_BASE_SECONDS, cap=_RETRY_CAP_SECONDS, rng=self._rng
-        )
+        delay = self._retries.delay_seconds(lease.attempt, self._rng)
         await self._broker.retry_later(lease, delay_seconds=delay, reason=str(failure), counted=counted)
 
     async def _give_up(self, lease: Lease, failure: Exception) -> None:
