@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from embedfleet.clock import SystemClock
-from embedfleet.errors import ConfigError
+from embedfleet.clock import Clock, SystemClock
+from embedfleet.deployment import Deployment, deployment_of
+from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
+from embedfleet.launchers.inline import InlineLauncher
+from embedfleet.launchers.launcher import Launcher
+from embedfleet.launchers.process import ProcessLauncher
 from embedfleet.metrics import Metrics
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import Settings
+from embedfleet.settings import Settings, VectorStoreSettings
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.database import Database
+from embedfleet.storage.metered_store import MeteredVectorStore
 from embedfleet.storage.ownership import DataDirectoryLock
 from embedfleet.storage.vector_store import VectorStore
-from embedfleet.worker_orchestrator import WorkerOrchestrator
+from embedfleet.worker_orchestrator import WorkerOrchestrator, new_orchestrator_id
+from embedfleet.workers.crew import (
+    Crew,
+    chunking_crew,
+    deletion_crew,
+    embedding_crew,
+    storage_crew,
+)
+from embedfleet.workers.services import Services
+
+_WORKER_COMMAND = (sys.executable, "-m", "embedfleet.worker_process")
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerSystem:
-    """All of an embedded system, in the one process that owns its data directory."""
+    """All that an orchestrator's process holds; embedded, that is the whole system."""
 
     settings: Settings
+    deployment: Deployment
     database: Database
     jobs: EmbeddingJobManager
     broker: Broker
@@ -36,11 +59,13 @@ class OwnerSystem:
     search: SearchService
     orchestrator: WorkerOrchestrator
     metrics: Metrics
+    collector: MergedCollector
+    health: Health
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSystem:
-    """A process beside the owner: it submits, watches and asks through SQL."""
+    """A process beside the orchestrators: it submits, watches and asks through SQL."""
 
     settings: Settings
     database: Database
@@ -57,70 +82,169 @@ async def open_owner(
     broker: Broker | None = None,
     catalogue: Catalogue | None = None,
 ) -> AsyncIterator[OwnerSystem]:
-    """Own the data directory and open everything in it.
+    """Open everything an orchestrator needs; embedded, own the data directory meanwhile.
 
     `store`, `broker` and `catalogue` take the place of what the settings would choose; they are closed too.
 
-    Raises DataDirectoryInUse naming the process that owns it now, ConfigError.
+    Raises DataDirectoryInUse naming the process that owns it now, ConfigError, and Transient when a service
+    cannot be reached.
     """
-    refuse_fleet_settings(settings)
+    deployment = deployment_of(settings)
     clock = SystemClock()
-    metrics = Metrics()
+    metrics = Metrics(max_tenants=settings.monitoring.max_tenants)
+    collector = MergedCollector(metrics.registry, max_tenants=settings.monitoring.max_tenants)
+    health = Health()
     async with AsyncExitStack() as stack:
-        stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
-        database = open_database(settings)
-        stack.push_async_callback(database.close)
-        await database.open()
-        if store is None:
-            store = await ChromaVectorStore.open(settings.chroma_dir)
+        if deployment.owns_data_directory:
+            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+        database = await _entered_database(stack, settings)
+        broker = broker or await _open_broker(settings, clock)
+        stack.push_async_callback(broker.close)
+        store = _metered(store or await _open_store(settings), metrics)
         stack.push_async_callback(store.close)
         catalogue = catalogue or Catalogue(settings.models)
-        models = ModelPool(catalogue, settings.models)
+        models = ModelPool(catalogue, settings.models, metrics)
         stack.push_async_callback(models.close)
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        broker = broker or MemoryBroker(clock=clock)
-        stack.push_async_callback(broker.close)
+        services = Services(broker, database, metrics, clock, settings.worker_pools)
+        orchestrator_id = new_orchestrator_id(socket.gethostname())
         orchestrator = WorkerOrchestrator(
+            orchestrator_id=orchestrator_id,
             settings=settings,
             database=database,
             broker=broker,
-            store=store,
-            catalogue=catalogue,
-            models=models,
+            launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
+            election=_election(deployment, settings, database, orchestrator_id),
             search=search,
             metrics=metrics,
+            collector=collector,
+            health=health,
             clock=clock,
+            cores=available_cores() if deployment.worker_processes else None,
         )
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
-        yield OwnerSystem(settings, database, jobs, broker, store, models, search, orchestrator, metrics)
+        yield OwnerSystem(
+            settings=settings,
+            deployment=deployment,
+            database=database,
+            jobs=jobs,
+            broker=broker,
+            store=store,
+            models=models,
+            search=search,
+            orchestrator=orchestrator,
+            metrics=metrics,
+            collector=collector,
+            health=health,
+        )
 
 
 @asynccontextmanager
 async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
-    """Open only the database: works beside an owner, and when nobody is."""
-    refuse_fleet_settings(settings)
+    """Open only the database: works beside orchestrators, and when there is none."""
+    deployment_of(settings)
     clock = SystemClock()
-    database = open_database(settings)
-    try:
-        await database.open()
+    async with AsyncExitStack() as stack:
+        database = await _entered_database(stack, settings)
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
         yield GuestSystem(settings, database, jobs, SearchClient(database, clock))
-    finally:
-        await database.close()
 
 
-def refuse_fleet_settings(settings: Settings) -> None:
-    """Settings of the fleet must not be ignored in silence by a release that cannot honour them."""
-    asked = {
-        "redis.url": settings.redis.url is not None,
-        "auto_scaling.enabled": settings.auto_scaling.enabled,
-        "vector_store.url": settings.vector_store.url is not None,
+@asynccontextmanager
+async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metrics) -> AsyncIterator[Crew]:
+    """What one worker process needs, and no more: only storage and deletion open the vector store, only
+    embedding loads models."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await _entered_database(stack, settings)
+        broker = await _open_broker(settings, clock)
+        stack.push_async_callback(broker.close)
+        services = Services(broker, database, metrics, clock, settings.worker_pools)
+        catalogue = Catalogue(settings.models)
+        match stage:
+            case Stage.CHUNKING:
+                yield chunking_crew(name, services, catalogue=catalogue)
+            case Stage.EMBEDDING:
+                models = ModelPool(catalogue, settings.models, metrics)
+                stack.push_async_callback(models.close)
+                for model in settings.worker_pools.embedding.models or (settings.models.default,):
+                    await models.get(model)
+                yield embedding_crew(name, services, models=models)
+            case Stage.STORAGE | Stage.DELETION:
+                store = _metered(await _open_store(settings), metrics)
+                stack.push_async_callback(store.close)
+                if stage is Stage.STORAGE:
+                    yield storage_crew(name, services, store=store, settings=settings.vector_store)
+                else:
+                    yield deletion_crew(name, services, store=store)
+
+
+def available_cores() -> int:
+    """The cores this process may run on, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def _entered_database(stack: AsyncExitStack, settings: Settings) -> Database:
+    database = open_database(settings)
+    stack.push_async_callback(database.close)
+    await database.open()
+    return database
+
+
+async def _open_broker(settings: Settings, clock: Clock) -> Broker:
+    return MemoryBroker(clock=clock)
+
+
+async def _open_store(settings: Settings) -> VectorStore:
+    if settings.vector_store.url is None:
+        return await ChromaVectorStore.open(settings.chroma_dir)
+    from embedfleet.storage.chroma_server import ChromaServerStore
+
+    return await ChromaServerStore.open(
+        settings.vector_store.url,
+        headers=token_headers(settings.vector_store),
+        timeout_seconds=settings.vector_store.timeout_seconds,
+    )
+
+
+def _metered(store: VectorStore, metrics: Metrics) -> VectorStore:
+    return MeteredVectorStore(store, metrics.store_seconds)
+
+
+def _election(
+    deployment: Deployment, settings: Settings, database: Database, orchestrator_id: str
+) -> Election:
+    if not deployment.shared_broker:
+        return SoleOrchestrator()
+    lease = settings.orchestrator.leader_lease_seconds
+    return SqlElection(database, orchestrator_id, lease_seconds=lease)
+
+
+def _launcher(
+    deployment: Deployment,
+    settings: Settings,
+    services: Services,
+    catalogue: Catalogue,
+    models: ModelPool,
+    store: VectorStore,
+    collector: MergedCollector,
+) -> Launcher:
+    if deployment.worker_processes:
+        return ProcessLauncher(_WORKER_COMMAND, settings, collector)
+    crews: Mapping[Stage, Callable[[str], Crew]] = {
+        Stage.CHUNKING: partial(chunking_crew, services=services, catalogue=catalogue),
+        Stage.EMBEDDING: partial(embedding_crew, services=services, models=models),
+        Stage.STORAGE: partial(storage_crew, services=services, store=store, settings=settings.vector_store),
+        Stage.DELETION: partial(deletion_crew, services=services, store=store),
     }
-    for name, is_set in asked.items():
-        if is_set:
-            raise ConfigError(
-                f"setting `{name}` belongs to fleet mode, which this release does not have: remove it to run "
-                "embedded"
-            )
+    return InlineLauncher(crews)
+
+
+def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:
+    """What proves to the vector store's proxy who we are."""
+    if settings.token is None:
+        return {}
+    token = settings.token.get_secret_value()
+    return {settings.token_header: f"Bearer {token}" if settings.token_header == "Authorization" else token}

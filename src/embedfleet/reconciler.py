@@ -7,12 +7,13 @@ broker ignores a task it already has.
 from __future__ import annotations
 
 from loguru import logger
+from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.queue.broker import Broker, Task, TenantShare
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.settings import TenantsSettings
-from embedfleet.storage import documents, jobs, usage
+from embedfleet.storage import documents, fleet, jobs, usage
 from embedfleet.storage.database import Database
 from embedfleet.storage.jobs import Job
 from embedfleet.workers.base_worker import offer
@@ -39,13 +40,19 @@ class Reconciler:
         self._clock = clock
         self._tenants = tenants
         self._known_shares: dict[str, TenantShare] = {}
+        self._known_epoch: str | None = None
 
-    async def rebuild(self) -> int:
-        """The broker is empty: every unfinished job is to be offered anew. Returns how many there are."""
-        unfinished = await self._database.write(jobs.offer_all_again)
+    async def notice_lost_broker(self) -> None:
+        """If the broker is another than the one that was told of the jobs, or lost its memory: every
+        unfinished job is to be offered anew."""
+        epoch = await self._broker.epoch()
+        if epoch == self._known_epoch:
+            return
+        unfinished = await self._database.write(lambda conn: _new_epoch(conn, epoch))
         if unfinished:
-            logger.info("resuming {} unfinished jobs", unfinished)
-        return unfinished
+            logger.info("the broker is new or empty: {} unfinished jobs are offered to it", unfinished)
+        self._known_shares.clear()
+        self._known_epoch = epoch
 
     async def offer_jobs(self) -> int:
         """Offer jobs the broker does not know; returns how many."""
@@ -75,6 +82,13 @@ class Reconciler:
             if self._known_shares.get(tenant_id) != share:
                 await self._broker.set_share(tenant_id, share)
                 self._known_shares[tenant_id] = share
+
+
+def _new_epoch(conn: Connection, epoch: str) -> int:
+    if fleet.broker_epoch(conn) == epoch:
+        return 0
+    fleet.set_broker_epoch(conn, epoch)
+    return jobs.offer_all_again(conn)
 
 
 def _chunking_task(job: Job, chars: int) -> Task:

@@ -8,6 +8,7 @@ with the nearest known name. Units are in the names.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import typing
 from collections.abc import Mapping, Sequence
@@ -36,10 +37,22 @@ class PoolSettings(_Section):
     """One pool of workers."""
 
     workers: int = Field(
+        default=1, ge=0, le=1024, description="Workers at the start. Raise when the stage's backlog grows."
+    )
+    min_workers: int = Field(
+        default=1,
+        ge=0,
+        le=1024,
+        description="Auto-scaling keeps at least these. 0: none while idle; the first task waits for one.",
+    )
+    max_workers: int = Field(
+        default=8, ge=1, le=1024, description="Auto-scaling starts at most these. Bound it by the machine."
+    )
+    concurrency: int = Field(
         default=1,
         ge=1,
         le=1024,
-        description="Claims worked on at the same time. Raise when the stage's backlog grows.",
+        description="Claims one worker has in hand at a time. Raise when a worker waits more than it works.",
     )
     batch_tasks: int = Field(
         default=8, ge=1, le=1000, description="Tasks claimed at once. Raise for many small documents."
@@ -62,17 +75,79 @@ class PoolSettings(_Section):
         ge=1,
         description="High-water mark: the stage before pauses while more tasks wait here.",
     )
+    memory_limit_mb: int | None = Field(
+        default=None,
+        ge=64,
+        description="A worker process above this is replaced between tasks. Set it if workers grow.",
+    )
+    models: tuple[str, ...] = Field(
+        default=(), description="Loaded before the first claim; others when first needed. Embedding only."
+    )
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description="Accelerators dealt out to the workers, e.g. `cuda:0`; empty: CPU. Embedding only.",
+    )
+    workers_per_device: int = Field(
+        default=1, ge=1, description="Raise only if one worker leaves its device idle."
+    )
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"min_workers ({self.min_workers}) must not be above max_workers ({self.max_workers})"
+            )
+        return self
 
 
 class PoolsSettings(_Section):
     """The four pools."""
 
-    # Many chunking workers, as one that waits for room in the embedding queue keeps its document.
-    chunking: PoolSettings = PoolSettings(workers=32, batch_tasks=1, max_queued_tasks=100_000)
+    # Many claims at once, as one that waits for room in the embedding queue keeps its document.
+    chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
     # Two: while the model works on one claim, the next is fetched and prepared.
-    embedding: PoolSettings = PoolSettings(workers=2)
+    embedding: PoolSettings = PoolSettings(concurrency=2)
     storage: PoolSettings = PoolSettings(batch_tokens=65_536)
     deletion: PoolSettings = PoolSettings()
+
+    def of(self, stage: str) -> PoolSettings:
+        """The pool of a stage."""
+        pool: PoolSettings = getattr(self, stage)
+        return pool
+
+
+class OrchestratorSettings(_Section):
+    """The process that starts, watches and stops the workers of a host."""
+
+    launcher: Literal["auto", "inline", "process"] = Field(
+        default="auto",
+        description="Workers in this process, or each in its own; auto: processes when `redis.url` is set.",
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="At a stop, batches in hand may take this long; then they are handed back. Below your "
+        "supervisor's kill timeout.",
+    )
+    heartbeat_seconds: float = Field(
+        default=2.0, gt=0, description="How often it says in SQL that it lives, and looks for orders."
+    )
+    leader_lease_seconds: float = Field(
+        default=10.0, gt=0, description="A silent leader is replaced after this. Several heartbeats long."
+    )
+    restart_backoff_seconds: float = Field(
+        default=1.0, gt=0, description="Pause before a crashed worker starts again; doubles with each crash."
+    )
+    restart_backoff_max_seconds: float = Field(default=60.0, gt=0, description="The longest such pause.")
+    crash_loop_after: int = Field(
+        default=5, ge=2, description="Crashes in a row after which a worker is reported as crash-looping."
+    )
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.leader_lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError("leader_lease_seconds must be at least two heartbeats (heartbeat_seconds)")
+        return self
 
 
 class RedisSettings(_Section):
@@ -80,14 +155,66 @@ class RedisSettings(_Section):
 
     url: SecretStr | None = Field(
         default=None,
-        description="None: queues in process. Set it when workers run on several hosts.",
+        description="None: queues in process. redis://, rediss://, unix://, redis+sentinel:// or "
+        "redis+cluster://: workers on any number of hosts.",
     )
+    username: str | None = Field(default=None, description="ACL user; instead of one in the url.")
+    password: SecretStr | None = Field(default=None, description="Instead of one in the url.")
+    key_prefix: str = Field(
+        default="embedfleet",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Begins every key. Change it when several fleets share one Redis.",
+    )
+    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Raise on a slow network.")
+    socket_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="An answer that takes longer counts as a lost connection."
+    )
+    max_connections: int = Field(default=32, ge=2, description="Per process.")
+    tls_ca_file: Path | None = Field(default=None, description="CA of a rediss:// server of your own.")
 
 
 class AutoScalingSettings(_Section):
-    """How pools grow and shrink by themselves."""
+    """How pools grow and shrink by themselves, between `min_workers` and `max_workers`; see `scaling`."""
 
-    enabled: bool = Field(default=False, description="Embedded pools have a fixed size: leave it off.")
+    enabled: bool = Field(
+        default=False, description="True when load varies and the machine has other uses for idle memory."
+    )
+    interval_seconds: float = Field(default=2.0, gt=0, description="How often a pool is looked at.")
+    target_backlog_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="A pool grows when its queue would take longer. Lower: faster, dearer.",
+    )
+    shrink_below_backlog_seconds: float = Field(
+        default=2.0, ge=0, description="A pool may shrink below this; the gap to the target is hysteresis."
+    )
+    target_busy_fraction: float = Field(
+        default=0.8, gt=0, le=1, description="Head-room for load that varies. Lower if load jumps often."
+    )
+    max_growth_factor: float = Field(
+        default=2.0, gt=1, description="Largest step up: a pool at most so many times as large at once."
+    )
+    max_shrink_fraction: float = Field(
+        default=0.25, gt=0, le=1, description="Largest step down, as a share of the pool."
+    )
+    grow_cooldown_seconds: float = Field(
+        default=5.0, ge=0, description="Pause between steps up. About as long as a worker takes to start."
+    )
+    shrink_cooldown_seconds: float = Field(
+        default=30.0, ge=0, description="Pause before a step down. Raise if pools swing."
+    )
+    stabilisation_seconds: float = Field(
+        default=60.0, ge=0, description="A pool shrinks only to the most it needed in this time."
+    )
+    idle_seconds: float = Field(
+        default=300.0, ge=0, description="A pool with min_workers 0 ends its last worker after this."
+    )
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.shrink_below_backlog_seconds >= self.target_backlog_seconds:
+            raise ValueError("shrink_below_backlog_seconds must be less than target_backlog_seconds")
+        return self
 
 
 class MonitoringSettings(_Section):
@@ -102,6 +229,11 @@ class MonitoringSettings(_Section):
     )
     metrics_host: str = Field(
         default="127.0.0.1", description="0.0.0.0 when Prometheus scrapes from another host."
+    )
+    max_tenants: int = Field(
+        default=50,
+        ge=0,
+        description="Tenants with time series of their own, those seen first; the others share `_other`.",
     )
 
 
@@ -123,7 +255,19 @@ class DatabaseSettings(_Section):
 class VectorStoreSettings(_Section):
     """Chroma."""
 
-    url: str | None = Field(default=None, description="None: Chroma in process, in the data directory.")
+    url: str | None = Field(
+        default=None,
+        description="None: Chroma in process, in the data directory. http(s)://HOST:PORT of a Chroma server.",
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Sent with every request, for a proxy that guards the server."
+    )
+    token_header: Literal["Authorization", "X-Chroma-Token"] = Field(
+        default="Authorization", description="Where the token goes; `Authorization: Bearer TOKEN` by default."
+    )
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest request to the server. Raise for slow disks."
+    )
     store_documents: bool = Field(
         default=True,
         description="False: texts stay in SQL only; storing is faster, Chroma's own text filters are lost.",
@@ -255,6 +399,7 @@ class Settings(_Section):
         description="Where SQLite, Chroma and the lock are. One directory, one running orchestrator.",
     )
     worker_pools: PoolsSettings = PoolsSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
     redis: RedisSettings = RedisSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -274,6 +419,43 @@ class Settings(_Section):
     @property
     def chroma_dir(self) -> Path:
         return self.data_dir / "chroma"
+
+    def to_json(self) -> str:
+        """Everything, secrets in clear text: for a pipe to our own processes, never for a log or a file."""
+        return json.dumps(self.model_dump(mode="python"), default=_plainly)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        return cls.model_validate_json(text)
+
+
+def with_pool_sizes(settings: Settings, sizes: Mapping[str, int]) -> Settings:
+    """The settings with so many workers in these pools; auto-scaling limits give way.
+
+    Raises ConfigError for a pool that does not exist or a size that cannot be.
+    """
+    pools = settings.worker_pools
+    for name, workers in sizes.items():
+        if name not in PoolsSettings.model_fields:
+            nearest = difflib.get_close_matches(name, PoolsSettings.model_fields, n=1)
+            hint = (
+                f"did you mean `{nearest[0]}`?"
+                if nearest
+                else "known are: " + ", ".join(PoolsSettings.model_fields)
+            )
+            raise ConfigError(f"no pool `{name}`: {hint}")
+        if not 0 <= workers <= 1024:
+            raise ConfigError(f"pool `{name}`: {workers} workers; it must be 0 to 1024")
+        pool = pools.of(name)
+        sized = pool.model_copy(
+            update={
+                "workers": workers,
+                "min_workers": min(pool.min_workers, workers),
+                "max_workers": max(pool.max_workers, workers),
+            }
+        )
+        pools = pools.model_copy(update={name: sized})
+    return settings.model_copy(update={"worker_pools": pools})
 
 
 def load_settings(
@@ -300,6 +482,10 @@ def load_settings(
         return Settings.model_validate(merged)
     except ValidationError as exc:
         raise ConfigError(_first_problem(exc, sources)) from exc
+
+
+def _plainly(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,101 +1,180 @@
-"""The worker orchestrator: starts the pools, keeps the broker filled, stops everything in order.
+"""The worker orchestrator of a host: starts the pools, keeps the broker filled, stops everything in order.
 
-Shutdown order (`run`): the stop signal first reaches the workers, which finish or hand back what they
-claimed; only when all of them are done do the loops that serve them end. What is still queued then is
-unfinished in SQL and is taken up at the next start.
+Any number of hosts may run one against the same broker and database. One of them, elected, offers work from
+SQL, ends expired leases and answers searches; every one has pools of its own.
+
+Shutdown order (`run`): the stop signal first reaches the workers, which finish what they claimed, or hand it
+back when the drain takes too long; only when all of them are done do the loops that serve them end, and last
+the lead and the registration are given up. What is still queued then is unfinished in SQL and in the broker,
+and is taken up by other hosts or at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any
 
 from loguru import logger
 
 from embedfleet.clock import Clock
 from embedfleet.errors import EmbedfleetError
-from embedfleet.inference.catalogue import Catalogue
-from embedfleet.inference.pool import ModelPool
+from embedfleet.host.election import Election
+from embedfleet.host.housekeeping import Housekeeping
+from embedfleet.host.pool import PoolState, WorkerPool
+from embedfleet.host.registration import Peers, PoolReport, Registration
+from embedfleet.host.scaler import Scaler
+from embedfleet.launchers.launcher import Launcher
+from embedfleet.launchers.restarts import RestartPolicy
 from embedfleet.metrics import Metrics
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
 from embedfleet.reconciler import Reconciler
 from embedfleet.search import SearchService
-from embedfleet.settings import PoolSettings, Settings
+from embedfleet.settings import Settings
 from embedfleet.storage.database import Database
-from embedfleet.storage.vector_store import VectorStore
-from embedfleet.workers.base_worker import Worker, first_of, wait_briefly
-from embedfleet.workers.chunking_worker import ChunkingWorker
-from embedfleet.workers.deletion_worker import DeletionWorker
-from embedfleet.workers.embedding_worker import EmbeddingWorker
-from embedfleet.workers.storage_worker import StorageWorker
+from embedfleet.workers.base_worker import first_of, wait_briefly
 
-# Delayed and expired tasks are looked for this often; it bounds how late a retry can be.
-_HOUSEKEEPING_SECONDS = 0.2
+_HEALTH_SECONDS = 1.0
 
 
 class WorkerOrchestrator:
-    """Runs all pools in this process. What it is given is the caller's to open and close."""
+    """Runs the pools of this host. What it is given is the caller's to open and close."""
 
     def __init__(
         self,
         *,
+        orchestrator_id: str,
         settings: Settings,
         database: Database,
         broker: Broker,
-        store: VectorStore,
-        catalogue: Catalogue,
-        models: ModelPool,
+        launcher: Launcher,
+        election: Election,
         search: SearchService,
         metrics: Metrics,
+        collector: MergedCollector,
+        health: Health,
         clock: Clock,
+        cores: int | None,
     ) -> None:
+        """`cores`: what embedding workers share out as model threads; None: they share one model."""
         self._settings = settings
         self._database = database
-        self._broker = broker
-        self._store = store
-        self._catalogue = catalogue
-        self._models = models
+        self._election = election
         self._search = search
-        self._metrics = metrics
+        self._health = health
         self._clock = clock
         self._reconciler = Reconciler(database=database, broker=broker, clock=clock, tenants=settings.tenants)
-        # Cutting text holds the interpreter's lock, so more threads would not cut faster.
-        self._cpu = ThreadPoolExecutor(1, thread_name_prefix="chunking")
-        self._workers = self._make_workers()
+        self._pools = {
+            stage: WorkerPool(
+                stage,
+                launcher=launcher,
+                settings=settings.worker_pools.of(stage.value),
+                restarts=_restart_policy(settings),
+                metrics=metrics,
+                cores=cores if stage is Stage.EMBEDDING else None,
+            )
+            for stage in Stage
+        }
+        peers = Peers()
+        self._housekeeping = Housekeeping(broker=broker, election=election, metrics=metrics)
+        self._scaler = Scaler(
+            pools=self._pools,
+            settings=settings.worker_pools,
+            auto_scaling=settings.auto_scaling,
+            depths=self._housekeeping.depths,
+            peers=peers,
+            collector=collector,
+            metrics=metrics,
+        )
+        self._registration = Registration(
+            orchestrator_id,
+            database=database,
+            election=election,
+            metrics=metrics,
+            clock=clock,
+            heartbeat_seconds=settings.orchestrator.heartbeat_seconds,
+            report=self._report,
+            obey=self.resize,
+            peers=peers,
+        )
 
     @property
     def trouble(self) -> EmbedfleetError | None:
         """Why work is being put off at the moment (disk full, store away), if it is."""
-        return next((worker.trouble for worker in self._workers if worker.trouble), None)
+        return next((state.trouble for state in self.states() if state.trouble), None)
+
+    def states(self) -> list[PoolState]:
+        """Every pool as it is now."""
+        return [pool.state() for pool in self._pools.values()]
+
+    def resize(self, workers: Mapping[str, int]) -> None:
+        """Have so many workers of these stages from now on; those too many drain."""
+        for stage, number in workers.items():
+            pool = self._pools[Stage(stage)]
+            if number != pool.target:
+                logger.bind(stage=stage).info("resized: {} -> {} workers", pool.target, number)
+                pool.resize(number)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain: at most the batches in hand are finished."""
+        """Work until `stop` is set, then drain; cancelled, hand back what is in hand and end at once."""
         serving = asyncio.Event()
-        try:
-            await self._reconciler.rebuild()
-            await self._search.forget_abandoned(self._clock.now())
-            async with asyncio.TaskGroup() as services:
-                services.create_task(self._repeat(serving, self._offer), name="reconciler")
-                services.create_task(self._repeat(serving, self._answer), name="searches")
-                services.create_task(self._keep_house(serving), name="housekeeping")
-                try:
-                    async with asyncio.TaskGroup() as pools:
-                        for worker in self._workers:
-                            pools.create_task(worker.run(stop), name=worker.name)
-                finally:
-                    serving.set()
-        finally:
-            self._cpu.shutdown(wait=True, cancel_futures=True)
+        await self._registration.stand()
+        await self._search.forget_abandoned(self._clock.now())
+        self.resize(initial_sizes(self._settings))
+        async with asyncio.TaskGroup() as services:
+            for name, loop in self._loops().items():
+                services.create_task(loop(serving), name=name)
+            try:
+                await self._run_pools(stop)
+            finally:
+                serving.set()
+
+    def _loops(self) -> Mapping[str, Callable[[asyncio.Event], Coroutine[Any, Any, None]]]:
+        return {
+            "registration": self._registration.run,
+            "reconciler": lambda done: self._repeat(done, self._offer),
+            "searches": lambda done: self._repeat(done, self._answer),
+            "housekeeping": self._housekeeping.run,
+            "scaler": self._scaler.run,
+            "health": self._tell_health,
+        }
+
+    async def _run_pools(self, stop: asyncio.Event) -> None:
+        drained = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            limit = tasks.create_task(self._limit_drain(stop, drained), name="drain limit")
+            async with asyncio.TaskGroup() as pools:
+                for stage, pool in self._pools.items():
+                    pools.create_task(pool.run(stop), name=f"{stage.value} pool")
+            drained.set()
+            await limit
+
+    async def _limit_drain(self, stop: asyncio.Event, drained: asyncio.Event) -> None:
+        """A batch that takes longer than a stop may wait is handed back."""
+        await first_of(stop.wait(), drained.wait())
+        seconds = self._settings.orchestrator.drain_seconds
+        await wait_briefly(drained, seconds)
+        if not drained.is_set():
+            logger.warning("not drained in {} s: what is in hand is handed back", seconds)
+            for pool in self._pools.values():
+                pool.abort()
 
     async def _offer(self) -> None:
+        if not self._election.leads:
+            return
+        await self._reconciler.notice_lost_broker()
         while await self._reconciler.offer_jobs():
             pass
         await self._reconciler.offer_cleanups()
 
     async def _answer(self) -> None:
-        await self._search.answer_waiting()
+        if self._election.leads:
+            await self._search.answer_waiting()
 
     async def _repeat(self, done: asyncio.Event, step: Callable[[], Awaitable[None]]) -> None:
         """Take the step now and after every write to the database, until `done`."""
@@ -108,75 +187,57 @@ class WorkerOrchestrator:
                 await wait_briefly(done, 1.0)
             await first_of(self._database.wait_for_write(seen, timeout_seconds=1.0), done.wait())
 
-    async def _keep_house(self, done: asyncio.Event) -> None:
+    async def _tell_health(self, done: asyncio.Event) -> None:
         while not done.is_set():
-            for stage in Stage:
-                await self._broker.promote_due(stage)
-                expired = await self._broker.reap_expired(stage)
-                if expired:
-                    logger.warning("{} leases expired, their tasks are offered again", expired, stage=stage)
-                    self._metrics.lease_expiries_total.labels(stage.value).inc(expired)
-                depth = await self._broker.depth(stage)
-                self._metrics.queue_depth.labels(stage.value).set(depth.ready + depth.delayed)
-            await wait_briefly(done, _HOUSEKEEPING_SECONDS)
+            self._health.beat(list(self._obstacles()))
+            await wait_briefly(done, _HEALTH_SECONDS)
+        self._health.beat(["stopping"])
 
-    def _make_workers(self) -> Sequence[Worker]:
-        pools = self._settings.worker_pools
-        makers: dict[Stage, tuple[PoolSettings, Callable[[str], Worker]]] = {
-            Stage.CHUNKING: (pools.chunking, self._chunking_worker),
-            Stage.EMBEDDING: (pools.embedding, self._embedding_worker),
-            Stage.STORAGE: (pools.storage, self._storage_worker),
-            Stage.DELETION: (pools.deletion, self._deletion_worker),
+    def _obstacles(self) -> Iterable[str]:
+        for service in (self._housekeeping, self._registration):
+            if service.trouble is not None:
+                yield service.trouble
+        for state in self.states():
+            if state.crash_loop is not None:
+                yield f"{state.stage.value} workers crash again and again: {state.crash_loop}"
+            elif state.trouble is not None:
+                yield f"{state.stage.value} workers are waiting: {state.trouble}"
+
+    def _report(self) -> Mapping[str, PoolReport]:
+        return {state.stage.value: self._pool_report(state) for state in self.states()}
+
+    def _pool_report(self, state: PoolState) -> PoolReport:
+        rate = self._scaler.rate(state.stage)
+        return {
+            "workers": state.running,
+            "target": state.target,
+            "draining": state.draining,
+            "rate": None if rate is None else float(f"{rate:.2g}"),  # coarse: not every beat a new row
+            "trouble": state.crash_loop or (state.trouble and str(state.trouble)),
         }
-        made: list[Worker] = []
-        for stage, (pool, make) in makers.items():
-            self._metrics.worker_count.labels(stage.value).set(pool.workers)
-            made += [make(f"{stage.value}-{number}") for number in range(pool.workers)]
-        return made
 
-    def _chunking_worker(self, name: str) -> Worker:
-        return ChunkingWorker(
-            name=name,
-            broker=self._broker,
-            pool=self._settings.worker_pools.chunking,
-            metrics=self._metrics,
-            database=self._database,
-            catalogue=self._catalogue,
-            clock=self._clock,
-            cpu=self._cpu,
-            embedding_pool=self._settings.worker_pools.embedding,
-        )
 
-    def _embedding_worker(self, name: str) -> Worker:
-        return EmbeddingWorker(
-            name=name,
-            broker=self._broker,
-            pool=self._settings.worker_pools.embedding,
-            metrics=self._metrics,
-            database=self._database,
-            models=self._models,
-            clock=self._clock,
-            storage_pool=self._settings.worker_pools.storage,
-        )
+def new_orchestrator_id(host: str) -> str:
+    """Unique for this life of this process."""
+    return f"{host[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
-    def _storage_worker(self, name: str) -> Worker:
-        return StorageWorker(
-            name=name,
-            broker=self._broker,
-            pool=self._settings.worker_pools.storage,
-            metrics=self._metrics,
-            database=self._database,
-            store=self._store,
-            clock=self._clock,
-            settings=self._settings.vector_store,
-        )
 
-    def _deletion_worker(self, name: str) -> Worker:
-        return DeletionWorker(
-            name=name,
-            broker=self._broker,
-            pool=self._settings.worker_pools.deletion,
-            metrics=self._metrics,
-            database=self._database,
-            store=self._store,
-        )
+def initial_sizes(settings: Settings) -> dict[str, int]:
+    """How many workers of each stage to start with; with auto-scaling on, within its limits."""
+    return {stage.value: _initial_size(settings, stage) for stage in Stage}
+
+
+def _initial_size(settings: Settings, stage: Stage) -> int:
+    pool = settings.worker_pools.of(stage.value)
+    if not settings.auto_scaling.enabled:
+        return pool.workers
+    return min(max(pool.workers, pool.min_workers), pool.max_workers)
+
+
+def _restart_policy(settings: Settings) -> RestartPolicy:
+    given = settings.orchestrator
+    return RestartPolicy(
+        base_seconds=given.restart_backoff_seconds,
+        cap_seconds=given.restart_backoff_max_seconds,
+        crash_loop_after=given.crash_loop_after,
+    )

@@ -20,6 +20,7 @@ from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import Settings
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.vector_store import VectorRows
+from embedfleet.workers.base_worker import first_of
 from support.system import (
     ONE_EACH,
     TENANT,
@@ -41,7 +42,7 @@ class Failed(Exception):
 
 
 class Stopped(BaseException):
-    """The end of everything: no worker outlives it."""
+    """The end of everything: no worker outlives it (`run_to_the_end` sees to that)."""
 
 
 class Fault:
@@ -50,11 +51,14 @@ class Fault:
     def __init__(self, point: str, kind: type[BaseException]) -> None:
         self.point = point
         self.raised = False
+        self.stopped = asyncio.Event()
         self._kind = kind
 
     def passing(self, point: str) -> None:
         if point == self.point and not self.raised:
             self.raised = True
+            if self._kind is Stopped:
+                self.stopped.set()
             raise self._kind(point)
 
 
@@ -107,14 +111,21 @@ async def run_to_the_end(settings: Settings, job_id: str, fault: Fault) -> int:
         store.fault = fault
         try:
             async with running(settings, store=store, broker=FaultyBroker(fault)) as fleet:
-                await fleet.jobs.wait(job_id, timeout_seconds=60)
-                await fleet.settled()
+                await first_of(finished(fleet, job_id), fault.stopped.wait())
+                if fault.stopped.is_set():
+                    fault.stopped.clear()
+                    raise Stopped
         except BaseExceptionGroup as group:
             if group.split((Failed, Stopped))[1] is not None:
                 raise
         else:
             return starts
     raise AssertionError("does not come to an end")
+
+
+async def finished(fleet: Running, job_id: str) -> None:
+    await fleet.jobs.wait(job_id, timeout_seconds=60)
+    await fleet.settled()
 
 
 @pytest.mark.parametrize("kind", [Failed, Stopped])

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedfleet.clock import ManualClock
-from embedfleet.errors import LeaseLost, Permanent, StorageFull, VectorStoreUnavailable
+from embedfleet.errors import BrokerUnavailable, LeaseLost, Permanent, StorageFull, VectorStoreUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.settings import PoolSettings
+from embedfleet.settings import PoolSettings, PoolsSettings
 from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.database import Database
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.base_worker import Failures, Worker
+from embedfleet.workers.services import Services
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
 # --- back-pressure ---
@@ -163,8 +166,10 @@ class ScriptedWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, broker: MemoryBroker, pool: PoolSettings) -> None:
-        super().__init__(name="scripted", broker=broker, pool=pool, metrics=Metrics())
+    def __init__(self, broker: MemoryBroker, **pool: float) -> None:
+        pools = PoolsSettings(embedding=PoolSettings.model_validate(pool))
+        never_opened = Database("sqlite://")
+        super().__init__("scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools))
         self.deliveries: list[Lease] = []
         self.given_up: list[str] = []
         self.failure: Exception | None = None
@@ -202,7 +207,7 @@ async def again(broker: MemoryBroker, clock: ManualClock) -> list[Lease]:
 async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, PoolSettings(max_attempts=3))
+    worker = ScriptedWorker(broker, max_attempts=3)
     worker.failure = RuntimeError("a defect")
     await worker.work(await claim(broker))
     await worker.work(await again(broker, clock))
@@ -215,7 +220,7 @@ async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
 
 
 async def test_a_permanent_error_is_given_up_at_once(broker: MemoryBroker) -> None:
-    worker = ScriptedWorker(broker, PoolSettings())
+    worker = ScriptedWorker(broker)
     worker.failure = Permanent("never")
     await worker.work(await claim(broker))
     assert worker.given_up == ["never"]
@@ -224,7 +229,7 @@ async def test_a_permanent_error_is_given_up_at_once(broker: MemoryBroker) -> No
 async def test_a_task_whose_workers_died_without_a_word_is_given_up_before_it_kills_another(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, PoolSettings(max_attempts=3))
+    worker = ScriptedWorker(broker, max_attempts=3)
     for _ in range(3):  # three workers claim it and are never heard of again
         await claim(broker)
         clock.advance(3600)
@@ -237,7 +242,7 @@ async def test_a_task_whose_workers_died_without_a_word_is_given_up_before_it_ki
 async def test_a_lease_is_renewed_while_the_work_takes_its_time(
     broker: MemoryBroker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = ScriptedWorker(broker, PoolSettings(lease_seconds=1))
+    worker = ScriptedWorker(broker, lease_seconds=1)
     worker.go_on.clear()
     renewed = asyncio.Event()
     renew = broker.renew
@@ -259,10 +264,75 @@ async def test_a_lease_is_renewed_while_the_work_takes_its_time(
     assert (await broker.depth(Stage.EMBEDDING)).done == 1
 
 
+async def test_a_cancelled_worker_hands_back_what_it_holds_uncounted(broker: MemoryBroker) -> None:
+    """The second signal: others may have the task at once, not after the lease."""
+    worker = ScriptedWorker(broker)
+    worker.go_on.clear()
+    working = asyncio.create_task(worker.work(await claim(broker)))
+    await worker.entered.wait()
+    working.cancel()
+    await asyncio.wait([working])
+    assert working.cancelled()
+    (lease,) = await claim(broker)
+    assert lease.attempt == 1
+
+
+class AwayBroker(MemoryBroker):
+    """Cannot be reached while `away` is set."""
+
+    away = False
+    tried: asyncio.Event
+
+    async def claim(self, *arguments: Any, **named: Any) -> list[Lease]:
+        self._reach()
+        return await super().claim(*arguments, **named)
+
+    async def ack(self, lease: Lease) -> None:
+        self._reach()
+        await super().ack(lease)
+
+    def _reach(self) -> None:
+        if self.away:
+            self.tried.set()
+            raise BrokerUnavailable("redis: away")
+
+
+async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_done() -> None:
+    broker = AwayBroker()
+    broker.tried = asyncio.Event()
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    worker = ScriptedWorker(broker)
+    worker.go_on.clear()
+    stop = asyncio.Event()
+    running_worker = asyncio.create_task(worker.run(stop))
+    await worker.entered.wait()
+    broker.away = True
+    worker.go_on.set()
+    await broker.tried.wait()  # the work is done, the ack cannot be said
+    assert isinstance(worker.trouble, BrokerUnavailable)
+    broker.tried.clear()
+    await broker.tried.wait()  # and is tried again
+    broker.away = False
+    async with asyncio.timeout(30):
+        while (await broker.depth(Stage.EMBEDDING)).done == 0:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0)
+    assert len(worker.deliveries) == 1
+    broker.away = True
+    broker.tried.clear()
+    await broker.tried.wait()  # idle, it goes on asking
+    broker.away = False
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:1", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    async with asyncio.timeout(30):
+        while (await broker.depth(Stage.EMBEDDING)).done == 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    stop.set()
+    await running_worker
+
+
 async def test_a_result_whose_lease_was_lost_is_dropped_and_the_new_holder_finishes(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, PoolSettings(lease_seconds=3600))
+    worker = ScriptedWorker(broker, lease_seconds=3600)
     worker.go_on.clear()
     slow = asyncio.create_task(worker.work(await claim(broker)))
     await worker.entered.wait()

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedfleet.errors import ConfigError
-from embedfleet.settings import ModelSettings, Settings, TierSettings, load_settings
+from embedfleet.settings import ModelSettings, Settings, TierSettings, load_settings, with_pool_sizes
 
 EXAMPLE = Path(__file__).parents[2] / "embeddings_config.yaml"
 NOTHING: Mapping[str, str] = {}
@@ -144,6 +144,9 @@ class TestRefusals:
             ("chunking: {chunk_size: many}", "chunking.chunk_size"),
             ("chunking: {chunk_size: 0}", "chunking.chunk_size"),
             ("chunking: {unit: words}", "chunking.unit"),
+            ("worker_pools: {embedding: {min_workers: 3, max_workers: 2}}", "worker_pools.embedding"),
+            ("auto_scaling: {shrink_below_backlog_seconds: 60}", "auto_scaling"),
+            ("orchestrator: {leader_lease_seconds: 1}", "orchestrator"),
             ("chunking: 5", "chunking"),
             ("chunking: [chunk_size]", "chunking"),
             ("monitoring: {metrics_port: 70000}", "monitoring.metrics_port"),
@@ -288,11 +291,34 @@ class TestExampleFile:
         assert entry == ModelSettings(backend="onnx")
         assert entry.model_fields_set == set(ModelSettings.model_fields)
 
-    def test_it_says_what_is_not_in_this_release(self) -> None:
-        text = EXAMPLE.read_text(encoding="utf-8")
-        for section in ("redis:", "auto_scaling:"):
-            above = text[: text.index(f"\n{section}")].rsplit("\n\n", 1)[-1]
-            assert "NOT IN THIS RELEASE" in above
-
     def test_no_setting_of_ours_is_in_the_environment_of_these_tests(self) -> None:
         assert not [name for name in os.environ if name.startswith("EMBEDFLEET_")]
+
+
+class TestPoolSizes:
+    def test_a_size_given_by_hand_moves_the_limits_of_auto_scaling_out_of_its_way(self) -> None:
+        sized = with_pool_sizes(Settings(), {"embedding": 12, "storage": 0}).worker_pools
+        assert (sized.embedding.workers, sized.embedding.max_workers) == (12, 12)
+        assert (sized.storage.workers, sized.storage.min_workers) == (0, 0)
+        assert sized.chunking == Settings().worker_pools.chunking
+
+    @pytest.mark.parametrize(
+        ("sizes", "words"),
+        [({"embeding": 1}, "did you mean `embedding`"), ({"storage": 5000}, "it must be 0 to 1024")],
+    )
+    def test_what_cannot_be_is_refused(self, sizes: dict[str, int], words: str) -> None:
+        with pytest.raises(ConfigError, match=words):
+            with_pool_sizes(Settings(), sizes)
+
+
+class TestTravelling:
+    def test_settings_arrive_at_a_worker_process_as_they_left_secrets_included(self) -> None:
+        settings = load_settings(
+            environ={
+                "EMBEDFLEET_REDIS__URL": "redis://:secret@db:6379/1",
+                "EMBEDFLEET_DATA_DIR": "/somewhere",
+                "EMBEDFLEET_WORKER_POOLS__EMBEDDING__DEVICES": "[cuda:0, cuda:1]",
+            }
+        )
+        assert Settings.from_json(settings.to_json()) == settings
+        assert "secret" not in repr(settings)

@@ -63,10 +63,11 @@ def _examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> str:
-    from embedfleet.bootstrap import refuse_fleet_settings
+    from embedfleet.deployment import deployment_of
 
-    refuse_fleet_settings(settings)
-    return "embedded mode: queues in process, SQLite, Chroma in the data directory"
+    if deployment_of(settings).shared_broker:
+        return "a fleet: queues in Redis, workers on any number of hosts"
+    return "embedded: queues and workers in one process"
 
 
 def _data(settings: Settings) -> str:

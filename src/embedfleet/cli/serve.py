@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,64 +16,179 @@ from embedfleet.cli.output import run_safely
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import OwnerSystem
+    from embedfleet.metrics.server import MonitoringServer
     from embedfleet.settings import Settings
 
+_LOOK_AGAIN_SECONDS = 1.0
 
-def serve_workers(data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Run the worker pools until SIGTERM or Ctrl-C; jobs may be submitted by any other process."""
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Workers of every pool.", show_default="the settings'")
+]
+Pool = Annotated[
+    list[str] | None, typer.Option("--pool", metavar="POOL=N", help="Workers of one pool; may be repeated.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for Redis, the database and the vector store to be there.")
+]
+
+
+def serve_workers(
+    workers: Workers = None,
+    pool: Pool = None,
+    wait: Wait = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the worker pools until SIGTERM or Ctrl-C; jobs may be submitted by any other process.
+
+    SIGHUP reads the settings again and changes the pools' sizes. A second SIGTERM or Ctrl-C stops at once.
+    """
     from embedfleet import log
 
-    settings = settings_from(data_dir, config)
+    def load() -> Settings:
+        return _sized(settings_from(data_dir, config), workers, pool or [])
+
+    settings = load()
     log.configure(level=settings.monitoring.log_level, as_json=settings.monitoring.log_json)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, load, wait=wait))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool) -> None:
     from loguru import logger
 
-    from embedfleet.bootstrap import open_owner
     from embedfleet.cli.interrupts import stop_on_signal
 
     stop = asyncio.Event()
     with stop_on_signal(stop):
-        async with open_owner(settings, purpose="worker orchestrator") as owner:
-            monitoring = settings.monitoring
-            metrics = (
-                owner.metrics.serve(monitoring.metrics_host, monitoring.metrics_port)
-                if monitoring.metrics_port
-                else None
-            )
-            try:
-                await owner.models.get(settings.models.default)  # the first job must not wait for it
-                for line in _description(owner):
+        async with _opened(settings, stop, wait=wait) as owner:
+            if owner is None:
+                return
+            with _monitoring(owner) as server, _resize_on_hangup(owner, load):
+                for line in _description(owner, server):
                     typer.echo(line)
                 await owner.orchestrator.run(stop)
-            finally:
-                if metrics is not None:
-                    await asyncio.to_thread(metrics.close)
         logger.info("drained and stopped")
 
 
-def _description(owner: OwnerSystem) -> list[str]:
-    settings = owner.settings
-    pools = settings.worker_pools
-    monitoring = settings.monitoring
-    metrics = (
-        f"http://{monitoring.metrics_host}:{monitoring.metrics_port}/metrics"
-        if monitoring.metrics_port
-        else "off"
+@asynccontextmanager
+async def _opened(
+    settings: Settings, stop: asyncio.Event, *, wait: bool
+) -> AsyncIterator[OwnerSystem | None]:
+    """The system; with `wait`, as soon as its services are there. None if the stop signal came first."""
+    from contextlib import AsyncExitStack
+
+    from loguru import logger
+
+    from embedfleet.bootstrap import open_owner
+    from embedfleet.errors import Transient
+    from embedfleet.workers.base_worker import wait_briefly
+
+    async with AsyncExitStack() as stack:
+        owner = None
+        while owner is None and not stop.is_set():
+            try:
+                owner = await stack.enter_async_context(open_owner(settings, purpose="worker orchestrator"))
+            except Transient as exc:
+                if not wait:
+                    raise
+                logger.warning("waiting: {}", exc)
+                await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
+        if owner is not None and not owner.deployment.worker_processes:
+            await owner.models.get(settings.models.default)  # the first job must not wait for it
+        yield owner
+
+
+@contextmanager
+def _monitoring(owner: OwnerSystem) -> Iterator[MonitoringServer | None]:
+    from embedfleet.metrics.server import MonitoringServer
+
+    monitoring = owner.settings.monitoring
+    if not monitoring.metrics_port:
+        yield None
+        return
+    server = MonitoringServer(
+        owner.collector, owner.health, host=monitoring.metrics_host, port=monitoring.metrics_port
     )
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Iterator[None]:
+    """SIGHUP: pool sizes change without a restart; other settings wait for one, and are said to."""
+    from loguru import logger
+
+    from embedfleet.errors import ConfigError
+    from embedfleet.worker_orchestrator import initial_sizes
+
+    def reload() -> None:
+        try:
+            settings = load()
+        except ConfigError as exc:
+            logger.error("settings not read again, everything stays as it is: {}", exc)
+            return
+        owner.orchestrator.resize(initial_sizes(settings))
+        if _but_for_sizes(settings) != _but_for_sizes(owner.settings):
+            logger.warning("only the pools' sizes were changed: the other new settings need a restart")
+
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _but_for_sizes(settings: Settings) -> Settings:
+    from embedfleet.settings import with_pool_sizes
+
+    return with_pool_sizes(settings, dict.fromkeys(type(settings.worker_pools).model_fields, 0))
+
+
+def _sized(settings: Settings, workers: int | None, pools: list[str]) -> Settings:
+    from embedfleet.queue_schemas import Stage
+    from embedfleet.settings import with_pool_sizes
+
+    sizes = {} if workers is None else {stage.value: workers for stage in Stage}
+    for given in pools:
+        name, _, number = given.partition("=")
+        if not number.isdecimal():
+            raise typer.BadParameter(f"`{given}` must be POOL=N, e.g. embedding=3", param_hint="--pool")
+        sizes[name] = int(number)
+    return with_pool_sizes(settings, sizes)
+
+
+def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[str]:
+    from embedfleet.worker_orchestrator import initial_sizes
+
+    settings, deployment = owner.settings, owner.deployment
+    sizes = ", ".join(f"{number} {stage}" for stage, number in initial_sizes(settings).items())
+    where = "processes of their own" if deployment.worker_processes else "in this process"
+    host = settings.monitoring.metrics_host
     return [
         f"embedfleet worker orchestrator, pid {os.getpid()}",
-        f"  data      {settings.data_dir}",
+        *([f"  data      {settings.data_dir}"] if deployment.owns_data_directory else []),
+        f"  queues    {_queues(settings)}",
         f"  database  {owner.database.location}",
-        f"  vectors   {settings.chroma_dir}",
-        f"  workers   {pools.chunking.workers} chunking, {pools.embedding.workers} embedding, "
-        f"{pools.storage.workers} storage, {pools.deletion.workers} deletion",
+        f"  vectors   {settings.vector_store.url or settings.chroma_dir}",
+        f"  workers   {sizes} ({where}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
-        f"  metrics   {metrics}",
+        f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
         "ready: submit jobs from any process; SIGTERM or Ctrl-C drains and stops",
     ]
+
+
+def _queues(settings: Settings) -> str:
+    if settings.redis.url is None:
+        return "in this process"
+    from embedfleet.deployment import without_credentials
+
+    return without_credentials(settings.redis.url.get_secret_value())
 
 
 def main() -> None:

@@ -7,15 +7,20 @@ from functools import partial
 
 from embedfleet.errors import Transient
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.meter import ModelMeter
 from embedfleet.inference.runner import ModelRunner
+from embedfleet.metrics import Metrics
 from embedfleet.settings import ModelsSettings
 
 
 class ModelPool:
     """One runner a model, started when first asked for."""
 
-    def __init__(self, catalogue: Catalogue, settings: ModelsSettings) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: ModelsSettings, metrics: Metrics | None = None
+    ) -> None:
         self._catalogue = catalogue
+        self._metrics = metrics or Metrics()
         self._microbatch_tokens = settings.microbatch_tokens
         self._loads: dict[str, asyncio.Task[ModelRunner]] = {}
         self._closed = False
@@ -47,7 +52,11 @@ class ModelPool:
         await asyncio.gather(*(runner.close() for runner in runners if isinstance(runner, ModelRunner)))
 
     async def _load(self, name: str) -> ModelRunner:
-        runner = ModelRunner(partial(self._catalogue.open, name), microbatch_tokens=self._microbatch_tokens)
+        runner = ModelRunner(
+            partial(self._catalogue.open, name),
+            microbatch_tokens=self._microbatch_tokens,
+            meter=ModelMeter(self._metrics, name),
+        )
         try:
             await runner.start()
         except BaseException:

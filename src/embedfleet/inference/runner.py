@@ -18,6 +18,8 @@ from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, Model
 from embedfleet.inference.batching import plan_batches
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome, embed_isolated
+from embedfleet.inference.meter import ModelMeter
+from embedfleet.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,16 @@ class ModelRunner:
     than the micro-batch that is running.
     """
 
-    def __init__(self, open_backend: BackendFactory, *, microbatch_tokens: int, prefetch: int = 1) -> None:
+    def __init__(
+        self,
+        open_backend: BackendFactory,
+        *,
+        microbatch_tokens: int,
+        prefetch: int = 1,
+        meter: ModelMeter | None = None,
+    ) -> None:
         self._open_backend = open_backend
+        self._meter = meter or ModelMeter(Metrics(), "unnamed")
         self._budget_tokens = microbatch_tokens
         self._prefetch = prefetch
         self._inbox = Inbox()
@@ -137,11 +147,16 @@ class ModelRunner:
             return
         try:
             self._loaded.set_result(backend.info)
-            while (microbatch := self._inbox.take()) is not None:
-                _serve(backend, microbatch)
+            while (microbatch := self._next()) is not None:
+                with self._meter.running(microbatch.batch):
+                    _serve(backend, microbatch)
         finally:
             self._fail_waiting()  # whatever ended the loop, nobody is left waiting
             backend.close()
+
+    def _next(self) -> Microbatch | None:
+        with self._meter.waiting():
+            return self._inbox.take()
 
     def _load(self) -> EmbeddingBackend:
         try:

@@ -249,6 +249,10 @@ class Broker(Protocol):
         """
         ...
 
+    async def epoch(self) -> str:
+        """Names this life of the queues: another answer means that tasks offered before may be forgotten."""
+        ...
+
     async def close(self) -> None:
         """Release connections. Later calls raise BrokerUnavailable, except `close`."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -29,6 +30,7 @@ class MemoryBroker:
         _require_at_least_one(interactive_burst=interactive_burst)
         self._clock = clock
         self._closed = False
+        self._epoch = uuid.uuid4().hex
         self._shares: dict[str, TenantShare] = {}
         fences = count(1)
         self._queues = {
@@ -140,6 +142,10 @@ class MemoryBroker:
             return False
         self._require_open()
         return True
+
+    async def epoch(self) -> str:
+        self._require_open()
+        return self._epoch
 
     async def close(self) -> None:
         self._closed = True

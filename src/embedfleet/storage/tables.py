@@ -244,3 +244,34 @@ searches = Table(
     Column("response", Text),
     Column("created_at", Float, nullable=False),
 )
+
+# Small facts of the whole system, e.g. which life of the broker the outbox knows (`broker_epoch`).
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# The one orchestrator that reconciles and reaps. `beats` moves while it lives; `term` counts who it was.
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("holder", String(64)),
+    Column("term", Integer, nullable=False),
+    Column("beats", Integer, nullable=False),
+)
+
+# Running orchestrators: what they have (`pools`) and what they were told to have (`wanted`), as JSON.
+orchestrators = Table(
+    "orchestrators",
+    metadata,
+    Column("orchestrator_id", String(64), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("pools", Text, nullable=False),
+    Column("wanted", Text),
+)

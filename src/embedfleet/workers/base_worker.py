@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, ClassVar, TypeVar
 
 from loguru import logger
 
 from embedfleet.errors import (
+    BrokerUnavailable,
     EmbedfleetError,
     LeaseLost,
     Permanent,
@@ -24,14 +25,18 @@ from embedfleet.errors import (
     Transient,
     UndecodableMessage,
 )
-from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import RetryPolicy
 from embedfleet.queue_schemas import JobStatus, Message, Stage
-from embedfleet.settings import PoolSettings
+from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
 _IDLE_SECONDS = 1.0
+# How long a worker pauses when the broker or the database is away: doubling between these two.
+_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+# A stop that does not wait gives the broker this long to take the tasks back.
+_HAND_BACK_SECONDS = 2.0
 _RETRY_BASE_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 30.0
 # Renewing three times a lease survives two lost renewals.
@@ -52,27 +57,22 @@ class Worker(ABC):
 
     stage: ClassVar[Stage]
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        broker: Broker,
-        pool: PoolSettings,
-        metrics: Metrics,
-        rng: random.Random | None = None,
-    ) -> None:
+    def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
         self.name = name
-        self.trouble: EmbedfleetError | None = None  # why tasks are being put off, for a person to read
-        self._broker = broker
-        self._pool = pool
+        self.trouble: EmbedfleetError | None = None  # why work is being put off, for a person to read
+        self._broker = services.broker
+        self._database = services.database
+        self._metrics = services.metrics
+        self._clock = services.clock
+        self._pool = services.pools.of(self.stage)
         self._retries = RetryPolicy(
-            max_attempts=pool.max_attempts,
+            max_attempts=self._pool.max_attempts,
             base_seconds=_RETRY_BASE_SECONDS,
             cap_seconds=_RETRY_CAP_SECONDS,
         )
-        self._metrics = metrics
         self._rng = rng or random.Random()
         self._stop = asyncio.Event()
+        self._waited_seconds = 0.0
         self._log = logger.bind(stage=self.stage.value, worker=name)
 
     @abstractmethod
@@ -90,84 +90,146 @@ class Worker(ABC):
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
         return True
 
-    def count_ended(self, status: JobStatus | None) -> None:
-        """This worker brought a job to its end (None: it did not)."""
+    def count_ended(self, status: JobStatus | None, tenant_id: str) -> None:
+        """This worker brought a tenant's job to its end (None: it did not)."""
         if status is not None:
             self._metrics.jobs_total.labels(status.value).inc()
+            self._metrics.count_tenant(tenant_id, jobs=1)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; what was claimed by then is finished or handed back."""
+        """Work until `stop` is set; what was claimed by then is finished or handed back.
+
+        Cancelled, it hands back what it holds and ends at once. A broker or database that is away is waited
+        for, however long it takes.
+        """
         self._stop = stop
+        pause = _PAUSE_SECONDS
         while not stop.is_set():
-            if not await self.has_room():
-                await wait_briefly(stop)
-                continue
-            leases = await self._broker.claim(
-                self.stage,
-                worker=self.name,
-                max_tasks=self._pool.batch_tasks,
-                max_cost=self._pool.batch_tokens,
-                lease_seconds=self._pool.lease_seconds,
-            )
-            if leases:
-                await self.work(leases)
-            else:
-                await self._wait_for_task(stop)
+            try:
+                await self._turn(stop)
+                pause = _PAUSE_SECONDS
+            except Transient as exc:
+                self._note_trouble(exc)
+                await wait_briefly(stop, pause * self._rng.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _turn(self, stop: asyncio.Event) -> None:
+        """Claim once and do what was claimed, or wait a moment."""
+        started = perf_counter()
+        leases = await self._claim() if await self.has_room() else None
+        if leases:
+            await self.work(leases)
+            return
+        if leases is None:
+            await wait_briefly(stop)
+        else:
+            await self._wait_for_task(stop)
+        self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
+
+    async def _claim(self) -> list[Lease]:
+        leases = await self._broker.claim(
+            self.stage,
+            worker=self.name,
+            max_tasks=self._pool.batch_tasks,
+            max_cost=self._pool.batch_tokens,
+            lease_seconds=self._pool.lease_seconds,
+        )
+        if isinstance(self.trouble, BrokerUnavailable):
+            self._log.info("the broker answers again")
+            self.trouble = None
+        return leases
 
     async def work(self, leases: Sequence[Lease]) -> None:
         """Process claimed tasks and settle each with the broker."""
+        started, self._waited_seconds = perf_counter(), 0.0
+        held = {lease.task.id: lease for lease in leases}
+        try:
+            async with self._leases_kept(leases):
+                failures = await self._process(leases)
+                await asyncio.gather(
+                    *(self._settle(lease, failures.get(lease.task.id), held) for lease in leases)
+                )
+        except asyncio.CancelledError:
+            await self._hand_back_all(held.values())
+            raise
+        seconds = perf_counter() - started
+        stage = self.stage.value
+        self._metrics.stage_latency_seconds.labels(stage).observe(seconds)
+        self._metrics.busy_seconds_total.labels(stage).inc(max(0.0, seconds - self._waited_seconds))
+        done = sum(lease.task.cost for lease in leases if lease.task.id not in failures)
+        self._metrics.task_cost_tokens_total.labels(stage).inc(done)
+
+    async def wait_for_room(self, seconds: float) -> None:
+        """A pause in the middle of a task that is not work: the rate of the pool is measured without it."""
         started = perf_counter()
-        fresh = [lease for lease in leases if lease.attempt <= self._pool.max_attempts]
-        async with self._leases_kept(leases):
-            failures = await self._process(fresh)
-            for lease in leases:
-                if lease.attempt > self._pool.max_attempts:
-                    died = Permanent(f"its worker died or failed {lease.attempt - 1} times")
-                    await self._settle(lease, died)
-                else:
-                    await self._settle(lease, failures.get(lease.task.id))
-        self._metrics.stage_latency_seconds.labels(self.stage.value).observe(perf_counter() - started)
+        await wait_briefly(self._stop, seconds)
+        self._waited_seconds += perf_counter() - started
 
     async def _process(self, leases: Sequence[Lease]) -> Failures:
-        if not leases:
-            return {}
-        try:
-            failures = await self.process(leases)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, every task is settled by it
-            return {lease.task.id: exc for lease in leases}
-        self.trouble = None
+        """What failed of the claim; tasks that were delivered too often are not tried again."""
+        failures: dict[str, Exception] = {
+            lease.task.id: Permanent(f"its worker died or failed {lease.attempt - 1} times")
+            for lease in leases
+            if lease.attempt > self._pool.max_attempts
+        }
+        fresh = [lease for lease in leases if lease.task.id not in failures]
+        if fresh:
+            try:
+                failures.update(await self.process(fresh))
+                self.trouble = None
+            except Exception as exc:  # noqa: BLE001 - whatever it was, every task is settled by it
+                failures.update({lease.task.id: exc for lease in fresh})
         return failures
 
-    async def _settle(self, lease: Lease, failure: Exception | None) -> None:
-        try:
-            if failure is None:
-                await self._broker.ack(lease)
-            elif isinstance(failure, Interrupted):
-                await self._broker.hand_back(lease)
-            elif isinstance(failure, LeaseLost):
-                self._log.info("lease lost, result dropped", task=lease.task.id)
-            elif isinstance(failure, Transient | StorageFull):
-                await self._put_off(lease, failure)
-            elif isinstance(failure, Permanent) or self._retries.gives_up(lease.attempt):
-                await self._give_up(lease, failure)
-            else:
-                self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
-                await self._retry(lease, failure, counted=True)
-        except LeaseLost:
-            # Another worker has the task now and will settle it; ours changed nothing it cannot repeat.
-            self._log.info("lease lost before it was settled", task=lease.task.id)
+    async def _settle(self, lease: Lease, failure: Exception | None, held: dict[str, Lease]) -> None:
+        """Tell the broker what became of the task, also if the broker is away for a while."""
+        give_up_at = monotonic() + self._pool.lease_seconds
+        while True:
+            try:
+                await self._tell(lease, failure)
+                break
+            except LeaseLost:
+                # Another worker has the task now and will settle it; ours changed nothing it cannot repeat.
+                self._log.info("lease lost before it was settled", task=lease.task.id)
+                break
+            except BrokerUnavailable as exc:
+                self._note_trouble(exc)
+                if self._stop.is_set() or monotonic() >= give_up_at:
+                    self._log.warning("not settled, it will be delivered again", task=lease.task.id)
+                    break
+                await wait_briefly(self._stop, _LONGEST_PAUSE_SECONDS * self._rng.uniform(0.1, 0.5))
+        held.pop(lease.task.id, None)
+
+    async def _tell(self, lease: Lease, failure: Exception | None) -> None:
+        if failure is None:
+            await self._broker.ack(lease)
+        elif isinstance(failure, Interrupted):
+            await self._broker.hand_back(lease)
+        elif isinstance(failure, LeaseLost):
+            self._log.info("lease lost, result dropped", task=lease.task.id)
+        elif isinstance(failure, Transient | StorageFull):
+            await self._put_off(lease, failure)
+        elif isinstance(failure, Permanent) or self._retries.gives_up(lease.attempt):
+            await self._give_up(lease, failure)
+        else:
+            self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
+            await self._retry(lease, failure, counted=True)
 
     async def _put_off(self, lease: Lease, failure: EmbedfleetError) -> None:
         """Not the task's fault: it keeps its attempts however long the service is away."""
+        self._note_trouble(failure)
+        await self._retry(lease, failure, counted=False)
+
+    def _note_trouble(self, failure: EmbedfleetError) -> None:
+        """Said once, not at every try."""
         if self.trouble is None:
             self._log.warning("waiting: {}", failure)
         self.trouble = failure
-        await self._retry(lease, failure, counted=False)
 
     async def _retry(self, lease: Lease, failure: Exception, *, counted: bool) -> None:
-        self._metrics.retries_total.labels(self.stage.value).inc()
         delay = self._retries.delay_seconds(lease.attempt, self._rng)
         await self._broker.retry_later(lease, delay_seconds=delay, reason=str(failure), counted=counted)
+        self._metrics.retries_total.labels(self.stage.value).inc()
 
     async def _give_up(self, lease: Lease, failure: Exception) -> None:
         reason = str(failure) if isinstance(failure, EmbedfleetError) else repr(failure)
@@ -178,8 +240,23 @@ class Worker(ABC):
         except (Transient, StorageFull) as exc:
             await self._put_off(lease, exc)
             return
-        self._metrics.dead_letters_total.labels(self.stage.value).inc()
         await self._broker.dead_letter(lease, reason=reason)
+        self._metrics.dead_letters_total.labels(self.stage.value).inc()
+
+    async def _hand_back_all(self, held: Iterable[Lease]) -> None:
+        """At a stop that does not wait: others may take the tasks at once instead of after the lease."""
+        leases = list(held)
+        try:
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                answers = await asyncio.gather(
+                    *(self._broker.hand_back(lease) for lease in leases), return_exceptions=True
+                )
+        except TimeoutError:
+            self._log.warning("{} tasks could not be handed back in time", len(leases))
+            return
+        for lease, answer in zip(leases, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, LeaseLost):
+                self._log.warning("not handed back: {}", answer, task=lease.task.id)
 
     async def _wait_for_task(self, stop: asyncio.Event) -> None:
         """Until there may be a task, the stop signal, or a moment has passed."""

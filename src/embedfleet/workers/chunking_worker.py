@@ -20,23 +20,20 @@ from sqlalchemy import Connection
 
 from embedfleet.chunking.chunker import PARTITION_VERSION, Chunk, Chunker
 from embedfleet.chunking.tokenizers import load_tokenizer
-from embedfleet.clock import Clock
 from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.metrics import Metrics
-from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.settings import PoolSettings
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
-from embedfleet.storage.database import Database
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.identity import ChunkIds
 from embedfleet.storage.jobs import Batch, DeadLetter, Job
 from embedfleet.storage.tables import GenerationState
-from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer, wait_briefly
+from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer
 from embedfleet.workers.completion import publish_if_done
+from embedfleet.workers.services import Services
 
 T = TypeVar("T")
 
@@ -44,6 +41,9 @@ T = TypeVar("T")
 _BATCHES_PER_WRITE = 8
 # However full the embedding queue is, a tenant may have this share of its high-water mark waiting there.
 _TENANT_SHARE = 8
+# While it is full it is asked less and less often: dozens of documents may be waiting.
+_SHORTEST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +60,20 @@ class ChunkingWorker(Worker):
 
     stage = Stage.CHUNKING
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        broker: Broker,
-        pool: PoolSettings,
-        metrics: Metrics,
-        database: Database,
-        catalogue: Catalogue,
-        clock: Clock,
-        cpu: Executor,
-        embedding_pool: PoolSettings,
-    ) -> None:
-        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
-        self._database = database
+    def __init__(self, name: str, services: Services, *, catalogue: Catalogue, cpu: Executor) -> None:
+        super().__init__(name, services)
         self._catalogue = catalogue
-        self._clock = clock
         self._cpu = cpu
-        self._embedding_pool = embedding_pool
+        self._embedding_pool = services.pools.embedding
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
+        failures: dict[str, Exception] = {}
         for lease in leases:
-            await self._chunk(ChunkingTask.decode(lease.task.payload).job_id)
-        return {}
+            try:
+                await self._chunk(ChunkingTask.decode(lease.task.payload).job_id)
+            except Exception as exc:  # noqa: BLE001 - one document's trouble is not the others'
+                failures[lease.task.id] = exc
+        return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         now = self._clock.now()
@@ -99,7 +89,7 @@ class ChunkingWorker(Worker):
             documents.request_cleanup(conn, job.document_id)
             return JobStatus.FAILED
 
-        self.count_ended(await self._database.write(fail))
+        self.count_ended(await self._database.write(fail), lease.task.tenant_id)
 
     async def _chunk(self, job_id: str) -> None:
         started = await self._database.write(lambda conn: self._start(conn, job_id))
@@ -128,7 +118,7 @@ class ChunkingWorker(Worker):
         status = await self._database.write(
             lambda conn: self._seal(conn, job, chunks_total=chunks_total, coverage=coverage)
         )
-        self.count_ended(status)
+        self.count_ended(status, job.tenant_id)
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
@@ -200,19 +190,21 @@ class ChunkingWorker(Worker):
         wanted = {batch.ordinal for batch in open_batches}
         for batch in made:
             if batch.row.ordinal in wanted:
-                await self._wait_for_room(job.tenant_id)
+                await self._until_there_is_room(job.tenant_id)
                 await offer(self._broker, Stage.EMBEDDING, [batch.task])
         return True
 
-    async def _wait_for_room(self, tenant_id: str) -> None:
+    async def _until_there_is_room(self, tenant_id: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
         limit = self._embedding_pool.max_queued_tasks
+        pause = _SHORTEST_PAUSE_SECONDS
         while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
             if await self._broker.backlog(Stage.EMBEDDING, tenant_id) < max(1, limit // _TENANT_SHARE):
                 return
             if self._stop.is_set():
                 raise Interrupted
-            await wait_briefly(self._stop)
+            await self.wait_for_room(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> JobStatus | None:
         jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)

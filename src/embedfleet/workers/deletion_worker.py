@@ -10,18 +10,16 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from embedfleet.metrics import Metrics
-from embedfleet.queue.broker import Broker, Lease
+from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.settings import PoolSettings
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.chunks import MarkedVector
-from embedfleet.storage.database import Database
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.tables import GenerationState
 from embedfleet.storage.vector_store import VectorStore
 from embedfleet.workers.base_worker import Failures, Worker
 from embedfleet.workers.metadata import chunk_metadata
+from embedfleet.workers.services import Services
 
 _ROWS_PER_STEP = 1000
 
@@ -31,18 +29,8 @@ class DeletionWorker(Worker):
 
     stage = Stage.DELETION
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        broker: Broker,
-        pool: PoolSettings,
-        metrics: Metrics,
-        database: Database,
-        store: VectorStore,
-    ) -> None:
-        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
-        self._database = database
+    def __init__(self, name: str, services: Services, *, store: VectorStore) -> None:
+        super().__init__(name, services)
         self._store = store
 
     async def process(self, leases: Sequence[Lease]) -> Failures:

@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.clock import Clock
 from embedfleet.errors import SpaceMismatch
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome
-from embedfleet.metrics import Metrics
-from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import (
     DeadChunk,
     EmbeddingTask,
@@ -28,12 +26,11 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.settings import PoolSettings
 from embedfleet.storage import chunks, jobs
-from embedfleet.storage.database import Database
 from embedfleet.storage.tables import BatchState
 from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
 from embedfleet.workers.completion import give_up_batch
+from embedfleet.workers.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +48,10 @@ class EmbeddingWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        broker: Broker,
-        pool: PoolSettings,
-        metrics: Metrics,
-        database: Database,
-        models: ModelPool,
-        clock: Clock,
-        storage_pool: PoolSettings,
-    ) -> None:
-        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
-        self._database = database
+    def __init__(self, name: str, services: Services, *, models: ModelPool) -> None:
+        super().__init__(name, services)
         self._models = models
-        self._clock = clock
-        self._storage_pool = storage_pool
+        self._storage_pool = services.pools.storage
 
     async def has_room(self) -> bool:
         depth = await self._broker.depth(Stage.STORAGE)
@@ -92,7 +76,8 @@ class EmbeddingWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        self.count_ended(await give_up_batch(self._database, lease, reason, self._clock.now()))
+        status = await give_up_batch(self._database, lease, reason, self._clock.now())
+        self.count_ended(status, lease.task.tenant_id)
 
     async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
         runner = await self._models.get(model)
@@ -114,6 +99,9 @@ class EmbeddingWorker(Worker):
         self._metrics.chunks_embedded_total.inc(len(batch))
         self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
         self._metrics.chunks_reused_total.inc(sum(_reused(item) for item in work))
+        for item in work:
+            lengths = item.message.lengths_array()[item.wanted]
+            self._metrics.count_tenant(item.message.tenant_id, tokens=int(lengths.sum(dtype=np.int64)))
 
 
 def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:

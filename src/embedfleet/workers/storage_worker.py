@@ -12,15 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from embedfleet.clock import Clock
 from embedfleet.errors import Transient
-from embedfleet.metrics import Metrics
-from embedfleet.queue.broker import Broker, Lease
+from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
-from embedfleet.settings import PoolSettings, VectorStoreSettings
+from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.database import Database
 from embedfleet.storage.documents import Generation, Segment
 from embedfleet.storage.jobs import Batch, DeadLetter
 from embedfleet.storage.tables import BatchState
@@ -28,6 +25,7 @@ from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Failures, Worker, decoded
 from embedfleet.workers.completion import give_up_batch, publish_if_done
 from embedfleet.workers.metadata import chunk_metadata
+from embedfleet.workers.services import Services
 
 
 class MarkedForDeletion(Transient):
@@ -55,21 +53,10 @@ class StorageWorker(Worker):
     stage = Stage.STORAGE
 
     def __init__(
-        self,
-        *,
-        name: str,
-        broker: Broker,
-        pool: PoolSettings,
-        metrics: Metrics,
-        database: Database,
-        store: VectorStore,
-        clock: Clock,
-        settings: VectorStoreSettings,
+        self, name: str, services: Services, *, store: VectorStore, settings: VectorStoreSettings
     ) -> None:
-        super().__init__(name=name, broker=broker, pool=pool, metrics=metrics)
-        self._database = database
+        super().__init__(name, services)
         self._store = store
-        self._clock = clock
         self._settings = settings
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
@@ -87,7 +74,8 @@ class StorageWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        self.count_ended(await give_up_batch(self._database, lease, reason, self._clock.now()))
+        status = await give_up_batch(self._database, lease, reason, self._clock.now())
+        self.count_ended(status, lease.task.tenant_id)
 
     def _look_up(
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
@@ -121,7 +109,7 @@ class StorageWorker(Worker):
         now = self._clock.now()
         finished, orphans = await self._database.write(lambda conn: _record(conn, work, now))
         for status in finished:
-            self.count_ended(status)
+            self.count_ended(status, first.tenant_id)
         if orphans:  # their document was deleted to its last row meanwhile
             await self._store.delete(collection, orphans)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, inspect, text
 
 from embedfleet.errors import ConfigError
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def upgrade(engine: Engine) -> None:

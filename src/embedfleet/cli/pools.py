@@ -1,0 +1,95 @@
+"""`embedfleet pools` and `embedfleet scale`: the worker pools of every host, and their sizes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.output import print_json
+
+if TYPE_CHECKING:
+    from embedfleet.settings import Settings
+    from embedfleet.storage.fleet import RunningOrchestrator
+
+Host = Annotated[
+    str | None, typer.Option("--host", help="Only this host's, or one orchestrator's by its id.")
+]
+
+
+def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Show the worker pools of every running orchestrator."""
+    found = asyncio.run(_running(settings_from(data_dir, config)))
+    if as_json:
+        print_json({"orchestrators": [asdict(one) for one in found]})
+        return
+    if not found:
+        typer.echo("no orchestrator is running: start one with `embedfleet serve-workers`")
+    for one in found:
+        typer.echo(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
+        for stage, pool in one.pools.items():
+            typer.echo(f"  {stage:<10} {_in_words(dict(pool))}")
+
+
+def scale(
+    pool: Annotated[str, typer.Argument(help="chunking, embedding, storage or deletion.")],
+    workers: Annotated[int, typer.Argument(min=0, help="How many workers from now on.")],
+    host: Host = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Change a pool's size on every running orchestrator, without a restart; those too many drain.
+
+    With auto-scaling on, this is where it goes on from.
+    """
+    from embedfleet.settings import with_pool_sizes
+
+    settings = settings_from(data_dir, config)
+    with_pool_sizes(settings, {pool: workers})  # an unknown pool is said so at once
+    told = asyncio.run(_order(settings, pool, workers, host))
+    for name in told:
+        typer.echo(f"told {name} to have {workers} {pool} workers")
+
+
+async def _running(settings: Settings) -> list[RunningOrchestrator]:
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.clock import SystemClock
+    from embedfleet.host.registration import SILENT_SECONDS
+    from embedfleet.storage import fleet
+
+    async with open_guest(settings) as guest:
+        since = SystemClock().now() - SILENT_SECONDS
+        return await guest.database.read(lambda conn: fleet.running(conn, seen_since=since))
+
+
+async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[str]:
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.clock import SystemClock
+    from embedfleet.errors import InvalidRequest
+    from embedfleet.host.registration import SILENT_SECONDS
+    from embedfleet.storage import fleet
+
+    async with open_guest(settings) as guest:
+        since = SystemClock().now() - SILENT_SECONDS
+        found = await guest.database.read(lambda conn: fleet.running(conn, seen_since=since))
+        chosen = [one for one in found if host is None or host in (one.host, one.orchestrator_id)]
+        if not chosen:
+            seen = ", ".join(sorted({one.host for one in found})) or "none"
+            raise InvalidRequest(f"no running orchestrator to tell (running on: {seen})")
+        for one in chosen:
+            await guest.database.write(
+                lambda conn, one=one: fleet.want(conn, one.orchestrator_id, pool, workers)  # type: ignore[misc]
+            )
+        return [f"{one.host} (pid {one.pid})" for one in chosen]
+
+
+def _in_words(pool: dict[str, Any]) -> str:
+    words = f"{pool['workers']} of {pool['target']} workers"
+    if pool["draining"]:
+        words += f", {pool['draining']} draining"
+    if pool["rate"]:
+        words += f", {pool['rate']:,.0f} tokens/s each"
+    return words + (f"; {pool['trouble']}" if pool["trouble"] else "")

@@ -1,0 +1,239 @@
+"""One pool of a host: as many workers as it should have, restarted when they crash, drained when too many.
+
+A worker that is taken away finishes what it has in hand, however long that takes; only the end of the whole
+host has a limit. A crash is answered by a new start after a pause that grows; crashing again and again is
+reported, and tried on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from loguru import logger
+
+from embedfleet.errors import EmbedfleetError
+from embedfleet.launchers.launcher import Launcher, WorkerExit, WorkerHandle, WorkerSpec
+from embedfleet.launchers.resources import most_workers, next_device, threads_per_worker
+from embedfleet.launchers.restarts import CrashRecord, RestartPolicy
+from embedfleet.metrics import Metrics
+from embedfleet.queue_schemas import Stage
+from embedfleet.settings import PoolSettings
+from embedfleet.workers.base_worker import first_of, wait_briefly
+
+_MEMORY_LOOK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one worker; successive lives of it follow one another here."""
+
+    number: int
+    device: str | None
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    handle: WorkerHandle | None = None
+    crashes: CrashRecord = field(default_factory=CrashRecord)
+    last_crash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What an operator wants to know of a pool. `crash_loop`: the reason of the last crash, if it is one."""
+
+    stage: Stage
+    target: int
+    running: int
+    draining: int
+    crash_loop: str | None
+    trouble: EmbedfleetError | None
+
+
+class WorkerPool:
+    """Keeps `target` workers of one stage. `run` it as a task; the other methods belong to the same loop."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        launcher: Launcher,
+        settings: PoolSettings,
+        restarts: RestartPolicy,
+        metrics: Metrics,
+        cores: int | None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        """`cores`: what the stage's workers share out as model threads; None: not shared out."""
+        self._stage = stage
+        self._launcher = launcher
+        self._settings = settings
+        self._restarts = restarts
+        self._metrics = metrics
+        self._cores = cores
+        self._now = now
+        self._slots: dict[int, _Slot] = {}
+        self._leaving: list[_Slot] = []
+        self._target = 0
+        self._changed = asyncio.Event()
+        self._log = logger.bind(stage=stage.value)
+
+    # --- size ---
+
+    def resize(self, workers: int) -> int:
+        """Have so many workers from now on; returns how many it will be (devices may bound it)."""
+        settings = self._settings
+        bounded = most_workers(settings.devices, settings.workers_per_device, workers)
+        if bounded < workers:
+            self._log.warning("{} workers asked for, the devices take {}", workers, bounded)
+        self._target = bounded
+        self._metrics.worker_target.labels(self._stage.value).set(bounded)
+        self._changed.set()
+        return bounded
+
+    @property
+    def target(self) -> int:
+        return self._target
+
+    def state(self) -> PoolState:
+        slots = list(self._slots.values())
+        looping = [s.last_crash for s in slots if s.crashes.is_loop(self._restarts)]
+        troubles = (s.handle.trouble for s in slots if s.handle is not None)
+        return PoolState(
+            stage=self._stage,
+            target=self._target,
+            running=sum(1 for s in slots if s.handle is not None),
+            draining=len(self._leaving),
+            crash_loop=looping[0] if looping else None,
+            trouble=next((t for t in troubles if t), None),
+        )
+
+    # --- life ---
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the pool at its target until `stop` is set; returns when every worker has ended."""
+        async with asyncio.TaskGroup() as slots:
+            while not stop.is_set():
+                self._changed.clear()
+                self._fit(slots)
+                await first_of(self._changed.wait(), stop.wait())
+            self.drain()
+
+    def drain(self) -> None:
+        """Every worker finishes what it has in hand and ends."""
+        self._target = 0
+        while self._slots:
+            self._take_away(max(self._slots))
+
+    def abort(self) -> None:
+        """Every worker hands back what it has in hand and ends at once."""
+        self.drain()
+        for slot in self._leaving:
+            if slot.handle is not None:
+                slot.handle.abort()
+
+    def _fit(self, tasks: asyncio.TaskGroup) -> None:
+        while len(self._slots) > self._target:
+            self._take_away(max(self._slots))
+        while len(self._slots) < self._target:
+            used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
+            device = next_device(self._settings.devices, used, self._settings.workers_per_device)
+            if self._settings.devices and device is None:
+                return  # a draining worker still has it: its end calls us again
+            number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
+            slot = self._slots[number] = _Slot(number, device)
+            tasks.create_task(self._keep(slot), name=f"{self._stage.value}-{number}")
+
+    def _is_free(self, number: int) -> bool:
+        return number not in self._slots and all(slot.number != number for slot in self._leaving)
+
+    def _take_away(self, number: int) -> None:
+        slot = self._slots.pop(number)
+        self._leaving.append(slot)
+        slot.leaving.set()
+        if slot.handle is not None:
+            slot.handle.drain()
+        self._count()
+
+    # --- one slot ---
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Have a worker in the slot until it is taken away."""
+        try:
+            while not slot.leaving.is_set():
+                started = self._now()
+                ended = await self._one_life(slot)
+                if slot.leaving.is_set():
+                    return
+                await self._after(slot, ended, lived_seconds=self._now() - started)
+        finally:
+            if slot in self._leaving:
+                self._leaving.remove(slot)
+            self._count()
+            self._changed.set()
+
+    async def _one_life(self, slot: _Slot) -> WorkerExit:
+        handle = await self._launcher.launch(self._spec(slot))
+        slot.handle = handle
+        if slot.leaving.is_set():  # taken away while it was being started
+            handle.drain()
+        self._count()
+        watch = asyncio.create_task(self._watch_memory(handle), name=f"memory of {handle.spec.name}")
+        try:
+            return await handle.wait()
+        except asyncio.CancelledError:
+            handle.abort()
+            await handle.wait()
+            raise
+        finally:
+            watch.cancel()
+            slot.handle = None
+            self._count()
+
+    def _spec(self, slot: _Slot) -> WorkerSpec:
+        threads = 0 if self._cores is None else threads_per_worker(self._cores, self._target)
+        return WorkerSpec(self._stage, f"{self._stage.value}-{slot.number}", slot.device, threads)
+
+    async def _after(self, slot: _Slot, ended: WorkerExit, *, lived_seconds: float) -> None:
+        """The worker ended by itself: start again, after a pause if it crashed."""
+        name = f"{self._stage.value}-{slot.number}"
+        if not ended.crashed:
+            slot.crashes = CrashRecord()
+            self._log.info("worker {} ended ({}), starting another", name, ended.reason)
+            return
+        slot.crashes = slot.crashes.after_crash(self._restarts, lived_seconds=lived_seconds)
+        slot.last_crash = ended.reason
+        delay = slot.crashes.delay_seconds(self._restarts)
+        level = "ERROR" if slot.crashes.is_loop(self._restarts) else "WARNING"
+        self._log.log(
+            level,
+            "worker {} crashed ({}), {} in a row: again in {:.1f} s",
+            name,
+            ended.reason,
+            slot.crashes.in_a_row,
+            delay,
+        )
+        self._metrics.worker_restarts_total.labels(self._stage.value).inc()
+        self._count()
+        await wait_briefly(slot.leaving, delay)
+
+    async def _watch_memory(self, handle: WorkerHandle) -> None:
+        """A worker that has grown too large is replaced when it has finished what it has in hand."""
+        limit_mb = self._settings.memory_limit_mb
+        if limit_mb is None:
+            return
+        while handle.memory_bytes <= limit_mb * 2**20:  # noqa: ASYNC110 - a size that grows is no event
+            await asyncio.sleep(_MEMORY_LOOK_SECONDS)
+        self._log.warning(
+            "worker {} takes {:.0f} MB, over its limit of {} MB: it is replaced",
+            handle.spec.name,
+            handle.memory_bytes / 2**20,
+            limit_mb,
+        )
+        handle.drain()
+
+    def _count(self) -> None:
+        state = self.state()
+        self._metrics.worker_count.labels(self._stage.value).set(state.running + state.draining)
+        looping = state.crash_loop is not None
+        self._metrics.worker_crash_looping.labels(self._stage.value).set(looping)

@@ -1,0 +1,126 @@
+"""What orchestrators tell one another through SQL: that they live, what they have, what they should have."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from loguru import logger
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock
+from embedfleet.errors import StorageFull, Transient
+from embedfleet.host.election import Election
+from embedfleet.metrics import Metrics
+from embedfleet.queue_schemas import Stage
+from embedfleet.storage import fleet
+from embedfleet.storage.database import Database
+from embedfleet.storage.fleet import RunningOrchestrator
+from embedfleet.workers.base_worker import wait_briefly
+
+# One that has been silent so long is not counted; its row is dropped after a day.
+SILENT_SECONDS = 20.0
+_REFRESH_SECONDS = 5.0
+_FORGET_SECONDS = 86_400.0
+
+PoolReport = Mapping[str, object]
+"""`workers` running, `target`, `draining`, `rate` (tokens a second of one worker, or None), `trouble`."""
+
+
+@dataclass(slots=True)
+class Peers:
+    """The live orchestrators, this one included, as last seen."""
+
+    running: list[RunningOrchestrator] = field(default_factory=list)
+
+    def hosts(self, stage: Stage) -> int:
+        """How many serve the stage, or would if it had work; at least 1."""
+        return max(1, sum(1 for peer in self.running if stage.value in peer.pools))
+
+    def workers(self, stage: Stage) -> int:
+        return sum(int(str(pool.get("workers", 0))) for pool in self._pools(stage))
+
+    def rate(self, stage: Stage) -> float | None:
+        """The mean of what their workers serve; None if nobody has measured it."""
+        rates = [float(str(pool["rate"])) for pool in self._pools(stage) if pool.get("rate")]
+        return sum(rates) / len(rates) if rates else None
+
+    def _pools(self, stage: Stage) -> list[PoolReport]:
+        return [peer.pools[stage.value] for peer in self.running if stage.value in peer.pools]
+
+
+class Registration:
+    """The heartbeat: stands for election, shows itself, reads its orders, sees the others."""
+
+    def __init__(
+        self,
+        orchestrator_id: str,
+        *,
+        database: Database,
+        election: Election,
+        metrics: Metrics,
+        clock: Clock,
+        heartbeat_seconds: float,
+        report: Callable[[], Mapping[str, PoolReport]],
+        obey: Callable[[Mapping[str, int]], None],
+        peers: Peers,
+    ) -> None:
+        """`report` gives the pools by stage; `obey` is handed the sizes that an operator ordered."""
+        self._id = orchestrator_id
+        self._database = database
+        self._election = election
+        self._metrics = metrics
+        self._clock = clock
+        self._heartbeat_seconds = heartbeat_seconds
+        self._report = report
+        self._obey = obey
+        self._peers = peers
+        self._told: Mapping[str, PoolReport] | None = None
+        self._told_at = 0.0
+        self.trouble: str | None = None
+
+    async def run(self, done: asyncio.Event) -> None:
+        """Until `done`; then makes room for others."""
+        while not done.is_set():
+            try:
+                await self._beat()
+                self.trouble = None
+            except (Transient, StorageFull) as exc:
+                if self.trouble is None:
+                    logger.warning("waiting: {}", exc)
+                self.trouble = str(exc)
+            await wait_briefly(done, self._heartbeat_seconds)
+        await self._withdraw()
+
+    async def stand(self) -> None:
+        """The first heartbeat: on return it is known who leads."""
+        await self._beat()
+
+    async def _beat(self) -> None:
+        await self._election.stand()
+        self._metrics.leader.set(self._election.leads)
+        pools = self._report()
+        if pools != self._told or monotonic() - self._told_at >= _REFRESH_SECONDS:
+            await self._database.write(lambda conn: self._announce(conn, pools))
+            self._told, self._told_at = pools, monotonic()
+        since = self._clock.now() - SILENT_SECONDS
+        self._peers.running = await self._database.read(lambda conn: fleet.running(conn, seen_since=since))
+        if any(peer.orchestrator_id == self._id and peer.has_orders for peer in self._peers.running):
+            self._obey(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))
+
+    def _announce(self, conn: Connection, pools: Mapping[str, PoolReport]) -> None:
+        now = self._clock.now()
+        fleet.announce(conn, self._id, host=socket.gethostname(), pid=os.getpid(), now=now, pools=pools)
+        if self._election.leads:
+            fleet.forget_silent(conn, seen_before=now - _FORGET_SECONDS)
+
+    async def _withdraw(self) -> None:
+        await self._election.resign()
+        try:
+            await self._database.write(lambda conn: fleet.withdraw(conn, self._id))
+        except (Transient, StorageFull) as exc:
+            logger.warning("the end of this orchestrator is not written down: {}", exc)

@@ -1,0 +1,136 @@
+"""Measures what each pool serves and, where that is wanted, changes its size by the policy of `scaling`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from loguru import logger
+
+from embedfleet.host.pool import WorkerPool
+from embedfleet.host.registration import Peers
+from embedfleet.metrics import Metrics
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.queue.broker import Depth
+from embedfleet.queue_schemas import Stage
+from embedfleet.scaling import (
+    Observation,
+    PoolLimits,
+    ScalingPolicy,
+    ScalingState,
+    ServiceMeter,
+    decide,
+)
+from embedfleet.settings import AutoScalingSettings, PoolSettings, PoolsSettings
+from embedfleet.workers.base_worker import wait_briefly
+
+_NEXT_STAGE = {Stage.CHUNKING: Stage.EMBEDDING, Stage.EMBEDDING: Stage.STORAGE}
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What is known of one pool."""
+
+    meter: ServiceMeter = field(default_factory=ServiceMeter)
+    busy_seconds: float = 0.0
+    cost: float = 0.0
+    state: ScalingState = field(default_factory=ScalingState)
+
+
+class Scaler:
+    """Looks at every pool of the host at an interval. Sizes change only if `auto_scaling.enabled`."""
+
+    def __init__(
+        self,
+        *,
+        pools: Mapping[Stage, WorkerPool],
+        settings: PoolsSettings,
+        auto_scaling: AutoScalingSettings,
+        depths: Mapping[Stage, Depth],
+        peers: Peers,
+        collector: MergedCollector,
+        metrics: Metrics,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        """`depths` and `peers` are looked at anew each time; others keep them up to date."""
+        self._pools = pools
+        self._settings = settings
+        self._auto_scaling = auto_scaling
+        self._policy = policy_of(auto_scaling)
+        self._depths = depths
+        self._peers = peers
+        self._collector = collector
+        self._metrics = metrics
+        self._now = now
+        self._measured = {stage: _Measured() for stage in pools}
+
+    async def run(self, done: asyncio.Event) -> None:
+        while not done.is_set():
+            for stage, pool in self._pools.items():
+                self._measure(stage)
+                if stage in self._depths:
+                    self._consider(stage, pool, self._depths[stage])
+            await wait_briefly(done, self._auto_scaling.interval_seconds)
+
+    def rate(self, stage: Stage) -> float | None:
+        """Tokens one worker of this host serves in a second of work; None before anything was done."""
+        return self._measured[stage].meter.cost_per_busy_second
+
+    def _measure(self, stage: Stage) -> None:
+        """Busy time is counted per claim; a worker with several in hand is busy once."""
+        measured = self._measured[stage]
+        busy = self._collector.total("embedding_busy_seconds_total", stage=stage.value)
+        busy /= self._settings.of(stage.value).concurrency
+        cost = self._collector.total("embedding_task_cost_tokens_total", stage=stage.value)
+        measured.meter.add(
+            self._now(),
+            busy_seconds=max(0.0, busy - measured.busy_seconds),
+            cost=max(0.0, cost - measured.cost),
+        )
+        measured.busy_seconds, measured.cost = busy, cost
+
+    def _consider(self, stage: Stage, pool: WorkerPool, depth: Depth) -> None:
+        seen = self._observe(stage, pool, depth)
+        fleet_workers = max(1, self._peers.workers(stage))
+        if depth.ready_cost == 0:
+            self._metrics.backlog_seconds.labels(stage.value).set(0)
+        elif seen.cost_per_busy_second:
+            seconds = depth.ready_cost / (seen.cost_per_busy_second * fleet_workers)
+            self._metrics.backlog_seconds.labels(stage.value).set(seconds)
+        if not self._auto_scaling.enabled:
+            return
+        measured = self._measured[stage]
+        decision = decide(self._policy, limits_of(self._settings.of(stage.value)), seen, measured.state)
+        measured.state = decision.state
+        if decision.target != pool.target:
+            logger.bind(stage=stage.value).info("scaling: {}", decision.reason)
+            pool.resize(decision.target)
+
+    def _observe(self, stage: Stage, pool: WorkerPool, depth: Depth) -> Observation:
+        following = _NEXT_STAGE.get(stage)
+        downstream = self._depths.get(following) if following else None
+        full = (
+            following is not None
+            and downstream is not None
+            and downstream.ready >= self._settings.of(following.value).max_queued_tasks
+        )
+        return Observation(
+            now=self._now(),
+            workers=pool.target,
+            backlog_cost=depth.ready_cost / self._peers.hosts(stage),
+            waiting_tasks=depth.ready,
+            held_tasks=depth.leased,
+            busy_workers=self._measured[stage].meter.busy_workers,
+            cost_per_busy_second=self.rate(stage) or self._peers.rate(stage),
+            downstream_full=full,
+        )
+
+
+def policy_of(settings: AutoScalingSettings) -> ScalingPolicy:
+    return ScalingPolicy(**settings.model_dump(exclude={"enabled", "interval_seconds"}))
+
+
+def limits_of(settings: PoolSettings) -> PoolLimits:
+    return PoolLimits(settings.min_workers, settings.max_workers)

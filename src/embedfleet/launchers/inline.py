@@ -1,0 +1,58 @@
+"""Workers as tasks of the orchestrator's own event loop: embedded mode."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+
+from loguru import logger
+
+from embedfleet.errors import EmbedfleetError
+from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
+from embedfleet.queue_schemas import Stage
+from embedfleet.workers.crew import Crew
+
+
+class InlineLauncher:
+    """All workers share this process, its models and its connections."""
+
+    def __init__(self, crews: Mapping[Stage, Callable[[str], Crew]]) -> None:
+        """`crews` makes a named worker of each stage."""
+        self._crews = crews
+
+    async def launch(self, spec: WorkerSpec) -> InlineWorker:
+        return InlineWorker(spec, self._crews[spec.stage](spec.name))
+
+
+class InlineWorker:
+    """A running crew."""
+
+    def __init__(self, spec: WorkerSpec, crew: Crew) -> None:
+        self.spec = spec
+        self.pid = os.getpid()
+        self.memory_bytes = 0  # the process is everybody's
+        self._crew = crew
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(crew.run(self._stop), name=spec.name)
+
+    @property
+    def trouble(self) -> EmbedfleetError | None:
+        return self._crew.trouble
+
+    def drain(self) -> None:
+        self._stop.set()
+
+    def abort(self) -> None:
+        self._stop.set()
+        self._task.cancel()
+
+    async def wait(self) -> WorkerExit:
+        await asyncio.wait([self._task])
+        if self._task.cancelled():
+            return WorkerExit(crashed=not self._stop.is_set(), reason="stopped at once")
+        failure = self._task.exception()
+        if failure is None:
+            return WorkerExit(crashed=False, reason="drained")
+        logger.opt(exception=failure).error("worker {} failed", self.spec.name)
+        return WorkerExit(crashed=True, reason=repr(failure))

@@ -1,0 +1,128 @@
+"""Workers as processes of their own: the fleet.
+
+A worker process dies with its orchestrator (see `worker_process`), never the other way round: a crash is an
+exit that the pool hears of. Signals of a terminal do not reach it; the orchestrator decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
+
+from loguru import logger
+
+from embedfleet.errors import EmbedfleetError
+from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, understood
+from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.settings import Settings
+
+# An aborted worker hands its tasks back first; after this it is killed.
+_ABORT_SECONDS = 5.0
+
+
+class ProcessLauncher:
+    """Starts worker processes and adds what they count to the host's metrics."""
+
+    def __init__(self, command: Sequence[str], settings: Settings, collector: MergedCollector) -> None:
+        """`command` runs a worker process, e.g. `python -m …`; it gets its `Order` on standard input."""
+        self._command = command
+        self._settings = settings
+        self._collector = collector
+
+    async def launch(self, spec: WorkerSpec) -> ProcessWorker:
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            env=_environment(spec),
+            start_new_session=True,
+        )
+        settings = self._settings
+        if spec.threads:
+            models = settings.models.model_copy(update={"threads": spec.threads})
+            settings = settings.model_copy(update={"models": models})
+        worker = ProcessWorker(spec, process, self._collector)
+        worker.send(Order(spec.stage, spec.name, settings.to_json(), os.getpid()))
+        return worker
+
+
+class ProcessWorker:
+    """A running worker process."""
+
+    def __init__(self, spec: WorkerSpec, process: Process, collector: MergedCollector) -> None:
+        self.spec = spec
+        self.pid = process.pid
+        self.ready = False
+        self.trouble: EmbedfleetError | None = None
+        self.memory_bytes = 0
+        self._process = process
+        self._collector = collector
+        self._life = f"{spec.name} {process.pid}"
+        self._asked_to_end = False
+        self._last_words: str | None = None
+        self._killing: asyncio.Task[None] | None = None
+        self._end = asyncio.create_task(self._follow(), name=f"follow {spec.name}")
+
+    def send(self, message: Order | Command) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):  # gone already: `wait` tells
+            self._process.stdin.write(pack(message))
+
+    def drain(self) -> None:
+        self._asked_to_end = True
+        self.send(Command.DRAIN)
+
+    def abort(self) -> None:
+        self._asked_to_end = True
+        self.send(Command.ABORT)
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill_later(), name=f"kill {self.spec.name}")
+
+    async def wait(self) -> WorkerExit:
+        return await asyncio.shield(self._end)
+
+    async def _kill_later(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._end), _ABORT_SECONDS)
+            return
+        logger.warning("worker {} did not stop in {} s: killed", self.spec.name, _ABORT_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _follow(self) -> WorkerExit:
+        """Take its reports until it is gone."""
+        assert self._process.stdout is not None
+        while (message := await receive(self._process.stdout)) is not None:
+            match message:
+                case Report():
+                    self.ready, self.trouble = message.ready, understood(message.trouble)
+                    self.memory_bytes = message.memory_bytes
+                    self._collector.update(self._life, message.counted)
+                case Failure(reason):
+                    self._last_words = reason
+        code = await self._process.wait()
+        self._collector.ended(self._life)
+        crashed = code != 0 and not self._asked_to_end
+        return WorkerExit(crashed=crashed, reason=self._last_words or _meaning(code))
+
+
+def _environment(spec: WorkerSpec) -> Mapping[str, str]:
+    """A worker sees its own device only; its settings come by the pipe, not by the environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
+    if spec.device is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = spec.device.removeprefix("cuda:")
+    return kept
+
+
+def _meaning(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,96 @@
+"""One view of many processes: the orchestrator's own series, with its workers' counts added.
+
+Workers report what they counted since they started (`snapshot`). What a worker counted stays counted when
+it ends, so that no counter of the host ever falls. Gauges are the orchestrator's alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from embedfleet.metrics.cardinality import BoundedLabels
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+Counted: TypeAlias = tuple[str, Labels, float]
+"""A sample: name, sorted labels, value since its process started."""
+_Sums: TypeAlias = defaultdict[tuple[str, Labels], float]
+
+_ADDITIVE = ("counter", "histogram")
+_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
+
+
+def snapshot(registry: CollectorRegistry) -> list[Counted]:
+    """Everything counted so far, in a form that can travel."""
+    families = (family for family in registry.collect() if family.type in _ADDITIVE)
+    return [counted for family in families for counted in _counted(family)]
+
+
+class MergedCollector(Collector):
+    """Collects one registry and the snapshots of other processes. Any thread may call it."""
+
+    def __init__(self, own: CollectorRegistry, *, max_tenants: int = 50) -> None:
+        self._own = own
+        self._tenants = BoundedLabels(max_tenants)
+        self._lock = threading.Lock()
+        self._latest: dict[str, Sequence[Counted]] = {}
+        self._ended: _Sums = defaultdict(float)
+
+    def update(self, worker: str, counted: Sequence[Counted]) -> None:
+        """The latest snapshot of a worker process; `worker` names this one life of it."""
+        with self._lock:
+            self._latest[worker] = counted
+
+    def ended(self, worker: str) -> None:
+        """The worker will report no more; what it counted stays."""
+        with self._lock:
+            _add(self._ended, self._latest.pop(worker, ()))
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of a counter's sample over all processes; 0 if nobody counted."""
+        own = self._own.get_sample_value(name, labels) or 0.0
+        return own + self._others()[name, tuple(sorted(labels.items()))]
+
+    def collect(self) -> Iterable[Metric]:
+        others = self._others()
+        for family in self._own.collect():
+            yield self._merged(family, others) if family.type in _ADDITIVE else family
+
+    def _others(self) -> _Sums:
+        with self._lock:
+            sums = self._ended.copy()
+            for counted in self._latest.values():
+                _add(sums, counted)
+            return sums
+
+    def _merged(self, family: Metric, others: _Sums) -> Metric:
+        names = {family.name + suffix for suffix in _SUFFIXES}
+        foreign = ((name, labels, value) for (name, labels), value in others.items() if name in names)
+        sums: _Sums = defaultdict(float)
+        for name, labels, value in (*_counted(family), *foreign):
+            sums[name, self._bounded(labels)] += value
+        merged = Metric(family.name, family.documentation, family.type, family.unit)
+        merged.samples = [Sample(name, dict(labels), value) for (name, labels), value in sums.items()]
+        return merged
+
+    def _bounded(self, labels: Labels) -> Labels:
+        return tuple((name, self._tenants.label(v) if name == "tenant" else v) for name, v in labels)
+
+
+def _counted(family: Metric) -> Iterable[Counted]:
+    """The family's samples without the instants of creation: those cannot be added up."""
+    for sample in family.samples:
+        if not sample.name.endswith("_created"):
+            yield sample.name, tuple(sorted(sample.labels.items())), sample.value
+
+
+def _add(sums: _Sums, counted: Iterable[Counted]) -> None:
+    for name, labels, value in counted:
+        sums[name, labels] += value

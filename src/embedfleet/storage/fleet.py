@@ -1,0 +1,160 @@
+"""Orchestrators as they see one another: who runs, who leads, what each was told to have.
+
+Leadership needs no clock in common: the leader moves a counter, and whoever has watched it stand still for
+a lease, by its own clock, may take over. Two leaders at once are possible for a moment (one was paused) and
+harmless: all that a leader does may be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from embedfleet.storage.tables import facts, leadership, orchestrators
+
+_LEADER = "leader"
+_BROKER_EPOCH = "broker_epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """The leader as it was looked at; `holder` None: nobody."""
+
+    holder: str | None
+    term: int
+    beats: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningOrchestrator:
+    """A row of `orchestrators`. `pools`: stage to what it has of it (see `host.registration`)."""
+
+    orchestrator_id: str
+    host: str
+    pid: int
+    started_at: float
+    seen_at: float
+    pools: Mapping[str, Mapping[str, object]]
+    has_orders: bool
+
+
+# --- leadership ---
+
+
+def leader(conn: Connection) -> Leadership:
+    row = conn.execute(select(leadership).where(leadership.c.name == _LEADER)).one()
+    return Leadership(row.holder, row.term, row.beats)
+
+
+def take_lead(conn: Connection, orchestrator_id: str, seen: Leadership) -> bool:
+    """Become the leader, unless something has moved since `seen` was looked at."""
+    won = conn.execute(
+        update(leadership)
+        .where(
+            leadership.c.name == _LEADER,
+            leadership.c.term == seen.term,
+            leadership.c.beats == seen.beats,
+        )
+        .values(holder=orchestrator_id, term=seen.term + 1, beats=0)
+    )
+    return bool(won.rowcount)
+
+
+def keep_lead(conn: Connection, orchestrator_id: str) -> bool:
+    """Show that the leader lives; False if somebody else leads by now."""
+    mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
+    kept = conn.execute(update(leadership).where(mine).values(beats=leadership.c.beats + 1))
+    return bool(kept.rowcount)
+
+
+def resign(conn: Connection, orchestrator_id: str) -> None:
+    """Make room at once, instead of after the lease."""
+    mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
+    conn.execute(update(leadership).where(mine).values(holder=None))
+
+
+# --- the broker's life ---
+
+
+def broker_epoch(conn: Connection) -> str | None:
+    """The life of the broker that has been told of all jobs marked as offered."""
+    return conn.execute(select(facts.c.value).where(facts.c.name == _BROKER_EPOCH)).scalar()
+
+
+def set_broker_epoch(conn: Connection, epoch: str) -> None:
+    conn.execute(delete(facts).where(facts.c.name == _BROKER_EPOCH))
+    conn.execute(insert(facts).values(name=_BROKER_EPOCH, value=epoch))
+
+
+# --- who runs ---
+
+
+def announce(
+    conn: Connection,
+    orchestrator_id: str,
+    *,
+    host: str,
+    pid: int,
+    now: float,
+    pools: Mapping[str, Mapping[str, object]],
+) -> None:
+    """The orchestrator lives and has these pools."""
+    mine = orchestrators.c.orchestrator_id == orchestrator_id
+    alive = {"seen_at": now, "pools": json.dumps(pools)}
+    if not conn.execute(update(orchestrators).where(mine).values(alive)).rowcount:
+        conn.execute(
+            insert(orchestrators).values(
+                orchestrator_id=orchestrator_id, host=host, pid=pid, started_at=now, **alive
+            )
+        )
+
+
+def withdraw(conn: Connection, orchestrator_id: str) -> None:
+    conn.execute(delete(orchestrators).where(orchestrators.c.orchestrator_id == orchestrator_id))
+
+
+def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:
+    """Those that have shown themselves since, by host."""
+    query = select(orchestrators).where(orchestrators.c.seen_at >= seen_since)
+    return [
+        RunningOrchestrator(
+            row.orchestrator_id,
+            row.host,
+            row.pid,
+            row.started_at,
+            row.seen_at,
+            json.loads(row.pools),
+            row.wanted is not None,
+        )
+        for row in conn.execute(query.order_by(orchestrators.c.host, orchestrators.c.started_at))
+    ]
+
+
+def forget_silent(conn: Connection, *, seen_before: float) -> None:
+    """Drop what killed orchestrators left."""
+    conn.execute(delete(orchestrators).where(orchestrators.c.seen_at < seen_before))
+
+
+# --- orders ---
+
+
+def want(conn: Connection, orchestrator_id: str, stage: str, workers: int) -> None:
+    """Tell an orchestrator how many workers of a stage to have; it looks with its next heartbeat."""
+    mine = orchestrators.c.orchestrator_id == orchestrator_id
+    query = select(orchestrators.c.wanted).where(mine).with_for_update()
+    told = json.loads(conn.execute(query).scalar() or "{}")
+    conn.execute(update(orchestrators).where(mine).values(wanted=json.dumps(told | {stage: workers})))
+
+
+def take_orders(conn: Connection, orchestrator_id: str) -> dict[str, int]:
+    """What the orchestrator was told since it looked last: stage to workers."""
+    mine = orchestrators.c.orchestrator_id == orchestrator_id
+    told = conn.execute(select(orchestrators.c.wanted).where(mine).with_for_update()).scalar()
+    if told is None:
+        return {}
+    conn.execute(update(orchestrators).where(mine).values(wanted=None))
+    orders: dict[str, int] = json.loads(told)
+    return orders

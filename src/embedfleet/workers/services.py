@@ -1,0 +1,22 @@
+"""What every worker of a process shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedfleet.clock import Clock
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker
+from embedfleet.settings import PoolsSettings
+from embedfleet.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Opened by whoever assembles the process, and closed by it after the last worker has ended."""
+
+    broker: Broker
+    database: Database
+    metrics: Metrics
+    clock: Clock
+    pools: PoolsSettings
