@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 _START_SECONDS = 30
 _LOOK_AGAIN_SECONDS = 0.02
@@ -74,12 +75,14 @@ class ChromaServer:
     def drop(self, *collections: str) -> None:
         """Those that are there, as another client would."""
         for name in collections:
-            place = f"{self.url}/api/v2/tenants/default_tenant/databases/default_database/collections/{name}"
-            with (
-                suppress(urllib.error.HTTPError),
-                urllib.request.urlopen(urllib.request.Request(place, method="DELETE"), timeout=30),
-            ):
-                pass
+            with suppress(urllib.error.HTTPError):
+                self._ask("DELETE", f"/{name}")
+
+    def rows(self, collection: str) -> dict[str, tuple[dict[str, Any] | None, str | None]]:
+        """Metadata and text of every row by its id, as Chroma's own users see them."""
+        collection_id = self._ask("GET", f"/{collection}")["id"]
+        got = self._ask("POST", f"/{collection_id}/get", {"include": ["metadatas", "documents"]})
+        return dict(zip(got["ids"], zip(got["metadatas"], got["documents"], strict=True), strict=True))
 
     def __enter__(self) -> Self:
         self.start()
@@ -87,6 +90,16 @@ class ChromaServer:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/api/v2/tenants/default_tenant/databases/default_database/collections{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
 
     def _answers(self) -> bool:
         try:

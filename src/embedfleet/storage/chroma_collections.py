@@ -185,7 +185,7 @@ def _require_dim(collection: Collection, dim: int) -> None:
 def _sent_bytes(rows: VectorRows, position: int) -> int:
     """About what a row takes in a request: the vector in base64, all else as JSON."""
     text = "" if rows.documents is None else rows.documents[position]
-    vector_bytes = rows.vectors[position].nbytes * 4 // 3
+    vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
     return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))
 
 
