@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import InvalidRequest, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.errors import InvalidRequest, Permanent, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.storage.vector_store import Hit, Metadata, VectorRows
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from embedfleet.storage.chroma_clients import ServerClient
 
 _T = TypeVar("_T")
+
+_MAX_ROW_BYTES = 6 * 2**20
+"""A server closes the connection on 40 MiB, often before it says why, and JSON may be six times the text."""
 
 
 class ChromaCollections:
@@ -143,6 +146,11 @@ class ChromaCollections:
         part_bytes = 0
         for position in positions:
             row_bytes = _sent_bytes(rows, position)
+            if row_bytes > _MAX_ROW_BYTES:
+                raise Permanent(
+                    f"row {rows.ids[position]} is {row_bytes:,} bytes, more than a Chroma server takes "
+                    f"({_MAX_ROW_BYTES:,}): cut it into smaller chunks"
+                )
             if part and (len(part) == self._max_rows or part_bytes + row_bytes > self._max_write_bytes):
                 yield part
                 part, part_bytes = [], 0
