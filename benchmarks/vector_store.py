@@ -1,4 +1,7 @@
-"""What the vector store costs over Chroma's own calls: writing, with and without texts, and reading.
+"""What the vector stores cost over Chroma's own calls: writing, with and without texts, and reading.
+
+Three contenders: Chroma in process as its documentation uses it, the embedded store, and the store on a
+Chroma server that runs on the same machine, by one writer and by several.
 
 Texts are passages of the standard library's sources; vectors are random unit ones, 384-d, as the cost of
 an upsert does not depend on their values. Each figure is the median of `--rounds`, every round into new
@@ -12,9 +15,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,11 +27,16 @@ import numpy as np
 from report import write_report
 
 from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.storage.chroma_server import ChromaServerStore
+from embedfleet.storage.vector_store import VectorRows, VectorStore
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.chroma_server import ChromaServer
 
 DIM = 384
 PASSAGE_CHARS = 1000
 BATCH_ROWS = 512
+WRITERS = 4
 METADATA_KEYS = ("job_id", "media_id", "document_id", "heading", "start", "end", "generation")
 
 
@@ -80,10 +89,20 @@ def chroma_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[str, flo
         return seconds
 
 
-async def store_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[str, float]:
-    """The same rows through the store: written, written again, looked up, scanned and queried."""
+async def embedded_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[str, float]:
+    return await store_seconds(await ChromaVectorStore.open(directory), work)
+
+
+async def server_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[str, float]:
+    with ChromaServer(directory) as server:
+        seconds = await store_seconds(await ChromaServerStore.open(server.url), work)
+        seconds["shared_write"] = await shared_write_seconds(server.url, work)
+    return seconds
+
+
+async def store_seconds(store: VectorStore, work: Sequence[VectorRows]) -> dict[str, float]:
+    """The same rows through a store: written, written again, looked up, scanned and queried. Closes it."""
     seconds: dict[str, float] = {}
-    store = await ChromaVectorStore.open(directory)
     await store.ensure_collection("bench", space="bench", dim=DIM)
     for name in ("write", "rewrite"):
         started = perf_counter()
@@ -110,29 +129,47 @@ async def store_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[str
     return seconds
 
 
+async def shared_write_seconds(url: str, work: Sequence[VectorRows]) -> float:
+    """Into a new collection, by writers that share the batches."""
+    store = await ChromaServerStore.open(url, connections=WRITERS)
+    await store.ensure_collection("shared", space="bench", dim=DIM)
+    left = iter(work)
+
+    async def write(batches: Iterable[VectorRows]) -> None:
+        for rows in batches:
+            await store.upsert("shared", rows)
+
+    started = perf_counter()
+    await asyncio.gather(*(write(left) for _ in range(WRITERS)))
+    seconds = perf_counter() - started
+    await store.close()
+    return seconds
+
+
 def measure(count: int, rounds: int, *, documents: bool) -> dict[str, Any]:
     work = batches(count, documents=documents)
-    chroma: list[dict[str, float]] = []
-    store: list[dict[str, float]] = []
+    measured: dict[str, list[dict[str, float]]] = {"chroma": [], "store": [], "server": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as scratch:
-            chroma.append(chroma_seconds(Path(scratch, "chroma"), work))
-            store.append(asyncio.run(store_seconds(Path(scratch, "store"), work)))
+            measured["chroma"].append(chroma_seconds(Path(scratch, "chroma"), work))
+            measured["store"].append(asyncio.run(embedded_seconds(Path(scratch, "store"), work)))
+            measured["server"].append(asyncio.run(server_seconds(Path(scratch, "server"), work)))
 
-    def per_second(measured: list[dict[str, float]], name: str) -> float:
-        return round(count / statistics.median(seconds[name] for seconds in measured), 1)
+    def per_second(contender: str, name: str) -> float:
+        return round(count / statistics.median(seconds[name] for seconds in measured[contender]), 1)
 
-    return {
-        "chroma_write_rows_per_second": per_second(chroma, "write"),
-        "store_write_rows_per_second": per_second(store, "write"),
-        "chroma_rewrite_rows_per_second": per_second(chroma, "rewrite"),
-        "store_rewrite_rows_per_second": per_second(store, "rewrite"),
-        "store_existing_ids_per_second": per_second(store, "existing"),
-        "store_scan_rows_per_second": per_second(store, "scan"),
-        "store_query_ms": round(1000 * statistics.median(seconds["query"] for seconds in store), 3),
-        "chroma_write_seconds_each_round": [round(seconds["write"], 3) for seconds in chroma],
-        "store_write_seconds_each_round": [round(seconds["write"], 3) for seconds in store],
-    }
+    figures: dict[str, Any] = {}
+    for contender, each in measured.items():
+        figures[f"{contender}_write_rows_per_second"] = per_second(contender, "write")
+        figures[f"{contender}_rewrite_rows_per_second"] = per_second(contender, "rewrite")
+        figures[f"{contender}_write_seconds_each_round"] = [round(seconds["write"], 3) for seconds in each]
+    for contender in ("store", "server"):
+        figures[f"{contender}_existing_ids_per_second"] = per_second(contender, "existing")
+        figures[f"{contender}_scan_rows_per_second"] = per_second(contender, "scan")
+        query_seconds = statistics.median(seconds["query"] for seconds in measured[contender])
+        figures[f"{contender}_query_ms"] = round(1000 * query_seconds, 3)
+    figures[f"server_write_by_{WRITERS}_rows_per_second"] = per_second("server", "shared_write")
+    return figures
 
 
 def main() -> None:

@@ -16,12 +16,15 @@ from embedfleet.errors import (
     VectorStoreUnavailable,
 )
 from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.chroma_server import ChromaServerStore
 from embedfleet.storage.null_store import NullVectorStore
 from embedfleet.storage.vector_store import Metadata, VectorRows, VectorStore
+from support.chroma_server import ChromaServer
 
 SPACE = "minilm/mean/v1"
 DIM = 8
 BOOKS = "acme-books"
+FILMS = "acme-films"
 
 
 def unit_vectors(n: int, *, seed: int = 0) -> NDArray[np.float32]:
@@ -59,9 +62,16 @@ async def everything(store: VectorStore, *, page: int = 1000) -> dict[str, NDArr
     return found
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ChromaVectorStore]:
-    opened = await ChromaVectorStore.open(tmp_path / "chroma")
+@pytest.fixture(params=["embedded", "server"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
+    """Holding nothing but an empty collection of books."""
+    opened: VectorStore
+    if request.param == "embedded":
+        opened = await ChromaVectorStore.open(tmp_path / "chroma")
+    else:
+        server: ChromaServer = request.getfixturevalue("chroma_server")
+        server.drop(BOOKS, FILMS)
+        opened = await ChromaServerStore.open(server.url)
     await opened.ensure_collection(BOOKS, space=SPACE, dim=DIM)
     yield opened
     await opened.close()
@@ -114,10 +124,10 @@ class TestWriting:
         self, store: VectorStore
     ) -> None:
         with pytest.raises(VectorStoreUnavailable, match="ensure it"):
-            await store.upsert("acme-films", rows(["a"]))
-        await store.ensure_collection("acme-films", space=SPACE, dim=DIM)
-        await store.upsert("acme-films", rows(["a"]))
-        assert await store.count("acme-films") == 1
+            await store.upsert(FILMS, rows(["a"]))
+        await store.ensure_collection(FILMS, space=SPACE, dim=DIM)
+        await store.upsert(FILMS, rows(["a"]))
+        assert await store.count(FILMS) == 1
         assert await store.count(BOOKS) == 0
 
     async def test_a_text_that_is_not_unicode_is_refused_for_good_and_harms_no_later_write(
@@ -133,7 +143,7 @@ class TestMetadata:
     async def test_update_metadata_makes_no_row_for_an_unknown_id(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a"]))
         await store.update_metadata(BOOKS, ["zz", "a"], [{"x": 1}, {"x": 1}])
-        await store.update_metadata("acme-films", ["a"], [{"x": 1}])
+        await store.update_metadata(FILMS, ["a"], [{"x": 1}])
         assert await store.existing(BOOKS, ["a", "zz"]) == {"a"}
 
 
@@ -141,14 +151,14 @@ class TestExistingAndDelete:
     async def test_existing_tells_which_ids_have_a_row(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a", "b"]))
         assert await store.existing(BOOKS, ["b", "zz", "b"]) == {"b"}
-        assert await store.existing("acme-films", ["b"]) == set()
+        assert await store.existing(FILMS, ["b"]) == set()
 
     async def test_delete_removes_the_named_rows_only_and_may_be_repeated(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a", "b", "c"]))
         for _ in range(2):
             await store.delete(BOOKS, ["a", "zz", "a"])
         assert set(await everything(store)) == {"b", "c"}
-        await store.delete("acme-films", ["a"])
+        await store.delete(FILMS, ["a"])
 
     async def test_a_deleted_row_is_no_hit(self, store: VectorStore) -> None:
         vectors = unit_vectors(2)
@@ -186,7 +196,7 @@ class TestQuery:
 
     async def test_an_empty_or_missing_collection_has_no_hits(self, store: VectorStore) -> None:
         assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=3) == []
-        assert await store.query("acme-films", unit_vectors(1)[0], space=SPACE, limit=3) == []
+        assert await store.query(FILMS, unit_vectors(1)[0], space=SPACE, limit=3) == []
 
     async def test_a_query_that_cannot_be_right_is_refused(self, store: VectorStore) -> None:
         query = unit_vectors(1)[0]
@@ -239,7 +249,7 @@ class TestScan:
 
     async def test_an_empty_or_missing_collection_has_no_pages(self, store: VectorStore) -> None:
         assert await everything(store) == {}
-        assert [page async for page in store.scan("acme-films")] == []
+        assert [page async for page in store.scan(FILMS)] == []
 
 
 class TestRows:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import ConfigError, Permanent, SpaceMismatch, StorageFull, VectorStoreUnavailable
 from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chroma_errors import as_ours
+from embedfleet.storage.chroma_errors import embedded_error
 from embedfleet.storage.vector_store import Metadata, VectorRows
 
 SPACE = "minilm/mean/v1"
@@ -275,14 +275,14 @@ class TestFailures:
         transient = {"NotFoundError", "RateLimitError", "InternalError", "VersionMismatchError"}
         assert set(error_types) == permanent | transient, "map the new one, then name it here"
         for name, kind in error_types.items():
-            ours = as_ours(kind("some\n  reason"), tmp_path)
+            ours = embedded_error(kind("some\n  reason"), tmp_path)
             assert type(ours) is (Permanent if name in permanent else VectorStoreUnavailable), name
             assert "some reason" in str(ours)
 
     def test_a_full_disk_and_a_panic_are_told_apart_from_other_errors(self, tmp_path: Path) -> None:
         panic = type("PanicException", (BaseException,), {})("index out of range")
-        assert type(as_ours(panic, tmp_path)) is VectorStoreUnavailable
-        assert type(as_ours(OSError(28, "No space left on device"), tmp_path)) is StorageFull
-        assert type(as_ours(OSError(5, "Input/output error"), tmp_path)) is VectorStoreUnavailable
+        assert type(embedded_error(panic, tmp_path)) is VectorStoreUnavailable
+        assert type(embedded_error(OSError(28, "No space left on device"), tmp_path)) is StorageFull
+        assert type(embedded_error(OSError(5, "Input/output error"), tmp_path)) is VectorStoreUnavailable
         interrupt = KeyboardInterrupt()
-        assert as_ours(interrupt, tmp_path) is interrupt
+        assert embedded_error(interrupt, tmp_path) is interrupt

@@ -7,24 +7,22 @@ holds the `DataDirectoryLock`. Its calls block, so they all run on one thread th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
-from embedfleet.storage.chroma_collections import ChromaCollections, parts
-from embedfleet.storage.chroma_errors import as_ours
-from embedfleet.storage.vector_store import Hit, Metadata, VectorRows, VectorStore
+from embedfleet.storage.chroma_clients import open_directory
+from embedfleet.storage.chroma_collections import ChromaCollections
+from embedfleet.storage.chroma_errors import embedded_error
+from embedfleet.storage.chroma_store import ChromaStore
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class ChromaVectorStore(VectorStore):
+class ChromaVectorStore(ChromaStore):
     """The embedded store. Cancelling a call stops the waiting, not the write."""
 
     def __init__(self, directory: Path) -> None:
@@ -48,40 +46,6 @@ class ChromaVectorStore(VectorStore):
             store._thread.shutdown(wait=False)
             raise
         return store
-
-    async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:
-        await self._run(ChromaCollections.ensure_collection, name, space, dim)
-
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
-        await self._run(ChromaCollections.upsert, collection, rows)
-
-    async def update_metadata(
-        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
-    ) -> None:
-        await self._run(ChromaCollections.update_metadata, collection, ids, metadatas)
-
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        return await self._run(ChromaCollections.existing, collection, ids)
-
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        await self._run(ChromaCollections.delete, collection, ids)
-
-    async def query(
-        self, collection: str, vector: NDArray[np.float32], *, space: str, limit: int
-    ) -> list[Hit]:
-        return await self._run(ChromaCollections.query, collection, vector, space, limit)
-
-    async def scan(
-        self, collection: str, *, page: int = 1000
-    ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
-        # The ids first, then pages by id: an offset would skip rows when others are deleted meanwhile.
-        for part in parts(await self._run(ChromaCollections.all_ids, collection), page):
-            ids, vectors = await self._run(ChromaCollections.vectors, collection, part)
-            if ids:
-                yield ids, vectors
-
-    async def count(self, collection: str) -> int:
-        return await self._run(ChromaCollections.count, collection)
 
     async def close(self) -> None:
         if not self._closed:
@@ -107,7 +71,7 @@ class ChromaVectorStore(VectorStore):
         except EmbedfleetError:
             raise
         except BaseException as exc:
-            ours = as_ours(exc, self._directory)
+            ours = embedded_error(exc, self._directory)
             if ours is exc:
                 raise
             if isinstance(ours, VectorStoreUnavailable | StorageFull):
@@ -118,7 +82,7 @@ class ChromaVectorStore(VectorStore):
 
     def _ready(self) -> ChromaCollections:
         if self._collections is None:
-            self._collections = ChromaCollections(self._directory)
+            self._collections = ChromaCollections(open_directory(self._directory))
         return self._collections
 
     def _discard(self) -> None:

@@ -1,35 +1,41 @@
-"""Chroma's collections in one directory, by blocking calls from one thread.
-
-chromadb is imported when the first of these is made: it takes a second.
-"""
+"""Chroma's collections, in process or on a server, by blocking calls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from embedfleet.errors import ConfigError, InvalidRequest, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.errors import InvalidRequest, Permanent, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.storage.vector_store import Hit, Metadata, VectorRows
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
 
+    from embedfleet.storage.chroma_clients import ServerClient
+
+_T = TypeVar("_T")
+
+_MAX_ROW_BYTES = 6 * 2**20
+"""A server closes the connection on 40 MiB, often before it says why, and JSON may be six times the text."""
+
 
 class ChromaCollections:
-    """`VectorStore` in Chroma's own calls; what is longer than it takes at once is split.
+    """`VectorStore` in Chroma's own calls; what is more than it takes at once is split.
 
+    Nothing of a collection is remembered between calls: others may drop and make it anew. As safe in
+    several threads as the client is; only of the same rows two writes must not run at the same time.
     Raises chromadb's errors beside ours; `chroma_errors` maps them.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._client = _open_client(directory)
-        self._max_rows: int = self._client.get_max_batch_size()
+    def __init__(self, client: ClientAPI | ServerClient, *, max_write_bytes: int | None = None) -> None:
+        """`max_write_bytes` bounds, about, what is sent at once; None where nothing is sent."""
+        self._client = client
+        self._max_rows: int = client.get_max_batch_size()
+        self._max_write_bytes = max_write_bytes
 
     def close(self) -> None:
         self._client.close()
@@ -50,8 +56,8 @@ class ChromaCollections:
             raise VectorStoreUnavailable(f"collection {name} is not there: ensure it, then write again")
         _require_dim(collection, rows.vectors.shape[1])
         latest = {row_id: position for position, row_id in enumerate(rows.ids)}
-        for ids in parts(list(latest), self._max_rows):
-            chosen = [latest[row_id] for row_id in ids]
+        for chosen in self._writes(rows, list(latest.values())):
+            ids = [rows.ids[i] for i in chosen]
             collection.upsert(
                 ids=ids,
                 embeddings=rows.vectors[chosen],
@@ -131,6 +137,28 @@ class ChromaCollections:
         except NotFoundError:
             return None
 
+    def _writes(self, rows: VectorRows, positions: list[int]) -> Iterator[list[int]]:
+        """Positions in parts small enough to be written at once; a row is never split."""
+        if self._max_write_bytes is None:
+            yield from parts(positions, self._max_rows)
+            return
+        part: list[int] = []
+        part_bytes = 0
+        for position in positions:
+            row_bytes = _sent_bytes(rows, position)
+            if row_bytes > _MAX_ROW_BYTES:
+                raise Permanent(
+                    f"row {rows.ids[position]} is {row_bytes:,} bytes, more than a Chroma server takes "
+                    f"({_MAX_ROW_BYTES:,}): cut it into smaller chunks"
+                )
+            if part and (len(part) == self._max_rows or part_bytes + row_bytes > self._max_write_bytes):
+                yield part
+                part, part_bytes = [], 0
+            part.append(position)
+            part_bytes += row_bytes
+        if part:
+            yield part
+
     def _distinct_parts(self, ids: Sequence[str]) -> Iterator[list[str]]:
         return parts(list(dict.fromkeys(ids)), self._max_rows)
 
@@ -145,46 +173,6 @@ class ChromaCollections:
             for row_id, new in zip(ids, metadatas, strict=True)
         ]
         return [metadata or None for metadata in merged]  # Chroma refuses an empty one
-
-
-def _open_client(directory: Path) -> ClientAPI:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(
-            f"data_dir: cannot make {directory} ({exc.strerror or exc}): choose a writable one"
-        ) from exc
-    try:
-        from chromadb.api import ServerAPI
-        from chromadb.api.client import Client
-        from chromadb.config import Settings, System
-    except ValidationError as exc:  # importing chromadb reads the environment and `.env`
-        problem = exc.errors()[0]
-        name = str(problem["loc"][0]).upper()
-        raise ConfigError(
-            f"environment or .env: Chroma cannot read {name} ({problem['msg']}): correct or unset it"
-        ) from exc
-
-    class OnlyTheseSettings(Settings):  # type: ignore[misc]  # chromadb is untyped here
-        """Chroma's, without the environment and the `.env` of whatever directory we run in."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type, init_settings: Any, **others: Any
-        ) -> tuple[Any, ...]:
-            return (init_settings,)
-
-    settings = OnlyTheseSettings(
-        chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
-        is_persistent=True,
-        persist_directory=str(directory),
-        anonymized_telemetry=False,
-    )
-    # Not PersistentClient: when that fails, the broken system stays in a global cache under this path.
-    system = System(settings)
-    system.instance(ServerAPI)
-    system.start()
-    return Client.from_system(system)
 
 
 def _require_space(collection: Collection, space: str) -> None:
@@ -202,5 +190,12 @@ def _require_dim(collection: Collection, dim: int) -> None:
         raise SpaceMismatch(f"collection {collection.name} holds vectors of {held} dimensions, not {dim}")
 
 
-def parts(items: list[str], size: int) -> Iterator[list[str]]:
+def _sent_bytes(rows: VectorRows, position: int) -> int:
+    """About what a row takes in a request: the vector in base64, all else as JSON."""
+    text = "" if rows.documents is None else rows.documents[position]
+    vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
+    return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))
+
+
+def parts(items: list[_T], size: int) -> Iterator[list[_T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
