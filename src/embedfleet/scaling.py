@@ -150,7 +150,7 @@ class ServiceMeter:
             self._since = now  # the span of this report is not known
             return
         self._reports.append((now, busy_seconds, cost))
-        while self._reports[0][0] < now - self._window_seconds:
+        while self._reports[0][0] <= now - self._window_seconds:
             self._since = self._reports.popleft()[0]
         worked = sum(report[1] for report in self._reports)
         done = sum(report[2] for report in self._reports)
