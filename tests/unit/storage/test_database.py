@@ -239,7 +239,7 @@ async def test_a_schema_of_a_newer_release_is_refused_with_what_to_do(database: 
 
 async def test_a_url_of_another_database_is_refused() -> None:
     with pytest.raises(ConfigError, match="postgresql"):
-        Database("postgresql://localhost/x")
+        Database("mysql://localhost/x")
 
 
 async def test_the_migrations_build_exactly_the_tables_of_this_release(database: Database) -> None:
