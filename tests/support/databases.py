@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
 import pytest
+from sqlalchemy import create_engine
 
-from embedfleet.storage.database import Database
+from embedfleet.storage import migrations
 from support.postgres_server import PostgresServer
 
 on_both_databases = pytest.mark.usefixtures("database_url")
@@ -45,13 +45,7 @@ class PostgresDatabases:
     @cached_property
     def _template(self) -> str:
         name = self.server.create_database(name="migrated")
-        asyncio.run(_upgrade(self.server.url_of(name)))
+        engine = create_engine(self.server.url_of(name).replace("postgresql:", "postgresql+psycopg:"))
+        migrations.upgrade(engine, name)
+        engine.dispose()
         return name
-
-
-async def _upgrade(url: str) -> None:
-    database = Database(url)
-    try:
-        await database.upgrade_schema()
-    finally:
-        await database.close()

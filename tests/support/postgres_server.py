@@ -24,6 +24,9 @@ from typing import Self
 
 import psycopg
 
+GUARDED_USER = "guarded"
+"""A role of this name, once created, needs a password; everybody else needs none."""
+
 _UNPRIVILEGED = "nobody"
 _START_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 0.02
@@ -72,17 +75,9 @@ class PostgresServer:
         return f"postgresql://{credentials}@/{database}?host={self.directory}"
 
     def start(self) -> None:
-        """Return when it takes connections; after `kill` that is when it has recovered."""
+        """Return when it takes connections; after `crash` that is when it has recovered."""
         if not self._data.exists():
-            self._run(
-                "initdb",
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-                f"--pgdata={self._data}",
-            )
+            self._initialise()
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -161,6 +156,13 @@ class PostgresServer:
             self.start()
 
     # --- processes ---
+
+    def _initialise(self) -> None:
+        settings = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync"]
+        self._run("initdb", *settings, f"--pgdata={self._data}")
+        (self._data / "pg_hba.conf").write_text(
+            f"local all {GUARDED_USER} scram-sha-256\nlocal all all trust\n"
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

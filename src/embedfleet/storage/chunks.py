@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
 
 from embedfleet.storage import document_lock
+from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import (
     GenerationState,
     VectorState,
@@ -66,7 +67,7 @@ def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[C
                 "start": row.start,
                 "end": row.end,
                 "tokens": row.tokens,
-                "heading": row.heading,
+                "heading": storable(row.heading),
             }
             for row in rows
         ],

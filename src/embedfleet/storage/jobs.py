@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from embedfleet.queue_schemas import JobStatus, Stage, UserTier
 from embedfleet.storage import document_lock
+from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
 
 # SQLite takes 32,766 bound parameters a statement; stay well below it.
@@ -391,7 +392,7 @@ def add_dead_letters(conn: Connection, job_id: str, letters: Sequence[DeadLetter
                 "chunk_index": letter.chunk_index,
                 "start": letter.start,
                 "end": letter.end,
-                "reason": letter.reason,
+                "reason": storable(letter.reason),
                 "created_at": now,
             }
             for letter in letters
@@ -413,7 +414,7 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
     ended = conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id, _UNFINISHED)
-        .values(status=status, reason=reason, finished_at=now)
+        .values(status=status, reason=storable(reason), finished_at=now)
     )
     return bool(ended.rowcount)
 

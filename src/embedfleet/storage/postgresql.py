@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
-from embedfleet.errors import ConfigError, DatabaseUnavailable, StorageFull
+from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, StorageFull
 from embedfleet.storage import migrations
 
 T = TypeVar("T")
@@ -154,7 +154,8 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
 
 def _location(url: URL) -> str:
     """Host and database only: a URL's other parts may hold a password."""
-    host = url.host or url.query.get("host") or "localhost"
+    named = url.host or url.query.get("host") or "localhost"
+    host = named if isinstance(named, str) else ",".join(named)
     port = f":{url.port}" if url.port else ""
     return f"postgresql://{host}{port}/{url.database or ''}"
 
@@ -207,7 +208,9 @@ def _translate(exc: DBAPIError, location: str, *, opened: bool) -> Exception:
         return ConfigError(f"{location}: {reason}; run `embedfleet db upgrade`")
     if code == _NO_PRIVILEGE:
         return ConfigError(f"{location}: {reason}; grant it to the user of database.url")
-    if code is None and _REFUSALS.search(reason) and not opened:
+    if isinstance(exc, DataError) and code is None:
+        return InvalidRequest(reason)  # the driver refuses a text with NUL in it
+    if code is None and not opened and (isinstance(exc, ProgrammingError) or _REFUSALS.search(reason)):
         return ConfigError(f"database.url: {location}: {reason}")
     if code is None or exc.connection_invalidated or _UNAVAILABLE.match(code):
         return DatabaseUnavailable(f"{location}: {reason}")
