@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
 from support.chroma_server import ChromaServer
-from support.system import make_settings
+from support.databases import PostgresDatabases
+from support.postgres_server import PostgresMissing, PostgresServer
+from support.system import Configure, make_settings
 
 
 @pytest.fixture
@@ -19,10 +23,17 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Of an embedded system in a directory of the test's own, with the stub model."""
-    return make_settings(tmp_path)
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[PostgresDatabases]:
+    """A PostgreSQL server that all tests share, each with databases of its own."""
+    try:
+        server = PostgresServer()
+    except PostgresMissing as exc:
+        if os.environ.get("CI"):
+            pytest.fail(str(exc))
+        pytest.skip(str(exc))
+    with server:
+        yield PostgresDatabases(server)
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +42,34 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaSe
     stops or kills one starts its own `ChromaServer`."""
     with ChromaServer(tmp_path_factory.mktemp("chroma-server") / "data") as server:
         yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """Of a new PostgreSQL database with this release's schema."""
+    with postgres_databases.migrated() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a new database; the test runs once for each system. Parametrize it indirectly to choose."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgres_url")
+        return url
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def configure(request: pytest.FixtureRequest, tmp_path: Path) -> Configure:
+    """Makes settings of an embedded system in a directory of the test's own, with the stub model: over
+    SQLite, unless the test is marked `on_both_databases`."""
+    if "database_url" in request.fixturenames:
+        return partial(make_settings, tmp_path, database_url=request.getfixturevalue("database_url"))
+    return partial(make_settings, tmp_path)
+
+
+@pytest.fixture
+def settings(configure: Configure) -> Settings:
+    """What `configure` makes of no wishes."""
+    return configure()

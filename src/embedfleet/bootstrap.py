@@ -97,7 +97,7 @@ async def open_owner(
     async with AsyncExitStack() as stack:
         if deployment.owns_data_directory:
             stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
-        database = await _entered_database(stack, settings)
+        database = await _entered_database(stack, settings, metrics)
         broker = broker or await _open_broker(settings, clock)
         stack.push_async_callback(broker.close)
         store = _metered(store or await _open_store(settings), metrics)
@@ -158,7 +158,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
     embedding loads models."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        database = await _entered_database(stack, settings)
+        database = await _entered_database(stack, settings, metrics)
         broker = await _open_broker(settings, clock)
         stack.push_async_callback(broker.close)
         services = Services(broker, database, metrics, clock, settings.worker_pools)
@@ -186,8 +186,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-async def _entered_database(stack: AsyncExitStack, settings: Settings) -> Database:
-    database = open_database(settings)
+async def _entered_database(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics | None = None
+) -> Database:
+    database = open_database(settings, metrics)
     stack.push_async_callback(database.close)
     await database.open()
     return database

@@ -23,6 +23,7 @@ from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
@@ -33,7 +34,7 @@ from embedfleet.queue_schemas import (
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, documents, identity, jobs, usage
+from embedfleet.storage import chunks, document_lock, documents, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
@@ -137,9 +138,7 @@ class EmbeddingJobManager:
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
         """Submit many documents in one transaction: all are admitted or, on any error, none."""
         submissions = await asyncio.to_thread(lambda: [self._prepare(request) for request in requests])
-        return await self._database.write(
-            lambda conn: [self._admit(conn, submission) for submission in submissions]
-        )
+        return await self._database.write(lambda conn: self._admit_all(conn, submissions))
 
     def _prepare(self, request: JobRequest) -> _Submission:
         """All the work that needs no transaction: cut, hash, compress."""
@@ -160,11 +159,16 @@ class EmbeddingJobManager:
         )
         return _Submission(request, model, version, segments)
 
+    def _admit_all(self, conn: Connection, submissions: Sequence[_Submission]) -> list[str]:
+        tiers = {one.request.user_id: one.request.user_tier for one in submissions}
+        for tenant_id in sorted(tiers):
+            usage.set_tier(conn, tenant_id, tiers[tenant_id])
+        document_lock.lock(conn, [one.document_id for one in submissions])
+        return [self._admit(conn, one) for one in submissions]
+
     def _admit(self, conn: Connection, submission: _Submission) -> str:
-        request, version = submission.request, submission.version
+        request, version, document_id = submission.request, submission.version, submission.document_id
         now = self._clock.now()
-        usage.set_tier(conn, request.user_id, request.user_tier)
-        document_id = identity.document_id(request.user_id, request.media_id)
         collection = self._collection(conn, request.user_id, submission.model)
         documents.ensure_document(
             conn,
@@ -230,7 +234,7 @@ class EmbeddingJobManager:
     def _supersede(self, conn: Connection, older: Sequence[Job], now: float) -> None:
         for job in older:
             jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
-            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+            documents.abandon(conn, job.generation_id)
 
     def _check_quota(self, conn: Connection, request: JobRequest, chars: int, now: float) -> None:
         tier = self._settings.tenants.tiers[request.user_tier.value]
@@ -263,7 +267,9 @@ class EmbeddingJobManager:
 
     async def get_job_status(self, job_id: str, *, user_id: str | None = None) -> JobInfo:
         """Where the job is now. Raises UnknownJob."""
-        return await self._database.read(lambda conn: _info(conn, _require(conn, job_id, user_id)))
+        return await self._database.read(
+            lambda conn: _info(conn, _require(jobs.get(conn, job_id), job_id, user_id))
+        )
 
     async def list_jobs(
         self,
@@ -355,11 +361,11 @@ class EmbeddingJobManager:
         """
 
         def cancel(conn: Connection) -> bool:
-            job = _require(conn, job_id, user_id)
+            job = _require(jobs.lock(conn, job_id), job_id, user_id)
             now = self._clock.now()
             if not jobs.finish(conn, job_id, JobStatus.CANCELLED, reason="cancelled", now=now):
                 return False
-            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+            documents.abandon(conn, job.generation_id)
             chunks.mark_unreferenced(conn, job.document_id)
             documents.request_cleanup(conn, job.document_id)
             return True
@@ -374,7 +380,7 @@ class EmbeddingJobManager:
         """
 
         def retry(conn: Connection) -> None:
-            job = _require(conn, job_id, user_id)
+            job = _require(jobs.lock(conn, job_id), job_id, user_id)
             if not job.status.terminal:
                 raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
             if job.status is JobStatus.COMPLETED:
@@ -394,6 +400,7 @@ class EmbeddingJobManager:
         document_id = identity.document_id(user_id, str(media_id))
 
         def remove(conn: Connection) -> bool:
+            document_lock.lock(conn, [document_id])
             if not documents.generations_of(conn, document_id) or documents.is_deleted(conn, document_id):
                 return False
             now = self._clock.now()
@@ -423,8 +430,12 @@ class _Submission:
         self.version = version
         self.segments = segments
 
+    @property
+    def document_id(self) -> str:
+        return identity.document_id(self.request.user_id, self.request.media_id)
 
-def open_database(settings: Settings) -> Database:
+
+def open_database(settings: Settings, metrics: Metrics | None = None) -> Database:
     """The database of these settings, not yet opened; its directory is created."""
     if settings.database.url is None:
         create_data_dir(settings.data_dir)
@@ -432,6 +443,9 @@ def open_database(settings: Settings) -> Database:
         settings.database_url,
         synchronous=settings.database.synchronous,
         busy_timeout_seconds=settings.database.busy_timeout_seconds,
+        pool_size=settings.database.pool_size,
+        connect_timeout_seconds=settings.database.connect_timeout_seconds,
+        seconds=None if metrics is None else metrics.sql_seconds,
     )
 
 
@@ -452,8 +466,7 @@ def _new_job_id() -> str:
     return f"job_{uuid.uuid4().hex}"
 
 
-def _require(conn: Connection, job_id: str, user_id: str | None) -> Job:
-    job = jobs.get(conn, job_id)
+def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:
     if job is None or (user_id is not None and job.tenant_id != user_id):
         raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
     return job

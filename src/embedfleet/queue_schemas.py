@@ -262,6 +262,13 @@ class JobRequest(_Frozen):
     def _numbers_are_ids_too(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @field_validator("media_id", "user_id", "source", "source_hash")
+    @classmethod
+    def _any_database_takes_it(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise ValueError("must not hold the character NUL")
+        return value
+
     @field_validator("content")
     @classmethod
     def _has_text(cls, value: str) -> str:

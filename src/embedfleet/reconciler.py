@@ -63,9 +63,7 @@ class Reconciler:
         await offer(self._broker, Stage.CHUNKING, [_chunking_task(job, chars) for job, chars in waiting])
         now = self._clock.now()
         # After the offer: a crash in between offers twice, which is harmless; the other order would lose.
-        await self._database.write(
-            lambda conn: jobs.mark_offered(conn, [job.job_id for job, _ in waiting], now)
-        )
+        await self._database.write(lambda conn: jobs.mark_offered(conn, [job for job, _ in waiting], now))
         return len(waiting)
 
     async def offer_cleanups(self) -> None:

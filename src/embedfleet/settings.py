@@ -241,14 +241,24 @@ class DatabaseSettings(_Section):
     """SQL, the truth."""
 
     url: SecretStr | None = Field(
-        default=None, description="None: SQLite in the data directory. sqlite:///PATH: a file elsewhere."
+        default=None,
+        description="None: SQLite in the data directory. postgresql://USER@HOST/DATABASE: for a fleet.",
     )
     synchronous: Literal["full", "normal"] = Field(
         default="full",
         description="SQLite: `normal` is faster, and a power cut may lose the last acknowledged jobs.",
     )
     busy_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="SQLite: raise if other programs hold long write locks."
+        default=30.0, gt=0, description="Raise if other programs hold long write locks."
+    )
+    pool_size: int = Field(
+        default=8,
+        ge=2,
+        le=100,
+        description="PostgreSQL: connections of one process. Lower if the server runs out of them.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=5.0, ge=2, description="PostgreSQL: raise on a slow network."
     )
 
 

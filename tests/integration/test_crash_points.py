@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,11 @@ from embedfleet.settings import Settings
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.base_worker import first_of
+from support.databases import on_both_databases
 from support.system import (
     ONE_EACH,
     TENANT,
+    Configure,
     Running,
     make_settings,
     paragraphs,
@@ -34,7 +37,7 @@ from support.system import (
 
 OLD = paragraphs("old", 40)
 NEW = paragraphs("intro", 1) + "\n\n" + OLD.replace("word7", "WORD7").replace("word23", "WORD23")
-SMALL_BATCHES = {"chunking": {"batch_chunks": 4}}
+SMALL_BATCHES: dict[str, Any] = {"chunking": {"batch_chunks": 4}}
 
 
 class Failed(Exception):
@@ -131,9 +134,21 @@ async def finished(fleet: Running, job_id: str) -> None:
 @pytest.mark.parametrize("kind", [Failed, Stopped])
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
-    tmp_path: Path, point: str, kind: type[BaseException]
+    configure: Configure, point: str, kind: type[BaseException]
 ) -> None:
-    settings = make_settings(tmp_path, **SMALL_BATCHES)
+    await stop_at(point, kind, configure(**SMALL_BATCHES))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("point", POINTS[::3])
+@pytest.mark.usefixtures("database_url")
+async def test_a_stop_at_a_boundary_loses_and_doubles_nothing_on_postgresql(
+    configure: Configure, point: str
+) -> None:
+    await stop_at(point, Stopped, configure(**SMALL_BATCHES))
+
+
+async def stop_at(point: str, kind: type[BaseException], settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
         job_id = await fleet.submit("2", "Untouched.")
@@ -179,8 +194,9 @@ class ForgetfulBroker(MemoryBroker):
         await super().ack(lease)
 
 
-async def test_every_task_delivered_twice_changes_nothing(tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, **SMALL_BATCHES)
+@on_both_databases
+async def test_every_task_delivered_twice_changes_nothing(configure: Configure) -> None:
+    settings = configure(**SMALL_BATCHES)
     broker = ForgetfulBroker(ManualClock())
     async with running(settings, broker=broker) as fleet:
         await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
@@ -244,8 +260,9 @@ async def start_workers(data: Path) -> asyncio.subprocess.Process:
     )
 
 
-async def test_a_stop_drains_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, **SMALL_BATCHES)
+@on_both_databases
+async def test_a_stop_drains_and_the_next_start_goes_on(configure: Configure) -> None:
+    settings = configure(**SMALL_BATCHES)
     async with running(settings) as fleet:
         job_id = await fleet.submit("1", paragraphs("long", 2000), chunking_config=ONE_EACH)
 

@@ -6,16 +6,15 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.storage import documents, jobs
+from embedfleet.storage import document_lock, documents, jobs
 from embedfleet.storage.database import Database
 from embedfleet.storage.jobs import Batch, BrokenPartition, DeadLetter, Job
 
@@ -24,14 +23,23 @@ CHUNKS_PER_BATCH = 3
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'jobs.db'}", synchronous="normal")
-    await opened.open()
-    yield opened
-    await opened.close()
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with opened(database_url) as database:
+        yield database
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url, synchronous="normal")
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def new_job(conn: Connection, name: str) -> str:
+    document_lock.lock(conn, [name])
     collection = documents.ensure_collection(conn, name="c", tenant_id="t", model="stub", space="s", dim=8)
     documents.ensure_document(conn, document_id=name, tenant_id="t", media_id=name, source=None, now=NOW)
     version = documents.Version("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
@@ -104,12 +112,12 @@ def assert_counters(job: Job, plan: Plan) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_every_job_completes_exactly_once_whatever_the_order_and_however_often_told(
-    tmp_path: Path, database: Database, seed: int
+    database_url: str, database: Database, seed: int
 ) -> None:
     rng = random.Random(seed)
     plans = []
-    for n in range(150):
-        count = rng.choice([0, 1, 1, 2, 5, 20])
+    for n in range(300):
+        count = rng.choice([0, 1, 1, 2, 5, 50])
         dead = frozenset(i for i in range(count) if rng.random() < 0.1)
         plans.append(Plan(f"job{n}", count, dead))
     for plan in plans:
@@ -123,12 +131,8 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
 
     completions: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        connections = [database]
-        for _ in range(3):  # each with a writer thread and a connection of its own
-            other = Database(f"sqlite:///{tmp_path / 'jobs.db'}", synchronous="normal")
-            await other.open()
-            stack.push_async_callback(other.close)
-            connections.append(other)
+        # SQLite: four writers with a connection each. PostgreSQL: four connections of each.
+        databases = [await stack.enter_async_context(opened(database_url)) for _ in range(4)]
 
         async def carry_out(
             through: Database, mine: Sequence[tuple[str, Callable[[Connection], JobStatus | None]]]
@@ -138,7 +142,7 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
                     completions[job_id] += 1
 
         async with asyncio.TaskGroup() as tasks:
-            for i, through in enumerate(connections):
+            for i, through in enumerate(databases):
                 for lane in range(4):
                     tasks.create_task(carry_out(through, steps[i * 4 + lane :: 16]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -14,10 +13,11 @@ from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserT
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.storage import searches, tables
+from support.databases import on_both_databases
 from support.system import (
     ONE_EACH,
     TENANT,
-    make_settings,
+    Configure,
     paragraphs,
     read_chroma,
     running,
@@ -26,6 +26,7 @@ from support.system import (
 )
 
 
+@on_both_databases
 async def test_a_submitted_document_is_completed_and_found(settings: Settings) -> None:
     async with running(settings) as fleet:
         info = await fleet.ingest(
@@ -50,6 +51,7 @@ async def test_hits_carry_the_exact_text_of_their_offsets(settings: Settings) ->
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+@on_both_databases
 async def test_a_job_submitted_by_a_process_with_only_sql_is_picked_up(settings: Settings) -> None:
     async with running(settings), open_guest(settings) as guest:
         job_id = await guest.jobs.create_job(media_id=7, user_id=TENANT, content="From elsewhere.")
@@ -105,6 +107,7 @@ async def test_searches_whose_asker_died_are_forgotten_at_the_next_start(setting
 # --- versions ---
 
 
+@on_both_databases
 async def test_an_unchanged_document_embeds_nothing(settings: Settings) -> None:
     async with running(settings) as fleet:
         content = paragraphs("same", 20)
@@ -119,6 +122,7 @@ async def test_an_unchanged_document_embeds_nothing(settings: Settings) -> None:
     assert again.progress.chunks_reused == 20
 
 
+@on_both_databases
 async def test_a_changed_document_embeds_only_its_new_chunks_and_drops_the_stale(settings: Settings) -> None:
     old = paragraphs("text", 20)
     new = paragraphs("intro", 1) + "\n\n" + old.replace("word7", "WORD7")
@@ -138,6 +142,7 @@ async def test_a_changed_document_embeds_only_its_new_chunks_and_drops_the_stale
     assert sorted(int(row["chunk_index"]) for row in rows) == list(range(21))
 
 
+@on_both_databases
 async def test_readers_see_the_old_version_or_the_new_one_never_a_mixture(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", paragraphs("old", 200), chunking_config=ONE_EACH)
@@ -152,6 +157,7 @@ async def test_readers_see_the_old_version_or_the_new_one_never_a_mixture(settin
     assert seen == {"old", "new"}
 
 
+@on_both_databases
 async def test_a_newer_version_supersedes_an_unfinished_older_one(settings: Settings) -> None:
     async with open_guest(settings) as guest:
         first = await guest.jobs.create_job(media_id=1, user_id=TENANT, content="First words.")
@@ -166,12 +172,14 @@ async def test_a_newer_version_supersedes_an_unfinished_older_one(settings: Sett
     assert [hit.text for hit in hits] == ["Second words."]
 
 
+@on_both_databases
 async def test_submitting_what_is_under_way_returns_the_same_job(settings: Settings) -> None:
     async with open_guest(settings) as guest:
         first = await guest.jobs.create_job(media_id=1, user_id=TENANT, content="Once.")
         assert await guest.jobs.create_job(media_id=1, user_id=TENANT, content="Once.") == first
 
 
+@on_both_databases
 async def test_going_back_to_an_earlier_text_is_a_new_version(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", "Text A.")
@@ -193,6 +201,7 @@ async def test_another_chunking_is_another_version(settings: Settings) -> None:
     assert info.progress.chunks_total > 30
 
 
+@on_both_databases
 async def test_a_deleted_document_leaves_nothing_behind(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", paragraphs("gone", 30), chunking_config=ONE_EACH)
@@ -221,6 +230,7 @@ async def test_a_deleted_document_leaves_nothing_behind(settings: Settings) -> N
         assert (await fleet.jobs.get_job_status(kept.job_id)).status is JobStatus.COMPLETED
 
 
+@on_both_databases
 async def test_a_deleted_document_can_come_back(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", "Here.")
@@ -236,11 +246,11 @@ async def test_a_deleted_document_can_come_back(settings: Settings) -> None:
 # --- cancel and retry ---
 
 
-async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(tmp_path: Path) -> None:
+@on_both_databases
+async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(configure: Configure) -> None:
     # One task at a time through a narrow queue, so that there is a middle to cancel in.
     narrow = {"workers": 1, "batch_tasks": 1, "max_queued_tasks": 1}
-    settings = make_settings(
-        tmp_path,
+    settings = configure(
         worker_pools={"embedding": narrow, "storage": narrow},
         chunking={"batch_chunks": 4},
     )
@@ -298,6 +308,7 @@ async def test_only_ended_jobs_with_something_left_to_do_can_be_retried(settings
 # --- tenants ---
 
 
+@on_both_databases
 async def test_tenants_never_see_each_other(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", "The secret of Alice.", user_id="alice")
@@ -318,9 +329,9 @@ async def test_tenants_never_see_each_other(settings: Settings) -> None:
         assert not await fleet.jobs.delete_document(media_id="1", user_id="eve")
 
 
-async def test_a_tenant_over_its_quota_is_told_what_to_do_and_nothing_is_stored(tmp_path: Path) -> None:
-    settings = make_settings(
-        tmp_path,
+@on_both_databases
+async def test_a_tenant_over_its_quota_is_told_what_to_do_and_nothing_is_stored(configure: Configure) -> None:
+    settings = configure(
         tenants={"tiers": {"free": {"max_active_jobs": 1, "max_document_chars": 50, "daily_chars": 60}}},
     )
     async with open_guest(settings) as guest:
@@ -368,6 +379,7 @@ async def test_an_unknown_model_is_refused_with_the_nearest_known(settings: Sett
             await guest.jobs.create_job(media_id=1, user_id="u", content="x", model="minilmm")
 
 
+@on_both_databases
 async def test_bulk_submission_is_all_or_nothing(settings: Settings) -> None:
     from embedfleet.queue_schemas import JobRequest
 

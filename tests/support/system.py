@@ -77,13 +77,15 @@ class Running:
 
 
 Start = Callable[..., AbstractAsyncContextManager[Running]]
+Configure = Callable[..., Settings]
+"""`make_settings` for the directory and the database of a test."""
 
 
-def make_settings(data_dir: Path, **overrides: Any) -> Settings:
+def make_settings(data_dir: Path, *, database_url: str | None = None, **overrides: Any) -> Settings:
     base: dict[str, Any] = {
         "data_dir": str(data_dir / "data"),
         "models": {"default": "stub"},
-        "database": {"synchronous": "normal"},
+        "database": {"synchronous": "normal", "url": database_url},
     }
     return load_settings(environ={}, overrides=base | overrides)
 

@@ -2,18 +2,20 @@
 
 The rule that keeps readers and deleters apart: a chunk's row is written before its vector, and a vector
 is marked for deletion only when no building or live version has a row with its id, decided in one
-transaction. A marked id is not written again until the deletion is finished.
+transaction under the document's lock. A marked id is not written again until the deletion is finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
 
+from embedfleet.storage import document_lock
+from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import (
     GenerationState,
     VectorState,
@@ -23,6 +25,7 @@ from embedfleet.storage.tables import (
     generations,
     vectors,
 )
+from embedfleet.storage.upsert import upsert
 
 # SQLite takes 32,766 bound parameters a statement; stay well below it.
 _IDS_PER_QUERY = 5_000
@@ -51,10 +54,11 @@ class Passage:
     source: str | None
 
 
-def add(conn: Connection, generation_id: int, rows: Sequence[ChunkRow]) -> None:
+def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:
     """Write chunk rows; those already there (a replay) are left as they are."""
+    document_lock.require(conn, document_id)
     conn.execute(
-        _ADD,
+        _add(conn.dialect.name),
         [
             {
                 "generation_id": generation_id,
@@ -63,7 +67,7 @@ def add(conn: Connection, generation_id: int, rows: Sequence[ChunkRow]) -> None:
                 "start": row.start,
                 "end": row.end,
                 "tokens": row.tokens,
-                "heading": row.heading,
+                "heading": storable(row.heading),
             }
             for row in rows
         ],
@@ -118,29 +122,57 @@ def deleting(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
 def record_stored(
     conn: Connection, *, document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str]
 ) -> None:
-    """The vector store now holds these ids, described by this generation's metadata."""
-    rows = [
+    """The vector store now holds these ids, described by this generation's metadata.
+
+    One that is being deleted stays so: whether the deletion came before or after this write nobody knows, so
+    it will be carried out once more.
+    """
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, VectorState.STORED)
+    _record(conn, document_id, rows)
+
+
+def record_late(
+    conn: Connection, *, document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str]
+) -> None:
+    """These ids were written for a run of a job that is over.
+
+    A deletion may have been under way, and be through with them before or after the write. So what SQL knew
+    nothing of is to be deleted, whoever refers to it (and writes it again then); the rest stays as it is.
+    """
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, VectorState.DELETING)
+    _record(conn, document_id, rows)
+
+
+def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    document_lock.require(conn, document_id)
+    if rows:
+        conn.execute(_write(conn.dialect.name), rows)
+
+
+def _vector_rows(
+    document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str], state: VectorState
+) -> list[Mapping[str, Any]]:
+    return [
         {
             "chunk_id": bytes.fromhex(chunk_id),
             "document_id": document_id,
             "collection_id": collection_id,
             "described_by": generation_id,
             "writes": 1,
-            "state": VectorState.STORED,
+            "state": state,
         }
         for chunk_id in chunk_ids
     ]
-    if rows:
-        conn.execute(_RECORD, rows)
 
 
 def mark_unreferenced(conn: Connection, document_id: str) -> None:
     """Mark the document's vectors that no building or live version refers to."""
-    wanted = (
+    document_lock.require(conn, document_id)
+    wanted = (  # EXISTS: PostgreSQL carries out NOT IN of many rows by comparing each with each
         select(chunks.c.chunk_id)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
         .where(
-            generations.c.document_id == document_id,
+            chunks.c.chunk_id == vectors.c.chunk_id,
             generations.c.state.in_([GenerationState.BUILDING, GenerationState.LIVE]),
         )
     )
@@ -149,7 +181,7 @@ def mark_unreferenced(conn: Connection, document_id: str) -> None:
         .where(
             vectors.c.document_id == document_id,
             vectors.c.state == VectorState.STORED,
-            vectors.c.chunk_id.not_in(wanted),
+            ~wanted.exists(),
         )
         .values(state=VectorState.DELETING)
     )
@@ -174,8 +206,9 @@ def marked(conn: Connection, document_id: str) -> list[MarkedVector]:
     return [MarkedVector(row.chunk_id.hex(), row.name, row.writes) for row in conn.execute(query)]
 
 
-def forget(conn: Connection, gone: Sequence[MarkedVector]) -> None:
+def forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
     """The vector store no longer holds these. One written again since it was looked at stays marked."""
+    document_lock.require(conn, document_id)
     if gone:
         conn.execute(
             delete(vectors).where(
@@ -203,8 +236,9 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
     return [_chunk_row(row) for row in conn.execute(query)]
 
 
-def describe(conn: Connection, generation_id: int, chunk_ids: Sequence[str]) -> None:
+def describe(conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]) -> None:
     """The rows of these ids now carry this version's metadata."""
+    document_lock.require(conn, document_id)
     for ids in _pages(chunk_ids):
         conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
 
@@ -218,7 +252,19 @@ def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) ->
 
 # Statements of the hot path, built once: composing one costs more than running it.
 
-_ADD = insert(chunks).prefix_with("OR IGNORE")
+
+@cache
+def _add(dialect: str) -> Executable:
+    return upsert(dialect, chunks).on_conflict_do_nothing()
+
+
+@cache
+def _write(dialect: str) -> Executable:
+    """A vector's row, or, where there is one already, the same row written once more."""
+    statement = upsert(dialect, vectors)
+    again = {"described_by": statement.excluded.described_by, "writes": vectors.c.writes + 1}
+    return statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again)
+
 
 _BETWEEN = (
     select(chunks)
@@ -232,16 +278,6 @@ _BETWEEN = (
 
 _IN_STATE = select(vectors.c.chunk_id).where(
     vectors.c.chunk_id.in_(bindparam("ids", expanding=True)), vectors.c.state == bindparam("state")
-)
-
-_NEW_VECTOR = upsert(vectors)
-_RECORD = _NEW_VECTOR.on_conflict_do_update(
-    index_elements=["chunk_id"],
-    set_={
-        "described_by": _NEW_VECTOR.excluded.described_by,
-        "state": _NEW_VECTOR.excluded.state,
-        "writes": vectors.c.writes + 1,
-    },
 )
 
 

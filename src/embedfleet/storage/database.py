@@ -1,58 +1,71 @@
-"""The SQL database as asyncio sees it: one writer with group commit, readers beside it.
+"""The SQL database as asyncio sees it: atomic units of work, and news of everybody's writes.
 
 Repositories are plain functions over a SQLAlchemy `Connection`; a caller passes a closure of them to
 `write` (one atomic unit) or `read`, so a transaction's borders are visible where the decision is made::
 
     job_id = await database.write(lambda conn: jobs.create(conn, ...))
 
-SQLite has one writer at a time. All writes of a process go through one thread which runs whatever is
-waiting in one transaction: with `synchronous=full` the disk flush is shared by everybody who waits for it.
-If a unit fails, the transaction is undone and each unit of it is run again alone. It starts with BEGIN
-IMMEDIATE: a deferred one that reads first fails with BUSY_SNAPSHOT whatever the timeout.
+Two engines do the work, chosen by the URL: `sqlite` (one writer, group commit) and `postgresql` (a pool of
+connections). SQLite runs write units one after the other; PostgreSQL runs them side by side, READ COMMITTED.
+What must not interleave is therefore said with a lock that both know: `document_lock`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import sqlite3
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Literal, Protocol, TypeVar
 
 from loguru import logger
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from prometheus_client import Histogram
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
-from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError, StorageFull
-from embedfleet.storage import migrations
+from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
+from embedfleet.metrics import Metrics
+from embedfleet.metrics.series import timed
+from embedfleet.storage import document_lock
 
 T = TypeVar("T")
 
-# Units that share one commit. Bounds how long the first of them waits for the last.
-_MAX_GROUP = 64
-_READERS = 4
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One atomic piece of work waiting for the writer."""
+class SqlEngine(Protocol):
+    """What a database system does for `Database`. No method needs an event loop.
 
-    work: Callable[[Connection], Any]
-    outcome: Future[Any]
+    Whatever fails raises (or sets on the future) an error of ours, or the unit's own.
+    """
+
+    location: str
+
+    def open(self, committed: Callable[[], None]) -> None:
+        """Connect and see to the schema; blocking. `committed` is called after commits, on any thread."""
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Bring the schema to this release's, without `open`; blocking. (What it was, what it is.)"""
+
+    def write(self, unit: Callable[[Connection], T]) -> Future[T]:
+        """Queue a unit to be run in a transaction of which all or nothing is kept. It may run again."""
+
+    def read(self, unit: Callable[[Connection], T]) -> Future[T]:
+        """Queue a unit to be run on one snapshot, in which it cannot write."""
+
+    def change_mark(self) -> Future[Hashable]:
+        """Another value whenever anybody has committed since. Only for comparing."""
+
+    def close(self) -> None:
+        """Finish what is queued, release every connection and thread; blocking. Also if `open` failed."""
 
 
 class Database:
-    """SQLite in WAL mode. Safe to use from any number of tasks of one event loop.
+    """Safe to use from any number of tasks of one event loop.
 
-    Any method may raise DatabaseUnavailable (locked for longer than the timeout, file gone) or
-    StorageFull; then nothing of the unit was kept.
+    Any method may raise DatabaseUnavailable or StorageFull: nothing of the unit was kept, or (only if the
+    connection was lost in the very moment of the commit) nobody knows. So units are made to be repeated.
     """
 
     def __init__(
@@ -61,36 +74,65 @@ class Database:
         *,
         synchronous: Literal["full", "normal"] = "full",
         busy_timeout_seconds: float = 30.0,
+        pool_size: int = 8,
+        connect_timeout_seconds: float = 5.0,
+        seconds: Histogram | None = None,
     ) -> None:
-        if make_url(url).get_backend_name() != "sqlite":
-            raise ConfigError(
-                f"database.url: `{make_url(url).get_backend_name()}` is not supported by this release; "
-                "use sqlite:///PATH or leave it empty"
+        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` for PostgreSQL; `seconds` (by
+        operation: read, write) is told how long units take, waiting for their turn included.
+
+        Raises ConfigError for a URL of neither.
+        """
+        parsed = _parse(url)
+        system = parsed.get_backend_name()
+        self._engine: SqlEngine
+        if system == "sqlite":
+            from embedfleet.storage.sqlite import SqliteEngine
+
+            self._engine = SqliteEngine(
+                parsed, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds
             )
-        self.location = make_url(url).database or ":memory:"
-        pragmas = (f"synchronous={synchronous}", f"busy_timeout={int(busy_timeout_seconds * 1000)}")
-        self._writer_engine = _engine(url, pragmas, begin="BEGIN IMMEDIATE", connections=1)
-        self._reader_engine = _engine(url, (*pragmas, "query_only=1"), begin="BEGIN", connections=_READERS)
-        self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_loop, name="sql-writer", daemon=True)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
+        elif system == "postgresql":
+            from embedfleet.storage.postgresql import PostgresqlEngine
+
+            self._engine = PostgresqlEngine(
+                parsed,
+                pool_size=pool_size,
+                connect_timeout_seconds=connect_timeout_seconds,
+                lock_timeout_seconds=busy_timeout_seconds,
+            )
+        else:
+            raise ConfigError(
+                f"database.url: `{system}` is not supported; use postgresql://USER@HOST/DATABASE, "
+                "sqlite:///PATH, or leave it empty"
+            )
+        self._seconds = seconds or Metrics().sql_seconds
         self._version = 0
         self._changed = asyncio.Event()
         self._waiting = 0
+        self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def location(self) -> str:
+        """Where it is, for a person; without user and password."""
+        return self._engine.location
+
     async def open(self) -> None:
-        """Create or upgrade the schema and start the writer."""
-        self._loop = asyncio.get_running_loop()
-        await self._in_reader(self._prepare)
-        self._writer.start()
+        """Connect. SQLite's schema is created or upgraded; PostgreSQL's must be there (`upgrade_schema`).
+
+        Raises ConfigError if the schema is missing, old or newer than this release.
+        """
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._engine.open, lambda: _call_soon(loop, self._note_write))
         self._watch = asyncio.create_task(self._watch_others(), name="sql-watcher")
 
-    def _prepare(self) -> None:
-        with _mapped(self.location):
-            migrations.upgrade(self._writer_engine)
-            # A bare connection: in a transaction of SQLAlchemy's it would see one snapshot for ever.
-            self._watcher = self._reader_engine.raw_connection()
+    async def upgrade_schema(self) -> tuple[str | None, str]:
+        """Bring the schema of a database that is not open to this release's: (what it was, what it is).
+
+        Concurrent callers, in this process or another, wait for one another.
+        """
+        return await asyncio.to_thread(self._engine.upgrade)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one atomic unit; durable on return.
@@ -98,23 +140,35 @@ class Database:
         It runs on another thread, perhaps more than once (what it did before is undone then), so it must
         change nothing but the database. An exception it raises undoes the unit and comes back here.
         """
-        if self._closed:
-            raise DatabaseUnavailable(f"{self.location}: the database is closed")
-        outcome: Future[T] = Future()
-        self._units.put(_Unit(work, outcome))
-        # Shielded: a cancelled waiter must not leave the writer with a future it may no longer set.
-        return await asyncio.shield(asyncio.wrap_future(outcome))
+        self._require_open()
+
+        def unit(conn: Connection) -> T:
+            document_lock.begin(conn)
+            return work(conn)
+
+        # Shielded: a cancelled waiter must not leave the engine with a future it may no longer set.
+        with timed(self._seconds, "write"):
+            return await asyncio.shield(asyncio.wrap_future(self._engine.write(unit)))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a snapshot; it sees every write that returned before."""
-        if self._closed:
-            raise DatabaseUnavailable(f"{self.location}: the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_blocking, work)
+        with timed(self._seconds, "read"):
+            return await asyncio.wrap_future(self._queue_read(work))
 
     def read_blocking(self, work: Callable[[Connection], T]) -> T:
         """`read` for a thread that is not the event loop's."""
-        with _mapped(self.location), self._reader_engine.begin() as conn:
-            return work(conn)
+        return self._queue_read(work).result()
+
+    def _queue_read(self, work: Callable[[Connection], T]) -> Future[T]:
+        self._require_open()
+        try:
+            return self._engine.read(work)
+        except RuntimeError as exc:  # closed meanwhile by another thread
+            raise DatabaseUnavailable(f"{self.location}: the database is closed") from exc
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise DatabaseUnavailable(f"{self.location}: the database is closed")
 
     async def version(self) -> int:
         """A number that grows whenever a write of anybody, in this process or another, has been noticed.
@@ -142,13 +196,13 @@ class Database:
         self._changed = asyncio.Event()
 
     async def _watch_others(self) -> None:
-        """SQLite tells of other processes' commits only when asked; ask while somebody waits."""
-        known: int | None = None
+        """Neither system tells of other processes' commits unless asked; ask while somebody waits."""
+        known: Hashable = None
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             if self._waiting:
                 try:
-                    found = await self._in_reader(self._data_version)
+                    found = await asyncio.wrap_future(self._engine.change_mark())
                 except EmbedfleetError as exc:
                     logger.warning("cannot look for writes of other processes: {}", exc)
                     continue
@@ -156,117 +210,32 @@ class Database:
                     known = found
                     self._note_write()
 
-    def _data_version(self) -> int:
-        with _mapped(self.location):
-            cursor = self._watcher.cursor()
-            try:
-                cursor.execute("PRAGMA data_version")
-                (version,) = cursor.fetchall()[0]
-                return int(version)
-            finally:
-                cursor.close()
-
-    async def _in_reader(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
-
     async def close(self) -> None:
         """Finish the waiting writes and release every connection and thread. May be called twice."""
         if self._closed:
             return
         self._closed = True
-        self._units.put(None)
-        if self._writer.is_alive():
+        if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-            await asyncio.to_thread(self._writer.join)
-        await asyncio.to_thread(self._readers.shutdown)
-        if hasattr(self, "_watcher"):
-            self._watcher.close()
-        self._reader_engine.dispose()
-        self._writer_engine.dispose()
-
-    # --- the writer thread ---
-
-    def _write_loop(self) -> None:
-        while (first := self._units.get()) is not None:
-            group = [first]
-            stop = False
-            while len(group) < _MAX_GROUP and not self._units.empty():
-                unit = self._units.get()
-                if unit is None:
-                    stop = True
-                    break
-                group.append(unit)
-            self._commit(group)
-            if stop:
-                return
-
-    def _commit(self, group: list[_Unit]) -> None:
-        """One transaction for the group; if it fails, one for each unit, so that none undoes another."""
-        try:
-            with _mapped(self.location), self._writer_engine.begin() as conn:
-                results = [unit.work(conn) for unit in group]
-        except Exception as exc:  # noqa: BLE001 - handed to whoever waits, none is swallowed
-            if len(group) == 1:
-                group[0].outcome.set_exception(exc)
-                return
-            for unit in group:
-                self._commit([unit])
-            return
-        for unit, result in zip(group, results, strict=True):
-            unit.outcome.set_result(result)
-        self._loop.call_soon_threadsafe(self._note_write)
+        await asyncio.to_thread(self._engine.close)
 
 
-def _engine(url: str, pragmas: tuple[str, ...], *, begin: str, connections: int) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=8,  # the watcher, and threads that read on their own
-        hide_parameters=True,  # they hold document text, which must not reach a log
-        connect_args={"check_same_thread": False, "isolation_level": None},
-    )
-
-    def prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
-        dbapi_connection.isolation_level = None  # pysqlite must not begin transactions of its own
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "temp_store=MEMORY", *pragmas):
-            dbapi_connection.execute(f"PRAGMA {pragma}")
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
-    return engine
+def _parse(url: str) -> URL:
+    # SQLAlchemy knows the old name `postgres` no longer, and its plain `postgresql` means another driver.
+    name, separator, rest = url.partition("://")
+    if name in ("postgres", "postgresql"):
+        name = "postgresql+psycopg"
+    try:
+        parsed = make_url(f"{name}{separator}{rest}")
+    except (ArgumentError, ValueError):  # not chained: their words may hold half of the password
+        raise ConfigError(
+            "database.url: not a URL; use postgresql://USER:PASSWORD@HOST/DATABASE (special characters of "
+            "the password percent-encoded) or sqlite:///PATH"
+        ) from None
+    return parsed
 
 
-class _mapped:
-    """Turns the driver's errors into ours, in one place."""
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
-        if isinstance(exc, Exception):
-            ours = _translate(exc, self._location)
-            if ours is not exc:
-                raise ours from exc
-
-
-def _translate(exc: Exception, location: str) -> Exception:
-    if not isinstance(exc, DBAPIError) or isinstance(exc, EmbedfleetError):
-        return exc
-    reason = str(exc.orig)
-    if "disk is full" in reason or "disk I/O error" in reason:
-        return StorageFull(f"{location}: {reason}; free some space and run again, nothing stored is lost")
-    if "readonly" in reason or "unable to open" in reason:
-        return ConfigError(
-            f"{location}: {reason}; check that the data directory exists and can be written, "
-            "or choose another with --data-dir"
-        )
-    if isinstance(exc.orig, sqlite3.OperationalError):
-        return DatabaseUnavailable(f"{location}: {reason}")
-    if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in reason:
-        return ConfigError(f"{location}: {reason}; move the file away or choose another --data-dir")
-    return exc
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(callback)

@@ -1,6 +1,7 @@
 """Documents, their versions (generations) and texts (segments).
 
-Plain functions over a connection; the caller owns the transaction.
+Plain functions over a connection; the caller owns the transaction, and holds the document's lock
+(`document_lock`) where it changes one that exists.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 
 import zstandard
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.storage import document_lock
 from embedfleet.storage.tables import (
     GenerationState,
     collections,
@@ -21,6 +22,7 @@ from embedfleet.storage.tables import (
     generations,
     segments,
 )
+from embedfleet.storage.upsert import upsert
 
 # Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
 _ZSTD_LEVEL = 3
@@ -98,9 +100,12 @@ def ensure_collection(
     conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
 ) -> Collection:
     """The collection of this name, created if missing."""
-    row = {"name": name, "tenant_id": tenant_id, "model": model, "space": space, "dim": dim}
-    conn.execute(upsert(collections).values(row).on_conflict_do_nothing())
-    found = conn.execute(select(collections).where(collections.c.name == name)).one()
+    by_name = select(collections).where(collections.c.name == name)
+    found = conn.execute(by_name).one_or_none()
+    if found is None:  # asked first: on PostgreSQL an insert that does nothing uses up a number all the same
+        row = {"name": name, "tenant_id": tenant_id, "model": model, "space": space, "dim": dim}
+        conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
+        found = conn.execute(by_name).one()
     return Collection(**found._mapping)
 
 
@@ -114,6 +119,7 @@ def ensure_document(
     conn: Connection, *, document_id: str, tenant_id: str, media_id: str, source: str | None, now: float
 ) -> None:
     """Create the document, or bring a deleted one back; its `source` is the latest given."""
+    document_lock.require(conn, document_id)
     row = {
         "document_id": document_id,
         "tenant_id": tenant_id,
@@ -123,9 +129,8 @@ def ensure_document(
         "created_at": now,
     }
     again = {"source": source, "deleted_at": None}
-    conn.execute(
-        upsert(documents).values(row).on_conflict_do_update(index_elements=["document_id"], set_=again)
-    )
+    statement = upsert(conn.dialect.name, documents).values(row)
+    conn.execute(statement.on_conflict_do_update(index_elements=["document_id"], set_=again))
 
 
 def add_generation(
@@ -138,6 +143,7 @@ def add_generation(
     chunker_version: int,
 ) -> int:
     """Write the next version of a document with its text; returns its id."""
+    document_lock.require(conn, document_id)
     highest = select(func.max(generations.c.number)).where(generations.c.document_id == document_id)
     number = (conn.execute(highest).scalar() or 0) + 1
     generation_id = conn.execute(
@@ -210,6 +216,7 @@ def mark_live(conn: Connection, target: Generation) -> bool:
 
     False, and nothing changes, if a newer version is live already or the document is deleted.
     """
+    document_lock.require(conn, target.document_id)
     flipped = conn.execute(
         update(documents)
         .where(
@@ -235,6 +242,18 @@ def set_state(conn: Connection, generation_id: int, state: GenerationState) -> N
     conn.execute(update(generations).where(generations.c.generation_id == generation_id).values(state=state))
 
 
+def abandon(conn: Connection, generation_id: int) -> None:
+    """The version will not be finished. One that readers see (its job was being retried) stays."""
+    conn.execute(
+        update(generations)
+        .where(
+            generations.c.generation_id == generation_id,
+            generations.c.state == GenerationState.BUILDING,
+        )
+        .values(state=GenerationState.RETIRED)
+    )
+
+
 def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
     """The source changed, the text it gives did not."""
     conn.execute(
@@ -253,7 +272,8 @@ def set_chunker_version(conn: Connection, generation_id: int, version: int) -> N
 
 
 def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
-    """Hide the document from readers; its rows go when its vectors are gone (`purge`)."""
+    """Hide the document from readers; its rows go when its vectors are gone (`purge_document`)."""
+    document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
         .where(documents.c.document_id == document_id)
@@ -264,6 +284,22 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
         .where(generations.c.document_id == document_id)
         .values(state=GenerationState.RETIRED)
     )
+
+
+def bury(conn: Connection, target: Generation, now: float) -> None:
+    """If the version's document is gone, put it back as a deleted one: something of it turned up late, and
+    cleaning up after a document needs its row."""
+    document_lock.require(conn, target.document_id)
+    row = {
+        "document_id": target.document_id,
+        "tenant_id": target.tenant_id,
+        "media_id": target.media_id,
+        "source": target.source,
+        "deleted_at": now,
+        "cleanup": 0,
+        "created_at": now,
+    }
+    conn.execute(upsert(conn.dialect.name, documents).values(row).on_conflict_do_nothing())
 
 
 def is_deleted(conn: Connection, document_id: str) -> bool:
@@ -287,6 +323,7 @@ def cleanup_requests(conn: Connection, document_id: str) -> int:
 
 def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
     """Nothing is left to do, unless it was asked for again since `requests` was read."""
+    document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
         .where(documents.c.document_id == document_id, documents.c.cleanup == requests)
@@ -307,6 +344,7 @@ def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:
 
 def purge_document(conn: Connection, document_id: str) -> None:
     """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
+    document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
     conn.execute(delete(segments).where(segments.c.generation_id.in_(mine)))
     conn.execute(delete(generations).where(generations.c.document_id == document_id))

@@ -2,12 +2,13 @@
 
 Every transition is an UPDATE whose WHERE names the state it leaves, and counters move only when a row did.
 So a redelivered task, a stale worker or two "last" batches change nothing twice: the batch's transition
-decides who counts, and the job's final UPDATE has one winner.
+decides who counts, and the job's final UPDATE has one winner. That alone needs no lock; a unit that also
+decides by what it has read of a job gets it by `lock`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,13 @@ from sqlalchemy import (
     not_,
     select,
     true,
+    tuple_,
     update,
 )
 
 from embedfleet.queue_schemas import JobStatus, Stage, UserTier
+from embedfleet.storage import document_lock
+from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
 
 # SQLite takes 32,766 bound parameters a statement; stay well below it.
@@ -183,13 +187,23 @@ def unoffered(conn: Connection, limit: int) -> list[tuple[Job, int]]:
     return [(_job(row), row.chars) for row in conn.execute(query)]
 
 
-def mark_offered(conn: Connection, job_ids: Sequence[str], now: float) -> None:
-    conn.execute(update(jobs).where(jobs.c.job_id.in_(job_ids)).values(offered_at=now))
+def mark_offered(conn: Connection, offered: Iterable[Job], now: float) -> None:
+    """The broker knows these jobs. One that was ended and retried meanwhile is to be offered again."""
+    runs = sorted((job.job_id, job.run) for job in offered)
+    _lock_rows(conn, jobs.c.job_id.in_([job_id for job_id, _ in runs]))
+    conn.execute(update(jobs).where(tuple_(jobs.c.job_id, jobs.c.run).in_(runs)).values(offered_at=now))
 
 
 def offer_all_again(conn: Connection) -> int:
     """Put every unfinished job back into the outbox: the broker is new and knows none."""
+    _lock_rows(conn, _UNFINISHED)
     return conn.execute(update(jobs).where(_UNFINISHED).values(offered_at=None)).rowcount
+
+
+def _lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Wait for the jobs' rows in the order in which everybody does (`document_lock`)."""
+    if conn.dialect.name != "sqlite":
+        conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
 
 
 # --- looking ---
@@ -198,6 +212,18 @@ def offer_all_again(conn: Connection) -> int:
 def get(conn: Connection, job_id: str) -> Job | None:
     row = conn.execute(_GET, {"job": job_id}).one_or_none()
     return None if row is None else _job(row)
+
+
+def lock(conn: Connection, job_id: str) -> Job | None:
+    """The job as it is now and stays until the unit ends: its document is locked."""
+    return lock_many(conn, [job_id]).get(job_id)
+
+
+def lock_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """`lock` for several, which must be called once in a unit, for all."""
+    found = get_many(conn, job_ids)  # a job's document never changes
+    waited = document_lock.lock(conn, (job.document_id for job in found.values()))
+    return get_many(conn, job_ids) if waited else found
 
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -256,7 +282,9 @@ def dead_letters_of(conn: Connection, job_id: str) -> list[DeadLetter]:
     query = select(dead_letters).where(dead_letters.c.job_id == job_id)
     return [
         DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
-        for row in conn.execute(query.order_by(dead_letters.c.start, dead_letters.c.dead_letter_id))
+        for row in conn.execute(
+            query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
+        )
     ]
 
 
@@ -364,7 +392,7 @@ def add_dead_letters(conn: Connection, job_id: str, letters: Sequence[DeadLetter
                 "chunk_index": letter.chunk_index,
                 "start": letter.start,
                 "end": letter.end,
-                "reason": letter.reason,
+                "reason": storable(letter.reason),
                 "created_at": now,
             }
             for letter in letters
@@ -386,7 +414,7 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
     ended = conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id, _UNFINISHED)
-        .values(status=status, reason=reason, finished_at=now)
+        .values(status=status, reason=storable(reason), finished_at=now)
     )
     return bool(ended.rowcount)
 

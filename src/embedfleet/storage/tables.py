@@ -13,6 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -60,6 +61,11 @@ metadata = MetaData(
     }
 )
 
+# SQLite numbers rows by itself only in a column that is called INTEGER.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+# Positions in a document, and sums of them: a day's quota goes beyond 32 bits.
+_Chars = BigInteger()
+
 tenants = Table(
     "tenants",
     metadata,
@@ -70,7 +76,7 @@ tenants = Table(
 collections = Table(
     "collections",
     metadata,
-    Column("collection_id", Integer, primary_key=True),
+    Column("collection_id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("tenant_id", Text, nullable=False, index=True),
     Column("model", Text, nullable=False),
@@ -102,15 +108,15 @@ documents = Table(
 generations = Table(
     "generations",
     metadata,
-    Column("generation_id", Integer, primary_key=True),
+    Column("generation_id", _Id, primary_key=True),
     Column("document_id", String(32), ForeignKey("documents.document_id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("collection_id", Integer, ForeignKey("collections.collection_id"), nullable=False),
+    Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
     Column("content_hash", String(64), nullable=False),
     Column("source_hash", String(64)),
     Column("content_type", String(16), nullable=False),
-    Column("chars", Integer, nullable=False),
+    Column("chars", _Chars, nullable=False),
     Column("chunking", Text, nullable=False),
     Column("batch_chunks", Integer, nullable=False),
     Column("chunker_version", Integer, nullable=False),
@@ -120,21 +126,21 @@ generations = Table(
 segments = Table(
     "segments",
     metadata,
-    Column("generation_id", Integer, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("generation_id", _Id, ForeignKey("generations.generation_id"), primary_key=True),
     Column("ordinal", Integer, primary_key=True),
-    Column("start", Integer, nullable=False),
-    Column("chars", Integer, nullable=False),
+    Column("start", _Chars, nullable=False),
+    Column("chars", _Chars, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 
 chunks = Table(
     "chunks",
     metadata,
-    Column("generation_id", Integer, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("generation_id", _Id, ForeignKey("generations.generation_id"), primary_key=True),
     Column("chunk_index", Integer, primary_key=True),
     Column("chunk_id", LargeBinary(16), nullable=False, index=True),
-    Column("start", Integer, nullable=False),
-    Column("end", Integer, nullable=False),
+    Column("start", _Chars, nullable=False),
+    Column("end", _Chars, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("heading", Text, nullable=False),
     sqlite_with_rowid=False,
@@ -146,7 +152,7 @@ jobs = Table(
     Column("job_id", String(40), primary_key=True),
     Column("tenant_id", Text, nullable=False),
     Column("document_id", String(32), nullable=False, index=True),
-    Column("generation_id", Integer, nullable=False, index=True),
+    Column("generation_id", _Id, nullable=False, index=True),
     Column("user_tier", String(16), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("status", String(24), nullable=False),
@@ -200,9 +206,9 @@ vectors = Table(
     metadata,
     Column("chunk_id", LargeBinary(16), primary_key=True),
     Column("document_id", String(32), nullable=False, index=True),
-    Column("collection_id", Integer, ForeignKey("collections.collection_id"), nullable=False),
+    Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
     # The generation whose metadata (index, heading, job) the vector store's row carries.
-    Column("described_by", Integer, nullable=False),
+    Column("described_by", _Id, nullable=False),
     # Counts writes of the id, so that a deletion cannot forget one that came after it looked.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
@@ -212,14 +218,14 @@ vectors = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("dead_letter_id", Integer, primary_key=True),
+    Column("dead_letter_id", _Id, primary_key=True),
     Column("tenant_id", Text, nullable=False),
     Column("job_id", String(40), nullable=False),
     Column("stage", String(16), nullable=False),
     Column("ordinal", Integer),
     Column("chunk_index", Integer),
-    Column("start", Integer),
-    Column("end", Integer),
+    Column("start", _Chars),
+    Column("end", _Chars),
     Column("reason", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Index("ix_dead_letters_job_id", "job_id"),
@@ -230,7 +236,7 @@ usage = Table(
     metadata,
     Column("tenant_id", Text, primary_key=True),
     Column("day", String(10), primary_key=True),
-    Column("chars", Integer, nullable=False),
+    Column("chars", _Chars, nullable=False),
     Column("jobs", Integer, nullable=False),
 )
 

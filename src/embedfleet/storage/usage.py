@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from embedfleet.queue_schemas import UserTier
 from embedfleet.storage.tables import tenants, usage
+from embedfleet.storage.upsert import upsert
 
 
 def set_tier(conn: Connection, tenant_id: str, tier: UserTier) -> None:
-    statement = upsert(tenants).values(tenant_id=tenant_id, tier=tier)
+    """Remember the tier. Until the unit ends no other admits anything of the tenant, so that what it counts
+    against the quota stays true."""
+    statement = upsert(conn.dialect.name, tenants).values(tenant_id=tenant_id, tier=tier)
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tier}))
 
 
@@ -29,7 +31,9 @@ def chars_used(conn: Connection, tenant_id: str, now: float) -> int:
 
 def reserve(conn: Connection, tenant_id: str, chars: int, now: float) -> None:
     """Count one job of `chars` characters against the day."""
-    statement = upsert(usage).values(tenant_id=tenant_id, day=utc_day(now), chars=chars, jobs=1)
+    statement = upsert(conn.dialect.name, usage).values(
+        tenant_id=tenant_id, day=utc_day(now), chars=chars, jobs=1
+    )
     more = {"chars": usage.c.chars + chars, "jobs": usage.c.jobs + 1}
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
 

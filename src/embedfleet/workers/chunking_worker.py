@@ -32,6 +32,7 @@ from embedfleet.storage.identity import ChunkIds
 from embedfleet.storage.jobs import Batch, DeadLetter, Job
 from embedfleet.storage.tables import GenerationState
 from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer
+from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import publish_if_done
 from embedfleet.workers.services import Services
 
@@ -80,11 +81,11 @@ class ChunkingWorker(Worker):
         job_id = lease.task.job_id
 
         def fail(conn: Connection) -> JobStatus | None:
-            job = jobs.get(conn, job_id)
+            job = jobs.lock(conn, job_id)
             if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
                 return None
             jobs.add_dead_letters(conn, job_id, [DeadLetter(self.stage, reason)], now)
-            documents.set_state(conn, job.generation_id, GenerationState.RETIRED)
+            documents.abandon(conn, job.generation_id)
             chunks.mark_unreferenced(conn, job.document_id)
             documents.request_cleanup(conn, job.document_id)
             return JobStatus.FAILED
@@ -122,10 +123,9 @@ class ChunkingWorker(Worker):
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
-        if not jobs.start_chunking(conn, job_id, self._clock.now()):
+        job = jobs.lock(conn, job_id)
+        if job is None or not jobs.start_chunking(conn, job_id, self._clock.now()):
             return None
-        job = jobs.get(conn, job_id)
-        assert job is not None
         version = documents.generation(conn, job.generation_id)
         if version is None:
             raise Permanent(f"job {job_id}: its document's text is gone: submit it again")
@@ -177,11 +177,11 @@ class ChunkingWorker(Worker):
         """Write the batches, then queue those that are not stored yet. False if the job has ended."""
 
         def write(conn: Connection) -> list[Batch] | None:
-            current = jobs.get(conn, job.job_id)
+            current = jobs.lock(conn, job.job_id)
             if current is None or current.status.terminal or current.run != job.run:
                 return None
             rows = [row for batch in made for row in batch.chunk_rows]
-            chunks.add(conn, version.generation_id, rows)
+            chunks.add(conn, version.document_id, version.generation_id, rows)
             return jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
 
         open_batches = await self._database.write(write)
@@ -207,6 +207,9 @@ class ChunkingWorker(Worker):
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> JobStatus | None:
+        current = jobs.lock(conn, job.job_id)
+        if current is None or current.run != job.run:
+            return None
         jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)
         # Every batch may have been stored before the seal: then nobody else will finish the job.
         return publish_if_done(conn, job.job_id, self._clock.now())
@@ -244,7 +247,7 @@ def _new_batch(
         token_ids=np.concatenate([chunk.token_ids for chunk in members]).astype("<u4").tobytes(),
     )
     task = Task(
-        id=f"{job.job_id}:{job.run}:{ordinal}",
+        id=str(BatchId(job.job_id, job.run, ordinal)),
         tenant_id=job.tenant_id,
         job_id=job.job_id,
         cost=max(1, sum(row.tokens for row in rows)),

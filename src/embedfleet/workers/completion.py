@@ -9,14 +9,14 @@ from embedfleet.queue_schemas import JobStatus
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.database import Database
 from embedfleet.storage.jobs import DeadLetter
-from embedfleet.storage.tables import GenerationState
+from embedfleet.workers.batch_id import BatchId
 
 
 def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
     """Finish the job if nothing is left to do and show its version to readers, in one transaction.
 
     Of all who call this for a job exactly one gets the status. A version without any stored chunk is not
-    shown: readers keep the one before.
+    shown: readers keep the one before. The job must be locked (`jobs.lock`).
     """
     status = jobs.complete(conn, job_id, now)
     if status is None:
@@ -26,7 +26,7 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
     if version is None:
         return status
     if status is JobStatus.FAILED:
-        documents.set_state(conn, version.generation_id, GenerationState.RETIRED)
+        documents.abandon(conn, version.generation_id)
     else:
         documents.mark_live(conn, version)
     if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
@@ -41,21 +41,21 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
     Returns the job's status if this was its end.
     """
     job_id = lease.task.job_id
-    ordinal = int(lease.task.id.rpartition(":")[2])  # the payload may be unreadable
+    named = BatchId.parse(lease.task.id)  # the payload may be unreadable
 
     def record(conn: Connection) -> JobStatus | None:
-        job = jobs.get(conn, job_id)
-        batch = jobs.batches_of(conn, job_id, [ordinal]).get(ordinal)
-        if job is None or job.status.terminal or batch is None:
+        job = jobs.lock(conn, job_id)
+        batch = jobs.batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
+        if job is None or not named.wanted_by(job) or batch is None:
             return None
         rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
         there = chunks.stored(conn, [row.chunk_id for row in rows])
         dead = [
-            DeadLetter(lease.stage, reason, ordinal, row.chunk_index, row.start, row.end)
+            DeadLetter(lease.stage, reason, named.ordinal, row.chunk_index, row.start, row.end)
             for row in rows
             if row.chunk_id not in there
         ]
-        jobs.stored(conn, job_id, ordinal, reused=len(rows) - len(dead), dead=dead, now=now)
+        jobs.stored(conn, job_id, named.ordinal, reused=len(rows) - len(dead), dead=dead, now=now)
         return publish_if_done(conn, job_id, now)
 
     return await database.write(record)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage import chunks, document_lock, documents, jobs
 from embedfleet.storage.chunks import MarkedVector
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.tables import GenerationState
@@ -61,7 +61,7 @@ class DeletionWorker(Worker):
         for collection, gone in by_collection.items():
             await self._store.delete(collection, [vector.chunk_id for vector in gone])
         # Only now: a crash in between finds them marked and deletes them again.
-        await self._database.write(lambda conn: chunks.forget(conn, marked))
+        await self._database.write(lambda conn: _forget(conn, document_id, marked))
 
     async def _describe_reused(self, version: Generation) -> None:
         """Rows the new version took over still name the old job, index and heading."""
@@ -72,9 +72,17 @@ class DeletionWorker(Worker):
             ids = [row.chunk_id for row in rows]
             metadatas = [chunk_metadata(version, job_id, row) for row in rows]
             await self._store.update_metadata(version.collection.name, ids, metadatas)
-            await self._database.write(
-                partial(chunks.describe, generation_id=version.generation_id, chunk_ids=ids)
-            )
+            await self._database.write(partial(_describe, version=version, chunk_ids=ids))
+
+
+def _forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
+    document_lock.lock(conn, [document_id])
+    chunks.forget(conn, document_id, gone)
+
+
+def _describe(conn: Connection, version: Generation, chunk_ids: Sequence[str]) -> None:
+    document_lock.lock(conn, [version.document_id])
+    chunks.describe(conn, version.document_id, version.generation_id, chunk_ids)
 
 
 def _live(conn: Connection, document_id: str) -> Generation | None:
@@ -90,6 +98,7 @@ def _undescribed(conn: Connection, version: Generation) -> tuple[list[chunks.Chu
 
 def _purge(conn: Connection, document_id: str, requests: int) -> None:
     """Drop rows nobody needs: a deleted document whole, otherwise the versions before the live one."""
+    document_lock.lock(conn, [document_id])
     if chunks.marked(conn, document_id):
         return  # marked meanwhile: the request counter has moved too, and brings the next task
     versions = documents.generations_of(conn, document_id)

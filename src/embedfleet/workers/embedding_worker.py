@@ -29,6 +29,7 @@ from embedfleet.queue_schemas import (
 from embedfleet.storage import chunks, jobs
 from embedfleet.storage.tables import BatchState
 from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
+from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import give_up_batch
 from embedfleet.workers.services import Services
 
@@ -110,7 +111,7 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
     for lease, message in messages:
         job = found.get(message.job_id)
-        if job is None or job.status.terminal:
+        if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
             continue
         batch = jobs.batches_of(conn, message.job_id, [message.ordinal]).get(message.ordinal)
         if batch is None or batch.state is BatchState.DONE:
@@ -169,7 +170,11 @@ def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> It
 
 
 def _record(conn: Connection, work: Sequence[_Work]) -> None:
-    for item in work:
+    current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
+    for item in sorted(work, key=lambda item: item.message.job_id):
+        job = current.get(item.message.job_id)
+        if job is None or not BatchId.parse(item.lease.task.id).wanted_by(job):
+            continue
         jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=_reused(item))
 
 

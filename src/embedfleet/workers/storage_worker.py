@@ -1,13 +1,15 @@
 """Storage: vectors to the vector store, then one SQL transaction, then the ack.
 
 The vector store is written first: a crash in between leaves rows that the redelivered task finds and
-completes. What a finished or deleted job wrote late is marked for deletion in that same transaction.
+completes. What was written for a run of a job that is over by then is left to deletion, in that same
+transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from sqlalchemy import Connection
@@ -16,13 +18,14 @@ from embedfleet.errors import Transient
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
-from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage import chunks, document_lock, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.documents import Generation, Segment
 from embedfleet.storage.jobs import Batch, DeadLetter
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Failures, Worker, decoded
+from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import give_up_batch, publish_if_done
 from embedfleet.workers.metadata import chunk_metadata
 from embedfleet.workers.services import Services
@@ -30,6 +33,13 @@ from embedfleet.workers.services import Services
 
 class MarkedForDeletion(Transient):
     """An id of the batch is just being deleted: the batch waits until that is done."""
+
+
+class _Vectors(TypedDict):
+    document_id: str
+    collection_id: int
+    generation_id: int
+    chunk_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,19 @@ class _Work:
     batch: Batch
     rows: Sequence[ChunkRow]
     segments: Sequence[Segment]
+
+    @property
+    def batch_id(self) -> BatchId:
+        return BatchId.parse(self.lease.task.id)
+
+    def vectors(self) -> _Vectors:
+        """What SQL records of the rows written for this task."""
+        return {
+            "document_id": self.version.document_id,
+            "collection_id": self.version.collection.collection_id,
+            "generation_id": self.version.generation_id,
+            "chunk_ids": self.message.chunk_id_list(),
+        }
 
     def row_of(self) -> Mapping[str, ChunkRow]:
         return {row.chunk_id: row for row in self.rows}
@@ -70,7 +93,7 @@ class StorageWorker(Worker):
                 lease, failure = item
                 failures[lease.task.id] = failure
         for name, work in by_collection.items():
-            await self._store_batches(name, work)
+            failures.update(await self._store_batches(name, work))
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
@@ -83,14 +106,14 @@ class StorageWorker(Worker):
         """What is to be stored; tasks of finished jobs and finished batches are left out."""
         for lease, message in messages:
             job = jobs.get(conn, message.job_id)
-            if job is None or job.status.terminal:
+            if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
                 continue
             batch = jobs.batches_of(conn, message.job_id, [message.ordinal]).get(message.ordinal)
             version = documents.generation(conn, job.generation_id)
             if batch is None or batch.state is BatchState.DONE or version is None:
                 continue
             if chunks.deleting(conn, message.chunk_id_list()):
-                yield lease, MarkedForDeletion(f"batch {lease.task.id}: an older version's rows go first")
+                yield lease, _marked(lease)
                 continue
             rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
             texts: list[Segment] = []
@@ -99,7 +122,7 @@ class StorageWorker(Worker):
                 texts = documents.segments_between(conn, version.generation_id, *span)
             yield _Work(lease, message, version, batch, rows, texts)
 
-    async def _store_batches(self, collection: str, work: Sequence[_Work]) -> None:
+    async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
         await self._store.ensure_collection(collection, space=first.space, dim=first.dim)
         rows = await self._missing_only(collection, work)
@@ -107,11 +130,10 @@ class StorageWorker(Worker):
             await self._store.upsert(collection, rows)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
         now = self._clock.now()
-        finished, orphans = await self._database.write(lambda conn: _record(conn, work, now))
+        finished, again = await self._database.write(lambda conn: _record(conn, work, now))
         for status in finished:
             self.count_ended(status, first.tenant_id)
-        if orphans:  # their document was deleted to its last row meanwhile
-            await self._store.delete(collection, orphans)
+        return {item.lease.task.id: _marked(item.lease) for item in again}
 
     async def _missing_only(self, collection: str, work: Sequence[_Work]) -> VectorRows:
         """The rows to write. On a redelivery those already there are left alone: rewriting an existing id
@@ -144,36 +166,47 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[str]]:
-    """Count the batches and finish the jobs that are done; returns their statuses, and the ids that were
-    written for documents which no longer exist."""
+def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[_Work]]:
+    """Count the batches and finish the jobs that are done; returns their statuses, and the work that must be
+    done again since some of its ids are being deleted."""
+    document_lock.lock(conn, (item.version.document_id for item in work))
+    current = jobs.get_many(conn, [item.message.job_id for item in work])
     finished: list[JobStatus] = []
-    orphans: list[str] = []
-    for item in work:
-        ids = item.message.chunk_id_list()
-        version, job_id = item.version, item.message.job_id
-        job = jobs.get(conn, job_id)
-        if job is None and documents.generation(conn, version.generation_id) is None:
-            orphans += ids
+    again: list[_Work] = []
+    for item in sorted(work, key=lambda item: item.message.job_id):
+        job = current.get(item.message.job_id)
+        if job is None or not item.batch_id.wanted_by(job):
+            _leave_to_deletion(conn, item, now)
             continue
-        chunks.record_stored(
-            conn,
-            document_id=version.document_id,
-            collection_id=version.collection.collection_id,
-            generation_id=version.generation_id,
-            chunk_ids=ids,
-        )
-        if job is None or job.status.terminal:
-            chunks.mark_unreferenced(conn, version.document_id)
-            documents.request_cleanup(conn, version.document_id)
+        chunks.record_stored(conn, **item.vectors())
+        if chunks.deleting(conn, item.message.chunk_id_list()):
+            documents.request_cleanup(conn, item.version.document_id)
+            again.append(item)
             continue
-        dead = [_dead_letter(item, dead.position, dead.reason) for dead in item.message.dead]
-        reused = len(item.rows) - len(ids) - len(dead)
-        if jobs.stored(conn, job_id, item.message.ordinal, reused=reused, dead=dead, now=now):
-            status = publish_if_done(conn, job_id, now)
-            if status is not None:
-                finished.append(status)
-    return finished, orphans
+        status = _count(conn, item, now)
+        if status is not None:
+            finished.append(status)
+    return finished, again
+
+
+def _leave_to_deletion(conn: Connection, item: _Work, now: float) -> None:
+    """The job ended, or began anew, or is gone with its document, while its vectors were written."""
+    documents.bury(conn, item.version, now)
+    chunks.record_late(conn, **item.vectors())
+    documents.request_cleanup(conn, item.version.document_id)
+
+
+def _count(conn: Connection, item: _Work, now: float) -> JobStatus | None:
+    dead = [_dead_letter(item, dead.position, dead.reason) for dead in item.message.dead]
+    reused = len(item.rows) - len(item.message.chunk_id_list()) - len(dead)
+    job_id, ordinal = item.message.job_id, item.batch.ordinal
+    if not jobs.stored(conn, job_id, ordinal, reused=reused, dead=dead, now=now):
+        return None
+    return publish_if_done(conn, job_id, now)
+
+
+def _marked(lease: Lease) -> MarkedForDeletion:
+    return MarkedForDeletion(f"batch {lease.task.id}: an older version's rows go first")
 
 
 def _dead_letter(item: _Work, position: int, reason: str) -> DeadLetter:

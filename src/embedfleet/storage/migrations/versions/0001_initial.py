@@ -8,6 +8,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -23,7 +25,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "collections",
-        sa.Column("collection_id", sa.Integer(), nullable=False),
+        sa.Column("collection_id", _Id, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
@@ -35,14 +37,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_collections_tenant_id"), "collections", ["tenant_id"], unique=False)
     op.create_table(
         "dead_letters",
-        sa.Column("dead_letter_id", sa.Integer(), nullable=False),
+        sa.Column("dead_letter_id", _Id, nullable=False),
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("job_id", sa.String(length=40), nullable=False),
         sa.Column("stage", sa.String(length=16), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=True),
         sa.Column("chunk_index", sa.Integer(), nullable=True),
-        sa.Column("start", sa.Integer(), nullable=True),
-        sa.Column("end", sa.Integer(), nullable=True),
+        sa.Column("start", sa.BigInteger(), nullable=True),
+        sa.Column("end", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("dead_letter_id", name=op.f("pk_dead_letters")),
@@ -74,7 +76,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(length=40), nullable=False),
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("document_id", sa.String(length=32), nullable=False),
-        sa.Column("generation_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", _Id, nullable=False),
         sa.Column("user_tier", sa.String(length=16), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=24), nullable=False),
@@ -134,21 +136,21 @@ def upgrade() -> None:
         "usage",
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("day", sa.String(length=10), nullable=False),
-        sa.Column("chars", sa.Integer(), nullable=False),
+        sa.Column("chars", sa.BigInteger(), nullable=False),
         sa.Column("jobs", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "day", name=op.f("pk_usage")),
     )
     op.create_table(
         "generations",
-        sa.Column("generation_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", _Id, nullable=False),
         sa.Column("document_id", sa.String(length=32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("collection_id", sa.Integer(), nullable=False),
+        sa.Column("collection_id", _Id, nullable=False),
         sa.Column("content_hash", sa.String(length=64), nullable=False),
         sa.Column("source_hash", sa.String(length=64), nullable=True),
         sa.Column("content_type", sa.String(length=16), nullable=False),
-        sa.Column("chars", sa.Integer(), nullable=False),
+        sa.Column("chars", sa.BigInteger(), nullable=False),
         sa.Column("chunking", sa.Text(), nullable=False),
         sa.Column("batch_chunks", sa.Integer(), nullable=False),
         sa.Column("chunker_version", sa.Integer(), nullable=False),
@@ -165,8 +167,8 @@ def upgrade() -> None:
         "vectors",
         sa.Column("chunk_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column("document_id", sa.String(length=32), nullable=False),
-        sa.Column("collection_id", sa.Integer(), nullable=False),
-        sa.Column("described_by", sa.Integer(), nullable=False),
+        sa.Column("collection_id", _Id, nullable=False),
+        sa.Column("described_by", _Id, nullable=False),
         sa.Column("writes", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.ForeignKeyConstraint(
@@ -178,11 +180,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_vectors_document_id"), "vectors", ["document_id"], unique=False)
     op.create_table(
         "chunks",
-        sa.Column("generation_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", _Id, nullable=False),
         sa.Column("chunk_index", sa.Integer(), nullable=False),
         sa.Column("chunk_id", sa.LargeBinary(length=16), nullable=False),
-        sa.Column("start", sa.Integer(), nullable=False),
-        sa.Column("end", sa.Integer(), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("end", sa.BigInteger(), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=False),
         sa.Column("heading", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -194,10 +196,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_chunks_chunk_id"), "chunks", ["chunk_id"], unique=False)
     op.create_table(
         "segments",
-        sa.Column("generation_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", _Id, nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
-        sa.Column("start", sa.Integer(), nullable=False),
-        sa.Column("chars", sa.Integer(), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("chars", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["generation_id"], ["generations.generation_id"], name=op.f("fk_segments_generation_id")

@@ -1,0 +1,39 @@
+"""`embedfleet db upgrade`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.output import print_json
+
+app = typer.Typer(help="The SQL database: its schema.", no_args_is_help=True)
+
+
+@app.command("upgrade")
+def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Bring the schema to this release's. May be repeated; concurrent calls wait for one another.
+
+    PostgreSQL needs it once before the first start and after every new release, while no older release runs.
+    SQLite is upgraded by whatever opens it.
+    """
+    from embedfleet.job_manager import open_database
+
+    settings = settings_from(data_dir, config)
+
+    async def carry_out() -> tuple[str, str | None, str]:
+        database = open_database(settings)
+        try:
+            return (database.location, *await database.upgrade_schema())
+        finally:
+            await database.close()
+
+    location, before, now = asyncio.run(carry_out())
+    if as_json:
+        print_json({"database": location, "schema_before": before, "schema": now})
+    elif before == now:
+        typer.echo(f"{location}: the schema is {now} already")
+    else:
+        typer.echo(f"{location}: the schema is {now} now (was {before or 'missing'})")
