@@ -78,8 +78,8 @@ class Database:
         connect_timeout_seconds: float = 5.0,
         seconds: Histogram | None = None,
     ) -> None:
-        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` for PostgreSQL; `seconds` (by
-        operation: read, write) is told how long units take, waiting for their turn included.
+        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` for PostgreSQL. `seconds`
+        (by operation: read, write) is told how long units take, waiting for their turn included.
 
         Raises ConfigError for a URL of neither.
         """

@@ -118,7 +118,8 @@ def withdraw(conn: Connection, orchestrator_id: str) -> None:
 
 def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:
     """Those that have shown themselves since, by host."""
-    query = select(orchestrators).where(orchestrators.c.seen_at >= seen_since)
+    who = orchestrators.c
+    query = select(orchestrators).where(who.seen_at >= seen_since)
     return [
         RunningOrchestrator(
             row.orchestrator_id,
@@ -129,7 +130,7 @@ def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]
             json.loads(row.pools),
             row.wanted is not None,
         )
-        for row in conn.execute(query.order_by(orchestrators.c.host, orchestrators.c.started_at))
+        for row in conn.execute(query.order_by(who.host, who.started_at, who.orchestrator_id))
     ]
 
 
