@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from embedfleet.clock import Clock, SystemClock
+from embedfleet.clock import SystemClock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
 from embedfleet.inference.catalogue import Catalogue
@@ -98,9 +98,9 @@ async def open_owner(
         if deployment.owns_data_directory:
             stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
         database = await _entered_database(stack, settings, metrics)
-        broker = broker or await _open_broker(settings, clock)
+        broker = broker or await open_broker(settings)
         stack.push_async_callback(broker.close)
-        store = _metered(store or await _open_store(settings), metrics)
+        store = _metered(store or await open_store(settings), metrics)
         stack.push_async_callback(store.close)
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics)
@@ -159,7 +159,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = await _entered_database(stack, settings, metrics)
-        broker = await _open_broker(settings, clock)
+        broker = await open_broker(settings)
         stack.push_async_callback(broker.close)
         services = Services(broker, database, metrics, clock, settings.worker_pools)
         catalogue = Catalogue(settings.models)
@@ -173,7 +173,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                     await models.get(model)
                 yield embedding_crew(name, services, models=models)
             case Stage.STORAGE | Stage.DELETION:
-                store = _metered(await _open_store(settings), metrics)
+                store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
                 if stage is Stage.STORAGE:
                     yield storage_crew(name, services, store=store, settings=settings.vector_store)
@@ -195,11 +195,13 @@ async def _entered_database(
     return database
 
 
-async def _open_broker(settings: Settings, clock: Clock) -> Broker:
-    return MemoryBroker(clock=clock)
+async def open_broker(settings: Settings) -> Broker:
+    """The queues of these settings."""
+    return MemoryBroker()
 
 
-async def _open_store(settings: Settings) -> VectorStore:
+async def open_store(settings: Settings) -> VectorStore:
+    """The vector store of these settings."""
     if settings.vector_store.url is None:
         return await ChromaVectorStore.open(settings.chroma_dir)
     from embedfleet.storage.chroma_server import ChromaServerStore

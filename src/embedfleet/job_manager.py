@@ -288,6 +288,10 @@ class EmbeddingJobManager:
 
         return await self._database.read(look)
 
+    async def count_jobs(self) -> dict[JobStatus, int]:
+        """How many jobs of all tenants are in each status."""
+        return await self._database.read(jobs.count_by_status)
+
     async def get_job_statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
         """The jobs that exist of these, in no particular order; one read for all."""
         return await self._database.read(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from embedfleet.errors import UndecodableMessage
 
+SCHEMA_VERSION = 1
 CHUNK_ID_BYTES = 16
 _CHECKED_AT_ONCE = 1 << 20
 
@@ -136,6 +137,12 @@ class Message(_Frozen):
             raise UndecodableMessage(f"{cls.__name__}: not msgpack ({exc})") from exc
         if not isinstance(body, dict) or body.pop("kind", None) != cls.kind.value:
             raise UndecodableMessage(f"{cls.__name__}: payload is not a {cls.kind.value} message")
+        version = body.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UndecodableMessage(
+                f"{cls.__name__}.schema_version: {version} is of a later release, this one reads up to "
+                f"{SCHEMA_VERSION}: upgrade the workers, then offer the task again"
+            )
         try:
             return cls.model_validate(body, strict=True)  # "3" is not 3: `encode` makes no such thing
         except ValidationError as exc:

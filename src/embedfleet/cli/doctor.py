@@ -29,7 +29,7 @@ class Finding:
 
 
 def doctor(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Check settings, data directory, disk, database, parser and model; exit 1 if anything is wrong."""
+    """Check settings, disk, services, workers, parser and model; exit 1 if anything is wrong."""
     from embedfleet import log
 
     log.configure(level="ERROR", as_json=False)
@@ -45,21 +45,28 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile
 
 
 def _examine(settings: Settings) -> Iterator[Finding]:
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("settings", _settings),
-        ("data", _data),
-        ("owner", _owner),
-        ("database", _database),
-        ("parser", _parser),
-        ("model", _model),
-    )
     from embedfleet.errors import EmbedfleetError
 
-    for name, check in checks:
+    for name, check in _checks(settings):
         try:
             yield Finding(name, True, check(settings))
         except EmbedfleetError as exc:
             yield Finding(name, False, str(exc))
+
+
+def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[Settings], str]]]:
+    yield "settings", _settings
+    if settings.redis.url is None or settings.vector_store.url is None:
+        yield "data", _data
+        yield "owner", _owner
+    if settings.redis.url is not None:
+        yield "queues", _queues
+    yield "database", _database
+    yield "workers", _workers
+    if settings.vector_store.url is not None:
+        yield "vectors", _vectors
+    yield "parser", _parser
+    yield "model", _model
 
 
 def _settings(settings: Settings) -> str:
@@ -90,16 +97,67 @@ def _owner(settings: Settings) -> str:
     return f"process {owner.pid} on {owner.host} ({owner.purpose}) since {owner.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _queues(settings: Settings) -> str:
+    from embedfleet.bootstrap import open_broker
+    from embedfleet.deployment import without_credentials
+    from embedfleet.queue_schemas import Stage
+
+    assert settings.redis.url is not None
+    shown = without_credentials(settings.redis.url.get_secret_value())
+
+    async def look() -> str:
+        broker = await open_broker(settings)
+        try:
+            ready = {stage: (await broker.depth(stage)).ready for stage in Stage}
+        finally:
+            await broker.close()
+        return f"{shown} answers; waiting: " + ", ".join(f"{n} {stage}" for stage, n in ready.items())
+
+    return asyncio.run(look())
+
+
 def _database(settings: Settings) -> str:
     from embedfleet.bootstrap import open_guest
     from embedfleet.queue_schemas import JobStatus
 
     async def look() -> str:
         async with open_guest(settings) as guest:
-            jobs = await guest.jobs.list_jobs(limit=1_000_000)
-            unfinished = sum(1 for job in jobs if not job.status.terminal)
-            failed = sum(1 for job in jobs if job.status is JobStatus.FAILED)
-            return f"{len(jobs)} jobs, {unfinished} unfinished, {failed} failed"
+            jobs = await guest.jobs.count_jobs()
+            unfinished = sum(number for status, number in jobs.items() if not status.terminal)
+            failed = jobs.get(JobStatus.FAILED, 0)
+            return (
+                f"{guest.database.location}: {sum(jobs.values())} jobs, {unfinished} unfinished, "
+                f"{failed} failed"
+            )
+
+    return asyncio.run(look())
+
+
+def _workers(settings: Settings) -> str:
+    from embedfleet.cli.pools import running_orchestrators
+    from embedfleet.errors import Transient
+
+    found = asyncio.run(running_orchestrators(settings))
+    troubles = [
+        f"{one.host} {stage}: {pool['trouble']}"
+        for one in found
+        for stage, pool in one.pools.items()
+        if pool.get("trouble")
+    ]
+    if troubles:
+        raise Transient("; ".join(troubles))
+    if not found:
+        return "no orchestrator is running: jobs wait for one (`embedfleet serve-workers`)"
+    return "orchestrators on " + ", ".join(f"{one.host} (pid {one.pid})" for one in found)
+
+
+def _vectors(settings: Settings) -> str:
+    from embedfleet.bootstrap import open_store
+
+    async def look() -> str:
+        store = await open_store(settings)
+        await store.close()
+        return f"{settings.vector_store.url} answers"
 
     return asyncio.run(look())
 

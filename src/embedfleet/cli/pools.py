@@ -22,7 +22,7 @@ Host = Annotated[
 
 def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Show the worker pools of every running orchestrator."""
-    found = asyncio.run(_running(settings_from(data_dir, config)))
+    found = asyncio.run(running_orchestrators(settings_from(data_dir, config)))
     if as_json:
         print_json({"orchestrators": [asdict(one) for one in found]})
         return
@@ -54,7 +54,8 @@ def scale(
         typer.echo(f"told {name} to have {workers} {pool} workers")
 
 
-async def _running(settings: Settings) -> list[RunningOrchestrator]:
+async def running_orchestrators(settings: Settings) -> list[RunningOrchestrator]:
+    """Those that have shown themselves lately."""
     from embedfleet.bootstrap import open_guest
     from embedfleet.clock import SystemClock
     from embedfleet.host.registration import SILENT_SECONDS

@@ -252,6 +252,12 @@ def count_unfinished(conn: Connection, tenant_id: str) -> int:
     return int(conn.execute(query).scalar_one())
 
 
+def count_by_status(conn: Connection) -> dict[JobStatus, int]:
+    """How many jobs there are in each status; statuses without any are left out."""
+    query = select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
+    return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
+
+
 def page(
     conn: Connection,
     *,
