@@ -1,0 +1,262 @@
+"""What a storage worker writes for a run of a job that is over by then: never counted, never believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+from sqlalchemy import Connection, update
+
+from embedfleet.clock import ManualClock
+from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Task
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
+from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
+from embedfleet.storage import chunks, document_lock, jobs, tables
+from embedfleet.storage.chunks import ChunkRow
+from embedfleet.storage.database import Database
+from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.storage.vector_store import VectorRows
+from embedfleet.workers.base_worker import Failures
+from embedfleet.workers.deletion_worker import DeletionWorker
+from embedfleet.workers.storage_worker import MarkedForDeletion, StorageWorker
+from support.databases import on_both_databases
+from support.system import TENANT
+
+CHUNK = "ab" * 16
+
+
+async def nothing() -> None:
+    return
+
+
+class HeldStore(NullVectorStore):
+    """Says which ids it holds, and lets a test do something right after it wrote or deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.after_upsert: Callable[[], Awaitable[object]] = nothing
+        self.after_delete: Callable[[], Awaitable[object]] = nothing
+
+    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
+        return self.ids & set(ids)
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        self.ids |= set(rows.ids)
+        await self.after_upsert()
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        self.ids -= set(ids)
+        await self.after_delete()
+
+
+class Bench:
+    """A document of one chunk, and the workers that write and delete its vector, one step at a time."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.database = database
+        self.store = HeldStore()
+        self.jobs = EmbeddingJobManager(
+            JobManagerConfig(settings=settings), database=database, clock=ManualClock()
+        )
+
+    async def submit(self, content: str) -> Job:
+        return await self.job(await self.jobs.create_job(media_id="1", user_id=TENANT, content=content))
+
+    async def job(self, job_id: str) -> Job:
+        job = await self.database.read(lambda conn: jobs.get(conn, job_id))
+        assert job is not None
+        return job
+
+    async def chunk(self, job: Job) -> None:
+        """The document is one chunk in one batch."""
+
+        def write(conn: Connection) -> None:
+            document_lock.lock(conn, [job.document_id])
+            chunks.add(conn, job.document_id, job.generation_id, [ChunkRow(0, CHUNK, 0, 1, 1, "")])
+            jobs.add_batches(conn, job.job_id, [Batch(0, 0, 1)])
+            jobs.seal(conn, job.job_id, chunks_total=1, coverage=1.0)
+
+        await self.database.write(write)
+
+    async def write_vector(self, job: Job) -> Failures:
+        """A storage worker carries out the task that was made for this run of the job."""
+        worker = StorageWorker(
+            name="s",
+            broker=MemoryBroker(),
+            pool=PoolSettings(),
+            metrics=Metrics(),
+            database=self.database,
+            store=self.store,
+            clock=ManualClock(),
+            settings=VectorStoreSettings(store_documents=False),
+        )
+        message = StorageTask(
+            tenant_id=TENANT,
+            job_id=job.job_id,
+            ordinal=0,
+            space="s",
+            dim=1,
+            chunk_ids=pack_chunk_ids([CHUNK]),
+            vectors=np.ones((1, 1), dtype="<f4").tobytes(),
+            dead=(),
+        )
+        task = Task(f"{job.job_id}:{job.run}:0", TENANT, job.job_id, 1, message.encode())
+        return await carry_out(worker, Stage.STORAGE, task)
+
+    async def clean(self, job: Job) -> None:
+        """A deletion worker looks after the document."""
+        worker = DeletionWorker(
+            name="d",
+            broker=MemoryBroker(),
+            pool=PoolSettings(),
+            metrics=Metrics(),
+            database=self.database,
+            store=self.store,
+        )
+        name = job.document_id
+        message = DeletionTask(tenant_id=TENANT, job_id=name, document_id=name)
+        assert await carry_out(worker, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
+
+    async def stored(self) -> bool:
+        return bool(await self.database.read(lambda conn: chunks.stored(conn, [CHUNK])))
+
+    async def to_be_deleted(self) -> bool:
+        return bool(await self.database.read(lambda conn: chunks.deleting(conn, [CHUNK])))
+
+
+async def carry_out(worker: StorageWorker | DeletionWorker, stage: Stage, task: Task) -> Failures:
+    broker = MemoryBroker()
+    await broker.enqueue(stage, [task])
+    leases = await broker.claim(stage, worker="w", max_tasks=1, max_cost=1, lease_seconds=60)
+    return await worker.process(leases)
+
+
+@pytest.fixture
+async def bench(settings: Settings) -> AsyncIterator[Bench]:
+    database = Database(settings.database_url, synchronous="normal")
+    await database.open()
+    try:
+        yield Bench(settings, database)
+    finally:
+        await database.close()
+
+
+@on_both_databases
+async def test_a_run_that_is_over_is_not_counted_in_the_next(bench: Bench) -> None:
+    first = await bench.submit("words")
+    await bench.chunk(first)
+
+    async def cancelled_and_retried() -> None:
+        bench.store.after_upsert = nothing
+        await bench.jobs.cancel_job(first.job_id)
+        await bench.jobs.retry_job(first.job_id)
+        await bench.chunk(first)
+
+    bench.store.after_upsert = cancelled_and_retried
+    assert await bench.write_vector(first) == {}
+    second = await bench.job(first.job_id)
+    assert (second.run, second.batches_done, second.status.terminal) == (2, 0, False)
+
+    # The new run has to wait until what the old one wrote is gone, and then completes.
+    assert isinstance(next(iter((await bench.write_vector(second)).values())), MarkedForDeletion)
+    await bench.clean(second)
+    assert bench.store.ids == set()
+    assert await bench.write_vector(second) == {}
+    assert (await bench.job(first.job_id)).status is JobStatus.COMPLETED
+    assert await bench.stored()
+    assert bench.store.ids == {CHUNK}
+
+
+@on_both_databases
+async def test_a_vector_written_while_it_is_being_deleted_is_not_believed_to_be_there(bench: Bench) -> None:
+    old = await bench.submit("old")
+    await bench.chunk(old)
+    assert await bench.write_vector(old) == {}  # live
+    await bench.jobs.delete_document(media_id="1", user_id=TENANT)
+    assert await bench.to_be_deleted()
+    late = await bench.submit(
+        "late"
+    )  # revives the document, is superseded by `new` in the middle of its write
+    recorded = asyncio.Event()
+    deleted = asyncio.Event()
+
+    async def until_recorded() -> None:
+        deleted.set()
+        await recorded.wait()
+
+    bench.store.after_delete = until_recorded
+    deleting = asyncio.create_task(bench.clean(old))
+    await deleted.wait()  # from the vector store; SQL does not know yet
+    await bench.database.write(lambda conn: _record(conn, late))
+    new = await bench.submit("new")
+    await bench.chunk(new)
+    bench.store.after_delete = nothing
+    recorded.set()
+    await deleting
+    # SQL must not say that it is there: the new version would count on it.
+    assert not await bench.stored()
+    await bench.clean(new)
+    assert not await bench.to_be_deleted()
+    assert await bench.write_vector(new) == {}
+    assert await bench.stored()
+    assert bench.store.ids == {CHUNK}
+
+
+def _record(conn: Connection, late: Job) -> None:
+    """What a storage worker does that wrote the vector before it was deleted, and could not say so yet."""
+    document_lock.lock(conn, [late.document_id])
+    chunks.record_stored(
+        conn,
+        document_id=late.document_id,
+        collection_id=1,
+        generation_id=late.generation_id,
+        chunk_ids=[CHUNK],
+    )
+
+
+@on_both_databases
+async def test_what_turns_up_after_its_document_was_purged_is_deleted_too(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job)
+
+    async def deleted_and_purged() -> None:
+        await bench.jobs.delete_document(media_id="1", user_id=TENANT)
+        await bench.clean(job)
+
+    bench.store.after_upsert = deleted_and_purged
+    assert await bench.write_vector(job) == {}
+    assert bench.store.ids == {CHUNK}
+    assert await bench.jobs.cleanups_left()
+    await bench.clean(job)
+    assert bench.store.ids == set()
+    assert not await bench.jobs.cleanups_left()
+    assert not await bench.to_be_deleted()
+
+
+@on_both_databases
+async def test_a_cancelled_retry_leaves_the_version_that_readers_see(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job)
+    assert await bench.write_vector(job) == {}
+    await bench.database.write(lambda conn: _fail_partly(conn, job))
+    await bench.jobs.retry_job(job.job_id)
+    await bench.jobs.cancel_job(job.job_id)
+    await bench.clean(job)
+    assert bench.store.ids == {CHUNK}
+    assert await bench.stored()
+
+
+def _fail_partly(conn: Connection, job: Job) -> None:
+    """As if some other chunk of it had died."""
+    conn.execute(
+        update(tables.jobs)
+        .where(tables.jobs.c.job_id == job.job_id)
+        .values(status=JobStatus.COMPLETED_WITH_ERRORS)
+    )
