@@ -14,6 +14,7 @@ from embedfleet.settings import Settings
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.postgres_server import PostgresMissing, PostgresServer
+from support.redis_server import RedisServer
 from support.system import Configure, make_settings
 
 
@@ -41,6 +42,12 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaSe
     """A running server that tests share: name collections uniquely, and leave it running. A test that
     stops or kills one starts its own `ChromaServer`."""
     with ChromaServer(tmp_path_factory.mktemp("chroma-server") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
         yield server
 
 

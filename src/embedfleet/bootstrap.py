@@ -197,7 +197,24 @@ async def _entered_database(
 
 async def open_broker(settings: Settings) -> Broker:
     """The queues of these settings."""
-    return MemoryBroker()
+    redis = settings.redis
+    if redis.url is None:
+        return MemoryBroker()
+    from embedfleet.queue.redis_broker import RedisBroker
+    from embedfleet.queue.redis_options import RedisOptions
+
+    return await RedisBroker.open(
+        RedisOptions(
+            url=redis.url.get_secret_value(),
+            username=redis.username,
+            password=None if redis.password is None else redis.password.get_secret_value(),
+            key_prefix=redis.key_prefix,
+            connect_timeout_seconds=redis.connect_timeout_seconds,
+            socket_timeout_seconds=redis.socket_timeout_seconds,
+            max_connections=redis.max_connections,
+            tls_ca_file=None if redis.tls_ca_file is None else str(redis.tls_ca_file),
+        )
+    )
 
 
 async def open_store(settings: Settings) -> VectorStore:

@@ -202,6 +202,8 @@ class WorkerOrchestrator:
                 yield f"{state.stage.value} workers crash again and again: {state.crash_loop}"
             elif state.trouble is not None:
                 yield f"{state.stage.value} workers are waiting: {state.trouble}"
+            elif state.target and not state.ready:
+                yield f"no {state.stage.value} worker has started yet"
 
     def _report(self) -> Mapping[str, PoolReport]:
         return {state.stage.value: self._pool_report(state) for state in self.states()}

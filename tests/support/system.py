@@ -126,12 +126,16 @@ class Ledger:
 
 
 async def take_ledger(system: OwnerSystem) -> Ledger:
+    return await ledger_of(system.database, system.store)
+
+
+async def ledger_of(database: Database, store: VectorStore) -> Ledger:
     held: list[str] = []
-    for name in await system.database.read(_collection_names):
-        async for ids, _vectors in system.store.scan(name):
+    for name in await database.read(_collection_names):
+        async for ids, _vectors in store.scan(name):
             held += ids
     assert len(held) == len(set(held)), "the store returned an id twice"
-    promised, recorded, marked = await system.database.read(_promises)
+    promised, recorded, marked = await database.read(_promises)
     return Ledger(promised, recorded, frozenset(held), marked)
 
 

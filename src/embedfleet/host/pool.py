@@ -40,11 +40,14 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What an operator wants to know of a pool. `crash_loop`: the reason of the last crash, if it is one."""
+    """What an operator wants to know of a pool. `ready`: of those running, how many claim by now;
+    `crash_loop`: the reason of the last crash, if it is one.
+    """
 
     stage: Stage
     target: int
     running: int
+    ready: int
     draining: int
     crash_loop: str | None
     trouble: EmbedfleetError | None
@@ -103,6 +106,7 @@ class WorkerPool:
             stage=self._stage,
             target=self._target,
             running=sum(1 for s in slots if s.handle is not None),
+            ready=sum(1 for s in slots if s.handle is not None and s.handle.ready),
             draining=len(self._leaving),
             crash_loop=looping[0] if looping else None,
             trouble=next((t for t in troubles if t), None),

@@ -31,6 +31,7 @@ class InlineWorker:
     def __init__(self, spec: WorkerSpec, crew: Crew) -> None:
         self.spec = spec
         self.pid = os.getpid()
+        self.ready = True
         self.memory_bytes = 0  # the process is everybody's
         self._crew = crew
         self._stop = asyncio.Event()

@@ -43,6 +43,11 @@ class WorkerHandle(Protocol):
         ...
 
     @property
+    def ready(self) -> bool:
+        """It has opened what it needs and claims."""
+        ...
+
+    @property
     def trouble(self) -> EmbedfleetError | None:
         """Why it puts work off at the moment; None if all is well."""
         ...

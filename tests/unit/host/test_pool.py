@@ -26,6 +26,7 @@ class Puppet:
         self.spec = spec
         self.ends_when_drained = ends_when_drained
         self.pid = 1
+        self.ready = True
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0
         self.draining = asyncio.Event()

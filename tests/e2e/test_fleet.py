@@ -1,0 +1,354 @@
+"""A fleet as its operator runs it: processes on real servers, killed, scaled and stopped while they work."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embedfleet.bootstrap import GuestSystem
+from embedfleet.queue_schemas import JobInfo, JobStatus, Stage, UserTier
+from support.chroma_server import ChromaServer, free_port
+from support.databases import PostgresDatabases
+from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, eventually, stored
+from support.postgres_server import PostgresServer
+from support.redis_server import RedisServer
+from support.system import ONE_EACH, paragraphs
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
+
+SMALL_BATCHES = {"batch_chunks": 4}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: RedisServer, postgres_url: str, chroma_server: ChromaServer) -> Fleet:
+    return fleet_on(tmp_path, redis_server.url, postgres_url, chroma_server.url)
+
+
+def fleet_on(folder: Path, redis_url: str, postgres_url: str, chroma_url: str) -> Fleet:
+    return Fleet(
+        folder,
+        {
+            "data_dir": str(folder / "unused"),
+            "redis": {"url": redis_url, "key_prefix": folder.name.replace("_", "-")},
+            "database": {"url": postgres_url},
+            "vector_store": {"url": chroma_url},
+            "models": {"default": "stub"},
+            "chunking": SMALL_BATCHES,
+            "worker_pools": QUICK_LEASES,
+            "orchestrator": {
+                "heartbeat_seconds": 0.5,
+                "leader_lease_seconds": 2,
+                "restart_backoff_seconds": 0.2,
+            },
+        },
+    )
+
+
+async def submit(fleet: Fleet, guest: GuestSystem, name: str, count: int, chunks: int) -> list[str]:
+    return [
+        await guest.jobs.create_job(
+            media_id=f"{name}-{n}",
+            user_id=tenant(fleet, name),
+            user_tier=UserTier.PREMIUM,
+            content=paragraphs(f"{name}{n}", chunks),
+            chunking_config=ONE_EACH,
+        )
+        for n in range(count)
+    ]
+
+
+def tenant(fleet: Fleet, name: str) -> str:
+    """Of this test only: tests share a Chroma server, whose collections are named after tenants."""
+    return f"{name}-{fleet.folder.name}"
+
+
+async def more_stored(guest: GuestSystem, job_ids: Sequence[str], than: int) -> None:
+    """Until more chunks of these jobs are in the store."""
+    while await stored(guest, job_ids) <= than:
+        await guest.database.wait_for_write(await guest.database.version(), timeout_seconds=1.0)
+
+
+def assert_all_completed(infos: Sequence[JobInfo], chunks: int) -> None:
+    assert {info.status for info in infos} == {JobStatus.COMPLETED}, [info.reason for info in infos]
+    assert {info.progress.chunks_stored for info in infos} == {chunks}
+
+
+def leaders(*orchestrators: Orchestrator) -> list[Orchestrator]:
+    return [one for one in orchestrators if one.metric("embedding_leader") == 1]
+
+
+async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fleet: Fleet) -> None:
+    with fleet.orchestrator("--pool", "embedding=2") as a, fleet.orchestrator() as b:
+        eventually(lambda: len(leaders(a, b)) == 1, what="one leader")
+        assert [len(a.workers(stage)) for stage in Stage] == [1, 2, 1, 1]
+        async with fleet.guest() as guest:
+            job_ids = await submit(fleet, guest, "alice", 6, 20) + await submit(fleet, guest, "bob", 6, 20)
+            assert_all_completed(await ended(guest, job_ids), 20)
+            (await fleet.ledger(guest)).assert_exact()
+        eventually(lambda: counted(a, b, "embedding_jobs_total", status="completed") == 12, what="all counts")
+        assert counted(a, b, "embedding_chunks_embedded_total") == 240
+        assert counted(a, b, "embedding_tenant_jobs_total", tenant=tenant(fleet, "bob")) == 6
+        assert a.metric("embedding_worker_count", worker_type="embedding") == 2
+        assert a.metric("embedding_queue_depth", stage="storage") == 0
+        assert counted(a, b, "embedding_store_seconds_count", operation="upsert") > 0
+        assert counted(a, b, "embedding_sql_seconds_count", operation="write") > 0
+        shown = fleet.command("pools")
+        assert shown.returncode == 0
+        assert shown.stdout.count("2 of 2 workers") == 1, shown.stdout
+        assert f"pid {a.pid}" in shown.stdout
+        assert f"pid {b.pid}" in shown.stdout
+        healthy = fleet.command("doctor")
+        assert healthy.returncode == 0, healthy.stdout
+
+
+def counted(a: Orchestrator, b: Orchestrator, name: str, **labels: str) -> float:
+    return a.metric(name, **labels) + b.metric(name, **labels)
+
+
+async def test_killed_workers_are_replaced_and_nothing_is_lost_or_doubled(fleet: Fleet) -> None:
+    with fleet.orchestrator("--workers", "2") as one:
+        async with fleet.guest() as guest:
+            job_ids = await submit(fleet, guest, "alice", 8, 200)
+            for stage in (Stage.EMBEDDING, Stage.STORAGE, Stage.CHUNKING):
+                before = await stored(guest, job_ids)
+                one.workers(stage)[0].kill()
+                await more_stored(guest, job_ids, before)
+            assert_all_completed(await ended(guest, job_ids), 200)
+            (await fleet.ledger(guest)).assert_exact()
+        eventually(lambda: all(len(one.workers(stage)) == 2 for stage in Stage), what="all workers back")
+        assert one.metric("embedding_worker_restarts_total") >= 3
+        assert "killed by SIGKILL" in one.log.read_text()
+
+
+async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet: Fleet) -> None:
+    with fleet.orchestrator() as a:
+        eventually(lambda: leaders(a) == [a], what="the first leads")
+        with fleet.orchestrator() as b:
+            async with fleet.guest() as guest:
+                job_ids = await submit(fleet, guest, "alice", 6, 60)
+                workers = a.workers()
+                a.process.kill()
+                _, alive = psutil.wait_procs(workers, timeout=10)
+                assert alive == []
+                job_ids += await submit(fleet, guest, "bob", 2, 60)  # nobody but a leader offers these
+                assert_all_completed(await ended(guest, job_ids), 60)
+                (await fleet.ledger(guest)).assert_exact()
+            assert leaders(b) == [b]
+
+
+async def test_sigterm_drains_with_nothing_left_to_expire_and_the_rest_waits(fleet: Fleet) -> None:
+    async with fleet.guest() as guest:
+        job_ids = await submit(fleet, guest, "alice", 6, 200)
+        with fleet.orchestrator("--workers", "2") as one:
+            await more_stored(guest, job_ids, 50)
+            workers = one.workers()
+            assert one.stop() == 0
+            assert not any(worker.is_running() for worker in workers)
+        depths = await fleet.depths()
+        assert sum(depth.leased for depth in depths.values()) == 0
+        assert await stored(guest, job_ids) < 1200, "it did not stop in the middle"
+        with fleet.orchestrator() as again:
+            assert_all_completed(await ended(guest, job_ids), 200)
+            assert again.metric("embedding_lease_expiries_total") == 0
+        (await fleet.ledger(guest)).assert_exact()
+
+
+async def test_a_second_signal_hands_back_what_is_stuck_and_ends_at_once(
+    tmp_path: Path, redis_server: RedisServer, postgres_url: str
+) -> None:
+    with ChromaServer(tmp_path / "own-chroma") as chroma:
+        fleet = fleet_on(tmp_path, redis_server.url, postgres_url, chroma.url)
+        async with fleet.guest() as guest:
+            job_ids = await submit(fleet, guest, "alice", 1, 40)
+            with fleet.orchestrator() as one:
+                await more_stored(guest, job_ids, 0)
+                with chroma.frozen():
+                    more = await submit(fleet, guest, "bob", 1, 40)
+                    while (await fleet.depths())[Stage.STORAGE].leased == 0:
+                        pass
+                    one.process.send_signal(signal.SIGTERM)
+                    eventually(lambda: not one.workers(Stage.CHUNKING), what="the drain")
+                    assert one.workers(Stage.STORAGE), "stuck in a write"
+                    assert one.stop() == 130
+                    depths = await fleet.depths()
+                    assert sum(depth.leased for depth in depths.values()) == 0
+            with fleet.orchestrator():
+                assert_all_completed(await ended(guest, job_ids + more), 40)
+            (await fleet.ledger(guest)).assert_exact()
+
+
+async def test_pools_are_resized_by_command_and_by_hangup_without_a_restart(fleet: Fleet) -> None:
+    with fleet.orchestrator() as one:
+        before = {worker.pid for worker in one.workers(Stage.STORAGE)}
+        told = fleet.command("scale", "embedding", "3")
+        assert (told.returncode, told.stderr) == (0, "")
+        eventually(lambda: len(one.workers(Stage.EMBEDDING)) == 3, what="three embedding workers")
+        unknown = fleet.command("scale", "embeding", "3")
+        assert "did you mean `embedding`" in unknown.stderr
+        fleet.write_config(worker_pools={"embedding": {"workers": 1}, "chunking": {"workers": 2}})
+        one.process.send_signal(signal.SIGHUP)
+        eventually(lambda: [len(one.workers(stage)) for stage in Stage] == [2, 1, 1, 1], what="the new sizes")
+        assert {worker.pid for worker in one.workers(Stage.STORAGE)} == before
+        assert "need a restart" in one.log.read_text(), "lease_seconds changed as well"
+        assert one.metric("embedding_worker_restarts_total") == 0
+
+
+async def test_with_storage_stopped_queues_stop_at_their_marks_and_all_resumes(fleet: Fleet) -> None:
+    limit = 8
+    small = {"max_queued_tasks": limit, "batch_tasks": 2}
+    config = fleet.write_config(worker_pools={"embedding": small, "storage": small})
+    async with fleet.guest() as guest:
+        job_ids = await submit(fleet, guest, "alice", 4, 400)
+        with fleet.orchestrator("--pool", "storage=0", config=config) as one:
+            while True:
+                depths = await fleet.depths()
+                if min(depths[stage].ready for stage in (Stage.EMBEDDING, Stage.STORAGE)) >= limit:
+                    break
+            memory = sum(worker.memory_info().rss for worker in one.workers())
+            for _ in range(100):
+                depths = await fleet.depths()
+                # A claim or an offer that had looked before the mark was reached may still have come.
+                assert depths[Stage.STORAGE].ready <= limit + 2 * 2
+                assert depths[Stage.EMBEDDING].ready <= limit + 4
+            assert sum(worker.memory_info().rss for worker in one.workers()) < memory * 1.1
+            assert fleet.command("scale", "storage", "1").returncode == 0
+            assert_all_completed(await ended(guest, job_ids), 400)
+            (await fleet.ledger(guest)).assert_exact()
+
+
+async def test_from_none_one_message_wakes_a_worker(fleet: Fleet) -> None:
+    none = {"workers": 0, "min_workers": 0, "max_workers": 2}
+    config = fleet.write_config(
+        worker_pools={stage.value: none for stage in Stage},
+        auto_scaling={"enabled": True, "interval_seconds": 0.2},
+    )
+    with fleet.orchestrator(config=config) as one:
+        assert one.workers() == []
+        async with fleet.guest() as guest:
+            job_ids = await submit(fleet, guest, "alice", 1, 3)
+            assert_all_completed(await ended(guest, job_ids), 3)
+        assert "work waits and nobody is there: 0 -> 1" in one.log.read_text()
+
+
+# --- services that go away ---
+
+
+async def test_redis_killed_and_emptied_in_the_middle_loses_nothing(
+    tmp_path: Path, postgres_url: str, chroma_server: ChromaServer
+) -> None:
+    with RedisServer() as redis:
+        fleet = fleet_on(tmp_path, redis.url, postgres_url, chroma_server.url)
+        async with fleet.guest() as guest:
+            job_ids = await submit(fleet, guest, "alice", 6, 100)
+            with fleet.orchestrator() as one:
+                await more_stored(guest, job_ids, 50)
+                pids = {worker.pid for worker in one.workers()}
+                redis.kill()
+                eventually(lambda: one.get("/readyz")[0] == 503, what="not ready")
+                assert one.get("/healthz")[0] == 200
+                assert one.metric("embedding_broker_up") == 0
+                redis.start()  # without persistence: it has forgotten everything
+                assert_all_completed(await ended(guest, job_ids), 100)
+                eventually(lambda: one.get("/readyz")[0] == 200, what="ready again")
+                assert {worker.pid for worker in one.workers()} == pids, "no worker had to be restarted"
+            (await fleet.ledger(guest)).assert_exact()
+
+
+async def test_postgresql_and_chroma_killed_in_the_middle_lose_nothing(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with (
+        PostgresServer() as postgres,
+        ChromaServer(tmp_path / "own-chroma") as chroma,
+        PostgresDatabases(postgres).migrated() as postgres_url,
+    ):
+        fleet = fleet_on(tmp_path, redis_server.url, postgres_url, chroma.url)
+        with fleet.orchestrator() as one:
+            async with fleet.guest() as guest:
+                job_ids = await submit(fleet, guest, "alice", 6, 100)
+                await more_stored(guest, job_ids, 50)
+            pids = {worker.pid for worker in one.workers()}
+            chroma.kill()
+            chroma.start()
+            postgres.crash()
+            eventually(lambda: one.get("/readyz")[0] == 503, what="not ready")
+            postgres.start()
+            async with fleet.guest() as guest:
+                assert_all_completed(await ended(guest, job_ids), 100)
+                (await fleet.ledger(guest)).assert_exact()
+            assert {worker.pid for worker in one.workers()} == pids, "no worker had to be restarted"
+
+
+# --- what is wrong at the start ---
+
+
+@pytest.fixture
+def nowhere() -> int:
+    """A port on which nobody listens."""
+    return free_port()
+
+
+def test_a_service_that_is_down_at_the_start_is_named_in_one_line(fleet: Fleet, nowhere: int) -> None:
+    for section, url, name in (
+        ("redis", f"redis://:hush@127.0.0.1:{nowhere}", "127.0.0.1"),
+        ("database", f"postgresql://u:hush@127.0.0.1:{nowhere}/x", "127.0.0.1"),
+        ("vector_store", f"http://127.0.0.1:{nowhere}", "127.0.0.1"),
+    ):
+        refused = fleet.command("serve-workers", config=fleet.write_config(**{section: {"url": url}}))
+        assert refused.returncode == 1, section
+        assert len(refused.stderr.splitlines()) == 1, refused.stderr
+        assert name in refused.stderr
+        assert "hush" not in refused.stderr
+
+
+def test_with_wait_it_starts_when_redis_does(tmp_path: Path, fleet: Fleet) -> None:
+    with RedisServer() as redis:
+        redis.kill()
+        config = fleet.write_config(redis={"url": redis.url})
+        with fleet.orchestrator("--wait", config=config, ready=False) as one:
+            eventually(lambda: "waiting:" in one.log.read_text(), what="it waits")
+            redis.start()
+            assert one.process.stdout is not None
+            assert any(line.startswith("ready") for line in one.process.stdout)
+            assert one.stop() == 0
+
+
+def test_a_missing_schema_says_which_command_to_run(
+    fleet: Fleet, postgres_databases: PostgresDatabases
+) -> None:
+    with postgres_databases.empty() as url:
+        config = fleet.write_config(database={"url": url})
+        refused = fleet.command("serve-workers", config=config)
+        assert refused.returncode == 1
+        assert "run `embedfleet db upgrade`" in refused.stderr
+        assert fleet.command("db", "upgrade", config=config).returncode == 0
+        with fleet.orchestrator(config=config):
+            pass
+
+
+def test_a_taken_metrics_port_names_the_setting(fleet: Fleet) -> None:
+    with fleet.orchestrator() as one:
+        config = fleet.write_config(monitoring={"metrics_port": one.port})
+        refused = fleet.command("serve-workers", config=config)
+        assert refused.returncode == 1
+        assert "monitoring.metrics_port" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"redis": {}, "orchestrator": {"launcher": "process"}}, "set `redis.url`"),
+        ({"vector_store": {}}, "set `vector_store.url`"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused_by_name(
+    fleet: Fleet, changes: dict[str, object], words: str
+) -> None:
+    refused = fleet.command("serve-workers", config=fleet.write_config(**changes))
+    assert refused.returncode == 1
+    assert words in refused.stderr

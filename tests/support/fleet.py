@@ -1,0 +1,205 @@
+"""A fleet of real processes: orchestrators and their workers, over real Redis, PostgreSQL and Chroma."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psutil
+
+from embedfleet.bootstrap import GuestSystem, open_broker, open_guest, open_store
+from embedfleet.queue.broker import Depth
+from embedfleet.queue_schemas import JobInfo, Stage
+from embedfleet.settings import Settings, load_settings
+from support.chroma_server import free_port
+from support.system import Ledger, ledger_of
+
+_READY_SECONDS = 60
+_LOOK_AGAIN_SECONDS = 0.05
+
+# Short, so that what a killed process held is taken over while the test waits.
+QUICK_LEASES = {stage.value: {"lease_seconds": 2} for stage in Stage}
+
+
+@dataclass
+class Orchestrator:
+    """A running `embedfleet serve-workers`."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def workers(self, stage: Stage | None = None) -> list[psutil.Process]:
+        """Its live worker processes, by what `ps` shows."""
+        wanted = "embedfleet: " + ("" if stage is None else f"{stage.value}-")
+        try:
+            children = psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+        return [child for child in children if _title(child).startswith(wanted)]
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples that carry these labels; 0 if there are none."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(f'{k}="{v}"' in sample for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and wait for the end; returns the exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The services of a fleet, and the settings that reach them."""
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(environ={}, overrides=self.config)
+
+    def write_config(self, **changes: Any) -> Path:
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps({**self.config, **changes}))  # JSON is YAML
+        return path
+
+    def command(self, *arguments: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run an embedfleet command to its end."""
+        return subprocess.run(
+            self._arguments(*arguments, config=config),
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    @contextmanager
+    def orchestrator(
+        self, *arguments: str, config: Path | None = None, ready: bool = True
+    ) -> Iterator[Orchestrator]:
+        """Started, and by default ready; killed after the block if it still runs."""
+        port = free_port()
+        log = self.folder / f"orchestrator-{port}.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                self._arguments("serve-workers", *arguments, config=config),
+                env=_environment() | {"EMBEDFLEET_MONITORING__METRICS_PORT": str(port)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
+        one = Orchestrator(process, port, log)
+        try:
+            if ready:
+                wait_until_ready(one)
+            yield one
+        except BaseException:
+            sys.stderr.write(log.read_text())  # pytest shows it with the failure
+            raise
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def _arguments(self, *arguments: str, config: Path | None) -> Sequence[str]:
+        config = config or self.write_config()
+        return [sys.executable, "-m", "embedfleet", *arguments, "--config", str(config)]
+
+    @asynccontextmanager
+    async def guest(self) -> AsyncIterator[GuestSystem]:
+        async with open_guest(self.settings) as guest:
+            yield guest
+
+    async def depths(self) -> dict[Stage, Depth]:
+        broker = await open_broker(self.settings)
+        try:
+            return {stage: await broker.depth(stage) for stage in Stage}
+        finally:
+            await broker.close()
+
+    async def ledger(self, guest: GuestSystem) -> Ledger:
+        store = await open_store(self.settings)
+        try:
+            return await ledger_of(guest.database, store)
+        finally:
+            await store.close()
+
+
+async def ended(guest: GuestSystem, job_ids: Sequence[str], *, seconds: float = 90) -> list[JobInfo]:
+    """The jobs when all have ended."""
+    async with asyncio.timeout(seconds):
+        return [await guest.jobs.wait(job_id) for job_id in job_ids]
+
+
+async def stored(guest: GuestSystem, job_ids: Sequence[str]) -> int:
+    """Chunks of these jobs in the store by now."""
+    return sum(info.progress.chunks_stored for info in await guest.jobs.get_job_statuses(job_ids))
+
+
+def wait_until_ready(one: Orchestrator) -> None:
+    """It has said so, all its workers are there, and `/readyz` agrees."""
+    assert one.process.stdout is not None
+    for line in one.process.stdout:
+        one.said.append(line)
+        if line.startswith("ready"):
+            break
+    else:
+        raise AssertionError(f"ended before it was ready: {one.log.read_text()}")
+    eventually(lambda: one.get("/readyz")[0] == 200, seconds=_READY_SECONDS, what="ready")
+
+
+def eventually(holds: Callable[[], bool], *, seconds: float = 30, what: str = "the condition") -> None:
+    """Processes tell nobody of what becomes of them: look again and again."""
+    give_up_at = monotonic() + seconds
+    while not holds():
+        if monotonic() > give_up_at:
+            raise AssertionError(f"{what} did not come about in {seconds} s")
+        signal.sigtimedwait([], _LOOK_AGAIN_SECONDS)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _environment() -> dict[str, str]:
+    """No setting of the machine's own user reaches the command."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
