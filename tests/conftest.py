@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
+from support.redis_server import RedisServer
 from support.system import make_settings
 
 
@@ -21,3 +23,18 @@ def clock() -> ManualClock:
 def settings(tmp_path: Path) -> Settings:
     """Of an embedded system in a directory of the test's own, with the stub model."""
     return make_settings(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One server for all tests of this process that do it no harm; see `redis_server`."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """Empty, and to be left running as it was set up."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis
