@@ -22,15 +22,14 @@ from report import write_report
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from embedfleet.bootstrap import GuestSystem
+from embedfleet.queue_schemas import UserTier
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import Fleet, Orchestrator, ended, stored
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, paragraphs
-
-from embedfleet.bootstrap import GuestSystem
-from embedfleet.queue_schemas import UserTier
 
 CHUNKS_PER_JOB = 400
 

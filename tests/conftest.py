@@ -46,9 +46,18 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaSe
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
+def shared_redis() -> Iterator[RedisServer]:
+    """One server for all tests of this process that do it no harm; see `redis_server`."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """Empty, and to be left running as it was set up."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis
 
 
 @pytest.fixture

@@ -25,21 +25,33 @@ from embedfleet.queue.broker import (
     TenantShare,
 )
 from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue.redis_broker import RedisBroker
+from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.redis_server import RedisServer
 
 STAGE = Stage.EMBEDDING
 BURST = 3
 LEASE_SECONDS = 60.0
 LONG_WAIT_SECONDS = 30.0  # only ever waited out by a broker that is wrong
-BROKERS: dict[str, Callable[[ManualClock], Broker]] = {
-    "memory": lambda clock: MemoryBroker(clock=clock, interactive_burst=BURST),
-}
 ALL_OF_THEM = 1_000
+
+
+async def memory_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    return MemoryBroker(clock=clock, interactive_burst=BURST)
+
+
+async def redis_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return await RedisBroker.open(RedisOptions(url=server.url), clock=clock, interactive_burst=BURST)
+
+
+BROKERS = {"memory": memory_broker, "redis": redis_broker}
 
 
 @pytest.fixture(params=BROKERS)
 async def broker(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[Broker]:
-    broker = BROKERS[request.param](clock)
+    broker = await BROKERS[request.param](request, clock)
     yield broker
     await broker.close()
 
@@ -754,6 +766,17 @@ async def test_a_waiter_wakes_when(broker: Broker, clock: ManualClock, act: EndL
     assert await claim(broker)
 
 
+# --- the memory's name -------------------------------------------------------------------------
+
+
+async def test_the_epoch_stays_while_nothing_is_lost(broker: Broker) -> None:
+    epoch = await broker.epoch()
+    assert epoch
+    await broker.enqueue(STAGE, [task("a")])
+    await broker.ack(await claim_one(broker))
+    assert await broker.epoch() == epoch
+
+
 # --- arguments and the end --------------------------------------------------------------------
 
 
@@ -832,6 +855,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.depth(STAGE),
         lambda: broker.backlog(STAGE, "acme"),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
+        lambda: broker.epoch(),
     ]
     for call in calls:
         with pytest.raises(BrokerUnavailable):

@@ -15,7 +15,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
-from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
+from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, jobs, tables
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.database import Database
@@ -24,6 +24,7 @@ from embedfleet.storage.null_store import NullVectorStore
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.base_worker import Failures
 from embedfleet.workers.deletion_worker import DeletionWorker
+from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import MarkedForDeletion, StorageWorker
 from support.databases import on_both_databases
 from support.system import TENANT
@@ -66,6 +67,9 @@ class Bench:
             JobManagerConfig(settings=settings), database=database, clock=ManualClock()
         )
 
+    def services(self) -> Services:
+        return Services(MemoryBroker(), self.database, Metrics(), ManualClock(), PoolsSettings())
+
     async def submit(self, content: str) -> Job:
         return await self.job(await self.jobs.create_job(media_id="1", user_id=TENANT, content=content))
 
@@ -88,14 +92,7 @@ class Bench:
     async def write_vector(self, job: Job) -> Failures:
         """A storage worker carries out the task that was made for this run of the job."""
         worker = StorageWorker(
-            name="s",
-            broker=MemoryBroker(),
-            pool=PoolSettings(),
-            metrics=Metrics(),
-            database=self.database,
-            store=self.store,
-            clock=ManualClock(),
-            settings=VectorStoreSettings(store_documents=False),
+            "s", self.services(), store=self.store, settings=VectorStoreSettings(store_documents=False)
         )
         message = StorageTask(
             tenant_id=TENANT,
@@ -112,14 +109,7 @@ class Bench:
 
     async def clean(self, job: Job) -> None:
         """A deletion worker looks after the document."""
-        worker = DeletionWorker(
-            name="d",
-            broker=MemoryBroker(),
-            pool=PoolSettings(),
-            metrics=Metrics(),
-            database=self.database,
-            store=self.store,
-        )
+        worker = DeletionWorker("d", self.services(), store=self.store)
         name = job.document_id
         message = DeletionTask(tenant_id=TENANT, job_id=name, document_id=name)
         assert await carry_out(worker, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}

@@ -27,6 +27,9 @@ from embedfleet.queue_schemas import Stage
 MAX_COST = 1_000_000_000
 """Tokens of one task. With the range of weights it keeps fair queuing exact in doubles."""
 
+MAX_CLAIM_TASKS = 1_000
+"""A claim gives no more, however many are asked for: a broker that serves many may not be held up."""
+
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
 
@@ -155,7 +158,8 @@ class Broker(Protocol):
     async def claim(
         self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
     ) -> list[Lease]:
-        """Take up to `max_tasks` ready tasks, of at most `max_cost` tokens together, in order of service.
+        """Take up to `max_tasks` (never more than `MAX_CLAIM_TASKS`) ready tasks, of at most `max_cost`
+        tokens together, in order of service.
 
         The first task is given whatever it costs; the claim ends at the first that does not fit, which is
         then first in the next claim (passing it over would favour whoever has small tasks). Interactive
@@ -240,6 +244,14 @@ class Broker(Protocol):
         """How many tasks of one tenant are ready in the stage, over both lanes."""
         ...
 
+    async def epoch(self) -> str:
+        """Names this memory of the broker: another name later means that tasks may have been forgotten.
+
+        Whoever sees it change offers again, and sets shares again, from SQL. It may change without a loss
+        (a restart), never the other way round.
+        """
+        ...
+
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
 
@@ -247,10 +259,6 @@ class Broker(Protocol):
         nobody until `promote_due` or `reap_expired` has made it ready. BrokerUnavailable if the broker is
         closed meanwhile.
         """
-        ...
-
-    async def epoch(self) -> str:
-        """Names this life of the queues: another answer means that tasks offered before may be forgotten."""
         ...
 
     async def close(self) -> None:

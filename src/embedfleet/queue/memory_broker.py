@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from uuid import uuid4
 
 from loguru import logger
 
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import BrokerUnavailable, InvalidRequest
-from embedfleet.queue.broker import DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.errors import BrokerUnavailable
+from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
 from embedfleet.queue.stage_queue import StageQueue
 from embedfleet.queue_schemas import Stage
 
@@ -27,10 +28,10 @@ class MemoryBroker:
     """
 
     def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, interactive_burst: int = 8) -> None:
-        _require_at_least_one(interactive_burst=interactive_burst)
+        require_at_least_one(interactive_burst=interactive_burst)
         self._clock = clock
         self._closed = False
-        self._epoch = uuid.uuid4().hex
+        self._epoch = uuid4().hex
         self._shares: dict[str, TenantShare] = {}
         fences = count(1)
         self._queues = {
@@ -54,20 +55,20 @@ class MemoryBroker:
     async def claim(
         self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
     ) -> list[Lease]:
-        _require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
-        _require_positive(lease_seconds=lease_seconds)
+        require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
+        require_positive(lease_seconds=lease_seconds)
         with self._changing(stage) as queue:
             return queue.claim(
                 self._clock.now(),
                 worker=worker,
-                max_tasks=max_tasks,
+                max_tasks=min(max_tasks, MAX_CLAIM_TASKS),
                 max_cost=max_cost,
                 lease_seconds=lease_seconds,
             )
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
         self._require_open()
-        _require_positive(lease_seconds=lease_seconds)
+        require_positive(lease_seconds=lease_seconds)
         now = self._clock.now()
         renewed = (
             self._queues[lease.stage].renew(lease, now, lease_seconds=lease_seconds) for lease in leases
@@ -81,8 +82,7 @@ class MemoryBroker:
     async def retry_later(
         self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
     ) -> None:
-        if not delay_seconds >= 0:
-            raise InvalidRequest(f"delay_seconds is {delay_seconds}; it must be 0 or more")
+        require_not_negative(delay_seconds=delay_seconds)
         with self._changing(lease.stage) as queue:
             queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds, counted=counted)
         logger.bind(
@@ -101,7 +101,7 @@ class MemoryBroker:
 
     async def dead(self, stage: Stage, *, limit: int = 100) -> list[DeadTask]:
         self._require_open()
-        _require_at_least_one(limit=limit)
+        require_at_least_one(limit=limit)
         return self._queues[stage].dead(limit)
 
     async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
@@ -109,12 +109,12 @@ class MemoryBroker:
             return queue.requeue_dead(task_ids)
 
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
-        _require_at_least_one(limit=limit)
+        require_at_least_one(limit=limit)
         with self._changing(stage) as queue:
             return queue.reap_expired(self._clock.now(), limit=limit)
 
     async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
-        _require_at_least_one(limit=limit)
+        require_at_least_one(limit=limit)
         with self._changing(stage) as queue:
             return queue.promote_due(self._clock.now(), limit=limit)
 
@@ -133,6 +133,10 @@ class MemoryBroker:
         self._require_open()
         return self._queues[stage].backlog(tenant_id)
 
+    async def epoch(self) -> str:
+        self._require_open()
+        return self._epoch
+
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         self._require_open()
         try:
@@ -142,10 +146,6 @@ class MemoryBroker:
             return False
         self._require_open()
         return True
-
-    async def epoch(self) -> str:
-        self._require_open()
-        return self._epoch
 
     async def close(self) -> None:
         self._closed = True
@@ -168,15 +168,3 @@ class MemoryBroker:
     def _require_open(self) -> None:
         if self._closed:
             raise BrokerUnavailable("the broker is closed: its process is shutting down")
-
-
-def _require_at_least_one(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise InvalidRequest(f"{name} is {value}; it must be at least 1")
-
-
-def _require_positive(**durations: float) -> None:
-    for name, value in durations.items():
-        if not value > 0:
-            raise InvalidRequest(f"{name} is {value}; it must be more than 0")

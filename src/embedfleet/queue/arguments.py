@@ -1,0 +1,23 @@
+"""The checks of arguments that every broker makes before it changes anything."""
+
+from __future__ import annotations
+
+from embedfleet.errors import InvalidRequest
+
+
+def require_at_least_one(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidRequest(f"{name} is {value}; it must be at least 1")
+
+
+def require_positive(**durations: float) -> None:
+    for name, value in durations.items():
+        if not value > 0:
+            raise InvalidRequest(f"{name} is {value}; it must be more than 0")
+
+
+def require_not_negative(**durations: float) -> None:
+    for name, value in durations.items():
+        if not value >= 0:
+            raise InvalidRequest(f"{name} is {value}; it must be 0 or more")

@@ -1,0 +1,67 @@
+"""The names of the keys in Redis: a fixed number of them per stage, all in one slot.
+
+Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster keeps them
+on one node, where a script may use them together. There is no key per tenant, job or task: what a
+drained queue leaves behind is of constant size but for `shares`.
+
+==================== ====  ==================================================================
+name                 type  holds
+==================== ====  ==================================================================
+meta                 HASH  counters, virtual times, last fence, epoch; also the name of the channel
+                           on which a stage says that it has work again
+tasks                HASH  id -> record (msgpack, see `redis_records`) of what is unfinished or dead
+payloads             HASH  id -> payload
+ready                ZSET  score 0; tenant, lane, inverted priority, sequence, id: in order of service
+leases               ZSET  id by expiry, seconds
+delayed              ZSET  id by due time, seconds
+dead                 ZSET  id by order of death
+jobs                 ZSET  score 0; job, id: what `cancel_job` may touch
+in_flight            HASH  tenant -> number of leased tasks
+shares               HASH  tenant -> "stride cap", where it is not the default
+interactive, bulk    ZSET  tenants that may be served in this lane, by virtual start
+interactive_debts,   ZSET  tenants that may not, and owe more than virtual time, by virtual start
+bulk_debts
+==================== ====  ==================================================================
+
+Texts are UTF-8 with a byte 0xFF between them, which no UTF-8 has: nothing can be smuggled past it, and
+the order of bytes is the order of code points.
+"""
+
+from __future__ import annotations
+
+import re
+
+from embedfleet.errors import ConfigError
+from embedfleet.queue_schemas import Stage
+
+KEY_TYPES = {
+    "meta": "hash",
+    "tasks": "hash",
+    "payloads": "hash",
+    "ready": "zset",
+    "leases": "zset",
+    "delayed": "zset",
+    "dead": "zset",
+    "jobs": "zset",
+    "in_flight": "hash",
+    "shares": "hash",
+    "interactive": "zset",
+    "bulk": "zset",
+    "interactive_debts": "zset",
+    "bulk_debts": "zset",
+}
+
+_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def stage_key(prefix: str, stage: Stage, name: str) -> str:
+    """The key of one of the names above."""
+    return f"{{{prefix}:{stage.value}}}:{name}"
+
+
+def require_valid_prefix(prefix: str) -> None:
+    """ConfigError for a prefix that could break the hash tag or hardly be typed."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ConfigError(
+            f"redis.key_prefix is {prefix!r}; it must be 1 to 64 of letters, digits and . _ : -"
+        )

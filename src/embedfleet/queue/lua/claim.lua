@@ -1,0 +1,112 @@
+-- Lease ready tasks in order of service.
+--
+-- KEYS[1]  meta               HASH  counters, virtual times
+-- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
+-- KEYS[3]  in_flight          HASH  tenant -> leased tasks
+-- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
+-- KEYS[6]  bulk               ZSET  the same for the bulk lane
+-- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
+-- KEYS[8]  bulk_debts         ZSET  the same for the bulk lane
+-- KEYS[9]  tasks              HASH  id -> record
+-- KEYS[10] payloads           HASH  id -> payload
+-- KEYS[11] jobs               ZSET  job / id of what may be cancelled, ordered by bytes
+-- KEYS[12] leases             ZSET  id by expiry
+--
+-- ARGV[1] now                seconds; '' for the server's clock
+-- ARGV[2] interactive_burst  interactive tasks in a row while bulk work waits
+-- ARGV[3] worker             who will hold the leases
+-- ARGV[4] max_tasks          1 to 1,000
+-- ARGV[5] max_cost           tokens, for all but the first task
+-- ARGV[6] lease_seconds
+--
+-- Returns when the leases expire (seconds), then of each task: id, record, payload.
+-- Keeps: fences only grow, also over a loss of this key space, for they follow the server's clock; the
+-- attempt is counted before anybody sees the task.
+-- Uses: _time.lua, _fair_queue.lua, _tasks.lua
+
+local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local cost_left = tonumber(ARGV[5])
+local expires_at = exactly(seconds_now(ARGV[1]) + tonumber(ARGV[6]))
+local answer = {expires_at}
+
+local function first_tenant(lane)
+  local first = redis.call('ZRANGE', lane.tenants, 0, 0, 'WITHSCORES')
+  return first[1], tonumber(first[2])
+end
+
+-- The lane whose turn it is, its first tenant and that tenant's start, and whether bulk work waits.
+local function next_turn(in_a_row)
+  local asking, asking_start = first_tenant(INTERACTIVE)
+  local waiting, waiting_start = first_tenant(BULK)
+  if asking and not (waiting and in_a_row >= burst) then
+    return INTERACTIVE, asking, asking_start, waiting ~= nil
+  end
+  return BULK, waiting, waiting_start, waiting ~= nil
+end
+
+-- Begin again at virtual time 0: only differences count. The one loop that is not bounded by a limit
+-- but by the number of tenants; it comes about once in 10^11 tokens.
+local function rebase(lane, passed)
+  for _, set in ipairs({lane.tenants, lane.debts}) do
+    local starts = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
+    for i = 1, #starts, 2 do
+      redis.call('ZADD', set, math.max(0, tonumber(starts[i + 1]) - passed), starts[i])
+    end
+  end
+end
+
+local function charge(lane, tenant, start, cost)
+  if start >= REBASE_AT then
+    rebase(lane, start)
+    start = 0
+  end
+  local stride = share_of(tenant)
+  redis.call('HSET', key.meta, lane.time, start)
+  redis.call('ZADD', lane.tenants, start + cost * stride, tenant)
+end
+
+local function lease(task, fence)
+  task.state, task.fence, task.worker, task.attempt = 'leased', fence, worker, task.attempt + 1
+  save(task)
+  redis.call('ZADD', key.leases, expires_at, task.id)
+  add_cost('ready', -task.cost)
+  add_cost('leased', task.cost)
+end
+
+local clock = redis.call('TIME')
+local fence = math.max(counter('fence'), tonumber(clock[1]) * 1e6 + tonumber(clock[2]) - 1)
+local in_a_row = counter('interactive_in_a_row')
+
+begin_even_if_memory_is_full()
+for served = 0, max_tasks - 1 do
+  local lane, tenant, start, bulk_waits = next_turn(in_a_row)
+  if not tenant then
+    break
+  end
+  local members = first_in_line(lane, tenant, 2)
+  local task = load(string.sub(members[1], #line_of(lane, tenant) + PLACE_LENGTH + 1))
+  if served > 0 and task.cost > cost_left then
+    break
+  end
+  cost_left = cost_left - task.cost
+  in_a_row = (lane == INTERACTIVE and bulk_waits) and in_a_row + 1 or 0
+
+  redis.call('ZREM', key.ready, members[1])
+  charge(lane, tenant, start, task.cost)
+  if #members == 1 then
+    leave(lane, tenant)
+  end
+  count_in_flight(tenant, 1)
+  fence = fence + 1
+  lease(task, fence)
+
+  answer[#answer + 1] = task.id
+  answer[#answer + 1] = redis.call('HGET', key.tasks, task.id)
+  answer[#answer + 1] = redis.call('HGET', key.payloads, task.id)
+end
+
+if #answer > 1 then
+  redis.call('HSET', key.meta, 'fence', fence, 'interactive_in_a_row', in_a_row)
+end
+return answer

@@ -1,0 +1,38 @@
+-- Offer tasks; those whose id is known are ignored.
+--
+-- KEYS[1]  meta               HASH  counters, virtual times
+-- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
+-- KEYS[3]  in_flight          HASH  tenant -> leased tasks
+-- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
+-- KEYS[6]  bulk               ZSET  the same for the bulk lane
+-- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
+-- KEYS[8]  bulk_debts         ZSET  the same for the bulk lane
+-- KEYS[9]  tasks              HASH  id -> record
+-- KEYS[10] payloads           HASH  id -> payload
+-- KEYS[11] jobs               ZSET  job / id of what may be cancelled, ordered by bytes
+--
+-- ARGV[1..] tasks  of each task: id, tenant, job, cost, priority, lane, payload; at most 1,000
+--
+-- Returns how many were new.
+-- Keeps: enqueued = ready + leased + delayed + dead + done. Repeating it changes nothing.
+-- Uses: _fair_queue.lua, _tasks.lua
+
+local FIELDS = 7
+local new = 0
+
+for i = 1, #ARGV, FIELDS do
+  local id = ARGV[i]
+  if redis.call('HEXISTS', key.tasks, id) == 0 then
+    new = new + 1
+    redis.call('HSET', key.payloads, id, ARGV[i + 6])
+    admit({
+      id = id, tenant = ARGV[i + 1], job = ARGV[i + 2], cost = tonumber(ARGV[i + 3]),
+      priority = tonumber(ARGV[i + 4]), lane = ARGV[i + 5],
+    })
+  end
+end
+if new > 0 then
+  redis.call('HINCRBY', key.meta, 'enqueued', new)
+end
+return new

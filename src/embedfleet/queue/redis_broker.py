@@ -1,0 +1,223 @@
+"""The broker of a fleet: the port on Redis, for any number of processes and hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Self
+from uuid import uuid4
+
+from loguru import logger
+
+from embedfleet.clock import Clock
+from embedfleet.errors import BrokerUnavailable, LeaseLost
+from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.queue.fair_queue import stride
+from embedfleet.queue.keys import stage_key
+from embedfleet.queue.redis_connection import RedisConnection
+from embedfleet.queue.redis_doorbell import Doorbell
+from embedfleet.queue.redis_options import RedisOptions
+from embedfleet.queue.redis_parts import MOST_ITEMS, parts, parts_by_payload, until_fewer
+from embedfleet.queue.redis_scripts import Holder, StageScripts
+from embedfleet.queue_schemas import Stage
+
+_LOOK_AGAIN_SECONDS = 1.0
+_DEAD_AT_ONCE = 100  # with their payloads
+_DEFAULT_SHARE = TenantShare()
+_LARGEST_EXACT = 2**53
+
+
+class RedisBroker:
+    """Queues in Redis; see `Broker` for what each method promises. `open` makes one; for one event loop.
+
+    All processes with the same server and key prefix see the same queues. Every method is one script on
+    one stage, with these exceptions: `set_share` and `cancel_job` go from stage to stage, and calls with
+    more than 1,000 items are made in parts. Each part is atomic, and repeating the whole is harmless.
+
+    When a connection breaks, an answer may be lost although the script ran. What can be repeated without
+    harm (enqueue, renew, set_share and all that only looks) is repeated once. The others raise
+    BrokerUnavailable, and then
+
+    * a claim may have given leases that nobody holds: they expire;
+    * an ack, retry, hand-back or dead-letter may have been done: repeating it raises LeaseLost, or, if it
+      was not done, does it. A worker that drops the task instead does no harm either: its effects are
+      durable, and the task, delivered again after its lease, is found done.
+
+    Times are the server's unless a clock is given.
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        *,
+        key_prefix: str,
+        clock: Clock | None = None,
+        interactive_burst: int = 8,
+        look_again_seconds: float = _LOOK_AGAIN_SECONDS,
+    ) -> None:
+        """`look_again_seconds` bounds what a lost notification costs a waiting worker."""
+        require_at_least_one(interactive_burst=interactive_burst)
+        self._connection = connection
+        self._interactive_burst = interactive_burst
+        self._look_again_seconds = look_again_seconds
+        self._closed = False
+        self._stages = {
+            stage: StageScripts(connection, key_prefix=key_prefix, stage=stage, clock=clock)
+            for stage in Stage
+        }
+        channels = {stage_key(key_prefix, stage, "meta"): stage for stage in Stage}
+        self._doorbell = Doorbell(connection.listen, channels)
+
+    @classmethod
+    async def open(
+        cls, options: RedisOptions, *, clock: Clock | None = None, interactive_burst: int = 8
+    ) -> Self:
+        """Connect. ConfigError for a server or a setting that will not do, BrokerUnavailable."""
+        connection = await RedisConnection.open(options)
+        return cls(
+            connection, key_prefix=options.key_prefix, clock=clock, interactive_burst=interactive_burst
+        )
+
+    async def set_share(self, tenant_id: str, share: TenantShare) -> None:
+        price = None if share == _DEFAULT_SHARE else stride(share.weight)
+        for stage in Stage:
+            await self._scripts(stage).set_share(tenant_id, price, share.max_in_flight)
+
+    async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
+        scripts = self._scripts(stage)
+        return sum([await scripts.enqueue(part) for part in parts_by_payload(tasks)])
+
+    async def claim(
+        self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+    ) -> list[Lease]:
+        require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
+        require_positive(lease_seconds=lease_seconds)
+        return await self._scripts(stage).claim(
+            self._interactive_burst,
+            worker,
+            min(max_tasks, MAX_CLAIM_TASKS),
+            min(max_cost, _LARGEST_EXACT),
+            lease_seconds,
+        )
+
+    async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
+        self._require_open()
+        require_positive(lease_seconds=lease_seconds)
+        renewed: list[Lease] = []
+        for stage, of_stage in groupby(leases, key=lambda lease: lease.stage):
+            for part in parts(of_stage):
+                renewed += await self._scripts(stage).renew(lease_seconds, part)
+        return renewed
+
+    async def ack(self, lease: Lease) -> None:
+        [holder] = await self._scripts(lease.stage).ack([lease])
+        _require_held(lease, holder)
+
+    async def retry_later(
+        self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
+    ) -> None:
+        require_not_negative(delay_seconds=delay_seconds)
+        task = lease.task
+        _require_held(
+            lease,
+            await self._scripts(lease.stage).retry_later(task.id, lease.fence, delay_seconds, counted),
+        )
+        logger.bind(stage=lease.stage, tenant=task.tenant_id, job_id=task.job_id, lease=lease.fence).debug(
+            "attempt {} of {} failed, again in {} s: {}", lease.attempt, task.id, delay_seconds, reason
+        )
+
+    async def hand_back(self, lease: Lease) -> None:
+        _require_held(lease, await self._scripts(lease.stage).hand_back(lease.task.id, lease.fence))
+
+    async def dead_letter(self, lease: Lease, *, reason: str) -> None:
+        _require_held(lease, await self._scripts(lease.stage).dead_letter(lease.task.id, lease.fence, reason))
+
+    async def dead(self, stage: Stage, *, limit: int = 100) -> list[DeadTask]:
+        scripts = self._scripts(stage)
+        require_at_least_one(limit=limit)
+        found: list[DeadTask] = []
+        after = 0
+        while len(found) < limit:
+            part, after = await scripts.dead(after, min(limit - len(found), _DEAD_AT_ONCE))
+            if not part:
+                break
+            found += part
+        return found
+
+    async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
+        scripts = self._scripts(stage)
+        return sum([await scripts.requeue_dead(part) for part in parts(task_ids)])
+
+    async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
+        require_at_least_one(limit=limit)
+        return await until_fewer(self._scripts(stage).reap_expired, limit)
+
+    async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
+        require_at_least_one(limit=limit)
+        return await until_fewer(self._scripts(stage).promote_due, limit)
+
+    async def cancel_job(self, job_id: str) -> int:
+        return sum([await self._cancel_in(stage, job_id) for stage in Stage])
+
+    async def depth(self, stage: Stage) -> Depth:
+        return await self._scripts(stage).depth()
+
+    async def backlog(self, stage: Stage, tenant_id: str) -> int:
+        return await self._scripts(stage).backlog(tenant_id)
+
+    async def epoch(self) -> str:
+        names = [await self._scripts(stage).epoch(uuid4().hex) for stage in Stage]
+        return ",".join(names)
+
+    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
+        """A notification is sent when a stage that had nothing to claim has something. Every wait
+        begins with a look and ends each ring with one, so nobody sleeps while there is work: for longer
+        than it takes to hear while the connection lives, for longer than a second whatever happens."""
+        scripts = self._scripts(stage)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            ring = self._doorbell.next_ring(stage)
+            if await scripts.claimable():
+                return True
+            patience = deadline - loop.time()
+            if patience <= 0:
+                return False
+            await asyncio.wait([ring], timeout=min(patience, self._look_again_seconds))
+            self._require_open()
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._doorbell.close()
+            await self._connection.close()
+
+    async def _cancel_in(self, stage: Stage, job_id: str) -> int:
+        scripts = self._scripts(stage)
+        dropped, after, until = await scripts.cancel_job(job_id, "", None, MOST_ITEMS)
+        while after:
+            more, after, until = await scripts.cancel_job(job_id, after, until, MOST_ITEMS)
+            dropped += more
+        return dropped
+
+    def _scripts(self, stage: Stage) -> StageScripts:
+        self._require_open()
+        return self._stages[stage]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable("the broker is closed: its process is shutting down")
+
+
+def _require_held(lease: Lease, holder: Holder) -> None:
+    if holder.fence == lease.fence:
+        return
+    if holder.fence:
+        who = f"worker {holder.worker!r} holds fence {holder.fence}"
+    else:
+        who = "nobody holds the task now"
+    raise LeaseLost(
+        f"{lease.stage} task {lease.task.id!r}: fence {lease.fence} is stale, {who}; drop the result"
+    )

@@ -1,0 +1,178 @@
+"""One broker's way to Redis: a pool of connections, the check of the server, and scripts run on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from loguru import logger
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, NoScriptError
+
+from embedfleet.errors import ConfigError
+from embedfleet.queue.redis_errors import CONNECTION_FAILURES, REDIS_FAILURES, explained
+from embedfleet.queue.redis_options import Endpoint, RedisOptions, parse_endpoint
+from embedfleet.queue.redis_scripts import Script
+
+_OLDEST_SERVER = (6, 2)
+_HEALTH_CHECK_SECONDS = 30
+"""A connection idle for longer is tried before it is used."""
+
+_Client = Redis | RedisCluster
+
+
+class RedisConnection:
+    """Runs scripts on the server that redis.url leads to, over at most `max_connections` connections.
+
+    Errors are those of `explained`. A script is sent once, with two exceptions: one that is declared
+    repeatable is sent again when its connection broke, and one that the server does not know (it
+    restarted, or another became primary) is sent in full.
+    """
+
+    def __init__(self, client: _Client, options: RedisOptions, where: str) -> None:
+        self._client = client
+        self._where = where
+        # One connection is left to whoever listens. Pools refuse when they are exhausted; this waits.
+        self._free = asyncio.Semaphore(options.max_connections - 1)
+
+    @classmethod
+    async def open(cls, options: RedisOptions) -> Self:
+        """Connect and check the server. ConfigError for one that will not do, BrokerUnavailable."""
+        endpoint = parse_endpoint(options)
+        client, where = _make_client(endpoint, options), str(endpoint)
+        connection = cls(client, options, where)
+        try:
+            await connection._check()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
+    ) -> Any:
+        try:
+            async with self._free:
+                return await self._run(script, keys, arguments, repeatable=repeatable)
+        except REDIS_FAILURES as exc:
+            raise explained(exc, self._where) from exc
+
+    def listen(self) -> PubSub:
+        """A connection for subscriptions; the caller closes it and meets `REDIS_FAILURES`."""
+        return self._client.pubsub()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
+    ) -> Any:
+        call = (len(keys), *keys, *arguments)
+        try:
+            return await self._client.execute_command("EVALSHA", script.sha, *call)
+        except NoScriptError:
+            return await self._client.execute_command("EVAL", script.source, *call)
+        except CONNECTION_FAILURES:
+            if not repeatable:
+                raise
+            return await self._client.execute_command("EVAL", script.source, *call)
+
+    async def _check(self) -> None:
+        try:
+            for info in await self._describe():
+                self._require_usable(info)
+        except NoPermissionError:
+            logger.warning(
+                "Redis at {} does not say how it is set up (INFO is forbidden): make sure that its "
+                "maxmemory-policy is noeviction",
+                self._where,
+            )
+        except REDIS_FAILURES as exc:
+            raise explained(exc, self._where) from exc
+
+    async def _describe(self) -> list[Mapping[str, Any]]:
+        """INFO of every server that holds keys."""
+        if isinstance(self._client, RedisCluster):
+            answers = await self._client.info(target_nodes=RedisCluster.PRIMARIES)
+            return [answers] if "redis_version" in answers else list(answers.values())
+        return [await self._client.info()]
+
+    def _require_usable(self, info: Mapping[str, Any]) -> None:
+        version = str(info.get("redis_version", ""))
+        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_SERVER:
+            raise ConfigError(f"Redis at {self._where} has version {version}; it must be 6.2 or newer")
+        if info.get("role") == "slave":
+            raise ConfigError(
+                f"Redis at {self._where} is a read-only replica; redis.url must lead to the primary"
+            )
+        policy = info.get("maxmemory_policy")
+        if policy is None:
+            logger.warning("Redis at {} hides its maxmemory-policy: it must be noeviction", self._where)
+        elif policy != "noeviction":
+            raise ConfigError(
+                f"Redis at {self._where} has maxmemory-policy {policy}, which drops tasks when memory is "
+                "short; set maxmemory-policy to noeviction"
+            )
+
+
+def _make_client(endpoint: Endpoint, options: RedisOptions) -> _Client:
+    shared: dict[str, Any] = {
+        "username": endpoint.username,
+        "password": endpoint.password,
+        "socket_connect_timeout": options.connect_timeout_seconds,
+        "socket_timeout": options.socket_timeout_seconds,
+        "health_check_interval": _HEALTH_CHECK_SECONDS,
+        # What may be repeated is decided here, not in the client: it would repeat a claim.
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "max_connections": options.max_connections,
+    }
+    tls = {"ssl_ca_certs": options.tls_ca_file} if endpoint.tls else {}
+    match endpoint.kind:
+        case "cluster":
+            return _cluster(endpoint, shared | ({"ssl": True} | tls if endpoint.tls else {}))
+        case "sentinel":
+            return _sentinel(endpoint, options, shared | {"db": endpoint.db, "ssl": endpoint.tls} | tls)
+        case "socket":
+            where: dict[str, Any] = {"path": endpoint.path}
+            kind: type[AbstractConnection] = UnixDomainSocketConnection
+        case "server":
+            [(host, port)] = endpoint.hosts
+            where = {"host": host, "port": port}
+            kind = SSLConnection if endpoint.tls else Connection
+    pool = ConnectionPool(connection_class=kind, db=endpoint.db, **where, **shared, **tls)
+    return Redis.from_pool(pool)
+
+
+def _cluster(endpoint: Endpoint, shared: dict[str, Any]) -> RedisCluster:
+    nodes = [ClusterNode(host, port) for host, port in endpoint.hosts]
+    return RedisCluster(startup_nodes=nodes, **shared)
+
+
+def _sentinel(endpoint: Endpoint, options: RedisOptions, shared: dict[str, Any]) -> Redis:
+    """The sentinels are asked for the primary whenever a connection is made."""
+    own = {
+        "username": options.sentinel_username,
+        "password": options.sentinel_password,
+        "socket_connect_timeout": options.connect_timeout_seconds,
+        "socket_timeout": options.socket_timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    tls = {name: value for name, value in shared.items() if name.startswith("ssl")}
+    sentinel = Sentinel(endpoint.hosts, sentinel_kwargs=own | (tls if endpoint.tls else {}))
+    primary: Redis = sentinel.master_for(endpoint.service, **shared)
+    return primary

@@ -1,0 +1,72 @@
+"""Hearing from other processes that a stage has work again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from redis.asyncio.client import PubSub
+
+from embedfleet.queue.redis_errors import REDIS_FAILURES
+from embedfleet.queue_schemas import Stage
+
+_RECONNECT_SECONDS = 0.2
+_QUIET_SECONDS = 30.0
+
+
+class Doorbell:
+    """One subscription for all stages; rings for whoever waits for a stage when its channel is heard.
+
+    Also rings for all after every (re)connection, for what was said meanwhile was not heard. So whoever
+    takes the next ring first, then looks, then waits for it, misses nothing while the connection lives.
+    """
+
+    def __init__(self, listen: Callable[[], PubSub], channels: Mapping[str, Stage]) -> None:
+        self._listen = listen
+        self._channels = {channel.encode(): stage for channel, stage in channels.items()}
+        self._rings: dict[Stage, asyncio.Future[None]] = {}
+        self._listener: asyncio.Task[None] | None = None
+
+    def next_ring(self, stage: Stage) -> asyncio.Future[None]:
+        """Done when the stage's bell rings next; shared, so do not cancel it. Begins to listen."""
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._keep_listening(), name="redis-doorbell")
+        ring = self._rings.get(stage)
+        if ring is None:
+            ring = self._rings[stage] = asyncio.get_running_loop().create_future()
+        return ring
+
+    async def close(self) -> None:
+        """Stop listening, and ring for all."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        self._ring_all()
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                async with self._listen() as subscription:
+                    await subscription.subscribe(*self._channels)
+                    await self._hear(subscription)
+            except REDIS_FAILURES:
+                await asyncio.sleep(_RECONNECT_SECONDS)  # who waits looks for itself meanwhile
+
+    async def _hear(self, subscription: PubSub) -> None:
+        while True:
+            message = await subscription.get_message(timeout=_QUIET_SECONDS)
+            if message is None:
+                continue  # it was quiet; the connection is checked at such times
+            if message["type"] == "subscribe":
+                self._ring_all()
+            elif message["type"] == "message":
+                self._ring(self._channels[message["channel"]])
+
+    def _ring_all(self) -> None:
+        for stage in list(self._rings):
+            self._ring(stage)
+
+    def _ring(self, stage: Stage) -> None:
+        ring = self._rings.pop(stage, None)
+        if ring is not None:
+            ring.set_result(None)

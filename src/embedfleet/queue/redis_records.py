@@ -1,0 +1,69 @@
+"""What travels between the broker and its scripts: arguments as bytes, records as msgpack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgpack
+
+from embedfleet.queue.broker import Lane, Task
+
+Argument = str | int | float | bytes
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, of any Python string: a lone surrogate is no reason to lose a task."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def as_bytes(argument: Argument) -> bytes:
+    """Numbers as text that reads back as the same number."""
+    if isinstance(argument, bytes):
+        return argument
+    return encoded(argument) if isinstance(argument, str) else repr(argument).encode()
+
+
+def task_arguments(task: Task) -> list[Argument]:
+    """In the order that `enqueue.lua` reads them."""
+    return [
+        task.id,
+        task.tenant_id,
+        task.job_id,
+        task.cost,
+        task.priority,
+        task.lane.value,
+        task.payload,
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as `tasks` holds it, with its payload."""
+
+    task: Task
+    attempt: int
+    fence: int
+    reason: str
+    died_at: float
+
+    @classmethod
+    def unpack(cls, task_id: bytes, record: bytes, payload: bytes) -> Self:
+        """`record` is the array that `save` in `_tasks.lua` packs."""
+        fields: list[Any] = msgpack.unpackb(record, raw=True)
+        _state, tenant, job, cost, priority, lane, _sequence, attempt, fence, _worker, _doomed = fields[:11]
+        reason, died_at = fields[11:]
+        task = Task(
+            id=decoded(task_id),
+            tenant_id=decoded(tenant),
+            job_id=decoded(job),
+            cost=cost,
+            payload=payload,
+            priority=priority,
+            lane=Lane(lane.decode()),
+        )
+        return cls(task, attempt, fence, decoded(reason), float(died_at))

@@ -1,0 +1,200 @@
+"""The scripts in `lua/`, each with a typed call.
+
+A script's header is its declaration: it names the keys in order, the arguments in order, and the
+fragments (`lua/_*.lua`) whose functions it uses. Loading puts the fragments before the script, and before
+them a table `key` from the declared names to `KEYS`, so a script can only touch what it declares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+from embedfleet.clock import Clock
+from embedfleet.queue.broker import DeadTask, Depth, Lease, Task
+from embedfleet.queue.keys import stage_key
+from embedfleet.queue.redis_records import Argument, TaskRecord, as_bytes, decoded, task_arguments
+from embedfleet.queue_schemas import Stage
+
+_KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^-- ARGV\[[\d.]+\] +(\w+)", re.MULTILINE)
+_USES = re.compile(r"^-- Uses: (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is sent: `source` once, then its `sha`."""
+
+    name: str
+    keys: tuple[str, ...]
+    arguments: tuple[str, ...]
+    source: str
+    sha: str
+
+
+@cache
+def load_script(name: str) -> Script:
+    body = _read(f"{name}.lua")
+    keys = tuple(_KEY.findall(body))
+    uses = _USES.search(body)
+    fragments = [_read(file) for file in uses[1].split(", ")] if uses else []
+    names = ", ".join(f"{key} = KEYS[{number}]" for number, key in enumerate(keys, start=1))
+    source = "\n".join([f"local key = {{{names}}}", *fragments, body])
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, keys, tuple(_ARGUMENT.findall(body)), source, sha)
+
+
+def _read(file: str) -> str:
+    return files(__package__).joinpath("lua", file).read_text(encoding="utf-8")
+
+
+class ScriptServer(Protocol):
+    """Where scripts run."""
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
+    ) -> Any:
+        """The script's answer. One that is `repeatable` may be run twice when a connection breaks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a task when a lease is to be ended: the lease itself if it could be; fence 0 is nobody."""
+
+    fence: int
+    worker: str
+
+
+class StageScripts:
+    """The operations on one stage, each atomic. Parameters are those of the script's header, but for
+    `now`, which is the clock's, or left to the server if there is none."""
+
+    def __init__(self, server: ScriptServer, *, key_prefix: str, stage: Stage, clock: Clock | None) -> None:
+        self._server = server
+        self._key_prefix = key_prefix
+        self._stage = stage
+        self._clock = clock
+
+    async def set_share(self, tenant: str, stride: int | None, cap: int | None) -> None:
+        arguments = [tenant, "" if stride is None else stride, "" if cap is None else cap]
+        await self._run("set_share", arguments, repeatable=True)
+
+    async def enqueue(self, tasks: Sequence[Task]) -> int:
+        """Repeated after a lost answer it counts as old what it had just added."""
+        arguments = [argument for task in tasks for argument in task_arguments(task)]
+        return int(await self._run("enqueue", arguments, repeatable=True))
+
+    async def claim(
+        self, interactive_burst: int, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+    ) -> list[Lease]:
+        """Not repeated: what a lost answer gave away would be held by nobody, twice."""
+        answer = await self._run(
+            "claim", [interactive_burst, worker, max_tasks, max_cost, lease_seconds], timed=True
+        )
+        expires_at = float(answer[0])
+        records = (TaskRecord.unpack(*answer[i : i + 3]) for i in range(1, len(answer), 3))
+        return [
+            Lease(self._stage, record.task, record.fence, record.attempt, expires_at) for record in records
+        ]
+
+    async def renew(self, lease_seconds: float, leases: Sequence[Lease]) -> list[Lease]:
+        """Those that hold, with their new expiry."""
+        answer = await self._run("renew", [lease_seconds, *_holds(leases)], timed=True, repeatable=True)
+        expires_at = float(answer[0])
+        return [
+            replace(lease, expires_at=expires_at)
+            for lease, held in zip(leases, answer[1:], strict=True)
+            if held
+        ]
+
+    async def ack(self, leases: Sequence[Lease]) -> list[Holder]:
+        """One answer a lease."""
+        answer = await self._run("ack", _holds(leases))
+        return [_holder(answer[i : i + 2]) for i in range(0, len(answer), 2)]
+
+    async def retry_later(self, task_id: str, fence: int, delay_seconds: float, counted: bool) -> Holder:
+        return _holder(
+            await self._run("retry_later", [task_id, fence, delay_seconds, int(counted)], timed=True)
+        )
+
+    async def hand_back(self, task_id: str, fence: int) -> Holder:
+        return _holder(await self._run("hand_back", [task_id, fence]))
+
+    async def dead_letter(self, task_id: str, fence: int, reason: str) -> Holder:
+        return _holder(await self._run("dead_letter", [task_id, fence, reason], timed=True))
+
+    async def dead(self, after: int, limit: int) -> tuple[list[DeadTask], int]:
+        """Dead letters in the order they died, and where to go on."""
+        answer = await self._run("dead", [after, limit], repeatable=True)
+        found: list[DeadTask] = []
+        for i in range(0, len(answer), 4):
+            task_id, order, packed, payload = answer[i : i + 4]
+            record = TaskRecord.unpack(task_id, packed, payload)
+            found.append(DeadTask(record.task, record.attempt, record.reason, record.died_at))
+            after = int(order)
+        return found, after
+
+    async def requeue_dead(self, task_ids: Sequence[str]) -> int:
+        return int(await self._run("requeue_dead", task_ids))
+
+    async def reap_expired(self, limit: int) -> int:
+        return int(await self._run("reap_expired", [limit], timed=True))
+
+    async def promote_due(self, limit: int) -> int:
+        return int(await self._run("promote_due", [limit], timed=True))
+
+    async def cancel_job(self, job: str, after: str, until: int | None, limit: int) -> tuple[int, str, int]:
+        """How many were dropped, where to go on (empty: nowhere), and `until` for going on."""
+        arguments = [job, after, "" if until is None else until, limit]
+        dropped, go_on_after, until = await self._run("cancel_job", arguments)
+        return int(dropped), decoded(go_on_after), int(until)
+
+    async def depth(self) -> Depth:
+        ready, leased, delayed, dead, done, enqueued, *costs = await self._run("depth", repeatable=True)
+        ready_cost, leased_cost, delayed_cost = costs
+        return Depth(
+            ready=ready,
+            leased=leased,
+            delayed=delayed,
+            dead=dead,
+            done=done,
+            enqueued=enqueued,
+            ready_cost=ready_cost,
+            leased_cost=leased_cost,
+            delayed_cost=delayed_cost,
+        )
+
+    async def backlog(self, tenant: str) -> int:
+        return int(await self._run("backlog", [tenant], repeatable=True))
+
+    async def claimable(self) -> bool:
+        return bool(await self._run("claimable", repeatable=True))
+
+    async def epoch(self, proposal: str) -> str:
+        name, run = await self._run("epoch", [proposal], repeatable=True)
+        return f"{decoded(name)}-{decoded(run)}"
+
+    async def _run(
+        self, name: str, arguments: Sequence[Argument] = (), *, timed: bool = False, repeatable: bool = False
+    ) -> Any:
+        script = load_script(name)
+        keys = [stage_key(self._key_prefix, self._stage, key) for key in script.keys]
+        raw = [as_bytes(argument) for argument in arguments]
+        if timed:
+            raw.insert(0, b"" if self._clock is None else as_bytes(self._clock.now()))
+        return await self._server.run(script, keys, raw, repeatable=repeatable)
+
+
+def _holds(leases: Sequence[Lease]) -> list[Argument]:
+    return [argument for lease in leases for argument in (lease.task.id, lease.fence)]
+
+
+def _holder(answer: Sequence[Any]) -> Holder:
+    fence, worker = answer
+    return Holder(int(fence), decoded(worker))
