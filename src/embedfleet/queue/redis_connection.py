@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from loguru import logger
@@ -64,11 +65,12 @@ class RedisConnection:
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
     ) -> Any:
-        try:
-            async with self._free:
-                return await self._run(script, keys, arguments, repeatable=repeatable)
-        except REDIS_FAILURES as exc:
-            raise explained(exc, self._where) from exc
+        with _cancellation_kept():
+            try:
+                async with self._free:
+                    return await self._run(script, keys, arguments, repeatable=repeatable)
+            except REDIS_FAILURES as exc:
+                raise explained(exc, self._where) from exc
 
     def listen(self) -> PubSub:
         """A connection for subscriptions; the caller closes it and meets `REDIS_FAILURES`."""
@@ -80,7 +82,7 @@ class RedisConnection:
     async def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
     ) -> Any:
-        call = (len(keys), *keys, *arguments)
+        call: tuple[Any, ...] = (len(keys), *keys, *arguments)
         try:
             return await self._client.execute_command("EVALSHA", script.sha, *call)
         except NoScriptError:
@@ -128,6 +130,18 @@ class RedisConnection:
             )
 
 
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    """A task cancelled in this block ends in it: `asyncio.wait_for` of Python 3.11, in redis-py, loses a
+    cancellation that arrives together with its result, and a worker would not stop."""
+    task = asyncio.current_task()
+    assert task is not None
+    requests_before = task.cancelling()
+    yield
+    if task.cancelling() > requests_before:
+        raise asyncio.CancelledError
+
+
 def _make_client(endpoint: Endpoint, options: RedisOptions) -> _Client:
     shared: dict[str, Any] = {
         "username": endpoint.username,
@@ -140,7 +154,7 @@ def _make_client(endpoint: Endpoint, options: RedisOptions) -> _Client:
         "protocol": 2,
         "max_connections": options.max_connections,
     }
-    tls = {"ssl_ca_certs": options.tls_ca_file} if endpoint.tls else {}
+    tls: dict[str, Any] = {"ssl_ca_certs": options.tls_ca_file} if endpoint.tls else {}
     match endpoint.kind:
         case "cluster":
             return _cluster(endpoint, shared | ({"ssl": True} | tls if endpoint.tls else {}))
@@ -173,6 +187,8 @@ def _sentinel(endpoint: Endpoint, options: RedisOptions, shared: dict[str, Any])
         "protocol": 2,
     }
     tls = {name: value for name, value in shared.items() if name.startswith("ssl")}
-    sentinel = Sentinel(endpoint.hosts, sentinel_kwargs=own | (tls if endpoint.tls else {}))
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        endpoint.hosts, sentinel_kwargs=own | (tls if endpoint.tls else {})
+    )
     primary: Redis = sentinel.master_for(endpoint.service, **shared)
     return primary

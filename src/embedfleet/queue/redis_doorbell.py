@@ -12,6 +12,7 @@ from embedfleet.queue_schemas import Stage
 
 _RECONNECT_SECONDS = 0.2
 _QUIET_SECONDS = 30.0
+_CANCEL_AGAIN_SECONDS = 0.05
 
 
 class Doorbell:
@@ -38,9 +39,10 @@ class Doorbell:
 
     async def close(self) -> None:
         """Stop listening, and ring for all."""
-        if self._listener is not None:
+        while self._listener is not None and not self._listener.done():
             self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            # Again if need be: `asyncio.wait_for` of Python 3.11, in redis-py, can swallow it.
+            await asyncio.wait([self._listener], timeout=_CANCEL_AGAIN_SECONDS)
         self._ring_all()
 
     async def _keep_listening(self) -> None:
