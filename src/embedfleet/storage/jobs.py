@@ -230,7 +230,7 @@ def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     found: dict[str, Job] = {}
     for i in range(0, len(job_ids), _IDS_PER_QUERY):
         ids = job_ids[i : i + _IDS_PER_QUERY]
-        for row in conn.execute(select(jobs).where(jobs.c.job_id.in_(ids))):
+        for row in conn.execute(_GET_MANY, {"ids": ids}):
             found[row.job_id] = _job(row)
     return found
 
@@ -491,6 +491,8 @@ def _status_with(
 # Statements of the hot path, built once: composing one costs more than running it.
 
 _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
+
+_GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
 
 _CHUNKS_OF_BATCH = (
     select(batches.c.chunks)
