@@ -453,6 +453,20 @@ class TestManyWriters:
 
 
 class TestErrors:
+    def test_after_a_full_disk_has_room_again_and_a_restart_the_same_store_works(
+        self, tmp_path: Path
+    ) -> None:
+        program = Path(__file__).with_name("fill_server_disk.py")
+        mount = f'mount -t tmpfs -o size=40m none "{tmp_path}" && exec "$0" "{program}" "{tmp_path}"'
+        ran = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable],
+            capture_output=True,
+            text=True,
+        )
+        if ran.returncode and "unshare" in ran.stderr + ran.stdout:
+            pytest.skip("user namespaces are not allowed here")
+        assert (ran.returncode, ran.stdout) == (0, "refused\nstored\n"), ran.stderr
+
     def test_every_error_of_chromas_is_mapped(self) -> None:
         transient = {
             "NotFoundError",
