@@ -355,6 +355,25 @@ class TestClosing:
         with pytest.raises(VectorStoreUnavailable, match="is closed"):
             await store.count(books)
 
+    async def test_writes_that_wait_for_each_other_keep_no_reader_waiting(
+        self, proxy: RecordingProxy, books: str
+    ) -> None:
+        store = await ChromaServerStore.open(proxy.url, connections=2)
+        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        proxy.hold_upserts.set()
+        writing = [asyncio.create_task(store.upsert(books, rows([f"row-{n}"]))) for n in range(5)]
+        await asyncio.to_thread(proxy.held.wait)
+        assert await store.count(books) == 0
+        for task in writing[:2]:  # one under way, one that waits
+            task.cancel()
+        for _ in range(10):  # the cancelled write still runs: the next must not begin
+            assert await store.count(books) == 0
+        assert len(proxy.upserts()) == 1
+        proxy.go_on.set()
+        await asyncio.wait(writing)
+        assert await store.count(books) == 4
+        await store.close()
+
 
 _WRITER = """
     import asyncio, sys
@@ -434,6 +453,20 @@ class TestManyWriters:
 
 
 class TestErrors:
+    def test_after_a_full_disk_has_room_again_and_a_restart_the_same_store_works(
+        self, tmp_path: Path
+    ) -> None:
+        program = Path(__file__).with_name("fill_server_disk.py")
+        mount = f'mount -t tmpfs -o size=40m none "{tmp_path}" && exec "$0" "{program}" "{tmp_path}"'
+        ran = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable],
+            capture_output=True,
+            text=True,
+        )
+        if ran.returncode and "unshare" in ran.stderr + ran.stdout:
+            pytest.skip("user namespaces are not allowed here")
+        assert (ran.returncode, ran.stdout) == (0, "refused\nstored\n"), ran.stderr
+
     def test_every_error_of_chromas_is_mapped(self) -> None:
         transient = {
             "NotFoundError",

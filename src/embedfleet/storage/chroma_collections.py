@@ -27,7 +27,7 @@ class ChromaCollections:
     """`VectorStore` in Chroma's own calls; what is more than it takes at once is split.
 
     Nothing of a collection is remembered between calls: others may drop and make it anew. As safe in
-    several threads as the client is; only of the same rows two writes must not run at the same time.
+    several threads as the client is, but two writes of one row at the same time may mix their metadata.
     Raises chromadb's errors beside ours; `chroma_errors` maps them.
     """
 

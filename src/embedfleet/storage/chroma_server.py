@@ -1,7 +1,8 @@
 """Chroma on a server, shared by every process of a fleet.
 
-chromadb's client blocks, so its calls run on a few threads. The server takes requests at the same time;
-only two writes of one row follow each other, as replacing its metadata takes a look and a write.
+chromadb's client blocks, so its calls run on a few threads. Writes into one collection follow each other:
+replacing metadata takes a look and a write, and a server that gets several at once does their work again
+for each, which halves its speed.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from embedfleet.errors import VectorStoreUnavailable
 from embedfleet.storage.chroma_clients import ServerAddress, open_server
 from embedfleet.storage.chroma_collections import ChromaCollections
 from embedfleet.storage.chroma_errors import server_error
 from embedfleet.storage.chroma_store import ChromaStore
-from embedfleet.storage.rows_in_work import RowsInWork
 from embedfleet.storage.vector_store import Metadata, VectorRows
 
 _P = ParamSpec("_P")
@@ -41,7 +42,7 @@ class ChromaServerStore(ChromaStore):
         self._connections = connections
         self._threads = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="chroma-server")
         self._running: set[Future[Any]] = set()
-        self._writing = RowsInWork()
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._collections: ChromaCollections | None = None
         self._closed = False
 
@@ -75,12 +76,15 @@ class ChromaServerStore(ChromaStore):
         return store
 
     async def upsert(self, collection: str, rows: VectorRows) -> None:
-        await self._run(self._upsert_alone, collection, rows)
+        await self._write(collection, ChromaCollections.upsert, collection, rows)
 
     async def update_metadata(
         self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
-        await self._run(self._update_metadata_alone, collection, ids, metadatas)
+        await self._write(collection, ChromaCollections.update_metadata, collection, ids, metadatas)
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        await self._write(collection, ChromaCollections.delete, collection, ids)
 
     async def close(self) -> None:
         """Waits for writes whose callers were cancelled: about `timeout_seconds` a request at most."""
@@ -93,11 +97,35 @@ class ChromaServerStore(ChromaStore):
     async def _run(
         self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
+        return await asyncio.wrap_future(self._start(operation, *args, **kwargs))
+
+    async def _write(
+        self,
+        collection: str,
+        operation: Callable[Concatenate[ChromaCollections, _P], None],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        """Run it when no other write of this store into the collection is under way."""
+        turn = self._writing.setdefault(collection, asyncio.Lock())
+        await turn.acquire()
+        try:
+            writing = self._start(operation, *args, **kwargs)
+        except BaseException:
+            turn.release()
+            raise
+        # Not when the waiting ends: a cancelled write still runs.
+        loop = asyncio.get_running_loop()
+        writing.add_done_callback(lambda _: loop.call_soon_threadsafe(turn.release))
+        await asyncio.wrap_future(writing)
+
+    def _start(
+        self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
         collections = self._collections
         if self._closed or collections is None:
             raise VectorStoreUnavailable(f"the vector store at {self._address.url} is closed")
-        call = self._submit(lambda: operation(collections, *args, **kwargs), opening=False)
-        return await asyncio.wrap_future(call)
+        return self._submit(lambda: operation(collections, *args, **kwargs), opening=False)
 
     def _submit(self, call: Callable[[], _T], *, opening: bool) -> Future[_T]:
         running = self._threads.submit(self._mapped, call, opening)
@@ -125,16 +153,6 @@ class ChromaServerStore(ChromaStore):
         except BaseException:
             client.close()
             raise
-
-    def _upsert_alone(self, collections: ChromaCollections, name: str, rows: VectorRows) -> None:
-        with self._writing.alone(name, rows.ids):
-            collections.upsert(name, rows)
-
-    def _update_metadata_alone(
-        self, collections: ChromaCollections, name: str, ids: Sequence[str], metadatas: Sequence[Metadata]
-    ) -> None:
-        with self._writing.alone(name, ids):
-            collections.update_metadata(name, ids, metadatas)
 
     def _disconnect(self) -> None:
         if self._collections is not None:
