@@ -37,10 +37,11 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import MAX_COST, Broker
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobRequest, Stage, UserTier
 from embedfleet.reconciler import Reconciler
-from embedfleet.settings import PoolSettings, Settings, load_settings
+from embedfleet.settings import PoolSettings, PoolsSettings, Settings, load_settings
 from embedfleet.storage.database import Database
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
+from embedfleet.workers.services import Services
 
 WORKERS = (1, 2, 4, 8, 16)
 TASK_SECONDS = 0.05
@@ -100,6 +101,11 @@ def make_requests(tasks: int) -> list[JobRequest]:
     ]
 
 
+def services(broker: Broker, database: Database) -> Services:
+    pools = PoolsSettings(chunking=UNLIMITED, embedding=UNLIMITED, storage=UNLIMITED)
+    return Services(broker, database, Metrics(), SystemClock(), pools)
+
+
 async def chunk_all(settings: Settings, database: Database, broker: Broker, tasks: int) -> None:
     """Submit the documents and cut them; then the tasks wait in the embedding queue."""
     clock = SystemClock()
@@ -111,15 +117,7 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
     stop = asyncio.Event()
     with ThreadPoolExecutor(1) as cpu:
         worker = ChunkingWorker(
-            name="chunking",
-            broker=broker,
-            pool=UNLIMITED,
-            metrics=Metrics(),
-            database=database,
-            catalogue=Catalogue(settings.models),
-            clock=clock,
-            cpu=cpu,
-            embedding_pool=UNLIMITED,
+            "chunking", services(broker, database), catalogue=Catalogue(settings.models), cpu=cpu
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run(stop))
@@ -150,18 +148,7 @@ async def embedding_workers(
             models = ModelPool(SleepyCatalogue(settings.models), settings.models)
             stack.push_async_callback(models.close)
             await models.get("stub")
-            workers.append(
-                EmbeddingWorker(
-                    name=f"embedding-{index}",
-                    broker=broker,
-                    pool=UNLIMITED,
-                    metrics=Metrics(),
-                    database=database,
-                    models=models,
-                    clock=SystemClock(),
-                    storage_pool=UNLIMITED,
-                )
-            )
+            workers.append(EmbeddingWorker(f"embedding-{index}", services(broker, database), models=models))
         yield workers
 
 
