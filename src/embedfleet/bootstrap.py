@@ -142,6 +142,26 @@ async def open_owner(
 
 
 @asynccontextmanager
+async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[SearchService]:
+    """Only what answers searches: no queues, no workers. Embedded, own the data directory meanwhile.
+
+    Raises as `open_owner` does.
+    """
+    deployment = deployment_of(settings)
+    async with AsyncExitStack() as stack:
+        if deployment.owns_data_directory:
+            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+        database = await _entered_database(stack, settings)
+        store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        models = ModelPool(Catalogue(settings.models), settings.models)
+        stack.push_async_callback(models.close)
+        yield SearchService(
+            database=database, store=store, models=models, default_model=settings.models.default
+        )
+
+
+@asynccontextmanager
 async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
     """Open only the database: works beside orchestrators, and when there is none."""
     deployment_of(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from embedfleet.bootstrap import GuestSystem
 from embedfleet.queue_schemas import JobInfo, JobStatus, Stage, UserTier
+from embedfleet.search import SearchRequest
 from support.chroma_server import ChromaServer, free_port
 from support.databases import PostgresDatabases
 from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, eventually, stored
@@ -103,6 +105,23 @@ async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fle
         assert f"pid {b.pid}" in shown.stdout
         healthy = fleet.command("doctor")
         assert healthy.returncode == 0, healthy.stdout
+
+
+async def test_a_folder_is_ingested_and_searched_through_the_fleet(fleet: Fleet, corpus: Path) -> None:
+    me = ("--tenant", tenant(fleet, "me"))
+    with fleet.orchestrator() as one:
+        ingested = fleet.command("ingest", str(corpus), *me)
+        assert ingested.returncode == 0, ingested.stderr
+        assert "working through the fleet" in ingested.stderr
+        eventually(lambda: one.metric("embedding_jobs_total", status="completed") == 2, what="its counts")
+        found = fleet.command("search", "cat", "--json", *me)
+        assert len(json.loads(found.stdout)["hits"]) == 2, found.stderr
+        async with fleet.guest() as guest:  # as an application asks, through SQL
+            assert len(await guest.search.search(me[1], SearchRequest(query="cat"))) == 2
+        gone = fleet.command("documents", "delete", str(corpus / "cats.md"), *me)
+        assert gone.returncode == 0, gone.stderr
+        async with fleet.guest() as guest:
+            (await fleet.ledger(guest)).assert_exact()
 
 
 def counted(a: Orchestrator, b: Orchestrator, name: str, **labels: str) -> float:

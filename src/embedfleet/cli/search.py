@@ -42,12 +42,12 @@ def search(
 
 async def _search(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
     """In the process that owns the data directory if there is one, in this one otherwise."""
-    from embedfleet.bootstrap import open_guest, open_owner
+    from embedfleet.bootstrap import open_guest, open_search
     from embedfleet.errors import DataDirectoryInUse
 
     try:
-        async with open_owner(settings, purpose="search") as owner:
-            return await owner.search.search(tenant, request)
+        async with open_search(settings, purpose="search") as service:
+            return await service.search(tenant, request)
     except DataDirectoryInUse:
         async with open_guest(settings) as guest:
             return await guest.search.search(tenant, request)

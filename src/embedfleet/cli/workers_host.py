@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.cli.pools import running_orchestrators
+from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
 from embedfleet.settings import Settings
 from embedfleet.storage.ownership import owner_of
+from embedfleet.workers.base_worker import wait_briefly
 
 _LOOK_AGAIN_SECONDS = 0.5
 
 
 class WorkersHost:
-    """Owns the data directory and works as soon as, and as long as, nobody else does.
+    """Embedded: owns the data directory and works as soon as, and as long as, nobody else does. So a command
+    that found an owner carries on by itself if that owner stops before the work is done.
 
-    So a command that found an owner carries on by itself if that owner stops before the work is done.
+    In a fleet the work is left to its orchestrators; that there is none is said, and waited out.
     """
 
     def __init__(self, settings: Settings, *, purpose: str, announce: Callable[[str], None]) -> None:
@@ -33,6 +36,27 @@ class WorkersHost:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then drains."""
+        if deployment_of(self._settings).shared_broker:
+            await self._leave_it_to_the_fleet(stop)
+        else:
+            await self._own_or_wait(stop)
+
+    async def _leave_it_to_the_fleet(self, stop: asyncio.Event) -> None:
+        told: str | None = None
+        while not stop.is_set():
+            found = await running_orchestrators(self._settings)
+            hosts = ", ".join(sorted({one.host for one in found}))
+            words = (
+                f"working through the fleet ({hosts})"
+                if found
+                else "no orchestrator is running, the work waits for one: `embedfleet serve-workers`"
+            )
+            if words != told:
+                self._announce(words)
+                told = words
+            await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
+
+    async def _own_or_wait(self, stop: asyncio.Event) -> None:
         told = False
         while not stop.is_set():
             try:
@@ -43,8 +67,7 @@ class WorkersHost:
                 if owner is not None and not told:
                     self._announce(f"working through process {owner.pid} ({owner.purpose}), which is running")
                     told = True
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _LOOK_AGAIN_SECONDS)
+                await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
             finally:
                 self._system = None
 
