@@ -146,7 +146,7 @@ class TestOpening:
         assert SECRET not in str(caught.value)
 
     async def test_a_header_that_cannot_be_sent_is_refused_unquoted(self) -> None:
-        for bad in (f"{SECRET}\r\nHost: elsewhere", f"{SECRET}é"):
+        for bad in (f"{SECRET}\r\nHost: elsewhere", f"{SECRET}é", f" {SECRET}", f"{SECRET} "):
             with pytest.raises(ConfigError, match=r"^vector_store\.token: ") as caught:
                 await ChromaServerStore.open("http://127.0.0.1:1", headers={"Authorization": bad})
             assert SECRET not in str(caught.value)

@@ -69,9 +69,11 @@ class ServerAddress:
         if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
             raise ConfigError("vector_store.url: must be like http://chroma:8000 or https://host/path")
         for name, value in headers.items():
-            if not (name + value).isascii() or not (name + value).isprintable():
+            # httpx would refuse it too, but with the value in its message.
+            if not ((name + value).isascii() and (name + value).isprintable() and value == value.strip()):
                 raise ConfigError(
-                    f"vector_store.token: the header {name!r} can hold printable ASCII only: correct it"
+                    f"vector_store.token: the header {name!r} can hold printable ASCII only, without blanks "
+                    "at its ends: correct it"
                 )
         return cls(_shown(parts, host, port), dict(headers), _login(parts))
 

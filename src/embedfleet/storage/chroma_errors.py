@@ -85,7 +85,7 @@ def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:
 
 
 def _status(exc: Exception) -> int:
-    """The HTTP status it came with; 0 if with none, or with one that was not of Chroma's making."""
+    """The HTTP status it came with, 0 if with none."""
     from chromadb.errors import ChromaError
     from httpx import HTTPStatusError
 
