@@ -1,0 +1,118 @@
+"""Figure S5: one small document, from submission to searchable, in a warm and otherwise idle service.
+
+    python benchmarks/latency.py [--system embedded] [--documents 200] [--model minilm]
+
+Documents of one chunk are submitted one by one, each when the one before is done. The time is from the call
+of `create_job` until `wait` has returned: the vector is in Chroma and the document is live. The first
+documents, which open the collection and warm every path, are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import statistics
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from corpus import documents
+from loguru import logger
+from report import write_report
+
+from embedfleet.bootstrap import open_owner
+from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.settings import load_settings
+
+WARM_UP = 10
+CHARS = 800
+
+OpenSystem = Callable[[Path, str], AbstractAsyncContextManager[EmbeddingJobManager]]
+"""A running system in a directory, with this default model loaded; drained and closed after the block."""
+
+
+@asynccontextmanager
+async def embedded(directory: Path, model: str) -> AsyncIterator[EmbeddingJobManager]:
+    settings = load_settings(environ={}, overrides={"data_dir": str(directory), "models": {"default": model}})
+    stop = asyncio.Event()
+    async with open_owner(settings, purpose="benchmark") as system, asyncio.TaskGroup() as tasks:
+        await system.models.get(model)
+        tasks.create_task(system.orchestrator.run(stop))
+        try:
+            yield system.jobs
+        finally:
+            stop.set()
+
+
+SYSTEMS: Mapping[str, OpenSystem] = {"embedded": embedded}
+
+
+def small_texts(number: int) -> list[str]:
+    """Beginnings of real documents, each of one chunk and unlike the others."""
+    return [f"{i} {text[:CHARS]}" for i, (_, text) in zip(range(number), documents(10**12), strict=False)]
+
+
+async def latencies(open_system: OpenSystem, model: str, number: int, directory: Path) -> list[float]:
+    """Seconds of each document, in order."""
+    seconds: list[float] = []
+    async with open_system(directory, model) as jobs:
+        for media_id, text in enumerate(small_texts(WARM_UP + number)):
+            started = perf_counter()
+            job_id = await jobs.create_job(
+                media_id=media_id, user_id="bench", user_tier=UserTier.ENTERPRISE, content=text
+            )
+            info = await jobs.wait(job_id)
+            seconds.append(perf_counter() - started)
+            assert info.status is JobStatus.COMPLETED, info
+    return seconds[WARM_UP:]
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def one_round(open_system: OpenSystem, model: str, number: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as scratch:
+        seconds = asyncio.run(latencies(open_system, model, number, Path(scratch)))
+    p50, p99 = percentile(seconds, 0.5), percentile(seconds, 0.99)
+    return {
+        "p50_ms": round(1e3 * p50, 1),
+        "p90_ms": round(1e3 * percentile(seconds, 0.9), 1),
+        "p99_ms": round(1e3 * p99, 1),
+        "max_ms": round(1e3 * max(seconds), 1),
+        "p99_of_p50": round(p99 / p50, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--system", choices=sorted(SYSTEMS), default="embedded")
+    parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="minilm")
+    arguments = parser.parse_args()
+    logger.disable("embedfleet")
+    rounds = [
+        one_round(SYSTEMS[arguments.system], arguments.model, arguments.documents)
+        for _ in range(arguments.rounds)
+    ]
+    figures: dict[str, Any] = {
+        "system": arguments.system,
+        "model": arguments.model,
+        "documents": arguments.documents,
+        "target": "p50 <= 150 ms embedded, <= 200 ms through Redis; p99 <= 2 x p50",
+        "rounds": rounds,
+        "median": {name: statistics.median(one[name] for one in rounds) for name in rounds[0]},
+    }
+    write_report(f"latency_{arguments.system}", figures)
+
+
+if __name__ == "__main__":
+    main()
