@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +29,10 @@ from embedfleet.clock import ManualClock
 from embedfleet.errors import LeaseLost
 from embedfleet.queue.broker import Broker, DeadTask, Depth, Lane, Lease, Task, TenantShare
 from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue.redis_broker import RedisBroker
+from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.redis_server import RedisServer
 
 STAGES = [Stage.EMBEDDING, Stage.STORAGE]
 BURST = 2
@@ -406,17 +410,39 @@ class BrokerMachine(RuleBasedStateMachine):
             assert told or model.next_task() is None
 
 
-class MemoryBrokerMachine(BrokerMachine):
-    def make_broker(self, clock: ManualClock) -> Broker:
-        return MemoryBroker(clock=clock, interactive_burst=BURST)
-
+class ExactBrokerMachine(BrokerMachine):
     @invariant()
     def whoever_waits_is_told_only_of_work(self) -> None:
-        """In one process the hint is exact."""
+        """More than is promised: the hint is exact."""
         for stage, model in self.stages.items():
             told = self.call(self.broker.wait_for_ready(stage, timeout_seconds=0))
             assert told == (model.next_task() is not None)
 
 
+class MemoryBrokerMachine(ExactBrokerMachine):
+    def make_broker(self, clock: ManualClock) -> Broker:
+        return MemoryBroker(clock=clock, interactive_burst=BURST)
+
+
+class RedisBrokerMachine(ExactBrokerMachine):
+    server: ClassVar[RedisServer]
+
+    def make_broker(self, clock: ManualClock) -> Broker:
+        with self.server.client() as client:
+            client.flushall()
+        return self.call(
+            RedisBroker.open(RedisOptions(url=self.server.url), clock=clock, interactive_burst=BURST)
+        )
+
+
 TestMemoryBroker = MemoryBrokerMachine.TestCase
 TestMemoryBroker.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+
+
+@pytest.fixture
+def machines_use(shared_redis: RedisServer) -> None:
+    RedisBrokerMachine.server = shared_redis
+
+
+TestRedisBroker = pytest.mark.usefixtures("machines_use")(RedisBrokerMachine.TestCase)
+TestRedisBroker.settings = settings(max_examples=20, stateful_step_count=50, deadline=None)
