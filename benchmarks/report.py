@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+# Elsewhere for runs whose figures are not to be kept.
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 
 
 def write_report(name: str, figures: Mapping[str, Any], *, path: Path | None = None) -> Path:

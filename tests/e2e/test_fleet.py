@@ -95,7 +95,7 @@ async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fle
         assert counted(a, b, "embedding_chunks_embedded_total") == 240
         assert counted(a, b, "embedding_tenant_jobs_total", tenant=tenant(fleet, "bob")) == 6
         assert a.metric("embedding_worker_count", worker_type="embedding") == 2
-        assert a.metric("embedding_queue_depth", stage="storage") == 0
+        eventually(lambda: a.metric("embedding_queue_depth", stage="storage") == 0, what="empty queues")
         assert counted(a, b, "embedding_store_seconds_count", operation="upsert") > 0
         assert counted(a, b, "embedding_sql_seconds_count", operation="write") > 0
         shown = fleet.command("pools")

@@ -21,6 +21,8 @@ from support.command import Command
 from support.databases import PostgresDatabases
 from support.postgres_server import GUARDED_USER, PostgresServer
 
+CURRENT = migrations.HEAD
+
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
@@ -121,7 +123,8 @@ async def test_an_older_schema_is_refused_with_what_to_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "HEAD", "9999")
-    assert "at 0001, this release needs 9999: run `embedfleet db upgrade`" in str(await refusal(postgres_url))
+    error = await refusal(postgres_url)
+    assert f"at {CURRENT}, this release needs 9999: run `embedfleet db upgrade`" in str(error)
 
 
 async def test_the_upgrade_says_what_it_did_and_may_be_repeated(
@@ -130,9 +133,9 @@ async def test_the_upgrade_says_what_it_did_and_may_be_repeated(
     with postgres_databases.empty() as url:
         command = partial(Command(tmp_path).run, "db", "upgrade", env={"EMBEDFLEET_DATABASE__URL": url})
         first, second, third = command(), command(), command("--json")
-    assert first.stdout.strip().endswith(": the schema is 0001 now (was missing)")
-    assert second.stdout.strip().endswith(": the schema is 0001 already")
-    assert (third.document["schema_before"], third.document["schema"]) == ("0001", "0001")
+    assert first.stdout.strip().endswith(f": the schema is {CURRENT} now (was missing)")
+    assert second.stdout.strip().endswith(f": the schema is {CURRENT} already")
+    assert (third.document["schema_before"], third.document["schema"]) == (CURRENT, CURRENT)
 
 
 async def test_processes_that_upgrade_at_once_wait_for_one_another(
