@@ -4,7 +4,8 @@
 
 Documents of one chunk are submitted one by one, each when the one before is done. The time is from the call
 of `create_job` until `wait` has returned: the vector is in Chroma and the document is live. The first
-documents, which open the collection and warm every path, are not counted.
+documents, which open the collection and warm every path, are not counted. Beside it, in the same round, the
+bare model on the same texts: what is left when it is taken off is embedfleet's, SQL's and Chroma's.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from loguru import logger
 from report import write_report
 
 from embedfleet.bootstrap import open_owner
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.inference.backend import TokenBatch
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.settings import load_settings
+from embedfleet.settings import ModelsSettings, load_settings
 
 WARM_UP = 10
-CHARS = 800
+CHARS = 500
+"""One chunk, whatever the text: no text of so many characters has more tokens than the model takes."""
 
 OpenSystem = Callable[[Path, str], AbstractAsyncContextManager[EmbeddingJobManager]]
 """A running system in a directory, with this default model loaded; drained and closed after the block."""
@@ -68,7 +73,23 @@ async def latencies(open_system: OpenSystem, model: str, number: int, directory:
             )
             info = await jobs.wait(job_id)
             seconds.append(perf_counter() - started)
-            assert info.status is JobStatus.COMPLETED, info
+            assert (info.status, info.progress.chunks_stored) == (JobStatus.COMPLETED, 1), info
+    return seconds[WARM_UP:]
+
+
+def model_alone(model: str, number: int) -> list[float]:
+    """Seconds of the bare model for each document's text, tokenised before."""
+    catalogue = Catalogue(ModelsSettings())
+    tokenizer = load_tokenizer(catalogue.info(model).tokenizer_file)
+    backend = catalogue.open(model)
+    seconds: list[float] = []
+    for text in small_texts(WARM_UP + number):
+        token_ids, lengths = tokenizer.encode_batch([text])
+        batch = TokenBatch(token_ids, lengths)
+        started = perf_counter()
+        backend.embed_tokens(batch)
+        seconds.append(perf_counter() - started)
+    backend.close()
     return seconds[WARM_UP:]
 
 
@@ -79,6 +100,7 @@ def percentile(values: list[float], share: float) -> float:
 def one_round(open_system: OpenSystem, model: str, number: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         seconds = asyncio.run(latencies(open_system, model, number, Path(scratch)))
+    model_seconds = model_alone(model, number)
     p50, p99 = percentile(seconds, 0.5), percentile(seconds, 0.99)
     return {
         "p50_ms": round(1e3 * p50, 1),
@@ -86,6 +108,8 @@ def one_round(open_system: OpenSystem, model: str, number: int) -> dict[str, flo
         "p99_ms": round(1e3 * p99, 1),
         "max_ms": round(1e3 * max(seconds), 1),
         "p99_of_p50": round(p99 / p50, 2),
+        "model_alone_p50_ms": round(1e3 * percentile(model_seconds, 0.5), 1),
+        "model_alone_p99_ms": round(1e3 * percentile(model_seconds, 0.99), 1),
     }
 
 
