@@ -43,7 +43,12 @@ async def memory_broker(request: pytest.FixtureRequest, clock: ManualClock) -> B
 
 async def redis_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
     server: RedisServer = request.getfixturevalue("redis_server")
-    return await RedisBroker.open(RedisOptions(url=server.url), clock=clock, interactive_burst=BURST)
+    return await RedisBroker.open(
+        RedisOptions(url=server.url),
+        clock=clock,
+        interactive_burst=BURST,
+        look_again_seconds=10 * LONG_WAIT_SECONDS,  # so that who wakes was told
+    )
 
 
 BROKERS = {"memory": memory_broker, "redis": redis_broker}

@@ -72,12 +72,21 @@ class RedisBroker:
 
     @classmethod
     async def open(
-        cls, options: RedisOptions, *, clock: Clock | None = None, interactive_burst: int = 8
+        cls,
+        options: RedisOptions,
+        *,
+        clock: Clock | None = None,
+        interactive_burst: int = 8,
+        look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> Self:
         """Connect. ConfigError for a server or a setting that will not do, BrokerUnavailable."""
         connection = await RedisConnection.open(options)
         return cls(
-            connection, key_prefix=options.key_prefix, clock=clock, interactive_burst=interactive_burst
+            connection,
+            key_prefix=options.key_prefix,
+            clock=clock,
+            interactive_burst=interactive_burst,
+            look_again_seconds=look_again_seconds,
         )
 
     async def set_share(self, tenant_id: str, share: TenantShare) -> None:

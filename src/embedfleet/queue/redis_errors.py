@@ -18,6 +18,8 @@ def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
 
     Wrong credentials and missing rights are for a person to mend: ConfigError. All else may heal.
     """
+    while isinstance(exc.__cause__, RedisError):  # what goes wrong while connecting comes wrapped
+        exc = exc.__cause__
     text = " ".join(str(exc).split()) or type(exc).__name__
     match exc:
         case redis_errors.AuthenticationError() | redis_errors.AuthenticationWrongNumberOfArgsError():

@@ -1,8 +1,7 @@
 -- Extend the leases that still hold.
 --
--- KEYS[1] meta    HASH  counters
--- KEYS[2] tasks   HASH  id -> record
--- KEYS[3] leases  ZSET  id by expiry
+-- KEYS[1] tasks   HASH  id -> record
+-- KEYS[2] leases  ZSET  id by expiry
 --
 -- ARGV[1] now            seconds; '' for the server's clock
 -- ARGV[2] lease_seconds

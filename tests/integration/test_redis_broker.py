@@ -1,0 +1,486 @@
+"""RedisBroker against real servers: what is refused, what heals, what several processes see."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import redis
+from loguru import logger
+
+from embedfleet.clock import ManualClock
+from embedfleet.errors import BrokerUnavailable, ConfigError, LeaseLost
+from embedfleet.queue.broker import MAX_COST, Lane, Lease, Task, TenantShare
+from embedfleet.queue.keys import KEY_TYPES, stage_key
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue.redis_broker import RedisBroker
+from embedfleet.queue.redis_options import RedisOptions
+from embedfleet.queue_schemas import Stage
+from support.redis_server import RedisServer, free_ports
+
+STAGE = Stage.EMBEDDING
+LEASE_SECONDS = 60.0
+NEVER = 3600.0
+LANES = [*Lane]
+
+
+def make_tasks(count: int, *, tenant: str = "acme", job: str = "job", payload: bytes = b"p") -> list[Task]:
+    return [Task(f"{tenant}-{job}-{number}", tenant, job, 10, payload) for number in range(count)]
+
+
+@asynccontextmanager
+async def opened(
+    server: RedisServer, *, look_again_seconds: float = 1.0, clock: ManualClock | None = None
+) -> AsyncIterator[RedisBroker]:
+    broker = await RedisBroker.open(
+        RedisOptions(url=server.url), look_again_seconds=look_again_seconds, clock=clock
+    )
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def open_and_close(url: str, **options: str) -> None:
+    broker = await RedisBroker.open(RedisOptions(url=url, **options))  # type: ignore[arg-type]
+    await broker.close()
+
+
+async def refused(url: str, pattern: str, **options: str) -> str:
+    """The message of the ConfigError."""
+    with pytest.raises(ConfigError, match=pattern) as error:
+        await open_and_close(url, **options)
+    return str(error.value)
+
+
+async def claim(broker: RedisBroker, max_tasks: int = 1000, *, worker: str = "w") -> list[Lease]:
+    return await broker.claim(
+        STAGE, worker=worker, max_tasks=max_tasks, max_cost=MAX_COST, lease_seconds=LEASE_SECONDS
+    )
+
+
+async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
+    """Until the server is back: nobody tells when."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await attempt()
+            except BrokerUnavailable:
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+@pytest.fixture
+async def broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
+    async with opened(redis_server) as broker:
+        yield broker
+
+
+# --- what is refused at the start ---------------------------------------------------------------
+
+
+async def test_a_server_that_evicts_is_refused_by_the_name_of_its_setting() -> None:
+    with RedisServer("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
+        named = r"maxmemory-policy allkeys-lru.*set maxmemory-policy to noeviction"
+        await refused(server.url, named)
+
+
+async def test_a_wrong_password_is_a_matter_of_settings() -> None:
+    with RedisServer(password="right") as server:
+        await open_and_close(server.url, password="right")
+        for options in ({}, {"password": "hunter2"}, {"username": "nobody", "password": "hunter2"}):
+            assert "hunter2" not in await refused(
+                server.url, r"redis\.username and redis\.password", **options
+            )
+
+
+async def test_a_user_without_rights_is_a_matter_of_settings() -> None:
+    with RedisServer() as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+info", "+client")
+        broker = await RedisBroker.open(RedisOptions(url=server.url, username="reader", password="pw"))
+        with pytest.raises(ConfigError, match=r"rights of redis\.username"):
+            await broker.enqueue(STAGE, make_tasks(1))
+        await broker.close()
+
+
+async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> None:
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
+    try:
+        with RedisServer() as server, server.client() as client:
+            rights = ["~{embedfleet:*", "&{embedfleet:*", "+@all", "-info"]
+            client.execute_command("ACL", "SETUSER", "worker", "on", ">pw", *rights)
+            broker = await RedisBroker.open(RedisOptions(url=server.url, username="worker", password="pw"))
+            assert await broker.enqueue(STAGE, make_tasks(1)) == 1
+            assert await broker.epoch()
+            await broker.close()
+    finally:
+        logger.remove(sink)
+    assert "maxmemory-policy" in "".join(said)
+
+
+async def test_a_replica_is_refused() -> None:
+    with RedisServer("--replicaof", f"127.0.0.1 {free_ports(1)[0]}") as replica:
+        await refused(replica.url, "read-only replica")
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with RedisServer() as server:
+        url = server.url
+    for absent in (url, f"redis://127.0.0.1:{free_ports(1)[0]}", "redis+cluster://127.0.0.1:1"):
+        with pytest.raises(BrokerUnavailable):
+            await open_and_close(absent)
+
+
+# --- what heals ---------------------------------------------------------------------------------
+
+
+async def test_a_primary_that_became_a_replica_is_unavailable_until_it_is_primary_again() -> None:
+    with RedisServer() as server, server.client() as client:
+        async with opened(server) as broker:
+            client.replicaof("127.0.0.1", str(free_ports(1)[0]))
+            with pytest.raises(BrokerUnavailable, match="read-only replica"):
+                await broker.enqueue(STAGE, make_tasks(1))
+            client.replicaof("NO", "ONE")
+            assert await broker.enqueue(STAGE, make_tasks(1)) == 1
+
+
+async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(clock: ManualClock) -> None:
+    with RedisServer() as server, server.client() as client:
+        async with opened(server, clock=clock) as broker:
+            await broker.set_share("capped", TenantShare(max_in_flight=3))
+            await broker.enqueue(STAGE, [*make_tasks(7), *make_tasks(5, tenant="capped", job="other")])
+            acked, retried, handed_back, dead, kept = await claim(broker, 5)
+            client.config_set("maxmemory", 1)
+
+            with pytest.raises(BrokerUnavailable, match="maxmemory"):
+                await broker.enqueue(STAGE, make_tasks(1, job="more"))
+            await broker.ack(acked)
+            await broker.retry_later(retried, delay_seconds=1, reason="busy")
+            await broker.hand_back(handed_back)
+            await broker.dead_letter(dead, reason="poison")
+            assert len(await broker.renew([kept], lease_seconds=LEASE_SECONDS)) == 1
+            clock.advance(LEASE_SECONDS)
+            assert await broker.promote_due(STAGE) == 1
+            assert await broker.reap_expired(STAGE) == 1
+            assert await broker.requeue_dead(STAGE, [dead.task.id]) == 1
+            [lease] = await claim(broker, 1)
+            assert await broker.cancel_job(lease.task.job_id) > 0
+            await broker.ack(lease)
+
+            client.config_set("maxmemory", 0)
+            assert await broker.enqueue(STAGE, make_tasks(1, job="more")) == 1
+
+
+async def test_a_server_killed_and_started_again_goes_on_where_it_was() -> None:
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
+        async with opened(server, look_again_seconds=NEVER) as broker:
+            epoch = await broker.epoch()
+            await broker.enqueue(STAGE, make_tasks(3))
+            leases = await claim(broker, 2)
+            server.kill()
+            for call in (lambda: claim(broker), lambda: broker.depth(STAGE)):
+                with pytest.raises(BrokerUnavailable):
+                    await call()
+            server.start()
+
+            await eventually(lambda: broker.depth(STAGE))
+            assert await broker.epoch() != epoch, "its last second might have been lost"
+            await broker.ack(leases[0])
+            [again] = await claim(broker)
+            assert again.fence > max(lease.fence for lease in leases)
+            await broker.ack(again)
+            waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=30))
+            await broker.hand_back(leases[1])
+            assert await waiting
+
+
+async def test_a_broker_that_lost_everything_says_so_and_never_repeats_a_fence(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    epoch = await broker.epoch()
+    await broker.enqueue(STAGE, make_tasks(1))
+    [before] = await claim(broker)
+    with redis_server.client() as client:
+        client.flushall()
+
+    await broker.enqueue(STAGE, make_tasks(1))
+    assert await broker.epoch() != epoch
+    [after] = await claim(broker)
+    assert before.fence < after.fence < 2**53
+    with pytest.raises(LeaseLost):
+        await broker.ack(before)
+    await broker.ack(after)
+
+
+async def test_scripts_the_server_forgot_are_sent_again(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    await broker.enqueue(STAGE, make_tasks(1))
+    with redis_server.client() as client:
+        client.script_flush()
+    [lease] = await claim(broker)
+    await broker.ack(lease)
+
+
+async def test_connections_that_broke_are_replaced(broker: RedisBroker, redis_server: RedisServer) -> None:
+    await asyncio.gather(*(broker.depth(STAGE) for _ in range(8)))
+    with redis_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    await broker.enqueue(STAGE, make_tasks(1))
+    assert len(await claim(broker)) == 1
+
+
+async def test_a_server_that_does_not_answer_is_unavailable_and_heals() -> None:
+    with RedisServer() as server:
+        options = RedisOptions(url=server.url, socket_timeout_seconds=0.2, connect_timeout_seconds=0.2)
+        broker = await RedisBroker.open(options)
+        await broker.depth(STAGE)
+        server.pause()
+        try:
+            with pytest.raises(BrokerUnavailable):
+                await claim(broker)
+        finally:
+            server.resume()
+        await eventually(lambda: broker.depth(STAGE))
+        await broker.close()
+
+
+# --- many callers -------------------------------------------------------------------------------
+
+
+async def test_more_callers_than_connections_wait_their_turn(redis_server: RedisServer) -> None:
+    broker = await RedisBroker.open(RedisOptions(url=redis_server.url, max_connections=3))
+    await asyncio.gather(*(broker.enqueue(STAGE, make_tasks(1, job=str(n))) for n in range(64)))
+    assert (await broker.depth(STAGE)).ready == 64
+    with redis_server.client() as client:
+        assert len(client.client_list(_type="normal")) <= 4
+    await broker.close()
+
+
+async def test_two_brokers_never_get_the_same_task(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as one, opened(redis_server) as other:
+        await one.enqueue(STAGE, make_tasks(500))
+        taken: list[str] = []
+
+        async def take(broker: RedisBroker) -> None:
+            while leases := await claim(broker, 7):
+                taken.extend(lease.task.id for lease in leases)
+                await asyncio.gather(*(broker.ack(lease) for lease in leases))
+
+        await asyncio.gather(*(take(broker) for broker in (one, other) for _ in range(4)))
+        assert Counter(taken) == Counter(task.id for task in make_tasks(500))
+
+
+async def test_of_many_who_would_end_a_lease_one_does(broker: RedisBroker) -> None:
+    await broker.enqueue(STAGE, make_tasks(1))
+    [lease] = await claim(broker)
+    outcomes = await asyncio.gather(*(broker.ack(lease) for _ in range(10)), return_exceptions=True)
+    assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, LeaseLost: 9}
+
+
+async def test_large_calls_are_made_in_parts(broker: RedisBroker) -> None:
+    tasks = make_tasks(2_500)
+    assert await broker.enqueue(STAGE, tasks) == 2_500
+    leases = [lease for _ in range(3) for lease in await claim(broker, 10_000)]
+    assert [lease.task.id for lease in leases] == [task.id for task in tasks]
+    assert len(await broker.renew(leases, lease_seconds=LEASE_SECONDS)) == 2_500
+    for lease in leases[::2]:
+        await broker.hand_back(lease)
+    assert await broker.cancel_job("job") == 1_250
+    for lease in leases[1:250:2]:
+        await broker.dead_letter(lease, reason="poison")
+    assert len(await broker.dead(STAGE, limit=10_000)) == 125
+    assert await broker.requeue_dead(STAGE, [task.id for task in tasks]) == 125
+
+
+async def test_a_payload_comes_back_byte_for_byte(broker: RedisBroker) -> None:
+    payloads = [b"", bytes(range(256)), random.Random(0).randbytes(9 * 2**20)]
+    tasks = [Task(str(n), "acme", "job", 1, payload) for n, payload in enumerate(payloads)]
+    await broker.enqueue(STAGE, tasks)
+    assert [lease.task for lease in await claim(broker)] == tasks
+
+
+async def test_prefixes_keep_fleets_apart(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as broker:
+        other = await RedisBroker.open(RedisOptions(url=redis_server.url, key_prefix="other"))
+        await broker.enqueue(STAGE, make_tasks(1))
+        assert await claim(other) == []
+        assert len(await claim(broker)) == 1
+        await other.close()
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+async def test_the_order_is_that_of_the_reference_when_virtual_time_begins_again(
+    redis_server: RedisServer, clock: ManualClock
+) -> None:
+    """The dearest tasks at the lowest weights pass the rebase every few claims."""
+    rng = random.Random(1)
+    memory = MemoryBroker(clock=clock)
+    async with opened(redis_server, clock=clock) as broker:
+        for tenant, weight, cap in [("a", 0.01, None), ("b", 0.010001, 40), ("c", 0.0123, None), ("d", 1, 9)]:
+            for one in (memory, broker):
+                await one.set_share(tenant, TenantShare(weight=weight, max_in_flight=cap))
+        tasks = [
+            Task(str(n), rng.choice("abcd"), "job", MAX_COST - rng.randrange(3), b"", lane=rng.choice(LANES))
+            for n in range(400)
+        ]
+        served: list[list[str]] = []
+        for one in (memory, broker):
+            await one.enqueue(STAGE, tasks)
+            order: list[str] = []
+            while leases := await one.claim(
+                STAGE, worker="w", max_tasks=9, max_cost=9 * MAX_COST, lease_seconds=1
+            ):
+                order += [lease.task.id for lease in leases]
+                for lease in leases[::2]:
+                    await one.ack(lease)
+            served.append(order)
+        assert served[0] == served[1]
+        assert len(served[0]) > 300
+
+
+# --- waking -------------------------------------------------------------------------------------
+
+
+async def test_whoever_waits_is_told_by_another_process(redis_server: RedisServer) -> None:
+    async with opened(redis_server, look_again_seconds=NEVER) as waiter, opened(redis_server) as other:
+        with redis_server.client() as client:
+            await listening(waiter, client)
+            await woken_by(waiter, client, lambda: other.enqueue(STAGE, make_tasks(1)))
+            [lease] = await claim(other)
+            await woken_by(waiter, client, lambda: other.hand_back(lease))
+            [lease] = await claim(other)
+            await other.retry_later(lease, delay_seconds=0, reason="busy")
+            await woken_by(waiter, client, lambda: other.promote_due(STAGE))
+            [lease] = await claim(other)
+            await other.dead_letter(lease, reason="poison")
+            await woken_by(waiter, client, lambda: other.requeue_dead(STAGE, [lease.task.id]))
+            [lease] = await claim(other)
+            await other.set_share("acme", TenantShare(max_in_flight=1))
+            await other.enqueue(STAGE, make_tasks(1, job="second"))
+            await woken_by(waiter, client, lambda: other.set_share("acme", TenantShare(max_in_flight=2)))
+            await other.set_share("acme", TenantShare(max_in_flight=1))
+            await woken_by(waiter, client, lambda: other.ack(lease))
+
+
+async def listening(waiter: RedisBroker, client: redis.Redis) -> None:
+    """Until the waiter has heard that it is subscribed, so that nothing but a message can wake it."""
+    await waiter.wait_for_ready(STAGE, timeout_seconds=0)
+    channels = [stage_key("embedfleet", stage, "meta") for stage in Stage]
+    async with asyncio.timeout(10):
+        while any(count == 0 for _, count in client.pubsub_numsub(*channels)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        ring = waiter._doorbell.next_ring(STAGE)
+        client.publish(stage_key("embedfleet", STAGE, "meta"), "")
+        await ring
+
+
+async def woken_by(waiter: RedisBroker, client: redis.Redis, act: Callable[[], Awaitable[object]]) -> None:
+    def looks() -> int:
+        return int(client.info("commandstats")["cmdstat_exists"]["calls"])
+
+    before = looks()
+    waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=20))
+    async with asyncio.timeout(10):
+        while looks() == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    assert not waiting.done()
+    await act()
+    assert await waiting
+
+
+async def test_a_message_that_was_lost_costs_a_moment(redis_server: RedisServer) -> None:
+    async with opened(redis_server, look_again_seconds=0.05) as waiter, opened(redis_server) as other:
+        with redis_server.client() as client:
+            await listening(waiter, client)
+            waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=20))
+            await other.enqueue(STAGE, make_tasks(1))
+            client.client_kill_filter(_type="pubsub")
+            assert await waiting
+
+
+async def test_a_subscription_that_broke_is_made_again(redis_server: RedisServer) -> None:
+    async with opened(redis_server, look_again_seconds=NEVER) as waiter, opened(redis_server) as other:
+        with redis_server.client() as client:
+            await listening(waiter, client)
+            client.client_kill_filter(_type="pubsub")
+            await listening(waiter, client)
+            await woken_by(waiter, client, lambda: other.enqueue(STAGE, make_tasks(1)))
+
+
+async def test_a_backlog_is_not_announced_task_by_task(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    with redis_server.client() as client:
+        client.config_resetstat()
+        for number in range(20):
+            await broker.enqueue(STAGE, make_tasks(5, job=str(number)))
+        await claim(broker, 50)
+        assert client.info("commandstats")["cmdstat_publish"]["calls"] == 1
+
+
+# --- what is left -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lean_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+async def test_a_drained_queue_leaves_counters_only(lean_server: RedisServer) -> None:
+    async with opened(lean_server) as broker:
+        for round_number in range(3):
+            for number in range(40):
+                tenant = f"t{round_number}-{number}"
+                await broker.enqueue(STAGE, make_tasks(3, tenant=tenant, job=f"{tenant}-job"))
+            await broker.cancel_job("t0-0-job")
+            while leases := await claim(broker, 17):
+                await asyncio.gather(*(broker.ack(lease) for lease in leases))
+        await broker.set_share("acme", TenantShare(weight=2))
+        await broker.set_share("acme", TenantShare())
+        depth = await broker.depth(STAGE)
+    assert (depth.ready, depth.leased, depth.done) == (0, 0, 360)
+    with lean_server.client() as client:
+        assert [key.decode() for key in client.scan_iter()] == [stage_key("embedfleet", STAGE, "meta")]
+        assert client.hlen(stage_key("embedfleet", STAGE, "meta")) < 16
+        clients = client.client_list()
+    assert len(clients) == 1, "the broker left a connection"
+
+
+async def test_every_key_is_one_that_is_declared(broker: RedisBroker, redis_server: RedisServer) -> None:
+    await broker.set_share("b", TenantShare(weight=3, max_in_flight=2))
+    for lane in Lane:
+        for tenant in "abc":
+            tasks = [Task(f"{lane}{tenant}{n}", tenant, "job", 10, b"p", lane=lane) for n in range(4)]
+            await broker.enqueue(STAGE, tasks)
+    delayed, dead, *_ = await claim(broker, 9)
+    await broker.retry_later(delayed, delay_seconds=NEVER, reason="busy")
+    await broker.dead_letter(dead, reason="poison")
+    declared = {
+        stage_key("embedfleet", stage, name): kind for stage in Stage for name, kind in KEY_TYPES.items()
+    }
+    with redis_server.client() as client:
+        found = {key.decode(): client.type(key).decode() for key in client.scan_iter()}
+    assert found.items() <= declared.items()
+    assert len([key for key in found if STAGE.value in key]) >= len(KEY_TYPES) - 2, "all but the debts"
+
+
+async def test_tenants_who_never_come_back_are_forgotten(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    """A busy period that never ends must not remember everybody it ever served."""
+    await broker.enqueue(STAGE, [Task(f"busy{n}", "busy", "job", 10, b"") for n in range(1_000)])
+    for number in range(200):
+        await broker.enqueue(STAGE, [Task(f"once{number}", f"once{number}", "job", 10, b"")])
+        await claim(broker, 4)
+    with redis_server.client() as client:
+        assert client.zcard(stage_key("embedfleet", STAGE, "bulk_debts")) < 10
