@@ -1,6 +1,6 @@
 """Figure S5: one small document, from submission to searchable, in a warm and otherwise idle service.
 
-    python benchmarks/latency.py [--system embedded] [--documents 200] [--model minilm]
+    python benchmarks/latency.py [--system embedded|fleet] [--documents 200] [--model minilm]
 
 Documents of one chunk are submitted one by one, each when the one before is done. The time is from the call
 of `create_job` until `wait` has returned: the vector is in Chroma and the document is live. The first
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import math
 import statistics
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,6 +26,8 @@ from corpus import documents
 from loguru import logger
 from report import write_report
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
 from embedfleet.bootstrap import open_owner
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.inference.backend import TokenBatch
@@ -32,6 +35,11 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.settings import ModelsSettings, load_settings
+from support.chroma_server import ChromaServer
+from support.databases import PostgresDatabases
+from support.fleet import Fleet
+from support.postgres_server import PostgresServer
+from support.redis_server import RedisServer
 
 WARM_UP = 10
 CHARS = 500
@@ -54,7 +62,29 @@ async def embedded(directory: Path, model: str) -> AsyncIterator[EmbeddingJobMan
             stop.set()
 
 
-SYSTEMS: Mapping[str, OpenSystem] = {"embedded": embedded}
+@asynccontextmanager
+async def fleet(directory: Path, model: str) -> AsyncIterator[EmbeddingJobManager]:
+    """Worker processes on Redis, PostgreSQL and a Chroma server of this machine; we are another process."""
+    with (
+        RedisServer() as redis,
+        PostgresServer() as postgres,
+        PostgresDatabases(postgres).migrated() as database,
+        ChromaServer(directory / "chroma") as chroma,
+    ):
+        config = {
+            "data_dir": str(directory),
+            "redis": {"url": redis.url},
+            "database": {"url": database},
+            "vector_store": {"url": chroma.url},
+            "models": {"default": model},
+        }
+        one = Fleet(directory, config)
+        with one.orchestrator():
+            async with one.guest() as guest:
+                yield guest.jobs
+
+
+SYSTEMS: Mapping[str, OpenSystem] = {"embedded": embedded, "fleet": fleet}
 
 
 def small_texts(number: int) -> list[str]:

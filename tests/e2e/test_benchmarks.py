@@ -1,4 +1,4 @@
-"""The benchmarks of the fleet run, in their short form, and leave figures. None is judged by its time here."""
+"""The fleet's benchmarks run, in their short form, and leave figures. None is judged by its time here."""
 
 from __future__ import annotations
 
