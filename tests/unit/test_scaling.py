@@ -174,6 +174,12 @@ def test_the_last_worker_goes_only_when_nothing_was_queued_or_held_for_the_idle_
     assert target(1001) == 0
 
 
+def test_a_pool_idle_since_the_clock_began_goes_as_any_other() -> None:
+    state = decide(POLICY, FROM_NONE, seen(now=0, workers=1), ScalingState()).state
+    state = decide(POLICY, FROM_NONE, seen(now=299, workers=1), state).state
+    assert decide(POLICY, FROM_NONE, seen(now=300, workers=1), state).target == 0
+
+
 def test_with_a_minimum_the_last_workers_stay_however_long_they_are_idle() -> None:
     state = decide(POLICY, PoolLimits(2, 4), seen(now=0, workers=2), ScalingState()).state
     assert decide(POLICY, PoolLimits(2, 4), seen(now=1e6, workers=2), state).target == 2
