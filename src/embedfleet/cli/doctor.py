@@ -153,11 +153,12 @@ def _workers(settings: Settings) -> str:
 
 def _vectors(settings: Settings) -> str:
     from embedfleet.bootstrap import open_store
+    from embedfleet.deployment import without_credentials
 
     async def look() -> str:
         store = await open_store(settings)
         await store.close()
-        return f"{settings.vector_store.url} answers"
+        return f"{without_credentials(settings.vector_store.url or '')} answers"
 
     return asyncio.run(look())
 

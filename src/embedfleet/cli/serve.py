@@ -175,7 +175,7 @@ def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[st
         *([f"  data      {settings.data_dir}"] if deployment.owns_data_directory else []),
         f"  queues    {_queues(settings)}",
         f"  database  {owner.database.location}",
-        f"  vectors   {settings.vector_store.url or settings.chroma_dir}",
+        f"  vectors   {_vectors(settings)}",
         f"  workers   {sizes} ({where}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
         f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
@@ -189,6 +189,13 @@ def _queues(settings: Settings) -> str:
     from embedfleet.deployment import without_credentials
 
     return without_credentials(settings.redis.url.get_secret_value())
+
+
+def _vectors(settings: Settings) -> str:
+    from embedfleet.deployment import without_credentials
+
+    url = settings.vector_store.url
+    return str(settings.chroma_dir) if url is None else without_credentials(url)
 
 
 def main() -> None:
