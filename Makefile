@@ -80,8 +80,10 @@ format: $(VENV)/.test ## put the code into its form
 
 .PHONY: bench
 bench: $(VENV)/.bench ## all benchmarks; JSON goes to benchmarks/results
-	for script in chunking startup memory embedding vector_store broker_memory pipeline; do \
-	  $(BIN)/python benchmarks/$$script.py; done
+	for script in chunking startup memory embedding vector_store broker_memory pipeline \
+	  autoscaling fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
+	  "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
+	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 
 # --- keep ---
 

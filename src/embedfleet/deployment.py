@@ -34,11 +34,7 @@ def deployment_of(settings: Settings) -> Deployment:
             "worker processes cannot share a Chroma in process: set `vector_store.url` to a Chroma server, "
             "or `orchestrator.launcher` to `inline`"
         )
-    if settings.worker_pools.embedding.devices and not worker_processes:
-        raise ConfigError(
-            "setting `worker_pools.embedding.devices` deals devices out to worker processes: set "
-            "`redis.url`, or drop it"
-        )
+    _refuse_what_would_be_ignored(settings, worker_processes=worker_processes)
     return Deployment(
         shared_broker=shared_broker,
         worker_processes=worker_processes,
@@ -46,7 +42,21 @@ def deployment_of(settings: Settings) -> Deployment:
     )
 
 
+def _refuse_what_would_be_ignored(settings: Settings, *, worker_processes: bool) -> None:
+    pools = settings.worker_pools
+    for name in type(pools).model_fields:
+        pool = pools.of(name)
+        if name != "embedding" and (pool.models or pool.devices):
+            raise ConfigError(f"setting `worker_pools.{name}`: models and devices are for `embedding` only")
+        for field in ("devices", "memory_limit_mb"):
+            if getattr(pool, field) and not worker_processes:
+                raise ConfigError(
+                    f"setting `worker_pools.{name}.{field}` is for worker processes: set `redis.url`, or "
+                    "drop it"
+                )
+
+
 def without_credentials(url: str) -> str:
     """The URL as it may be shown."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -179,7 +179,7 @@ class AutoScalingSettings(_Section):
     enabled: bool = Field(
         default=False, description="True when load varies and the machine has other uses for idle memory."
     )
-    interval_seconds: float = Field(default=2.0, gt=0, description="How often a pool is looked at.")
+    interval_seconds: float = Field(default=1.0, gt=0, description="How often a pool is looked at.")
     target_backlog_seconds: float = Field(
         default=10.0,
         gt=0,

@@ -1,0 +1,66 @@
+"""What the settings add up to, and what cannot go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from embedfleet.deployment import Deployment, deployment_of, without_credentials
+from embedfleet.errors import ConfigError
+from embedfleet.settings import load_settings
+
+REDIS = {"redis": {"url": "redis://h"}}
+CHROMA = {"vector_store": {"url": "http://h:8000"}}
+INLINE = {"orchestrator": {"launcher": "inline"}}
+
+
+def deployment(**overrides: Any) -> Deployment:
+    return deployment_of(load_settings(environ={}, overrides=overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, Deployment(shared_broker=False, worker_processes=False, owns_data_directory=True)),
+        (CHROMA, Deployment(shared_broker=False, worker_processes=False, owns_data_directory=True)),
+        (REDIS | CHROMA, Deployment(shared_broker=True, worker_processes=True, owns_data_directory=False)),
+        (
+            REDIS | CHROMA | INLINE,
+            Deployment(shared_broker=True, worker_processes=False, owns_data_directory=False),
+        ),
+        (REDIS | INLINE, Deployment(shared_broker=True, worker_processes=False, owns_data_directory=True)),
+    ],
+)
+def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Deployment) -> None:
+    assert deployment(**overrides) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"orchestrator": {"launcher": "process"}}, "set `redis.url`"),
+        (REDIS, "set `vector_store.url`"),
+        ({"worker_pools": {"embedding": {"devices": ["cuda:0"]}}}, r"`worker_pools.embedding.devices`"),
+        ({"worker_pools": {"storage": {"memory_limit_mb": 100}}}, r"`worker_pools.storage.memory_limit_mb`"),
+        (REDIS | CHROMA | {"worker_pools": {"storage": {"models": ["minilm"]}}}, "`embedding` only"),
+    ],
+)
+def test_what_cannot_go_together_or_would_be_ignored_is_refused_by_name(
+    overrides: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        deployment(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hush@h:6379/1", "redis://h:6379/1"),
+        ("redis+sentinel://u:hush@a:1,b:2/service/0", "redis+sentinel://a:1,b:2/service/0"),
+        ("http://u:hush@h/path?token=hush", "http://h/path"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
