@@ -15,6 +15,7 @@ from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.postgres_server import PostgresMissing, PostgresServer
 from support.redis_server import RedisServer
+from support.redis_topologies import RedisClusterServers
 from support.system import Configure, make_settings
 
 
@@ -89,3 +90,16 @@ def configure(request: pytest.FixtureRequest, tmp_path: Path) -> Configure:
 def settings(configure: Configure) -> Settings:
     """What `configure` makes of no wishes."""
     return configure()
+
+
+@pytest.fixture(scope="session")
+def shared_redis_cluster() -> Iterator[RedisClusterServers]:
+    with RedisClusterServers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def redis_cluster(shared_redis_cluster: RedisClusterServers) -> RedisClusterServers:
+    """Empty, and to be left running as it was set up."""
+    shared_redis_cluster.flush()
+    return shared_redis_cluster
