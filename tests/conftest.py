@@ -10,6 +10,7 @@ import pytest
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
 from support.redis_server import RedisServer
+from support.redis_topologies import RedisClusterServers
 from support.system import make_settings
 
 
@@ -38,3 +39,16 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     with shared_redis.client() as client:
         client.flushall()
     return shared_redis
+
+
+@pytest.fixture(scope="session")
+def shared_redis_cluster() -> Iterator[RedisClusterServers]:
+    with RedisClusterServers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def redis_cluster(shared_redis_cluster: RedisClusterServers) -> RedisClusterServers:
+    """Empty, and to be left running as it was set up."""
+    shared_redis_cluster.flush()
+    return shared_redis_cluster

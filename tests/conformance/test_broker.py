@@ -29,6 +29,7 @@ from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
 from support.redis_server import RedisServer
+from support.redis_topologies import RedisClusterServers
 
 STAGE = Stage.EMBEDDING
 BURST = 3
@@ -43,15 +44,24 @@ async def memory_broker(request: pytest.FixtureRequest, clock: ManualClock) -> B
 
 async def redis_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
     server: RedisServer = request.getfixturevalue("redis_server")
+    return await open_redis(server.url, clock)
+
+
+async def redis_cluster_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    servers: RedisClusterServers = request.getfixturevalue("redis_cluster")
+    return await open_redis(servers.url, clock)
+
+
+async def open_redis(url: str, clock: ManualClock) -> Broker:
     return await RedisBroker.open(
-        RedisOptions(url=server.url),
+        RedisOptions(url=url),
         clock=clock,
         interactive_burst=BURST,
         look_again_seconds=10 * LONG_WAIT_SECONDS,  # so that who wakes was told
     )
 
 
-BROKERS = {"memory": memory_broker, "redis": redis_broker}
+BROKERS = {"memory": memory_broker, "redis": redis_broker, "redis cluster": redis_cluster_broker}
 
 
 @pytest.fixture(params=BROKERS)

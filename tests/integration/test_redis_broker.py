@@ -14,7 +14,8 @@ from loguru import logger
 
 from embedfleet.clock import ManualClock
 from embedfleet.errors import BrokerUnavailable, ConfigError, LeaseLost
-from embedfleet.queue.broker import MAX_COST, Lane, Lease, Task, TenantShare
+from embedfleet.queue.broker import MAX_COST, Broker, Lane, Lease, Task, TenantShare
+from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import KEY_TYPES, stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
@@ -318,33 +319,49 @@ async def test_prefixes_keep_fleets_apart(redis_server: RedisServer) -> None:
 # --- order --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "costs", [[MAX_COST // 2, MAX_COST], [MAX_COST // 2 - 1, MAX_COST - 1, MAX_COST - 3]]
+)
 async def test_the_order_is_that_of_the_reference_when_virtual_time_begins_again(
-    redis_server: RedisServer, clock: ManualClock
+    redis_server: RedisServer, clock: ManualClock, costs: list[int]
 ) -> None:
-    """The dearest tasks at the lowest weights pass the rebase every few claims."""
+    """The dearest tasks at the lowest weight pass the rebase every few claims. Few costs make many ties;
+    odd ones at an odd price would be rounded beyond 2**53."""
     rng = random.Random(1)
-    memory = MemoryBroker(clock=clock)
+    tasks = [
+        Task(str(n), rng.choice("abcd"), "job", rng.choice(costs), b"", lane=rng.choice(LANES))
+        for n in range(600)
+    ]
     async with opened(redis_server, clock=clock) as broker:
-        for tenant, weight, cap in [("a", 0.01, None), ("b", 0.010001, 40), ("c", 0.0123, None), ("d", 1, 9)]:
-            for one in (memory, broker):
-                await one.set_share(tenant, TenantShare(weight=weight, max_in_flight=cap))
-        tasks = [
-            Task(str(n), rng.choice("abcd"), "job", MAX_COST - rng.randrange(3), b"", lane=rng.choice(LANES))
-            for n in range(400)
-        ]
-        served: list[list[str]] = []
-        for one in (memory, broker):
-            await one.enqueue(STAGE, tasks)
-            order: list[str] = []
-            while leases := await one.claim(
-                STAGE, worker="w", max_tasks=9, max_cost=9 * MAX_COST, lease_seconds=1
-            ):
-                order += [lease.task.id for lease in leases]
-                for lease in leases[::2]:
-                    await one.ack(lease)
-            served.append(order)
-        assert served[0] == served[1]
-        assert len(served[0]) > 300
+        assert await served(broker, tasks) == await served(MemoryBroker(clock=clock), tasks)
+
+
+async def served(broker: Broker, tasks: list[Task]) -> list[str]:
+    """The ids in order of service, tenants waiting all the while."""
+    odd_price = TenantShare(weight=25_200 / 2_519_999)
+    assert stride(odd_price.weight) == 2_519_999
+    for tenant in "abcd":
+        await broker.set_share(tenant, odd_price)
+    await broker.enqueue(STAGE, tasks)
+    order: list[str] = []
+    while leases := await broker.claim(
+        STAGE, worker="w", max_tasks=9, max_cost=9 * MAX_COST, lease_seconds=1
+    ):
+        order += [lease.task.id for lease in leases]
+    return order
+
+
+async def test_a_cancel_in_parts_does_not_touch_what_is_offered_meanwhile(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    scripts = broker._stages[STAGE]
+    await broker.enqueue(STAGE, make_tasks(4))
+    dropped, after, until = await scripts.cancel_job("job", "", None, 2)
+    await broker.enqueue(STAGE, [Task("zz offered after", "acme", "job", 1, b"")])
+    more, after, until = await scripts.cancel_job("job", after, until, 2)
+    rest, after, _ = await scripts.cancel_job("job", after, until, 2)
+    assert (dropped, more, rest, after) == (2, 2, 0, "")
+    assert [lease.task.id for lease in await claim(broker)] == ["zz offered after"]
 
 
 # --- waking -------------------------------------------------------------------------------------
@@ -422,7 +439,7 @@ async def test_a_backlog_is_not_announced_task_by_task(
     with redis_server.client() as client:
         client.config_resetstat()
         for number in range(20):
-            await broker.enqueue(STAGE, make_tasks(5, job=str(number)))
+            await broker.enqueue(STAGE, make_tasks(5, job=str(number), tenant=f"t{number % 3}"))
         await claim(broker, 50)
         assert client.info("commandstats")["cmdstat_publish"]["calls"] == 1
 

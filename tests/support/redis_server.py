@@ -48,10 +48,12 @@ class RedisServer:
     """A `redis-server` process, started on construction; `arguments` are lines of its configuration.
 
     Listens on `socket` and, if `port` is given, on 127.0.0.1 too. Without `--appendonly yes` it forgets
-    everything when it ends.
+    everything when it ends. `config` is the text of a configuration file, which a sentinel wants to have.
     """
 
-    def __init__(self, *arguments: str, port: int = 0, password: str | None = None) -> None:
+    def __init__(
+        self, *arguments: str, port: int = 0, password: str | None = None, config: str | None = None
+    ) -> None:
         self._binary = require_redis_server()
         # Not pytest's tmp_path: the path of a socket may have 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
@@ -59,6 +61,10 @@ class RedisServer:
         self.port = port
         self._password = password
         self._arguments = [*arguments, *(["--requirepass", password] if password else [])]
+        self._config: list[str] = []
+        if config is not None:
+            (self.folder / "redis.conf").write_text(config)
+            self._config = [str(self.folder / "redis.conf")]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -77,7 +83,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Return when it answers."""
-        command = [self._binary, "--port", str(self.port), "--unixsocket", str(self.socket)]
+        command = [self._binary, *self._config, "--port", str(self.port), "--unixsocket", str(self.socket)]
         command += ["--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1", *self._arguments]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -129,9 +135,12 @@ class RedisServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
+    """Ports nobody listens on now. A node of a cluster also uses the one 10,000 above."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
+        while len(ports) < count:
+            one = stack.enter_context(socket.socket())
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+            if one.getsockname()[1] < 55_000:
+                ports.append(one.getsockname()[1])
+    return ports

@@ -1,0 +1,108 @@
+"""Redis as it runs in production, small: a cluster of three, and a primary with its replica and sentinel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic, sleep
+from typing import Self
+
+from support.redis_server import RedisServer, free_ports
+
+_SLOTS = 16_384
+_SETTLE_SECONDS = 30.0
+
+
+def settle(holds: Callable[[], bool]) -> None:
+    """Until the servers agree; they tell nobody when they do."""
+    deadline = monotonic() + _SETTLE_SECONDS
+    while not holds():
+        assert monotonic() < deadline, "the servers did not settle"
+        sleep(0.02)
+
+
+class RedisClusterServers:
+    """Three primaries, each with a third of the slots."""
+
+    def __init__(self) -> None:
+        with ExitStack() as stack:
+            self.nodes = [
+                stack.enter_context(
+                    RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", port=port)
+                )
+                for port in free_ports(3)
+            ]
+            self._join()
+            self._exit = stack.pop_all()
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            with node.client() as client:
+                client.flushall()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def _join(self) -> None:
+        for number, node in enumerate(self.nodes):
+            with node.client() as client:
+                slots = range(_SLOTS * number // 3, _SLOTS * (number + 1) // 3)
+                client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        settle(lambda: all(map(_is_whole, self.nodes)))
+
+
+def _is_whole(node: RedisServer) -> bool:
+    with node.client() as client:
+        info = client.execute_command("CLUSTER INFO")
+    state = {str(key): str(value) for key, value in info.items()}
+    return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3"
+
+
+class RedisSentinelServers:
+    """A primary, its replica and one sentinel that makes the replica primary when the primary is gone."""
+
+    def __init__(self) -> None:
+        with ExitStack() as stack:
+            first, second, watch = free_ports(3)
+            self.primary = stack.enter_context(RedisServer(port=first))
+            self.replica = stack.enter_context(RedisServer("--replicaof", f"127.0.0.1 {first}", port=second))
+            settle(self._replica_follows)
+            self._sentinel = stack.enter_context(
+                RedisServer(
+                    "--sentinel",
+                    port=watch,
+                    config=(
+                        f"sentinel monitor main 127.0.0.1 {first} 1\n"
+                        "sentinel down-after-milliseconds main 200\n"
+                        "sentinel failover-timeout main 1000\n"
+                    ),
+                )
+            )
+            settle(self._sentinel_knows_replica)
+            self._exit = stack.pop_all()
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/main"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def _replica_follows(self) -> bool:
+        with self.replica.client() as client:
+            return bool(client.info("replication")["master_link_status"] == "up")
+
+    def _sentinel_knows_replica(self) -> bool:
+        with self._sentinel.client() as client:
+            return bool(client.sentinel_master("main")["num-slaves"] == 1)
