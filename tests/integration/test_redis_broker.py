@@ -114,7 +114,7 @@ async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> No
     sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
     try:
         with RedisServer() as server, server.client() as client:
-            rights = ["~{embedfleet:*", "&{embedfleet:*", "+@all", "-info"]
+            rights = ["~{embedfleet:*", "resetchannels", "&{embedfleet:*", "+@all", "-info"]
             client.execute_command("ACL", "SETUSER", "worker", "on", ">pw", *rights)
             broker = await RedisBroker.open(RedisOptions(url=server.url, username="worker", password="pw"))
             assert await broker.enqueue(STAGE, make_tasks(1)) == 1
@@ -126,7 +126,7 @@ async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> No
 
 
 async def test_a_replica_is_refused() -> None:
-    with RedisServer("--replicaof", f"127.0.0.1 {free_ports(1)[0]}") as replica:
+    with RedisServer("--replicaof", "127.0.0.1", str(free_ports(1)[0])) as replica:
         await refused(replica.url, "read-only replica")
 
 
