@@ -114,7 +114,7 @@ async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> No
     sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
     try:
         with RedisServer() as server, server.client() as client:
-            rights = ["~{embedfleet:*", "&{embedfleet:*", "+@all", "-info"]
+            rights = ["~{embedfleet:*", "resetchannels", "&{embedfleet:*", "+@all", "-info"]
             client.execute_command("ACL", "SETUSER", "worker", "on", ">pw", *rights)
             broker = await RedisBroker.open(RedisOptions(url=server.url, username="worker", password="pw"))
             assert await broker.enqueue(STAGE, make_tasks(1)) == 1
@@ -126,7 +126,7 @@ async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> No
 
 
 async def test_a_replica_is_refused() -> None:
-    with RedisServer("--replicaof", f"127.0.0.1 {free_ports(1)[0]}") as replica:
+    with RedisServer("--replicaof", "127.0.0.1", str(free_ports(1)[0])) as replica:
         await refused(replica.url, "read-only replica")
 
 
@@ -283,6 +283,36 @@ async def test_of_many_who_would_end_a_lease_one_does(broker: RedisBroker) -> No
     [lease] = await claim(broker)
     outcomes = await asyncio.gather(*(broker.ack(lease) for _ in range(10)), return_exceptions=True)
     assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, LeaseLost: 9}
+
+
+async def test_acks_made_at_the_same_time_travel_together(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    await broker.enqueue(STAGE, make_tasks(8))
+    leases = await claim(broker)
+    with redis_server.client() as client:
+        client.config_resetstat()
+        await asyncio.gather(*(broker.ack(lease) for lease in leases))
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert (await broker.depth(STAGE)).done == 8
+
+
+async def test_an_ack_is_made_though_who_asked_for_another_was_cancelled(broker: RedisBroker) -> None:
+    await broker.enqueue(STAGE, make_tasks(2))
+    first, second = [asyncio.create_task(broker.ack(lease)) for lease in await claim(broker)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert first.cancelled()
+
+
+async def test_acks_under_way_fail_when_the_broker_is_closed(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as broker:
+        await broker.enqueue(STAGE, make_tasks(8))
+        acks = [asyncio.create_task(broker.ack(lease)) for lease in await claim(broker)]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*acks, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {type(None), BrokerUnavailable}
 
 
 async def test_large_calls_are_made_in_parts(broker: RedisBroker) -> None:

@@ -107,7 +107,7 @@ async def test_a_lost_node_is_unavailable_and_heals() -> None:
 def _serves(node: RedisServer, stage: Stage) -> bool:
     with node.client() as client:
         slot = client.execute_command("CLUSTER", "KEYSLOT", f"{{embedfleet:{stage.value}}}:meta")
-        for line in client.execute_command("CLUSTER", "NODES").values():
+        for line in client.execute_command("CLUSTER NODES").values():
             if "myself" in line["flags"]:
                 return any(int(first) <= slot <= int(last) for first, last in line["slots"])
     return False
@@ -116,14 +116,8 @@ def _serves(node: RedisServer, stage: Stage) -> bool:
 async def test_a_server_is_trusted_by_its_certificate(tmp_path: Path) -> None:
     certificate, key = _make_certificate(tmp_path)
     [port] = free_ports(1)
-    files = [
-        "--tls-cert-file",
-        str(certificate),
-        "--tls-key-file",
-        str(key),
-        "--tls-ca-cert-file",
-        str(certificate),
-    ]
+    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    files += ["--tls-ca-cert-file", str(certificate)]
     try:
         server = RedisServer("--tls-port", str(port), "--tls-auth-clients", "no", *files)
     except AssertionError:
@@ -142,10 +136,10 @@ def _make_certificate(folder: Path) -> tuple[Path, Path]:
     if openssl is None:
         pytest.skip("no openssl to make a certificate with")
     certificate, key = folder / "cert.pem", folder / "key.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=redis"
+    for_address = ["-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        + ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-        + ["-keyout", str(key), "-out", str(certificate)],
+        [openssl, *request.split(), *for_address, "-keyout", str(key), "-out", str(certificate)],
         check=True,
         capture_output=True,
     )

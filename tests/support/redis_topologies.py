@@ -61,7 +61,7 @@ class RedisClusterServers:
 
 def _is_whole(node: RedisServer) -> bool:
     with node.client() as client:
-        info = client.execute_command("CLUSTER", "INFO")
+        info = client.execute_command("CLUSTER INFO")
     state = {str(key): str(value) for key, value in info.items()}
     return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3"
 
@@ -73,7 +73,9 @@ class RedisSentinelServers:
         with ExitStack() as stack:
             first, second, watch = free_ports(3)
             self.primary = stack.enter_context(RedisServer(port=first))
-            self.replica = stack.enter_context(RedisServer("--replicaof", f"127.0.0.1 {first}", port=second))
+            self.replica = stack.enter_context(
+                RedisServer("--replicaof", "127.0.0.1", str(first), port=second)
+            )
             settle(self._replica_follows)
             self._sentinel = stack.enter_context(
                 RedisServer(

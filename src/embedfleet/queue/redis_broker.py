@@ -16,6 +16,7 @@ from embedfleet.queue.arguments import require_at_least_one, require_not_negativ
 from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import stage_key
+from embedfleet.queue.redis_acks import TogetherAcks
 from embedfleet.queue.redis_connection import RedisConnection
 from embedfleet.queue.redis_doorbell import Doorbell
 from embedfleet.queue.redis_options import RedisOptions
@@ -67,6 +68,7 @@ class RedisBroker:
             stage: StageScripts(connection, key_prefix=key_prefix, stage=stage, clock=clock)
             for stage in Stage
         }
+        self._acks = {stage: TogetherAcks(scripts.ack) for stage, scripts in self._stages.items()}
         channels = {stage_key(key_prefix, stage, "meta"): stage for stage in Stage}
         self._doorbell = Doorbell(connection.listen, channels)
 
@@ -121,8 +123,8 @@ class RedisBroker:
         return renewed
 
     async def ack(self, lease: Lease) -> None:
-        [holder] = await self._scripts(lease.stage).ack([lease])
-        _require_held(lease, holder)
+        self._require_open()
+        _require_held(lease, await self._acks[lease.stage].ack(lease))
 
     async def retry_later(
         self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
@@ -202,6 +204,8 @@ class RedisBroker:
             self._closed = True
             await self._doorbell.close()
             await self._connection.close()
+            for acks in self._acks.values():
+                await acks.settle()
 
     async def _cancel_in(self, stage: Stage, job_id: str) -> int:
         scripts = self._scripts(stage)

@@ -19,11 +19,11 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 
-from embedfleet.errors import ConfigError
+from embedfleet.errors import BrokerUnavailable, ConfigError
 from embedfleet.queue.redis_errors import CONNECTION_FAILURES, REDIS_FAILURES, explained
 from embedfleet.queue.redis_options import Endpoint, RedisOptions, parse_endpoint
 from embedfleet.queue.redis_scripts import Script
@@ -47,7 +47,9 @@ class RedisConnection:
         self._client = client
         self._where = where
         # One connection is left to whoever listens. Pools refuse when they are exhausted; this waits.
-        self._free = asyncio.Semaphore(options.max_connections - 1)
+        self._slots = options.max_connections - 1
+        self._free = asyncio.Semaphore(self._slots)
+        self._closed = False
 
     @classmethod
     async def open(cls, options: RedisOptions) -> Self:
@@ -68,6 +70,7 @@ class RedisConnection:
         with _cancellation_kept():
             try:
                 async with self._free:
+                    self._require_open()
                     return await self._run(script, keys, arguments, repeatable=repeatable)
             except REDIS_FAILURES as exc:
                 raise explained(exc, self._where) from exc
@@ -77,7 +80,25 @@ class RedisConnection:
         return self._client.pubsub()
 
     async def close(self) -> None:
+        """Calls under way fail; nothing is left open when this returns."""
+        self._closed = True
+        await self._disconnect()
+        for _ in range(self._slots):
+            await self._free.acquire()
+        for _ in range(self._slots):
+            self._free.release()
+        await self._disconnect()  # what a call that was just connecting had opened
+
+    async def _disconnect(self) -> None:
         await self._client.aclose()
+        if isinstance(self._client, Redis):
+            pool = self._client.connection_pool
+            if isinstance(pool, SentinelConnectionPool):
+                await pool.sentinel_manager.aclose()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable(f"the connection to Redis at {self._where} is closed")
 
     async def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool

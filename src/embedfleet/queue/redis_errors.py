@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError
 
 from embedfleet.errors import BrokerUnavailable, ConfigError
+
+_FROM_A_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+"""How servers before 7 report what a command in a script met; redis-py does not look inside."""
+
+_KINDS_FROM_A_SCRIPT: dict[str, type[RedisError]] = {
+    "OOM": redis_errors.OutOfMemoryError,
+    "READONLY": redis_errors.ReadOnlyError,
+    "NOPERM": redis_errors.NoPermissionError,
+}
 
 REDIS_FAILURES = (RedisError, redis_errors.RedisClusterException, OSError)
 """All that a call of redis-py may raise because of the server, the network or the settings."""
@@ -21,6 +32,8 @@ def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
     while isinstance(exc.__cause__, RedisError):  # what goes wrong while connecting comes wrapped
         exc = exc.__cause__
     text = " ".join(str(exc).split()) or type(exc).__name__
+    if reported := _FROM_A_SCRIPT.search(text):
+        exc = _KINDS_FROM_A_SCRIPT.get(reported[1], redis_errors.ResponseError)(text)
     match exc:
         case redis_errors.AuthenticationError() | redis_errors.AuthenticationWrongNumberOfArgsError():
             return ConfigError(
@@ -33,20 +46,14 @@ def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
                 "user in redis.url"
             )
         case redis_errors.OutOfMemoryError():
-            return _out_of_memory(where)
+            return BrokerUnavailable(
+                f"Redis at {where} is out of memory: raise its maxmemory, or wait until tasks are finished"
+            )
         case redis_errors.ReadOnlyError():
             return BrokerUnavailable(
                 f"Redis at {where} is a read-only replica now; waiting until redis.url leads to the primary"
             )
         case redis_errors.BusyLoadingError():
             return BrokerUnavailable(f"Redis at {where} is loading its data; waiting")
-        case redis_errors.ResponseError() if "OOM command not allowed" in text:
-            return _out_of_memory(where)  # how servers before 7 report it from inside a script
         case _:
             return BrokerUnavailable(f"Redis at {where} cannot be used: {text}")
-
-
-def _out_of_memory(where: str) -> BrokerUnavailable:
-    return BrokerUnavailable(
-        f"Redis at {where} is out of memory: raise its maxmemory, or wait until tasks are finished"
-    )
