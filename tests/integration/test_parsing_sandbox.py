@@ -42,7 +42,17 @@ async def make_sandbox() -> AsyncIterator[Sandbox]:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """The parser processes; other tests' servers may be children of ours as well."""
+    return [child for child in psutil.Process().children() if is_parser(child)]
+
+
+def is_parser(process: psutil.Process) -> bool:
+    try:
+        return any("embedfleet.parsing" in argument for argument in process.cmdline())
+    except psutil.ZombieProcess:
+        return True  # it was ours, and is not waited for yet
+    except psutil.NoSuchProcess:
+        return False
 
 
 def the_child() -> psutil.Process:
