@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -27,6 +28,8 @@ STAGE = Stage.EMBEDDING
 LEASE_SECONDS = 60.0
 NEVER = 3600.0
 LANES = [*Lane]
+
+T = TypeVar("T")
 
 
 def make_tasks(count: int, *, tenant: str = "acme", job: str = "job", payload: bytes = b"p") -> list[Task]:
@@ -235,6 +238,30 @@ async def test_connections_that_broke_are_replaced(broker: RedisBroker, redis_se
         client.client_kill_filter(_type="normal", skipme=True)
     await broker.enqueue(STAGE, make_tasks(1))
     assert len(await claim(broker)) == 1
+
+
+async def test_only_what_is_harmless_is_repeated_when_its_connection_breaks(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    await broker.enqueue(STAGE, make_tasks(1))
+    with redis_server.client() as client:
+
+        async def broken(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+            """The call, held up by the server and then cut off."""
+            client.client_pause(30_000, all=False)
+            task = asyncio.create_task(call)
+            async with asyncio.timeout(10):
+                while not any("b" in one["flags"] for one in client.client_list()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_unpause()
+            return task
+
+        assert await (await broken(broker.enqueue(STAGE, make_tasks(1, job="more")))) == 1
+        assert (await (await broken(broker.depth(STAGE)))).ready == 2
+        with pytest.raises(BrokerUnavailable):
+            await (await broken(claim(broker)))
+    assert (await broker.depth(STAGE)).ready == 2
 
 
 async def test_a_server_that_does_not_answer_is_unavailable_and_heals() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,30 +42,38 @@ async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
                 return
 
 
-async def test_a_failover_loses_no_time_of_anybody_who_asks_the_sentinels() -> None:
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[RedisSentinelServers]:
     with RedisSentinelServers() as servers:
-        broker = await RedisBroker.open(RedisOptions(url=servers.url))
-        epoch = await broker.epoch()
-        await broker.enqueue(STAGE, [a_task("before")])
-        [before] = await claim(broker)
-        with servers.primary.client() as client:
-            client.execute_command("WAIT", 1, 5_000)
-        servers.primary.kill()
-
-        await eventually(lambda: broker.enqueue(STAGE, [a_task("after")]))
-        assert await broker.epoch() != epoch, "a replica may not have heard the last of it"
-        [after] = await claim(broker)
-        assert (after.task.id, after.fence > before.fence) == ("after", True)
-        waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=30))
-        await broker.ack(before)
-        await broker.hand_back(after)
-        assert await waiting
-        await broker.close()
+        yield servers
 
 
-async def test_sentinels_that_do_not_know_the_service_are_unavailable() -> None:
-    with RedisSentinelServers() as servers, pytest.raises(BrokerUnavailable, match="other"):
-        await RedisBroker.open(RedisOptions(url=servers.url.replace("/main", "/other")))
+async def test_sentinels_that_do_not_know_the_service_are_unavailable(
+    sentinels: RedisSentinelServers,
+) -> None:
+    with pytest.raises(BrokerUnavailable, match="other"):
+        await RedisBroker.open(RedisOptions(url=sentinels.url.replace("/main", "/other")))
+
+
+async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: RedisSentinelServers) -> None:
+    """The last test of these servers: one of them is gone after it."""
+    broker = await RedisBroker.open(RedisOptions(url=sentinels.url))
+    epoch = await broker.epoch()
+    await broker.enqueue(STAGE, [a_task("before")])
+    [before] = await claim(broker)
+    with sentinels.primary.client() as client:
+        client.execute_command("WAIT", 1, 5_000)
+    sentinels.primary.kill()
+
+    await eventually(lambda: broker.enqueue(STAGE, [a_task("after")]))
+    assert await broker.epoch() != epoch, "a replica may not have heard the last of it"
+    [after] = await claim(broker)
+    assert (after.task.id, after.fence > before.fence) == ("after", True)
+    waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=30))
+    await broker.ack(before)
+    await broker.hand_back(after)
+    assert await waiting
+    await broker.close()
 
 
 async def test_every_stage_of_a_cluster_is_reached_from_one_node(redis_cluster: RedisClusterServers) -> None:

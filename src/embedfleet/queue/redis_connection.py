@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 
 from embedfleet.errors import BrokerUnavailable, ConfigError
-from embedfleet.queue.redis_errors import CONNECTION_FAILURES, REDIS_FAILURES, explained
+from embedfleet.queue.redis_errors import BROKEN_CONNECTION, REDIS_FAILURES, explained
 from embedfleet.queue.redis_options import Endpoint, RedisOptions, parse_endpoint
 from embedfleet.queue.redis_scripts import Script
 
@@ -108,7 +108,7 @@ class RedisConnection:
             return await self._client.execute_command("EVALSHA", script.sha, *call)
         except NoScriptError:
             return await self._client.execute_command("EVAL", script.source, *call)
-        except CONNECTION_FAILURES:
+        except BROKEN_CONNECTION:
             if not repeatable:
                 raise
             return await self._client.execute_command("EVAL", script.source, *call)

@@ -21,7 +21,8 @@ _KINDS_FROM_A_SCRIPT: dict[str, type[RedisError]] = {
 REDIS_FAILURES = (RedisError, redis_errors.RedisClusterException, OSError)
 """All that a call of redis-py may raise because of the server, the network or the settings."""
 
-CONNECTION_FAILURES = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+BROKEN_CONNECTION = (redis_errors.ConnectionError, OSError)
+"""Worth trying another connection at once; a server that is silent is not."""
 
 
 def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
