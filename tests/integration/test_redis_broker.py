@@ -279,6 +279,18 @@ async def test_a_server_that_does_not_answer_is_unavailable_and_heals() -> None:
         await broker.close()
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_call_that_is_cancelled_ends(redis_server: RedisServer, turns: int) -> None:
+    """Wherever it is just then: connecting, sending or waiting for the answer."""
+    async with opened(redis_server) as broker:
+        call = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=NEVER))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call], timeout=10)
+        assert call.cancelled()
+
+
 # --- many callers -------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -135,8 +136,8 @@ class RedisConnection:
 
     def _require_usable(self, info: Mapping[str, Any]) -> None:
         version = str(info.get("redis_version", ""))
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_SERVER:
-            raise ConfigError(f"Redis at {self._where} has version {version}; it must be 6.2 or newer")
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST_SERVER:
+            raise ConfigError(f"Redis at {self._where} has version {version!r}; it must be 6.2 or newer")
         if info.get("role") == "slave":
             raise ConfigError(
                 f"Redis at {self._where} is a read-only replica; redis.url must lead to the primary"
@@ -158,9 +159,11 @@ def _cancellation_kept() -> Iterator[None]:
     task = asyncio.current_task()
     assert task is not None
     requests_before = task.cancelling()
-    yield
-    if task.cancelling() > requests_before:
-        raise asyncio.CancelledError
+    try:
+        yield
+    finally:
+        if task.cancelling() > requests_before:
+            raise asyncio.CancelledError
 
 
 def _make_client(endpoint: Endpoint, options: RedisOptions) -> _Client:
