@@ -105,11 +105,12 @@ def _mean_batch_seconds(one: Orchestrator) -> float:
     """Of the slowest stage, of its claims so far."""
     stages = ("chunking", "embedding", "storage")
     counts = {stage: one.metric("embedding_stage_latency_seconds_count", stage=stage) for stage in stages}
-    return max(
+    means = (
         one.metric("embedding_stage_latency_seconds_sum", stage=stage) / counts[stage]
         for stage in stages
         if counts[stage]
     )
+    return max(means, default=0.0)  # workers report once a second: nothing may have come yet
 
 
 def _config(folder: str, redis_url: str, database_url: str, chroma_url: str) -> dict[str, object]:
