@@ -5,8 +5,8 @@
 Each worker is one `EmbeddingWorker` loop with a model and a model thread of its own and claims one task at a
 time. The batches are those of real jobs in SQLite (`synchronous=full`), made by a chunking worker before
 the clock starts; what is embedded goes to a drain that acks it. The model sleeps, so what keeps the
-throughput below n times that of one worker is embedfleet's own work, here all in one process; workers that
-are processes share less.
+throughput below n times that of one worker is embedfleet's own work, here all in one process;
+`scaling_out_processes.py` has a process a worker, as a fleet does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -37,7 +37,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import MAX_COST, Broker
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobRequest, Stage, UserTier
 from embedfleet.reconciler import Reconciler
-from embedfleet.settings import PoolSettings, PoolsSettings, Settings, load_settings
+from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings, Settings, load_settings
 from embedfleet.storage.database import Database
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
@@ -48,7 +48,7 @@ TASK_SECONDS = 0.05
 CHUNKS_OF_TASK = 4
 TASKS_OF_DOCUMENT = 10
 TENANTS = 8
-UNLIMITED = PoolSettings(batch_tasks=1, max_queued_tasks=1_000_000)
+UNLIMITED = EmbeddingPoolSettings(batch_tasks=1, max_queued_tasks=1_000_000)
 
 
 class SleepyBackend:
@@ -74,15 +74,13 @@ class SleepyCatalogue(Catalogue):
         return SleepyBackend(super().open(name))
 
 
-def make_settings(directory: Path) -> Settings:
-    return load_settings(
-        environ={},
-        overrides={
-            "data_dir": str(directory),
-            "models": {"default": "stub"},
-            "chunking": {"batch_chunks": CHUNKS_OF_TASK},
-        },
-    )
+def make_settings(directory: Path, **overrides: Any) -> Settings:
+    own = {
+        "data_dir": str(directory),
+        "models": {"default": "stub"},
+        "chunking": {"batch_chunks": CHUNKS_OF_TASK},
+    }
+    return load_settings(environ={}, overrides=own | overrides)
 
 
 def make_requests(tasks: int) -> list[JobRequest]:
@@ -193,8 +191,12 @@ def main() -> None:
     logger.disable("embedfleet")
     count = 1 if arguments.short else arguments.rounds
     rounds = [one_round(BROKERS[arguments.broker], 20 if arguments.short else 100) for _ in range(count)]
+    write_report(f"scaling_out_{arguments.broker}", {"broker": arguments.broker} | summary(rounds))
+
+
+def summary(rounds: Sequence[Mapping[int, float]]) -> dict[str, Any]:
+    """Of rounds of tasks a second by number of workers: medians, and how far they are from linear."""
     figures: dict[str, Any] = {
-        "broker": arguments.broker,
         "task_seconds": TASK_SECONDS,
         "rounds": len(rounds),
         "target": "tasks a second with 16 workers >= 0.9 x 16 x those with one",
@@ -208,7 +210,7 @@ def main() -> None:
             "of_linear_least": round(ratios[0], 3),
             "of_linear_most": round(ratios[-1], 3),
         }
-    write_report(f"scaling_out_{arguments.broker}", figures)
+    return figures
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import Settings, VectorStoreSettings
+from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
 from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.chroma_clients import ServerAddress
 from embedfleet.storage.database import Database
 from embedfleet.storage.metered_store import MeteredVectorStore
 from embedfleet.storage.ownership import DataDirectoryLock
@@ -217,24 +219,12 @@ async def _entered_database(
 
 async def open_broker(settings: Settings) -> Broker:
     """The queues of these settings."""
-    redis = settings.redis
-    if redis.url is None:
+    options = _redis_options(settings.redis)
+    if options is None:
         return MemoryBroker()
     from embedfleet.queue.redis_broker import RedisBroker
-    from embedfleet.queue.redis_options import RedisOptions
 
-    return await RedisBroker.open(
-        RedisOptions(
-            url=redis.url.get_secret_value(),
-            username=redis.username,
-            password=None if redis.password is None else redis.password.get_secret_value(),
-            key_prefix=redis.key_prefix,
-            connect_timeout_seconds=redis.connect_timeout_seconds,
-            socket_timeout_seconds=redis.socket_timeout_seconds,
-            max_connections=redis.max_connections,
-            tls_ca_file=None if redis.tls_ca_file is None else str(redis.tls_ca_file),
-        )
-    )
+    return await RedisBroker.open(options)
 
 
 async def open_store(settings: Settings) -> VectorStore:
@@ -247,6 +237,30 @@ async def open_store(settings: Settings) -> VectorStore:
         settings.vector_store.url,
         headers=token_headers(settings.vector_store),
         timeout_seconds=settings.vector_store.timeout_seconds,
+    )
+
+
+def places(settings: Settings) -> Mapping[str, str]:
+    """Where queues and vectors are, for a person: without user and password."""
+    options, url = _redis_options(settings.redis), settings.vector_store.url
+    return {
+        "queues": "in this process" if options is None else f"Redis at {parse_endpoint(options)}",
+        "vectors": str(settings.chroma_dir) if url is None else ServerAddress.parse(url, {}).url,
+    }
+
+
+def _redis_options(redis: RedisSettings) -> RedisOptions | None:
+    if redis.url is None:
+        return None
+    return RedisOptions(
+        url=redis.url.get_secret_value(),
+        username=redis.username,
+        password=None if redis.password is None else redis.password.get_secret_value(),
+        key_prefix=redis.key_prefix,
+        connect_timeout_seconds=redis.connect_timeout_seconds,
+        socket_timeout_seconds=redis.socket_timeout_seconds,
+        max_connections=redis.max_connections,
+        tls_ca_file=None if redis.tls_ca_file is None else str(redis.tls_ca_file),
     )
 
 

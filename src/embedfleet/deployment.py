@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from embedfleet.errors import ConfigError
 from embedfleet.settings import Settings
@@ -43,20 +42,14 @@ def deployment_of(settings: Settings) -> Deployment:
 
 
 def _refuse_what_would_be_ignored(settings: Settings, *, worker_processes: bool) -> None:
+    if worker_processes:
+        return
     pools = settings.worker_pools
-    for name in type(pools).model_fields:
-        pool = pools.of(name)
-        if name != "embedding" and (pool.models or pool.devices):
-            raise ConfigError(f"setting `worker_pools.{name}`: models and devices are for `embedding` only")
-        for field in ("devices", "memory_limit_mb"):
-            if getattr(pool, field) and not worker_processes:
-                raise ConfigError(
-                    f"setting `worker_pools.{name}.{field}` is for worker processes: set `redis.url`, or "
-                    "drop it"
-                )
-
-
-def without_credentials(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    given = {"embedding.devices": pools.embedding.devices} | {
+        f"{name}.memory_limit_mb": pools.of(name).memory_limit_mb for name in type(pools).model_fields
+    }
+    for name, value in given.items():
+        if value:
+            raise ConfigError(
+                f"setting `worker_pools.{name}` is for worker processes: set `redis.url`, or drop it"
+            )

@@ -29,6 +29,16 @@ dead-lettered, `LeaseLost` is dropped.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def hint(wrong: str, known: Iterable[str]) -> str:
+    """What a message says after a name that does not exist: the nearest known one, or all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(wrong, names, n=1)
+    return f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(names)}"
+
 
 class EmbedfleetError(Exception):
     """Root of the tree; the command line prints its message as one line."""

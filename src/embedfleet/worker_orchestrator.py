@@ -15,6 +15,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 from loguru import logger
@@ -24,7 +25,7 @@ from embedfleet.errors import EmbedfleetError
 from embedfleet.host.election import Election
 from embedfleet.host.housekeeping import Housekeeping
 from embedfleet.host.pool import PoolState, WorkerPool
-from embedfleet.host.registration import Peers, PoolReport, Registration
+from embedfleet.host.registration import Peers, Registration
 from embedfleet.host.scaler import Scaler
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.restarts import RestartPolicy
@@ -37,9 +38,12 @@ from embedfleet.reconciler import Reconciler
 from embedfleet.search import SearchService
 from embedfleet.settings import Settings
 from embedfleet.storage.database import Database
+from embedfleet.storage.fleet import PoolReport
 from embedfleet.workers.base_worker import first_of, wait_briefly
 
 _HEALTH_SECONDS = 1.0
+# Steps that follow writes are at least this far apart: a burst of writes is looked at once, not each.
+_STEP_SECONDS = 0.02
 
 
 class WorkerOrchestrator:
@@ -123,7 +127,7 @@ class WorkerOrchestrator:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain; cancelled, hand back what is in hand and end at once."""
         serving = asyncio.Event()
-        await self._registration.stand()
+        await self._registration.beat()
         await self._search.forget_abandoned(self._clock.now())
         self.resize(initial_sizes(self._settings))
         async with asyncio.TaskGroup() as services:
@@ -137,6 +141,7 @@ class WorkerOrchestrator:
     def _loops(self) -> Mapping[str, Callable[[asyncio.Event], Coroutine[Any, Any, None]]]:
         return {
             "registration": self._registration.run,
+            "broker's memory": lambda done: self._repeat(done, self._remind, after_writes=False),
             "reconciler": lambda done: self._repeat(done, self._offer),
             "searches": lambda done: self._repeat(done, self._answer),
             "housekeeping": self._housekeeping.run,
@@ -164,10 +169,13 @@ class WorkerOrchestrator:
             for pool in self._pools.values():
                 pool.abort()
 
+    async def _remind(self) -> None:
+        if self._election.leads:
+            await self._reconciler.notice_lost_broker()
+
     async def _offer(self) -> None:
         if not self._election.leads:
             return
-        await self._reconciler.notice_lost_broker()
         while await self._reconciler.offer_jobs():
             pass
         await self._reconciler.offer_cleanups()
@@ -176,16 +184,24 @@ class WorkerOrchestrator:
         if self._election.leads:
             await self._search.answer_waiting()
 
-    async def _repeat(self, done: asyncio.Event, step: Callable[[], Awaitable[None]]) -> None:
-        """Take the step now and after every write to the database, until `done`."""
+    async def _repeat(
+        self, done: asyncio.Event, step: Callable[[], Awaitable[None]], *, after_writes: bool = True
+    ) -> None:
+        """Take the step now, every second and, if so asked, soon after every write to the database, until
+        `done`. The first write after a quiet moment is answered at once; those of a busy one together."""
         while not done.is_set():
             seen = await self._database.version()
+            started = monotonic()
             try:
                 await step()
             except EmbedfleetError as exc:
                 logger.warning("will try again: {}", exc)
                 await wait_briefly(done, 1.0)
-            await first_of(self._database.wait_for_write(seen, timeout_seconds=1.0), done.wait())
+            if after_writes:
+                await first_of(self._database.wait_for_write(seen, timeout_seconds=1.0), done.wait())
+                await wait_briefly(done, max(0.0, started + _STEP_SECONDS - monotonic()))
+            else:
+                await wait_briefly(done, 1.0)
 
     async def _tell_health(self, done: asyncio.Event) -> None:
         while not done.is_set():
@@ -210,13 +226,19 @@ class WorkerOrchestrator:
 
     def _pool_report(self, state: PoolState) -> PoolReport:
         rate = self._scaler.rate(state.stage)
-        return {
-            "workers": state.running,
-            "target": state.target,
-            "draining": state.draining,
-            "rate": None if rate is None else float(f"{rate:.2g}"),  # coarse: not every beat a new row
-            "trouble": state.crash_loop or (state.trouble and str(state.trouble)),
-        }
+        return PoolReport(
+            workers=state.running,
+            target=state.target,
+            most=self._most(state),
+            draining=state.draining,
+            rate=None if rate is None else float(f"{rate:.2g}"),  # coarse: not every beat a new row
+            trouble=state.crash_loop or (None if state.trouble is None else str(state.trouble)),
+        )
+
+    def _most(self, state: PoolState) -> int:
+        if self._settings.auto_scaling.enabled:
+            return self._settings.worker_pools.of(state.stage.value).max_workers
+        return state.target
 
 
 def new_orchestrator_id(host: str) -> str:

@@ -15,7 +15,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.settings import PoolSettings, PoolsSettings
+from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.database import Database
 from embedfleet.storage.vector_store import VectorRows
@@ -167,7 +167,7 @@ class ScriptedWorker(Worker):
     stage = Stage.EMBEDDING
 
     def __init__(self, broker: MemoryBroker, **pool: float) -> None:
-        pools = PoolsSettings(embedding=PoolSettings.model_validate(pool))
+        pools = PoolsSettings(embedding=EmbeddingPoolSettings.model_validate(pool))
         never_opened = Database("sqlite://")
         super().__init__("scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools))
         self.deliveries: list[Lease] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.deployment import Deployment, deployment_of, without_credentials
+from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.errors import ConfigError
 from embedfleet.settings import load_settings
 
@@ -43,7 +43,6 @@ def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Dep
         (REDIS, "set `vector_store.url`"),
         ({"worker_pools": {"embedding": {"devices": ["cuda:0"]}}}, r"`worker_pools.embedding.devices`"),
         ({"worker_pools": {"storage": {"memory_limit_mb": 100}}}, r"`worker_pools.storage.memory_limit_mb`"),
-        (REDIS | CHROMA | {"worker_pools": {"storage": {"models": ["minilm"]}}}, "`embedding` only"),
     ],
 )
 def test_what_cannot_go_together_or_would_be_ignored_is_refused_by_name(
@@ -51,16 +50,3 @@ def test_what_cannot_go_together_or_would_be_ignored_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         deployment(**overrides)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://:hush@h:6379/1", "redis://h:6379/1"),
-        ("redis+sentinel://u:hush@a:1,b:2/service/0", "redis+sentinel://a:1,b:2/service/0"),
-        ("http://u:hush@h/path?token=hush", "http://h/path"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-    ],
-)
-def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
-    assert without_credentials(url) == shown

@@ -116,6 +116,10 @@ class TestRefusals:
                 "unknown setting `worker_pools.storage.lease_second`: did you mean `lease_seconds`?",
             ),
             (
+                "worker_pools: {storage: {devices: [cuda:0]}}",
+                "unknown setting `worker_pools.storage.devices`",
+            ),
+            (
                 "models: {catalogue: {mine: {backend: onnx, poling: cls}}}",
                 "unknown setting `models.catalogue.mine.poling`: did you mean `pooling`?",
             ),
@@ -299,7 +303,8 @@ class TestPoolSizes:
     def test_a_size_given_by_hand_moves_the_limits_of_auto_scaling_out_of_its_way(self) -> None:
         sized = with_pool_sizes(Settings(), {"embedding": 12, "storage": 0}).worker_pools
         assert (sized.embedding.workers, sized.embedding.max_workers) == (12, 12)
-        assert (sized.storage.workers, sized.storage.min_workers) == (0, 0)
+        storage = sized.storage
+        assert (storage.workers, storage.min_workers, storage.max_workers) == (0, 0, 0), "none at all"
         assert sized.chunking == Settings().worker_pools.chunking
 
     @pytest.mark.parametrize(

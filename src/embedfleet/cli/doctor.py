@@ -15,6 +15,7 @@ from embedfleet.cli.output import NOTHING_DONE, print_json
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
+    from embedfleet.storage.fleet import RunningOrchestrator
 
 _LITTLE_SPACE_BYTES = 1 << 30
 
@@ -98,12 +99,8 @@ def _owner(settings: Settings) -> str:
 
 
 def _queues(settings: Settings) -> str:
-    from embedfleet.bootstrap import open_broker
-    from embedfleet.deployment import without_credentials
+    from embedfleet.bootstrap import open_broker, places
     from embedfleet.queue_schemas import Stage
-
-    assert settings.redis.url is not None
-    shown = without_credentials(settings.redis.url.get_secret_value())
 
     async def look() -> str:
         broker = await open_broker(settings)
@@ -111,7 +108,9 @@ def _queues(settings: Settings) -> str:
             ready = {stage: (await broker.depth(stage)).ready for stage in Stage}
         finally:
             await broker.close()
-        return f"{shown} answers; waiting: " + ", ".join(f"{n} {stage}" for stage, n in ready.items())
+        return f"{places(settings)['queues']} answers; waiting: " + ", ".join(
+            f"{n} {stage}" for stage, n in ready.items()
+        )
 
     return asyncio.run(look())
 
@@ -134,15 +133,20 @@ def _database(settings: Settings) -> str:
 
 
 def _workers(settings: Settings) -> str:
+    from embedfleet.bootstrap import open_guest
     from embedfleet.cli.pools import running_orchestrators
     from embedfleet.errors import Transient
 
-    found = asyncio.run(running_orchestrators(settings))
+    async def look() -> list[RunningOrchestrator]:
+        async with open_guest(settings) as guest:
+            return await running_orchestrators(guest.database)
+
+    found = asyncio.run(look())
     troubles = [
-        f"{one.host} {stage}: {pool['trouble']}"
+        f"{one.host} {stage}: {pool.trouble}"
         for one in found
         for stage, pool in one.pools.items()
-        if pool.get("trouble")
+        if pool.trouble
     ]
     if troubles:
         raise Transient("; ".join(troubles))
@@ -152,13 +156,12 @@ def _workers(settings: Settings) -> str:
 
 
 def _vectors(settings: Settings) -> str:
-    from embedfleet.bootstrap import open_store
-    from embedfleet.deployment import without_credentials
+    from embedfleet.bootstrap import open_store, places
 
     async def look() -> str:
         store = await open_store(settings)
         await store.close()
-        return f"{without_credentials(settings.vector_store.url or '')} answers"
+        return f"{places(settings)['vectors']} answers"
 
     return asyncio.run(look())
 

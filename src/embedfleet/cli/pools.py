@@ -12,8 +12,11 @@ from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import print_json
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from embedfleet.settings import Settings
-    from embedfleet.storage.fleet import RunningOrchestrator
+    from embedfleet.storage.database import Database
+    from embedfleet.storage.fleet import PoolReport, RunningOrchestrator
 
 Host = Annotated[
     str | None, typer.Option("--host", help="Only this host's, or one orchestrator's by its id.")
@@ -22,16 +25,16 @@ Host = Annotated[
 
 def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Show the worker pools of every running orchestrator."""
-    found = asyncio.run(running_orchestrators(settings_from(data_dir, config)))
+    found = asyncio.run(_look(settings_from(data_dir, config)))
     if as_json:
-        print_json({"orchestrators": [asdict(one) for one in found]})
+        print_json({"orchestrators": [_document(one) for one in found]})
         return
     if not found:
         typer.echo("no orchestrator is running: start one with `embedfleet serve-workers`")
     for one in found:
         typer.echo(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
         for stage, pool in one.pools.items():
-            typer.echo(f"  {stage:<10} {_in_words(dict(pool))}")
+            typer.echo(f"  {stage:<10} {_in_words(pool)}")
 
 
 def scale(
@@ -54,43 +57,51 @@ def scale(
         typer.echo(f"told {name} to have {workers} {pool} workers")
 
 
-async def running_orchestrators(settings: Settings) -> list[RunningOrchestrator]:
+def _document(one: RunningOrchestrator) -> dict[str, Any]:
+    return asdict(one) | {"pools": {stage: pool.model_dump() for stage, pool in one.pools.items()}}
+
+
+async def running_orchestrators(database: Database) -> list[RunningOrchestrator]:
     """Those that have shown themselves lately."""
-    from embedfleet.bootstrap import open_guest
     from embedfleet.clock import SystemClock
     from embedfleet.host.registration import SILENT_SECONDS
     from embedfleet.storage import fleet
 
+    since = SystemClock().now() - SILENT_SECONDS
+    return await database.read(lambda conn: fleet.running(conn, seen_since=since))
+
+
+async def _look(settings: Settings) -> list[RunningOrchestrator]:
+    from embedfleet.bootstrap import open_guest
+
     async with open_guest(settings) as guest:
-        since = SystemClock().now() - SILENT_SECONDS
-        return await guest.database.read(lambda conn: fleet.running(conn, seen_since=since))
+        return await running_orchestrators(guest.database)
 
 
 async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[str]:
     from embedfleet.bootstrap import open_guest
-    from embedfleet.clock import SystemClock
     from embedfleet.errors import InvalidRequest
-    from embedfleet.host.registration import SILENT_SECONDS
     from embedfleet.storage import fleet
 
     async with open_guest(settings) as guest:
-        since = SystemClock().now() - SILENT_SECONDS
-        found = await guest.database.read(lambda conn: fleet.running(conn, seen_since=since))
+        found = await running_orchestrators(guest.database)
         chosen = [one for one in found if host is None or host in (one.host, one.orchestrator_id)]
         if not chosen:
             seen = ", ".join(sorted({one.host for one in found})) or "none"
             raise InvalidRequest(f"no running orchestrator to tell (running on: {seen})")
-        for one in chosen:
-            await guest.database.write(
-                lambda conn, one=one: fleet.want(conn, one.orchestrator_id, pool, workers)  # type: ignore[misc]
-            )
+
+        def tell(conn: Connection) -> None:
+            for one in chosen:
+                fleet.want(conn, one.orchestrator_id, pool, workers)
+
+        await guest.database.write(tell)
         return [f"{one.host} (pid {one.pid})" for one in chosen]
 
 
-def _in_words(pool: dict[str, Any]) -> str:
-    words = f"{pool['workers']} of {pool['target']} workers"
-    if pool["draining"]:
-        words += f", {pool['draining']} draining"
-    if pool["rate"]:
-        words += f", {pool['rate']:,.0f} tokens/s each"
-    return words + (f"; {pool['trouble']}" if pool["trouble"] else "")
+def _in_words(pool: PoolReport) -> str:
+    words = f"{pool.workers} of {pool.target} workers"
+    if pool.draining:
+        words += f", {pool.draining} draining"
+    if pool.rate:
+        words += f", {pool.rate:,.0f} tokens/s each"
+    return words + (f"; {pool.trouble}" if pool.trouble else "")

@@ -164,38 +164,25 @@ def _sized(settings: Settings, workers: int | None, pools: list[str]) -> Setting
 
 
 def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[str]:
+    from embedfleet.bootstrap import places
     from embedfleet.worker_orchestrator import initial_sizes
 
     settings, deployment = owner.settings, owner.deployment
+    where = places(settings)
     sizes = ", ".join(f"{number} {stage}" for stage, number in initial_sizes(settings).items())
-    where = "processes of their own" if deployment.worker_processes else "in this process"
+    how = "processes of their own" if deployment.worker_processes else "in this process"
     host = settings.monitoring.metrics_host
     return [
         f"embedfleet worker orchestrator, pid {os.getpid()}",
         *([f"  data      {settings.data_dir}"] if deployment.owns_data_directory else []),
-        f"  queues    {_queues(settings)}",
+        f"  queues    {where['queues']}",
         f"  database  {owner.database.location}",
-        f"  vectors   {_vectors(settings)}",
-        f"  workers   {sizes} ({where}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
+        f"  vectors   {where['vectors']}",
+        f"  workers   {sizes} ({how}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
         f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
         "ready: submit jobs from any process; SIGTERM or Ctrl-C drains and stops",
     ]
-
-
-def _queues(settings: Settings) -> str:
-    if settings.redis.url is None:
-        return "in this process"
-    from embedfleet.deployment import without_credentials
-
-    return without_credentials(settings.redis.url.get_secret_value())
-
-
-def _vectors(settings: Settings) -> str:
-    from embedfleet.deployment import without_credentials
-
-    url = settings.vector_store.url
-    return str(settings.chroma_dir) if url is None else without_credentials(url)
 
 
 def main() -> None:

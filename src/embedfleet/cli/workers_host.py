@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.bootstrap import OwnerSystem, open_guest, open_owner
 from embedfleet.cli.pools import running_orchestrators
 from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
 from embedfleet.settings import Settings
+from embedfleet.storage.fleet import RunningOrchestrator
 from embedfleet.storage.ownership import owner_of
 from embedfleet.workers.base_worker import wait_briefly
 
@@ -43,18 +44,13 @@ class WorkersHost:
 
     async def _leave_it_to_the_fleet(self, stop: asyncio.Event) -> None:
         told: str | None = None
-        while not stop.is_set():
-            found = await running_orchestrators(self._settings)
-            hosts = ", ".join(sorted({one.host for one in found}))
-            words = (
-                f"working through the fleet ({hosts})"
-                if found
-                else "no orchestrator is running, the work waits for one: `embedfleet serve-workers`"
-            )
-            if words != told:
-                self._announce(words)
-                told = words
-            await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
+        async with open_guest(self._settings) as guest:
+            while not stop.is_set():
+                words = _who_works(await running_orchestrators(guest.database))
+                if words != told:
+                    self._announce(words)
+                    told = words
+                await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
 
     async def _own_or_wait(self, stop: asyncio.Event) -> None:
         told = False
@@ -88,6 +84,12 @@ async def work_until(host: WorkersHost, done: Callable[[], Awaitable[None]]) -> 
             tasks.create_task(follow(), name="follow")
     except BaseExceptionGroup as group:
         raise _first(group) from group
+
+
+def _who_works(found: Sequence[RunningOrchestrator]) -> str:
+    if not found:
+        return "no orchestrator is running, the work waits for one: `embedfleet serve-workers`"
+    return f"working through the fleet ({', '.join(sorted({one.host for one in found}))})"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

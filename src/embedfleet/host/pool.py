@@ -8,7 +8,7 @@ reported, and tried on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -20,7 +20,7 @@ from embedfleet.launchers.resources import most_workers, next_device, threads_pe
 from embedfleet.launchers.restarts import CrashRecord, RestartPolicy
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
-from embedfleet.settings import PoolSettings
+from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
 from embedfleet.workers.base_worker import first_of, wait_briefly
 
 _MEMORY_LOOK_SECONDS = 1.0
@@ -64,8 +64,7 @@ class WorkerPool:
         settings: PoolSettings,
         restarts: RestartPolicy,
         metrics: Metrics,
-        cores: int | None,
-        now: Callable[[], float] = monotonic,
+        cores: int | None = None,
     ) -> None:
         """`cores`: what the stage's workers share out as model threads; None: not shared out."""
         self._stage = stage
@@ -74,7 +73,7 @@ class WorkerPool:
         self._restarts = restarts
         self._metrics = metrics
         self._cores = cores
-        self._now = now
+        self._devices, self._per_device = _devices(settings)
         self._slots: dict[int, _Slot] = {}
         self._leaving: list[_Slot] = []
         self._target = 0
@@ -85,8 +84,7 @@ class WorkerPool:
 
     def resize(self, workers: int) -> int:
         """Have so many workers from now on; returns how many it will be (devices may bound it)."""
-        settings = self._settings
-        bounded = most_workers(settings.devices, settings.workers_per_device, workers)
+        bounded = most_workers(self._devices, self._per_device, workers)
         if bounded < workers:
             self._log.warning("{} workers asked for, the devices take {}", workers, bounded)
         self._target = bounded
@@ -141,8 +139,8 @@ class WorkerPool:
             self._take_away(max(self._slots))
         while len(self._slots) < self._target:
             used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
-            device = next_device(self._settings.devices, used, self._settings.workers_per_device)
-            if self._settings.devices and device is None:
+            device = next_device(self._devices, used, self._per_device)
+            if self._devices and device is None:
                 return  # a draining worker still has it: its end calls us again
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
             slot = self._slots[number] = _Slot(number, device)
@@ -165,11 +163,11 @@ class WorkerPool:
         """Have a worker in the slot until it is taken away."""
         try:
             while not slot.leaving.is_set():
-                started = self._now()
+                started = monotonic()
                 ended = await self._one_life(slot)
                 if slot.leaving.is_set():
                     return
-                await self._after(slot, ended, lived_seconds=self._now() - started)
+                await self._after(slot, ended, lived_seconds=monotonic() - started)
         finally:
             if slot in self._leaving:
                 self._leaving.remove(slot)
@@ -241,3 +239,10 @@ class WorkerPool:
         self._metrics.worker_count.labels(self._stage.value).set(state.running + state.draining)
         looping = state.crash_loop is not None
         self._metrics.worker_crash_looping.labels(self._stage.value).set(looping)
+
+
+def _devices(settings: PoolSettings) -> tuple[Sequence[str], int]:
+    """What the pool's workers are dealt, and how many may share one."""
+    if isinstance(settings, EmbeddingPoolSettings):
+        return settings.devices, settings.workers_per_device
+    return (), 1

@@ -19,16 +19,13 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
 from embedfleet.storage import fleet
 from embedfleet.storage.database import Database
-from embedfleet.storage.fleet import RunningOrchestrator
+from embedfleet.storage.fleet import PoolReport, RunningOrchestrator
 from embedfleet.workers.base_worker import wait_briefly
 
 # One that has been silent so long is not counted; its row is dropped after a day.
 SILENT_SECONDS = 20.0
 _REFRESH_SECONDS = 5.0
 _FORGET_SECONDS = 86_400.0
-
-PoolReport = Mapping[str, object]
-"""`workers` running, `target`, `draining`, `rate` (tokens a second of one worker, or None), `trouble`."""
 
 
 @dataclass(slots=True)
@@ -39,14 +36,14 @@ class Peers:
 
     def hosts(self, stage: Stage) -> int:
         """How many serve the stage, or would if it had work; at least 1."""
-        return max(1, sum(1 for peer in self.running if stage.value in peer.pools))
+        return max(1, sum(1 for pool in self._pools(stage) if pool.most))
 
     def workers(self, stage: Stage) -> int:
-        return sum(int(str(pool.get("workers", 0))) for pool in self._pools(stage))
+        return sum(pool.workers for pool in self._pools(stage))
 
     def rate(self, stage: Stage) -> float | None:
         """The mean of what their workers serve; None if nobody has measured it."""
-        rates = [float(str(pool["rate"])) for pool in self._pools(stage) if pool.get("rate")]
+        rates = [pool.rate for pool in self._pools(stage) if pool.rate]
         return sum(rates) / len(rates) if rates else None
 
     def _pools(self, stage: Stage) -> list[PoolReport]:
@@ -84,23 +81,20 @@ class Registration:
         self.trouble: str | None = None
 
     async def run(self, done: asyncio.Event) -> None:
-        """Until `done`; then makes room for others."""
+        """A beat at an interval until `done`; then makes room for others."""
         while not done.is_set():
+            await wait_briefly(done, self._heartbeat_seconds)
             try:
-                await self._beat()
+                await self.beat()
                 self.trouble = None
             except (Transient, StorageFull) as exc:
                 if self.trouble is None:
                     logger.warning("waiting: {}", exc)
                 self.trouble = str(exc)
-            await wait_briefly(done, self._heartbeat_seconds)
         await self._withdraw()
 
-    async def stand(self) -> None:
-        """The first heartbeat: on return it is known who leads."""
-        await self._beat()
-
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """After the first it is known who leads."""
         await self._election.stand()
         self._metrics.leader.set(self._election.leads)
         pools = self._report()

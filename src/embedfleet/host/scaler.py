@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -52,7 +52,6 @@ class Scaler:
         peers: Peers,
         collector: MergedCollector,
         metrics: Metrics,
-        now: Callable[[], float] = monotonic,
     ) -> None:
         """`depths` and `peers` are looked at anew each time; others keep them up to date."""
         self._pools = pools
@@ -63,7 +62,6 @@ class Scaler:
         self._peers = peers
         self._collector = collector
         self._metrics = metrics
-        self._now = now
         self._measured = {stage: _Measured() for stage in pools}
 
     async def run(self, done: asyncio.Event) -> None:
@@ -85,7 +83,7 @@ class Scaler:
         busy /= self._settings.of(stage.value).concurrency
         cost = self._collector.total("embedding_task_cost_tokens_total", stage=stage.value)
         measured.meter.add(
-            self._now(),
+            monotonic(),
             busy_seconds=max(0.0, busy - measured.busy_seconds),
             cost=max(0.0, cost - measured.cost),
         )
@@ -117,7 +115,7 @@ class Scaler:
             and downstream.ready >= self._settings.of(following.value).max_queued_tasks
         )
         return Observation(
-            now=self._now(),
+            now=monotonic(),
             workers=pool.target,
             backlog_cost=depth.ready_cost / self._peers.hosts(stage),
             waiting_tasks=depth.ready,

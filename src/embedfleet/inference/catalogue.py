@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from embedfleet.errors import ModelError, UnknownModel
+from embedfleet.errors import ModelError, UnknownModel, hint
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo
 from embedfleet.inference.model_files import (
     ModelFiles,
@@ -101,9 +100,7 @@ class Catalogue:
     def _settings_of(self, name: str) -> ModelSettings:
         if name in self._models:
             return self._models[name]
-        nearest = difflib.get_close_matches(name, self._models, n=1)
-        hint = f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(self.names())}"
-        raise UnknownModel(f"no model `{name}` in the catalogue: {hint}")
+        raise UnknownModel(f"no model `{name}` in the catalogue: {hint(name, self._models)}")
 
 
 def _describe(name: str, settings: ModelSettings) -> _Described:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 
 from loguru import logger
@@ -30,7 +29,6 @@ class InlineWorker:
 
     def __init__(self, spec: WorkerSpec, crew: Crew) -> None:
         self.spec = spec
-        self.pid = os.getpid()
         self.ready = True
         self.memory_bytes = 0  # the process is everybody's
         self._crew = crew

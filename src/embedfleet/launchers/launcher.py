@@ -38,11 +38,6 @@ class WorkerHandle(Protocol):
     def spec(self) -> WorkerSpec: ...
 
     @property
-    def pid(self) -> int:
-        """The process it runs in."""
-        ...
-
-    @property
     def ready(self) -> bool:
         """It has opened what it needs and claims."""
         ...

@@ -56,7 +56,6 @@ class ProcessWorker:
 
     def __init__(self, spec: WorkerSpec, process: Process, collector: MergedCollector) -> None:
         self.spec = spec
-        self.pid = process.pid
         self.ready = False
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0

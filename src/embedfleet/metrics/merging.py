@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry
@@ -40,23 +40,26 @@ class MergedCollector(Collector):
         self._own = own
         self._tenants = BoundedLabels(max_tenants)
         self._lock = threading.Lock()
-        self._latest: dict[str, Sequence[Counted]] = {}
+        self._latest: dict[str, dict[tuple[str, Labels], float]] = {}
         self._ended: _Sums = defaultdict(float)
 
     def update(self, worker: str, counted: Sequence[Counted]) -> None:
         """The latest snapshot of a worker process; `worker` names this one life of it."""
+        latest = {(name, labels): value for name, labels, value in counted}
         with self._lock:
-            self._latest[worker] = counted
+            self._latest[worker] = latest
 
     def ended(self, worker: str) -> None:
         """The worker will report no more; what it counted stays."""
         with self._lock:
-            _add(self._ended, self._latest.pop(worker, ()))
+            _add(self._ended, self._latest.pop(worker, {}))
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of a counter's sample over all processes; 0 if nobody counted."""
+        key = (name, tuple(sorted(labels.items())))
         own = self._own.get_sample_value(name, labels) or 0.0
-        return own + self._others()[name, tuple(sorted(labels.items()))]
+        with self._lock:
+            return own + self._ended[key] + sum(latest.get(key, 0.0) for latest in self._latest.values())
 
     def collect(self) -> Iterable[Metric]:
         others = self._others()
@@ -66,8 +69,8 @@ class MergedCollector(Collector):
     def _others(self) -> _Sums:
         with self._lock:
             sums = self._ended.copy()
-            for counted in self._latest.values():
-                _add(sums, counted)
+            for latest in self._latest.values():
+                _add(sums, latest)
             return sums
 
     def _merged(self, family: Metric, others: _Sums) -> Metric:
@@ -91,6 +94,6 @@ def _counted(family: Metric) -> Iterable[Counted]:
             yield sample.name, tuple(sorted(sample.labels.items())), sample.value
 
 
-def _add(sums: _Sums, counted: Iterable[Counted]) -> None:
-    for name, labels, value in counted:
-        sums[name, labels] += value
+def _add(sums: _Sums, counted: Mapping[tuple[str, Labels], float]) -> None:
+    for key, value in counted.items():
+        sums[key] += value

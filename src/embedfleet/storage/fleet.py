@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy import Connection, delete, insert, select, update
 
 from embedfleet.storage.tables import facts, leadership, orchestrators
@@ -28,16 +29,32 @@ class Leadership:
     beats: int
 
 
+class PoolReport(BaseModel):
+    """One pool of one orchestrator, as it tells the others. Fields of later releases are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workers: int = Field(description="Running now, those that drain not counted.")
+    target: int
+    most: int = Field(description="What it could grow to; 0: this host never serves the stage.")
+    draining: int = 0
+    rate: float | None = Field(default=None, description="Tokens a second of one worker; None: not measured.")
+    trouble: str | None = None
+
+
+_POOLS = TypeAdapter(dict[str, PoolReport])
+
+
 @dataclass(frozen=True, slots=True)
 class RunningOrchestrator:
-    """A row of `orchestrators`. `pools`: stage to what it has of it (see `host.registration`)."""
+    """A row of `orchestrators`. `pools`: by stage."""
 
     orchestrator_id: str
     host: str
     pid: int
     started_at: float
     seen_at: float
-    pools: Mapping[str, Mapping[str, object]]
+    pools: Mapping[str, PoolReport]
     has_orders: bool
 
 
@@ -99,11 +116,11 @@ def announce(
     host: str,
     pid: int,
     now: float,
-    pools: Mapping[str, Mapping[str, object]],
+    pools: Mapping[str, PoolReport],
 ) -> None:
     """The orchestrator lives and has these pools."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
-    alive = {"seen_at": now, "pools": json.dumps(pools)}
+    alive = {"seen_at": now, "pools": _POOLS.dump_json(dict(pools)).decode()}
     if not conn.execute(update(orchestrators).where(mine).values(alive)).rowcount:
         conn.execute(
             insert(orchestrators).values(
@@ -127,7 +144,7 @@ def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]
             row.pid,
             row.started_at,
             row.seen_at,
-            json.loads(row.pools),
+            _POOLS.validate_json(row.pools),
             row.wanted is not None,
         )
         for row in conn.execute(query.order_by(who.host, who.started_at, who.orchestrator_id))

@@ -14,7 +14,7 @@ from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
 from embedfleet.launchers.restarts import RestartPolicy
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
-from embedfleet.settings import PoolSettings
+from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
 
 AT_ONCE = RestartPolicy(base_seconds=0.001, cap_seconds=0.001, crash_loop_after=3)
 
@@ -25,7 +25,6 @@ class Puppet:
     def __init__(self, spec: WorkerSpec, *, ends_when_drained: bool) -> None:
         self.spec = spec
         self.ends_when_drained = ends_when_drained
-        self.pid = 1
         self.ready = True
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0
@@ -102,7 +101,7 @@ async def pool_of(
     pool = WorkerPool(
         Stage.EMBEDDING,
         launcher=launcher,
-        settings=PoolSettings.model_validate(settings),
+        settings=EmbeddingPoolSettings.model_validate(settings),
         restarts=AT_ONCE,
         metrics=metrics,
         cores=cores,

@@ -1,32 +1,15 @@
-"""All settings: nested, frozen, validated; defaults < YAML file < environment < flags.
-
-Every field says when to change it; `embeddings_config.yaml` shows them all. An environment variable
-is named after the path to the field: `EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused
-with the nearest known name. Units are in the names.
-"""
+"""The sections: nested, frozen, validated. Every field says when to change it; units are in the names."""
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import platformdirs
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from embedfleet.errors import ConfigError
-
-ENV_PREFIX = "EMBEDFLEET_"
-ENV_SEPARATOR = "__"
-DEBUG_ENV = "EMBEDFLEET_DEBUG"
-"""Not a setting: makes the command line show where an internal error came from."""
+MOST_WORKERS = 1024
 
 
 class _Section(BaseModel):
@@ -37,16 +20,22 @@ class PoolSettings(_Section):
     """One pool of workers."""
 
     workers: int = Field(
-        default=1, ge=0, le=1024, description="Workers at the start. Raise when the stage's backlog grows."
+        default=1,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Workers at the start. Raise when the stage's backlog grows.",
     )
     min_workers: int = Field(
         default=1,
         ge=0,
-        le=1024,
+        le=MOST_WORKERS,
         description="Auto-scaling keeps at least these. 0: none while idle; the first task waits for one.",
     )
     max_workers: int = Field(
-        default=8, ge=1, le=1024, description="Auto-scaling starts at most these. Bound it by the machine."
+        default=8,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Auto-scaling starts at most these. Bound it by the machine; 0: this host has none.",
     )
     concurrency: int = Field(
         default=1,
@@ -80,16 +69,6 @@ class PoolSettings(_Section):
         ge=64,
         description="A worker process above this is replaced between tasks. Set it if workers grow.",
     )
-    models: tuple[str, ...] = Field(
-        default=(), description="Loaded before the first claim; others when first needed. Embedding only."
-    )
-    devices: tuple[str, ...] = Field(
-        default=(),
-        description="Accelerators dealt out to the workers, e.g. `cuda:0`; empty: CPU. Embedding only.",
-    )
-    workers_per_device: int = Field(
-        default=1, ge=1, description="Raise only if one worker leaves its device idle."
-    )
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:
@@ -100,13 +79,28 @@ class PoolSettings(_Section):
         return self
 
 
+class EmbeddingPoolSettings(PoolSettings):
+    """The pool that runs models."""
+
+    models: tuple[str, ...] = Field(
+        default=(), description="Loaded before the first claim; others when first needed."
+    )
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description="Accelerators dealt out to the workers, e.g. `cuda:0`; empty: CPU.",
+    )
+    workers_per_device: int = Field(
+        default=1, ge=1, description="Raise only if one worker leaves its device idle."
+    )
+
+
 class PoolsSettings(_Section):
     """The four pools."""
 
     # Many claims at once, as one that waits for room in the embedding queue keeps its document.
     chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
     # Two: while the model works on one claim, the next is fetched and prepared.
-    embedding: PoolSettings = PoolSettings(concurrency=2)
+    embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(concurrency=2)
     storage: PoolSettings = PoolSettings(batch_tokens=65_536)
     deletion: PoolSettings = PoolSettings()
 
@@ -439,161 +433,5 @@ class Settings(_Section):
         return cls.model_validate_json(text)
 
 
-def with_pool_sizes(settings: Settings, sizes: Mapping[str, int]) -> Settings:
-    """The settings with so many workers in these pools; auto-scaling limits give way.
-
-    Raises ConfigError for a pool that does not exist or a size that cannot be.
-    """
-    pools = settings.worker_pools
-    for name, workers in sizes.items():
-        if name not in PoolsSettings.model_fields:
-            nearest = difflib.get_close_matches(name, PoolsSettings.model_fields, n=1)
-            hint = (
-                f"did you mean `{nearest[0]}`?"
-                if nearest
-                else "known are: " + ", ".join(PoolsSettings.model_fields)
-            )
-            raise ConfigError(f"no pool `{name}`: {hint}")
-        if not 0 <= workers <= 1024:
-            raise ConfigError(f"pool `{name}`: {workers} workers; it must be 0 to 1024")
-        pool = pools.of(name)
-        sized = pool.model_copy(
-            update={
-                "workers": workers,
-                "min_workers": min(pool.min_workers, workers),
-                "max_workers": max(pool.max_workers, workers),
-            }
-        )
-        pools = pools.model_copy(update={name: sized})
-    return settings.model_copy(update={"worker_pools": pools})
-
-
-def load_settings(
-    config_file: Path | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Settings:
-    """Merge the sources and validate. `overrides` is nested like the YAML and wins.
-
-    Raises ConfigError with the source of the wrong value, its path, and what would be right.
-    """
-    file = [] if config_file is None else [_Source(str(config_file), _read_yaml(config_file))]
-    sources = [
-        *file,
-        _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
-        _Source("command line", overrides or {}),
-    ]
-    # On top of the defaults in full: a pool's differ from those of its class.
-    merged = Settings().model_dump()
-    for source in sources:
-        _merge(merged, source.values)
-    try:
-        return Settings.model_validate(merged)
-    except ValidationError as exc:
-        raise ConfigError(_first_problem(exc, sources)) from exc
-
-
 def _plainly(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where values come from: a file's name, the prefix of environment variables, or the command line."""
-
-    name: str
-    values: Mapping[str, Any]
-
-    def sets(self, path: list[str]) -> bool:
-        below: Any = self.values
-        for part in path:
-            if not isinstance(below, Mapping) or part not in below:
-                return False
-            below = below[part]
-        return True
-
-    def place(self, path: list[str]) -> str:
-        """The source as a user knows it."""
-        return ENV_PREFIX + ENV_SEPARATOR.join(path).upper() if self.name == ENV_PREFIX else self.name
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        content = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: not valid YAML (byte {exc.start} is not UTF-8)") from exc
-    if content is None:
-        return {}
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: must hold sections such as `chunking:`, not a {type(content).__name__}")
-    return content
-
-
-def _parse_yaml(text: str, place: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        # Not all of its message: that quotes the line, which may hold a password.
-        mark = getattr(exc, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
-        raise ConfigError(f"{place}: not valid YAML ({line}{problem})") from None
-
-
-def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, raw in environ.items():
-        if not name.startswith(ENV_PREFIX) or name == DEBUG_ENV:
-            continue
-        path = name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR)
-        value = (raw or None) if path == ["data_dir"] else _parse_yaml(raw, name)
-        for part in reversed(path[1:]):
-            value = {part: value}
-        _merge(nested, {path[0]: value})
-    return nested
-
-
-def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Lay `extra` over `into`, section by section; a section left empty sets nothing."""
-    for key, value in extra.items():
-        below = into.get(key)
-        if isinstance(value, Mapping):
-            target = dict(below) if isinstance(below, Mapping) else {}
-            _merge(target, value)
-            into[key] = target
-        elif value is not None or not isinstance(below, Mapping):
-            into[key] = value
-
-
-def _first_problem(exc: ValidationError, sources: Sequence[_Source]) -> str:
-    problem = exc.errors()[0]
-    path = [str(part) for part in problem["loc"] if part != "[key]"]
-    places = [source.place(path) for source in reversed(sources) if source.sets(path)]
-    return f"{places[0]}: {_explain(problem, path)}" if places else _explain(problem, path)
-
-
-def _explain(problem: ErrorDetails, path: list[str]) -> str:
-    name = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        nearest = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(sorted(known))}"
-        return f"unknown setting `{name}`: {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"setting `{name}`: {message}{shown}"
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    """The field names of the section at `path`."""
-    section: Any = Settings
-    for part in path:
-        if typing.get_origin(section) is dict:  # `part` is a key of the user's, e.g. a model's name
-            section = typing.get_args(section)[1]
-        elif isinstance(section, type) and issubclass(section, BaseModel):
-            section = section.model_fields[part].annotation
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []

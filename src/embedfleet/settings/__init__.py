@@ -1,0 +1,44 @@
+"""All settings: nested, frozen, validated; defaults < YAML file < environment < flags.
+
+`embeddings_config.yaml` shows them all. An environment variable is named after the path to the field:
+`EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused with the nearest known name.
+
+May import: errors.
+"""
+
+from __future__ import annotations
+
+from embedfleet.settings.loading import DEBUG_ENV, load_settings
+from embedfleet.settings.pool_sizes import with_pool_sizes
+from embedfleet.settings.sections import (
+    AutoScalingSettings,
+    EmbeddingPoolSettings,
+    ModelSettings,
+    ModelsSettings,
+    ParsingSettings,
+    PoolSettings,
+    PoolsSettings,
+    RedisSettings,
+    Settings,
+    TenantsSettings,
+    TierSettings,
+    VectorStoreSettings,
+)
+
+__all__ = [
+    "DEBUG_ENV",
+    "AutoScalingSettings",
+    "EmbeddingPoolSettings",
+    "ModelSettings",
+    "ModelsSettings",
+    "ParsingSettings",
+    "PoolSettings",
+    "PoolsSettings",
+    "RedisSettings",
+    "Settings",
+    "TenantsSettings",
+    "TierSettings",
+    "VectorStoreSettings",
+    "load_settings",
+    "with_pool_sizes",
+]

@@ -1,0 +1,146 @@
+"""Where settings come from: defaults < YAML file < environment < flags, merged and validated."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from embedfleet.errors import ConfigError, hint
+from embedfleet.settings.sections import Settings
+
+ENV_PREFIX = "EMBEDFLEET_"
+ENV_SEPARATOR = "__"
+DEBUG_ENV = "EMBEDFLEET_DEBUG"
+"""Not a setting: makes the command line show where an internal error came from."""
+
+
+def load_settings(
+    config_file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge the sources and validate. `overrides` is nested like the YAML and wins.
+
+    Raises ConfigError with the source of the wrong value, its path, and what would be right.
+    """
+    file = [] if config_file is None else [_Source(str(config_file), _read_yaml(config_file))]
+    sources = [
+        *file,
+        _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
+        _Source("command line", overrides or {}),
+    ]
+    # On top of the defaults in full: a pool's differ from those of its class.
+    merged = Settings().model_dump()
+    for source in sources:
+        _merge(merged, source.values)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as exc:
+        raise ConfigError(_first_problem(exc, sources)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where values come from: a file's name, the prefix of environment variables, or the command line."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    def sets(self, path: list[str]) -> bool:
+        below: Any = self.values
+        for part in path:
+            if not isinstance(below, Mapping) or part not in below:
+                return False
+            below = below[part]
+        return True
+
+    def place(self, path: list[str]) -> str:
+        """The source as a user knows it."""
+        return ENV_PREFIX + ENV_SEPARATOR.join(path).upper() if self.name == ENV_PREFIX else self.name
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: not valid YAML (byte {exc.start} is not UTF-8)") from exc
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: must hold sections such as `chunking:`, not a {type(content).__name__}")
+    return content
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        # Not all of its message: that quotes the line, which may hold a password.
+        mark = getattr(exc, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
+        raise ConfigError(f"{place}: not valid YAML ({line}{problem})") from None
+
+
+def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, raw in environ.items():
+        if not name.startswith(ENV_PREFIX) or name == DEBUG_ENV:
+            continue
+        path = name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR)
+        value = (raw or None) if path == ["data_dir"] else _parse_yaml(raw, name)
+        for part in reversed(path[1:]):
+            value = {part: value}
+        _merge(nested, {path[0]: value})
+    return nested
+
+
+def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Lay `extra` over `into`, section by section; a section left empty sets nothing."""
+    for key, value in extra.items():
+        below = into.get(key)
+        if isinstance(value, Mapping):
+            target = dict(below) if isinstance(below, Mapping) else {}
+            _merge(target, value)
+            into[key] = target
+        elif value is not None or not isinstance(below, Mapping):
+            into[key] = value
+
+
+def _first_problem(exc: ValidationError, sources: Sequence[_Source]) -> str:
+    problem = exc.errors()[0]
+    path = [str(part) for part in problem["loc"] if part != "[key]"]
+    places = [source.place(path) for source in reversed(sources) if source.sets(path)]
+    return f"{places[0]}: {_explain(problem, path)}" if places else _explain(problem, path)
+
+
+def _explain(problem: ErrorDetails, path: list[str]) -> str:
+    name = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting `{name}`: {hint(path[-1], _known_keys(path[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"setting `{name}`: {message}{shown}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """The field names of the section at `path`."""
+    section: Any = Settings
+    for part in path:
+        if typing.get_origin(section) is dict:  # `part` is a key of the user's, e.g. a model's name
+            section = typing.get_args(section)[1]
+        elif isinstance(section, type) and issubclass(section, BaseModel):
+            section = section.model_fields[part].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
