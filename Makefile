@@ -82,7 +82,7 @@ format: $(VENV)/.test ## put the code into its form
 bench: $(VENV)/.bench ## all benchmarks; JSON goes to benchmarks/results
 	for script in chunking startup memory embedding vector_store broker_memory pipeline \
 	  autoscaling fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
-	  "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
+	  scaling_out_processes "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 
 # --- keep ---

@@ -1,5 +1,5 @@
 """RedisBroker through sentinels, on a cluster, and over TLS. The whole contract on a cluster is in
-`conformance/test_broker.py`."""
+`conformance/test_broker_*.py`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,236 @@
+"""What every broker must promise of counts, waiting and the end: as `embedfleet.queue.broker` says it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from embedfleet.clock import ManualClock
+from embedfleet.errors import BrokerUnavailable, InvalidRequest
+from embedfleet.queue.broker import (
+    MAX_COST,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    Broker,
+    Depth,
+    Lane,
+    Lease,
+    TenantShare,
+)
+from embedfleet.queue_schemas import Stage
+from support.brokers import (
+    ENDINGS,
+    LONG_WAIT_SECONDS,
+    STAGE,
+    EndLease,
+    claim,
+    claim_one,
+    ids,
+    task,
+    tasks,
+    tenants,
+)
+
+# --- depth ------------------------------------------------------------------------------------
+
+
+async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task(f"t{i}", cost=10**i) for i in range(6)])
+    acked, dead, delayed, _, _ = await claim(broker, 5)
+    await broker.ack(acked)
+    await broker.dead_letter(dead, reason="poison")
+    await broker.retry_later(delayed, delay_seconds=5, reason="busy")
+    assert await broker.depth(STAGE) == Depth(
+        ready=1,
+        leased=2,
+        delayed=1,
+        dead=1,
+        done=1,
+        enqueued=6,
+        ready_cost=100_000,
+        leased_cost=11_000,
+        delayed_cost=100,
+    )
+    assert await broker.depth(Stage.STORAGE) == Depth()
+
+
+async def test_backlog_counts_one_tenants_ready_tasks_over_both_lanes(broker: Broker) -> None:
+    await broker.enqueue(
+        STAGE, [*tasks("a", 4), task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("b", 1)]
+    )
+    await broker.enqueue(Stage.STORAGE, tasks("a", 9))
+    assert await broker.backlog(STAGE, "a") == 5
+    assert await broker.backlog(STAGE, "unheard of") == 0
+
+    leases = await claim(broker, 2)
+    assert sorted(tenants(leases)) == ["a", "a"], "the query, then a before b"
+    assert await broker.backlog(STAGE, "a") == 3, "leased tasks are not ready"
+    await broker.hand_back(leases[0])
+    assert await broker.backlog(STAGE, "a") == 4
+
+
+# --- waiting ----------------------------------------------------------------------------------
+
+
+async def test_waiting_returns_at_once_when_a_task_is_ready(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    assert await broker.wait_for_ready(STAGE, timeout_seconds=0)
+
+
+async def test_waiting_ends_with_the_timeout(broker: Broker) -> None:
+    await broker.enqueue(Stage.STORAGE, [task("elsewhere")])
+    assert not await broker.wait_for_ready(STAGE, timeout_seconds=0)
+    assert not await broker.wait_for_ready(STAGE, timeout_seconds=0.01)
+
+
+async def test_a_tenant_at_its_cap_is_nothing_to_wake_up_for(broker: Broker) -> None:
+    await broker.set_share("acme", TenantShare(max_in_flight=1))
+    await broker.enqueue(STAGE, [task("a"), task("b")])
+    await claim_one(broker)
+    assert not await broker.wait_for_ready(STAGE, timeout_seconds=0)
+
+
+async def enqueue_more(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.enqueue(STAGE, [task("other", tenant="other")])
+
+
+async def promote(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.set_share("acme", TenantShare())
+    await broker.retry_later(lease, delay_seconds=5, reason="busy")
+    await claim(broker)
+    clock.advance(5)
+    await broker.promote_due(STAGE)
+
+
+async def requeue(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.set_share("acme", TenantShare())
+    await broker.dead_letter(lease, reason="poison")
+    await claim(broker)
+    await broker.requeue_dead(STAGE, ["a"])
+
+
+async def lift_cap(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.set_share("acme", TenantShare(max_in_flight=2))
+
+
+@pytest.mark.parametrize("act", [*ENDINGS, enqueue_more, promote, requeue, lift_cap])
+async def test_a_waiter_wakes_when(broker: Broker, clock: ManualClock, act: EndLease) -> None:
+    """Task `b` waits for the cap that `a` fills: whatever ends the lease of `a` frees `b` or `a` itself."""
+    await broker.set_share("acme", TenantShare(max_in_flight=1))
+    await broker.enqueue(STAGE, [task("a"), task("b")])
+    lease = await claim_one(broker)
+    async with asyncio.TaskGroup() as group:
+        waiters = [
+            group.create_task(broker.wait_for_ready(STAGE, timeout_seconds=LONG_WAIT_SECONDS))
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0)  # both wait now
+        await act(broker, clock, lease)
+    assert [waiter.result() for waiter in waiters] == [True, True]
+    assert await claim(broker)
+
+
+# --- the memory's name -------------------------------------------------------------------------
+
+
+async def test_the_epoch_stays_while_nothing_is_lost(broker: Broker) -> None:
+    epoch = await broker.epoch()
+    assert epoch
+    await broker.enqueue(STAGE, [task("a")])
+    await broker.ack(await claim_one(broker))
+    assert await broker.epoch() == epoch
+
+
+# --- arguments and the end --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: task("a", cost=0),
+        lambda: task("a", cost=MAX_COST + 1),
+        lambda: task("a", priority=-1),
+        lambda: task("a", priority=101),
+        lambda: task(""),
+        lambda: task("a", tenant=""),
+        lambda: task("a", job=""),
+        lambda: TenantShare(weight=MIN_WEIGHT / 2),
+        lambda: TenantShare(weight=MAX_WEIGHT * 2),
+        lambda: TenantShare(weight=float("nan")),
+        lambda: TenantShare(max_in_flight=0),
+    ],
+)
+def test_a_message_with_an_impossible_value_cannot_be_made(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidRequest, match="must"):
+        make()
+
+
+@pytest.mark.parametrize("lease_seconds", [0, -1, float("nan")])
+async def test_a_lease_of_no_length_is_refused(broker: Broker, lease_seconds: float) -> None:
+    await broker.enqueue(STAGE, tasks("a", 2))
+    lease = await claim_one(broker)
+    with pytest.raises(InvalidRequest, match="lease_seconds"):
+        await broker.claim(STAGE, worker="w1", max_tasks=1, max_cost=1, lease_seconds=lease_seconds)
+    with pytest.raises(InvalidRequest, match="lease_seconds"):
+        await broker.renew([lease], lease_seconds=lease_seconds)
+    assert (await broker.depth(STAGE)).ready == 1
+
+
+@pytest.mark.parametrize("delay_seconds", [-0.001, float("nan")])
+async def test_a_negative_delay_is_refused_and_the_lease_holds(broker: Broker, delay_seconds: float) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    lease = await claim_one(broker)
+    with pytest.raises(InvalidRequest, match="delay_seconds"):
+        await broker.retry_later(lease, delay_seconds=delay_seconds, reason="busy")
+    await broker.ack(lease)
+
+
+async def test_counts_below_one_are_refused(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    with pytest.raises(InvalidRequest, match="max_tasks"):
+        await claim(broker, 0)
+    with pytest.raises(InvalidRequest, match="max_cost"):
+        await claim(broker, max_cost=0)
+    for refused in (broker.dead, broker.reap_expired, broker.promote_due):
+        with pytest.raises(InvalidRequest, match="limit"):
+            await refused(STAGE, limit=0)
+    assert ids(await claim(broker)) == ["a"]
+
+
+async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("a")])
+    lease = await claim_one(broker)
+    await broker.close()
+    await broker.close()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: broker.set_share("acme", TenantShare()),
+        lambda: broker.enqueue(STAGE, [task("b")]),
+        lambda: claim(broker),
+        lambda: broker.renew([lease], lease_seconds=1),
+        lambda: broker.ack(lease),
+        lambda: broker.retry_later(lease, delay_seconds=0, reason="busy"),
+        lambda: broker.hand_back(lease),
+        lambda: broker.dead_letter(lease, reason="poison"),
+        lambda: broker.dead(STAGE),
+        lambda: broker.requeue_dead(STAGE, ["a"]),
+        lambda: broker.reap_expired(STAGE),
+        lambda: broker.promote_due(STAGE),
+        lambda: broker.cancel_job("job"),
+        lambda: broker.depth(STAGE),
+        lambda: broker.backlog(STAGE, "acme"),
+        lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
+        lambda: broker.epoch(),
+    ]
+    for call in calls:
+        with pytest.raises(BrokerUnavailable):
+            await call()
+
+
+async def test_closing_wakes_whoever_waits(broker: Broker) -> None:
+    waiter = asyncio.ensure_future(broker.wait_for_ready(STAGE, timeout_seconds=LONG_WAIT_SECONDS))
+    await asyncio.sleep(0)
+    await broker.close()
+    with pytest.raises(BrokerUnavailable):
+        await waiter

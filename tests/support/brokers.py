@@ -1,0 +1,125 @@
+"""The brokers that one suite runs over, and what its sentences are made of.
+
+A new adapter joins by an entry in `BROKERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from embedfleet.clock import ManualClock
+from embedfleet.queue.broker import (
+    MAX_COST,
+    Broker,
+    Lane,
+    Lease,
+    Task,
+)
+from embedfleet.queue.memory_broker import MemoryBroker
+from embedfleet.queue.redis_broker import RedisBroker
+from embedfleet.queue.redis_options import RedisOptions
+from embedfleet.queue_schemas import Stage
+from support.redis_server import RedisServer
+from support.redis_topologies import RedisClusterServers
+
+STAGE = Stage.EMBEDDING
+BURST = 3
+LEASE_SECONDS = 60.0
+LONG_WAIT_SECONDS = 30.0  # only ever waited out by a broker that is wrong
+ALL_OF_THEM = 1_000
+
+
+async def memory_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    return MemoryBroker(clock=clock, interactive_burst=BURST)
+
+
+async def redis_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return await open_redis(server.url, clock)
+
+
+async def redis_cluster_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    servers: RedisClusterServers = request.getfixturevalue("redis_cluster")
+    return await open_redis(servers.url, clock)
+
+
+async def open_redis(url: str, clock: ManualClock) -> Broker:
+    return await RedisBroker.open(
+        RedisOptions(url=url),
+        clock=clock,
+        interactive_burst=BURST,
+        look_again_seconds=10 * LONG_WAIT_SECONDS,  # so that who wakes was told
+    )
+
+
+BROKERS = {"memory": memory_broker, "redis": redis_broker, "redis cluster": redis_cluster_broker}
+
+
+def task(
+    task_id: str,
+    *,
+    tenant: str = "acme",
+    job: str = "job",
+    cost: int = 10,
+    priority: int = 50,
+    lane: Lane = Lane.BULK,
+) -> Task:
+    return Task(
+        task_id, tenant, job, cost, payload=f"payload of {task_id}".encode(), priority=priority, lane=lane
+    )
+
+
+def tasks(tenant: str, n: int, *, cost: int = 10, lane: Lane = Lane.BULK) -> list[Task]:
+    return [task(f"{tenant}{i}", tenant=tenant, cost=cost, lane=lane) for i in range(1, n + 1)]
+
+
+async def claim(
+    broker: Broker, max_tasks: int = ALL_OF_THEM, *, max_cost: int = MAX_COST, stage: Stage = STAGE
+) -> list[Lease]:
+    return await broker.claim(
+        stage, worker="w1", max_tasks=max_tasks, max_cost=max_cost, lease_seconds=LEASE_SECONDS
+    )
+
+
+async def claim_one(broker: Broker, *, stage: Stage = STAGE) -> Lease:
+    [lease] = await claim(broker, 1, stage=stage)
+    return lease
+
+
+def ids(leases: Sequence[Lease]) -> list[str]:
+    return [lease.task.id for lease in leases]
+
+
+def tenants(leases: Sequence[Lease]) -> str:
+    return "".join(lease.task.tenant_id for lease in leases)
+
+
+async def expire(broker: Broker, clock: ManualClock) -> int:
+    clock.advance(LEASE_SECONDS)
+    return await broker.reap_expired(STAGE)
+
+
+async def end_by_ack(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.ack(lease)
+
+
+async def end_by_retry(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.retry_later(lease, delay_seconds=5, reason="busy")
+
+
+async def end_by_hand_back(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.hand_back(lease)
+
+
+async def end_by_dead_letter(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    await broker.dead_letter(lease, reason="poison")
+
+
+async def end_by_expiry(broker: Broker, clock: ManualClock, lease: Lease) -> None:
+    assert await expire(broker, clock) == 1
+
+
+EndLease = Callable[[Broker, ManualClock, Lease], Awaitable[None]]
+ENDINGS: list[EndLease] = [end_by_ack, end_by_retry, end_by_hand_back, end_by_dead_letter, end_by_expiry]
