@@ -3,9 +3,9 @@
     python benchmarks/shutdown.py [--stops 100] [--short]
 
 Real processes on Redis, PostgreSQL and a Chroma server (those of the tests). Each round starts an
-orchestrator with two workers of each stage, waits until chunks are being stored, sends SIGTERM, and measures
-until it has ended. Counted: exit codes other than 0, leases left, leases that expired, tasks that were
-delivered more than once, and at the end what an exhaustive comparison of SQL and store finds.
+orchestrator with two workers of each stage, gives it a document, waits until its chunks are being stored,
+sends SIGTERM, and measures until it has ended. Counted: exit codes other than 0, leases left, second
+deliveries (expired leases and retries), and at the end what an exhaustive comparison of SQL and store finds.
 """
 
 from __future__ import annotations
@@ -55,25 +55,26 @@ async def main() -> None:
 async def _rounds(fleet: Fleet, guest: GuestSystem, stops: int) -> dict[str, object]:
     seconds: list[float] = []
     codes: list[int] = []
-    left = expired = 0
+    left = again = in_the_middle = 0
     jobs: list[str] = []
     longest_batch = 0.0
     for number in range(stops):
-        jobs.append(await _submit(guest, number))
         with fleet.orchestrator("--workers", "2") as one:
             before = await stored(guest, jobs)
+            jobs.append(await _submit(guest, number))
             while await stored(guest, jobs) == before:
                 await guest.database.wait_for_write(await guest.database.version(), timeout_seconds=1.0)
-            expired += int(one.metric("embedding_lease_expiries_total"))
+            again += _second_deliveries(one)
             longest_batch = max(longest_batch, _mean_batch_seconds(one))
             started = perf_counter()
             codes.append(one.stop())
             seconds.append(perf_counter() - started)
+        in_the_middle += await stored(guest, jobs) < CHUNKS_PER_JOB * len(jobs)
         left += sum(depth.leased for depth in (await fleet.depths()).values())
         print(f"{number + 1}/{stops}: {seconds[-1]:.2f} s", file=sys.stderr)
     with fleet.orchestrator("--workers", "2") as one:
         infos = await ended(guest, jobs, seconds=600)
-        expired += int(one.metric("embedding_lease_expiries_total"))
+        again += _second_deliveries(one)
     ledger = await fleet.ledger(guest)
     return {
         "stops": stops,
@@ -82,7 +83,8 @@ async def _rounds(fleet: Fleet, guest: GuestSystem, stops: int) -> dict[str, obj
         "exit_seconds_most": round(max(seconds), 2),
         "mean_claim_seconds_most": round(longest_batch, 3),
         "leases_left": left,
-        "leases_expired": expired,
+        "second_deliveries": again,
+        "stopped_in_the_middle": in_the_middle,
         "jobs_completed": sum(info.status == "completed" for info in infos),
         "jobs": len(jobs),
         "vectors_promised": len(ledger.promised),
@@ -99,6 +101,10 @@ async def _submit(guest: GuestSystem, number: int) -> str:
         content=paragraphs(f"document{number}", CHUNKS_PER_JOB),
         chunking_config=ONE_EACH,
     )
+
+
+def _second_deliveries(one: Orchestrator) -> int:
+    return int(one.metric("embedding_lease_expiries_total") + one.metric("embedding_retries_total"))
 
 
 def _mean_batch_seconds(one: Orchestrator) -> float:

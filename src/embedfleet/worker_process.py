@@ -142,4 +142,7 @@ def _die_with(parent_pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # Everything is closed. To take the interpreter apart as well costs most of a second, of each worker.
+    os._exit(code)
