@@ -86,7 +86,11 @@ class Plan:
         jobs.embedded(conn, self.job_id, ordinal, reused=1)
 
     def _store(self, conn: Connection, ordinal: int) -> JobStatus | None:
-        dead = [DeadLetter(Stage.EMBEDDING, "bad", ordinal, 0, 0, 1)] if ordinal in self.dead else []
+        dead = (
+            [DeadLetter(Stage.EMBEDDING, "bad", ordinal, ordinal * CHUNKS_PER_BATCH, 0, 1)]
+            if ordinal in self.dead
+            else []
+        )
         if not jobs.stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
             return None
         return self._complete(conn)

@@ -386,13 +386,14 @@ def stored(
 def add_dead_letters(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
     if not letters:
         return
-    tenant_id = conn.execute(select(jobs.c.tenant_id).where(jobs.c.job_id == job_id)).scalar_one()
+    job = conn.execute(select(jobs.c.tenant_id, jobs.c.run).where(jobs.c.job_id == job_id)).one()
     conn.execute(
         insert(dead_letters),
         [
             {
-                "tenant_id": tenant_id,
+                "tenant_id": job.tenant_id,
                 "job_id": job_id,
+                "run": job.run,
                 "stage": letter.stage,
                 "ordinal": letter.ordinal,
                 "chunk_index": letter.chunk_index,

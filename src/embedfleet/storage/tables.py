@@ -5,7 +5,8 @@ so that a person with a SQL prompt can read them.
 
 A document's life in rows: `documents` names it, each version is a row of `generations` with its text
 in `segments` and its cut in `chunks`; `jobs` and `batches` say how far a version has come; `vectors`
-says which chunk ids the vector store holds, and which of them are to be deleted.
+says which chunk ids the vector store holds, and which of them are to be deleted; `events` tells others how
+jobs ended; `embeddings` keeps vectors that were paid for.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ class VectorState(StrEnum):
 
     STORED = "stored"
     DELETING = "deleting"
+
+
+class DeadLetterEnd(StrEnum):
+    """`requeued`: its job was run again. `purged`: the loss was accepted."""
+
+    REQUEUED = "requeued"
+    PURGED = "purged"
 
 
 metadata = MetaData(
@@ -187,6 +195,13 @@ jobs = Table(
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     ),
+    # What the reconciler walks through, in pages.
+    Index(
+        "ix_jobs_unfinished_by_id",
+        "job_id",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
 )
 
 batches = Table(
@@ -212,7 +227,24 @@ vectors = Table(
     # Counts writes of the id, so that a deletion cannot forget one that came after it looked.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
+    # Of the float32 bytes that were written; NULL: written by a release that kept none.
+    Column("checksum", LargeBinary(8)),
     sqlite_with_rowid=False,
+)
+
+# Vectors by what was embedded, so that a text which moves, comes back or must be stored anew costs no model.
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("collection_id", _Id, ForeignKey("collections.collection_id"), primary_key=True),
+    # Of the token ids: all that the model sees.
+    Column("content_hash", LargeBinary(16), primary_key=True),
+    # Whose deletion takes the vector along.
+    Column("document_id", String(32), nullable=False, index=True),
+    Column("vector", LargeBinary, nullable=False),
+    # Days since 1970: which vectors were not needed for longest.
+    Column("used_on", Integer, nullable=False),
+    Index("ix_embeddings_collection_id_used_on", "collection_id", "used_on"),
 )
 
 dead_letters = Table(
@@ -228,7 +260,61 @@ dead_letters = Table(
     Column("end", _Chars),
     Column("reason", Text, nullable=False),
     Column("created_at", Float, nullable=False),
+    # The run of the job that gave it up.
+    Column("run", Integer, nullable=False),
+    # What an operator did about it (`DeadLetterEnd`), and when; NULL: nothing yet.
+    Column("ended", String(16)),
+    Column("ended_at", Float),
     Index("ix_dead_letters_job_id", "job_id"),
+    Index("uq_dead_letters_chunk", "job_id", "run", "chunk_index", unique=True),
+    Index(
+        "ix_dead_letters_open",
+        "created_at",
+        sqlite_where=text("ended IS NULL"),
+        postgresql_where=text("ended IS NULL"),
+    ),
+)
+
+# Deliveries that ended with their worker's death, kept over the death of the broker in the same process.
+deaths = Table(
+    "deaths",
+    metadata,
+    Column("stage", String(16), primary_key=True),
+    Column("task_id", String(80), primary_key=True),
+    Column("job_id", String(40), nullable=False, index=True),
+    Column("deaths", Integer, nullable=False),
+)
+
+# How jobs ended, in the transaction that ended them. One a run, so that who gets it twice can tell.
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", String(56), primary_key=True),
+    # Given by the one publisher, in order, so that nobody who reads on misses one; NULL: not yet.
+    Column("position", _Id, unique=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("media_id", Text, nullable=False),
+    Column("status", String(24), nullable=False),
+    Column("reason", Text),
+    Column("chunks_stored", Integer, nullable=False),
+    Column("chunks_dead", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("delivered_at", Float),
+    Index("ix_events_tenant_id_position", "tenant_id", "position"),
+    Index(
+        "ix_events_outbox",
+        "created_at",
+        sqlite_where=text("position IS NULL"),
+        postgresql_where=text("position IS NULL"),
+    ),
+    Index(
+        "ix_events_undelivered",
+        "position",
+        sqlite_where=text("delivered_at IS NULL"),
+        postgresql_where=text("delivered_at IS NULL"),
+    ),
 )
 
 usage = Table(
