@@ -10,6 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from loguru import logger
+from sqlalchemy import Connection
+
 from embedfleet.clock import SystemClock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
@@ -28,6 +31,7 @@ from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
+from embedfleet.storage import deaths
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chroma_clients import ServerAddress
 from embedfleet.storage.database import Database
@@ -42,6 +46,7 @@ from embedfleet.workers.crew import (
     embedding_crew,
     storage_crew,
 )
+from embedfleet.workers.in_hand import InHand, read_noted
 from embedfleet.workers.services import Services
 
 _WORKER_COMMAND = (sys.executable, "-m", "embedfleet.worker_process")
@@ -110,7 +115,8 @@ async def open_owner(
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        services = Services(broker, database, metrics, clock, settings.worker_pools)
+        in_hand = InHand() if deployment.shared_broker else await _noted_in_hand(stack, settings, database)
+        services = Services(broker, database, metrics, clock, settings.worker_pools, in_hand=in_hand)
         orchestrator_id = new_orchestrator_id(socket.gethostname())
         orchestrator = WorkerOrchestrator(
             orchestrator_id=orchestrator_id,
@@ -215,6 +221,22 @@ async def _entered_database(
     stack.push_async_callback(database.close)
     await database.open()
     return database
+
+
+async def _noted_in_hand(stack: AsyncExitStack, settings: Settings, database: Database) -> InHand:
+    """Count what the last owner had in hand when it died, and note from now on what is in hand here."""
+    path = settings.data_dir / "in-hand"
+    noted = read_noted(path)
+    if noted:
+        logger.warning("the process before this one died with {} tasks in hand", len(noted))
+
+    def count(conn: Connection) -> dict[tuple[str, str], int]:
+        deaths.add(conn, noted)
+        return deaths.of_unfinished_jobs(conn)
+
+    in_hand = InHand.open(path, await database.write(count))
+    stack.callback(in_hand.close)
+    return in_hand
 
 
 async def open_broker(settings: Settings) -> Broker:

@@ -14,11 +14,15 @@
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
     │   ├── VectorStoreUnavailable
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
     │   ├── ModelError         the model cannot be loaded or gives unusable output
     │   └── UndecodableMessage a queue message cannot be read
+    ├── ModelFailure           a model did not survive its input: tried again as after a worker's death
+    │   ├── ModelStuck         it did not come back from a call
+    │   └── ModelExhausted     memory does not hold a single text
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
     └── LeaseLost              the task belongs to somebody else now: drop the result
 
@@ -92,6 +96,10 @@ class BrokerUnavailable(Transient):
     """The broker cannot be reached or is closed."""
 
 
+class LaterMessage(Transient):
+    """A queue message was made by a later release than this one."""
+
+
 class Permanent(EmbedfleetError):
     """Trying again would give the same error."""
 
@@ -106,6 +114,18 @@ class ModelError(Permanent):
 
 class UndecodableMessage(Permanent):
     """A queue message is not one this release can read."""
+
+
+class ModelFailure(EmbedfleetError):
+    """A model did not survive what it was given, which is tried again as after the death of a worker."""
+
+
+class ModelStuck(ModelFailure):
+    """A model did not come back from a call."""
+
+
+class ModelExhausted(ModelFailure):
+    """Memory does not hold a single text: free some, or run fewer models."""
 
 
 class StorageFull(EmbedfleetError):

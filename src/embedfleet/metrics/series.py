@@ -67,6 +67,9 @@ class Metrics:
         self.task_cost_tokens_total = self._counter("task_cost_tokens_total", "Tokens of done tasks", "stage")
         self.retries_total = self._counter("retries_total", "Tasks given back to try again", "stage")
         self.dead_letters_total = self._counter("dead_letters_total", "Tasks given up", "stage")
+        self.divided_tasks_total = self._counter(
+            "divided_tasks_total", "Tasks that ended with their worker, offered anew in parts", "stage"
+        )
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"
         )

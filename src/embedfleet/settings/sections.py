@@ -303,6 +303,11 @@ class ModelsSettings(_Section):
         ge=16,
         description="Padded tokens per model call. Lower if the machine runs out of memory.",
     )
+    stuck_after_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="A model call that takes longer counts as hung. Raise for very slow hardware.",
+    )
     catalogue: dict[str, ModelSettings] = Field(
         default_factory=dict, description="Models of your own, beside the built-in ones."
     )

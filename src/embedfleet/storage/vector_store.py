@@ -39,6 +39,15 @@ class VectorRows:
         if len(broken):
             raise Permanent(f"the vector of {self.ids[broken[0]]} holds a value that is not finite")
 
+    def part(self, first: int, past: int) -> VectorRows:
+        """Rows [first, past)."""
+        return VectorRows(
+            self.ids[first:past],
+            self.vectors[first:past],
+            self.metadatas[first:past],
+            None if self.documents is None else self.documents[first:past],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

@@ -110,8 +110,7 @@ class ChunkingWorker(Worker):
         while made := await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE)):
             last = made[-1].row
             chunks_total = last.first_chunk + last.chunks
-            if self._stop.is_set():
-                raise Interrupted
+            self._make_way()
             if not await self._hand_on(job, version, made):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
@@ -196,15 +195,20 @@ class ChunkingWorker(Worker):
 
     async def _until_there_is_room(self, tenant_id: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
+        if self._company.is_alone:  # who could make room waits for us
+            return
         limit = self._embedding_pool.max_queued_tasks
         pause = _SHORTEST_PAUSE_SECONDS
         while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
             if await self._broker.backlog(Stage.EMBEDDING, tenant_id) < max(1, limit // _TENANT_SHARE):
                 return
-            if self._stop.is_set():
-                raise Interrupted
+            self._make_way()
             await self.wait_for_room(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _make_way(self) -> None:
+        if self._stop.is_set() or self._company.should_part:
+            raise Interrupted
 
     def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> JobStatus | None:
         current = jobs.lock(conn, job.job_id)

@@ -6,9 +6,10 @@ from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage import chunks, dead_letters, documents, jobs
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import DeadLetter
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import Batch, Job
 from embedfleet.workers.batch_id import BatchId
 
 
@@ -35,8 +36,20 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
     return status
 
 
+def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
+    """Count the batch if each of its chunks is stored or a dead letter: of a batch in parts, the last part
+    does. The job must be locked."""
+    rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
+    dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
+    settled = chunks.stored(conn, [row.chunk_id for row in rows])
+    lost = {letter.chunk_index for letter in dead}
+    if all(row.chunk_id in settled or row.chunk_index in lost for row in rows):
+        jobs.stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
+
+
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> JobStatus | None:
-    """Record every chunk of the task's batch that has no vector as dead; the job goes on without them.
+    """Record every chunk of the task's batch, or of its part, that has no vector as dead; the job goes on
+    without them.
 
     Returns the job's status if this was its end.
     """
@@ -48,14 +61,16 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
         batch = jobs.batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
         if job is None or not named.wanted_by(job) or batch is None:
             return None
-        rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
+        first, past = named.span or (0, batch.chunks)
+        rows = chunks.between(conn, job.generation_id, batch.first_chunk + first, past - first)
         there = chunks.stored(conn, [row.chunk_id for row in rows])
         dead = [
             DeadLetter(lease.stage, reason, named.ordinal, row.chunk_index, row.start, row.end)
             for row in rows
             if row.chunk_id not in there
         ]
-        jobs.stored(conn, job_id, named.ordinal, reused=len(rows) - len(dead), dead=dead, now=now)
+        dead_letters.add(conn, job_id, dead, now)
+        settle_batch(conn, job, batch, reused=len(rows) - len(dead), now=now)
         return publish_if_done(conn, job_id, now)
 
     return await database.write(record)
