@@ -34,11 +34,12 @@ from embedfleet.queue_schemas import (
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, document_lock, documents, identity, jobs, usage
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import DeadLetter, Job
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import Job
 from embedfleet.storage.tables import GenerationState
 
 
@@ -383,6 +384,8 @@ class EmbeddingJobManager:
         document exists; UnknownJob.
         """
 
+        now = self._clock.now()
+
         def retry(conn: Connection) -> None:
             job = _require(jobs.lock(conn, job_id), job_id, user_id)
             if not job.status.terminal:
@@ -393,9 +396,9 @@ class EmbeddingJobManager:
             if not newest or newest[0].generation_id != job.generation_id:
                 raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
             if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
-                jobs.restart_partition(conn, job_id)
+                jobs.restart_partition(conn, job_id, now)
                 documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
-            jobs.reopen(conn, job_id)
+            jobs.reopen(conn, job_id, now)
 
         await self._database.write(retry)
 
@@ -487,7 +490,7 @@ def _infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
         _describe(
             job,
             made.get(job.generation_id),
-            jobs.dead_letters_of(conn, job.job_id) if job.chunks_dead else [],
+            dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
         )
         for job in found
     ]

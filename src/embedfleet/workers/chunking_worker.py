@@ -25,11 +25,12 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage import chunks, dead_letters, documents, jobs
 from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.identity import ChunkIds
-from embedfleet.storage.jobs import Batch, DeadLetter, Job
+from embedfleet.storage.jobs import Batch, Job
 from embedfleet.storage.tables import GenerationState
 from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer
 from embedfleet.workers.batch_id import BatchId
@@ -84,7 +85,7 @@ class ChunkingWorker(Worker):
             job = jobs.lock(conn, job_id)
             if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
                 return None
-            jobs.add_dead_letters(conn, job_id, [DeadLetter(self.stage, reason)], now)
+            dead_letters.add(conn, job_id, [DeadLetter(self.stage, reason)], now)
             documents.abandon(conn, job.generation_id)
             chunks.mark_unreferenced(conn, job.document_id)
             documents.request_cleanup(conn, job.document_id)
@@ -134,7 +135,7 @@ class ChunkingWorker(Worker):
             if version.state is GenerationState.LIVE:
                 raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
             chunks.drop(conn, [version.generation_id])
-            jobs.restart_partition(conn, job_id)
+            jobs.restart_partition(conn, job_id, self._clock.now())
             documents.set_chunker_version(conn, version.generation_id, PARTITION_VERSION)
         return job, version
 

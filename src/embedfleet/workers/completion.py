@@ -8,7 +8,7 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.storage import chunks, documents, jobs
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import DeadLetter
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.workers.batch_id import BatchId
 
 

@@ -20,8 +20,9 @@ from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation, Segment
-from embedfleet.storage.jobs import Batch, DeadLetter
+from embedfleet.storage.jobs import Batch
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Failures, Worker, decoded
