@@ -55,7 +55,7 @@ class Metrics:
         )
 
     def _work(self) -> None:
-        self.jobs_total = self._counter("jobs_total", "Jobs that reached this status", "status")
+        self.jobs_total = self._counter("jobs_total", "Jobs that ended like this", "status")
         self.stage_latency_seconds = self._histogram(
             "stage_latency_seconds", "From claim to ack of a task", "stage", _LATENCY_BUCKETS_SECONDS
         )

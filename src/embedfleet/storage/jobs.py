@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.storage import dead_letters, document_lock
+from embedfleet.storage import dead_letters, document_lock, events
 from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import BatchState, batches, generations, jobs
@@ -159,6 +159,7 @@ def create_unchanged(
             finished_at=now,
         )
     )
+    events.record(conn, job_id)
 
 
 # --- the outbox ---
@@ -368,7 +369,10 @@ def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
     A job none of whose chunks could be stored has failed.
     """
     won = conn.execute(_COMPLETE, {"job": job_id, "now": now}).scalar()
-    return None if won is None else JobStatus(won)
+    if won is None:
+        return None
+    events.record(conn, job_id)
+    return JobStatus(won)
 
 
 def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
@@ -378,7 +382,10 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
         .where(jobs.c.job_id == job_id, _UNFINISHED)
         .values(status=status, reason=storable(reason), finished_at=now)
     )
-    return bool(ended.rowcount)
+    if not ended.rowcount:
+        return False
+    events.record(conn, job_id)
+    return True
 
 
 def reopen(conn: Connection, job_id: str, now: float) -> None:

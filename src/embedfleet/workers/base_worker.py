@@ -27,7 +27,7 @@ from embedfleet.errors import (
 )
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import RetryPolicy
-from embedfleet.queue_schemas import JobStatus, Message, Stage
+from embedfleet.queue_schemas import Message, Stage
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -89,12 +89,6 @@ class Worker(ABC):
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
         return True
-
-    def count_ended(self, status: JobStatus | None, tenant_id: str) -> None:
-        """This worker brought a tenant's job to its end (None: it did not)."""
-        if status is not None:
-            self._metrics.jobs_total.labels(status.value).inc()
-            self._metrics.count_tenant(tenant_id, jobs=1)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what was claimed by then is finished or handed back.

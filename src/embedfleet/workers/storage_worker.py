@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import Transient
 from embedfleet.queue.broker import Lease
-from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
+from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
@@ -98,8 +98,7 @@ class StorageWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        status = await give_up_batch(self._database, lease, reason, self._clock.now())
-        self.count_ended(status, lease.task.tenant_id)
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     def _look_up(
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
@@ -131,9 +130,7 @@ class StorageWorker(Worker):
             await self._store.upsert(collection, rows)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
         now = self._clock.now()
-        finished, again = await self._database.write(lambda conn: _record(conn, work, now))
-        for status in finished:
-            self.count_ended(status, first.tenant_id)
+        again = await self._database.write(lambda conn: _record(conn, work, now))
         return {item.lease.task.id: _marked(item.lease) for item in again}
 
     async def _missing_only(self, collection: str, work: Sequence[_Work]) -> VectorRows:
@@ -167,12 +164,11 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[_Work]]:
-    """Count the batches and finish the jobs that are done; returns their statuses, and the work that must be
-    done again since some of its ids are being deleted."""
+def _record(conn: Connection, work: Sequence[_Work], now: float) -> list[_Work]:
+    """Count the batches and finish the jobs that are done; returns the work that must be done again since
+    some of its ids are being deleted."""
     document_lock.lock(conn, (item.version.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    finished: list[JobStatus] = []
     again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
@@ -184,10 +180,8 @@ def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[J
             documents.request_cleanup(conn, item.version.document_id)
             again.append(item)
             continue
-        status = _count(conn, item, now)
-        if status is not None:
-            finished.append(status)
-    return finished, again
+        _count(conn, item, now)
+    return again
 
 
 def _leave_to_deletion(conn: Connection, item: _Work, now: float) -> None:
@@ -197,13 +191,12 @@ def _leave_to_deletion(conn: Connection, item: _Work, now: float) -> None:
     documents.request_cleanup(conn, item.version.document_id)
 
 
-def _count(conn: Connection, item: _Work, now: float) -> JobStatus | None:
+def _count(conn: Connection, item: _Work, now: float) -> None:
     dead = [_dead_letter(item, dead.position, dead.reason) for dead in item.message.dead]
     reused = len(item.rows) - len(item.message.chunk_id_list()) - len(dead)
     job_id, ordinal = item.message.job_id, item.batch.ordinal
-    if not jobs.stored(conn, job_id, ordinal, reused=reused, dead=dead, now=now):
-        return None
-    return publish_if_done(conn, job_id, now)
+    if jobs.stored(conn, job_id, ordinal, reused=reused, dead=dead, now=now):
+        publish_if_done(conn, job_id, now)
 
 
 def _marked(lease: Lease) -> MarkedForDeletion:
