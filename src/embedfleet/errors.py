@@ -7,6 +7,7 @@
     ├── InputError             the caller's input is wrong; nothing was stored of it
     │   ├── InvalidRequest     an argument is out of range or contradicts another
     │   ├── UnknownJob         no such job for this tenant
+    │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   └── ParseError         a file cannot be turned into text
     ├── QuotaExceeded          the tenant's tier does not allow it now
@@ -14,7 +15,8 @@
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
     │   ├── VectorStoreUnavailable
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   └── WebhookUnavailable
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
     │   ├── ModelError         the model cannot be loaded or gives unusable output
@@ -60,6 +62,10 @@ class UnknownJob(InputError):
     """No such job for this tenant."""
 
 
+class UnknownDeadLetter(InputError):
+    """No such dead letter for this tenant."""
+
+
 class UnknownModel(InputError):
     """No such model in the catalogue."""
 
@@ -90,6 +96,10 @@ class VectorStoreUnavailable(Transient):
 
 class BrokerUnavailable(Transient):
     """The broker cannot be reached or is closed."""
+
+
+class WebhookUnavailable(Transient):
+    """The receiver of events did not say that it has one."""
 
 
 class Permanent(EmbedfleetError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
+    JobEvent,
     JobInfo,
     JobProgress,
     JobRequest,
@@ -34,7 +35,7 @@ from embedfleet.queue_schemas import (
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, dead_letters, document_lock, documents, identity, jobs, usage
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
@@ -309,6 +310,24 @@ class EmbeddingJobManager:
                 info = await self.get_job_status(job_id, user_id=user_id)
                 if info.status.terminal:
                     return info
+                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+
+    async def events(self, *, user_id: str | None = None, after: int = 0, limit: int = 100) -> list[JobEvent]:
+        """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
+        page. Kept for `events.keep_days`. Positions are given by a running orchestrator: what ends while none
+        runs is seen when one does."""
+        return await self._database.read(lambda conn: events.after(conn, after, limit, tenant_id=user_id))
+
+    async def follow_events(self, *, user_id: str | None = None, after: int = 0) -> AsyncIterator[JobEvent]:
+        """`events`, and then each new one as it comes; never ends by itself. Begun again from a position of
+        which it is not sure, a reader tells by `event_id` what it has seen."""
+        while True:
+            seen = await self._database.version()
+            found = await self.events(user_id=user_id, after=after)
+            for event in found:
+                after = event.position
+                yield event
+            if not found:
                 await self._database.wait_for_write(seen, timeout_seconds=1.0)
 
     async def find_job(

@@ -24,6 +24,7 @@ from loguru import logger
 from embedfleet.clock import Clock
 from embedfleet.errors import EmbedfleetError, Transient
 from embedfleet.host.election import Election
+from embedfleet.host.event_delivery import EventDelivery
 from embedfleet.host.event_publisher import EventPublisher
 from embedfleet.host.housekeeping import Housekeeping
 from embedfleet.host.pool import PoolState, WorkerPool
@@ -66,15 +67,20 @@ class WorkerOrchestrator:
         health: Health,
         clock: Clock,
         cores: int | None,
+        delivery: EventDelivery | None = None,
     ) -> None:
-        """`cores`: what embedding workers share out as model threads; None: they share one model."""
+        """`cores`: what embedding workers share out as model threads; None: they share one model.
+        `delivery`: None if events are delivered nowhere."""
         self._settings = settings
         self._database = database
         self._election = election
         self._search = search
         self._health = health
         self._clock = clock
-        self._events = EventPublisher(database=database, metrics=metrics)
+        self._events = EventPublisher(
+            database=database, metrics=metrics, clock=clock, settings=settings.events
+        )
+        self._delivery = delivery
         self._reconciler = Reconciler(database=database, broker=broker, clock=clock, tenants=settings.tenants)
         self._pools = {
             stage: WorkerPool(
@@ -151,6 +157,7 @@ class WorkerOrchestrator:
             "housekeeping": self._housekeeping.run,
             "scaler": self._scaler.run,
             "health": self._tell_health,
+            **({} if self._delivery is None else {"webhook": self._delivery.run}),
         }
 
     async def _run_pools(self, stop: asyncio.Event) -> None:
@@ -196,6 +203,7 @@ class WorkerOrchestrator:
     async def _number(self) -> None:
         if self._election.leads:
             await self._events.number()
+            await self._events.forget_old()
 
     async def _repeat(
         self, done: asyncio.Event, step: Callable[[], Awaitable[None]], *, after_writes: bool = True

@@ -70,6 +70,8 @@ class Metrics:
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"
         )
+        self.events_undelivered = self._gauge("events_undelivered", "Events the webhook has yet to get")
+        self.webhook_failures_total = self._counter("webhook_failures_total", "Deliveries that failed")
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
 

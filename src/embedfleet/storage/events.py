@@ -8,12 +8,12 @@ one it saw would miss those committed later. Here whoever has read up to a posit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, update
 
-from embedfleet.queue_schemas import JobStatus
+from embedfleet.queue_schemas import JobEvent, JobStatus
 from embedfleet.storage.tables import documents, events, facts, jobs
 from embedfleet.storage.upsert import upsert
 
@@ -22,28 +22,12 @@ _LAST_POSITION = "event_position"
 _NUMBERED = events.c.position.is_not(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A numbered row of `events`."""
-
-    event_id: str
-    position: int
-    tenant_id: str
-    job_id: str
-    media_id: str
-    status: JobStatus
-    reason: str | None
-    chunks_stored: int
-    chunks_dead: int
-    created_at: float
-
-
 def record(conn: Connection, job_id: str) -> None:
     """The job's run has just ended, in this unit. A second event of one run is refused by its key."""
     conn.execute(_RECORD, {"job": job_id})
 
 
-def number(conn: Connection, limit: int) -> list[Event]:
+def number(conn: Connection, limit: int) -> list[JobEvent]:
     """Give the next positions to events that have none, oldest first; returns these.
 
     Two units at once, of two leaders, wait for one another at the row of the last position.
@@ -65,7 +49,7 @@ def any_unnumbered(conn: Connection) -> bool:
     return conn.execute(query).first() is not None
 
 
-def after(conn: Connection, position: int, limit: int, *, tenant_id: str | None = None) -> list[Event]:
+def after(conn: Connection, position: int, limit: int, *, tenant_id: str | None = None) -> list[JobEvent]:
     """Events beyond the position, in order."""
     query = select(events).where(events.c.position > position)
     if tenant_id is not None:
@@ -73,7 +57,7 @@ def after(conn: Connection, position: int, limit: int, *, tenant_id: str | None 
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 
-def undelivered(conn: Connection, limit: int) -> list[Event]:
+def undelivered(conn: Connection, limit: int) -> list[JobEvent]:
     """What the webhook has not answered for yet, in order."""
     query = select(events).where(_NUMBERED, events.c.delivered_at.is_(None))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
@@ -143,12 +127,12 @@ _NUMBER = (
 )
 
 
-def _events(rows: Sequence[Row[Any]]) -> list[Event]:
+def _events(rows: Sequence[Row[Any]]) -> list[JobEvent]:
     return [_event(row, row.position) for row in rows]
 
 
-def _event(row: Row[Any], position: int) -> Event:
-    return Event(
+def _event(row: Row[Any], position: int) -> JobEvent:
+    return JobEvent(
         event_id=row.event_id,
         position=position,
         tenant_id=row.tenant_id,
@@ -158,5 +142,5 @@ def _event(row: Row[Any], position: int) -> Event:
         reason=row.reason,
         chunks_stored=row.chunks_stored,
         chunks_dead=row.chunks_dead,
-        created_at=row.created_at,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
     )
