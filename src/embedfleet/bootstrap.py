@@ -13,9 +13,11 @@ from functools import partial
 from loguru import logger
 from sqlalchemy import Connection
 
-from embedfleet.clock import SystemClock
+from embedfleet.clock import Clock, SystemClock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
+from embedfleet.host.event_delivery import EventDelivery
+from embedfleet.host.webhook import Webhook
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
@@ -30,7 +32,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
+from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
 from embedfleet.storage import deaths
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chroma_clients import ServerAddress
@@ -118,19 +120,21 @@ async def open_owner(
         in_hand = InHand() if deployment.shared_broker else await _noted_in_hand(stack, settings, database)
         services = Services(broker, database, metrics, clock, settings.worker_pools, in_hand=in_hand)
         orchestrator_id = new_orchestrator_id(socket.gethostname())
+        election = _election(deployment, settings, database, orchestrator_id)
         orchestrator = WorkerOrchestrator(
             orchestrator_id=orchestrator_id,
             settings=settings,
             database=database,
             broker=broker,
             launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
-            election=_election(deployment, settings, database, orchestrator_id),
+            election=election,
             search=search,
             metrics=metrics,
             collector=collector,
             health=health,
             clock=clock,
             cores=available_cores() if deployment.worker_processes else None,
+            delivery=_delivery(settings.events, database, election, metrics, clock),
         )
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
         yield OwnerSystem(
@@ -297,6 +301,22 @@ def _election(
         return SoleOrchestrator()
     lease = settings.orchestrator.leader_lease_seconds
     return SqlElection(database, orchestrator_id, lease_seconds=lease)
+
+
+def _delivery(
+    settings: EventsSettings, database: Database, election: Election, metrics: Metrics, clock: Clock
+) -> EventDelivery | None:
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret
+    webhook = Webhook(
+        settings.webhook_url.get_secret_value(),
+        secret=None if secret is None else secret.get_secret_value(),
+        timeout_seconds=settings.webhook_timeout_seconds,
+    )
+    return EventDelivery(
+        webhook, database=database, election=election, metrics=metrics, clock=clock, settings=settings
+    )
 
 
 def _launcher(

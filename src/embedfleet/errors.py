@@ -7,6 +7,7 @@
     ├── InputError             the caller's input is wrong; nothing was stored of it
     │   ├── InvalidRequest     an argument is out of range or contradicts another
     │   ├── UnknownJob         no such job for this tenant
+    │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   └── ParseError         a file cannot be turned into text
     ├── QuotaExceeded          the tenant's tier does not allow it now
@@ -15,6 +16,7 @@
     │   ├── DatabaseUnavailable
     │   ├── VectorStoreUnavailable
     │   ├── BrokerUnavailable
+    │   ├── WebhookUnavailable
     │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
@@ -64,6 +66,10 @@ class UnknownJob(InputError):
     """No such job for this tenant."""
 
 
+class UnknownDeadLetter(InputError):
+    """No such dead letter for this tenant."""
+
+
 class UnknownModel(InputError):
     """No such model in the catalogue."""
 
@@ -94,6 +100,10 @@ class VectorStoreUnavailable(Transient):
 
 class BrokerUnavailable(Transient):
     """The broker cannot be reached or is closed."""
+
+
+class WebhookUnavailable(Transient):
+    """The receiver of events did not say that it has one."""
 
 
 class LaterMessage(Transient):

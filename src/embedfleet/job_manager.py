@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
+    JobEvent,
     JobInfo,
     JobProgress,
     JobRequest,
@@ -34,11 +35,12 @@ from embedfleet.queue_schemas import (
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, document_lock, documents, identity, jobs, usage
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import DeadLetter, Job
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import Job
 from embedfleet.storage.tables import GenerationState
 
 
@@ -310,6 +312,24 @@ class EmbeddingJobManager:
                     return info
                 await self._database.wait_for_write(seen, timeout_seconds=1.0)
 
+    async def events(self, *, user_id: str | None = None, after: int = 0, limit: int = 100) -> list[JobEvent]:
+        """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
+        page. Kept for `events.keep_days`. Positions are given by a running orchestrator: what ends while none
+        runs is seen when one does."""
+        return await self._database.read(lambda conn: events.after(conn, after, limit, tenant_id=user_id))
+
+    async def follow_events(self, *, user_id: str | None = None, after: int = 0) -> AsyncIterator[JobEvent]:
+        """`events`, and then each new one as it comes; never ends by itself. Begun again from a position of
+        which it is not sure, a reader tells by `event_id` what it has seen."""
+        while True:
+            seen = await self._database.version()
+            found = await self.events(user_id=user_id, after=after)
+            for event in found:
+                after = event.position
+                yield event
+            if not found:
+                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+
     async def find_job(
         self,
         *,
@@ -383,6 +403,8 @@ class EmbeddingJobManager:
         document exists; UnknownJob.
         """
 
+        now = self._clock.now()
+
         def retry(conn: Connection) -> None:
             job = _require(jobs.lock(conn, job_id), job_id, user_id)
             if not job.status.terminal:
@@ -393,9 +415,9 @@ class EmbeddingJobManager:
             if not newest or newest[0].generation_id != job.generation_id:
                 raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
             if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
-                jobs.restart_partition(conn, job_id)
+                jobs.restart_partition(conn, job_id, now)
                 documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
-            jobs.reopen(conn, job_id)
+            jobs.reopen(conn, job_id, now)
 
         await self._database.write(retry)
 
@@ -487,7 +509,7 @@ def _infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
         _describe(
             job,
             made.get(job.generation_id),
-            jobs.dead_letters_of(conn, job.job_id) if job.chunks_dead else [],
+            dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
         )
         for job in found
     ]

@@ -395,6 +395,26 @@ class JobInfo(_Frozen):
         return self.model_dump(mode="json")
 
 
+class JobEvent(_Frozen):
+    """How a run of a job ended. Read or delivered twice, it has the same `event_id`."""
+
+    schema_version: Literal[1] = 1
+    event_id: str = Field(description="The job and its run; there is one event of each, ever.")
+    position: int = Field(description="Grows; whoever has read up to it has read all before it.")
+    tenant_id: str
+    job_id: str
+    media_id: str
+    status: JobStatus
+    reason: str | None = Field(default=None, description="Why it is not `completed`, one line.")
+    chunks_stored: int
+    chunks_dead: int
+    created_at: datetime = Field(description="When the job ended.")
+
+    def json_document(self) -> dict[str, Any]:
+        """The stable form that `--json` prints and the webhook gets."""
+        return self.model_dump(mode="json")
+
+
 class SearchHit(_Frozen):
     """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1..1."""
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.storage import document_lock, documents, jobs
+from embedfleet.storage import document_lock, documents, jobs, tables
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import Batch, BrokenPartition, DeadLetter, Job
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import Batch, BrokenPartition, Job
 
 NOW = 1_700_000_000.0
 CHUNKS_PER_BATCH = 3
@@ -151,6 +152,8 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
                     tasks.create_task(carry_out(through, steps[i * 4 + lane :: 16]))
 
     assert completions == Counter({plan.job_id: 1 for plan in plans})
+    told = await database.read(lambda conn: conn.execute(select(tables.events.c.event_id)).scalars().all())
+    assert sorted(told) == sorted(f"{plan.job_id}:1" for plan in plans)
     found = await database.read(lambda conn: jobs.get_many(conn, [plan.job_id for plan in plans]))
     for plan in plans:
         assert_counters(found[plan.job_id], plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from embedfleet.cli import db, doctor, documents, ingest, jobs, models, pools, search, serve
+from embedfleet.cli import db, doctor, documents, events, ingest, jobs, models, pools, search, serve
 from embedfleet.cli.output import run_safely
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("search")(search.search)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("serve-workers")(serve.serve_workers)
+app.command("events")(events.events)
 app.command("pools")(pools.pools)
 app.command("scale")(pools.scale)
 app.add_typer(jobs.app, name="jobs")

@@ -55,7 +55,7 @@ class Metrics:
         )
 
     def _work(self) -> None:
-        self.jobs_total = self._counter("jobs_total", "Jobs that reached this status", "status")
+        self.jobs_total = self._counter("jobs_total", "Jobs that ended like this", "status")
         self.stage_latency_seconds = self._histogram(
             "stage_latency_seconds", "From claim to ack of a task", "stage", _LATENCY_BUCKETS_SECONDS
         )
@@ -73,6 +73,8 @@ class Metrics:
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"
         )
+        self.events_undelivered = self._gauge("events_undelivered", "Events the webhook has yet to get")
+        self.webhook_failures_total = self._counter("webhook_failures_total", "Deliveries that failed")
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
 

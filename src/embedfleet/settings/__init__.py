@@ -13,6 +13,7 @@ from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
     EmbeddingPoolSettings,
+    EventsSettings,
     ModelSettings,
     ModelsSettings,
     ParsingSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "DEBUG_ENV",
     "AutoScalingSettings",
     "EmbeddingPoolSettings",
+    "EventsSettings",
     "ModelSettings",
     "ModelsSettings",
     "ParsingSettings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -231,6 +232,47 @@ class MonitoringSettings(_Section):
     )
 
 
+class EventsSettings(_Section):
+    """How others learn that jobs have ended."""
+
+    webhook_url: SecretStr | None = Field(
+        default=None,
+        description="None: events are only read. http(s)://HOST/PATH when somebody wants them POSTed.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs what is delivered (HMAC-SHA256). Set it if others can post there.",
+    )
+    webhook_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="A slower delivery is tried again. Raise for slow receivers.",
+    )
+    retry_base_seconds: float = Field(
+        default=1.0, gt=0, description="Pause after a failed delivery; doubles with each failure."
+    )
+    retry_max_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="The longest such pause. Raise to spare a receiver often away.",
+    )
+    keep_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="How long events can be read again. Raise if readers are away longer.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_posted_to(self) -> Self:
+        if self.webhook_url is not None:
+            address = urlsplit(self.webhook_url.get_secret_value())
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError("webhook_url must be http://HOST/PATH or https://HOST/PATH")
+        if self.retry_base_seconds > self.retry_max_seconds:
+            raise ValueError("retry_base_seconds must not be above retry_max_seconds")
+        return self
+
+
 class DatabaseSettings(_Section):
     """SQL, the truth."""
 
@@ -412,6 +454,7 @@ class Settings(_Section):
     redis: RedisSettings = RedisSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    events: EventsSettings = EventsSettings()
     database: DatabaseSettings = DatabaseSettings()
     vector_store: VectorStoreSettings = VectorStoreSettings()
     models: ModelsSettings = ModelsSettings()

@@ -28,7 +28,7 @@ from embedfleet.errors import (
 )
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import RetryPolicy
-from embedfleet.queue_schemas import JobStatus, Message, Stage
+from embedfleet.queue_schemas import Message, Stage
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -100,8 +100,8 @@ class Worker(ABC):
         return self._pool.max_attempts
 
     def is_suspect(self, lease: Lease) -> bool:
-        """Whether the task must be tried alone: on its last try, after others ended with their worker."""
-        return 1 < self.attempt_of(lease) == self.most_attempts(lease)
+        """Whether the task must be tried alone: its worker died or failed before."""
+        return 1 < self.attempt_of(lease) <= self.most_attempts(lease)
 
     def attempt_of(self, lease: Lease) -> int:
         """This delivery's number, counting those of earlier lives of queues in process."""
@@ -110,12 +110,6 @@ class Worker(ABC):
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
         return True
-
-    def count_ended(self, status: JobStatus | None, tenant_id: str) -> None:
-        """This worker brought a tenant's job to its end (None: it did not)."""
-        if status is not None:
-            self._metrics.jobs_total.labels(status.value).inc()
-            self._metrics.count_tenant(tenant_id, jobs=1)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what was claimed by then is finished or handed back.
@@ -163,7 +157,7 @@ class Worker(ABC):
         await self._hand_back_all(leases)
         async with self._company.alone() as alone:
             if alone and (first := await self._claim(1)):
-                self._log.info("tried alone", task=first[0].task.id, attempt=first[0].attempt)
+                self._log.debug("tried alone", task=first[0].task.id, attempt=first[0].attempt)
                 await self.work(first)
 
     async def _claim(self, max_tasks: int) -> list[Lease]:

@@ -1,7 +1,8 @@
 """A task that may be what killed its worker is tried alone, so that no other is blamed for it.
 
-A death leaves no exception: every task its process had in hand is counted as tried. So on its last try a task
-is done while nothing else is in hand in the whole process; if that process dies, it was this task.
+A death leaves no exception: every task its process had in hand is counted as tried. So from its second try on
+a task is done while nothing else is in hand in the whole process; if that dies again, it was this task (or
+somebody's kill, which hardly ever meets the same task twice).
 """
 
 from __future__ import annotations

@@ -13,19 +13,19 @@ from embedfleet.storage.jobs import Batch, Job
 from embedfleet.workers.batch_id import BatchId
 
 
-def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
+def publish_if_done(conn: Connection, job_id: str, now: float) -> None:
     """Finish the job if nothing is left to do and show its version to readers, in one transaction.
 
-    Of all who call this for a job exactly one gets the status. A version without any stored chunk is not
+    Of all who call this for a job exactly one does it. A version without any stored chunk is not
     shown: readers keep the one before. The job must be locked (`jobs.lock`).
     """
     status = jobs.complete(conn, job_id, now)
     if status is None:
-        return None
+        return
     job = jobs.get(conn, job_id)
     version = None if job is None else documents.generation(conn, job.generation_id)
     if version is None:
-        return status
+        return
     if status is JobStatus.FAILED:
         documents.abandon(conn, version.generation_id)
     else:
@@ -33,7 +33,6 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | No
     if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
         chunks.mark_unreferenced(conn, version.document_id)
         documents.request_cleanup(conn, version.document_id)
-    return status
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
@@ -47,20 +46,17 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
         jobs.stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
 
 
-async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> JobStatus | None:
+async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
     """Record every chunk of the task's batch, or of its part, that has no vector as dead; the job goes on
-    without them.
-
-    Returns the job's status if this was its end.
-    """
+    without them."""
     job_id = lease.task.job_id
     named = BatchId.parse(lease.task.id)  # the payload may be unreadable
 
-    def record(conn: Connection) -> JobStatus | None:
+    def record(conn: Connection) -> None:
         job = jobs.lock(conn, job_id)
         batch = jobs.batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
         if job is None or not named.wanted_by(job) or batch is None:
-            return None
+            return
         first, past = named.span or (0, batch.chunks)
         rows = chunks.between(conn, job.generation_id, batch.first_chunk + first, past - first)
         there = chunks.stored(conn, [row.chunk_id for row in rows])
@@ -71,6 +67,6 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
         ]
         dead_letters.add(conn, job_id, dead, now)
         settle_batch(conn, job, batch, reused=len(rows) - len(dead), now=now)
-        return publish_if_done(conn, job_id, now)
+        publish_if_done(conn, job_id, now)
 
-    return await database.write(record)
+    await database.write(record)

@@ -113,8 +113,7 @@ class EmbeddingWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        status = await give_up_batch(self._database, lease, reason, self._clock.now())
-        self.count_ended(status, lease.task.tenant_id)
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
         runner = await self._models.get(model)

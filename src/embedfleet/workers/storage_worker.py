@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import Permanent, SpaceMismatch, Transient
 from embedfleet.queue.broker import Lease
-from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
+from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, dead_letters, document_lock, documents, jobs
 from embedfleet.storage.chunks import ChunkRow
@@ -109,8 +109,7 @@ class StorageWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        status = await give_up_batch(self._database, lease, reason, self._clock.now())
-        self.count_ended(status, lease.task.tenant_id)
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     def _look_up(
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
@@ -141,9 +140,7 @@ class StorageWorker(Worker):
         refused = await self._upsert(collection, rows)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
         now = self._clock.now()
-        finished, again = await self._database.write(lambda conn: _record(conn, work, refused, now))
-        for status in finished:
-            self.count_ended(status, first.tenant_id)
+        again = await self._database.write(lambda conn: _record(conn, work, refused, now))
         return {item.lease.task.id: _marked(item.lease) for item in again}
 
     async def _upsert(self, collection: str, rows: VectorRows) -> Mapping[str, str]:
@@ -194,14 +191,11 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(
-    conn: Connection, work: Sequence[_Work], refused: Mapping[str, str], now: float
-) -> tuple[list[JobStatus], list[_Work]]:
-    """Count the batches and finish the jobs that are done; returns their statuses, and the work that must be
-    done again since some of its ids are being deleted."""
+def _record(conn: Connection, work: Sequence[_Work], refused: Mapping[str, str], now: float) -> list[_Work]:
+    """Count the batches and finish the jobs that are done; returns the work that must be done again since
+    some of its ids are being deleted."""
     document_lock.lock(conn, (item.version.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    finished: list[JobStatus] = []
     again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
@@ -213,10 +207,8 @@ def _record(
             documents.request_cleanup(conn, item.version.document_id)
             again.append(item)
             continue
-        status = _count(conn, item, job, refused, now)
-        if status is not None:
-            finished.append(status)
-    return finished, again
+        _count(conn, item, job, refused, now)
+    return again
 
 
 def _leave_to_deletion(conn: Connection, item: _Work, refused: Mapping[str, str], now: float) -> None:
@@ -226,9 +218,7 @@ def _leave_to_deletion(conn: Connection, item: _Work, refused: Mapping[str, str]
     documents.request_cleanup(conn, item.version.document_id)
 
 
-def _count(
-    conn: Connection, item: _Work, job: Job, refused: Mapping[str, str], now: float
-) -> JobStatus | None:
+def _count(conn: Connection, item: _Work, job: Job, refused: Mapping[str, str], now: float) -> None:
     dead = item.dead(refused)
     if item.message.span is None:
         reused = len(item.rows) - len(item.message.chunk_id_list()) - len(item.message.dead)
@@ -236,7 +226,7 @@ def _count(
     else:
         dead_letters.add(conn, job.job_id, dead, now)
         settle_batch(conn, job, item.batch, reused=0, now=now)
-    return publish_if_done(conn, job.job_id, now)
+    publish_if_done(conn, job.job_id, now)
 
 
 def _marked(lease: Lease) -> MarkedForDeletion:
