@@ -11,6 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,18 +21,22 @@ from embedfleet import quota
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob
+from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
+    DeadLetterInfo,
     JobEvent,
     JobInfo,
     JobProgress,
     JobRequest,
     JobStatus,
+    RefusedJob,
+    Requeued,
+    Stage,
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
@@ -41,7 +46,7 @@ from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
 from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.jobs import Job
-from embedfleet.storage.tables import GenerationState
+from embedfleet.storage.tables import DeadLetterEnd, GenerationState
 
 
 class JobManagerConfig(BaseModel):
@@ -399,27 +404,123 @@ class EmbeddingJobManager:
     async def retry_job(self, job_id: str, *, user_id: str | None = None) -> None:
         """Run an ended job again; what it stored is kept, what failed is done anew.
 
-        Raises InvalidRequest if it has not ended, has nothing left to do, or a newer version of its
-        document exists; UnknownJob.
+        Raises InvalidRequest if it has not ended, has nothing left to do, or its document was deleted or
+        submitted anew; UnknownJob.
         """
+        await self._database.write(
+            lambda conn: self._retry(conn, _require(jobs.lock(conn, job_id), job_id, user_id))
+        )
 
-        now = self._clock.now()
+    def _retry(self, conn: Connection, job: Job) -> None:
+        job_id, now = job.job_id, self._clock.now()
+        if not job.status.terminal:
+            raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
+        if job.status is JobStatus.COMPLETED:
+            raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
+        if documents.is_deleted(conn, job.document_id):
+            raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
+        newest = documents.generations_of(conn, job.document_id)
+        if not newest or newest[0].generation_id != job.generation_id:
+            raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
+        if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
+            jobs.restart_partition(conn, job_id, now)
+            documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
+        jobs.reopen(conn, job_id, now)
 
-        def retry(conn: Connection) -> None:
-            job = _require(jobs.lock(conn, job_id), job_id, user_id)
-            if not job.status.terminal:
-                raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
-            if job.status is JobStatus.COMPLETED:
-                raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
-            newest = documents.generations_of(conn, job.document_id)
-            if not newest or newest[0].generation_id != job.generation_id:
-                raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
-            if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
-                jobs.restart_partition(conn, job_id, now)
-                documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
-            jobs.reopen(conn, job_id, now)
+    # --- dead letters ---
 
-        await self._database.write(retry)
+    async def list_dead_letters(
+        self,
+        *,
+        user_id: str | None = None,
+        job_id: str | None = None,
+        stage: Stage | None = None,
+        limit: int = 100,
+        ended: bool = False,
+    ) -> list[DeadLetterInfo]:
+        """What was given up and nothing was done about yet, newest first; with `ended`, the history too."""
+        return await self._database.read(
+            lambda conn: dead_letters.page(
+                conn, tenant_id=user_id, job_id=job_id, stage=stage, ended=ended, limit=limit
+            )
+        )
+
+    async def get_dead_letter(self, dead_letter_id: int, *, user_id: str | None = None) -> DeadLetterInfo:
+        """One letter, open or ended. Raises UnknownDeadLetter."""
+        return (await self._database.read(lambda conn: _letters(conn, [dead_letter_id], user_id)))[0]
+
+    async def requeue_dead_letters(
+        self, ids: Sequence[int] | None = None, *, job_id: str | None = None, user_id: str | None = None
+    ) -> Requeued:
+        """Run the jobs of these letters again as `retry_job` does; all letters of a job go with it.
+
+        Each job is decided by itself. Raises InvalidRequest if none can run again (still running, nothing
+        open, document deleted or submitted anew), UnknownDeadLetter, UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id)
+        requeued: list[str] = []
+        refused: list[RefusedJob] = []
+        for name, letters in (await self._letters_by_job(ids, job_id, user_id)).items():
+            try:
+                await self._database.write(partial(self._requeue, job_id=name, ids=letters, user_id=user_id))
+                requeued.append(name)
+            except InvalidRequest as exc:
+                refused.append(RefusedJob(job_id=name, reason=str(exc)))
+        if refused and not requeued:
+            raise InvalidRequest("; ".join(one.reason for one in refused))
+        return Requeued(jobs=tuple(requeued), refused=tuple(refused))
+
+    async def _letters_by_job(
+        self, ids: Sequence[int] | None, job_id: str | None, user_id: str | None
+    ) -> dict[str, list[int]]:
+        if job_id is not None:
+            return {job_id: []}
+        by_job: dict[str, list[int]] = {}
+        for letter in await self._database.read(lambda conn: _letters(conn, ids or [], user_id)):
+            by_job.setdefault(letter.job_id, []).append(letter.dead_letter_id)
+        return by_job
+
+    def _requeue(self, conn: Connection, job_id: str, ids: Sequence[int], user_id: str | None) -> None:
+        """`ids`: those meant; empty: whichever are open."""
+        job = _require(jobs.lock(conn, job_id), job_id, user_id)
+        named = (
+            dead_letters.get_many(conn, ids, tenant_id=user_id).values()
+            if ids
+            else dead_letters.page(conn, tenant_id=user_id, job_id=job_id, stage=None, ended=False, limit=1)
+        )
+        if all(letter.ended == DeadLetterEnd.REQUEUED for letter in named):
+            raise InvalidRequest(f"job {job_id}: no dead letter is left to requeue")
+        self._retry(conn, job)
+
+    async def purge_dead_letters(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        job_id: str | None = None,
+        before: datetime | None = None,
+        user_id: str | None = None,
+    ) -> int:
+        """Accept the loss of these open letters; returns how many. Their jobs go on naming what is missing.
+
+        Raises InvalidRequest unless exactly one of `ids`, `job_id` and `before` is given, UnknownDeadLetter,
+        UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id, before=before)
+
+        def purge(conn: Connection) -> int:
+            now = self._clock.now()
+            if ids is not None:
+                letters = _letters(conn, ids, user_id)
+                return dead_letters.purge(conn, [letter.dead_letter_id for letter in letters], now)
+            if job_id is not None:
+                _require(jobs.get(conn, job_id), job_id, user_id)
+                return dead_letters.purge_job(conn, job_id, now)
+            assert before is not None
+            return dead_letters.purge_before(conn, before.timestamp(), now, tenant_id=user_id)
+
+        return await self._database.write(purge)
+
+    # --- delete ---
 
     async def delete_document(self, *, media_id: int | str, user_id: str) -> bool:
         """Hide the document at once and have everything of it deleted. False if there is none."""
@@ -496,6 +597,23 @@ def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:
     if job is None or (user_id is not None and job.tenant_id != user_id):
         raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
     return job
+
+
+def _letters(conn: Connection, ids: Sequence[int], user_id: str | None) -> list[DeadLetterInfo]:
+    """The letters in the order asked for. Raises UnknownDeadLetter."""
+    found = dead_letters.get_many(conn, ids, tenant_id=user_id)
+    for one in ids:
+        if one not in found:
+            raise UnknownDeadLetter(
+                f"no dead letter `{one}`: `embedfleet dlq list --ended` shows those there are"
+            )
+    return [found[one] for one in dict.fromkeys(ids)]
+
+
+def _one_of(**given: object) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise InvalidRequest(f"name exactly one of {', '.join(given)} (got {', '.join(named) or 'none'})")
 
 
 def _info(conn: Connection, job: Job) -> JobInfo:

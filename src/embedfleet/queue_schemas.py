@@ -395,6 +395,44 @@ class JobInfo(_Frozen):
         return self.model_dump(mode="json")
 
 
+class DeadLetterInfo(_Frozen):
+    """What was given up, and what an operator did about it. Names the text's place, never the text."""
+
+    schema_version: Literal[1] = 1
+    dead_letter_id: int
+    tenant_id: str
+    job_id: str
+    run: int = Field(description="The run of the job that gave it up, counted from 1.")
+    stage: Stage
+    media_id: str
+    source: str | None = None
+    chunk_index: int | None = Field(default=None, description="None: a whole task, not one chunk.")
+    start: int | None = Field(default=None, description="Character offsets in the document, half-open.")
+    end: int | None = None
+    reason: str
+    created_at: datetime
+    ended: str | None = Field(default=None, description="`requeued` or `purged`; None: open.")
+    ended_at: datetime | None = None
+
+    def json_document(self) -> dict[str, Any]:
+        """The stable form that `--json` prints."""
+        return self.model_dump(mode="json")
+
+
+class RefusedJob(_Frozen):
+    """A job that cannot be run again, and why."""
+
+    job_id: str
+    reason: str
+
+
+class Requeued(_Frozen):
+    """Jobs that run again with all their dead letters, and those that cannot."""
+
+    jobs: tuple[str, ...]
+    refused: tuple[RefusedJob, ...] = ()
+
+
 class JobEvent(_Frozen):
     """How a run of a job ended. Read or delivered twice, it has the same `event_id`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from embedfleet.cli import db, doctor, documents, events, ingest, jobs, models, pools, search, serve
+from embedfleet.cli import db, dlq, doctor, documents, events, ingest, jobs, models, pools, search, serve
 from embedfleet.cli.output import run_safely
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("events")(events.events)
 app.command("pools")(pools.pools)
 app.command("scale")(pools.scale)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
 app.add_typer(db.app, name="db")
 
