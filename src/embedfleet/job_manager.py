@@ -28,6 +28,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
+    ContentType,
     DeadLetterInfo,
     JobEvent,
     JobInfo,
@@ -218,6 +219,71 @@ class EmbeddingJobManager:
             now=now,
         )
         return job_id
+
+    async def record_unreadable(
+        self,
+        *,
+        media_id: str,
+        user_id: str,
+        reason: str,
+        user_tier: UserTier = UserTier.FREE,
+        model: str | None = None,
+        source: str | None = None,
+        source_hash: str | None = None,
+    ) -> str:
+        """Note that a version of a document could not be turned into text: as a failed job with a dead letter,
+        to be found. Returns the job's id; told again of the same bytes, that of the first time.
+
+        Readers keep the version they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
+        """
+        info = self._catalogue.info(model or self._settings.models.default)
+        version = documents.Version(
+            content_hash="",
+            source_hash=source_hash,
+            content_type=ContentType.TEXT,
+            chars=0,
+            chunking=self.default_chunking,
+            batch_chunks=self._settings.chunking.batch_chunks,
+        )
+        document_id = identity.document_id(user_id, media_id)
+        job_id = _new_job_id()
+
+        def record(conn: Connection) -> str:
+            document_lock.lock(conn, [document_id])
+            now = self._clock.now()
+            newest = next(iter(documents.generations_of(conn, document_id)), None)
+            if newest is not None and newest.unreadable and newest.version.source_hash == source_hash:
+                known = jobs.newest_of_generation(conn, newest.generation_id)
+                if known is not None:
+                    return known.job_id
+            collection = self._collection(conn, user_id, info)
+            documents.ensure_document(
+                conn,
+                document_id=document_id,
+                tenant_id=user_id,
+                media_id=media_id,
+                source=source,
+                now=now,
+            )
+            generation_id = documents.add_generation(
+                conn, document_id, version, collection, [], chunker_version=PARTITION_VERSION
+            )
+            documents.abandon(conn, generation_id)
+            jobs.create(
+                conn,
+                job_id=job_id,
+                tenant_id=user_id,
+                document_id=document_id,
+                generation_id=generation_id,
+                user_tier=user_tier,
+                priority=50,
+                now=now,
+            )
+            dead_letters.add(conn, job_id, [DeadLetter(Stage.CHUNKING, reason)], now)
+            jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now)
+            return job_id
+
+        return await self._database.write(record)
 
     def _unchanged(
         self, conn: Connection, submission: _Submission, current: documents.Generation, now: float
@@ -422,6 +488,8 @@ class EmbeddingJobManager:
         newest = documents.generations_of(conn, job.document_id)
         if not newest or newest[0].generation_id != job.generation_id:
             raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
+        if newest[0].unreadable:
+            raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
         if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
             jobs.restart_partition(conn, job_id, now)
             documents.set_state(conn, job.generation_id, GenerationState.BUILDING)

@@ -1,6 +1,6 @@
 """What was given up, why, and what an operator did about it. Rows go only with their document.
 
-A letter is open, or ended: `requeued` when its job ran again, `purged` when the loss was accepted.
+A letter is open, or ended (`DeadLetterEnd`).
 """
 
 from __future__ import annotations
@@ -149,6 +149,13 @@ def purge_before(conn: Connection, before: float, now: float, *, tenant_id: str 
 def _purge_where(conn: Connection, which: ColumnElement[bool], now: float) -> int:
     ended = update(dead_letters).where(which, _OPEN).values(ended=DeadLetterEnd.PURGED, ended_at=now)
     return conn.execute(ended).rowcount
+
+
+def replace(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
+    """Another job made a newer version of the document: what earlier ones lack is of no use any more."""
+    earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
+    ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
+    conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))
 
 
 def requeue(conn: Connection, job_id: str, now: float) -> None:

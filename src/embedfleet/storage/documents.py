@@ -95,6 +95,11 @@ class Generation:
     collection: Collection
     chunker_version: int
 
+    @property
+    def unreadable(self) -> bool:
+        """Its source could not be turned into text: there is nothing of it but the note that says so."""
+        return self.version.chars == 0
+
 
 def ensure_collection(
     conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
@@ -163,19 +168,18 @@ def add_generation(
         )
         .returning(generations.c.generation_id)
     ).scalar_one()
-    conn.execute(
-        insert(segments),
-        [
-            {
-                "generation_id": generation_id,
-                "ordinal": piece.ordinal,
-                "start": piece.start,
-                "chars": piece.chars,
-                "body": piece.body,
-            }
-            for piece in texts
-        ],
-    )
+    rows = [
+        {
+            "generation_id": generation_id,
+            "ordinal": piece.ordinal,
+            "start": piece.start,
+            "chars": piece.chars,
+            "body": piece.body,
+        }
+        for piece in texts
+    ]
+    if rows:
+        conn.execute(insert(segments), rows)
     return int(generation_id)
 
 

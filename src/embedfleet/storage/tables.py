@@ -54,8 +54,10 @@ class VectorState(StrEnum):
 
 
 class DeadLetterEnd(StrEnum):
-    """`requeued`: its job was run again. `purged`: the loss was accepted."""
+    """`requeued`: its job was run again. `replaced`: a newer version of its document is complete. `purged`:
+    the loss was accepted."""
 
+    REPLACED = "replaced"
     REQUEUED = "requeued"
     PURGED = "purged"
 

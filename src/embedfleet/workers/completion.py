@@ -28,8 +28,8 @@ def publish_if_done(conn: Connection, job_id: str, now: float) -> None:
         return
     if status is JobStatus.FAILED:
         documents.abandon(conn, version.generation_id)
-    else:
-        documents.mark_live(conn, version)
+    elif documents.mark_live(conn, version) and version.number > 1:
+        dead_letters.replace(conn, version.document_id, job_id, now)
     if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
         chunks.mark_unreferenced(conn, version.document_id)
         documents.request_cleanup(conn, version.document_id)
