@@ -70,6 +70,11 @@ class Metrics:
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"
         )
+        self.reoffered_jobs_total = self._counter(
+            "reoffered_jobs_total",
+            "Jobs offered again: broker_lost (it lost its memory), tasks_lost (it lost theirs)",
+            "reason",
+        )
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
 
