@@ -28,6 +28,7 @@ SERIES = {
     ("retries_total", "counter", ("stage",)),
     ("dead_letters_total", "counter", ("stage",)),
     ("lease_expiries_total", "counter", ("stage",)),
+    ("reoffered_jobs_total", "counter", ("reason",)),
     ("tenant_tokens_total", "counter", ("tenant",)),
     ("tenant_jobs_total", "counter", ("tenant",)),
     ("chunks_embedded_total", "counter", ()),
