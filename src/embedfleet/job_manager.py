@@ -231,8 +231,8 @@ class EmbeddingJobManager:
         source: str | None = None,
         source_hash: str | None = None,
     ) -> str:
-        """Note that a version of a document could not be turned into text: as a failed job with a dead letter,
-        to be found. Returns the job's id; told again of the same bytes, that of the first time.
+        """Note that a version of a document could not be turned into text, as a failed job with a dead letter
+        that can be found. Returns the job's id; told again of the same bytes, that of the first time.
 
         Readers keep the version they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
         """

@@ -81,7 +81,14 @@ class WorkerOrchestrator:
             database=database, metrics=metrics, clock=clock, settings=settings.events
         )
         self._delivery = delivery
-        self._reconciler = Reconciler(database=database, broker=broker, clock=clock, tenants=settings.tenants)
+        self._reconciler = Reconciler(
+            database=database,
+            broker=broker,
+            clock=clock,
+            tenants=settings.tenants,
+            metrics=metrics,
+            reconcile_seconds=settings.orchestrator.reconcile_seconds,
+        )
         self._pools = {
             stage: WorkerPool(
                 stage,
@@ -183,6 +190,7 @@ class WorkerOrchestrator:
     async def _remind(self) -> None:
         if self._election.leads:
             await self._reconciler.notice_lost_broker()
+            await self._reconciler.find_lost()
 
     async def _offer(self) -> None:
         if not self._election.leads:

@@ -75,6 +75,11 @@ class Metrics:
         )
         self.events_undelivered = self._gauge("events_undelivered", "Events the webhook has yet to get")
         self.webhook_failures_total = self._counter("webhook_failures_total", "Deliveries that failed")
+        self.reoffered_jobs_total = self._counter(
+            "reoffered_jobs_total",
+            "Jobs offered again: broker_lost (it lost its memory), tasks_lost (it lost theirs)",
+            "reason",
+        )
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
 

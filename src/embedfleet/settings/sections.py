@@ -130,6 +130,12 @@ class OrchestratorSettings(_Section):
     leader_lease_seconds: float = Field(
         default=10.0, gt=0, description="A silent leader is replaced after this. Several heartbeats long."
     )
+    reconcile_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="How often the leader looks for jobs whose tasks the broker lost, and how long ago a job "
+        "must have been offered. Raise when hundreds of thousands of jobs are unfinished.",
+    )
     restart_backoff_seconds: float = Field(
         default=1.0, gt=0, description="Pause before a crashed worker starts again; doubles with each crash."
     )

@@ -341,6 +341,14 @@ def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
     return [(row.tenant_id, row.document_id) for row in conn.execute(query.limit(limit))]
 
 
+def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Which of these have something for a deletion task to do."""
+    query = select(documents.c.document_id).where(
+        documents.c.document_id.in_(document_ids), documents.c.cleanup > 0
+    )
+    return set(conn.execute(query).scalars())
+
+
 def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Drop the text of versions nobody reads or builds any more."""
     conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))

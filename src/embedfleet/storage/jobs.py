@@ -52,6 +52,8 @@ _NOTHING_DONE = {
     "chunks_dead": 0,
 }
 _UNFINISHED = jobs.c.finished_at.is_(None)
+# One of these changes whenever a job's tasks move, or are offered.
+_MOVES = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
 
 
 class BrokenPartition(Exception):
@@ -188,6 +190,34 @@ def offer_all_again(conn: Connection) -> int:
     """Put every unfinished job back into the outbox: the broker is new and knows none."""
     _lock_rows(conn, _UNFINISHED)
     return conn.execute(update(jobs).where(_UNFINISHED).values(offered_at=None)).rowcount
+
+
+def offered_page(conn: Connection, *, after: str, limit: int) -> list[Job]:
+    """Unfinished jobs from `after` on by job id, leaving out those still in the outbox; `after` may have
+    finished meanwhile."""
+    query = (
+        select(jobs)
+        .where(_UNFINISHED, jobs.c.offered_at.is_not(None), jobs.c.job_id > after)
+        .order_by(jobs.c.job_id)
+        .limit(limit)
+    )
+    return [_job(row) for row in conn.execute(query)]
+
+
+def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
+    """Put those jobs back into the outbox that are exactly as they were seen; returns how many.
+
+    Whoever moved a job meanwhile (its workers, a cancel, a retry, another leader's offer) knows better."""
+    columns = tuple_(*(jobs.c[name] for name in _MOVES))
+    states = [tuple(getattr(job, name) for name in _MOVES) for job in seen]
+    _lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
+    unmoved = update(jobs).where(_UNFINISHED, columns.in_(states)).values(offered_at=None)
+    return conn.execute(unmoved).rowcount
+
+
+def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
+    query = select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids), _UNFINISHED)
+    return set(conn.execute(query).scalars())
 
 
 def _lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:

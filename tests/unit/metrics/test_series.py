@@ -31,6 +31,7 @@ SERIES = {
     ("lease_expiries_total", "counter", ("stage",)),
     ("events_undelivered", "gauge", ()),
     ("webhook_failures_total", "counter", ()),
+    ("reoffered_jobs_total", "counter", ("reason",)),
     ("tenant_tokens_total", "counter", ("tenant",)),
     ("tenant_jobs_total", "counter", ("tenant",)),
     ("chunks_embedded_total", "counter", ()),
