@@ -85,6 +85,14 @@ bench: $(VENV)/.bench ## all benchmarks; JSON goes to benchmarks/results
 	  scaling_out_processes "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 
+.PHONY: chaos
+chaos: $(VENV)/.test ## every fault at full size, about an hour; goes on where it was interrupted
+	$(BIN)/python -m chaos --size full
+
+.PHONY: chaos-short
+chaos-short: $(VENV)/.test ## every fault in small, some minutes
+	$(BIN)/python -m chaos --size short
+
 # --- keep ---
 
 .PHONY: lock

@@ -25,20 +25,24 @@ def write_report(name: str, figures: Mapping[str, Any], *, path: Path | None = N
     absolute interpreter path is recorded, so a report can be published.
     """
     target = path if path is not None else RESULTS / f"{name}.json"
-    report = {
-        "name": name,
-        "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "versions": _versions(),
-        "figures": dict(figures),
-    }
-    text = json.dumps(report, indent=2)
+    text = json.dumps(report_of(name, figures, command=shlex.join(["python", *sys.argv])), indent=2)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text + "\n", encoding="utf-8")
     print(text)
     print(f"written to {target}", file=sys.stderr)
     return target
+
+
+def report_of(name: str, figures: Mapping[str, Any], *, command: str) -> dict[str, Any]:
+    """The figures with their circumstances."""
+    return {
+        "name": name,
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "versions": _versions(),
+        "figures": dict(figures),
+    }
 
 
 def _machine() -> dict[str, Any]:

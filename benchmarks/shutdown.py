@@ -14,6 +14,8 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -49,10 +51,14 @@ async def main() -> None:
     ):
         fleet = Fleet(Path(folder), _config(folder, redis.url, database, chroma.url))
         async with fleet.guest() as guest:
-            write_report("shutdown", await _rounds(fleet, guest, stops))
+            write_report("shutdown", await rounds(fleet, guest, stops, partial(_submit, guest)))
 
 
-async def _rounds(fleet: Fleet, guest: GuestSystem, stops: int) -> dict[str, object]:
+async def rounds(
+    fleet: Fleet, guest: GuestSystem, stops: int, submit: Callable[[int], Awaitable[str]]
+) -> dict[str, object]:
+    """So many stops; `submit` queues the document of a round, of `CHUNKS_PER_JOB` chunks, and returns its
+    job's id."""
     seconds: list[float] = []
     codes: list[int] = []
     left = again = in_the_middle = 0
@@ -61,7 +67,7 @@ async def _rounds(fleet: Fleet, guest: GuestSystem, stops: int) -> dict[str, obj
     for number in range(stops):
         with fleet.orchestrator("--workers", "2") as one:
             before = await stored(guest, jobs)
-            jobs.append(await _submit(guest, number))
+            jobs.append(await submit(number))
             while await stored(guest, jobs) == before:
                 await guest.database.wait_for_write(await guest.database.version(), timeout_seconds=1.0)
             again += _second_deliveries(one)

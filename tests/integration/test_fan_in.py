@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import Connection, select
 
-from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.storage import document_lock, documents, jobs, tables
+from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.storage import jobs, tables
 from embedfleet.storage.database import Database
 from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.jobs import Batch, BrokenPartition, Job
-
-NOW = 1_700_000_000.0
-CHUNKS_PER_BATCH = 3
+from embedfleet.storage.jobs import BrokenPartition
+from support.fan_in import (
+    CHUNKS_PER_BATCH,
+    NOW,
+    assert_counters,
+    batch,
+    carry_out,
+    create,
+    make_plans,
+    new_job,
+    opened,
+)
 
 
 @pytest.fixture
@@ -29,128 +33,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url, synchronous="normal")
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-def new_job(conn: Connection, name: str) -> str:
-    document_lock.lock(conn, [name])
-    collection = documents.ensure_collection(conn, name="c", tenant_id="t", model="stub", space="s", dim=8)
-    documents.ensure_document(conn, document_id=name, tenant_id="t", media_id=name, source=None, now=NOW)
-    version = documents.Version("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
-    generation_id = documents.add_generation(
-        conn, name, version, collection, [documents.Segment.of(0, 0, "x")], chunker_version=1
-    )
-    jobs.create(
-        conn,
-        job_id=name,
-        tenant_id="t",
-        document_id=name,
-        generation_id=generation_id,
-        user_tier=UserTier.FREE,
-        priority=50,
-        now=NOW,
-    )
-    return name
-
-
-def batch(ordinal: int) -> Batch:
-    return Batch(ordinal, ordinal * CHUNKS_PER_BATCH, CHUNKS_PER_BATCH)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What happens to one job: its batches, which of them lose a chunk, and whether it is cancelled."""
-
-    job_id: str
-    batches: int
-    dead: frozenset[int]
-
-    def steps(self) -> list[Callable[[Connection], JobStatus | None]]:
-        return [
-            partial(self._seal),
-            *(partial(self._embed, ordinal=n) for n in range(self.batches)),
-            *(partial(self._store, ordinal=n) for n in range(self.batches)),
-        ]
-
-    def _seal(self, conn: Connection) -> JobStatus | None:
-        jobs.seal(conn, self.job_id, chunks_total=self.batches * CHUNKS_PER_BATCH, coverage=1.0)
-        return self._complete(conn)
-
-    def _embed(self, conn: Connection, ordinal: int) -> None:
-        jobs.embedded(conn, self.job_id, ordinal, reused=1)
-
-    def _store(self, conn: Connection, ordinal: int) -> JobStatus | None:
-        dead = (
-            [DeadLetter(Stage.EMBEDDING, "bad", ordinal, ordinal * CHUNKS_PER_BATCH, 0, 1)]
-            if ordinal in self.dead
-            else []
-        )
-        if not jobs.stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
-            return None
-        return self._complete(conn)
-
-    def _complete(self, conn: Connection) -> JobStatus | None:
-        status = jobs.complete(conn, self.job_id, NOW)
-        if status is not None:  # looked at in the very transaction that finished it
-            job = jobs.get(conn, self.job_id)
-            assert job is not None
-            assert job.sealed
-            assert job.batches_done == job.batches_total == self.batches, "finished early"
-        return status
-
-
-def assert_counters(job: Job, plan: Plan) -> None:
-    chunks = plan.batches * CHUNKS_PER_BATCH
-    assert job.chunks_total == job.chunks_embedded == chunks
-    assert job.chunks_reused == plan.batches
-    assert job.chunks_dead == len(plan.dead)
-    assert job.chunks_stored == chunks - len(plan.dead)
-    assert job.status is (JobStatus.COMPLETED_WITH_ERRORS if plan.dead else JobStatus.COMPLETED)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_every_job_completes_exactly_once_whatever_the_order_and_however_often_told(
     database_url: str, database: Database, seed: int
 ) -> None:
-    rng = random.Random(seed)
-    plans = []
-    for n in range(300):
-        count = rng.choice([0, 1, 1, 2, 5, 50])
-        dead = frozenset(i for i in range(count) if rng.random() < 0.1)
-        plans.append(Plan(f"job{n}", count, dead))
-    for plan in plans:
-        await database.write(partial(new_job, name=plan.job_id))
-        await database.write(
-            partial(jobs.add_batches, job_id=plan.job_id, made=[batch(n) for n in range(plan.batches)])
-        )
-    steps = [(plan.job_id, step) for plan in plans for step in plan.steps()]
-    steps += rng.sample(steps, len(steps) // 5)
-    rng.shuffle(steps)
-
-    completions: Counter[str] = Counter()
-    async with AsyncExitStack() as stack:
-        # SQLite: four writers with a connection each. PostgreSQL: four connections of each.
-        databases = [await stack.enter_async_context(opened(database_url)) for _ in range(4)]
-
-        async def carry_out(
-            through: Database, mine: Sequence[tuple[str, Callable[[Connection], JobStatus | None]]]
-        ) -> None:
-            for job_id, step in mine:
-                if await through.write(step) is not None:
-                    completions[job_id] += 1
-
-        async with asyncio.TaskGroup() as tasks:
-            for i, through in enumerate(databases):
-                for lane in range(4):
-                    tasks.create_task(carry_out(through, steps[i * 4 + lane :: 16]))
-
+    plans = make_plans(300, random.Random(seed))
+    await create(database, plans)
+    completions = await carry_out(database_url, plans, random.Random(seed))
     assert completions == Counter({plan.job_id: 1 for plan in plans})
     told = await database.read(lambda conn: conn.execute(select(tables.events.c.event_id)).scalars().all())
     assert sorted(told) == sorted(f"{plan.job_id}:1" for plan in plans)

@@ -84,6 +84,8 @@ class Fleet:
 
     folder: Path
     config: Mapping[str, Any]
+    module: str = "embedfleet"  # what `python -m` runs
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside the machine's
 
     @property
     def settings(self) -> Settings:
@@ -98,7 +100,7 @@ class Fleet:
         """Run an embedfleet command to its end."""
         return subprocess.run(
             self._arguments(*arguments, config=config),
-            env=_environment(),
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -116,7 +118,7 @@ class Fleet:
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 self._arguments("serve-workers", *arguments, config=config),
-                env=_environment() | {"EMBEDFLEET_MONITORING__METRICS_PORT": str(port)},
+                env=self._environment() | {"EMBEDFLEET_MONITORING__METRICS_PORT": str(port)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -139,7 +141,12 @@ class Fleet:
 
     def _arguments(self, *arguments: str, config: Path | None) -> Sequence[str]:
         config = config or self.write_config()
-        return [sys.executable, "-m", "embedfleet", *arguments, "--config", str(config)]
+        return [sys.executable, "-m", self.module, *arguments, "--config", str(config)]
+
+    def _environment(self) -> dict[str, str]:
+        """No setting of the machine's own user reaches the command."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
+        return kept | dict(self.environment)
 
     @asynccontextmanager
     async def guest(self) -> AsyncIterator[GuestSystem]:
@@ -198,8 +205,3 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def _environment() -> dict[str, str]:
-    """No setting of the machine's own user reaches the command."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}

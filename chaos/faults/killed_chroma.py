@@ -1,0 +1,59 @@
+"""R6: kill -9 of the Chroma server, again and again in the middle of upserts.
+
+Chroma may come back damaged (see `missing_only` of the storage worker). That is allowed if `verify` names
+the damage and `rebuild` mends it; it is told here either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from chaos.oracle import Finding, told
+from chaos.scene import Plan, Scene, counted, scene
+from chaos.verdict import Context, Verdict
+
+_CHUNKS_OF_DOCUMENT = 200
+
+
+async def run(context: Context) -> Verdict:
+    chunks = context.sized(full=100_000, short=2_000)
+    kills = context.sized(full=20, short=3)
+    at_counts = sorted(context.rng.sample(range(chunks // 20, chunks - chunks // 10), kills))
+    lines: list[str] = []
+    killed = 0
+    plan = Plan(batch_chunks=50, pools={"max_attempts": 1000, "lease_seconds": 5})
+    async with scene(context, plan) as at:
+        with at.fleet.orchestrator("--pool", "storage=2"):
+            await at.inputs.submit_documents(
+                at.guest.jobs, "doc", chunks // _CHUNKS_OF_DOCUMENT, chunks=_CHUNKS_OF_DOCUMENT
+            )
+            for count in at_counts:
+                if not await at.until_stored(count) or not await at.unfinished():
+                    break
+                await asyncio.to_thread(at.chroma.kill)
+                await asyncio.to_thread(at.chroma.start)
+                killed += 1
+            if killed < kills:
+                lines.append(f"only {killed} kills: the work stood still, or was done before")
+            if not await at.until_ended():
+                lines.append("the work came to a stop")
+            damage = await at.examine()
+            mended = await _mended(at) if damage else None
+    findings = damage if mended is None else mended
+    how = "" if not damage else f", {len(damage)} damaged, {len(findings)} after rebuild"
+    return Verdict(
+        done=f"{killed} kill -9 of Chroma during {chunks} upserts",
+        outcome=counted(findings) + how,
+        findings=lines + told(findings),
+        figures={"chunks": chunks, "kills": killed, "damage": told(damage)},
+    )
+
+
+async def _mended(at: Scene) -> list[Finding] | None:
+    """What is wrong after `verify` has seen the damage and `rebuild` mended it; None if it did not."""
+    seen = await asyncio.to_thread(at.direct.command, "verify", "--json")
+    rebuilt = await asyncio.to_thread(at.direct.command, "rebuild", "--yes", "--json")
+    if seen.returncode == 0 or rebuilt.returncode != 0:
+        return None
+    await at.until_ended()
+    return await at.examine()

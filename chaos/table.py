@@ -1,0 +1,42 @@
+"""The table of docs/reliability.md, from the results of the runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from chaos import ROOT
+from chaos.faults import FAULTS
+from chaos.runs import RESULTS
+
+PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def table(results: Path) -> str:
+    """Markdown; a fault without a result says so."""
+    rows = ["| fault | verdict | injected | found | seed | seconds |", "|---|---|---|---|---|---|"]
+    for fault, (_module, title) in FAULTS.items():
+        file = results / f"{fault}.json"
+        if not file.exists():
+            rows.append(f"| {fault} | not run yet | {title} | | | |")
+            continue
+        figures = json.loads(file.read_text())["figures"]
+        how = "pass" if figures["passed"] else "**fail**"
+        rows.append(
+            f"| {fault} | {how} | {figures['done']} | {figures['outcome']} | {figures['seed']} | "
+            f"{figures['seconds']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def renew(page: Path = PAGE, results: Path = RESULTS) -> int:
+    """Put the table into the page; the exit code."""
+    before, begin, rest = page.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        print(f"{page.name}: the marks {_BEGIN} and {_END} are missing: put them back", file=sys.stderr)
+        return 1
+    page.write_text(f"{before}{_BEGIN}\n{table(results)}\n{_END}{after}")
+    return 0
