@@ -22,6 +22,7 @@ from loguru import logger
 
 from embedfleet.clock import Clock
 from embedfleet.errors import EmbedfleetError
+from embedfleet.host.cache_trimming import CacheTrimming
 from embedfleet.host.election import Election
 from embedfleet.host.housekeeping import Housekeeping
 from embedfleet.host.pool import PoolState, WorkerPool
@@ -86,6 +87,9 @@ class WorkerOrchestrator:
         }
         peers = Peers()
         self._housekeeping = Housekeeping(broker=broker, election=election, metrics=metrics)
+        self._cache_trimming = CacheTrimming(
+            database=database, election=election, settings=settings.embedding_cache
+        )
         self._scaler = Scaler(
             pools=self._pools,
             settings=settings.worker_pools,
@@ -146,6 +150,7 @@ class WorkerOrchestrator:
             "searches": lambda done: self._repeat(done, self._answer),
             "housekeeping": self._housekeeping.run,
             "scaler": self._scaler.run,
+            "cache trimming": self._cache_trimming.run,
             "health": self._tell_health,
         }
 

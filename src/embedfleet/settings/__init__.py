@@ -12,6 +12,7 @@ from embedfleet.settings.loading import DEBUG_ENV, load_settings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
+    EmbeddingCacheSettings,
     EmbeddingPoolSettings,
     ModelSettings,
     ModelsSettings,
@@ -28,6 +29,7 @@ from embedfleet.settings.sections import (
 __all__ = [
     "DEBUG_ENV",
     "AutoScalingSettings",
+    "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "ModelSettings",
     "ModelsSettings",

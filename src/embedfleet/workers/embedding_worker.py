@@ -1,7 +1,7 @@
 """Embedding: batches of token ids to vectors.
 
 Chunks of all claimed tasks, whatever their tenant, go to the model together; the runner groups them by
-length. Chunks whose vector is in the store already are left out.
+length. Chunks whose vector is in the store already are left out, and the cache is asked before the model.
 """
 
 from __future__ import annotations
@@ -26,22 +26,31 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.storage import chunks, jobs
+from embedfleet.storage import chunks, embedding_cache, jobs
+from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import BatchState
+from embedfleet.workers import cached_embedding
 from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
 from embedfleet.workers.batch_id import BatchId
+from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.completion import give_up_batch
 from embedfleet.workers.services import Services
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A claimed task that has something to do. `wanted`: positions whose vector is not stored yet."""
+    """A claimed task that has something to do. `wanted`: positions whose vector is not stored yet; `cached`:
+    what the cache knows of them, None when it is off."""
 
     lease: Lease
     message: EmbeddingTask
     chunk_ids: Sequence[str]
     wanted: NDArray[np.int64]
+    cached: CacheLookup | None
+
+    def known(self) -> list[NDArray[np.float32] | None]:
+        """The vector of each wanted chunk that needs no model."""
+        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
 
 class EmbeddingWorker(Worker):
@@ -49,9 +58,10 @@ class EmbeddingWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, name: str, services: Services, *, models: ModelPool) -> None:
+    def __init__(self, name: str, services: Services, *, models: ModelPool, caching: bool = True) -> None:
         super().__init__(name, services)
         self._models = models
+        self._caching = caching
         self._storage_pool = services.pools.storage
 
     async def has_room(self) -> bool:
@@ -60,7 +70,7 @@ class EmbeddingWorker(Worker):
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
+        work = await self._database.read(lambda conn: list(_open_work(conn, messages, caching=self._caching)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:
             by_model.setdefault((item.message.model, item.message.space), []).append(item)
@@ -86,14 +96,14 @@ class EmbeddingWorker(Worker):
         if info.space != space:
             raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
         batch = _joined(work)
-        if len(batch):
-            outcome = await runner.embed(batch)
-        else:
-            outcome = EmbedOutcome(np.empty((0, info.dim), dtype=np.float32), {})
+        known = [vector for item in work for vector in item.known()]
+        outcome = await cached_embedding.embed_missing(runner, batch, known)
         tasks = list(_storage_tasks(work, outcome, info.dim))
         await offer(self._broker, Stage.STORAGE, tasks)
-        await self._database.write(lambda conn: _record(conn, work))
-        self._count(batch, work)
+        uses = list(cached_embedding.uses(((item.cached, len(item.wanted)) for item in work), outcome))
+        now = self._clock.now()
+        await self._database.write(lambda conn: _record(conn, work, uses, now))
+        self._count(batch.take(cached_embedding.missing(known)), work)
 
     def _count(self, batch: TokenBatch, work: Sequence[_Work]) -> None:
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(batch))
@@ -101,11 +111,17 @@ class EmbeddingWorker(Worker):
         self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
         self._metrics.chunks_reused_total.inc(sum(_reused(item) for item in work))
         for item in work:
-            lengths = item.message.lengths_array()[item.wanted]
+            embedded = cached_embedding.missing(item.known())
+            if item.cached is not None:
+                self._metrics.cache_misses_total.inc(len(embedded))
+                self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
+            lengths = item.message.lengths_array()[item.wanted][embedded]
             self._metrics.count_tenant(item.message.tenant_id, tokens=int(lengths.sum(dtype=np.int64)))
 
 
-def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
+def _open_work(
+    conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]], *, caching: bool
+) -> Iterable[_Work]:
     """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
     messages = list(messages)
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
@@ -119,21 +135,22 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
         ids = message.chunk_id_list()
         there = chunks.stored(conn, ids)
         wanted = np.array([i for i, chunk_id in enumerate(ids) if chunk_id not in there], dtype=np.int64)
-        yield _Work(lease, message, ids, wanted)
+        cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
+        yield _Work(lease, message, ids, wanted, cached)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
     """All wanted chunks of all tasks, in order."""
-    parts = [
-        TokenBatch(item.message.token_ids_array(), item.message.lengths_array().astype(np.int64)).take(
-            item.wanted
-        )
-        for item in work
-    ]
+    parts = [_tokens(item.message, item.wanted) for item in work]
     return TokenBatch(
         np.concatenate([part.token_ids for part in parts]),
         np.concatenate([part.lengths for part in parts]),
     )
+
+
+def _tokens(message: EmbeddingTask, positions: NDArray[np.int64]) -> TokenBatch:
+    batch = TokenBatch(message.token_ids_array(), message.lengths_array().astype(np.int64))
+    return batch.take(positions)
 
 
 def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> Iterable[Task]:
@@ -169,13 +186,15 @@ def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> It
         )
 
 
-def _record(conn: Connection, work: Sequence[_Work]) -> None:
+def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | None], now: float) -> None:
     current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
-    for item in sorted(work, key=lambda item: item.message.job_id):
+    for item, use in sorted(zip(work, uses, strict=True), key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not BatchId.parse(item.lease.task.id).wanted_by(job):
             continue
         jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=_reused(item))
+        if use is not None:
+            embedding_cache.record_use(conn, use, now)
 
 
 def _reused(item: _Work) -> int:

@@ -1,8 +1,8 @@
 """Storage: vectors to the vector store, then one SQL transaction, then the ack.
 
-The vector store is written first: a crash in between leaves rows that the redelivered task finds and
-completes. What was written for a run of a job that is over by then is left to deletion, in that same
-transaction.
+The vector store is written first, and what it holds then is read back for its checksum: a crash in between
+leaves rows that the redelivered task finds and completes. What was written for a run of a job that is over by
+then is left to deletion, in that same transaction.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, documents, jobs
+from embedfleet.storage.checksums import checksums_of, same_direction
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.documents import Generation, Segment
 from embedfleet.storage.jobs import Batch, DeadLetter
+from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Failures, Worker, decoded
 from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import give_up_batch, publish_if_done
-from embedfleet.workers.metadata import chunk_metadata
 from embedfleet.workers.services import Services
 
 
@@ -40,6 +41,7 @@ class _Vectors(TypedDict):
     collection_id: int
     generation_id: int
     chunk_ids: list[str]
+    checksums: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,14 @@ class _Work:
     def batch_id(self) -> BatchId:
         return BatchId.parse(self.lease.task.id)
 
-    def vectors(self) -> _Vectors:
+    def vectors(self, checksums: Mapping[str, bytes]) -> _Vectors:
         """What SQL records of the rows written for this task."""
         return {
             "document_id": self.version.document_id,
             "collection_id": self.version.collection.collection_id,
             "generation_id": self.version.generation_id,
             "chunk_ids": self.message.chunk_id_list(),
+            "checksums": checksums,
         }
 
     def row_of(self) -> Mapping[str, ChunkRow]:
@@ -125,22 +128,37 @@ class StorageWorker(Worker):
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
         await self._store.ensure_collection(collection, space=first.space, dim=first.dim)
-        rows = await self._missing_only(collection, work)
+        rows = await self._wrong_or_missing(collection, work)
         if rows.ids:
             await self._store.upsert(collection, rows)
+        written = [chunk_id for item in work for chunk_id in item.message.chunk_id_list()]
+        checksums = checksums_of(*await self._store.vectors(collection, written)) if written else {}
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
         now = self._clock.now()
-        finished, again = await self._database.write(lambda conn: _record(conn, work, now))
+        finished, again = await self._database.write(lambda conn: _record(conn, work, checksums, now))
         for status in finished:
             self.count_ended(status, first.tenant_id)
         return {item.lease.task.id: _marked(item.lease) for item in again}
 
-    async def _missing_only(self, collection: str, work: Sequence[_Work]) -> VectorRows:
-        """The rows to write. On a redelivery those already there are left alone: rewriting an existing id
-        while being killed is what corrupts Chroma's index (chroma #7678)."""
-        again = [cid for item in work if item.lease.attempt > 1 for cid in item.message.chunk_id_list()]
-        there = await self._store.existing(collection, again) if again else set()
+    async def _wrong_or_missing(self, collection: str, work: Sequence[_Work]) -> VectorRows:
+        """The rows to write. On a redelivery those already there are left alone, if they are right: rewriting
+        an existing id while being killed is what corrupts Chroma's index (chroma #7678)."""
+        again = [item.message for item in work if item.lease.attempt > 1]
+        there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(work, there, with_documents=self._settings.store_documents)
+
+    async def _right_rows(self, collection: str, messages: Sequence[StorageTask]) -> set[str]:
+        """Ids whose row holds the message's vector, or what another batch made of the same text."""
+        wanted = {
+            chunk_id: vector
+            for message in messages
+            for chunk_id, vector in zip(message.chunk_id_list(), message.vectors_array(), strict=True)
+        }
+        ids, held = await self._store.vectors(collection, list(wanted))
+        if not ids:
+            return set()
+        same = same_direction(held, np.stack([wanted[row_id] for row_id in ids]))
+        return {row_id for row_id, right in zip(ids, same, strict=True) if right}
 
 
 def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool) -> VectorRows:
@@ -166,7 +184,9 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[_Work]]:
+def _record(
+    conn: Connection, work: Sequence[_Work], checksums: Mapping[str, bytes], now: float
+) -> tuple[list[JobStatus], list[_Work]]:
     """Count the batches and finish the jobs that are done; returns their statuses, and the work that must be
     done again since some of its ids are being deleted."""
     document_lock.lock(conn, (item.version.document_id for item in work))
@@ -176,9 +196,9 @@ def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[J
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
-            _leave_to_deletion(conn, item, now)
+            _leave_to_deletion(conn, item, checksums, now)
             continue
-        chunks.record_stored(conn, **item.vectors())
+        chunks.record_stored(conn, **item.vectors(checksums))
         if chunks.deleting(conn, item.message.chunk_id_list()):
             documents.request_cleanup(conn, item.version.document_id)
             again.append(item)
@@ -189,10 +209,10 @@ def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[J
     return finished, again
 
 
-def _leave_to_deletion(conn: Connection, item: _Work, now: float) -> None:
+def _leave_to_deletion(conn: Connection, item: _Work, checksums: Mapping[str, bytes], now: float) -> None:
     """The job ended, or began anew, or is gone with its document, while its vectors were written."""
     documents.bury(conn, item.version, now)
-    chunks.record_late(conn, **item.vectors())
+    chunks.record_late(conn, **item.vectors(checksums))
     documents.request_cleanup(conn, item.version.document_id)
 
 
