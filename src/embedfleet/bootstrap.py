@@ -203,7 +203,8 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)
-                yield embedding_crew(name, services, models=models)
+                caching = settings.embedding_cache.enabled
+                yield embedding_crew(name, services, models=models, caching=caching)
             case Stage.STORAGE | Stage.DELETION:
                 store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
@@ -332,7 +333,9 @@ def _launcher(
         return ProcessLauncher(_WORKER_COMMAND, settings, collector)
     crews: Mapping[Stage, Callable[[str], Crew]] = {
         Stage.CHUNKING: partial(chunking_crew, services=services, catalogue=catalogue),
-        Stage.EMBEDDING: partial(embedding_crew, services=services, models=models),
+        Stage.EMBEDDING: partial(
+            embedding_crew, services=services, models=models, caching=settings.embedding_cache.enabled
+        ),
         Stage.STORAGE: partial(storage_crew, services=services, store=store, settings=settings.vector_store),
         Stage.DELETION: partial(deletion_crew, services=services, store=store),
     }

@@ -23,6 +23,7 @@ from loguru import logger
 
 from embedfleet.clock import Clock
 from embedfleet.errors import EmbedfleetError, Transient
+from embedfleet.host.cache_trimming import CacheTrimming
 from embedfleet.host.election import Election
 from embedfleet.host.event_delivery import EventDelivery
 from embedfleet.host.event_publisher import EventPublisher
@@ -102,6 +103,9 @@ class WorkerOrchestrator:
         }
         peers = Peers()
         self._housekeeping = Housekeeping(broker=broker, election=election, metrics=metrics)
+        self._cache_trimming = CacheTrimming(
+            database=database, election=election, settings=settings.embedding_cache
+        )
         self._scaler = Scaler(
             pools=self._pools,
             settings=settings.worker_pools,
@@ -163,6 +167,7 @@ class WorkerOrchestrator:
             "events": self._number_events,
             "housekeeping": self._housekeeping.run,
             "scaler": self._scaler.run,
+            "cache trimming": self._cache_trimming.run,
             "health": self._tell_health,
             **({} if self._delivery is None else {"webhook": self._delivery.run}),
         }

@@ -87,6 +87,10 @@ class Metrics:
         self.chunks_embedded_total = self._counter("chunks_embedded_total", "Chunks a model embedded")
         self.tokens_embedded_total = self._counter("tokens_embedded_total", "Tokens a model embedded")
         self.chunks_reused_total = self._counter("chunks_reused_total", "Chunks whose vector was there")
+        self.cache_hits_total = self._counter("cache_hits_total", "Chunks the embedding cache knew")
+        self.cache_misses_total = self._counter(
+            "cache_misses_total", "Chunks the embedding cache did not know"
+        )
         self.model_seconds_total = self._counter("model_seconds_total", "Time the model ran", "model")
         self.model_wait_seconds_total = self._counter(
             "model_wait_seconds_total", "Time the loaded model had nothing to do", "model"

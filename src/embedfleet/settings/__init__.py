@@ -12,6 +12,7 @@ from embedfleet.settings.loading import DEBUG_ENV, load_settings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
+    EmbeddingCacheSettings,
     EmbeddingPoolSettings,
     EventsSettings,
     ModelSettings,
@@ -29,6 +30,7 @@ from embedfleet.settings.sections import (
 __all__ = [
     "DEBUG_ENV",
     "AutoScalingSettings",
+    "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "EventsSettings",
     "ModelSettings",

@@ -326,6 +326,20 @@ class VectorStoreSettings(_Section):
     )
 
 
+class EmbeddingCacheSettings(_Section):
+    """Vectors kept in SQL, by tenant, model and text."""
+
+    enabled: bool = Field(
+        default=True,
+        description="False: nothing is read or written, what is there stays. For texts that never repeat.",
+    )
+    max_mb_per_tenant: int = Field(
+        default=1024,
+        ge=1,
+        description="What was not used for longest goes first. Raise to rebuild more without a model.",
+    )
+
+
 class ModelSettings(_Section):
     """One entry of the catalogue. All of it but the threads decides the vectors."""
 
@@ -463,6 +477,7 @@ class Settings(_Section):
     events: EventsSettings = EventsSettings()
     database: DatabaseSettings = DatabaseSettings()
     vector_store: VectorStoreSettings = VectorStoreSettings()
+    embedding_cache: EmbeddingCacheSettings = EmbeddingCacheSettings()
     models: ModelsSettings = ModelsSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()

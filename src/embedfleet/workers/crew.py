@@ -64,10 +64,11 @@ def chunking_crew(name: str, services: Services, *, catalogue: Catalogue) -> Cre
     return Crew(members, cpu=cpu)
 
 
-def embedding_crew(name: str, services: Services, *, models: ModelPool) -> Crew:
+def embedding_crew(name: str, services: Services, *, models: ModelPool, caching: bool) -> Crew:
     """While the model works on one loop's claim, the next loop fetches and prepares its own."""
     names = _names(name, services.pools.embedding)
-    return Crew([EmbeddingWorker(member, services, models=models) for member in names], models=models)
+    members = [EmbeddingWorker(member, services, models=models, caching=caching) for member in names]
+    return Crew(members, models=models)
 
 
 def storage_crew(name: str, services: Services, *, store: VectorStore, settings: VectorStoreSettings) -> Crew:

@@ -37,6 +37,8 @@ SERIES = {
     ("chunks_embedded_total", "counter", ()),
     ("tokens_embedded_total", "counter", ()),
     ("chunks_reused_total", "counter", ()),
+    ("cache_hits_total", "counter", ()),
+    ("cache_misses_total", "counter", ()),
     ("model_seconds_total", "counter", ("model",)),
     ("model_wait_seconds_total", "counter", ("model",)),
     ("real_tokens_total", "counter", ("model",)),
