@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from embedfleet.cli import db, doctor, documents, ingest, jobs, models, pools, search, serve
+from embedfleet.cli import backup, db, doctor, documents, ingest, jobs, models, pools, search, serve, verify
 from embedfleet.cli.output import run_safely
 
 app = typer.Typer(
@@ -22,6 +22,10 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
+app.command("verify")(verify.verify)
+app.command("rebuild")(verify.rebuild)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("serve-workers")(serve.serve_workers)
 app.command("pools")(pools.pools)
 app.command("scale")(pools.scale)
@@ -32,5 +36,5 @@ app.add_typer(db.app, name="db")
 
 def main() -> None:
     """The `embedfleet` command. Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done but for some
-    files, 130 interrupted."""
+    files or rows, 130 interrupted."""
     run_safely(lambda: app(standalone_mode=False))
