@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, make_url, select, update
 
 from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
 from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
@@ -19,12 +19,13 @@ from embedfleet.settings import Settings
 from embedfleet.storage import tables
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from support.chroma_server import ChromaServer
-from support.databases import on_both_databases
+from support.databases import PostgresDatabases, on_both_databases
 from support.system import (
     ONE_EACH,
     TENANT,
     Configure,
     ledger_of,
+    make_settings,
     paragraphs,
     read_chroma,
     running,
@@ -259,3 +260,20 @@ async def open_shared(settings: Settings) -> AsyncIterator[RepairSystem]:
     )
     async with open_repair(fleet, purpose="test", tenant=None) as system:
         yield system
+
+
+async def test_a_copy_of_a_postgresql_database_gets_its_vectors_by_a_rebuild(
+    tmp_path: Path, postgres_databases: PostgresDatabases
+) -> None:
+    """The documented way to restore, with the copy made by the server itself."""
+    server = postgres_databases.server
+    with postgres_databases.migrated() as url:
+        await ingest(make_settings(tmp_path, database_url=url))
+        copy = server.create_database(template=str(make_url(url).database))
+        try:
+            restored = make_settings(tmp_path / "restored", database_url=server.url_of(copy))
+            assert await repair(restored, empty=True) == 0
+            rows = read_chroma(restored)
+        finally:
+            server.drop_database(copy)
+    assert len(rows) == CHUNKS
