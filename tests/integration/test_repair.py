@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from sqlalchemy import delete, make_url, select, update
 
 from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
 from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.repair.verification import Differences, Sampling
+from embedfleet.repair.expected import collections_to_check
+from embedfleet.repair.true_vectors import TrueVectors
+from embedfleet.repair.verification import Differences, Sampling, Verification
 from embedfleet.settings import Settings
 from embedfleet.storage import tables
+from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases, on_both_databases
@@ -247,6 +252,34 @@ async def test_beside_workers_that_store_and_delete_nothing_that_moves_is_report
         await working
         assert looks > 2
         (await ledger_of(system.database, system.store)).assert_exact()
+
+
+class LookedAtStore(ChromaVectorStore):
+    """Is verified right after each write, before SQL knows of it."""
+
+    look: Callable[[], Awaitable[None]]
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        await super().upsert(collection, rows)
+        await self.look()
+
+
+async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Settings) -> None:
+    store = await LookedAtStore.open(settings.chroma_dir)
+    found: list[Differences] = []
+    async with running(settings, store=store) as fleet:
+        database, models = fleet.system.database, fleet.system.models
+        truth = TrueVectors(database, Catalogue(settings.models), models, caching=True, now=0.0)
+        verification = Verification(database, store, truth)
+
+        async def look() -> None:
+            for collection in await database.read(partial(collections_to_check, tenant_id=None)):
+                assert await store.count(collection.name)
+                found.append(await verification.check(collection))
+
+        store.look = look
+        await fleet.ingest("1", paragraphs("text", CHUNKS), chunking_config=ONE_EACH)
+    assert [differences.extra for differences in found] == [[]]
 
 
 @asynccontextmanager
