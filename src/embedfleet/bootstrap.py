@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from loguru import logger
 from sqlalchemy import Connection
@@ -31,12 +32,17 @@ from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
+from embedfleet.repair.expected import collections_to_check
+from embedfleet.repair.rebuilding import Rebuilding, emptied_store
+from embedfleet.repair.true_vectors import TrueVectors
+from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
 from embedfleet.storage import deaths
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chroma_clients import ServerAddress
 from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Collection
 from embedfleet.storage.metered_store import MeteredVectorStore
 from embedfleet.storage.ownership import DataDirectoryLock
 from embedfleet.storage.vector_store import VectorStore
@@ -80,6 +86,17 @@ class GuestSystem:
     database: Database
     jobs: EmbeddingJobManager
     search: SearchClient
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSystem:
+    """What holds the vector store against SQL. `put_aside`: where a store that could not be used is now."""
+
+    collections: Sequence[Collection]
+    put_aside: Path | None
+    verification: Verification
+    rebuilding: Rebuilding
+    truth: TrueVectors
 
 
 @asynccontextmanager
@@ -171,6 +188,51 @@ async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[Sear
         yield SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
+
+
+@asynccontextmanager
+async def open_repair(
+    settings: Settings,
+    *,
+    purpose: str,
+    tenant: str | None,
+    empty: bool = False,
+    sampling: Sampling | None = None,
+) -> AsyncIterator[RepairSystem]:
+    """What verifies and mends the vector store; beside a fleet, or, embedded, owning the data directory.
+
+    `tenant` None: everybody's. With `empty` the collections are dropped first; if the store in the data
+    directory cannot even do that, all of it is put aside, and `collections` are everybody's.
+
+    Raises as `open_owner` does.
+    """
+    deployment = deployment_of(settings)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        if deployment.owns_data_directory:
+            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+        database = await _entered_database(stack, settings)
+        collections = await database.read(partial(collections_to_check, tenant_id=tenant))
+        put_aside: Path | None = None
+        if empty:
+            own = settings.chroma_dir if settings.vector_store.url is None else None
+            store, put_aside = await emptied_store(partial(open_store, settings), collections, own)
+        else:
+            store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        if put_aside is not None:
+            collections = await database.read(partial(collections_to_check, tenant_id=None))
+        catalogue = Catalogue(settings.models)
+        models = ModelPool(catalogue, settings.models)
+        stack.push_async_callback(models.close)
+        truth = TrueVectors(
+            database, catalogue, models, caching=settings.embedding_cache.enabled, now=clock.now()
+        )
+        rebuilding = Rebuilding(
+            database, store, truth, clock, with_documents=settings.vector_store.store_documents
+        )
+        verification = Verification(database, store, truth, sampling=sampling)
+        yield RepairSystem(collections, put_aside, verification, rebuilding, truth)
 
 
 @asynccontextmanager

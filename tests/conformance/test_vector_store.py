@@ -159,6 +159,25 @@ class TestVectorsAndDelete:
         assert await existing(store, BOOKS, ["b", "zz", "b"]) == {"b"}
         assert await existing(store, FILMS, ["b"]) == set()
 
+    async def test_vectors_are_the_same_bits_whenever_they_are_read(self, store: VectorStore) -> None:
+        """What a checksum relies on, also after they moved from the log into the index (at 1,000 writes)."""
+        await store.upsert(BOOKS, rows(ids_of(50), vectors=3 * unit_vectors(50)))
+        ids, vectors = await store.vectors(BOOKS, ids_of(50))
+        first = {row_id: vector.tobytes() for row_id, vector in zip(ids, vectors, strict=True)}
+        await store.upsert(BOOKS, rows([f"x{i}" for i in range(2_000)]))
+        later = await everything(store)
+        assert {row_id: later[row_id].tobytes() for row_id in ids_of(50)} == first
+
+    async def test_a_dropped_collection_is_gone_with_its_rows_and_may_be_made_again(
+        self, store: VectorStore
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        for _ in range(2):
+            await store.drop_collection(BOOKS)
+        assert await everything(store) == {}
+        await store.ensure_collection(BOOKS, space="e5", dim=4)
+        assert await store.count(BOOKS) == 0
+
     async def test_delete_removes_the_named_rows_only_and_may_be_repeated(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a", "b", "c"]))
         for _ in range(2):
@@ -289,6 +308,7 @@ async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     await store.upsert(BOOKS, rows(["a"]))
     await store.update_metadata(BOOKS, ["a"], [{"x": 1}])
     assert await existing(store, BOOKS, ["a"]) == set()
+    await store.drop_collection(BOOKS)
     assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=1) == []
     assert await everything(store) == {}
     assert await store.count(BOOKS) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -18,7 +17,7 @@ from embedfleet.storage.embedding_cache import CacheSize
 from embedfleet.workers.base_worker import wait_briefly
 
 _LOOK_SECONDS = 60.0
-_TRIMMED_TO = 0.9
+_TRIMMED_TO_PERCENT = 90
 """Of the limit: a full cache is not trimmed at every look."""
 _ROWS_PER_UNIT = 1000
 """Dropped in one transaction, so that others need not wait."""
@@ -63,6 +62,6 @@ def surplus(found: Iterable[CacheSize], most_bytes: int) -> Mapping[int, int]:
     for sizes in by_tenant.values():
         total = sum(size.rows * size.row_bytes for size in sizes)
         if total > most_bytes:
-            share = 1 - _TRIMMED_TO * most_bytes / total
-            rows.update({size.collection_id: math.ceil(size.rows * share) for size in sizes})
+            kept = most_bytes * _TRIMMED_TO_PERCENT
+            rows.update({size.collection_id: size.rows - size.rows * kept // (100 * total) for size in sizes})
     return rows

@@ -156,6 +156,14 @@ def record_late(
     _record(conn, document_id, rows)
 
 
+def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
+    """The row is as it was, and this is its checksum."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(vectors).where(vectors.c.chunk_id == bytes.fromhex(chunk_id)).values(checksum=checksum)
+    )
+
+
 def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     document_lock.require(conn, document_id)
     if rows:
