@@ -24,8 +24,8 @@ from sqlalchemy import Connection, delete, make_url, update
 
 from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.settings import Settings
-from embedfleet.storage import migrations
-from embedfleet.storage.tables import facts, leadership, orchestrators, searches
+from embedfleet.storage import fleet, migrations
+from embedfleet.storage.tables import leadership, orchestrators, searches
 
 _MANIFEST = "manifest.json"
 _DATABASE = "database.zst"
@@ -112,8 +112,9 @@ def unpack_backup(source: Path, target: Path) -> Manifest:
 
 def forget_processes(conn: Connection) -> None:
     """Drop what belonged to processes that ran when the backup was made."""
-    for table in (orchestrators, searches, facts):
+    for table in (orchestrators, searches):
         conn.execute(delete(table))
+    fleet.forget_broker_epoch(conn)
     conn.execute(update(leadership).values(holder=None))
 
 
