@@ -63,11 +63,11 @@ async def examine(
     key_prefix: str = "embedfleet",
 ) -> list[Finding]:
     """All findings; none means: nothing lost, nothing twice, nothing left. Call it when all is at rest."""
-    findings = await database.read(lambda conn: list(_sql(conn, inputs)))
+    findings = await database.read(lambda conn: list(in_sql(conn, inputs)))
     findings += await _vectors(inputs, database, store)
     findings += await _queues(broker)
     if redis_client is not None:
-        findings += _redis_keys(redis_client, key_prefix)
+        findings += redis_keys(redis_client, key_prefix)
     return findings
 
 
@@ -83,7 +83,8 @@ def told(findings: Sequence[Finding]) -> list[str]:
 # --- SQL ---
 
 
-def _sql(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
+def in_sql(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
+    """What SQL alone gives away."""
     yield from _jobs(conn, inputs)
     yield from _events(conn, inputs)
     yield from _documents(conn, inputs)
@@ -263,7 +264,8 @@ async def _queues(broker: Broker) -> list[Finding]:
     return findings
 
 
-def _redis_keys(client: redis.Redis, prefix: str) -> Iterator[Finding]:
+def redis_keys(client: redis.Redis, prefix: str) -> Iterator[Finding]:
+    """Keys of an idle broker that should not be there."""
     allowed = {stage_key(prefix, stage, name) for stage in Stage for name in _DRAINED_KEYS}
     for key in sorted(key.decode(errors="replace") for key in client.scan_iter(count=1000)):
         if key not in allowed:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _PIECE_BYTES = 64 * 1024
@@ -19,73 +21,93 @@ Address = tuple[str, int] | Path
 
 
 class TcpProxy:
-    """Passes bytes on, until told otherwise. Use it in an `async with`; it belongs to one event loop."""
+    """Passes bytes on while the block runs, until told otherwise.
+
+    It lives on a thread and an event loop of its own, so that nobody who waits holds up the network. What
+    is told has happened on return.
+    """
 
     def __init__(self, backend: Address) -> None:
         self._backend = backend
-        self._flowing = asyncio.Event()
-        self._flowing.set()
         self._refusing = False
         self._delay_seconds = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    @property
-    def port(self) -> int:
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    @property
-    def connections(self) -> int:
-        """Of clients, that are open now."""
-        return len(self._tasks)
-
     # --- what can happen to a network ---
 
     def cut(self) -> None:
         """Every connection is reset now, and every new one at once, until `heal`."""
-        self._refusing = True
-        for writer in list(self._writers):
-            _reset(writer)
+        self._tell(self._cut())
 
     def blackhole(self) -> None:
         """Connections stay and new ones are taken, but nothing passes any more, until `heal`: what is sent
         meanwhile arrives then, as TCP repeats it."""
-        self._flowing.clear()
+        self._tell(self._stop_flow())
 
     def delay(self, seconds: float) -> None:
         """Each piece waits so long, in either direction."""
         self._delay_seconds = seconds
 
     def heal(self) -> None:
+        """All passes again, for new connections and for those that are left."""
+        self._tell(self._heal())
+
+    async def _cut(self) -> None:
+        self._refusing = True
+        for writer in list(self._writers):
+            _reset(writer)
+
+    async def _stop_flow(self) -> None:
+        self._flowing.clear()
+
+    async def _heal(self) -> None:
         self._refusing = False
         self._delay_seconds = 0.0
         self._flowing.set()
 
-    # --- passing on ---
+    def _tell(self, what: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    # --- its life ---
+
+    def __enter__(self) -> Self:
+        listening: Future[int] = Future()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._live(listening),), name="proxy")
+        self._thread.start()
+        self.port = listening.result()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
+    def __exit__(self, *_exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+
+    async def _live(self, listening: Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        listening.set_result(server.sockets[0].getsockname()[1])
+        await self._ending.wait()
+        server.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+
+    # --- passing on ---
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.CancelledError):
             _reset(writer)
         finally:
+            await self._close(writer)
             self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,18 +116,21 @@ class TcpProxy:
             return
         await self._flowing.wait()
         back_reader, back_writer = await self._connect()
-        both = {writer, back_writer}
-        self._writers |= both
+        self._writers.add(back_writer)
         try:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._pass(reader, back_writer))
                 ways.create_task(self._pass(back_reader, writer))
         except* OSError:
-            pass
+            _reset(writer)
         finally:
-            self._writers -= both
-            for one in both:
-                _reset(one) if self._refusing else one.close()
+            await self._close(back_writer)
+
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        _reset(writer) if self._refusing else writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._backend, Path):

@@ -169,7 +169,7 @@ async def scene(context: Context, plan: Plan) -> AsyncIterator[Scene]:
         direct = Fleet(folder, config)
         network = None
         if plan.proxied:
-            network = await _network(stack, port, postgres, chroma)
+            network = _network(stack, port, postgres, chroma)
             config = config | _through(network, database_url)
         fleet = Fleet(folder, config, module="chaos.command", environment=environment)
         guest = await stack.enter_async_context(open_guest(direct.settings))
@@ -177,7 +177,7 @@ async def scene(context: Context, plan: Plan) -> AsyncIterator[Scene]:
         yield Scene(redis, postgres, chroma, fleet, guest, inputs, direct, tally, trap, network)
 
 
-async def _network(
+def _network(
     stack: AsyncExitStack, redis_port: int, postgres: PostgresServer, chroma: ChromaServer
 ) -> Network:
     backends = (
@@ -185,7 +185,7 @@ async def _network(
         postgres.directory / ".s.PGSQL.5432",
         ("127.0.0.1", chroma.port),
     )
-    return Network(*[await stack.enter_async_context(TcpProxy(backend)) for backend in backends])
+    return Network(*[stack.enter_context(TcpProxy(backend)) for backend in backends])
 
 
 def _through(network: Network, database_url: str) -> dict[str, Any]:

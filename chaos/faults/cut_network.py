@@ -17,22 +17,25 @@ from support.fleet import Orchestrator
 RESUME_SECONDS = 10.0
 _GIVE_UP_SECONDS = 60.0
 _CHUNKS_OF_DOCUMENT = 50
-_DOCUMENTS_AT_ONCE = 12
 
 
 async def run(context: Context) -> Verdict:
-    seconds = context.sized(full=30, short=2)
+    seconds = context.sized(full=30, short=1)
     trials = [(service, how) for service in ("redis", "postgresql", "chroma") for how in ("blackhole", "cut")]
     context.rng.shuffle(trials)
     lines: list[str] = []
     resumed: dict[str, float | None] = {}
-    plan = Plan(proxied=True, seconds_a_chunk=0.02, pools={"max_attempts": 1000, "lease_seconds": 5})
+    plan = Plan(
+        proxied=True,
+        seconds_a_chunk=context.sized(full=20, short=10) / 1000,
+        pools={"max_attempts": 1000, "lease_seconds": 5},
+    )
     async with scene(context, plan) as at:
         with at.fleet.orchestrator("--workers", "1") as one:
             before = pids(one.workers())
             for number, (service, how) in enumerate(trials):
                 name = f"{service} {how}"
-                await _enough_work(at, f"{number}")
+                await _enough_work(at, f"{number}", context.sized(full=12, short=4))
                 resumed[name] = await _cut_off(at, getattr(at.network, service), how, seconds)
                 lines += _judged(name, resumed[name])
             if not await at.until_ended():
@@ -49,13 +52,11 @@ async def run(context: Context) -> Verdict:
     )
 
 
-async def _enough_work(at: Scene, name: str) -> None:
+async def _enough_work(at: Scene, name: str, documents: int) -> None:
     """So that work is under way when the network goes, and some is left when it comes back."""
     before = await at.stored()
-    await at.inputs.submit_documents(
-        at.guest.jobs, f"doc{name}", _DOCUMENTS_AT_ONCE, chunks=_CHUNKS_OF_DOCUMENT
-    )
-    await at.until_stored(before + 2 * _CHUNKS_OF_DOCUMENT)
+    await at.inputs.submit_documents(at.guest.jobs, f"doc{name}", documents, chunks=_CHUNKS_OF_DOCUMENT)
+    await at.until_stored(before + 1)
 
 
 async def _cut_off(at: Scene, proxy: TcpProxy, how: str, seconds: int) -> float | None:

@@ -17,7 +17,7 @@ from support.postgres_server import PostgresServer
 
 
 async def run(context: Context) -> Verdict:
-    count = context.sized(full=10_000, short=150)
+    count = context.sized(full=10_000, short=60)
     plans = make_plans(count, context.rng)
     findings: list[str] = []
     figures: dict[str, Any] = {"jobs": count, "batches": sum(plan.batches for plan in plans)}

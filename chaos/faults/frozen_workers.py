@@ -25,8 +25,6 @@ from support.fleet import Orchestrator
 
 TAKEOVER_SECONDS = LEASE_SECONDS + 5.0
 _FROZEN_SECONDS = 3 * LEASE_SECONDS
-_AT_ONCE_OF_STAGE = 2
-"""Fewer than there are: somebody must be there to take over."""
 _TENANTS = 4
 _CHUNKS_OF_DOCUMENT = 60
 _FENCE, _WORKER = 8, 9
@@ -36,8 +34,9 @@ Held = dict[tuple[Stage, bytes], int]
 
 
 async def run(context: Context) -> Verdict:
-    trials = context.sized(full=200, short=3)
-    workers = context.sized(full=4, short=3)
+    trials = context.sized(full=200, short=1)
+    workers = context.sized(full=4, short=2)
+    at_once = context.sized(full=12, short=4)
     plan = Plan(seconds_a_chunk=0.02, pools={"max_attempts": 1000, "batch_tasks": 4})
     takeovers: list[float] = []
     lines: list[str] = []
@@ -45,16 +44,16 @@ async def run(context: Context) -> Verdict:
     async with scene(context, plan) as at:
         with at.fleet.orchestrator("--workers", str(workers)) as one, at.redis.client() as client:
             while frozen < trials:
-                while await at.unfinished() < 12:
+                while await at.unfinished() < at_once:
                     documents += 1
                     await at.inputs.submit_documents(
                         at.guest.jobs,
                         f"doc{documents}",
-                        12,
+                        at_once,
                         chunks=_CHUNKS_OF_DOCUMENT,
                         tenant=f"tenant{documents % _TENANTS}",
                     )
-                victims = await _holders(one, client, context)
+                victims = await _holders(one, client, context, workers // 2)
                 seconds = await _freeze(client, victims)
                 frozen += len(victims)
                 tasks += len(seconds)
@@ -82,9 +81,10 @@ async def run(context: Context) -> Verdict:
 
 
 async def _holders(
-    one: Orchestrator, client: redis.Redis, context: Context
+    one: Orchestrator, client: redis.Redis, context: Context, most_of_stage: int
 ) -> list[tuple[psutil.Process, set[str]]]:
-    """Some live worker processes of the stages that write, which hold tasks now, with their loops' names."""
+    """Some live worker processes of the stages that write, which hold tasks now, with their loops' names.
+    Fewer of a stage than there are: somebody must be there to take over."""
     while True:
         names = set(_leases(client))
         found: list[tuple[psutil.Process, set[str]]] = []
@@ -92,7 +92,7 @@ async def _holders(
             workers = sorted(one.workers(stage), key=lambda worker: worker.pid)
             named = [(worker, _loops(worker, names)) for worker in workers]
             holding = [(worker, mine) for worker, mine in named if mine]
-            found += context.rng.sample(holding, min(_AT_ONCE_OF_STAGE, len(holding)))
+            found += context.rng.sample(holding, min(most_of_stage, len(holding)))
         if found:
             return found
         await asyncio.sleep(LOOK_AGAIN_SECONDS)

@@ -16,14 +16,14 @@ _CHUNKS_OF_DOCUMENT = 200
 
 
 async def run(context: Context) -> Verdict:
-    chunks = context.sized(full=100_000, short=2_000)
-    kills = context.sized(full=20, short=3)
+    chunks = context.sized(full=100_000, short=1_000)
+    kills = context.sized(full=20, short=1)
     at_counts = sorted(context.rng.sample(range(chunks // 20, chunks - chunks // 10), kills))
     lines: list[str] = []
     killed = 0
     plan = Plan(batch_chunks=50, pools={"max_attempts": 1000, "lease_seconds": 5})
     async with scene(context, plan) as at:
-        with at.fleet.orchestrator("--pool", "storage=2"):
+        with at.fleet.orchestrator("--pool", f"storage={context.sized(full=2, short=1)}"):
             await at.inputs.submit_documents(
                 at.guest.jobs, "doc", chunks // _CHUNKS_OF_DOCUMENT, chunks=_CHUNKS_OF_DOCUMENT
             )

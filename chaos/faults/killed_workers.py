@@ -26,11 +26,12 @@ IN_FLIGHT = _BATCH_CHUNKS * _BATCH_TASKS * _CONCURRENCY
 
 
 async def run(context: Context) -> Verdict:
-    seconds = context.sized(full=300, short=10)
-    chunks = context.sized(full=50_000, short=1_000)
+    seconds = context.sized(full=300, short=4)
+    chunks = context.sized(full=50_000, short=200)
+    workers = context.sized(full=2, short=1)
     plan = Plan(
-        # Two embedding workers, a good part of the time dead: so the work lasts a little longer.
-        seconds_a_chunk=1.7 * seconds / chunks,
+        # They are dead a good part of the time: so the work lasts as long as the killing, and longer.
+        seconds_a_chunk=0.85 * workers * seconds / chunks,
         batch_chunks=_BATCH_CHUNKS,
         pools={"max_attempts": 1000, "batch_tasks": _BATCH_TASKS, "concurrency": _CONCURRENCY},
     )
@@ -38,7 +39,7 @@ async def run(context: Context) -> Verdict:
         await at.inputs.submit_documents(
             at.guest.jobs, "doc", chunks // _CHUNKS_OF_DOCUMENT, chunks=_CHUNKS_OF_DOCUMENT
         )
-        with at.fleet.orchestrator("--workers", "2") as one:
+        with at.fleet.orchestrator("--workers", str(workers)) as one:
             killed = await _kill_for(seconds, at, one, context)
             ended = await at.until_ended()
             findings = await at.examine()

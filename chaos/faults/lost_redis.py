@@ -25,7 +25,7 @@ async def run(context: Context) -> Verdict:
     losses = [Loss.KILLED] * context.sized(full=10, short=1)
     losses += [Loss.CUT, Loss.EMPTIED] * context.sized(full=3, short=1)
     context.rng.shuffle(losses)
-    chunks_each = context.sized(full=1200, short=400)
+    chunks_each = context.sized(full=1200, short=200)
     chunks = chunks_each * (len(losses) + 1)
     plan = Plan(
         redis_arguments=("--appendonly", "yes", "--appendfsync", "everysec"),
@@ -38,7 +38,7 @@ async def run(context: Context) -> Verdict:
         await at.inputs.submit_documents(
             at.guest.jobs, "doc", chunks // _CHUNKS_OF_DOCUMENT, chunks=_CHUNKS_OF_DOCUMENT
         )
-        with at.fleet.orchestrator("--workers", "2"):
+        with at.fleet.orchestrator("--workers", str(context.sized(full=2, short=1))):
             for number, loss in enumerate(losses, 1):
                 await at.until_stored(int(chunks_each * (number - context.rng.uniform(0.1, 0.9))))
                 if not await at.unfinished():

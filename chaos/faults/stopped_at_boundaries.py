@@ -21,11 +21,11 @@ _PATIENCE_SECONDS = 30.0
 async def run(context: Context) -> Verdict:
     trials = [(boundary, what) for boundary in BOUNDARIES for what in What]
     context.rng.shuffle(trials)
-    trials = trials[: context.sized(full=len(trials), short=6)]
+    trials = trials[: context.sized(full=len(trials), short=3)]
     lines: list[str] = []
     plan = Plan(traps=True, batch_chunks=4, pools={"max_attempts": 10})
     async with scene(context, plan) as at:
-        with at.fleet.orchestrator("--workers", "2"):
+        with at.fleet.orchestrator("--workers", str(context.sized(full=2, short=1))):
             for boundary, what in trials:
                 if not await _trial(at, boundary, what):
                     lines.append(f"{what.value} at `{boundary}`: the work came to a stop")

@@ -1,0 +1,25 @@
+"""Every fault in its short form, on real servers. What it takes at full size is `make chaos`.
+
+R13 is not here: `e2e/test_benchmarks.py` runs the very same rounds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from chaos.faults import FAULTS
+from chaos.runs import Runs
+from chaos.verdict import Size
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"R13"}))
+async def test_nothing_is_lost_or_doubled(tmp_path: Path, fault: str) -> None:
+    outcome = await Runs(tmp_path, seed=7, size=Size.SHORT).run(fault)
+    assert outcome.findings == []
+    assert outcome.line.startswith(f"{fault} PASS  ")
+    published = json.loads((tmp_path / "results" / f"{fault}.json").read_text())
+    assert (published["name"], published["figures"]["seed"]) == (fault, 7)
