@@ -17,6 +17,8 @@ from embedfleet.inference.backends.stub import StubBackend
 from embedfleet.inference.model_files import bundled_tokenizer
 
 POISON = "xylophone"
+FATE = "POISON_DOES"
+FATES = ("kill", "hang", "exhaust")
 COMMAND = (sys.executable, "-m", "support.poisoned")
 
 
@@ -27,7 +29,7 @@ def infect() -> None:
 
     def embed_tokens(self: StubBackend, batch: TokenBatch) -> NDArray[np.float32]:
         if poison in batch.token_ids:
-            suffer(os.environ["POISON_DOES"])
+            suffer(os.environ[FATE])
         return healthy(self, batch)
 
     StubBackend.embed_tokens = embed_tokens  # type: ignore[method-assign]
