@@ -109,7 +109,9 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
     clock = SystemClock()
     jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
     await jobs.create_jobs(make_requests(tasks))
-    reconciler = Reconciler(database=database, broker=broker, clock=clock, tenants=settings.tenants)
+    reconciler = Reconciler(
+        database=database, broker=broker, clock=clock, tenants=settings.tenants, metrics=Metrics()
+    )
     while await reconciler.offer_jobs():
         pass
     stop = asyncio.Event()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from embedfleet.settings import ModelsSettings
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.documents import Segment
 from embedfleet.storage.identity import ChunkIds, ContentHash, document_id
+from support.poisoned import poisoned
 from support.system import ONE_EACH, paragraphs
 
 MODEL = "stub"
@@ -36,7 +38,8 @@ MODEL = "stub"
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one submission must lead to. `vectors`: base64 of float32 little-endian (n, dim)."""
+    """What one submission must lead to. `vectors`: base64 of float32 little-endian (n, dim). `dead`: chunks
+    that must end as dead letters, by index."""
 
     tenant: str
     media_id: str
@@ -45,6 +48,16 @@ class Document:
     content_sha256: str
     chunk_ids: tuple[str, ...]
     vectors: str
+    dead: tuple[int, ...] = ()
+
+    @property
+    def stored_ids(self) -> list[str]:
+        """The chunks that must be stored."""
+        return [chunk_id for n, chunk_id in enumerate(self.chunk_ids) if n not in self.dead]
+
+    def stored_vectors(self) -> NDArray[np.float32]:
+        """Aligned with `stored_ids`."""
+        return np.delete(self.vectors_array(), list(self.dead), axis=0)
 
     def vectors_array(self) -> NDArray[np.float32]:
         """float32 (n, dim)"""
@@ -73,10 +86,30 @@ class InputLedger:
     def chunks(self) -> int:
         return sum(len(one.chunk_ids) for one in self)
 
+    @property
+    def dead(self) -> int:
+        """Chunks that must end as dead letters."""
+        return sum(len(one.dead) for one in self)
+
     async def submit(self, jobs: EmbeddingJobManager, texts: Sequence[tuple[str, str, str]]) -> list[str]:
         """Submit (tenant, media id, text) in one transaction; every paragraph is a chunk. A later text of a
         document takes the place of the earlier one."""
-        expected = [expect(tenant, media_id, text) for tenant, media_id, text in texts]
+        return await self._submit(jobs, texts, [expect(*text) for text in texts])
+
+    async def submit_poisoned(
+        self, jobs: EmbeddingJobManager, texts: Sequence[tuple[str, str, str, int]]
+    ) -> list[str]:
+        """The same for texts of which one chunk, named by its index, cannot be embedded."""
+        plain = [(tenant, media_id, text) for tenant, media_id, text, _ in texts]
+        expected = [replace(expect(*text), dead=(bad,)) for text, (*_, bad) in zip(plain, texts, strict=True)]
+        return await self._submit(jobs, plain, expected)
+
+    async def _submit(
+        self,
+        jobs: EmbeddingJobManager,
+        texts: Sequence[tuple[str, str, str]],
+        expected: Sequence[Document],
+    ) -> list[str]:
         self._append([{"document": asdict(one)} for one in expected])
         job_ids = await jobs.create_jobs([request(*text) for text in texts])
         self._append(
@@ -108,8 +141,14 @@ class InputLedger:
             self.jobs[entry["job"]] = (tenant, media_id)
         else:
             fields = entry["document"]
-            one = Document(**fields | {"chunk_ids": tuple(fields["chunk_ids"])})
+            one = Document(**fields | {name: tuple(fields[name]) for name in ("chunk_ids", "dead")})
             self.documents[one.tenant, one.media_id] = one
+
+
+def poisoned_document(rng: random.Random, name: str, chunks: int) -> tuple[str, str, str, int]:
+    """(tenant, media id, text, which of its paragraphs is poison)"""
+    bad = rng.randrange(chunks)
+    return "alice", name, poisoned(paragraphs(name, chunks), bad), bad
 
 
 def request(tenant: str, media_id: str, text: str) -> JobRequest:

@@ -31,6 +31,7 @@ _ULPS = 2
 _MOST_NAMED = 20
 _DRAINED_KEYS = ("meta", "shares")
 """What a queue in which nothing waits may keep (see `queue/keys.py`)."""
+_DEAD_KEYS = ("dead", "tasks", "payloads")
 
 
 class Kind(StrEnum):
@@ -65,9 +66,9 @@ async def examine(
     """All findings; none means: nothing lost, nothing twice, nothing left. Call it when all is at rest."""
     findings = await database.read(lambda conn: list(in_sql(conn, inputs)))
     findings += await _vectors(inputs, database, store)
-    findings += await _queues(broker)
+    findings += await _queues(broker, dead=inputs.dead)
     if redis_client is not None:
-        findings += redis_keys(redis_client, key_prefix)
+        findings += redis_keys(redis_client, key_prefix, dead=inputs.dead > 0)
     return findings
 
 
@@ -102,7 +103,7 @@ def _jobs(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
         elif row.finished_at is None:
             yield Finding(Kind.UNFINISHED, f"job {job_id} is still {row.status}")
         elif newest[document] == job_id:
-            yield from _completed(row, batches.get(job_id), len(inputs.documents[document].chunk_ids))
+            yield from _completed(row, batches.get(job_id), inputs.documents[document])
     for job_id in rows:
         yield Finding(Kind.SURPLUS, f"job {job_id} was never submitted")
 
@@ -115,16 +116,17 @@ _BATCHES = select(
 ).group_by(tables.batches.c.job_id)
 
 
-def _completed(row: Any, batches: Any, chunks: int) -> Iterator[Finding]:
+def _completed(row: Any, batches: Any, document: Document) -> Iterator[Finding]:
     """A finished job's own arithmetic."""
-    if row.status != JobStatus.COMPLETED:
+    chunks, dead = len(document.chunk_ids), len(document.dead)
+    if row.status != (JobStatus.COMPLETED_WITH_ERRORS if dead else JobStatus.COMPLETED):
         yield Finding(Kind.LOST, f"job {row.job_id} ended as {row.status}: {row.reason}")
         return
     counted = {
         "in batches": int(batches.chunks) if batches else 0,
         "total": row.chunks_total,
         "embedded": row.chunks_embedded,
-        "stored": row.chunks_stored,
+        "stored or dead": row.chunks_stored + row.chunks_dead,
     }
     if batches and batches.done < batches.total:
         yield Finding(
@@ -135,6 +137,8 @@ def _completed(row: Any, batches: Any, chunks: int) -> Iterator[Finding]:
         if count != chunks:
             kind = Kind.DOUBLED if count > chunks else Kind.WRONG
             yield Finding(kind, f"job {row.job_id} counts {count} chunks {what}, it has {chunks}")
+    if row.chunks_dead != dead:
+        yield Finding(Kind.LOST, f"job {row.job_id} gave up {row.chunks_dead} chunks, not {dead}")
 
 
 def _events(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
@@ -174,7 +178,7 @@ def _documents(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
 
 def _records(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
     """SQL's record of what the vector store holds, and what must not be left."""
-    expected = {chunk_id for document in inputs for chunk_id in document.chunk_ids}
+    expected = {chunk_id for document in inputs for chunk_id in document.stored_ids}
     stored = select(tables.vectors.c.chunk_id).where(tables.vectors.c.state == VectorState.STORED)
     recorded = {value.hex() for value in conn.execute(stored).scalars()}
     yield from _differences("SQL's record of stored vectors", expected, recorded)
@@ -182,10 +186,12 @@ def _records(conn: Connection, inputs: InputLedger) -> Iterator[Finding]:
     for what, query in (
         ("vectors are still to be deleted", marked),
         ("documents wait for a clean-up", select(func.count()).where(tables.documents.c.cleanup > 0)),
-        ("dead letters", select(func.count()).select_from(tables.dead_letters)),
     ):
         if count := conn.execute(query).scalar_one():
             yield Finding(Kind.LEFT, f"{count} {what}")
+    letters = conn.execute(select(func.count()).select_from(tables.dead_letters)).scalar_one()
+    if letters != inputs.dead:
+        yield Finding(Kind.LEFT, f"{letters} dead letters, there must be {inputs.dead}")
 
 
 def _differences(where: str, expected: set[str], found: set[str]) -> Iterator[Finding]:
@@ -220,7 +226,7 @@ async def _vectors(inputs: InputLedger, database: Database, store: VectorStore) 
 def _by_collection(inputs: Iterable[Document]) -> dict[str, dict[str, NDArray[np.float32]]]:
     expected: dict[str, dict[str, NDArray[np.float32]]] = {}
     for document in inputs:
-        rows = zip(document.chunk_ids, document.vectors_array(), strict=True)
+        rows = zip(document.stored_ids, document.stored_vectors(), strict=True)
         expected.setdefault(document.collection, {}).update(rows)
     return expected
 
@@ -251,7 +257,8 @@ def _steps(values: NDArray[np.float32]) -> NDArray[np.int64]:
 # --- the broker ---
 
 
-async def _queues(broker: Broker) -> list[Finding]:
+async def _queues(broker: Broker, *, dead: int) -> list[Finding]:
+    """`dead`: tasks that may be kept as dead ones: one for each chunk that must be given up."""
     findings = []
     for stage in Stage:
         depth = await broker.depth(stage)
@@ -259,14 +266,15 @@ async def _queues(broker: Broker) -> list[Finding]:
         findings += [
             Finding(Kind.LEFT, f"queue {stage.value}: {count} tasks are {state}")
             for state, count in counts.items()
-            if count
+            if count > (dead if state == "dead" and stage is Stage.EMBEDDING else 0)
         ]
     return findings
 
 
-def redis_keys(client: redis.Redis, prefix: str) -> Iterator[Finding]:
-    """Keys of an idle broker that should not be there."""
-    allowed = {stage_key(prefix, stage, name) for stage in Stage for name in _DRAINED_KEYS}
+def redis_keys(client: redis.Redis, prefix: str, *, dead: bool = False) -> Iterator[Finding]:
+    """Keys of an idle broker that should not be there; `dead`: it may hold dead tasks."""
+    names = (*_DRAINED_KEYS, *(_DEAD_KEYS if dead else ()))
+    allowed = {stage_key(prefix, stage, name) for stage in Stage for name in names}
     for key in sorted(key.decode(errors="replace") for key in client.scan_iter(count=1000)):
         if key not in allowed:
             yield Finding(Kind.LEFT, f"Redis key {key}")

@@ -148,6 +148,7 @@ class Plan:
     proxied: bool = False
     seconds_a_chunk: float | None = None
     traps: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
     batch_chunks: int = 8
     pools: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -165,7 +166,7 @@ async def scene(context: Context, plan: Plan) -> AsyncIterator[Scene]:
         chroma = stack.enter_context(ChromaServer(folder / "chroma"))
         config = _config(folder, plan, redis.url, database_url, chroma.url)
         tally, trap = folder / "tally", folder / "trap"
-        environment = {"PYTHONPATH": str(ROOT)}
+        environment = {"PYTHONPATH": str(ROOT), **plan.environment}
         if plan.seconds_a_chunk is not None:
             environment |= {worker.SECONDS_A_CHUNK: str(plan.seconds_a_chunk), worker.TALLY: str(tally)}
         if plan.traps:

@@ -1,8 +1,9 @@
-"""A worker process as the product starts it, but for two things that only chaos wants.
+"""A worker process as the product starts it, but for what only chaos wants.
 
 Its stub model takes time and writes down, for each call, how many chunks it embedded (before the answer is
 used: a killed process's work counts too). And it passes the boundaries of `chaos.boundaries`, where a trap
-may be set. Both are told by the environment, which an orchestrator hands on to its workers.
+may be set. A certain word may be poison to its model. All is told by the environment, which an orchestrator
+hands on to its workers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chaos import boundaries
 from embedfleet import worker_process
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.backends.stub import StubBackend
+from support import poisoned
 
 SECONDS_A_CHUNK = "CHAOS_SECONDS_A_CHUNK"
 TALLY = "CHAOS_TALLY"
@@ -49,6 +51,8 @@ def main() -> int:
         slow_down(float(os.environ[SECONDS_A_CHUNK]), Path(os.environ[TALLY]))
     if boundaries.TRAP in os.environ:
         boundaries.watch(Path(os.environ[boundaries.TRAP]))
+    if poisoned.FATE in os.environ:
+        poisoned.infect()
     return worker_process.main()
 
 

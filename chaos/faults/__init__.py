@@ -7,7 +7,6 @@ from typing import cast
 
 from chaos.verdict import Run
 
-# R11 (documents that crash, hang or exhaust the parser or the model) joins here.
 FAULTS = {
     "R1": ("killed_workers", "kill -9 of random workers under load"),
     "R2": ("stopped_at_boundaries", "stop at every boundary: killed, exception, delivered twice"),
@@ -16,6 +15,7 @@ FAULTS = {
     "R5": ("fan_in", "completions out of order and delivered twice"),
     "R6": ("killed_chroma", "Chroma killed in the middle of upserts"),
     "R10": ("cut_network", "network to a service gone"),
+    "R11": ("poison", "texts and files that model and parser do not survive"),
     "R13": ("stopped_orchestrators", "SIGTERM under load"),
 }
 

@@ -1,7 +1,7 @@
 """R1: kill -9 of a random worker process, every two seconds, under load.
 
-Deliveries are not limited here: with the default `max_attempts` of three a task that happens to be in the
-hands of three victims is given up as the likely cause of their deaths, and its chunks are named as dead.
+With the attempts that everybody has: a task that happens to be in the hands of several victims must not be taken
+for the cause of their deaths.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def run(context: Context) -> Verdict:
         # They are dead a good part of the time: so the work lasts as long as the killing, and longer.
         seconds_a_chunk=0.85 * workers * seconds / chunks,
         batch_chunks=_BATCH_CHUNKS,
-        pools={"max_attempts": 1000, "batch_tasks": _BATCH_TASKS, "concurrency": _CONCURRENCY},
+        pools={"batch_tasks": _BATCH_TASKS, "concurrency": _CONCURRENCY},
     )
     async with scene(context, plan) as at:
         await at.inputs.submit_documents(

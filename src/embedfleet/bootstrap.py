@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from embedfleet.clock import SystemClock
+from loguru import logger
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock, SystemClock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
+from embedfleet.host.event_delivery import EventDelivery
+from embedfleet.host.webhook import Webhook
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
@@ -26,11 +32,17 @@ from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
+from embedfleet.repair.expected import collections_to_check
+from embedfleet.repair.rebuilding import Rebuilding, emptied_store
+from embedfleet.repair.true_vectors import TrueVectors
+from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
+from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
+from embedfleet.storage import deaths
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chroma_clients import ServerAddress
 from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Collection
 from embedfleet.storage.metered_store import MeteredVectorStore
 from embedfleet.storage.ownership import DataDirectoryLock
 from embedfleet.storage.vector_store import VectorStore
@@ -42,6 +54,7 @@ from embedfleet.workers.crew import (
     embedding_crew,
     storage_crew,
 )
+from embedfleet.workers.in_hand import InHand, read_noted
 from embedfleet.workers.services import Services
 
 _WORKER_COMMAND = (sys.executable, "-m", "embedfleet.worker_process")
@@ -73,6 +86,17 @@ class GuestSystem:
     database: Database
     jobs: EmbeddingJobManager
     search: SearchClient
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSystem:
+    """What holds the vector store against SQL. `put_aside`: where a store that could not be used is now."""
+
+    collections: Sequence[Collection]
+    put_aside: Path | None
+    verification: Verification
+    rebuilding: Rebuilding
+    truth: TrueVectors
 
 
 @asynccontextmanager
@@ -110,21 +134,24 @@ async def open_owner(
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        services = Services(broker, database, metrics, clock, settings.worker_pools)
+        in_hand = InHand() if deployment.shared_broker else await _noted_in_hand(stack, settings, database)
+        services = Services(broker, database, metrics, clock, settings.worker_pools, in_hand=in_hand)
         orchestrator_id = new_orchestrator_id(socket.gethostname())
+        election = _election(deployment, settings, database, orchestrator_id)
         orchestrator = WorkerOrchestrator(
             orchestrator_id=orchestrator_id,
             settings=settings,
             database=database,
             broker=broker,
             launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
-            election=_election(deployment, settings, database, orchestrator_id),
+            election=election,
             search=search,
             metrics=metrics,
             collector=collector,
             health=health,
             clock=clock,
             cores=available_cores() if deployment.worker_processes else None,
+            delivery=_delivery(settings.events, database, election, metrics, clock),
         )
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
         yield OwnerSystem(
@@ -164,6 +191,51 @@ async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[Sear
 
 
 @asynccontextmanager
+async def open_repair(
+    settings: Settings,
+    *,
+    purpose: str,
+    tenant: str | None,
+    empty: bool = False,
+    sampling: Sampling | None = None,
+) -> AsyncIterator[RepairSystem]:
+    """What verifies and mends the vector store; beside a fleet, or, embedded, owning the data directory.
+
+    `tenant` None: everybody's. With `empty` the collections are dropped first; if the store in the data
+    directory cannot even do that, all of it is put aside, and `collections` are everybody's.
+
+    Raises as `open_owner` does.
+    """
+    deployment = deployment_of(settings)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        if deployment.owns_data_directory:
+            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+        database = await _entered_database(stack, settings)
+        collections = await database.read(partial(collections_to_check, tenant_id=tenant))
+        put_aside: Path | None = None
+        if empty:
+            own = settings.chroma_dir if settings.vector_store.url is None else None
+            store, put_aside = await emptied_store(partial(open_store, settings), collections, own)
+        else:
+            store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        if put_aside is not None:
+            collections = await database.read(partial(collections_to_check, tenant_id=None))
+        catalogue = Catalogue(settings.models)
+        models = ModelPool(catalogue, settings.models)
+        stack.push_async_callback(models.close)
+        truth = TrueVectors(
+            database, catalogue, models, caching=settings.embedding_cache.enabled, now=clock.now()
+        )
+        rebuilding = Rebuilding(
+            database, store, truth, clock, with_documents=settings.vector_store.store_documents
+        )
+        verification = Verification(database, store, truth, sampling=sampling)
+        yield RepairSystem(collections, put_aside, verification, rebuilding, truth)
+
+
+@asynccontextmanager
 async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
     """Open only the database: works beside orchestrators, and when there is none."""
     deployment_of(settings)
@@ -193,7 +265,8 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)
-                yield embedding_crew(name, services, models=models)
+                caching = settings.embedding_cache.enabled
+                yield embedding_crew(name, services, models=models, caching=caching)
             case Stage.STORAGE | Stage.DELETION:
                 store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
@@ -215,6 +288,22 @@ async def _entered_database(
     stack.push_async_callback(database.close)
     await database.open()
     return database
+
+
+async def _noted_in_hand(stack: AsyncExitStack, settings: Settings, database: Database) -> InHand:
+    """Count what the last owner had in hand when it died, and note from now on what is in hand here."""
+    path = settings.data_dir / "in-hand"
+    noted = read_noted(path)
+    if noted:
+        logger.warning("the process before this one died with {} tasks in hand", len(noted))
+
+    def count(conn: Connection) -> dict[tuple[str, str], int]:
+        deaths.add(conn, noted)
+        return deaths.of_unfinished_jobs(conn)
+
+    in_hand = InHand.open(path, await database.write(count))
+    stack.callback(in_hand.close)
+    return in_hand
 
 
 async def open_broker(settings: Settings) -> Broker:
@@ -277,6 +366,22 @@ def _election(
     return SqlElection(database, orchestrator_id, lease_seconds=lease)
 
 
+def _delivery(
+    settings: EventsSettings, database: Database, election: Election, metrics: Metrics, clock: Clock
+) -> EventDelivery | None:
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret
+    webhook = Webhook(
+        settings.webhook_url.get_secret_value(),
+        secret=None if secret is None else secret.get_secret_value(),
+        timeout_seconds=settings.webhook_timeout_seconds,
+    )
+    return EventDelivery(
+        webhook, database=database, election=election, metrics=metrics, clock=clock, settings=settings
+    )
+
+
 def _launcher(
     deployment: Deployment,
     settings: Settings,
@@ -290,7 +395,9 @@ def _launcher(
         return ProcessLauncher(_WORKER_COMMAND, settings, collector)
     crews: Mapping[Stage, Callable[[str], Crew]] = {
         Stage.CHUNKING: partial(chunking_crew, services=services, catalogue=catalogue),
-        Stage.EMBEDDING: partial(embedding_crew, services=services, models=models),
+        Stage.EMBEDDING: partial(
+            embedding_crew, services=services, models=models, caching=settings.embedding_cache.enabled
+        ),
         Stage.STORAGE: partial(storage_crew, services=services, store=store, settings=settings.vector_store),
         Stage.DELETION: partial(deletion_crew, services=services, store=store),
     }

@@ -7,6 +7,7 @@
     ├── InputError             the caller's input is wrong; nothing was stored of it
     │   ├── InvalidRequest     an argument is out of range or contradicts another
     │   ├── UnknownJob         no such job for this tenant
+    │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   └── ParseError         a file cannot be turned into text
     ├── QuotaExceeded          the tenant's tier does not allow it now
@@ -14,11 +15,16 @@
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
     │   ├── VectorStoreUnavailable
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   ├── WebhookUnavailable
+    │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
     │   ├── ModelError         the model cannot be loaded or gives unusable output
     │   └── UndecodableMessage a queue message cannot be read
+    ├── ModelFailure           a model did not survive its input: tried again as after a worker's death
+    │   ├── ModelStuck         it did not come back from a call
+    │   └── ModelExhausted     memory does not hold a single text
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
     └── LeaseLost              the task belongs to somebody else now: drop the result
 
@@ -60,6 +66,10 @@ class UnknownJob(InputError):
     """No such job for this tenant."""
 
 
+class UnknownDeadLetter(InputError):
+    """No such dead letter for this tenant."""
+
+
 class UnknownModel(InputError):
     """No such model in the catalogue."""
 
@@ -92,6 +102,14 @@ class BrokerUnavailable(Transient):
     """The broker cannot be reached or is closed."""
 
 
+class WebhookUnavailable(Transient):
+    """The receiver of events did not say that it has one."""
+
+
+class LaterMessage(Transient):
+    """A queue message was made by a later release than this one."""
+
+
 class Permanent(EmbedfleetError):
     """Trying again would give the same error."""
 
@@ -106,6 +124,18 @@ class ModelError(Permanent):
 
 class UndecodableMessage(Permanent):
     """A queue message is not one this release can read."""
+
+
+class ModelFailure(EmbedfleetError):
+    """A model did not survive what it was given, which is tried again as after the death of a worker."""
+
+
+class ModelStuck(ModelFailure):
+    """A model did not come back from a call."""
+
+
+class ModelExhausted(ModelFailure):
+    """Memory does not hold a single text: free some, or run fewer models."""
 
 
 class StorageFull(EmbedfleetError):

@@ -35,7 +35,7 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """`error` is set exactly when the state is FAILED; `job_id` when there is a job to follow."""
+    """`error` is set exactly when the state is FAILED; `job_id` when there is a job to look at."""
 
     source: str
     state: FileState
@@ -175,7 +175,19 @@ class Ingest:
             if made.status.terminal:
                 await self._jobs.retry_job(made.job_id, user_id=options.tenant)
             return FileOutcome(source, FileState.RESUMED, job_id=made.job_id)
-        parsed = await self._parser.parse(path)
+        try:
+            parsed = await self._parser.parse(path)
+        except ParseError as exc:
+            job_id = await self._jobs.record_unreadable(
+                media_id=media_id,
+                user_id=options.tenant,
+                user_tier=options.tier,
+                reason=str(exc),
+                model=options.model,
+                source=source,
+                source_hash=source_hash,
+            )
+            return FileOutcome(source, FileState.FAILED, job_id=job_id, error=str(exc))
         job_id = await self._jobs.create_job(
             media_id=media_id,
             user_id=options.tenant,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,26 +21,33 @@ from embedfleet import quota
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob
+from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     CharRange,
     ChunkingConfig,
+    ContentType,
+    DeadLetterInfo,
+    JobEvent,
     JobInfo,
     JobProgress,
     JobRequest,
     JobStatus,
+    RefusedJob,
+    Requeued,
+    Stage,
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, document_lock, documents, identity, jobs, usage
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs, usage
 from embedfleet.storage.collections import collection_name
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import DeadLetter, Job
-from embedfleet.storage.tables import GenerationState
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import Job
+from embedfleet.storage.tables import DeadLetterEnd, GenerationState
 
 
 class JobManagerConfig(BaseModel):
@@ -212,6 +220,71 @@ class EmbeddingJobManager:
         )
         return job_id
 
+    async def record_unreadable(
+        self,
+        *,
+        media_id: str,
+        user_id: str,
+        reason: str,
+        user_tier: UserTier = UserTier.FREE,
+        model: str | None = None,
+        source: str | None = None,
+        source_hash: str | None = None,
+    ) -> str:
+        """Note that a version of a document could not be turned into text, as a failed job with a dead letter
+        that can be found. Returns the job's id; told again of the same bytes, that of the first time.
+
+        Readers keep the version they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
+        """
+        info = self._catalogue.info(model or self._settings.models.default)
+        version = documents.Version(
+            content_hash="",
+            source_hash=source_hash,
+            content_type=ContentType.TEXT,
+            chars=0,
+            chunking=self.default_chunking,
+            batch_chunks=self._settings.chunking.batch_chunks,
+        )
+        document_id = identity.document_id(user_id, media_id)
+        job_id = _new_job_id()
+
+        def record(conn: Connection) -> str:
+            document_lock.lock(conn, [document_id])
+            now = self._clock.now()
+            newest = next(iter(documents.generations_of(conn, document_id)), None)
+            if newest is not None and newest.unreadable and newest.version.source_hash == source_hash:
+                known = jobs.newest_of_generation(conn, newest.generation_id)
+                if known is not None:
+                    return known.job_id
+            collection = self._collection(conn, user_id, info)
+            documents.ensure_document(
+                conn,
+                document_id=document_id,
+                tenant_id=user_id,
+                media_id=media_id,
+                source=source,
+                now=now,
+            )
+            generation_id = documents.add_generation(
+                conn, document_id, version, collection, [], chunker_version=PARTITION_VERSION
+            )
+            documents.abandon(conn, generation_id)
+            jobs.create(
+                conn,
+                job_id=job_id,
+                tenant_id=user_id,
+                document_id=document_id,
+                generation_id=generation_id,
+                user_tier=user_tier,
+                priority=50,
+                now=now,
+            )
+            dead_letters.add(conn, job_id, [DeadLetter(Stage.CHUNKING, reason)], now)
+            jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now)
+            return job_id
+
+        return await self._database.write(record)
+
     def _unchanged(
         self, conn: Connection, submission: _Submission, current: documents.Generation, now: float
     ) -> str:
@@ -310,6 +383,24 @@ class EmbeddingJobManager:
                     return info
                 await self._database.wait_for_write(seen, timeout_seconds=1.0)
 
+    async def events(self, *, user_id: str | None = None, after: int = 0, limit: int = 100) -> list[JobEvent]:
+        """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
+        page. Kept for `events.keep_days`. Positions are given by a running orchestrator: what ends while none
+        runs is seen when one does."""
+        return await self._database.read(lambda conn: events.after(conn, after, limit, tenant_id=user_id))
+
+    async def follow_events(self, *, user_id: str | None = None, after: int = 0) -> AsyncIterator[JobEvent]:
+        """`events`, and then each new one as it comes; never ends by itself. Begun again from a position of
+        which it is not sure, a reader tells by `event_id` what it has seen."""
+        while True:
+            seen = await self._database.version()
+            found = await self.events(user_id=user_id, after=after)
+            for event in found:
+                after = event.position
+                yield event
+            if not found:
+                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+
     async def find_job(
         self,
         *,
@@ -379,25 +470,125 @@ class EmbeddingJobManager:
     async def retry_job(self, job_id: str, *, user_id: str | None = None) -> None:
         """Run an ended job again; what it stored is kept, what failed is done anew.
 
-        Raises InvalidRequest if it has not ended, has nothing left to do, or a newer version of its
-        document exists; UnknownJob.
+        Raises InvalidRequest if it has not ended, has nothing left to do, or its document was deleted or
+        submitted anew; UnknownJob.
         """
+        await self._database.write(
+            lambda conn: self._retry(conn, _require(jobs.lock(conn, job_id), job_id, user_id))
+        )
 
-        def retry(conn: Connection) -> None:
-            job = _require(jobs.lock(conn, job_id), job_id, user_id)
-            if not job.status.terminal:
-                raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
-            if job.status is JobStatus.COMPLETED:
-                raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
-            newest = documents.generations_of(conn, job.document_id)
-            if not newest or newest[0].generation_id != job.generation_id:
-                raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
-            if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
-                jobs.restart_partition(conn, job_id)
-                documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
-            jobs.reopen(conn, job_id)
+    def _retry(self, conn: Connection, job: Job) -> None:
+        job_id, now = job.job_id, self._clock.now()
+        if not job.status.terminal:
+            raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
+        if job.status is JobStatus.COMPLETED:
+            raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
+        if documents.is_deleted(conn, job.document_id):
+            raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
+        newest = documents.generations_of(conn, job.document_id)
+        if not newest or newest[0].generation_id != job.generation_id:
+            raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
+        if newest[0].unreadable:
+            raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
+        if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
+            jobs.restart_partition(conn, job_id, now)
+            documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
+        jobs.reopen(conn, job_id, now)
 
-        await self._database.write(retry)
+    # --- dead letters ---
+
+    async def list_dead_letters(
+        self,
+        *,
+        user_id: str | None = None,
+        job_id: str | None = None,
+        stage: Stage | None = None,
+        limit: int = 100,
+        ended: bool = False,
+    ) -> list[DeadLetterInfo]:
+        """What was given up and nothing was done about yet, newest first; with `ended`, the history too."""
+        return await self._database.read(
+            lambda conn: dead_letters.page(
+                conn, tenant_id=user_id, job_id=job_id, stage=stage, ended=ended, limit=limit
+            )
+        )
+
+    async def get_dead_letter(self, dead_letter_id: int, *, user_id: str | None = None) -> DeadLetterInfo:
+        """One letter, open or ended. Raises UnknownDeadLetter."""
+        return (await self._database.read(lambda conn: _letters(conn, [dead_letter_id], user_id)))[0]
+
+    async def requeue_dead_letters(
+        self, ids: Sequence[int] | None = None, *, job_id: str | None = None, user_id: str | None = None
+    ) -> Requeued:
+        """Run the jobs of these letters again as `retry_job` does; all letters of a job go with it.
+
+        Each job is decided by itself. Raises InvalidRequest if none can run again (still running, nothing
+        open, document deleted or submitted anew), UnknownDeadLetter, UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id)
+        requeued: list[str] = []
+        refused: list[RefusedJob] = []
+        for name, letters in (await self._letters_by_job(ids, job_id, user_id)).items():
+            try:
+                await self._database.write(partial(self._requeue, job_id=name, ids=letters, user_id=user_id))
+                requeued.append(name)
+            except InvalidRequest as exc:
+                refused.append(RefusedJob(job_id=name, reason=str(exc)))
+        if refused and not requeued:
+            raise InvalidRequest("; ".join(one.reason for one in refused))
+        return Requeued(jobs=tuple(requeued), refused=tuple(refused))
+
+    async def _letters_by_job(
+        self, ids: Sequence[int] | None, job_id: str | None, user_id: str | None
+    ) -> dict[str, list[int]]:
+        if job_id is not None:
+            return {job_id: []}
+        by_job: dict[str, list[int]] = {}
+        for letter in await self._database.read(lambda conn: _letters(conn, ids or [], user_id)):
+            by_job.setdefault(letter.job_id, []).append(letter.dead_letter_id)
+        return by_job
+
+    def _requeue(self, conn: Connection, job_id: str, ids: Sequence[int], user_id: str | None) -> None:
+        """`ids`: those meant; empty: whichever are open."""
+        job = _require(jobs.lock(conn, job_id), job_id, user_id)
+        named = (
+            dead_letters.get_many(conn, ids, tenant_id=user_id).values()
+            if ids
+            else dead_letters.page(conn, tenant_id=user_id, job_id=job_id, stage=None, ended=False, limit=1)
+        )
+        if all(letter.ended == DeadLetterEnd.REQUEUED for letter in named):
+            raise InvalidRequest(f"job {job_id}: no dead letter is left to requeue")
+        self._retry(conn, job)
+
+    async def purge_dead_letters(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        job_id: str | None = None,
+        before: datetime | None = None,
+        user_id: str | None = None,
+    ) -> int:
+        """Accept the loss of these open letters; returns how many. Their jobs go on naming what is missing.
+
+        Raises InvalidRequest unless exactly one of `ids`, `job_id` and `before` is given, UnknownDeadLetter,
+        UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id, before=before)
+
+        def purge(conn: Connection) -> int:
+            now = self._clock.now()
+            if ids is not None:
+                letters = _letters(conn, ids, user_id)
+                return dead_letters.purge(conn, [letter.dead_letter_id for letter in letters], now)
+            if job_id is not None:
+                _require(jobs.get(conn, job_id), job_id, user_id)
+                return dead_letters.purge_job(conn, job_id, now)
+            assert before is not None
+            return dead_letters.purge_before(conn, before.timestamp(), now, tenant_id=user_id)
+
+        return await self._database.write(purge)
+
+    # --- delete ---
 
     async def delete_document(self, *, media_id: int | str, user_id: str) -> bool:
         """Hide the document at once and have everything of it deleted. False if there is none."""
@@ -476,6 +667,23 @@ def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:
     return job
 
 
+def _letters(conn: Connection, ids: Sequence[int], user_id: str | None) -> list[DeadLetterInfo]:
+    """The letters in the order asked for. Raises UnknownDeadLetter."""
+    found = dead_letters.get_many(conn, ids, tenant_id=user_id)
+    for one in ids:
+        if one not in found:
+            raise UnknownDeadLetter(
+                f"no dead letter `{one}`: `embedfleet dlq list --ended` shows those there are"
+            )
+    return [found[one] for one in dict.fromkeys(ids)]
+
+
+def _one_of(**given: object) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise InvalidRequest(f"name exactly one of {', '.join(given)} (got {', '.join(named) or 'none'})")
+
+
 def _info(conn: Connection, job: Job) -> JobInfo:
     return _infos(conn, [job])[0]
 
@@ -487,7 +695,7 @@ def _infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
         _describe(
             job,
             made.get(job.generation_id),
-            jobs.dead_letters_of(conn, job.job_id) if job.chunks_dead else [],
+            dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
         )
         for job in found
     ]

@@ -4,10 +4,14 @@ Messages are frozen Pydantic models, packed with msgpack; arrays travel as raw l
 (`token_ids`, `lengths`: uint32; `vectors`: float32; `chunk_ids`: 16 bytes each), so a batch costs
 one memory copy and nothing is ever unpickled. A message carries references and small arrays, never
 a document.
+
+Releases meet in a queue: a message of an earlier `schema_version` is brought up to this one's as it is read
+(`_STEPS`); one of a later version is left to workers of that release.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -17,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from embedfleet.errors import UndecodableMessage
+from embedfleet.errors import LaterMessage, UndecodableMessage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHUNK_ID_BYTES = 16
 _CHECKED_AT_ONCE = 1 << 20
 
@@ -118,7 +122,7 @@ class Message(_Frozen):
 
     kind: ClassVar[Stage]
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     tenant_id: str = Field(min_length=1)
     job_id: str = Field(min_length=1)
 
@@ -130,25 +134,48 @@ class Message(_Frozen):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Raises UndecodableMessage, naming the field, for anything `encode` cannot have made."""
+        """Raises UndecodableMessage, naming the field, for anything that no release's `encode` can have
+        made, and LaterMessage for what a later release made."""
         try:
             body = msgpack.unpackb(payload, raw=False, use_list=False)
         except Exception as exc:
             raise UndecodableMessage(f"{cls.__name__}: not msgpack ({exc})") from exc
         if not isinstance(body, dict) or body.pop("kind", None) != cls.kind.value:
             raise UndecodableMessage(f"{cls.__name__}: payload is not a {cls.kind.value} message")
-        version = body.get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UndecodableMessage(
-                f"{cls.__name__}.schema_version: {version} is of a later release, this one reads up to "
-                f"{SCHEMA_VERSION}: upgrade the workers, then offer the task again"
-            )
+        _bring_up_to_date(cls.kind, body, cls.__name__)
         try:
             return cls.model_validate(body, strict=True)  # "3" is not 3: `encode` makes no such thing
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "message"
             raise UndecodableMessage(f"{cls.__name__}.{where}: {first['msg']}") from exc
+
+
+def _bring_up_to_date(kind: Stage, body: dict[str, Any], name: str) -> None:
+    """Make a body of an earlier schema version one of this release's. What is none at all stays as it is."""
+    version = body.get("schema_version")
+    if not isinstance(version, int):
+        return
+    if version > SCHEMA_VERSION:
+        raise LaterMessage(
+            f"{name}.schema_version: {version} is of a later release, this one reads up to "
+            f"{SCHEMA_VERSION}: upgrade the workers that are left"
+        )
+    for earlier in range(version, SCHEMA_VERSION):
+        if earlier not in _STEPS:
+            return
+        _STEPS[earlier](kind, body)
+        body["schema_version"] = earlier + 1
+
+
+def _one_to_two(kind: Stage, body: dict[str, Any]) -> None:
+    """Version 1 knew batches only whole."""
+    if kind in (Stage.EMBEDDING, Stage.STORAGE):
+        body["span"] = None
+
+
+_STEPS: Mapping[int, Callable[[Stage, dict[str, Any]], None]] = {1: _one_to_two}
+"""From each earlier schema version to the next."""
 
 
 class ChunkingTask(Message):
@@ -164,12 +191,16 @@ class DeadChunk(_Frozen):
     reason: str
 
 
+Span = Annotated[tuple[int, int], Field(description="Positions [first, past) of a batch.")]
+
+
 class EmbeddingTask(Message):
-    """One batch of chunks, tokenised. All arrays are aligned by position in the batch."""
+    """One batch of chunks, tokenised, or a part of it. All arrays are aligned."""
 
     kind = Stage.EMBEDDING
 
     ordinal: int = Field(ge=0, description="The batch's number within its job.")
+    span: Span | None = Field(default=None, description="The part of the batch this is; None: all of it.")
     model: str
     space: str = Field(description="Fingerprint of everything that decides a vector's value.")
     chunk_ids: bytes = Field(description="16 bytes a chunk.")
@@ -183,7 +214,28 @@ class EmbeddingTask(Message):
             raise ValueError("chunk_ids and lengths disagree about the number of chunks")
         if len(self.token_ids) != 4 * int(self.lengths_array().sum(dtype=np.int64)):
             raise ValueError("token_ids is not as long as lengths say")
+        if self.span is not None and self.span[1] - self.span[0] != n:
+            raise ValueError(f"span {self.span} is not as long as chunk_ids says")
         return self
+
+    @property
+    def first_position(self) -> int:
+        """Where in its batch the task's first chunk is."""
+        return 0 if self.span is None else self.span[0]
+
+    def part(self, first: int, past: int) -> EmbeddingTask:
+        """The task of [first, past) of this one's chunks, counted from this one's first."""
+        lengths, ends = self.lengths_array(), np.cumsum(self.lengths_array(), dtype=np.int64)
+        tokens = slice(int(ends[first] - lengths[first]), int(ends[past - 1]))
+        start = self.first_position
+        return self.model_copy(
+            update={
+                "span": (start + first, start + past),
+                "chunk_ids": self.chunk_ids[CHUNK_ID_BYTES * first : CHUNK_ID_BYTES * past],
+                "lengths": lengths[first:past].tobytes(),
+                "token_ids": self.token_ids_array()[tokens].tobytes(),
+            }
+        )
 
     def chunk_id_list(self) -> list[str]:
         return unpack_chunk_ids(self.chunk_ids)
@@ -196,7 +248,7 @@ class EmbeddingTask(Message):
 
 
 class StorageTask(Message):
-    """One embedded batch: vectors of the chunks that needed one, and those that failed.
+    """One embedded batch, or a part of it: vectors of the chunks that needed one, and those that failed.
 
     `chunk_ids` names only the rows of `vectors`; chunks of the batch that are in neither list are
     already in the store.
@@ -205,6 +257,7 @@ class StorageTask(Message):
     kind = Stage.STORAGE
 
     ordinal: int = Field(ge=0)
+    span: Span | None = Field(default=None, description="As of the EmbeddingTask.")
     space: str
     dim: int = Field(ge=1)
     chunk_ids: bytes = Field(description="16 bytes a row of `vectors`.")
@@ -339,6 +392,64 @@ class JobInfo(_Frozen):
 
     def json_document(self) -> dict[str, Any]:
         """The stable form that `--json` prints."""
+        return self.model_dump(mode="json")
+
+
+class DeadLetterInfo(_Frozen):
+    """What was given up, and what an operator did about it. Names the text's place, never the text."""
+
+    schema_version: Literal[1] = 1
+    dead_letter_id: int
+    tenant_id: str
+    job_id: str
+    run: int = Field(description="The run of the job that gave it up, counted from 1.")
+    stage: Stage
+    media_id: str
+    source: str | None = None
+    chunk_index: int | None = Field(default=None, description="None: a whole task, not one chunk.")
+    start: int | None = Field(default=None, description="Character offsets in the document, half-open.")
+    end: int | None = None
+    reason: str
+    created_at: datetime
+    ended: str | None = Field(default=None, description="`requeued` or `purged`; None: open.")
+    ended_at: datetime | None = None
+
+    def json_document(self) -> dict[str, Any]:
+        """The stable form that `--json` prints."""
+        return self.model_dump(mode="json")
+
+
+class RefusedJob(_Frozen):
+    """A job that cannot be run again, and why."""
+
+    job_id: str
+    reason: str
+
+
+class Requeued(_Frozen):
+    """Jobs that run again with all their dead letters, and those that cannot."""
+
+    jobs: tuple[str, ...]
+    refused: tuple[RefusedJob, ...] = ()
+
+
+class JobEvent(_Frozen):
+    """How a run of a job ended. Read or delivered twice, it has the same `event_id`."""
+
+    schema_version: Literal[1] = 1
+    event_id: str = Field(description="The job and its run; there is one event of each, ever.")
+    position: int = Field(description="Grows; whoever has read up to it has read all before it.")
+    tenant_id: str
+    job_id: str
+    media_id: str
+    status: JobStatus
+    reason: str | None = Field(default=None, description="Why it is not `completed`, one line.")
+    chunks_stored: int
+    chunks_dead: int
+    created_at: datetime = Field(description="When the job ended.")
+
+    def json_document(self) -> dict[str, Any]:
+        """The stable form that `--json` prints and the webhook gets."""
         return self.model_dump(mode="json")
 
 

@@ -15,14 +15,18 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from loguru import logger
 
 from embedfleet.clock import Clock
-from embedfleet.errors import EmbedfleetError
+from embedfleet.errors import EmbedfleetError, Transient
+from embedfleet.host.cache_trimming import CacheTrimming
 from embedfleet.host.election import Election
+from embedfleet.host.event_delivery import EventDelivery
+from embedfleet.host.event_publisher import EventPublisher
 from embedfleet.host.housekeeping import Housekeeping
 from embedfleet.host.pool import PoolState, WorkerPool
 from embedfleet.host.registration import Peers, Registration
@@ -64,15 +68,28 @@ class WorkerOrchestrator:
         health: Health,
         clock: Clock,
         cores: int | None,
+        delivery: EventDelivery | None = None,
     ) -> None:
-        """`cores`: what embedding workers share out as model threads; None: they share one model."""
+        """`cores`: what embedding workers share out as model threads; None: they share one model.
+        `delivery`: None if events are delivered nowhere."""
         self._settings = settings
         self._database = database
         self._election = election
         self._search = search
         self._health = health
         self._clock = clock
-        self._reconciler = Reconciler(database=database, broker=broker, clock=clock, tenants=settings.tenants)
+        self._events = EventPublisher(
+            database=database, metrics=metrics, clock=clock, settings=settings.events
+        )
+        self._delivery = delivery
+        self._reconciler = Reconciler(
+            database=database,
+            broker=broker,
+            clock=clock,
+            tenants=settings.tenants,
+            metrics=metrics,
+            reconcile_seconds=settings.orchestrator.reconcile_seconds,
+        )
         self._pools = {
             stage: WorkerPool(
                 stage,
@@ -86,6 +103,9 @@ class WorkerOrchestrator:
         }
         peers = Peers()
         self._housekeeping = Housekeeping(broker=broker, election=election, metrics=metrics)
+        self._cache_trimming = CacheTrimming(
+            database=database, election=election, settings=settings.embedding_cache
+        )
         self._scaler = Scaler(
             pools=self._pools,
             settings=settings.worker_pools,
@@ -144,9 +164,12 @@ class WorkerOrchestrator:
             "broker's memory": lambda done: self._repeat(done, self._remind, after_writes=False),
             "reconciler": lambda done: self._repeat(done, self._offer),
             "searches": lambda done: self._repeat(done, self._answer),
+            "events": self._number_events,
             "housekeeping": self._housekeeping.run,
             "scaler": self._scaler.run,
+            "cache trimming": self._cache_trimming.run,
             "health": self._tell_health,
+            **({} if self._delivery is None else {"webhook": self._delivery.run}),
         }
 
     async def _run_pools(self, stop: asyncio.Event) -> None:
@@ -172,6 +195,7 @@ class WorkerOrchestrator:
     async def _remind(self) -> None:
         if self._election.leads:
             await self._reconciler.notice_lost_broker()
+            await self._reconciler.find_lost()
 
     async def _offer(self) -> None:
         if not self._election.leads:
@@ -183,6 +207,16 @@ class WorkerOrchestrator:
     async def _answer(self) -> None:
         if self._election.leads:
             await self._search.answer_waiting()
+
+    async def _number_events(self, done: asyncio.Event) -> None:
+        await self._repeat(done, self._number)
+        with suppress(Transient):  # what ended last; else the next leader does it
+            await self._number()
+
+    async def _number(self) -> None:
+        if self._election.leads:
+            await self._events.number()
+            await self._events.forget_old()
 
     async def _repeat(
         self, done: asyncio.Event, step: Callable[[], Awaitable[None]], *, after_writes: bool = True

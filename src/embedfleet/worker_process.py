@@ -21,7 +21,7 @@ from loguru import logger
 
 from embedfleet import log
 from embedfleet.bootstrap import open_worker
-from embedfleet.errors import EmbedfleetError, Transient
+from embedfleet.errors import EmbedfleetError, ModelStuck, Transient
 from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, told
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
@@ -79,13 +79,15 @@ async def _run(
     while not stop.is_set():
         try:
             async with open_worker(settings, order.stage, order.name, metrics) as crew:
-                tell = asyncio.create_task(_tell(reports, crew, metrics), name="reports")
+                tell = asyncio.create_task(_tell(reports, crew, metrics, stop), name="reports")
                 try:
                     await crew.run(stop)
                 finally:
                     tell.cancel()
                     await asyncio.gather(tell, return_exceptions=True)
                     await asyncio.to_thread(_report, reports, crew, metrics)
+                if crew.is_spent:
+                    raise ModelStuck("a model hangs in this process: another takes its place")
         except Transient as exc:  # from opening only: a crew waits for its services itself
             logger.bind(worker=order.name).warning("waiting: {}", exc)
             _send(reports, Report(False, told(exc), 0, []))
@@ -101,10 +103,12 @@ async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: async
     stop.set()
 
 
-async def _tell(reports: BinaryIO, crew: Crew, metrics: Metrics) -> None:
+async def _tell(reports: BinaryIO, crew: Crew, metrics: Metrics, stop: asyncio.Event) -> None:
     """From a thread: an orchestrator that is slow to read must not hold up the work."""
     while True:
         await asyncio.to_thread(_report, reports, crew, metrics)
+        if crew.is_spent:
+            stop.set()
         await asyncio.sleep(_REPORT_SECONDS)
 
 

@@ -240,6 +240,19 @@ async def test_requeued_dead_letters_line_up_as_new_with_attempts_reset(broker: 
     ]
 
 
+async def test_dropped_dead_letters_count_as_done_and_may_be_offered_again(broker: Broker) -> None:
+    await broker.enqueue(STAGE, tasks("a", 3))
+    for lease in await claim(broker, 2):
+        await broker.dead_letter(lease, reason="poison")
+
+    assert await broker.drop_dead(STAGE, ["a1", "a1", "a3", "unheard of"]) == 1
+    assert [dead.task.id for dead in await broker.dead(STAGE)] == ["a2"]
+    depth = await broker.depth(STAGE)
+    assert (depth.enqueued, depth.ready, depth.dead, depth.done) == (3, 1, 1, 1)
+    assert await broker.requeue_dead(STAGE, ["a1"]) == 0
+    assert await broker.enqueue(STAGE, tasks("a", 3)) == 1
+
+
 # --- cancel -----------------------------------------------------------------------------------
 
 

@@ -71,6 +71,36 @@ async def test_backlog_counts_one_tenants_ready_tasks_over_both_lanes(broker: Br
     assert await broker.backlog(STAGE, "a") == 4
 
 
+async def test_a_job_is_known_while_a_task_of_it_is_ready_leased_or_delayed_in_any_stage(
+    broker: Broker, clock: ManualClock
+) -> None:
+    for stage in Stage:
+        await broker.enqueue(stage, [task("a", job=f"of {stage}"), task("b", job=f"of {stage}!")])
+        job = [f"of {stage}"]
+        assert await broker.known_jobs([*job, "of", "unheard of"]) == set(job), "ready"
+        lease, other = await claim(broker, stage=stage)
+        assert await broker.known_jobs(job) == set(job), "leased"
+        await broker.retry_later(lease, delay_seconds=5, reason="busy")
+        assert await broker.known_jobs(job) == set(job), "delayed"
+        clock.advance(5)
+        await broker.promote_due(stage)
+        await broker.ack(await claim_one(broker, stage=stage))
+        assert await broker.known_jobs([*job, f"of {stage}!"]) == {f"of {stage}!"}, "acked"
+        await broker.dead_letter(other, reason="poison")
+        assert await broker.known_jobs([f"of {stage}!"]) == set(), "dead"
+        assert await broker.requeue_dead(stage, ["b"]) == 1
+        assert await broker.known_jobs([f"of {stage}!"]) == {f"of {stage}!"}
+        await broker.cancel_job(f"of {stage}!")
+        assert await broker.known_jobs([f"of {stage}!"]) == set(), "cancelled"
+
+
+async def test_any_number_of_jobs_may_be_asked_for(broker: Broker) -> None:
+    await broker.enqueue(Stage.STORAGE, [task(f"t{i}", job=f"j{i}") for i in range(0, 2_500, 2)])
+    known = await broker.known_jobs([f"j{i}" for i in range(2_500)])
+    assert known == {f"j{i}" for i in range(0, 2_500, 2)}
+    assert await broker.known_jobs([]) == set()
+
+
 # --- waiting ----------------------------------------------------------------------------------
 
 
@@ -215,6 +245,8 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.dead_letter(lease, reason="poison"),
         lambda: broker.dead(STAGE),
         lambda: broker.requeue_dead(STAGE, ["a"]),
+        lambda: broker.drop_dead(STAGE, ["a"]),
+        lambda: broker.known_jobs(["job"]),
         lambda: broker.reap_expired(STAGE),
         lambda: broker.promote_due(STAGE),
         lambda: broker.cancel_job("job"),

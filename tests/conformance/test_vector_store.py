@@ -62,6 +62,12 @@ async def everything(store: VectorStore, *, page: int = 1000) -> dict[str, NDArr
     return found
 
 
+async def existing(store: VectorStore, collection: str, ids: Sequence[str]) -> set[str]:
+    found, vectors = await store.vectors(collection, ids)
+    assert len(found) == len(vectors) == len(set(found))
+    return set(found)
+
+
 @pytest.fixture(params=["embedded", "server"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
     """Holding nothing but an empty collection of books."""
@@ -109,12 +115,12 @@ class TestWriting:
         await store.upsert(BOOKS, rows([], vectors=np.empty((0, DIM), dtype=np.float32)))
         await store.delete(BOOKS, [])
         await store.update_metadata(BOOKS, [], [])
-        assert await store.existing(BOOKS, []) == set()
+        assert await existing(store, BOOKS, []) == set()
 
     async def test_more_rows_than_chroma_takes_at_once_are_all_written(self, store: VectorStore) -> None:
         many = ids_of(6_000)  # its limit is 5,461
         await store.upsert(BOOKS, rows(many))
-        assert await store.existing(BOOKS, many) == set(many)
+        assert await existing(store, BOOKS, many) == set(many)
         assert set(await everything(store, page=6_000)) == set(many)
         await store.update_metadata(BOOKS, many, [{"job_id": "j2"}] * len(many))
         await store.delete(BOOKS, many)
@@ -144,14 +150,33 @@ class TestMetadata:
         await store.upsert(BOOKS, rows(["a"]))
         await store.update_metadata(BOOKS, ["zz", "a"], [{"x": 1}, {"x": 1}])
         await store.update_metadata(FILMS, ["a"], [{"x": 1}])
-        assert await store.existing(BOOKS, ["a", "zz"]) == {"a"}
+        assert await existing(store, BOOKS, ["a", "zz"]) == {"a"}
 
 
-class TestExistingAndDelete:
-    async def test_existing_tells_which_ids_have_a_row(self, store: VectorStore) -> None:
+class TestVectorsAndDelete:
+    async def test_vectors_tells_which_ids_have_a_row(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a", "b"]))
-        assert await store.existing(BOOKS, ["b", "zz", "b"]) == {"b"}
-        assert await store.existing(FILMS, ["b"]) == set()
+        assert await existing(store, BOOKS, ["b", "zz", "b"]) == {"b"}
+        assert await existing(store, FILMS, ["b"]) == set()
+
+    async def test_vectors_are_the_same_bits_whenever_they_are_read(self, store: VectorStore) -> None:
+        """What a checksum relies on, also after they moved from the log into the index (at 1,000 writes)."""
+        await store.upsert(BOOKS, rows(ids_of(50), vectors=3 * unit_vectors(50)))
+        ids, vectors = await store.vectors(BOOKS, ids_of(50))
+        first = {row_id: vector.tobytes() for row_id, vector in zip(ids, vectors, strict=True)}
+        await store.upsert(BOOKS, rows([f"x{i}" for i in range(2_000)]))
+        later = await everything(store)
+        assert {row_id: later[row_id].tobytes() for row_id in ids_of(50)} == first
+
+    async def test_a_dropped_collection_is_gone_with_its_rows_and_may_be_made_again(
+        self, store: VectorStore
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        for _ in range(2):
+            await store.drop_collection(BOOKS)
+        assert await everything(store) == {}
+        await store.ensure_collection(BOOKS, space="e5", dim=4)
+        assert await store.count(BOOKS) == 0
 
     async def test_delete_removes_the_named_rows_only_and_may_be_repeated(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a", "b", "c"]))
@@ -282,7 +307,8 @@ async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
     await store.upsert(BOOKS, rows(["a"]))
     await store.update_metadata(BOOKS, ["a"], [{"x": 1}])
-    assert await store.existing(BOOKS, ["a"]) == set()
+    assert await existing(store, BOOKS, ["a"]) == set()
+    await store.drop_collection(BOOKS)
     assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=1) == []
     assert await everything(store) == {}
     assert await store.count(BOOKS) == 0

@@ -82,6 +82,27 @@ def test_one_bad_file_never_stops_the_others_and_is_named(command: Command, corp
     assert len(result.stderr.splitlines()) == 3
 
 
+def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_is_mended(
+    command: Command, corpus: Path
+) -> None:
+    broken = corpus / "report.txt"
+    broken.write_bytes(b"\x00\x9f\x92" * 500)
+    for _ in range(2):  # told twice, noted once
+        outcome = command.run("ingest", str(corpus), "--json")
+        assert outcome.code == 3
+    (job,) = command.run("jobs", "list", "--status", "failed", "--json").document["jobs"]
+    assert (job["source"], job["chars"]) == (str(broken), 0)
+    (letter,) = command.run("dlq", "list", "--json").document["dead_letters"]
+    assert (letter["stage"], letter["source"], letter["reason"]) == ("chunking", str(broken), job["reason"])
+    refused = command.run("dlq", "requeue", str(letter["dead_letter_id"]))
+    assert refused.code == 1
+    assert "mend it and ingest it again" in refused.stderr
+    assert command.run("search", "cat", "--json").document["hits"]
+    broken.write_text("Now it is plain text about rivers.")
+    assert command.run("ingest", str(corpus), "--json").code == 0
+    assert command.run("dlq", "list", "--json").document["dead_letters"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -234,7 +234,7 @@ class TestRows:
         with pytest.raises(Permanent, match=r"row b is .* cut it"):
             await store.upsert(books, rows(["a", "b"], documents=["", "x" * (7 * 2**20)]))
         await store.upsert(books, rows(["a"], documents=["\0" * (5 * 2**20)]))  # six bytes each in JSON
-        assert await store.existing(books, ["a", "b"]) == {"a"}
+        assert set((await store.vectors(books, ["a", "b"]))[0]) == {"a"}
 
     async def test_a_row_larger_than_a_proxy_takes_is_refused_for_good(
         self, proxy: RecordingProxy, books: str
@@ -258,7 +258,7 @@ class TestDying:
             await store.upsert(books, rows(["b"]))
         own_server.start()
         await store.upsert(books, rows(["b"]))
-        assert await store.existing(books, ["a", "b"]) == {"a", "b"}
+        assert set((await store.vectors(books, ["a", "b"]))[0]) == {"a", "b"}
         await store.close()
 
     async def test_no_acknowledged_row_is_lost_by_sigkill_and_a_repeated_upsert_heals(

@@ -132,6 +132,7 @@ def store(conn: Connection, job: jobs.Job) -> None:
         collection_id=version.collection.collection_id,
         generation_id=job.generation_id,
         chunk_ids=[CHUNK],
+        checksums={},
     )
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.storage import jobs
+from embedfleet.storage import jobs, tables
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import BrokenPartition, DeadLetter
+from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.jobs import BrokenPartition
 from support.fan_in import (
     CHUNKS_PER_BATCH,
     NOW,
@@ -40,6 +41,8 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
     await create(database, plans)
     completions = await carry_out(database_url, plans, random.Random(seed))
     assert completions == Counter({plan.job_id: 1 for plan in plans})
+    told = await database.read(lambda conn: conn.execute(select(tables.events.c.event_id)).scalars().all())
+    assert sorted(told) == sorted(f"{plan.job_id}:1" for plan in plans)
     found = await database.read(lambda conn: jobs.get_many(conn, [plan.job_id for plan in plans]))
     for plan in plans:
         assert_counters(found[plan.job_id], plan)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import Connection, update
 
 from embedfleet.clock import ManualClock
@@ -45,8 +46,9 @@ class HeldStore(NullVectorStore):
         self.after_upsert: Callable[[], Awaitable[object]] = nothing
         self.after_delete: Callable[[], Awaitable[object]] = nothing
 
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        return self.ids & set(ids)
+    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        there = sorted(self.ids & set(ids))
+        return there, np.ones((len(there), 1), dtype=np.float32)
 
     async def upsert(self, collection: str, rows: VectorRows) -> None:
         self.ids |= set(rows.ids)
@@ -208,6 +210,7 @@ def _record(conn: Connection, late: Job) -> None:
         collection_id=1,
         generation_id=late.generation_id,
         chunk_ids=[CHUNK],
+        checksums={},
     )
 
 

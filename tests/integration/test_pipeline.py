@@ -125,7 +125,7 @@ async def test_an_unchanged_document_embeds_nothing(settings: Settings) -> None:
 @on_both_databases
 async def test_a_changed_document_embeds_only_its_new_chunks_and_drops_the_stale(settings: Settings) -> None:
     old = paragraphs("text", 20)
-    new = paragraphs("intro", 1) + "\n\n" + old.replace("word7", "WORD7")
+    new = paragraphs("intro", 1) + "\n\n" + old.replace("word7", "fresh7")
     async with running(settings) as fleet:
         await fleet.ingest("1", old, chunking_config=ONE_EACH)
         before = fleet.embedded()

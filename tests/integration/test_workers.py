@@ -171,6 +171,7 @@ class ScriptedWorker(Worker):
         never_opened = Database("sqlite://")
         super().__init__("scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools))
         self.deliveries: list[Lease] = []
+        self.claims: list[int] = []
         self.given_up: list[str] = []
         self.failure: Exception | None = None
         self.entered = asyncio.Event()
@@ -179,6 +180,7 @@ class ScriptedWorker(Worker):
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
         self.deliveries += leases
+        self.claims.append(len(leases))
         self.entered.set()
         await self.go_on.wait()
         return {} if self.failure is None else {lease.task.id: self.failure for lease in leases}
@@ -346,3 +348,48 @@ async def test_a_result_whose_lease_was_lost_is_dropped_and_the_new_holder_finis
     await broker.ack(taken_over)
     with pytest.raises(LeaseLost):
         await broker.ack(worker.deliveries[0])
+
+
+async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    others = [Task(id=f"o:1:{n}", tenant_id="t", job_id="o", cost=1, payload=b"x") for n in range(3)]
+    (died,) = await claim(broker)
+    await broker.enqueue(Stage.EMBEDDING, others)
+    clock.advance(3600)
+    await broker.reap_expired(Stage.EMBEDDING)
+    worker = ScriptedWorker(broker)
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    async with asyncio.timeout(10):
+        while len(worker.deliveries) < 4:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0)
+    stop.set()
+    await running
+    assert worker.deliveries[0].task == died.task
+    assert worker.claims[0] == 1
+    assert all(lease.attempt == 1 for lease in worker.deliveries[1:]), "given back uncounted"
+
+
+class PickyStore(ChromaVectorStore):
+    """Refuses every write with a row of a certain text."""
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        if any("unwanted" in text for text in rows.documents or ()):
+            raise Permanent("the store cannot hold this text")
+        await super().upsert(collection, rows)
+
+
+async def test_a_row_the_store_refuses_costs_itself_and_not_its_neighbours(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    parts = paragraphs("fine", 40).split("\n\n")
+    parts[11] = parts[11].replace("fine", "unwanted")
+    text = "\n\n".join(parts)
+    async with running(settings, store=await PickyStore.open(settings.chroma_dir)) as fleet:
+        info = await fleet.ingest("1", text, chunking_config=ONE_EACH)
+        ledger = await take_ledger(fleet.system)
+    assert (info.status, info.reason) == (JobStatus.COMPLETED_WITH_ERRORS, "1 of 40 chunks failed")
+    (missing,) = info.missing
+    assert text[missing.start : missing.end] == parts[11].rstrip()
+    assert ledger.held == ledger.recorded
+    assert len(ledger.promised - ledger.held) == 1

@@ -373,6 +373,18 @@ class BrokerMachine(RuleBasedStateMachine):
                 requeued += 1
         assert self.call(self.broker.requeue_dead(stage, ids)) == requeued
 
+    @rule(stage=a_stage, numbers=st.lists(st.integers(0, 30), max_size=8))
+    def drop_dead(self, stage: Stage, numbers: list[int]) -> None:
+        model = self.stages[stage]
+        ids = [self.known[number].id for number in numbers if number < len(self.known)]
+        dropped = 0
+        for task_id in ids:
+            item = model.unfinished(task_id)
+            if item is not None and item.state == "dead":
+                item.state = "done"
+                dropped += 1
+        assert self.call(self.broker.drop_dead(stage, ids)) == dropped
+
     @rule(job=st.sampled_from(JOBS))
     def cancel_job(self, job: str) -> None:
         dropped = 0
@@ -392,6 +404,15 @@ class BrokerMachine(RuleBasedStateMachine):
             depth = self.call(self.broker.depth(stage))
             assert depth == model.depth()
             assert depth.enqueued == depth.ready + depth.leased + depth.delayed + depth.dead + depth.done
+
+    @invariant()
+    def jobs_with_work_are_known(self) -> None:
+        at_work = {
+            item.task.job_id
+            for model in self.stages.values()
+            for item in model.in_state("ready", "leased", "delayed")
+        }
+        assert self.call(self.broker.known_jobs(JOBS)) == at_work
 
     @invariant()
     def dead_letters_and_backlogs_agree(self) -> None:

@@ -159,6 +159,15 @@ class Brokers(RuleBasedStateMachine):
         dead = self.both(lambda broker: broker.dead(STAGE, limit=2))
         self.both(lambda broker: broker.requeue_dead(STAGE, [one.task.id for one in reversed(dead)]))
 
+    @rule()
+    def drop_dead(self) -> None:
+        dead = self.both(lambda broker: broker.dead(STAGE, limit=1))
+        self.both(lambda broker: broker.drop_dead(STAGE, [*(one.task.id for one in dead), "unheard of"]))
+
+    @invariant()
+    def known_jobs_agree(self) -> None:
+        self.both(lambda broker: broker.known_jobs(ODD_TEXTS))
+
     @invariant()
     def counts_agree(self) -> None:
         self.both(lambda broker: broker.depth(STAGE))

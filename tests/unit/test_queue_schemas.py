@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from embedfleet.errors import UndecodableMessage
+from embedfleet.errors import LaterMessage, Transient, UndecodableMessage
 from embedfleet.queue_schemas import (
     CHUNK_ID_BYTES,
     CharRange,
@@ -175,7 +175,7 @@ class TestMutations:
                         del payload[place]
             try:
                 decoded = type(original).decode(bytes(payload))
-            except UndecodableMessage:
+            except (UndecodableMessage, LaterMessage):
                 refused += 1
             else:  # another letter in a name, another token id
                 assert type(original).decode(decoded.encode()) == decoded
@@ -198,11 +198,22 @@ class TestRefusals:
         with pytest.raises(UndecodableMessage, match="StorageTask: payload is not a storage message"):
             StorageTask.decode(embedding_task().encode())
 
-    @pytest.mark.parametrize("version", [2, 0, "1", None])
+    @pytest.mark.parametrize("version", [0, "1", None])
     def test_another_schema_version_is_refused_by_name(self, version: Any) -> None:
         payload = repacked(embedding_task(), lambda body: body.update(schema_version=version))
         with pytest.raises(UndecodableMessage, match=r"EmbeddingTask\.schema_version"):
             EmbeddingTask.decode(payload)
+
+    @pytest.mark.parametrize("kind", [ChunkingTask, EmbeddingTask, StorageTask, DeletionTask])
+    def test_a_message_of_a_later_release_is_left_to_its_workers(self, kind: type[Message]) -> None:
+        later = {"kind": kind.kind.value, "schema_version": 3, "anything": "new"}
+        with pytest.raises(LaterMessage, match=rf"{kind.__name__}\.schema_version: 3 is of a later release"):
+            kind.decode(msgpack.packb(later))
+        assert issubclass(LaterMessage, Transient), "put off, not given up"
+
+    def test_a_span_is_as_long_as_its_chunks(self) -> None:
+        with pytest.raises(ValidationError, match="span"):
+            embedding_task(span=(4, 7))
 
     def test_a_missing_or_unknown_field_is_refused_by_name(self) -> None:
         with pytest.raises(UndecodableMessage, match=r"EmbeddingTask\.model: Field required"):
@@ -274,12 +285,61 @@ class TestStability:
 
     def test_the_wire_form_is_stable(self) -> None:
         assert storage_task().encode().hex() == (
-            "8aae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
-            "7264696e616c03a57370616365a96d696e696c6d2f7631a364696d02a96368756e6b5f696473c42000000000"
-            "00000000000000000000000100000000000000000000000000000002a7766563746f7273c4100000803f0000"
-            "0000000000000000803fa4646561649182a8706f736974696f6e02a6726561736f6eaa6e6f742066696e6974"
-            "65a46b696e64a773746f72616765"
+            "8bae736368656d615f76657273696f6e02a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
+            "7264696e616c03a47370616ec0a57370616365a96d696e696c6d2f7631a364696d02a96368756e6b5f696473"
+            "c4200000000000000000000000000000000100000000000000000000000000000002a7766563746f7273c410"
+            "0000803f00000000000000000000803fa4646561649182a8706f736974696f6e02a6726561736f6eaa6e6f74"
+            "2066696e697465a46b696e64a773746f72616765"
         )
+
+    @pytest.mark.parametrize(
+        ("message", "encoded"),
+        [
+            (
+                ChunkingTask(tenant_id="acme", job_id="j1"),
+                "84ae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31a46b"
+                "696e64a86368756e6b696e67",
+            ),
+            (
+                embedding_task(),
+                "8aae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
+                "7264696e616c03a56d6f64656ca66d696e696c6da57370616365a96d696e696c6d2f7631a96368756e6b5f69"
+                "6473c4200000000000000000000000000000000100000000000000000000000000000002a76c656e67746873"
+                "c4080200000001000000a9746f6b656e5f696473c40c070000000800000009000000a46b696e64a9656d6265"
+                "6464696e67",
+            ),
+            (
+                storage_task(),
+                "8aae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
+                "7264696e616c03a57370616365a96d696e696c6d2f7631a364696d02a96368756e6b5f696473c42000000000"
+                "00000000000000000000000100000000000000000000000000000002a7766563746f7273c4100000803f0000"
+                "0000000000000000803fa4646561649182a8706f736974696f6e02a6726561736f6eaa6e6f742066696e6974"
+                "65a46b696e64a773746f72616765",
+            ),
+            (
+                DeletionTask(tenant_id="acme", job_id="j1", document_id="d1"),
+                "85ae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31ab64"
+                "6f63756d656e745f6964a26431a46b696e64a864656c6574696f6e",
+            ),
+        ],
+        ids=["chunking", "embedding", "storage", "deletion"],
+    )
+    def test_what_the_release_before_queued_is_still_understood(self, message: Message, encoded: str) -> None:
+        """Recorded from schema version 1, which knew batches only whole."""
+        assert type(message).decode(bytes.fromhex(encoded)) == message
+
+    def test_a_part_holds_its_own_chunks_and_knows_their_places(self) -> None:
+        whole = embedding_task(
+            chunk_ids=pack_chunk_ids([chunk_id(n) for n in range(4)]),
+            lengths=np.array([2, 1, 3, 1], dtype="<u4").tobytes(),
+            token_ids=np.arange(7, dtype="<u4").tobytes(),
+        )
+        part = EmbeddingTask.decode(whole.part(1, 3).encode())
+        assert (part.span, part.first_position) == ((1, 3), 1)
+        assert part.chunk_id_list() == [chunk_id(1), chunk_id(2)]
+        assert part.token_ids_array().tolist() == [2, 3, 4, 5]
+        last = part.part(1, 2)
+        assert (last.span, last.token_ids_array().tolist()) == ((2, 3), [3, 4, 5])
 
     def test_the_json_form_of_a_job_is_stable(self) -> None:
         info = JobInfo(

@@ -320,10 +320,10 @@ class TestTravelling:
     def test_settings_arrive_at_a_worker_process_as_they_left_secrets_included(self) -> None:
         settings = load_settings(
             environ={
-                "EMBEDFLEET_REDIS__URL": "redis://:secret@db:6379/1",
+                "EMBEDFLEET_REDIS__URL": "redis://:hunter2@db:6379/1",
                 "EMBEDFLEET_DATA_DIR": "/somewhere",
                 "EMBEDFLEET_WORKER_POOLS__EMBEDDING__DEVICES": "[cuda:0, cuda:1]",
             }
         )
         assert Settings.from_json(settings.to_json()) == settings
-        assert "secret" not in repr(settings)
+        assert "hunter2" not in repr(settings)

@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import typer
 
-from embedfleet.cli import db, doctor, documents, ingest, jobs, models, pools, search, serve
+from embedfleet.cli import (
+    backup,
+    db,
+    dlq,
+    doctor,
+    documents,
+    events,
+    ingest,
+    jobs,
+    models,
+    pools,
+    search,
+    serve,
+    verify,
+)
 from embedfleet.cli.output import run_safely
 
 app = typer.Typer(
@@ -22,15 +36,21 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
+app.command("verify")(verify.verify)
+app.command("rebuild")(verify.rebuild)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("serve-workers")(serve.serve_workers)
+app.command("events")(events.events)
 app.command("pools")(pools.pools)
 app.command("scale")(pools.scale)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
 app.add_typer(db.app, name="db")
 
 
 def main() -> None:
     """The `embedfleet` command. Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done but for some
-    files, 130 interrupted."""
+    files or rows, 130 interrupted."""
     run_safely(lambda: app(standalone_mode=False))

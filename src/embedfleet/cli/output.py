@@ -28,7 +28,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def run_safely(command: Callable[[], Any]) -> NoReturn:
     """Run and exit; whatever goes wrong is one line on stderr (and in the JSON, if JSON was asked for)."""
     try:
-        command()
+        if command() == INTERRUPTED:  # newer releases of Typer turn Ctrl-C into a return value
+            _fail("interrupted", INTERRUPTED)
     except _UsageError as exc:
         _fail_usage(exc)
     except EmbedfleetError as exc:

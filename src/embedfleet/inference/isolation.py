@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import ModelError, Transient
+from embedfleet.errors import ModelError, ModelExhausted
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 
 NOT_FINITE = "the model's output is not finite"
@@ -27,7 +27,7 @@ def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutc
     """Embed what can be embedded: a batch that fails is halved until the failing texts are alone.
 
     k bad texts of n cost about 2 k log2(n) extra calls. Memory that runs out is met the same way, but
-    is no fault of the text: Transient if even one text alone does not fit.
+    is no fault of the text: ModelExhausted if even one text alone does not fit.
     """
     vectors = np.zeros((len(batch), backend.info.dim), dtype=np.float32)
     failed: dict[int, str] = {}
@@ -41,7 +41,7 @@ def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutc
         except MemoryError as exc:
             ran_out_of_memory = True
             if end - start == 1:
-                raise Transient(
+                raise ModelExhausted(
                     f"model {backend.info.name}: out of memory for a single text of "
                     f"{batch.lengths[start]} tokens: free memory or run fewer models"
                 ) from exc

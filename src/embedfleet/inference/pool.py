@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from loguru import logger
+
 from embedfleet.errors import Transient
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.meter import ModelMeter
@@ -22,6 +24,8 @@ class ModelPool:
         self._catalogue = catalogue
         self._metrics = metrics or Metrics()
         self._microbatch_tokens = settings.microbatch_tokens
+        self._stuck_after_seconds = settings.stuck_after_seconds
+        self.left_behind = 0  # models whose thread is stuck, and still takes memory and a core
         self._loads: dict[str, asyncio.Task[ModelRunner]] = {}
         self._closed = False
 
@@ -33,11 +37,19 @@ class ModelPool:
         """
         if self._closed:
             raise Transient("the models are being closed: try again on another worker")
+        self._replace_broken(name)
         if name not in self._loads:
             load = asyncio.create_task(self._load(name), name=f"load model {name}")
             load.add_done_callback(_note_failure)
             self._loads[name] = load
         return await asyncio.shield(self._loads[name])
+
+    def _replace_broken(self, name: str) -> None:
+        load = self._loads.get(name)
+        if load is not None and _is_ready(load) and (runner := load.result()).broken:
+            logger.warning("model {} is loaded anew", name)
+            self.left_behind += runner.stuck
+            del self._loads[name]
 
     def loaded(self) -> list[str]:
         """Names of the models that are ready, sorted."""
@@ -56,6 +68,7 @@ class ModelPool:
             partial(self._catalogue.open, name),
             microbatch_tokens=self._microbatch_tokens,
             meter=ModelMeter(self._metrics, name),
+            stuck_after_seconds=self._stuck_after_seconds,
         )
         try:
             await runner.start()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from embedfleet.errors import EmbedfleetError, InvalidRequest, LeaseLost, ModelError, Transient
+from embedfleet.errors import EmbedfleetError, InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.batching import plan_batches
 from embedfleet.inference.inbox import Inbox, Microbatch
@@ -28,6 +31,14 @@ class EmbedOutcome:
 
     vectors: NDArray[np.float32]
     failed: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the model is busy with, and since when (monotonic seconds)."""
+
+    microbatch: Microbatch
+    since: float
 
 
 class ModelRunner:
@@ -46,11 +57,18 @@ class ModelRunner:
         microbatch_tokens: int,
         prefetch: int = 1,
         meter: ModelMeter | None = None,
+        stuck_after_seconds: float = math.inf,
     ) -> None:
+        """`stuck_after_seconds`: a micro-batch that takes longer will not come back."""
         self._open_backend = open_backend
         self._meter = meter or ModelMeter(Metrics(), "unnamed")
         self._budget_tokens = microbatch_tokens
         self._prefetch = prefetch
+        self._stuck_after_seconds = stuck_after_seconds
+        self._running: Running | None = None
+        self._closed = False
+        self.stuck = False
+        self._watch: asyncio.Task[None] | None = None
         self._inbox = Inbox()
         self._loaded: Future[ModelInfo] = Future()
         # A daemon: a process that is going down must not hang on a model nobody closed.
@@ -65,6 +83,13 @@ class ModelRunner:
         """Load the model on its thread and run it once. Raises UnknownModel or ModelError."""
         self._thread.start()
         await asyncio.wrap_future(self._loaded)
+        if math.isfinite(self._stuck_after_seconds):
+            self._watch = asyncio.create_task(self._watch_thread(), name=f"watch model {self.info.name}")
+
+    @property
+    def broken(self) -> bool:
+        """Of no use any more, without having been closed: its thread is stuck, or ended."""
+        return self.stuck or not (self._closed or self._thread.is_alive())
 
     async def embed(
         self,
@@ -79,8 +104,8 @@ class ModelRunner:
         loop before each micro-batch is handed over; once it is true the call raises LeaseLost, its
         vectors being nobody's. A cancelled call likewise leaves the model after the running micro-batch.
 
-        Raises Transient when the runner is closed or the memory does not hold a single text, and
-        InvalidRequest for a batch whose arrays disagree.
+        Raises Transient when the runner is closed, ModelFailure when the model does not come back or the
+        memory does not hold a single text, and InvalidRequest for a batch whose arrays disagree.
         """
         _require_consistent(batch)
         groups = deque(plan_batches(batch.lengths, budget_tokens=self._budget_tokens))
@@ -108,12 +133,17 @@ class ModelRunner:
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
-        """Finish the running micro-batch, fail the waiting ones with Transient, join the thread.
+        """Finish the running micro-batch, fail the waiting ones with Transient, join the thread (but not a
+        stuck one: it is left behind).
 
         May be called again, and before `start` has returned.
         """
+        self._closed = True
         self._fail_waiting()
-        if self._thread.ident is not None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._thread.ident is not None and not self.stuck:
             await asyncio.to_thread(self._thread.join)
 
     # --- on the event loop --------------------------------------------------------------------
@@ -135,6 +165,27 @@ class ModelRunner:
             self._budget_tokens = halved
             logger.warning("model {}: out of memory, micro-batches now {} tokens", self.info.name, halved)
 
+    async def _watch_thread(self) -> None:
+        while not self.stuck:
+            await asyncio.sleep(self._stuck_after_seconds / 4)
+            running = self._running
+            if running is not None and monotonic() - running.since > self._stuck_after_seconds:
+                self._abandon(running)
+
+    def _abandon(self, running: Running) -> None:
+        """A thread cannot be killed: leave it to itself, and tell all who wait for it."""
+        self.stuck = True
+        logger.error("model {}: did not come back from a call: left behind", self.info.name)
+        failure = ModelStuck(
+            f"model {self.info.name}: a call took more than {self._stuck_after_seconds:g} s "
+            "(models.stuck_after_seconds): it counts as hung"
+        )
+        for microbatch in self._inbox.close():
+            if microbatch.outcome.set_running_or_notify_cancel():
+                microbatch.outcome.set_exception(failure)
+        with suppress(InvalidStateError):  # it came back after all, in this very moment
+            running.microbatch.outcome.set_exception(failure)
+
     # --- on the model's thread ----------------------------------------------------------------
 
     def _live(self) -> None:
@@ -148,8 +199,10 @@ class ModelRunner:
         try:
             self._loaded.set_result(backend.info)
             while (microbatch := self._next()) is not None:
-                with self._meter.running(microbatch.batch):
+                self._running = Running(microbatch, monotonic())
+                with self._meter.running(microbatch.batch), suppress(InvalidStateError):  # given up meanwhile
                     _serve(backend, microbatch)
+                self._running = None
         finally:
             self._fail_waiting()  # whatever ended the loop, nobody is left waiting
             backend.close()
@@ -190,6 +243,8 @@ def _serve(backend: EmbeddingBackend, microbatch: Microbatch) -> None:
         return
     try:
         microbatch.outcome.set_result(embed_isolated(backend, microbatch.batch))
+    except InvalidStateError:
+        raise
     except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
         microbatch.outcome.set_exception(exc)
     except BaseException:  # SystemExit or the like: it would end the caller's event loop, too

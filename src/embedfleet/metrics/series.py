@@ -55,7 +55,7 @@ class Metrics:
         )
 
     def _work(self) -> None:
-        self.jobs_total = self._counter("jobs_total", "Jobs that reached this status", "status")
+        self.jobs_total = self._counter("jobs_total", "Jobs that ended like this", "status")
         self.stage_latency_seconds = self._histogram(
             "stage_latency_seconds", "From claim to ack of a task", "stage", _LATENCY_BUCKETS_SECONDS
         )
@@ -67,8 +67,18 @@ class Metrics:
         self.task_cost_tokens_total = self._counter("task_cost_tokens_total", "Tokens of done tasks", "stage")
         self.retries_total = self._counter("retries_total", "Tasks given back to try again", "stage")
         self.dead_letters_total = self._counter("dead_letters_total", "Tasks given up", "stage")
+        self.divided_tasks_total = self._counter(
+            "divided_tasks_total", "Tasks that ended with their worker, offered anew in parts", "stage"
+        )
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"
+        )
+        self.events_undelivered = self._gauge("events_undelivered", "Events the webhook has yet to get")
+        self.webhook_failures_total = self._counter("webhook_failures_total", "Deliveries that failed")
+        self.reoffered_jobs_total = self._counter(
+            "reoffered_jobs_total",
+            "Jobs offered again: broker_lost (it lost its memory), tasks_lost (it lost theirs)",
+            "reason",
         )
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
@@ -77,6 +87,10 @@ class Metrics:
         self.chunks_embedded_total = self._counter("chunks_embedded_total", "Chunks a model embedded")
         self.tokens_embedded_total = self._counter("tokens_embedded_total", "Tokens a model embedded")
         self.chunks_reused_total = self._counter("chunks_reused_total", "Chunks whose vector was there")
+        self.cache_hits_total = self._counter("cache_hits_total", "Chunks the embedding cache knew")
+        self.cache_misses_total = self._counter(
+            "cache_misses_total", "Chunks the embedding cache did not know"
+        )
         self.model_seconds_total = self._counter("model_seconds_total", "Time the model ran", "model")
         self.model_wait_seconds_total = self._counter(
             "model_wait_seconds_total", "Time the loaded model had nothing to do", "model"

@@ -6,17 +6,17 @@ and may lose everything at any time: SQL is the truth and the reconciler re-offe
 
 Conservation holds at every step, per stage::
 
-    enqueued = ready + leased + delayed + dead + done (acked or cancelled)
+    enqueued = ready + leased + delayed + dead + done (acked, cancelled or dropped)
 
 A task's way: `enqueue` makes it ready, `claim` leases it, and the lease ends in one of five ways: `ack`
 (done), `retry_later` (delayed, ready again by `promote_due`), `hand_back` or `reap_expired` (ready),
-`dead_letter` (dead, ready again by `requeue_dead`). Nothing moves by itself: somebody calls
-`reap_expired` and `promote_due` every second or so.
+`dead_letter` (dead, ready again by `requeue_dead`, done by `drop_dead`). Nothing moves by itself:
+somebody calls `reap_expired` and `promote_due` every second or so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -216,6 +216,12 @@ class Broker(Protocol):
         """
         ...
 
+    async def drop_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
+        """Forget dead tasks, payload too; returns how many were dead. They count as done from now on, and
+        may be offered again. Tasks in any other state are left alone.
+        """
+        ...
+
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
         """End expired leases, longest expired first, and make their tasks ready again (attempt kept).
 
@@ -233,6 +239,15 @@ class Broker(Protocol):
         Leased ones run to their worker's next check; they may be acked but not come back: a retry, a
         hand-back or an expiry of a cancelled job's task drops it. Dead letters stay, as evidence. Tasks
         offered after the cancel are not affected: whoever offers them checks the job first.
+        """
+        ...
+
+    async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
+        """Which of these jobs have a ready, leased or delayed task in any stage.
+
+        Looks at the stages in the order of the pipeline, each at one instant. Whoever moves a job on
+        enqueues downstream before the task upstream is acked, so a look that goes the same way cannot
+        miss one that moves meanwhile; one that went backwards could.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from uuid import uuid4
@@ -108,6 +108,10 @@ class MemoryBroker:
         with self._changing(stage) as queue:
             return queue.requeue_dead(task_ids)
 
+    async def drop_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
+        with self._changing(stage) as queue:
+            return queue.drop_dead(task_ids)
+
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
         require_at_least_one(limit=limit)
         with self._changing(stage) as queue:
@@ -124,6 +128,10 @@ class MemoryBroker:
             with self._changing(stage) as queue:
                 dropped += queue.cancel_job(job_id)
         return dropped
+
+    async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
+        self._require_open()
+        return {job for job in job_ids if any(queue.knows_job(job) for queue in self._queues.values())}
 
     async def depth(self, stage: Stage) -> Depth:
         self._require_open()

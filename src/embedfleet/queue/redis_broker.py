@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Self
 from uuid import uuid4
@@ -34,7 +34,8 @@ class RedisBroker:
     """Queues in Redis; see `Broker` for what each method promises. `open` makes one; for one event loop.
 
     All processes with the same server and key prefix see the same queues. Every method is one script on
-    one stage, with these exceptions: `set_share` and `cancel_job` go from stage to stage, and calls with
+    one stage, with these exceptions: `set_share`, `cancel_job` and `known_jobs` go from stage to
+    stage, and calls with
     more than 1,000 items are made in parts. Each part is atomic, and repeating the whole is harmless.
 
     When a connection breaks, an answer may be lost although the script ran. What can be repeated without
@@ -161,6 +162,10 @@ class RedisBroker:
         scripts = self._scripts(stage)
         return sum([await scripts.requeue_dead(part) for part in parts(task_ids)])
 
+    async def drop_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
+        scripts = self._scripts(stage)
+        return sum([await scripts.drop_dead(part) for part in parts(task_ids)])
+
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
         require_at_least_one(limit=limit)
         return await until_fewer(self._scripts(stage).reap_expired, limit)
@@ -171,6 +176,17 @@ class RedisBroker:
 
     async def cancel_job(self, job_id: str) -> int:
         return sum([await self._cancel_in(stage, job_id) for stage in Stage])
+
+    async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
+        self._require_open()
+        known: set[str] = set()
+        for part in parts(job_ids):
+            unknown = part
+            for stage in Stage:  # in the order of the pipeline: see the contract
+                found = await self._scripts(stage).known_jobs(unknown) if unknown else set()
+                known |= found
+                unknown = [job for job in unknown if job not in found]
+        return known
 
     async def depth(self, stage: Stage) -> Depth:
         return await self._scripts(stage).depth()

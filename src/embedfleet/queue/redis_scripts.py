@@ -143,6 +143,9 @@ class StageScripts:
     async def requeue_dead(self, task_ids: Sequence[str]) -> int:
         return int(await self._run("requeue_dead", task_ids))
 
+    async def drop_dead(self, task_ids: Sequence[str]) -> int:
+        return int(await self._run("drop_dead", task_ids))
+
     async def reap_expired(self, limit: int) -> int:
         return int(await self._run("reap_expired", [limit], timed=True))
 
@@ -154,6 +157,10 @@ class StageScripts:
         arguments = [job, after, "" if until is None else until, limit]
         dropped, go_on_after, until = await self._run("cancel_job", arguments)
         return int(dropped), decoded(go_on_after), int(until)
+
+    async def known_jobs(self, jobs: Sequence[str]) -> set[str]:
+        answer = await self._run("known_jobs", jobs, repeatable=True)
+        return {job for job, known in zip(jobs, answer, strict=True) if known}
 
     async def depth(self) -> Depth:
         ready, leased, delayed, dead, done, enqueued, *costs = await self._run("depth", repeatable=True)

@@ -24,27 +24,17 @@ def retry_delay_seconds(attempt: int, *, base: float, cap: float, rng: random.Ra
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a task is delivered and how long it waits in between. InvalidRequest for values outside.
+    """How long a failed task waits. InvalidRequest unless 0 < `base_seconds` <= `cap_seconds`."""
 
-    `max_attempts` >= 1 counts deliveries, the first included; 0 < `base_seconds` <= `cap_seconds`.
-    """
-
-    max_attempts: int = 3
     base_seconds: float = 1.0
     cap_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise InvalidRequest(f"retry policy: max_attempts is {self.max_attempts}; it must be at least 1")
         if not 0 < self.base_seconds <= self.cap_seconds:
             raise InvalidRequest(
                 f"retry policy: base_seconds is {self.base_seconds}, cap_seconds {self.cap_seconds}; "
                 "the base must be more than 0 and at most the cap"
             )
-
-    def gives_up(self, attempt: int) -> bool:
-        """A task whose delivery `attempt` failed is not delivered again."""
-        return attempt >= self.max_attempts
 
     def delay_seconds(self, attempt: int, rng: random.Random) -> float:
         """How long a task whose delivery `attempt` failed waits."""

@@ -158,6 +158,11 @@ class StageQueue:
             self._admit(dead.task)
         return len(found)
 
+    def drop_dead(self, task_ids: Sequence[str]) -> int:
+        dropped = sum(self._dead.pop(task_id, None) is not None for task_id in task_ids)
+        self._done += dropped
+        return dropped
+
     def reap_expired(self, now: float, *, limit: int) -> int:
         """Looks at every lease: there are only as many as workers can hold."""
         expired = [held.lease for held in self._leased.values() if held.lease.expires_at <= now]
@@ -184,6 +189,10 @@ class StageQueue:
             self._finish(self._take_unleased(task_id).task)
             dropped += 1
         return dropped
+
+    def knows_job(self, job_id: str) -> bool:
+        """It has a ready, leased or delayed task here."""
+        return job_id in self._ids_of_job
 
     def depth(self) -> Depth:
         return Depth(

@@ -12,7 +12,9 @@ from embedfleet.settings.loading import DEBUG_ENV, load_settings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
+    EmbeddingCacheSettings,
     EmbeddingPoolSettings,
+    EventsSettings,
     ModelSettings,
     ModelsSettings,
     ParsingSettings,
@@ -28,7 +30,9 @@ from embedfleet.settings.sections import (
 __all__ = [
     "DEBUG_ENV",
     "AutoScalingSettings",
+    "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
+    "EventsSettings",
     "ModelSettings",
     "ModelsSettings",
     "ParsingSettings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -129,6 +130,12 @@ class OrchestratorSettings(_Section):
     leader_lease_seconds: float = Field(
         default=10.0, gt=0, description="A silent leader is replaced after this. Several heartbeats long."
     )
+    reconcile_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="How often the leader looks for jobs whose tasks the broker lost, and how long ago a job "
+        "must have been offered. Raise when hundreds of thousands of jobs are unfinished.",
+    )
     restart_backoff_seconds: float = Field(
         default=1.0, gt=0, description="Pause before a crashed worker starts again; doubles with each crash."
     )
@@ -231,6 +238,47 @@ class MonitoringSettings(_Section):
     )
 
 
+class EventsSettings(_Section):
+    """How others learn that jobs have ended."""
+
+    webhook_url: SecretStr | None = Field(
+        default=None,
+        description="None: events are only read. http(s)://HOST/PATH when somebody wants them POSTed.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs what is delivered (HMAC-SHA256). Set it if others can post there.",
+    )
+    webhook_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="A slower delivery is tried again. Raise for slow receivers.",
+    )
+    retry_base_seconds: float = Field(
+        default=1.0, gt=0, description="Pause after a failed delivery; doubles with each failure."
+    )
+    retry_max_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="The longest such pause. Raise to spare a receiver often away.",
+    )
+    keep_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="How long events can be read again. Raise if readers are away longer.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_posted_to(self) -> Self:
+        if self.webhook_url is not None:
+            address = urlsplit(self.webhook_url.get_secret_value())
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError("webhook_url must be http://HOST/PATH or https://HOST/PATH")
+        if self.retry_base_seconds > self.retry_max_seconds:
+            raise ValueError("retry_base_seconds must not be above retry_max_seconds")
+        return self
+
+
 class DatabaseSettings(_Section):
     """SQL, the truth."""
 
@@ -278,6 +326,20 @@ class VectorStoreSettings(_Section):
     )
 
 
+class EmbeddingCacheSettings(_Section):
+    """Vectors kept in SQL, by tenant, model and text."""
+
+    enabled: bool = Field(
+        default=True,
+        description="False: nothing is read or written, what is there stays. For texts that never repeat.",
+    )
+    max_mb_per_tenant: int = Field(
+        default=1024,
+        ge=1,
+        description="What was not used for longest goes first. Raise to rebuild more without a model.",
+    )
+
+
 class ModelSettings(_Section):
     """One entry of the catalogue. All of it but the threads decides the vectors."""
 
@@ -302,6 +364,11 @@ class ModelsSettings(_Section):
         default=2048,
         ge=16,
         description="Padded tokens per model call. Lower if the machine runs out of memory.",
+    )
+    stuck_after_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="A model call that takes longer counts as hung. Raise for very slow hardware.",
     )
     catalogue: dict[str, ModelSettings] = Field(
         default_factory=dict, description="Models of your own, beside the built-in ones."
@@ -407,8 +474,10 @@ class Settings(_Section):
     redis: RedisSettings = RedisSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    events: EventsSettings = EventsSettings()
     database: DatabaseSettings = DatabaseSettings()
     vector_store: VectorStoreSettings = VectorStoreSettings()
+    embedding_cache: EmbeddingCacheSettings = EmbeddingCacheSettings()
     models: ModelsSettings = ModelsSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()

@@ -117,6 +117,9 @@ class ServerClient:
             self._api.get_or_create_collection(name, metadata=metadata, configuration=configuration)
         )
 
+    def delete_collection(self, name: str) -> None:
+        self._api.delete_collection(name)
+
     def close(self) -> None:
         self._system.stop()
         self._session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -76,15 +77,6 @@ class ChromaCollections:
                 metadatas=self._replacements(collection, part, [wanted[row_id] for row_id in part]),
             )
 
-    def existing(self, name: str, ids: Sequence[str]) -> set[str]:
-        collection = self._find(name)
-        if collection is None:
-            return set()
-        found: set[str] = set()
-        for part in self._distinct_parts(ids):
-            found.update(collection.get(ids=part, include=[])["ids"])
-        return found
-
     def delete(self, name: str, ids: Sequence[str]) -> None:
         collection = self._find(name)
         if collection is not None:
@@ -112,18 +104,26 @@ class ChromaCollections:
         collection = self._find(name)
         return [] if collection is None else list(collection.get(include=[])["ids"])
 
-    def vectors(self, name: str, ids: list[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """The rows of these that are still there."""
+    def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """The rows of these that are there."""
         collection = self._find(name)
         if collection is None:
             return [], np.empty((0, 0), dtype=np.float32)
+        dim = int((collection.metadata or {}).get("dim", 0))
         found_ids: list[str] = []
-        pages: list[NDArray[np.float32]] = []
-        for part in parts(ids, self._max_rows):
+        pages = [np.empty((0, dim), dtype=np.float32)]
+        for part in self._distinct_parts(ids):
             found = collection.get(ids=part, include=["embeddings"])
-            found_ids.extend(found["ids"])
-            pages.append(np.asarray(found["embeddings"], dtype=np.float32))
+            if found["ids"]:
+                found_ids.extend(found["ids"])
+                pages.append(np.asarray(found["embeddings"], dtype=np.float32))
         return found_ids, np.concatenate(pages)
+
+    def drop_collection(self, name: str) -> None:
+        from chromadb.errors import NotFoundError
+
+        with suppress(NotFoundError):
+            self._client.delete_collection(name)
 
     def count(self, name: str) -> int:
         collection = self._find(name)

@@ -86,6 +86,9 @@ class ChromaServerStore(ChromaStore):
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
         await self._write(collection, ChromaCollections.delete, collection, ids)
 
+    async def drop_collection(self, name: str) -> None:
+        await self._write(name, ChromaCollections.drop_collection, name)
+
     async def close(self) -> None:
         """Waits for writes whose callers were cancelled: about `timeout_seconds` a request at most."""
         self._closed = True

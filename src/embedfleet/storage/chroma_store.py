@@ -36,8 +36,8 @@ class ChromaStore(VectorStore, ABC):
     ) -> None:
         await self._run(ChromaCollections.update_metadata, collection, ids, metadatas)
 
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        return await self._run(ChromaCollections.existing, collection, ids)
+    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        return await self._run(ChromaCollections.vectors, collection, ids)
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
         await self._run(ChromaCollections.delete, collection, ids)
@@ -58,3 +58,6 @@ class ChromaStore(VectorStore, ABC):
 
     async def count(self, collection: str) -> int:
         return await self._run(ChromaCollections.count, collection)
+
+    async def drop_collection(self, name: str) -> None:
+        await self._run(ChromaCollections.drop_collection, name)

@@ -120,27 +120,48 @@ def deleting(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
 
 
 def record_stored(
-    conn: Connection, *, document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str]
+    conn: Connection,
+    *,
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
 ) -> None:
-    """The vector store now holds these ids, described by this generation's metadata.
+    """The vector store now holds these ids, described by this generation's metadata. `checksums`: of what was
+    read back, by id; one that is missing is not known.
 
     One that is being deleted stays so: whether the deletion came before or after this write nobody knows, so
     it will be carried out once more.
     """
-    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, VectorState.STORED)
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.STORED)
     _record(conn, document_id, rows)
 
 
 def record_late(
-    conn: Connection, *, document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str]
+    conn: Connection,
+    *,
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
 ) -> None:
     """These ids were written for a run of a job that is over.
 
     A deletion may have been under way, and be through with them before or after the write. So what SQL knew
     nothing of is to be deleted, whoever refers to it (and writes it again then); the rest stays as it is.
     """
-    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, VectorState.DELETING)
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.DELETING)
     _record(conn, document_id, rows)
+
+
+def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
+    """The row is as it was, and this is its checksum."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(vectors).where(vectors.c.chunk_id == bytes.fromhex(chunk_id)).values(checksum=checksum)
+    )
 
 
 def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,7 +171,12 @@ def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]
 
 
 def _vector_rows(
-    document_id: str, collection_id: int, generation_id: int, chunk_ids: Iterable[str], state: VectorState
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
+    state: VectorState,
 ) -> list[Mapping[str, Any]]:
     return [
         {
@@ -160,6 +186,7 @@ def _vector_rows(
             "described_by": generation_id,
             "writes": 1,
             "state": state,
+            "checksum": checksums.get(chunk_id),
         }
         for chunk_id in chunk_ids
     ]
@@ -262,7 +289,11 @@ def _add(dialect: str) -> Executable:
 def _write(dialect: str) -> Executable:
     """A vector's row, or, where there is one already, the same row written once more."""
     statement = upsert(dialect, vectors)
-    again = {"described_by": statement.excluded.described_by, "writes": vectors.c.writes + 1}
+    again = {
+        "described_by": statement.excluded.described_by,
+        "writes": vectors.c.writes + 1,
+        "checksum": statement.excluded.checksum,
+    }
     return statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again)
 
 

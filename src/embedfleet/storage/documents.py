@@ -95,6 +95,11 @@ class Generation:
     collection: Collection
     chunker_version: int
 
+    @property
+    def unreadable(self) -> bool:
+        """Its source could not be turned into text: there is nothing of it but the note that says so."""
+        return self.version.chars == 0
+
 
 def ensure_collection(
     conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
@@ -163,19 +168,18 @@ def add_generation(
         )
         .returning(generations.c.generation_id)
     ).scalar_one()
-    conn.execute(
-        insert(segments),
-        [
-            {
-                "generation_id": generation_id,
-                "ordinal": piece.ordinal,
-                "start": piece.start,
-                "chars": piece.chars,
-                "body": piece.body,
-            }
-            for piece in texts
-        ],
-    )
+    rows = [
+        {
+            "generation_id": generation_id,
+            "ordinal": piece.ordinal,
+            "start": piece.start,
+            "chars": piece.chars,
+            "body": piece.body,
+        }
+        for piece in texts
+    ]
+    if rows:
+        conn.execute(insert(segments), rows)
     return int(generation_id)
 
 
@@ -335,6 +339,14 @@ def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
     """(tenant, document) pairs that have something for a deletion task to do."""
     query = select(documents.c.tenant_id, documents.c.document_id).where(documents.c.cleanup > 0)
     return [(row.tenant_id, row.document_id) for row in conn.execute(query.limit(limit))]
+
+
+def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Which of these have something for a deletion task to do."""
+    query = select(documents.c.document_id).where(
+        documents.c.document_id.in_(document_ids), documents.c.cleanup > 0
+    )
+    return set(conn.execute(query).scalars())
 
 
 def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:

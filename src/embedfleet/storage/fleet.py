@@ -101,8 +101,13 @@ def broker_epoch(conn: Connection) -> str | None:
     return conn.execute(select(facts.c.value).where(facts.c.name == _BROKER_EPOCH)).scalar()
 
 
-def set_broker_epoch(conn: Connection, epoch: str) -> None:
+def forget_broker_epoch(conn: Connection) -> None:
+    """No broker has been told of any job."""
     conn.execute(delete(facts).where(facts.c.name == _BROKER_EPOCH))
+
+
+def set_broker_epoch(conn: Connection, epoch: str) -> None:
+    forget_broker_epoch(conn)
     conn.execute(insert(facts).values(name=_BROKER_EPOCH, value=epoch))
 
 

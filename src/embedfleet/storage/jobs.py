@@ -32,10 +32,11 @@ from sqlalchemy import (
     update,
 )
 
-from embedfleet.queue_schemas import JobStatus, Stage, UserTier
-from embedfleet.storage import document_lock
+from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.storage import dead_letters, document_lock, events
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.sql_text import storable
-from embedfleet.storage.tables import BatchState, batches, dead_letters, generations, jobs
+from embedfleet.storage.tables import BatchState, batches, generations, jobs
 
 # SQLite takes 32,766 bound parameters a statement; stay well below it.
 _IDS_PER_QUERY = 5_000
@@ -51,6 +52,8 @@ _NOTHING_DONE = {
     "chunks_dead": 0,
 }
 _UNFINISHED = jobs.c.finished_at.is_(None)
+# One of these changes whenever a job's tasks move, or are offered.
+_MOVES = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
 
 
 class BrokenPartition(Exception):
@@ -94,18 +97,6 @@ class Batch:
     first_chunk: int
     chunks: int
     state: BatchState = BatchState.PENDING
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """What was given up: one chunk, or (`chunk_index` None) a whole task. `start`/`end` in characters."""
-
-    stage: Stage
-    reason: str
-    ordinal: int | None = None
-    chunk_index: int | None = None
-    start: int | None = None
-    end: int | None = None
 
 
 # --- submitting ---
@@ -170,6 +161,7 @@ def create_unchanged(
             finished_at=now,
         )
     )
+    events.record(conn, job_id)
 
 
 # --- the outbox ---
@@ -198,6 +190,34 @@ def offer_all_again(conn: Connection) -> int:
     """Put every unfinished job back into the outbox: the broker is new and knows none."""
     _lock_rows(conn, _UNFINISHED)
     return conn.execute(update(jobs).where(_UNFINISHED).values(offered_at=None)).rowcount
+
+
+def offered_page(conn: Connection, *, after: str, limit: int) -> list[Job]:
+    """Unfinished jobs from `after` on by job id, leaving out those still in the outbox; `after` may have
+    finished meanwhile."""
+    query = (
+        select(jobs)
+        .where(_UNFINISHED, jobs.c.offered_at.is_not(None), jobs.c.job_id > after)
+        .order_by(jobs.c.job_id)
+        .limit(limit)
+    )
+    return [_job(row) for row in conn.execute(query)]
+
+
+def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
+    """Put those jobs back into the outbox that are exactly as they were seen; returns how many.
+
+    Whoever moved a job meanwhile (its workers, a cancel, a retry, another leader's offer) knows better."""
+    columns = tuple_(*(jobs.c[name] for name in _MOVES))
+    states = [tuple(getattr(job, name) for name in _MOVES) for job in seen]
+    _lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
+    unmoved = update(jobs).where(_UNFINISHED, columns.in_(states)).values(offered_at=None)
+    return conn.execute(unmoved).rowcount
+
+
+def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
+    query = select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids), _UNFINISHED)
+    return set(conn.execute(query).scalars())
 
 
 def _lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
@@ -284,16 +304,6 @@ def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[i
     return {row.ordinal: _batch(row) for row in rows}
 
 
-def dead_letters_of(conn: Connection, job_id: str) -> list[DeadLetter]:
-    query = select(dead_letters).where(dead_letters.c.job_id == job_id)
-    return [
-        DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
-        for row in conn.execute(
-            query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
-        )
-    ]
-
-
 # --- moving ---
 
 
@@ -338,10 +348,10 @@ def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Ba
     return [batch for batch in made if batch.ordinal not in done]
 
 
-def restart_partition(conn: Connection, job_id: str) -> None:
+def restart_partition(conn: Connection, job_id: str, now: float) -> None:
     """Forget the job's batches: its document will be cut anew."""
     conn.execute(delete(batches).where(batches.c.job_id == job_id))
-    conn.execute(delete(dead_letters).where(dead_letters.c.job_id == job_id))
+    dead_letters.requeue(conn, job_id, now)
     conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
@@ -379,32 +389,8 @@ def stored(
     if dead:
         mine = (batches.c.job_id == job_id) & (batches.c.ordinal == ordinal)
         conn.execute(update(batches).where(mine).values(dead=len(dead)))
-        add_dead_letters(conn, job_id, dead, now)
+        dead_letters.add(conn, job_id, dead, now)
     return True
-
-
-def add_dead_letters(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
-    if not letters:
-        return
-    job = conn.execute(select(jobs.c.tenant_id, jobs.c.run).where(jobs.c.job_id == job_id)).one()
-    conn.execute(
-        insert(dead_letters),
-        [
-            {
-                "tenant_id": job.tenant_id,
-                "job_id": job_id,
-                "run": job.run,
-                "stage": letter.stage,
-                "ordinal": letter.ordinal,
-                "chunk_index": letter.chunk_index,
-                "start": letter.start,
-                "end": letter.end,
-                "reason": storable(letter.reason),
-                "created_at": now,
-            }
-            for letter in letters
-        ],
-    )
 
 
 def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
@@ -413,7 +399,10 @@ def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
     A job none of whose chunks could be stored has failed.
     """
     won = conn.execute(_COMPLETE, {"job": job_id, "now": now}).scalar()
-    return None if won is None else JobStatus(won)
+    if won is None:
+        return None
+    events.record(conn, job_id)
+    return JobStatus(won)
 
 
 def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
@@ -423,10 +412,13 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
         .where(jobs.c.job_id == job_id, _UNFINISHED)
         .values(status=status, reason=storable(reason), finished_at=now)
     )
-    return bool(ended.rowcount)
+    if not ended.rowcount:
+        return False
+    events.record(conn, job_id)
+    return True
 
 
-def reopen(conn: Connection, job_id: str) -> None:
+def reopen(conn: Connection, job_id: str, now: float) -> None:
     """Make an ended job pending again; batches with dead chunks are to be embedded anew."""
     retry = (batches.c.job_id == job_id) & (batches.c.dead > 0)
     sums = conn.execute(
@@ -437,7 +429,7 @@ def reopen(conn: Connection, job_id: str) -> None:
         ).where(retry)
     ).one()
     conn.execute(update(batches).where(retry).values(state=BatchState.PENDING, dead=0))
-    conn.execute(delete(dead_letters).where(dead_letters.c.job_id == job_id))
+    dead_letters.requeue(conn, job_id, now)
     conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id)
@@ -460,7 +452,7 @@ def purge_document(conn: Connection, document_id: str) -> None:
     """Drop every trace of a deleted document's jobs."""
     mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
-    conn.execute(delete(dead_letters).where(dead_letters.c.job_id.in_(mine)))
+    dead_letters.forget_document(conn, document_id)
     conn.execute(delete(jobs).where(jobs.c.document_id == document_id))
 
 

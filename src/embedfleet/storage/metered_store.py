@@ -34,9 +34,9 @@ class MeteredVectorStore(VectorStore):
         with timed(self._seconds, "update_metadata"):
             await self._store.update_metadata(collection, ids, metadatas)
 
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        with timed(self._seconds, "existing"):
-            return await self._store.existing(collection, ids)
+    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        with timed(self._seconds, "vectors"):
+            return await self._store.vectors(collection, ids)
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
         with timed(self._seconds, "delete"):
@@ -52,6 +52,10 @@ class MeteredVectorStore(VectorStore):
         self, collection: str, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         return self._store.scan(collection, page=page)
+
+    async def drop_collection(self, name: str) -> None:
+        with timed(self._seconds, "drop_collection"):
+            await self._store.drop_collection(name)
 
     async def count(self, collection: str) -> int:
         with timed(self._seconds, "count"):

@@ -24,8 +24,8 @@ class NullVectorStore(VectorStore):
     ) -> None:
         return None
 
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        return set()
+    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        return [], np.empty((0, 0), dtype=np.float32)
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
         return None
@@ -40,6 +40,9 @@ class NullVectorStore(VectorStore):
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         return
         yield  # makes this a generator
+
+    async def drop_collection(self, name: str) -> None:
+        return None
 
     async def count(self, collection: str) -> int:
         return 0

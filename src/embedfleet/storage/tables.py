@@ -54,8 +54,10 @@ class VectorState(StrEnum):
 
 
 class DeadLetterEnd(StrEnum):
-    """`requeued`: its job was run again. `purged`: the loss was accepted."""
+    """`requeued`: its job was run again. `replaced`: a newer version of its document is complete. `purged`:
+    the loss was accepted."""
 
+    REPLACED = "replaced"
     REQUEUED = "requeued"
     PURGED = "purged"
 
@@ -227,7 +229,7 @@ vectors = Table(
     # Counts writes of the id, so that a deletion cannot forget one that came after it looked.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    # Of the float32 bytes that were written; NULL: written by a release that kept none.
+    # Of the float32 bytes that were read back; NULL: not known, as of rows written by older releases.
     Column("checksum", LargeBinary(8)),
     sqlite_with_rowid=False,
 )

@@ -39,6 +39,15 @@ class VectorRows:
         if len(broken):
             raise Permanent(f"the vector of {self.ids[broken[0]]} holds a value that is not finite")
 
+    def part(self, first: int, past: int) -> VectorRows:
+        """Rows [first, past)."""
+        return VectorRows(
+            self.ids[first:past],
+            self.vectors[first:past],
+            self.metadatas[first:past],
+            None if self.documents is None else self.documents[first:past],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -75,8 +84,12 @@ class VectorStore(Protocol):
         """Replace metadata of rows that exist; ids or collections not there are ignored."""
         ...
 
-    async def existing(self, collection: str, ids: Sequence[str]) -> set[str]:
-        """Which of these ids have a row."""
+    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Which of these ids have a row, in any order, and their vectors (n, dim), as `scan` gives them.
+
+        The same bits each time until the row is written again, though not quite those that were written:
+        a store may scale a vector to length 1.
+        """
         ...
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
@@ -99,8 +112,13 @@ class VectorStore(Protocol):
         """Rows in pages of up to `page` (ids, vectors float32 (n, dim)), in no particular order.
 
         Each row that is there from start to end comes exactly once, whatever is written meanwhile. Vectors
-        come back to within float32 rounding. Keeps all ids in memory: about 100 bytes a row.
+        come back to within float32 rounding, and the same bits each time. Keeps all ids in memory: about 100
+        bytes a row.
         """
+        ...
+
+    async def drop_collection(self, name: str) -> None:
+        """Remove the collection with all its rows, damaged ones too. A missing one is no error."""
         ...
 
     async def count(self, collection: str) -> int:

@@ -19,6 +19,7 @@ from loguru import logger
 from embedfleet.errors import (
     BrokerUnavailable,
     EmbedfleetError,
+    LaterMessage,
     LeaseLost,
     Permanent,
     StorageFull,
@@ -27,7 +28,7 @@ from embedfleet.errors import (
 )
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.retry import RetryPolicy
-from embedfleet.queue_schemas import JobStatus, Message, Stage
+from embedfleet.queue_schemas import Message, Stage
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -49,7 +50,12 @@ Failures = Mapping[str, Exception]
 
 
 class Interrupted(Exception):
-    """The stop signal came in the middle of a long task: it goes back to the queue, uncounted."""
+    """A long task is asked to make room (a stop, or a task that must be tried alone): it goes back to the
+    queue, uncounted."""
+
+
+class WorkerDied(Permanent):
+    """A task was in hand when its worker died, as often as that is allowed."""
 
 
 class Worker(ABC):
@@ -64,12 +70,10 @@ class Worker(ABC):
         self._database = services.database
         self._metrics = services.metrics
         self._clock = services.clock
+        self._company = services.company
+        self._in_hand = services.in_hand
         self._pool = services.pools.of(self.stage)
-        self._retries = RetryPolicy(
-            max_attempts=self._pool.max_attempts,
-            base_seconds=_RETRY_BASE_SECONDS,
-            cap_seconds=_RETRY_CAP_SECONDS,
-        )
+        self._retries = RetryPolicy(base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS)
         self._rng = rng or random.Random()
         self._stop = asyncio.Event()
         self._waited_seconds = 0.0
@@ -86,15 +90,26 @@ class Worker(ABC):
     async def give_up(self, lease: Lease, reason: str) -> None:
         """Record in SQL that the task will never be done. Must not depend on the payload being readable."""
 
+    async def divide(self, lease: Lease, reason: str) -> bool:
+        """Offer the task anew in smaller parts, so that only what is at fault is given up. False if it is one
+        whole: always, unless overridden."""
+        return False
+
+    def most_attempts(self, lease: Lease) -> int:
+        """Deliveries of the task before it is divided or given up."""
+        return self._pool.max_attempts
+
+    def is_suspect(self, lease: Lease) -> bool:
+        """Whether the task must be tried alone: its worker died or failed before."""
+        return 1 < self.attempt_of(lease) <= self.most_attempts(lease)
+
+    def attempt_of(self, lease: Lease) -> int:
+        """This delivery's number, counting those of earlier lives of queues in process."""
+        return lease.attempt + self._in_hand.deaths_of(self.stage, lease.task.id)
+
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
         return True
-
-    def count_ended(self, status: JobStatus | None, tenant_id: str) -> None:
-        """This worker brought a tenant's job to its end (None: it did not)."""
-        if status is not None:
-            self._metrics.jobs_total.labels(status.value).inc()
-            self._metrics.count_tenant(tenant_id, jobs=1)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what was claimed by then is finished or handed back.
@@ -116,21 +131,40 @@ class Worker(ABC):
     async def _turn(self, stop: asyncio.Event) -> None:
         """Claim once and do what was claimed, or wait a moment."""
         started = perf_counter()
-        leases = await self._claim() if await self.has_room() else None
-        if leases:
-            await self.work(leases)
-            return
-        if leases is None:
+        if not await self.has_room():
             await wait_briefly(stop)
+        elif await self._claim_and_work(stop):
+            return
         else:
             await self._wait_for_task(stop)
         self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
 
-    async def _claim(self) -> list[Lease]:
+    async def _claim_and_work(self, stop: asyncio.Event) -> bool:
+        """False if there was nothing to claim."""
+        async with self._company.joined():
+            if stop.is_set():  # while somebody was alone
+                return False
+            leases = await self._claim(self._pool.batch_tasks)
+            if any(self.is_suspect(lease) for lease in leases):
+                await self._work_alone(leases)
+            elif leases:
+                await self.work(leases)
+        return bool(leases)
+
+    async def _work_alone(self, leases: Sequence[Lease]) -> None:
+        """Give back what was claimed and, once nothing else is in hand, do one task: most likely the suspect,
+        which keeps its place in line. Held while it waits, it would be blamed for another's crash."""
+        await self._hand_back_all(leases)
+        async with self._company.alone() as alone:
+            if alone and (first := await self._claim(1)):
+                self._log.debug("tried alone", task=first[0].task.id, attempt=first[0].attempt)
+                await self.work(first)
+
+    async def _claim(self, max_tasks: int) -> list[Lease]:
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
-            max_tasks=self._pool.batch_tasks,
+            max_tasks=max_tasks,
             max_cost=self._pool.batch_tokens,
             lease_seconds=self._pool.lease_seconds,
         )
@@ -145,7 +179,8 @@ class Worker(ABC):
         held = {lease.task.id: lease for lease in leases}
         try:
             async with self._leases_kept(leases):
-                failures = await self._process(leases)
+                with self._in_hand.holding(leases):
+                    failures = await self._process(leases)
                 await asyncio.gather(
                     *(self._settle(lease, failures.get(lease.task.id), held) for lease in leases)
                 )
@@ -168,9 +203,9 @@ class Worker(ABC):
     async def _process(self, leases: Sequence[Lease]) -> Failures:
         """What failed of the claim; tasks that were delivered too often are not tried again."""
         failures: dict[str, Exception] = {
-            lease.task.id: Permanent(f"its worker died or failed {lease.attempt - 1} times")
+            lease.task.id: WorkerDied(f"its worker died or failed {self.attempt_of(lease) - 1} times")
             for lease in leases
-            if lease.attempt > self._pool.max_attempts
+            if self.attempt_of(lease) > self.most_attempts(lease)
         }
         fresh = [lease for lease in leases if lease.task.id not in failures]
         if fresh:
@@ -209,7 +244,7 @@ class Worker(ABC):
             self._log.info("lease lost, result dropped", task=lease.task.id)
         elif isinstance(failure, Transient | StorageFull):
             await self._put_off(lease, failure)
-        elif isinstance(failure, Permanent) or self._retries.gives_up(lease.attempt):
+        elif isinstance(failure, Permanent) or self.attempt_of(lease) >= self.most_attempts(lease):
             await self._give_up(lease, failure)
         else:
             self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
@@ -234,8 +269,14 @@ class Worker(ABC):
     async def _give_up(self, lease: Lease, failure: Exception) -> None:
         reason = str(failure) if isinstance(failure, EmbedfleetError) else repr(failure)
         unexpected = None if isinstance(failure, EmbedfleetError) else failure
-        self._log.opt(exception=unexpected).error("task given up: {}", reason, task=lease.task.id)
+        may_be_one_part = isinstance(failure, WorkerDied) or not isinstance(failure, Permanent)
         try:
+            if may_be_one_part and await self.divide(lease, reason):
+                self._log.opt(exception=unexpected).warning("task divided: {}", reason, task=lease.task.id)
+                self._metrics.divided_tasks_total.labels(self.stage.value).inc()
+                await self._broker.ack(lease)
+                return
+            self._log.opt(exception=unexpected).error("task given up: {}", reason, task=lease.task.id)
             await self.give_up(lease, reason)
         except (Transient, StorageFull) as exc:
             await self._put_off(lease, exc)
@@ -290,7 +331,7 @@ def decoded(
     for lease in leases:
         try:
             messages.append((lease, kind.decode(lease.task.payload)))
-        except UndecodableMessage as exc:
+        except (UndecodableMessage, LaterMessage) as exc:
             failures[lease.task.id] = exc
     return messages, failures
 

@@ -25,11 +25,12 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.storage import chunks, documents, jobs
+from embedfleet.storage import chunks, dead_letters, documents, jobs
 from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.identity import ChunkIds
-from embedfleet.storage.jobs import Batch, DeadLetter, Job
+from embedfleet.storage.jobs import Batch, Job
 from embedfleet.storage.tables import GenerationState
 from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer
 from embedfleet.workers.batch_id import BatchId
@@ -80,17 +81,16 @@ class ChunkingWorker(Worker):
         now = self._clock.now()
         job_id = lease.task.job_id
 
-        def fail(conn: Connection) -> JobStatus | None:
+        def fail(conn: Connection) -> None:
             job = jobs.lock(conn, job_id)
             if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
-                return None
-            jobs.add_dead_letters(conn, job_id, [DeadLetter(self.stage, reason)], now)
+                return
+            dead_letters.add(conn, job_id, [DeadLetter(self.stage, reason)], now)
             documents.abandon(conn, job.generation_id)
             chunks.mark_unreferenced(conn, job.document_id)
             documents.request_cleanup(conn, job.document_id)
-            return JobStatus.FAILED
 
-        self.count_ended(await self._database.write(fail), lease.task.tenant_id)
+        await self._database.write(fail)
 
     async def _chunk(self, job_id: str) -> None:
         started = await self._database.write(lambda conn: self._start(conn, job_id))
@@ -110,16 +110,14 @@ class ChunkingWorker(Worker):
         while made := await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE)):
             last = made[-1].row
             chunks_total = last.first_chunk + last.chunks
-            if self._stop.is_set():
-                raise Interrupted
+            self._make_way()
             if not await self._hand_on(job, version, made):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
         coverage = chunker.coverage.ratio
-        status = await self._database.write(
+        await self._database.write(
             lambda conn: self._seal(conn, job, chunks_total=chunks_total, coverage=coverage)
         )
-        self.count_ended(status, job.tenant_id)
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
@@ -134,7 +132,7 @@ class ChunkingWorker(Worker):
             if version.state is GenerationState.LIVE:
                 raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
             chunks.drop(conn, [version.generation_id])
-            jobs.restart_partition(conn, job_id)
+            jobs.restart_partition(conn, job_id, self._clock.now())
             documents.set_chunker_version(conn, version.generation_id, PARTITION_VERSION)
         return job, version
 
@@ -196,23 +194,28 @@ class ChunkingWorker(Worker):
 
     async def _until_there_is_room(self, tenant_id: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
+        if self._company.is_alone:  # who could make room waits for us
+            return
         limit = self._embedding_pool.max_queued_tasks
         pause = _SHORTEST_PAUSE_SECONDS
         while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
             if await self._broker.backlog(Stage.EMBEDDING, tenant_id) < max(1, limit // _TENANT_SHARE):
                 return
-            if self._stop.is_set():
-                raise Interrupted
+            self._make_way()
             await self.wait_for_room(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> JobStatus | None:
+    def _make_way(self) -> None:
+        if self._stop.is_set() or self._company.should_part:
+            raise Interrupted
+
+    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> None:
         current = jobs.lock(conn, job.job_id)
         if current is None or current.run != job.run:
-            return None
+            return
         jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)
         # Every batch may have been stored before the seal: then nobody else will finish the job.
-        return publish_if_done(conn, job.job_id, self._clock.now())
+        publish_if_done(conn, job.job_id, self._clock.now())
 
     async def _on_cpu(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._cpu, work)

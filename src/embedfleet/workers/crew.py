@@ -22,14 +22,26 @@ from embedfleet.workers.storage_worker import StorageWorker
 class Crew:
     """The loops of one worker. `run` it once."""
 
-    def __init__(self, members: Sequence[Worker], *, cpu: ThreadPoolExecutor | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Worker],
+        *,
+        cpu: ThreadPoolExecutor | None = None,
+        models: ModelPool | None = None,
+    ) -> None:
         self._members = members
         self._cpu = cpu
+        self._models = models
 
     @property
     def trouble(self) -> EmbedfleetError | None:
         """Why work is being put off at the moment (disk full, store away), if it is."""
         return next((member.trouble for member in self._members if member.trouble), None)
+
+    @property
+    def is_spent(self) -> bool:
+        """A model hangs in it for good: only the end of the process frees what that takes."""
+        return self._models is not None and self._models.left_behind > 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set and what is in hand is done; cancelled, hand it back and end."""
@@ -52,10 +64,11 @@ def chunking_crew(name: str, services: Services, *, catalogue: Catalogue) -> Cre
     return Crew(members, cpu=cpu)
 
 
-def embedding_crew(name: str, services: Services, *, models: ModelPool) -> Crew:
+def embedding_crew(name: str, services: Services, *, models: ModelPool, caching: bool) -> Crew:
     """While the model works on one loop's claim, the next loop fetches and prepares its own."""
     names = _names(name, services.pools.embedding)
-    return Crew([EmbeddingWorker(member, services, models=models) for member in names])
+    members = [EmbeddingWorker(member, services, models=models, caching=caching) for member in names]
+    return Crew(members, models=models)
 
 
 def storage_crew(name: str, services: Services, *, store: VectorStore, settings: VectorStoreSettings) -> Crew:

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.storage import chunks, document_lock, documents, jobs
+from embedfleet.storage import chunks, document_lock, documents, embedding_cache, jobs
 from embedfleet.storage.chunks import MarkedVector
 from embedfleet.storage.documents import Generation
+from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import GenerationState
 from embedfleet.storage.vector_store import VectorStore
 from embedfleet.workers.base_worker import Failures, Worker
-from embedfleet.workers.metadata import chunk_metadata
 from embedfleet.workers.services import Services
 
 _ROWS_PER_STEP = 1000
@@ -105,6 +105,7 @@ def _purge(conn: Connection, document_id: str, requests: int) -> None:
     if documents.is_deleted(conn, document_id):
         chunks.drop(conn, [version.generation_id for version in versions])
         jobs.purge_document(conn, document_id)
+        embedding_cache.forget_document(conn, document_id)
         documents.purge_document(conn, document_id)
         return
     live = next((v.number for v in versions if v.state is GenerationState.LIVE), 0)

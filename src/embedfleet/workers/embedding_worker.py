@@ -1,20 +1,23 @@
 """Embedding: batches of token ids to vectors.
 
 Chunks of all claimed tasks, whatever their tenant, go to the model together; the runner groups them by
-length. Chunks whose vector is in the store already are left out.
+length. Chunks whose vector is in the store already are left out, and the cache is asked before the model.
+
+A batch that ended with its worker as often as is allowed is divided, its parts again, each tried alone: what
+kills the model is found and given up, its neighbours are embedded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.errors import SpaceMismatch
+from embedfleet.errors import SpaceMismatch, UndecodableMessage
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome
@@ -26,22 +29,41 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.storage import chunks, jobs
+from embedfleet.storage import chunks, dead_letters, embedding_cache, jobs
+from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import BatchState
+from embedfleet.workers import cached_embedding
 from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
 from embedfleet.workers.batch_id import BatchId
+from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.completion import give_up_batch
 from embedfleet.workers.services import Services
+
+# Of a batch of 64: 8 of 8 chunks, then 8 of one. Halving would take three times as many deaths.
+_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A claimed task that has something to do. `wanted`: positions whose vector is not stored yet."""
+    """A claimed task that has something to do. `wanted`: positions in the message whose vector is not stored
+    yet, but for the `dead`, which were given up before (position in the message -> reason). `cached`: what
+    the cache knows of the wanted, None when it is off."""
 
     lease: Lease
     message: EmbeddingTask
     chunk_ids: Sequence[str]
     wanted: NDArray[np.int64]
+    dead: Mapping[int, str]
+    cached: CacheLookup | None
+
+    @property
+    def reused(self) -> int:
+        """Chunks that need no vector, having one."""
+        return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
+
+    def known(self) -> list[NDArray[np.float32] | None]:
+        """The vector of each wanted chunk that needs no model."""
+        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
 
 class EmbeddingWorker(Worker):
@@ -49,10 +71,36 @@ class EmbeddingWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, name: str, services: Services, *, models: ModelPool) -> None:
+    def __init__(self, name: str, services: Services, *, models: ModelPool, caching: bool = True) -> None:
         super().__init__(name, services)
         self._models = models
+        self._caching = caching
         self._storage_pool = services.pools.storage
+
+    def most_attempts(self, lease: Lease) -> int:
+        """A part of what killed its worker is divided again at once."""
+        span = BatchId.parse(lease.task.id).span
+        return super().most_attempts(lease) if span is None or span[1] - span[0] == 1 else 1
+
+    def is_suspect(self, lease: Lease) -> bool:
+        part = BatchId.parse(lease.task.id).span is not None
+        return super().is_suspect(lease) or (part and self.attempt_of(lease) <= self.most_attempts(lease))
+
+    async def divide(self, lease: Lease, reason: str) -> bool:
+        try:
+            message = EmbeddingTask.decode(lease.task.payload)
+        except UndecodableMessage:
+            return False
+        if len(message.chunk_id_list()) == 1:
+            return False
+        work = await self._database.read(
+            lambda conn: list(_open_work(conn, [(lease, message)], caching=False))
+        )
+        parts = [part for item in work for part in _parts(item)]
+        if work and not parts:  # all is stored or dead: there is nothing to try
+            return False
+        await offer(self._broker, Stage.EMBEDDING, parts)
+        return True
 
     async def has_room(self) -> bool:
         depth = await self._broker.depth(Stage.STORAGE)
@@ -60,7 +108,7 @@ class EmbeddingWorker(Worker):
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
+        work = await self._database.read(lambda conn: list(_open_work(conn, messages, caching=self._caching)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:
             by_model.setdefault((item.message.model, item.message.space), []).append(item)
@@ -77,8 +125,7 @@ class EmbeddingWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        status = await give_up_batch(self._database, lease, reason, self._clock.now())
-        self.count_ended(status, lease.task.tenant_id)
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
         runner = await self._models.get(model)
@@ -86,29 +133,37 @@ class EmbeddingWorker(Worker):
         if info.space != space:
             raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
         batch = _joined(work)
-        if len(batch):
-            outcome = await runner.embed(batch)
-        else:
-            outcome = EmbedOutcome(np.empty((0, info.dim), dtype=np.float32), {})
+        known = [vector for item in work for vector in item.known()]
+        outcome = await cached_embedding.embed_missing(runner, batch, known)
         tasks = list(_storage_tasks(work, outcome, info.dim))
         await offer(self._broker, Stage.STORAGE, tasks)
-        await self._database.write(lambda conn: _record(conn, work))
-        self._count(batch, work)
+        uses = list(cached_embedding.uses(((item.cached, len(item.wanted)) for item in work), outcome))
+        now = self._clock.now()
+        await self._database.write(lambda conn: _record(conn, work, uses, now))
+        self._count(batch.take(cached_embedding.missing(known)), work)
 
     def _count(self, batch: TokenBatch, work: Sequence[_Work]) -> None:
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(batch))
         self._metrics.chunks_embedded_total.inc(len(batch))
         self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
-        self._metrics.chunks_reused_total.inc(sum(_reused(item) for item in work))
+        self._metrics.chunks_reused_total.inc(sum(item.reused for item in work))
         for item in work:
-            lengths = item.message.lengths_array()[item.wanted]
+            embedded = cached_embedding.missing(item.known())
+            if item.cached is not None:
+                self._metrics.cache_misses_total.inc(len(embedded))
+                self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
+            lengths = item.message.lengths_array()[item.wanted][embedded]
             self._metrics.count_tenant(item.message.tenant_id, tokens=int(lengths.sum(dtype=np.int64)))
 
 
-def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
+def _open_work(
+    conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]], *, caching: bool
+) -> Iterable[_Work]:
     """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
     messages = list(messages)
-    found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
+    job_ids = sorted({message.job_id for _, message in messages})
+    found = jobs.get_many(conn, job_ids)
+    given_up = dead_letters.reasons(conn, job_ids)
     for lease, message in messages:
         job = found.get(message.job_id)
         if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
@@ -118,22 +173,30 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
             continue
         ids = message.chunk_id_list()
         there = chunks.stored(conn, ids)
-        wanted = np.array([i for i, chunk_id in enumerate(ids) if chunk_id not in there], dtype=np.int64)
-        yield _Work(lease, message, ids, wanted)
+        first = batch.first_chunk + message.first_position
+        dead = {
+            i: given_up[message.job_id, first + i]
+            for i, chunk_id in enumerate(ids)
+            if chunk_id not in there and (message.job_id, first + i) in given_up
+        }
+        left = [i for i, chunk_id in enumerate(ids) if chunk_id not in there and i not in dead]
+        wanted = np.array(left, dtype=np.int64)
+        cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
+        yield _Work(lease, message, ids, wanted, dead, cached)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
     """All wanted chunks of all tasks, in order."""
-    parts = [
-        TokenBatch(item.message.token_ids_array(), item.message.lengths_array().astype(np.int64)).take(
-            item.wanted
-        )
-        for item in work
-    ]
+    parts = [_tokens(item.message, item.wanted) for item in work]
     return TokenBatch(
         np.concatenate([part.token_ids for part in parts]),
         np.concatenate([part.lengths for part in parts]),
     )
+
+
+def _tokens(message: EmbeddingTask, positions: NDArray[np.int64]) -> TokenBatch:
+    batch = TokenBatch(message.token_ids_array(), message.lengths_array().astype(np.int64))
+    return batch.take(positions)
 
 
 def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> Iterable[Task]:
@@ -141,22 +204,25 @@ def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> It
     for item in work:
         rows = range(start, start + len(item.wanted))
         start = rows.stop
-        dead = [
-            DeadChunk(position=int(item.wanted[row - rows.start]), reason=outcome.failed[row])
-            for row in rows
-            if row in outcome.failed
-        ]
+        offset = item.message.first_position
+        dead = dict(item.dead) | {
+            int(item.wanted[row - rows.start]): outcome.failed[row] for row in rows if row in outcome.failed
+        }
         good = [row for row in rows if row not in outcome.failed]
         ids = [item.chunk_ids[int(item.wanted[row - rows.start])] for row in good]
         message = StorageTask(
             tenant_id=item.message.tenant_id,
             job_id=item.message.job_id,
             ordinal=item.message.ordinal,
+            span=item.message.span,
             space=item.message.space,
             dim=dim,
             chunk_ids=pack_chunk_ids(ids),
             vectors=outcome.vectors[good].astype("<f4", copy=False).tobytes(),
-            dead=tuple(dead),
+            dead=tuple(
+                DeadChunk(position=offset + position, reason=reason)
+                for position, reason in sorted(dead.items())
+            ),
         )
         task = item.lease.task
         yield Task(
@@ -169,14 +235,34 @@ def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> It
         )
 
 
-def _record(conn: Connection, work: Sequence[_Work]) -> None:
+def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | None], now: float) -> None:
     current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
-    for item in sorted(work, key=lambda item: item.message.job_id):
+    for item, use in sorted(zip(work, uses, strict=True), key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not BatchId.parse(item.lease.task.id).wanted_by(job):
             continue
-        jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=_reused(item))
+        if item.message.span is None:  # parts are counted when the whole batch is stored
+            jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
+        if use is not None:
+            embedding_cache.record_use(conn, use, now)
 
 
-def _reused(item: _Work) -> int:
-    return len(item.chunk_ids) - len(item.wanted)
+def _parts(item: _Work) -> Iterable[Task]:
+    """The task as several of a few chunks each, without those in which nothing is left to do."""
+    task, named = item.lease.task, BatchId.parse(item.lease.task.id)
+    for first, past in spans(len(item.chunk_ids), _PARTS):
+        if not np.any((item.wanted >= first) & (item.wanted < past)):
+            continue
+        message = item.message.part(first, past)
+        yield replace(
+            task,
+            id=str(replace(named, span=message.span)),
+            cost=max(1, int(message.lengths_array().sum(dtype=np.int64))),
+            payload=message.encode(),
+        )
+
+
+def spans(count: int, parts: int) -> list[tuple[int, int]]:
+    """[0, count) in at most so many parts of equal length, but for the last."""
+    length = max(1, -(-count // parts))
+    return [(first, min(first + length, count)) for first in range(0, count, length)]

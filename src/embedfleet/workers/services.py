@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedfleet.clock import Clock
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker
 from embedfleet.settings import PoolsSettings
 from embedfleet.storage.database import Database
+from embedfleet.workers.company import Company
+from embedfleet.workers.in_hand import InHand
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +22,5 @@ class Services:
     metrics: Metrics
     clock: Clock
     pools: PoolsSettings
+    company: Company = field(default_factory=Company)
+    in_hand: InHand = field(default_factory=InHand)

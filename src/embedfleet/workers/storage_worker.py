@@ -1,8 +1,8 @@
 """Storage: vectors to the vector store, then one SQL transaction, then the ack.
 
-The vector store is written first: a crash in between leaves rows that the redelivered task finds and
-completes. What was written for a run of a job that is over by then is left to deletion, in that same
-transaction.
+The vector store is written first, and what it holds then is read back for its checksum: a crash in between
+leaves rows that the redelivered task finds and completes. What was written for a run of a job that is over by
+then is left to deletion, in that same transaction.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import TypedDict
 import numpy as np
 from sqlalchemy import Connection
 
-from embedfleet.errors import Transient
+from embedfleet.errors import Permanent, SpaceMismatch, Transient
 from embedfleet.queue.broker import Lease
-from embedfleet.queue_schemas import JobStatus, Stage, StorageTask
+from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
-from embedfleet.storage import chunks, document_lock, documents, jobs
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, jobs
+from embedfleet.storage.checksums import checksums_of, same_direction
 from embedfleet.storage.chunks import ChunkRow
+from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation, Segment
-from embedfleet.storage.jobs import Batch, DeadLetter
+from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Failures, Worker, decoded
 from embedfleet.workers.batch_id import BatchId
-from embedfleet.workers.completion import give_up_batch, publish_if_done
-from embedfleet.workers.metadata import chunk_metadata
+from embedfleet.workers.completion import give_up_batch, publish_if_done, settle_batch
 from embedfleet.workers.services import Services
 
 
@@ -40,6 +42,15 @@ class _Vectors(TypedDict):
     collection_id: int
     generation_id: int
     chunk_ids: list[str]
+    checksums: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """`checksums`: of the vectors that the store now holds, by id. `refused`: why it does not take others."""
+
+    checksums: Mapping[str, bytes]
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +68,26 @@ class _Work:
     def batch_id(self) -> BatchId:
         return BatchId.parse(self.lease.task.id)
 
-    def vectors(self) -> _Vectors:
+    def vectors(self, written: _Written) -> _Vectors:
         """What SQL records of the rows written for this task."""
         return {
             "document_id": self.version.document_id,
             "collection_id": self.version.collection.collection_id,
             "generation_id": self.version.generation_id,
-            "chunk_ids": self.message.chunk_id_list(),
+            "chunk_ids": [cid for cid in self.message.chunk_id_list() if cid not in written.refused],
+            "checksums": written.checksums,
         }
+
+    def dead(self, refused: Mapping[str, str]) -> list[DeadLetter]:
+        """The chunks that were given up: by the model, or as the store refused them."""
+        dead = [(Stage.EMBEDDING, self.rows[dead.position], dead.reason) for dead in self.message.dead]
+        row_of = self.row_of()
+        mine = (cid for cid in self.message.chunk_id_list() if cid in refused)
+        dead += [(Stage.STORAGE, row_of[chunk_id], refused[chunk_id]) for chunk_id in mine]
+        return [
+            DeadLetter(stage, reason, self.batch.ordinal, row.chunk_index, row.start, row.end)
+            for stage, row, reason in dead
+        ]
 
     def row_of(self) -> Mapping[str, ChunkRow]:
         return {row.chunk_id: row for row in self.rows}
@@ -97,8 +120,7 @@ class StorageWorker(Worker):
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
-        status = await give_up_batch(self._database, lease, reason, self._clock.now())
-        self.count_ended(status, lease.task.tenant_id)
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     def _look_up(
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
@@ -125,22 +147,52 @@ class StorageWorker(Worker):
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
         await self._store.ensure_collection(collection, space=first.space, dim=first.dim)
-        rows = await self._missing_only(collection, work)
-        if rows.ids:
-            await self._store.upsert(collection, rows)
+        rows = await self._wrong_or_missing(collection, work)
+        refused = await self._upsert(collection, rows)
+        held = [cid for item in work for cid in item.message.chunk_id_list() if cid not in refused]
+        checksums = checksums_of(*await self._store.vectors(collection, held)) if held else {}
+        written = _Written(checksums, refused)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
         now = self._clock.now()
-        finished, again = await self._database.write(lambda conn: _record(conn, work, now))
-        for status in finished:
-            self.count_ended(status, first.tenant_id)
+        again = await self._database.write(lambda conn: _record(conn, work, written, now))
         return {item.lease.task.id: _marked(item.lease) for item in again}
 
-    async def _missing_only(self, collection: str, work: Sequence[_Work]) -> VectorRows:
-        """The rows to write. On a redelivery those already there are left alone: rewriting an existing id
-        while being killed is what corrupts Chroma's index (chroma #7678)."""
-        again = [cid for item in work if item.lease.attempt > 1 for cid in item.message.chunk_id_list()]
-        there = await self._store.existing(collection, again) if again else set()
+    async def _upsert(self, collection: str, rows: VectorRows) -> Mapping[str, str]:
+        """Write the rows; what the store will never take is found by halving: id -> reason."""
+        if not rows.ids:
+            return {}
+        try:
+            await self._store.upsert(collection, rows)
+        except SpaceMismatch:
+            raise
+        except Permanent as exc:
+            if len(rows.ids) == 1:
+                self._log.error("row refused: {}", exc, chunk=rows.ids[0])
+                return {rows.ids[0]: str(exc)}
+            middle = len(rows.ids) // 2
+            first = await self._upsert(collection, rows.part(0, middle))
+            return {**first, **await self._upsert(collection, rows.part(middle, len(rows.ids)))}
+        return {}
+
+    async def _wrong_or_missing(self, collection: str, work: Sequence[_Work]) -> VectorRows:
+        """The rows to write. On a redelivery those already there are left alone, if they are right: rewriting
+        an existing id while being killed is what corrupts Chroma's index (chroma #7678)."""
+        again = [item.message for item in work if self.attempt_of(item.lease) > 1]
+        there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(work, there, with_documents=self._settings.store_documents)
+
+    async def _right_rows(self, collection: str, messages: Sequence[StorageTask]) -> set[str]:
+        """Ids whose row holds the message's vector, or what another batch made of the same text."""
+        wanted = {
+            chunk_id: vector
+            for message in messages
+            for chunk_id, vector in zip(message.chunk_id_list(), message.vectors_array(), strict=True)
+        }
+        ids, held = await self._store.vectors(collection, list(wanted))
+        if not ids:
+            return set()
+        same = same_direction(held, np.stack([wanted[row_id] for row_id in ids]))
+        return {row_id for row_id, right in zip(ids, same, strict=True) if right}
 
 
 def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool) -> VectorRows:
@@ -166,49 +218,43 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
     )
 
 
-def _record(conn: Connection, work: Sequence[_Work], now: float) -> tuple[list[JobStatus], list[_Work]]:
-    """Count the batches and finish the jobs that are done; returns their statuses, and the work that must be
-    done again since some of its ids are being deleted."""
+def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: float) -> list[_Work]:
+    """Count the batches and finish the jobs that are done; returns the work that must be done again since
+    some of its ids are being deleted."""
     document_lock.lock(conn, (item.version.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    finished: list[JobStatus] = []
     again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
-            _leave_to_deletion(conn, item, now)
+            _leave_to_deletion(conn, item, written, now)
             continue
-        chunks.record_stored(conn, **item.vectors())
+        chunks.record_stored(conn, **item.vectors(written))
         if chunks.deleting(conn, item.message.chunk_id_list()):
             documents.request_cleanup(conn, item.version.document_id)
             again.append(item)
             continue
-        status = _count(conn, item, now)
-        if status is not None:
-            finished.append(status)
-    return finished, again
+        _count(conn, item, job, written, now)
+    return again
 
 
-def _leave_to_deletion(conn: Connection, item: _Work, now: float) -> None:
+def _leave_to_deletion(conn: Connection, item: _Work, written: _Written, now: float) -> None:
     """The job ended, or began anew, or is gone with its document, while its vectors were written."""
     documents.bury(conn, item.version, now)
-    chunks.record_late(conn, **item.vectors())
+    chunks.record_late(conn, **item.vectors(written))
     documents.request_cleanup(conn, item.version.document_id)
 
 
-def _count(conn: Connection, item: _Work, now: float) -> JobStatus | None:
-    dead = [_dead_letter(item, dead.position, dead.reason) for dead in item.message.dead]
-    reused = len(item.rows) - len(item.message.chunk_id_list()) - len(dead)
-    job_id, ordinal = item.message.job_id, item.batch.ordinal
-    if not jobs.stored(conn, job_id, ordinal, reused=reused, dead=dead, now=now):
-        return None
-    return publish_if_done(conn, job_id, now)
+def _count(conn: Connection, item: _Work, job: Job, written: _Written, now: float) -> None:
+    dead = item.dead(written.refused)
+    if item.message.span is None:
+        reused = len(item.rows) - len(item.message.chunk_id_list()) - len(item.message.dead)
+        jobs.stored(conn, job.job_id, item.batch.ordinal, reused=reused, dead=dead, now=now)
+    else:
+        dead_letters.add(conn, job.job_id, dead, now)
+        settle_batch(conn, job, item.batch, reused=0, now=now)
+    publish_if_done(conn, job.job_id, now)
 
 
 def _marked(lease: Lease) -> MarkedForDeletion:
     return MarkedForDeletion(f"batch {lease.task.id}: an older version's rows go first")
-
-
-def _dead_letter(item: _Work, position: int, reason: str) -> DeadLetter:
-    row = item.rows[position]
-    return DeadLetter(Stage.EMBEDDING, reason, item.batch.ordinal, row.chunk_index, row.start, row.end)

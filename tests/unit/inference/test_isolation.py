@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedfleet.errors import Transient
+from embedfleet.errors import ModelExhausted
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.isolation import NOT_FINITE, embed_isolated
 
@@ -64,9 +64,9 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_embedded_whole(backend: 
     assert outcome.vectors[:, 0].tolist() == [1, 2, 3, 4, 5]
 
 
-def test_memory_short_of_a_single_text_is_nobodys_fault_and_worth_a_retry(backend: Any, texts: Texts) -> None:
+def test_memory_short_of_a_single_text_is_said_as_such(backend: Any, texts: Texts) -> None:
     backend.memory_tokens = 4
-    with pytest.raises(Transient, match="a single text of 8 tokens"):
+    with pytest.raises(ModelExhausted, match="a single text of 8 tokens"):
         embed_isolated(backend, texts(1, 2))
 
 

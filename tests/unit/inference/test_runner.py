@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from blockbuster import blockbuster_ctx
 
-from embedfleet.errors import InvalidRequest, LeaseLost, ModelError, Transient, UnknownModel
+from embedfleet.errors import InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient, UnknownModel
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import ModelRunner
 
@@ -155,6 +155,22 @@ async def test_a_model_that_breaks_its_thread_strands_no_caller(
     assert len(escaped) == 1
     with pytest.raises(Transient):
         await runner.embed(texts(4))
+
+
+async def test_a_model_that_does_not_come_back_strands_no_caller(backend: Any, texts: Texts) -> None:
+    runner = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT, stuck_after_seconds=0.05)
+    await runner.start()
+    assert not runner.broken
+    backend.gate.clear()
+    outcomes = await asyncio.gather(
+        runner.embed(texts(1, 2, 3)), runner.embed(texts(4)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [ModelStuck, ModelStuck]
+    assert runner.broken
+    await runner.close()  # does not wait for the thread
+    backend.gate.set()  # the call comes back after all: nobody minds, and the thread ends
+    await asyncio.to_thread(runner._thread.join, 10)
+    assert backend.closed
 
 
 async def test_memory_that_runs_out_halves_the_budget_for_good(backend: Any, texts: Texts) -> None:

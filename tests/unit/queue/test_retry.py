@@ -41,11 +41,6 @@ def test_the_same_seed_gives_the_same_delays() -> None:
     assert first == second
 
 
-def test_a_policy_gives_up_after_its_attempts() -> None:
-    policy = RetryPolicy(max_attempts=3)
-    assert [policy.gives_up(attempt) for attempt in (1, 2, 3, 4)] == [False, False, True, True]
-
-
 def test_a_policy_delays_by_its_own_base_and_cap() -> None:
     policy = RetryPolicy(base_seconds=2.0, cap_seconds=3.0)
     assert [policy.delay_seconds(attempt, HighestDraw()) for attempt in (1, 2, 3)] == [2.0, 3.0, 3.0]
@@ -54,7 +49,6 @@ def test_a_policy_delays_by_its_own_base_and_cap() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_attempts": 0},
         {"base_seconds": 0.0},
         {"base_seconds": -1.0},
         {"base_seconds": math.nan},
@@ -63,4 +57,4 @@ def test_a_policy_delays_by_its_own_base_and_cap() -> None:
 )
 def test_an_impossible_policy_cannot_be_made(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest, match="retry policy"):
-        RetryPolicy(**wrong)  # type: ignore[arg-type]  # one field at a time, each of its own type
+        RetryPolicy(**wrong)

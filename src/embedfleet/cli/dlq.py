@@ -1,0 +1,224 @@
+"""`embedfleet dlq list|show|requeue|purge`: what was given up, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedfleet.job_manager import EmbeddingJobManager
+    from embedfleet.queue_schemas import DeadLetterInfo
+
+T = TypeVar("T")
+app = typer.Typer(
+    help="Dead letters: what was given up. Look, run again, or accept the loss.", no_args_is_help=True
+)
+
+_MOST_AT_ONCE = 100_000
+
+
+class StageFilter(StrEnum):
+    """The values of Stage that leave dead letters (not imported here: it would cost `--help` its speed)."""
+
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    STORAGE = "storage"
+
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Letters, as `dlq list` numbers them.")]
+JobOption = Annotated[str | None, typer.Option("--job", help="Those of this job.")]
+StageOption = Annotated[StageFilter | None, typer.Option("--stage", help="Only those of this stage.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+def list_letters(
+    tenant: Tenant = None,
+    job: JobOption = None,
+    stage: StageOption = None,
+    ended: Annotated[bool, typer.Option("--ended", help="Also those requeued or purged.")] = False,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=_MOST_AT_ONCE, help="How many.")] = 20,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Open dead letters, newest first (of every tenant unless one is named)."""
+    found = _with_jobs(data_dir, config, lambda jobs: _list(jobs, tenant, job, stage, limit, ended=ended))
+    if as_json:
+        print_json({"dead_letters": [letter.json_document() for letter in found]})
+        return
+    _show_table(found)
+
+
+@app.command("show")
+def show(
+    dead_letter_id: Annotated[int, typer.Argument(help="Its number in `dlq list`.")],
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Everything known about one dead letter, but its text."""
+    letter = _with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id, user_id=tenant))
+    if as_json:
+        print_json({"dead_letter": letter.json_document()})
+        return
+    for name, value in letter.json_document().items():
+        if name != "schema_version":
+            typer.echo(f"{name:<14} {'-' if value is None else value}")
+
+
+@app.command("requeue")
+def requeue(
+    ids: Ids = None,
+    tenant: Tenant = None,
+    job: JobOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    stage: StageOption = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the jobs of these letters again; all letters of a job go with it. A running orchestrator (or the
+    next) takes them up."""
+    _one_of(ids=ids, job=job, all=every)
+    _only_with_all(stage, every)
+    if every:
+        _confirm("run the jobs of all open dead letters again", yes)
+
+    async def act(jobs: EmbeddingJobManager) -> tuple[list[str], list[tuple[str, str]]]:
+        wanted = await _open_ids(jobs, tenant, stage) if every else ids or None
+        if every and not wanted:
+            return [], []
+        done = await jobs.requeue_dead_letters(wanted, job_id=job, user_id=tenant)
+        return list(done.jobs), [(one.job_id, one.reason) for one in done.refused]
+
+    done, refused = _with_jobs(data_dir, config, act)
+    if as_json:
+        print_json({"requeued": done, "refused": [{"job_id": name, "reason": why} for name, why in refused]})
+    else:
+        typer.echo("\n".join(f"{name} is pending again" for name in done) or "no dead letter is open")
+    if refused:
+        for _, why in refused:
+            warn(f"error: {why}")
+        raise SystemExit(PARTLY_DONE)
+
+
+@app.command("purge")
+def purge(
+    ids: Ids = None,
+    tenant: Tenant = None,
+    job: JobOption = None,
+    before: Annotated[datetime | None, typer.Option("--before", help="Given up before then (UTC).")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    stage: StageOption = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Accept the loss: the letters are open no more, their jobs go on naming the missing ranges."""
+    _one_of(ids=ids, job=job, before=before, all=every)
+    _only_with_all(stage, every)
+    if every or before is not None:
+        _confirm("accept the loss of these dead letters", yes)
+    until = None if before is None else before.replace(tzinfo=UTC)
+
+    async def act(jobs: EmbeddingJobManager) -> int:
+        wanted = await _open_ids(jobs, tenant, stage) if every else ids or None
+        return await jobs.purge_dead_letters(wanted, job_id=job, before=until, user_id=tenant)
+
+    purged = _with_jobs(data_dir, config, act)
+    if as_json:
+        print_json({"purged": purged})
+    else:
+        typer.echo(f"{purged} purged")
+
+
+def _one_of(**given: object) -> None:
+    named = [name for name, value in given.items() if value]
+    if len(named) != 1:
+        choices = " or ".join("IDS" if name == "ids" else f"--{name}" for name in given)
+        raise typer.BadParameter(f"name the dead letters by one of {choices}")
+
+
+def _only_with_all(stage: StageFilter | None, every: bool) -> None:
+    if stage is not None and not every:
+        raise typer.BadParameter("--stage narrows down --all: name both")
+
+
+def _confirm(what: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"nobody can be asked whether to {what}: give --yes")
+    typer.confirm(f"{what.capitalize()}?", abort=True, err=True)
+
+
+async def _list(
+    jobs: EmbeddingJobManager,
+    tenant: str | None,
+    job: str | None,
+    stage: StageFilter | None,
+    limit: int,
+    *,
+    ended: bool = False,
+) -> list[DeadLetterInfo]:
+    from embedfleet.queue_schemas import Stage
+
+    wanted = None if stage is None else Stage(stage.value)
+    return await jobs.list_dead_letters(user_id=tenant, job_id=job, stage=wanted, limit=limit, ended=ended)
+
+
+async def _open_ids(jobs: EmbeddingJobManager, tenant: str | None, stage: StageFilter | None) -> list[int]:
+    return [one.dead_letter_id for one in await _list(jobs, tenant, None, stage, _MOST_AT_ONCE)]
+
+
+def _with_jobs(
+    data_dir: Path | None, config: Path | None, act: Callable[[EmbeddingJobManager], Awaitable[T]]
+) -> T:
+    from embedfleet.bootstrap import open_guest
+
+    async def run() -> T:
+        async with open_guest(settings_from(data_dir, config)) as guest:
+            return await act(guest.jobs)
+
+    return asyncio.run(run())
+
+
+def _show_table(found: list[DeadLetterInfo]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in ("id", "job", "tenant", "stage", "where", "reason"):
+        table.add_column(column, overflow="fold")
+    for letter in found:
+        place = letter.source or letter.media_id
+        if letter.start is not None:
+            place += f" [{letter.start}:{letter.end}]"
+        reason = letter.reason + (f" ({letter.ended})" if letter.ended else "")
+        cells = (
+            str(letter.dead_letter_id),
+            letter.job_id,
+            letter.tenant_id,
+            letter.stage,
+            place,
+            reason,
+        )
+        table.add_row(*(escape(cell) for cell in cells))
+    Console().print(table)

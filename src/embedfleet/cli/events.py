@@ -1,0 +1,63 @@
+"""`embedfleet events`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.output import print_json
+
+if TYPE_CHECKING:
+    from embedfleet.queue_schemas import JobEvent
+    from embedfleet.settings import Settings
+
+
+def events(
+    tenant: Tenant = None,
+    after: Annotated[int, typer.Option("--after", min=0, help="Only those beyond this position.")] = 0,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones, until interrupted.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """How jobs ended, in order (of every tenant unless one is named). With --follow --json: one JSON object a
+    line. Whoever reads some twice tells by `event_id`."""
+    settings = settings_from(data_dir, config)
+    if follow:
+        asyncio.run(_follow(settings, tenant, after, as_json=as_json))
+        return
+    found = asyncio.run(_read(settings, tenant, after, limit))
+    if as_json:
+        print_json({"events": [event.json_document() for event in found]})
+        return
+    for event in found:
+        typer.echo(_line(event))
+
+
+async def _read(settings: Settings, tenant: str | None, after: int, limit: int) -> list[JobEvent]:
+    from embedfleet.bootstrap import open_guest
+
+    async with open_guest(settings) as guest:
+        return await guest.jobs.events(user_id=tenant, after=after, limit=limit)
+
+
+async def _follow(settings: Settings, tenant: str | None, after: int, *, as_json: bool) -> None:
+    from embedfleet.bootstrap import open_guest
+
+    async with open_guest(settings) as guest:
+        async for event in guest.jobs.follow_events(user_id=tenant, after=after):
+            line = json.dumps(event.json_document(), ensure_ascii=False) if as_json else _line(event)
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+
+def _line(event: JobEvent) -> str:
+    reason = f" ({event.reason})" if event.reason else ""
+    when = event.created_at.isoformat(timespec="seconds")
+    return f"{event.position}  {when}  {event.tenant_id}  {event.job_id}  {event.status.value}{reason}"

@@ -1,0 +1,193 @@
+"""`embedfleet verify` and `embedfleet rebuild`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+
+if TYPE_CHECKING:
+    from embedfleet.bootstrap import RepairSystem
+    from embedfleet.repair.verification import Differences, Progress, Sampling
+    from embedfleet.settings import Settings
+
+OneTenant = Annotated[
+    str | None, typer.Option("--tenant", help="Whose vectors only.", show_default="everybody's")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found of every collection, what of it was mended, and what that cost."""
+
+    found: list[tuple[Differences, int]]
+    embedded: int
+    cached: int
+    put_aside: str | None = None
+
+    @property
+    def left(self) -> int:
+        return sum(differences.count - mended for differences, mended in self.found)
+
+
+def verify(
+    tenant: OneTenant = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Write what is missing or wrong, delete what is extra."),
+    ] = False,
+    sample: Annotated[
+        float,
+        typer.Option(
+            "--sample", min=0.0, max=1.0, help="Embed this share of the matching rows again, to be sure."
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the sample.", show_default="a new one, printed")
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Compare every row of the vector store with SQL. Exit code 3 if differences are left.
+
+    Beside a fleet at work, or, embedded, while nothing else runs.
+    """
+    from embedfleet.repair.verification import Sampling
+
+    settings = settings_from(data_dir, config)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    sampling = Sampling(sample, seed) if sample else None
+    outcome = asyncio.run(verify_store(settings, tenant, sampling=sampling, repair=repair))
+    more = {} if sampling is None else {"sample": sample, "seed": seed}
+    _show(outcome, as_json, more)
+
+
+def rebuild(
+    tenant: OneTenant = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Empty the vector store and fill it anew from SQL: from cached vectors, and by the model for the rest.
+
+    Searches find less until it is done. May be interrupted and run again.
+    """
+    settings = settings_from(data_dir, config)
+    whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
+    if not yes:
+        typer.confirm(f"Drop the vectors of {whose} and write them anew?", abort=True, err=True)
+    _show(asyncio.run(rebuild_store(settings, tenant)), as_json, {})
+
+
+async def verify_store(
+    settings: Settings, tenant: str | None, *, sampling: Sampling | None = None, repair: bool = False
+) -> Outcome:
+    """Compare, and mend if asked to."""
+    from embedfleet.bootstrap import open_repair
+
+    async with open_repair(settings, purpose="verify", tenant=tenant, sampling=sampling) as system:
+        return await _check(system, repair=repair)
+
+
+async def rebuild_store(settings: Settings, tenant: str | None) -> Outcome:
+    """Empty and fill."""
+    from embedfleet.bootstrap import open_repair
+
+    async with open_repair(settings, purpose="rebuild", tenant=tenant, empty=True) as system:
+        return await _check(system, repair=True)
+
+
+async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
+    found: list[tuple[Differences, int]] = []
+    for collection in system.collections:
+        differences = await system.verification.check(
+            collection, judge_unknown=repair, progress=_progress(collection.tenant_id, "compared")
+        )
+        mended = 0
+        if repair:
+            mended = await system.rebuilding.mend(
+                differences, progress=_progress(collection.tenant_id, "written")
+            )
+        found.append((differences, mended))
+    aside = None if system.put_aside is None else str(system.put_aside)
+    return Outcome(found, system.truth.embedded, system.truth.cached, aside)
+
+
+def _progress(tenant: str, verb: str) -> Progress | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        sys.stderr.write(f"\r{tenant}: {done:,} of {of:,} {verb} " + ("\n" if done >= of else ""))
+        sys.stderr.flush()
+
+    return show
+
+
+def _show(outcome: Outcome, as_json: bool, more: dict[str, Any]) -> None:
+    if as_json:
+        print_json(_document(outcome) | more)
+    else:
+        for differences, mended in outcome.found:
+            typer.echo(_line(differences, mended))
+        if more:
+            typer.echo(f"sampled with --sample {more['sample']} --seed {more['seed']}")
+        typer.echo(f"vectors from the cache: {outcome.cached}, embedded: {outcome.embedded}")
+    if outcome.put_aside is not None:
+        warn(f"the store that could not be used is in {outcome.put_aside}: delete it when all is well")
+    if outcome.left:
+        warn(f"{outcome.left} differences are left: `embedfleet verify --repair` mends what can be mended")
+        raise SystemExit(PARTLY_DONE)
+
+
+def _line(found: Differences, mended: int) -> str:
+    kinds = {
+        "missing": found.missing,
+        "extra": found.extra,
+        "wrong": found.wrong,
+        "cannot be judged": found.unjudged,
+        "rounded": found.rounded,
+        "without checksum": found.unknown,
+    }
+    said = [f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids]
+    if found.sampled:
+        said.append(f"{found.sampled} embedded again")
+    if found.count:
+        said.append(f"{mended} mended")
+    place = f"tenant {found.collection.tenant_id}, model {found.collection.model}"
+    return f"{place}: {found.rows} rows, {', '.join(said) or 'all right'}"
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "clean": not outcome.left,
+        "embedded": outcome.embedded,
+        "cached": outcome.cached,
+        "put_aside": outcome.put_aside,
+        "collections": [
+            {
+                "tenant": found.collection.tenant_id,
+                "model": found.collection.model,
+                "collection": found.collection.name,
+                "rows": found.rows,
+                "missing": found.missing,
+                "extra": found.extra,
+                "wrong": found.wrong,
+                "unjudged": found.unjudged,
+                "rounded": len(found.rounded),
+                "unknown": len(found.unknown),
+                "sampled": found.sampled,
+                "mended": mended,
+            }
+            for found, mended in outcome.found
+        ],
+    }

@@ -1,0 +1,159 @@
+"""What SQL says the vector store holds, and what it may hold besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, or_, select
+
+from embedfleet.storage import documents, jobs
+from embedfleet.storage.chunks import ChunkRow
+from embedfleet.storage.documents import Collection, Generation
+from embedfleet.storage.metadata import chunk_metadata
+from embedfleet.storage.tables import (
+    GenerationState,
+    VectorState,
+    chunks,
+    collections,
+    generations,
+    vectors,
+)
+from embedfleet.storage.tables import documents as document_table
+from embedfleet.storage.vector_store import Metadata
+
+# SQLite takes 32,766 bound parameters a statement; stay well below it.
+_IDS_PER_QUERY = 5_000
+_KEPT = (GenerationState.BUILDING, GenerationState.LIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A vectors row in state stored. Equal as long as nobody has written the id."""
+
+    document_id: str
+    described_by: int
+    writes: int
+    checksum: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """All that a row of the vector store is made from, its vector excepted."""
+
+    chunk_id: str
+    document_id: str
+    version: Generation
+    text: str
+    metadata: Metadata
+
+
+def collections_to_check(conn: Connection, tenant_id: str | None) -> list[Collection]:
+    """A tenant's, or all, oldest first."""
+    query = select(collections).order_by(collections.c.collection_id)
+    if tenant_id is not None:
+        query = query.where(collections.c.tenant_id == tenant_id)
+    return [Collection(**row._mapping) for row in conn.execute(query)]
+
+
+def document_ids(conn: Connection, tenant_id: str, after: str, limit: int) -> list[str]:
+    """The tenant's documents in pages, by id."""
+    query = (
+        select(document_table.c.document_id)
+        .where(document_table.c.tenant_id == tenant_id, document_table.c.document_id > after)
+        .order_by(document_table.c.document_id)
+        .limit(limit)
+    )
+    return list(conn.execute(query).scalars())
+
+
+def stored_by_document(conn: Connection, collection_id: int, page: Sequence[str]) -> dict[str, bytes | None]:
+    """The checksum of every id that the store should hold of these documents."""
+    query = select(vectors.c.chunk_id, vectors.c.checksum).where(
+        vectors.c.document_id.in_(page),
+        vectors.c.collection_id == collection_id,
+        vectors.c.state == VectorState.STORED,
+    )
+    return {row.chunk_id.hex(): row.checksum for row in conn.execute(query)}
+
+
+def records(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Record]:
+    """What SQL says of these ids now; those that need not be in the store are left out."""
+    query = select(vectors).where(vectors.c.state == VectorState.STORED)
+    found: dict[str, Record] = {}
+    for ids in _pages(chunk_ids):
+        for row in conn.execute(query.where(vectors.c.chunk_id.in_(ids))):
+            found[row.chunk_id.hex()] = Record(row.document_id, row.described_by, row.writes, row.checksum)
+    return found
+
+
+def explained(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """Those of these ids that may be in the store: SQL has a record of the vector, in whatever state; a
+    version that is built or read has the chunk (a write that is not recorded yet); or its document is still
+    being cleaned up after."""
+    found: set[str] = set()
+    referred = (
+        select(chunks.c.chunk_id)
+        .join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .join(document_table, document_table.c.document_id == generations.c.document_id)
+        .where(or_(generations.c.state.in_(_KEPT), document_table.c.cleanup > 0))
+    )
+    for ids in _pages(chunk_ids):
+        recorded = select(vectors.c.chunk_id).where(vectors.c.chunk_id.in_(ids))
+        for query in (recorded, referred.where(chunks.c.chunk_id.in_(ids))):
+            found.update(value.hex() for value in conn.execute(query).scalars())
+    return found
+
+
+def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
+    """What to write for these ids. Left out are those that need not be in the store any more.
+
+    A row describes the version that SQL says it does, or, when that is gone, the one that readers see.
+    """
+    wanted = records(conn, chunk_ids)
+    chosen: dict[int, list[ChunkRow]] = {}
+    for chunk_id, row in _chunk_rows(conn, wanted).items():
+        chosen.setdefault(row.generation_id, []).append(
+            ChunkRow(row.chunk_index, chunk_id, row.start, row.end, row.tokens, row.heading)
+        )
+    versions = documents.generations_by_id(conn, sorted(chosen))
+    made: list[Target] = []
+    for generation_id, rows in chosen.items():
+        if generation_id in versions:
+            made += _targets_of(conn, versions[generation_id], sorted(rows, key=lambda row: row.start))
+    return made
+
+
+def _chunk_rows(conn: Connection, wanted: dict[str, Record]) -> dict[str, Row[Any]]:
+    query = select(chunks, generations.c.state).join(
+        generations, generations.c.generation_id == chunks.c.generation_id
+    )
+    best: dict[str, Row[Any]] = {}
+    for ids in _pages(list(wanted)):
+        for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
+            chunk_id = row.chunk_id.hex()
+            preference = _preference(row, wanted[chunk_id])
+            if chunk_id not in best or preference > _preference(best[chunk_id], wanted[chunk_id]):
+                best[chunk_id] = row
+    return best
+
+
+def _preference(row: Row[Any], record: Record) -> tuple[bool, bool, int]:
+    described = row.generation_id == record.described_by
+    return described, row.state == GenerationState.LIVE, row.generation_id
+
+
+def _targets_of(conn: Connection, version: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
+    job = jobs.newest_of_generation(conn, version.generation_id)
+    for row in rows:
+        pieces = documents.segments_between(conn, version.generation_id, row.start, row.end)
+        if pieces:
+            (text,) = documents.slice_text(pieces, [(row.start, row.end)])
+            metadata = chunk_metadata(version, "" if job is None else job.job_id, row)
+            yield Target(row.chunk_id, version.document_id, version, text, metadata)
+
+
+def _pages(chunk_ids: Sequence[str]) -> Iterator[list[bytes]]:
+    for start in range(0, len(chunk_ids), _IDS_PER_QUERY):
+        yield [bytes.fromhex(chunk_id) for chunk_id in chunk_ids[start : start + _IDS_PER_QUERY]]

@@ -1,0 +1,122 @@
+"""The vector a chunk should have: the cache's, or what the model makes of its text again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.errors import ModelError, SpaceMismatch, UnknownModel
+from embedfleet.inference.backend import ModelInfo, TokenBatch
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.pool import ModelPool
+from embedfleet.repair.expected import Target
+from embedfleet.storage import document_lock, embedding_cache
+from embedfleet.storage.database import Database
+from embedfleet.storage.documents import Collection
+from embedfleet.storage.embedding_cache import CacheUse
+from embedfleet.storage.tables import documents
+
+
+class TrueVectors:
+    """Asks the cache first, then the model. `embedded` and `cached` count what was asked of either."""
+
+    def __init__(
+        self, database: Database, catalogue: Catalogue, models: ModelPool, *, caching: bool, now: float
+    ) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._models = models
+        self._caching = caching
+        self._now = now
+        self.embedded = 0
+        self.cached = 0
+
+    async def of(
+        self, collection: Collection, targets: Sequence[Target], *, ask_cache: bool = True
+    ) -> dict[str, NDArray[np.float32]]:
+        """By id; a chunk that the model fails on is left out. Without `ask_cache` all are embedded.
+
+        Raises ModelError, UnknownModel or SpaceMismatch if the model that is needed is not here.
+        """
+        info = await self._model(collection)
+        tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
+        texts = [target.text for target in targets]
+        tokens = TokenBatch(*await asyncio.to_thread(tokenizer.encode_batch, texts))
+        keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths)
+        known: dict[str, NDArray[np.float32]] = {}
+        if ask_cache and self._caching:
+            look_up = partial(embedding_cache.look_up, collection_id=collection.collection_id, hashes=keys)
+            found = await self._database.read(look_up)
+            known = {
+                target.chunk_id: found[key].array()
+                for target, key in zip(targets, keys, strict=True)
+                if key in found
+            }
+        self.cached += len(known)
+        rest = [position for position, target in enumerate(targets) if target.chunk_id not in known]
+        return known | await self._embed(collection, targets, keys, tokens, rest)
+
+    async def _embed(
+        self,
+        collection: Collection,
+        targets: Sequence[Target],
+        keys: Sequence[bytes],
+        tokens: TokenBatch,
+        positions: Sequence[int],
+    ) -> dict[str, NDArray[np.float32]]:
+        if not positions:
+            return {}
+        runner = await self._models.get(collection.model)
+        outcome = await runner.embed(tokens.take(np.array(positions, dtype=np.int64)))
+        self.embedded += len(positions)
+        good = [row for row in range(len(positions)) if row not in outcome.failed]
+        if self._caching:
+            fresh = {positions[row]: outcome.vectors[row].astype("<f4", copy=False).tobytes() for row in good}
+            await self._database.write(lambda conn: self._keep(conn, collection, targets, keys, fresh))
+        return {targets[positions[row]].chunk_id: outcome.vectors[row] for row in good}
+
+    def _keep(
+        self,
+        conn: Connection,
+        collection: Collection,
+        targets: Sequence[Target],
+        keys: Sequence[bytes],
+        fresh: dict[int, bytes],
+    ) -> None:
+        """Only for documents that are there still: nobody would delete the others' rows."""
+        owners = {targets[position].document_id for position in fresh}
+        document_lock.lock(conn, owners)
+        for owner in sorted(owners & _kept_documents(conn, owners)):
+            mine = {
+                keys[position]: vector
+                for position, vector in fresh.items()
+                if targets[position].document_id == owner
+            }
+            use = CacheUse(collection.collection_id, owner, {}, mine)
+            embedding_cache.record_use(conn, use, self._now)
+
+    async def _model(self, collection: Collection) -> ModelInfo:
+        where = f"the vectors of tenant `{collection.tenant_id}`"
+        try:
+            info = await asyncio.to_thread(self._catalogue.info, collection.model)
+        except (UnknownModel, ModelError) as exc:
+            raise type(exc)(f"{where} need a model that is not here: {exc}") from exc
+        if info.space != collection.space:
+            raise SpaceMismatch(
+                f"{where} are of another `{collection.model}` (space {collection.space}, now {info.space}): "
+                "restore that model, or ingest the documents again"
+            )
+        return info
+
+
+def _kept_documents(conn: Connection, document_ids: set[str]) -> set[str]:
+    query = select(documents.c.document_id).where(
+        documents.c.document_id.in_(sorted(document_ids)), documents.c.deleted_at.is_(None)
+    )
+    return set(conn.execute(query).scalars())

@@ -1,0 +1,128 @@
+"""`verify`, `rebuild`, `backup` and `restore` as their users run them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from support.command import Command, finish
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def write_files(folder: Path, count: int, *, words: int = 400) -> Path:
+    folder.mkdir(exist_ok=True)
+    for n in range(count):
+        (folder / f"{n}.txt").write_text(" ".join(f"file{n} word{w}." for w in range(words)))
+    return folder
+
+
+def test_a_wiped_store_is_found_and_rebuilt_from_the_cache(command: Command) -> None:
+    assert command.run("ingest", str(write_files(command.folder / "docs", 5))).code == 0
+    assert command.run("verify").code == 0
+    shutil.rmtree(command.data_dir / "chroma")
+
+    broken = command.run("verify", "--json")
+    assert broken.code == 3
+    (collection,) = broken.document["collections"]
+    assert len(collection["missing"]) == collection["rows"] > 5
+
+    rebuilt = command.run("rebuild", "--yes", "--json")
+    assert rebuilt.code == 0, rebuilt.stderr
+    assert rebuilt.document["embedded"] == 0
+    assert rebuilt.document["clean"]
+    sampled = command.run("verify", "--sample", "1.0", "--seed", "3")
+    assert sampled.code == 0
+    assert "--seed 3" in sampled.stdout
+
+
+def test_a_rebuild_that_is_killed_half_way_is_run_again(command: Command) -> None:
+    assert command.run("ingest", str(write_files(command.folder / "docs", 40, words=2000))).code == 0
+    killed = command.start("rebuild", "--yes")
+    rows = vector_count(command)
+    while (held := rows_in_chroma(command)) == rows or held < rows // 10:
+        assert killed.poll() is None, "it was done before it could be killed"
+    killed.send_signal(signal.SIGKILL)
+    finish(killed)
+
+    again = command.run("rebuild", "--yes", "--json")
+    assert again.code == 0, again.stderr
+    assert again.document["embedded"] == 0
+    assert command.run("verify").code == 0
+
+
+def test_a_backup_made_during_an_ingest_is_restored_whole_and_goes_on(command: Command) -> None:
+    docs = write_files(command.folder / "docs", 60, words=1500)
+    ingesting = command.start("ingest", str(docs))
+    command.wait_for_completed(ingesting, 5)
+    backup = command.folder / "backup.tar"
+    made = command.run("backup", str(backup), "--json")
+    assert made.code == 0, made.stderr
+    assert finish(ingesting).code == 0
+    with tarfile.open(backup) as tar:
+        assert tar.getnames() == ["manifest.json", "database.zst"]
+
+    other = Command(command.folder / "elsewhere")
+    other.folder.mkdir()
+    restored = other.run("restore", str(backup), "--json")
+    assert restored.code == 0, restored.stderr
+    assert restored.document["clean"]
+    assert restored.document["embedded"] == 0
+    completed = other.jobs_completed()
+    assert 5 <= completed < 60
+    assert other.run("ingest", str(docs)).code == 0
+    assert other.jobs_completed() >= 60
+    assert other.run("verify").code == 0
+
+
+def test_nothing_is_overwritten_unless_asked(command: Command) -> None:
+    assert command.run("ingest", str(write_files(command.folder / "docs", 2))).code == 0
+    backup = command.folder / "backup.tar"
+    assert command.run("backup", str(backup)).code == 0
+    assert "--force" in command.run("backup", str(backup)).stderr
+    assert command.run("backup", str(backup), "--force").code == 0
+
+    refused = command.run("restore", str(backup))
+    assert refused.code == 1
+    assert "not empty" in refused.stderr
+    damaged = command.folder / "damaged.tar"
+    content = bytearray(backup.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
+    assert command.run("restore", str(damaged), "--force").code == 1
+    assert command.run("verify").code == 0, "a backup that cannot be read moves nothing aside"
+
+    assert command.run("restore", str(backup), "--force").code == 0
+    (aside,) = command.folder.glob("data.before-restore-*")
+    assert (aside / "embedfleet.db").exists()
+    assert command.run("verify").code == 0
+
+
+def test_postgresql_has_its_own_tools(command: Command, postgres_url: str) -> None:
+    fleet = {"EMBEDFLEET_DATABASE__URL": postgres_url}
+    for arguments in (("backup", "x.tar"), ("restore", "x.tar")):
+        refused = command.run(*arguments, env=fleet)
+        assert refused.code == 1
+        assert "pg_dump" in refused.stderr
+
+
+def vector_count(command: Command) -> int:
+    return _count(command.data_dir / "embedfleet.db", "vectors")
+
+
+def rows_in_chroma(command: Command) -> int:
+    return _count(command.data_dir / "chroma" / "chroma.sqlite3", "embeddings")
+
+
+def _count(database: Path, table: str) -> int:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

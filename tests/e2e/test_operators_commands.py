@@ -1,0 +1,82 @@
+"""What an operator types: `embedfleet dlq` and `embedfleet events`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+
+import pytest
+from sqlalchemy import Connection
+
+from embedfleet.bootstrap import open_guest
+from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.settings import load_settings
+from embedfleet.storage import dead_letters, events, jobs
+from embedfleet.storage.dead_letters import DeadLetter
+from support.command import Command, finish
+
+
+@pytest.fixture
+def failed(command: Command) -> str:
+    """A job of tenant `local` that failed with a dead letter, its event numbered."""
+    return asyncio.run(_fail_one(command, "local"))
+
+
+async def _fail_one(command: Command, tenant: str) -> str:
+    settings = load_settings(environ=command.environment())
+    async with open_guest(settings) as guest:
+        job_id = await guest.jobs.create_job(
+            media_id="book", user_id=tenant, content="a text", source="b.txt"
+        )
+
+        def fail(conn: Connection) -> None:
+            jobs.lock(conn, job_id)
+            dead_letters.add(conn, job_id, [DeadLetter(Stage.EMBEDDING, "not [finite]", 0, 0, 0, 6)], 1.0)
+            jobs.finish(conn, job_id, JobStatus.FAILED, reason="1 of 1 chunks failed", now=1.0)
+            events.number(conn, 10)
+
+        await guest.database.write(fail)
+    return job_id
+
+
+def test_dead_letters_are_listed_shown_and_run_again(command: Command, failed: str) -> None:
+    listed = command.run("dlq", "list", "--json").document["dead_letters"]
+    assert [(one["job_id"], one["source"], one["start"], one["end"]) for one in listed] == [
+        (failed, "b.txt", 0, 6)
+    ]
+    number = str(listed[0]["dead_letter_id"])
+    shown = command.run("dlq", "show", number)
+    assert (shown.code, "not [finite]" in shown.stdout, "a text" in shown.stdout) == (0, True, False)
+    assert command.run("dlq", "show", number, "--tenant", "other").code == 1
+    assert "not [finite]" in command.run("dlq", "list").stdout
+    done = command.run("dlq", "requeue", number, "--json")
+    assert (done.code, done.document["requeued"]) == (0, [failed])
+    again = command.run("dlq", "requeue", number)
+    assert (again.code, again.stderr.count("\n")) == (1, 1)
+    assert command.run("jobs", "show", failed, "--json").document["job"]["status"] == "pending"
+
+
+def test_all_dead_letters_are_touched_only_by_who_means_it(command: Command, failed: str) -> None:
+    for asked in (("dlq", "purge"), ("dlq", "purge", "--all"), ("dlq", "purge", "1", "--job", failed)):
+        assert command.run(*asked).code == 2, asked
+    purged = command.run("dlq", "purge", "--all", "--yes", "--json")
+    assert (purged.code, purged.document["purged"]) == (0, 1)
+    assert command.run("dlq", "list", "--json").document["dead_letters"] == []
+
+
+def test_events_are_read_and_followed(command: Command, failed: str) -> None:
+    read = command.run("events", "--json").document["events"]
+    assert [(one["event_id"], one["position"], one["status"]) for one in read] == [
+        (f"{failed}:1", 1, "failed")
+    ]
+    assert command.run("events", "--tenant", "other", "--json").document["events"] == []
+    process = command.start("events", "--follow", "--json")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    second_job = asyncio.run(_fail_one(command, "other"))
+    second = json.loads(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process).code == 130
+    assert [first, second["event_id"], second["position"]] == [read[0], f"{second_job}:1", 2]

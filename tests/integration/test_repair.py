@@ -1,0 +1,312 @@
+"""Damage to the vector store: found, named, and mended without a model where the cache knows the vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import delete, make_url, select, update
+
+from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
+from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.queue_schemas import JobStatus
+from embedfleet.repair.expected import collections_to_check
+from embedfleet.repair.true_vectors import TrueVectors
+from embedfleet.repair.verification import Differences, Sampling, Verification
+from embedfleet.settings import Settings
+from embedfleet.storage import tables
+from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.vector_store import VectorRows, VectorStore
+from support.chroma_server import ChromaServer
+from support.databases import PostgresDatabases, on_both_databases
+from support.system import (
+    ONE_EACH,
+    TENANT,
+    Configure,
+    ledger_of,
+    make_settings,
+    paragraphs,
+    read_chroma,
+    running,
+)
+
+CHUNKS = 30
+ORPHAN = "ef" * 16
+
+
+async def ingest(settings: Settings, count: int = CHUNKS) -> None:
+    async with running(settings) as fleet:
+        info = await fleet.ingest("1", paragraphs("text", count), chunking_config=ONE_EACH, source="a.txt")
+        assert info.status is JobStatus.COMPLETED
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[tuple[VectorStore, str, list[str]]]:
+    """The store, the name of its one collection, and the ids there, for doing damage."""
+    store = await open_store(settings)
+    async with open_guest(settings) as guest:
+        name = await guest.database.read(
+            lambda conn: conn.execute(select(tables.collections.c.name)).scalar_one()
+        )
+    ids = [row_id async for page, _ in store.scan(name) for row_id in page]
+    try:
+        yield store, name, sorted(ids)
+    finally:
+        await store.close()
+
+
+async def overwrite(store: VectorStore, name: str, ids: Sequence[str]) -> None:
+    """The ids stay, the vectors are those of something else."""
+    vectors = np.random.default_rng(7).standard_normal((len(ids), 64)).astype(np.float32)
+    await store.upsert(name, VectorRows(ids, vectors, [{"chunk_id": row_id} for row_id in ids], None))
+
+
+async def check(settings: Settings, *, sampling: Sampling | None = None) -> Differences:
+    async with open_repair(settings, purpose="test", tenant=None, sampling=sampling) as system:
+        (collection,) = system.collections
+        return await system.verification.check(collection)
+
+
+async def mend_all(system: RepairSystem) -> None:
+    """And find nothing when looking again."""
+    for collection in system.collections:
+        found = await system.verification.check(collection, judge_unknown=True)
+        assert await system.rebuilding.mend(found) == found.count
+        again = await system.verification.check(collection)
+        assert (again.count, again.rounded, again.unknown) == (0, [], [])
+
+
+async def repair(settings: Settings, *, empty: bool = False) -> int:
+    """Mend; returns how many texts the model was asked for."""
+    async with open_repair(settings, purpose="test", tenant=None, empty=empty) as system:
+        await mend_all(system)
+        return system.truth.embedded
+
+
+def by_id(settings: Settings) -> dict[str, object]:
+    return {row["id"]: row for row in read_chroma(settings)}
+
+
+@on_both_databases
+async def test_a_store_nobody_touched_has_no_differences(settings: Settings) -> None:
+    await ingest(settings)
+    found = await check(settings, sampling=Sampling(1.0, seed=1))
+    assert (found.rows, found.sampled, found.count) == (CHUNKS, CHUNKS, 0)
+    assert found.unknown == found.rounded == []
+
+
+@on_both_databases
+async def test_every_kind_of_damage_is_named_and_mended_from_the_cache(settings: Settings) -> None:
+    await ingest(settings)
+    before = by_id(settings)
+    async with opened_store(settings) as (store, name, ids):
+        await store.delete(name, ids[:3])
+        await overwrite(store, name, [*ids[3:5], ORPHAN])
+    found = await check(settings)
+    assert sorted(found.missing) == ids[:3]
+    assert sorted(found.wrong) == ids[3:5]
+    assert found.extra == [ORPHAN]
+
+    assert await repair(settings) == 0
+    assert by_id(settings) == before, "metadata and text are those a storage worker writes"
+
+
+async def test_what_the_cache_does_not_know_is_embedded_again_and_kept(settings: Settings) -> None:
+    await ingest(settings)
+    async with open_guest(settings) as guest:
+        await guest.database.write(lambda conn: conn.execute(delete(tables.embeddings)))
+    async with opened_store(settings) as (store, name, ids):
+        await store.delete(name, ids[:4])
+    assert await repair(settings) == 4
+    async with opened_store(settings) as (store, name, ids):
+        await store.delete(name, ids[:4])
+    assert await repair(settings) == 0
+
+
+async def test_a_right_vector_with_another_checksum_is_rounding_and_gets_its_checksum(
+    settings: Settings,
+) -> None:
+    await ingest(settings)
+    async with open_guest(settings) as guest:
+        await guest.database.write(
+            lambda conn: conn.execute(update(tables.vectors).values(checksum=b"12345678"))
+        )
+    found = await check(settings)
+    assert (found.count, len(found.rounded)) == (0, CHUNKS)
+    await repair(settings)
+
+
+async def test_rows_of_an_older_release_have_no_checksum_until_they_are_repaired(settings: Settings) -> None:
+    await ingest(settings)
+    async with open_guest(settings) as guest:
+        await guest.database.write(lambda conn: conn.execute(update(tables.vectors).values(checksum=None)))
+    async with opened_store(settings) as (store, name, ids):
+        await overwrite(store, name, ids[:1])
+    found = await check(settings)
+    assert (found.count, len(found.unknown)) == (0, CHUNKS)
+    await repair(settings)
+
+
+async def test_a_sample_finds_what_was_wrong_from_the_start(settings: Settings) -> None:
+    """A checksum only says that the store still has what it was given."""
+    await ingest(settings)
+    async with open_guest(settings) as guest:
+        wrong = np.ones(64, dtype="<f4").tobytes()
+        await guest.database.write(lambda conn: conn.execute(update(tables.embeddings).values(vector=wrong)))
+    await repair(settings, empty=True)
+    assert (await check(settings)).count == 0
+    assert len((await check(settings, sampling=Sampling(1.0, seed=1))).wrong) == CHUNKS
+
+
+@on_both_databases
+async def test_a_wiped_store_is_rebuilt_without_a_model(settings: Settings) -> None:
+    await ingest(settings)
+    before = by_id(settings)
+    async with opened_store(settings) as (store, name, _ids):
+        await store.drop_collection(name)
+    assert len((await check(settings)).missing) == CHUNKS
+    assert await repair(settings, empty=True) == 0
+    assert by_id(settings) == before
+
+
+def corrupt(database: Path, damage: str) -> None:
+    content = database.read_bytes()
+    junk = b"junk" * (len(content) // 4)
+    database.write_bytes(junk if damage == "overwritten" else content[: 3 * 4096 + 7])
+    for leftover in ("-wal", "-shm"):
+        Path(f"{database}{leftover}").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "truncated"])
+async def test_a_store_that_cannot_be_opened_is_put_aside_and_built_anew(
+    settings: Settings, damage: str
+) -> None:
+    await ingest(settings)
+    before = by_id(settings)
+    corrupt(settings.chroma_dir / "chroma.sqlite3", damage)
+    with pytest.raises(VectorStoreUnavailable):
+        await check(settings)
+    async with open_repair(settings, purpose="test", tenant=None, empty=True) as system:
+        assert system.put_aside is not None
+        assert (system.put_aside / "chroma.sqlite3").exists()
+        await mend_all(system)
+    assert by_id(settings) == before
+
+
+async def test_a_store_in_use_is_left_alone_and_its_user_named(settings: Settings) -> None:
+    async with running(settings):
+        with pytest.raises(DataDirectoryInUse, match="test"):
+            await check(settings)
+
+
+async def test_a_model_that_is_another_by_now_is_said_so(configure: Configure) -> None:
+    await ingest(configure())
+    changed = configure(models={"default": "stub", "catalogue": {"stub": {"backend": "stub", "dim": 32}}})
+    async with opened_store(changed) as (store, name, ids):
+        await store.delete(name, ids[:1])
+    assert len((await check(changed)).missing) == 1
+    with pytest.raises(SpaceMismatch, match="restore that model"):
+        await repair(changed)
+
+
+async def test_one_tenants_repair_leaves_the_others_alone(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        for tenant in (TENANT, "bob"):
+            await fleet.ingest("1", paragraphs(tenant, 3), chunking_config=ONE_EACH, user_id=tenant)
+    async with open_repair(settings, purpose="test", tenant="bob", empty=True) as system:
+        (collection,) = system.collections
+        assert collection.tenant_id == "bob"
+        await mend_all(system)
+    assert {row["user_id"] for row in read_chroma(settings)} == {TENANT, "bob"}
+
+
+async def test_beside_workers_that_store_and_delete_nothing_that_moves_is_reported(
+    configure: Configure, chroma_server: ChromaServer
+) -> None:
+    settings = configure(vector_store={"url": chroma_server.url})
+    async with running(settings) as fleet:
+        system = fleet.system
+
+        async def churn() -> None:
+            for turn in range(6):
+                await fleet.ingest("1", paragraphs(f"text{turn % 2}", 60), chunking_config=ONE_EACH)
+                await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+                await fleet.settled()
+
+        await fleet.ingest("2", paragraphs("stays", 40), chunking_config=ONE_EACH)
+        working = asyncio.create_task(churn())
+        looks = 0
+        # The fleet is one with its own queues here: only the store and SQL are shared, as for any guest.
+        async with open_shared(settings) as repairing:
+            while not working.done():
+                for collection in repairing.collections:
+                    found = await repairing.verification.check(collection)
+                    assert (found.missing, found.extra, found.wrong) == ([], [], [])
+                    looks += 1
+        await working
+        assert looks > 2
+        (await ledger_of(system.database, system.store)).assert_exact()
+
+
+class LookedAtStore(ChromaVectorStore):
+    """Is verified right after each write, before SQL knows of it."""
+
+    look: Callable[[], Awaitable[None]]
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        await super().upsert(collection, rows)
+        await self.look()
+
+
+async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Settings) -> None:
+    store = await LookedAtStore.open(settings.chroma_dir)
+    found: list[Differences] = []
+    async with running(settings, store=store) as fleet:
+        database, models = fleet.system.database, fleet.system.models
+        truth = TrueVectors(database, Catalogue(settings.models), models, caching=True, now=0.0)
+        verification = Verification(database, store, truth)
+
+        async def look() -> None:
+            for collection in await database.read(partial(collections_to_check, tenant_id=None)):
+                assert await store.count(collection.name)
+                found.append(await verification.check(collection))
+
+        store.look = look
+        await fleet.ingest("1", paragraphs("text", CHUNKS), chunking_config=ONE_EACH)
+    assert [differences.extra for differences in found] == [[]]
+
+
+@asynccontextmanager
+async def open_shared(settings: Settings) -> AsyncIterator[RepairSystem]:
+    """As beside a fleet: another process does not own the data directory."""
+    fleet = settings.model_copy(
+        update={
+            "redis": settings.redis.model_copy(update={"url": "set"}),
+            "worker_pools": settings.worker_pools,
+        }
+    )
+    async with open_repair(fleet, purpose="test", tenant=None) as system:
+        yield system
+
+
+async def test_a_copy_of_a_postgresql_database_gets_its_vectors_by_a_rebuild(
+    tmp_path: Path, postgres_databases: PostgresDatabases
+) -> None:
+    """The documented way to restore, with the copy made by the server itself."""
+    server = postgres_databases.server
+    with postgres_databases.migrated() as url:
+        await ingest(make_settings(tmp_path, database_url=url))
+        copy = server.create_database(template=str(make_url(url).database))
+        try:
+            restored = make_settings(tmp_path / "restored", database_url=server.url_of(copy))
+            assert await repair(restored, empty=True) == 0
+            rows = read_chroma(restored)
+        finally:
+            server.drop_database(copy)
+    assert len(rows) == CHUNKS
