@@ -86,11 +86,15 @@ class Scene:
                 return False
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
-    async def resumed(self, than: int, *, within_seconds: float) -> float | None:
-        """Seconds until more chunks are stored; None if that takes longer, or nothing is left to do."""
+    async def resumed(self, name: str, *, within_seconds: float) -> float | None:
+        """Seconds until a document submitted now has gone all the way; None if that takes longer. What was
+        in the workers' hands comes to its end sooner, and would prove less."""
         started = monotonic()
-        while await self.stored() <= than:
-            if monotonic() - started > within_seconds or not await self.unfinished():
+        [job_id] = await self.inputs.submit_documents(
+            self.guest.jobs, f"probe {name}", 1, chunks=1, tenant="probe"
+        )
+        while not (await self.guest.jobs.get_job_status(job_id)).status.terminal:
+            if monotonic() - started > within_seconds:
                 return None
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return monotonic() - started

@@ -36,7 +36,7 @@ async def run(context: Context) -> Verdict:
             for number, (service, how) in enumerate(trials):
                 name = f"{service} {how}"
                 await _enough_work(at, f"{number}", context.sized(full=12, short=4))
-                resumed[name] = await _cut_off(at, getattr(at.network, service), how, seconds)
+                resumed[name] = await _cut_off(at, name, getattr(at.network, service), how, seconds)
                 lines += _judged(name, resumed[name])
             if not await at.until_ended():
                 lines.append("the work came to a stop")
@@ -59,19 +59,18 @@ async def _enough_work(at: Scene, name: str, documents: int) -> None:
     await at.until_stored(before + 1)
 
 
-async def _cut_off(at: Scene, proxy: TcpProxy, how: str, seconds: int) -> float | None:
-    """Seconds from healing until more is stored."""
+async def _cut_off(at: Scene, name: str, proxy: TcpProxy, how: str, seconds: int) -> float | None:
+    """Seconds from healing until a new document has gone all the way."""
     proxy.cut() if how == "cut" else proxy.blackhole()
     await asyncio.sleep(seconds)
-    stored = await at.stored()
     proxy.heal()
-    took = await at.resumed(stored, within_seconds=_GIVE_UP_SECONDS)
+    took = await at.resumed(name, within_seconds=_GIVE_UP_SECONDS)
     return None if took is None else round(took, 2)
 
 
 def _judged(name: str, took: float | None) -> list[str]:
     if took is None:
-        return [f"{name}: nothing was stored within {_GIVE_UP_SECONDS:.0f} s of healing"]
+        return [f"{name}: no new document went through within {_GIVE_UP_SECONDS:.0f} s of healing"]
     if took > RESUME_SECONDS:
         return [f"{name}: work resumed {took:.1f} s after healing"]
     return []
