@@ -73,27 +73,6 @@ def test_a_backup_made_during_an_ingest_is_restored_whole_and_goes_on(command: C
     assert other.run("verify").code == 0
 
 
-def test_nothing_is_overwritten_unless_asked(command: Command) -> None:
-    assert command.run("ingest", str(write_files(command.folder / "docs", 2))).code == 0
-    backup = command.folder / "backup.tar"
-    assert command.run("backup", str(backup)).code == 0
-    assert "--force" in command.run("backup", str(backup)).stderr
-
-    refused = command.run("restore", str(backup))
-    assert refused.code == 1
-    assert "not empty" in refused.stderr
-    damaged = command.folder / "damaged.tar"
-    content = bytearray(backup.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    damaged.write_bytes(content)
-    assert command.run("restore", str(damaged), "--force").code == 1
-    assert list(command.folder.glob("data*")) == [command.data_dir], "it moves nothing aside"
-
-    assert command.run("restore", str(backup), "--force").code == 0
-    (aside,) = command.folder.glob("data.before-restore-*")
-    assert (aside / "embedfleet.db").exists()
-
-
 def test_postgresql_has_its_own_tools(command: Command, postgres_url: str) -> None:
     fleet = {"EMBEDFLEET_DATABASE__URL": postgres_url}
     for arguments in (("backup", "x.tar"), ("restore", "x.tar")):
