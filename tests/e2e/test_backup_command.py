@@ -26,30 +26,17 @@ def write_files(folder: Path, count: int, *, words: int = 400) -> Path:
     return folder
 
 
-def test_a_wiped_store_is_found_and_rebuilt_from_the_cache(command: Command) -> None:
-    assert command.run("ingest", str(write_files(command.folder / "docs", 5))).code == 0
-    assert command.run("verify").code == 0
+def test_a_wiped_store_is_found_and_rebuilt_from_the_cache_though_killed_half_way(command: Command) -> None:
+    assert command.run("ingest", str(write_files(command.folder / "docs", 30, words=2000))).code == 0
+    rows = vector_count(command)
     shutil.rmtree(command.data_dir / "chroma")
-
     broken = command.run("verify", "--json")
     assert broken.code == 3
     (collection,) = broken.document["collections"]
-    assert len(collection["missing"]) == collection["rows"] > 5
+    assert len(collection["missing"]) == collection["rows"] == rows
 
-    rebuilt = command.run("rebuild", "--yes", "--json")
-    assert rebuilt.code == 0, rebuilt.stderr
-    assert rebuilt.document["embedded"] == 0
-    assert rebuilt.document["clean"]
-    sampled = command.run("verify", "--sample", "1.0", "--seed", "3")
-    assert sampled.code == 0
-    assert "--seed 3" in sampled.stdout
-
-
-def test_a_rebuild_that_is_killed_half_way_is_run_again(command: Command) -> None:
-    assert command.run("ingest", str(write_files(command.folder / "docs", 40, words=2000))).code == 0
     killed = command.start("rebuild", "--yes")
-    rows = vector_count(command)
-    while (held := rows_in_chroma(command)) == rows or held < rows // 10:
+    while rows_in_chroma(command) < rows // 10:
         assert killed.poll() is None, "it was done before it could be killed"
     killed.send_signal(signal.SIGKILL)
     finish(killed)
@@ -57,11 +44,13 @@ def test_a_rebuild_that_is_killed_half_way_is_run_again(command: Command) -> Non
     again = command.run("rebuild", "--yes", "--json")
     assert again.code == 0, again.stderr
     assert again.document["embedded"] == 0
-    assert command.run("verify").code == 0
+    sampled = command.run("verify", "--sample", "0.1", "--seed", "3")
+    assert sampled.code == 0, sampled.stdout
+    assert "--seed 3" in sampled.stdout
 
 
 def test_a_backup_made_during_an_ingest_is_restored_whole_and_goes_on(command: Command) -> None:
-    docs = write_files(command.folder / "docs", 60, words=1500)
+    docs = write_files(command.folder / "docs", 60, words=1000)
     ingesting = command.start("ingest", str(docs))
     command.wait_for_completed(ingesting, 5)
     backup = command.folder / "backup.tar"
@@ -82,29 +71,6 @@ def test_a_backup_made_during_an_ingest_is_restored_whole_and_goes_on(command: C
     assert other.run("ingest", str(docs)).code == 0
     assert other.jobs_completed() >= 60
     assert other.run("verify").code == 0
-
-
-def test_nothing_is_overwritten_unless_asked(command: Command) -> None:
-    assert command.run("ingest", str(write_files(command.folder / "docs", 2))).code == 0
-    backup = command.folder / "backup.tar"
-    assert command.run("backup", str(backup)).code == 0
-    assert "--force" in command.run("backup", str(backup)).stderr
-    assert command.run("backup", str(backup), "--force").code == 0
-
-    refused = command.run("restore", str(backup))
-    assert refused.code == 1
-    assert "not empty" in refused.stderr
-    damaged = command.folder / "damaged.tar"
-    content = bytearray(backup.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    damaged.write_bytes(content)
-    assert command.run("restore", str(damaged), "--force").code == 1
-    assert command.run("verify").code == 0, "a backup that cannot be read moves nothing aside"
-
-    assert command.run("restore", str(backup), "--force").code == 0
-    (aside,) = command.folder.glob("data.before-restore-*")
-    assert (aside / "embedfleet.db").exists()
-    assert command.run("verify").code == 0
 
 
 def test_postgresql_has_its_own_tools(command: Command, postgres_url: str) -> None:

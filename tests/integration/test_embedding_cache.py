@@ -22,6 +22,7 @@ async def cost(fleet: Running, media_id: str, content: str = TEXT, tenant: str =
     """How many chunks a model embeds for this."""
     before = fleet.embedded()
     await fleet.ingest(media_id, content, chunking_config=ONE_EACH, user_id=tenant)
+    await fleet.idle()  # the storage worker may have ended the job before the cache was written
     return fleet.embedded() - before
 
 

@@ -44,6 +44,7 @@ async def ingest(settings: Settings, count: int = CHUNKS) -> None:
     async with running(settings) as fleet:
         info = await fleet.ingest("1", paragraphs("text", count), chunking_config=ONE_EACH, source="a.txt")
         assert info.status is JobStatus.COMPLETED
+        await fleet.idle()  # the storage worker may have ended the job before the cache was written
 
 
 @asynccontextmanager

@@ -85,6 +85,8 @@ def write_backup(
             with copy.open("rb") as plain, packed.open("wb") as out:
                 zstandard.ZstdCompressor(level=3, threads=-1).copy_stream(plain, out)
             _write_tar(Path(scratch) / "tar", manifest, packed).replace(target)
+    except sqlite3.Error as exc:
+        raise ConfigError(f"{source}: cannot be copied ({exc}): restore an earlier backup") from exc
     except OSError as exc:
         raise ConfigError(f"{target}: cannot write it ({exc.strerror or exc}): choose another place") from exc
     return manifest

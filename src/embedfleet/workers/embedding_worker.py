@@ -239,12 +239,15 @@ def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | N
     current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
     for item, use in sorted(zip(work, uses, strict=True), key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
-        if job is None or not BatchId.parse(item.lease.task.id).wanted_by(job):
+        if job is None:
             continue
-        if item.message.span is None:  # parts are counted when the whole batch is stored
-            jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
         if use is not None:
+            # Also when storage was faster and the job is over: what was paid for is kept. A document's
+            # jobs go in one unit with its cached vectors, so none is left behind.
             embedding_cache.record_use(conn, use, now)
+        named = BatchId.parse(item.lease.task.id)
+        if named.span is None and named.wanted_by(job):  # parts count when the whole batch is stored
+            jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
 
 
 def _parts(item: _Work) -> Iterable[Task]:

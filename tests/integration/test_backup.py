@@ -1,0 +1,88 @@
+"""Backups: whole or refused, and nothing is lost to a restore."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Select, func, select
+
+from embedfleet.bootstrap import open_guest
+from embedfleet.errors import ConfigError, DataDirectoryInUse, InvalidRequest
+from embedfleet.repair.backup import database_file, write_backup
+from embedfleet.repair.restoring import restore_database
+from embedfleet.settings import Settings
+from embedfleet.storage import tables
+from support.system import ONE_EACH, paragraphs, running
+
+
+@pytest.fixture
+async def backup(settings: Settings, tmp_path: Path) -> Path:
+    """Made while workers run."""
+    file = tmp_path / "backup.tar"
+    async with running(settings) as fleet:
+        await fleet.ingest("1", paragraphs("text", 5), chunking_config=ONE_EACH)
+        manifest = write_backup(database_file(settings), file, overwrite=False)
+    assert (manifest.documents, manifest.vectors) == (1, 5)
+    return file
+
+
+def test_a_backup_that_is_there_is_replaced_only_when_asked(settings: Settings, backup: Path) -> None:
+    with pytest.raises(InvalidRequest, match="--force"):
+        write_backup(database_file(settings), backup, overwrite=False)
+    write_backup(database_file(settings), backup, overwrite=True)
+
+
+async def test_a_restore_moves_the_old_directory_aside_and_forgets_who_ran(
+    settings: Settings, backup: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match="not empty"):
+        await restore_database(settings, backup, replace=False)
+    _, aside = await restore_database(settings, backup, replace=True)
+    assert aside is not None
+    assert {path.name for path in aside.iterdir()} >= {"embedfleet.db", "chroma"}
+    async with open_guest(settings) as guest:
+        for table in (tables.orchestrators, tables.facts):
+            query = select(func.count()).select_from(table)
+            assert await guest.database.read(partial(_value, query=query)) == 0
+        assert len(await guest.jobs.list_jobs()) == 1
+
+
+def _value(conn: Connection, query: Select[Any]) -> int:
+    return int(conn.execute(query).scalar_one())
+
+
+async def test_a_directory_in_use_is_not_moved(settings: Settings, backup: Path) -> None:
+    async with running(settings):
+        with pytest.raises(DataDirectoryInUse):
+            await restore_database(settings, backup, replace=True)
+
+
+def spoil(backup: Path, damage: str) -> None:
+    content = bytearray(backup.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    spoilt = {"flipped": content, "cut": content[: len(content) // 3], "empty": bytearray()}
+    backup.write_bytes(spoilt[damage])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+async def test_a_damaged_backup_is_refused_before_anything_is_moved(
+    settings: Settings, backup: Path, damage: str
+) -> None:
+    spoil(backup, damage)
+    with pytest.raises(InvalidRequest, match="use another"):
+        await restore_database(settings, backup, replace=True)
+    assert [path.name for path in settings.data_dir.parent.glob("*data*")] == [settings.data_dir.name]
+    assert (settings.data_dir / "embedfleet.db").exists()
+
+
+def test_a_damaged_database_is_not_backed_up(settings: Settings, backup: Path, tmp_path: Path) -> None:
+    database = database_file(settings)
+    content = bytearray(database.read_bytes())
+    content[4096 * 3 : 4096 * 9] = b"x" * (4096 * 6)
+    database.write_bytes(content)
+    with pytest.raises(ConfigError):
+        write_backup(database, tmp_path / "other.tar", overwrite=False)
+    assert not (tmp_path / "other.tar").exists()
