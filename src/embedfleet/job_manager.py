@@ -8,31 +8,23 @@ submitted while nothing runs waits for the next start.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from embedfleet import quota
-from embedfleet.chunking.chunker import PARTITION_VERSION
-from embedfleet.chunking.segments import segment_spans
+from embedfleet.admission import Admission, UnreadableSource, request_from
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownDeadLetter, UnknownJob
-from embedfleet.inference.backend import ModelInfo
+from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
-    CharRange,
     ChunkingConfig,
-    ContentType,
     DeadLetterInfo,
     JobEvent,
     JobInfo,
-    JobProgress,
     JobRequest,
     JobStatus,
     RefusedJob,
@@ -41,11 +33,10 @@ from embedfleet.queue_schemas import (
     UserTier,
 )
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs, usage
-from embedfleet.storage.collections import collection_name
+from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs
 from embedfleet.storage.data_dir import create_data_dir
 from embedfleet.storage.database import Database
-from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.job_info import job_info, job_infos
 from embedfleet.storage.jobs import Job
 from embedfleet.storage.tables import DeadLetterEnd, GenerationState
 
@@ -75,6 +66,7 @@ class EmbeddingJobManager:
         self._settings = (config or JobManagerConfig()).settings
         self._clock = clock or SystemClock()
         self._catalogue = Catalogue(self._settings.models)
+        self._admission = Admission(self._settings, self._catalogue, self._clock)
         self._shared_database = database
         self._own_database: Database | None = None
 
@@ -145,80 +137,9 @@ class EmbeddingJobManager:
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
         """Submit many documents in one transaction: all are admitted or, on any error, none."""
-        submissions = await asyncio.to_thread(lambda: [self._prepare(request) for request in requests])
-        return await self._database.write(lambda conn: self._admit_all(conn, submissions))
-
-    def _prepare(self, request: JobRequest) -> _Submission:
-        """All the work that needs no transaction: cut, hash, compress."""
-        model = self._catalogue.info(request.model or self._settings.models.default)
-        digest = identity.ContentHash()
-        segments: list[documents.Segment] = []
-        for ordinal, (start, end) in enumerate(segment_spans(request.content)):
-            text = request.content[start:end]
-            digest.update(text)
-            segments.append(documents.Segment.of(ordinal, start, text))
-        version = documents.Version(
-            content_hash=digest.hexdigest(),
-            source_hash=request.source_hash,
-            content_type=request.content_type,
-            chars=len(request.content),
-            chunking=request.chunking_config or self.default_chunking,
-            batch_chunks=self._settings.chunking.batch_chunks,
-        )
-        return _Submission(request, model, version, segments)
-
-    def _admit_all(self, conn: Connection, submissions: Sequence[_Submission]) -> list[str]:
-        tiers = {one.request.user_id: one.request.user_tier for one in submissions}
-        for tenant_id in sorted(tiers):
-            usage.set_tier(conn, tenant_id, tiers[tenant_id])
-        document_lock.lock(conn, [one.document_id for one in submissions])
-        return [self._admit(conn, one) for one in submissions]
-
-    def _admit(self, conn: Connection, submission: _Submission) -> str:
-        request, version, document_id = submission.request, submission.version, submission.document_id
-        now = self._clock.now()
-        collection = self._collection(conn, request.user_id, submission.model)
-        documents.ensure_document(
-            conn,
-            document_id=document_id,
-            tenant_id=request.user_id,
-            media_id=request.media_id,
-            source=request.source,
-            now=now,
-        )
-        building = jobs.unfinished_of_document(conn, document_id)
-        for current in documents.generations_of(conn, document_id):
-            if not version.same_outcome(current, collection):
-                continue
-            under_way = next((j for j in building if j.generation_id == current.generation_id), None)
-            if under_way is not None:
-                return under_way.job_id
-            if current.state is GenerationState.LIVE:
-                self._supersede(conn, building, now)
-                return self._unchanged(conn, submission, current, now)
-        self._check_quota(conn, request, version.chars, now)
-        self._supersede(conn, building, now)
-        usage.reserve(conn, request.user_id, version.chars, now)
-        generation_id = documents.add_generation(
-            conn,
-            document_id,
-            version,
-            collection,
-            submission.segments,
-            chunker_version=PARTITION_VERSION,
-        )
-        job_id = _new_job_id()
-        jobs.create(
-            conn,
-            job_id=job_id,
-            tenant_id=request.user_id,
-            document_id=document_id,
-            generation_id=generation_id,
-            user_tier=request.user_tier,
-            priority=request.priority,
-            now=now,
-        )
-        return job_id
+        admission = self._admission
+        submissions = await asyncio.to_thread(lambda: [admission.prepare(request) for request in requests])
+        return await self._database.write(lambda conn: admission.admit(conn, submissions))
 
     async def record_unreadable(
         self,
@@ -237,111 +158,20 @@ class EmbeddingJobManager:
         Readers keep the version they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
         """
         info = self._catalogue.info(model or self._settings.models.default)
-        version = documents.Version(
-            content_hash="",
-            source_hash=source_hash,
-            content_type=ContentType.TEXT,
-            chars=0,
-            chunking=self.default_chunking,
-            batch_chunks=self._settings.chunking.batch_chunks,
-        )
-        document_id = identity.document_id(user_id, media_id)
-        job_id = _new_job_id()
-
-        def record(conn: Connection) -> str:
-            document_lock.lock(conn, [document_id])
-            now = self._clock.now()
-            newest = next(iter(documents.generations_of(conn, document_id)), None)
-            if newest is not None and newest.unreadable and newest.version.source_hash == source_hash:
-                known = jobs.newest_of_generation(conn, newest.generation_id)
-                if known is not None:
-                    return known.job_id
-            collection = self._collection(conn, user_id, info)
-            documents.ensure_document(
-                conn,
-                document_id=document_id,
-                tenant_id=user_id,
-                media_id=media_id,
-                source=source,
-                now=now,
-            )
-            generation_id = documents.add_generation(
-                conn, document_id, version, collection, [], chunker_version=PARTITION_VERSION
-            )
-            documents.abandon(conn, generation_id)
-            jobs.create(
-                conn,
-                job_id=job_id,
-                tenant_id=user_id,
-                document_id=document_id,
-                generation_id=generation_id,
-                user_tier=user_tier,
-                priority=50,
-                now=now,
-            )
-            dead_letters.add(conn, job_id, [DeadLetter(Stage.CHUNKING, reason)], now)
-            jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now)
-            return job_id
-
-        return await self._database.write(record)
-
-    def _unchanged(
-        self, conn: Connection, submission: _Submission, current: documents.Generation, now: float
-    ) -> str:
-        request = submission.request
-        maker = jobs.newest_of_generation(conn, current.generation_id)
-        assert maker is not None, "a live version was made by a job"
-        if submission.version.source_hash is not None:
-            documents.set_source_hash(conn, current.generation_id, submission.version.source_hash)
-        job_id = _new_job_id()
-        jobs.create_unchanged(
-            conn,
-            job_id=job_id,
-            like=maker,
-            user_tier=request.user_tier,
-            priority=request.priority,
-            now=now,
-        )
-        return job_id
-
-    def _supersede(self, conn: Connection, older: Sequence[Job], now: float) -> None:
-        for job in older:
-            jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
-            documents.abandon(conn, job.generation_id)
-
-    def _check_quota(self, conn: Connection, request: JobRequest, chars: int, now: float) -> None:
-        tier = self._settings.tenants.tiers[request.user_tier.value]
-        used = quota.Usage(
-            active_jobs=jobs.count_unfinished(conn, request.user_id),
-            chars_today=usage.chars_used(conn, request.user_id, now),
-        )
-        refusal = quota.refusal(request.user_tier.value, tier, used, chars)
-        if refusal is not None:
-            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
-
-    @staticmethod
-    def _collection(conn: Connection, tenant_id: str, model: ModelInfo) -> documents.Collection:
-        return documents.ensure_collection(
-            conn,
-            name=collection_name(tenant_id, model.space),
-            tenant_id=tenant_id,
-            model=model.name,
-            space=model.space,
-            dim=model.dim,
-        )
+        what = UnreadableSource(user_id, media_id, user_tier, reason, info, source, source_hash)
+        return await self._database.write(lambda conn: self._admission.note_unreadable(conn, what))
 
     @property
     def default_chunking(self) -> ChunkingConfig:
         """The chunking of jobs that bring none."""
-        given = self._settings.chunking
-        return ChunkingConfig.model_validate(given.model_dump(exclude={"batch_chunks"}))
+        return self._admission.default_chunking
 
     # --- look ---
 
     async def get_job_status(self, job_id: str, *, user_id: str | None = None) -> JobInfo:
         """Where the job is now. Raises UnknownJob."""
         return await self._database.read(
-            lambda conn: _info(conn, _require(jobs.get(conn, job_id), job_id, user_id))
+            lambda conn: job_info(conn, _require(jobs.get(conn, job_id), job_id, user_id))
         )
 
     async def list_jobs(
@@ -357,7 +187,7 @@ class EmbeddingJobManager:
 
         def look(conn: Connection) -> list[JobInfo]:
             found = jobs.page(conn, tenant_id=user_id, status=status, limit=limit, before=until)
-            return _infos(conn, found)
+            return job_infos(conn, found)
 
         return await self._database.read(look)
 
@@ -368,7 +198,7 @@ class EmbeddingJobManager:
     async def get_job_statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
         """The jobs that exist of these, in no particular order; one read for all."""
         return await self._database.read(
-            lambda conn: _infos(conn, list(jobs.get_many(conn, job_ids).values()))
+            lambda conn: job_infos(conn, list(jobs.get_many(conn, job_ids).values()))
         )
 
     async def wait(
@@ -425,7 +255,7 @@ class EmbeddingJobManager:
                 same = made.version.source_hash == source_hash and made.version.chunking == chunking
                 if same and made.collection.space == info.space and made.state is not GenerationState.RETIRED:
                     job = jobs.newest_of_generation(conn, made.generation_id)
-                    return None if job is None else _info(conn, job)
+                    return None if job is None else job_info(conn, job)
             return None
 
         return await self._database.read(look)
@@ -608,28 +438,6 @@ class EmbeddingJobManager:
         return await self._database.write(remove)
 
 
-class _Submission:
-    """A request with everything prepared that needs no transaction."""
-
-    __slots__ = ("model", "request", "segments", "version")
-
-    def __init__(
-        self,
-        request: JobRequest,
-        model: ModelInfo,
-        version: documents.Version,
-        segments: list[documents.Segment],
-    ) -> None:
-        self.request = request
-        self.model = model
-        self.version = version
-        self.segments = segments
-
-    @property
-    def document_id(self) -> str:
-        return identity.document_id(self.request.user_id, self.request.media_id)
-
-
 def open_database(settings: Settings, metrics: Metrics | None = None) -> Database:
     """The database of these settings, not yet opened; its directory is created."""
     if settings.database.url is None:
@@ -642,23 +450,6 @@ def open_database(settings: Settings, metrics: Metrics | None = None) -> Databas
         connect_timeout_seconds=settings.database.connect_timeout_seconds,
         seconds=None if metrics is None else metrics.sql_seconds,
     )
-
-
-def request_from(**fields: Any) -> JobRequest:
-    """A JobRequest, or InvalidRequest naming the first wrong field in one line."""
-    try:
-        return JobRequest.model_validate(fields)
-    except ValidationError as exc:
-        problem = exc.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"]) or "request"
-        message = problem["msg"].removeprefix("Value error, ")
-        given = problem.get("input")
-        shown = f" (got {given!r})" if isinstance(given, int | float | bool) or name != "content" else ""
-        raise InvalidRequest(f"{name}: {message}{shown}") from exc
-
-
-def _new_job_id() -> str:
-    return f"job_{uuid.uuid4().hex}"
 
 
 def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:
@@ -682,57 +473,3 @@ def _one_of(**given: object) -> None:
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise InvalidRequest(f"name exactly one of {', '.join(given)} (got {', '.join(named) or 'none'})")
-
-
-def _info(conn: Connection, job: Job) -> JobInfo:
-    return _infos(conn, [job])[0]
-
-
-def _infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
-    """One query for the versions of all jobs; dead letters only of those that have some."""
-    made = documents.generations_by_id(conn, [job.generation_id for job in found])
-    return [
-        _describe(
-            job,
-            made.get(job.generation_id),
-            dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
-        )
-        for job in found
-    ]
-
-
-def _describe(job: Job, made: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
-    return JobInfo(
-        job_id=job.job_id,
-        tenant_id=job.tenant_id,
-        media_id=made.media_id if made else "",
-        source=made.source if made else None,
-        status=job.status,
-        reason=job.reason,
-        priority=job.priority,
-        user_tier=job.user_tier,
-        model=made.collection.model if made else "",
-        generation=made.number if made else 0,
-        chars=made.version.chars if made else 0,
-        progress=JobProgress(
-            chunks_total=job.chunks_total,
-            chunks_embedded=job.chunks_embedded,
-            chunks_stored=job.chunks_stored,
-            chunks_reused=job.chunks_reused,
-            chunks_dead=job.chunks_dead,
-            sealed=job.sealed,
-        ),
-        coverage=job.coverage,
-        missing=tuple(
-            CharRange(start=letter.start, end=letter.end)
-            for letter in letters
-            if letter.start is not None and letter.end is not None
-        ),
-        created_at=_when(job.created_at),
-        started_at=None if job.started_at is None else _when(job.started_at),
-        finished_at=None if job.finished_at is None else _when(job.finished_at),
-    )
-
-
-def _when(instant: float) -> datetime:
-    return datetime.fromtimestamp(instant, UTC)

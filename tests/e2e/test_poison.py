@@ -34,7 +34,7 @@ def range_of(text: str, bad: int) -> CharRange:
     return CharRange(start=start, end=start + len(part))
 
 
-@pytest.mark.parametrize("fate", ["kill", "hang", "exhaust"])
+@pytest.mark.parametrize("fate", ["hang", "exhaust"])  # a kill: chaos, R11
 async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
     tmp_path: Path,
     redis_server: RedisServer,
