@@ -1,7 +1,7 @@
 """R1: kill -9 of a random worker process, every two seconds, under load.
 
-With the attempts that everybody has: a task that happens to be in the hands of several victims must not be taken
-for the cause of their deaths.
+With the attempts that everybody has: a task that happens to be in the hands of several victims must not be
+taken for the cause of their deaths.
 """
 
 from __future__ import annotations
