@@ -13,6 +13,8 @@ from chaos.scene import Plan, Scene, counted, scene
 from chaos.verdict import Context, Verdict
 
 _CHUNKS_OF_DOCUMENT = 200
+_DIFFERENCES = 3
+"""Exit code of `verify` when it has found some."""
 
 
 async def run(context: Context) -> Verdict:
@@ -38,9 +40,8 @@ async def run(context: Context) -> Verdict:
             if not await at.until_ended():
                 lines.append("the work came to a stop")
             damage = await at.examine()
-            mended = await _mended(at) if damage else None
-    findings = damage if mended is None else mended
-    how = "" if not damage else f", {len(damage)} damaged, {len(findings)} after rebuild"
+            findings = await _mended(at, lines) if damage else []
+    how = f", {len(damage)} rows or records damaged before `rebuild`" if damage else ""
     return Verdict(
         done=f"{killed} kill -9 of Chroma during {chunks} upserts",
         outcome=counted(findings) + how,
@@ -49,11 +50,14 @@ async def run(context: Context) -> Verdict:
     )
 
 
-async def _mended(at: Scene) -> list[Finding] | None:
-    """What is wrong after `verify` has seen the damage and `rebuild` mended it; None if it did not."""
+async def _mended(at: Scene, lines: list[str]) -> list[Finding]:
+    """What is wrong after `verify` has seen the damage and `rebuild` mended it. `lines` gets what they did
+    not do."""
     seen = await asyncio.to_thread(at.direct.command, "verify", "--json")
+    if seen.returncode != _DIFFERENCES:
+        lines.append(f"`verify` does not name the damage (exit code {seen.returncode}): {seen.stderr}")
     rebuilt = await asyncio.to_thread(at.direct.command, "rebuild", "--yes", "--json")
-    if seen.returncode == 0 or rebuilt.returncode != 0:
-        return None
+    if rebuilt.returncode != 0:
+        lines.append(f"`rebuild` ended with code {rebuilt.returncode}: {rebuilt.stderr}")
     await at.until_ended()
     return await at.examine()
