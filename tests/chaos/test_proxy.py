@@ -25,11 +25,19 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.fixture
 async def proxy() -> AsyncIterator[TcpProxy]:
     """Before a server that says every line again."""
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    async with server:
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         with TcpProxy((host, port)) as one:
             yield one
+        await asyncio.gather(*served)
 
 
 class Client:
