@@ -75,8 +75,8 @@ def watch(trap: Path) -> None:
 
     claim = Worker._claim
 
-    async def claimed(self: Worker, max_tasks: int) -> Any:
-        leases = await claim(self, max_tasks)
+    async def claimed(self: Worker) -> Any:
+        leases = await claim(self)
         if leases:
             passing(f"{self.stage.value} claimed")
         return leases

@@ -144,27 +144,35 @@ class Worker(ABC):
         async with self._company.joined():
             if stop.is_set():  # while somebody was alone
                 return False
-            leases = await self._claim(self._pool.batch_tasks)
-            if any(self.is_suspect(lease) for lease in leases):
-                await self._work_alone(leases)
-            elif leases:
-                await self.work(leases)
+            leases = await self._claim()
+            suspects = [lease for lease in leases if self.is_suspect(lease)]
+            # Not held while it waits: it would be blamed for another's crash. It keeps its place in line.
+            await self._hand_back_all(suspects)
+            others = [lease for lease in leases if lease not in suspects]
+            if others:
+                await self.work(others)
+            if suspects:
+                await self._work_alone(stop)
         return bool(leases)
 
-    async def _work_alone(self, leases: Sequence[Lease]) -> None:
-        """Give back what was claimed and, once nothing else is in hand, do one task: most likely the suspect,
-        which keeps its place in line. Held while it waits, it would be blamed for another's crash."""
-        await self._hand_back_all(leases)
+    async def _work_alone(self, stop: asyncio.Event) -> None:
+        """Once nothing else is in hand in the process: one suspect after the other, as long as there are some
+        at the head of the line."""
         async with self._company.alone() as alone:
-            if alone and (first := await self._claim(1)):
-                self._log.debug("tried alone", task=first[0].task.id, attempt=first[0].attempt)
-                await self.work(first)
+            while alone and not stop.is_set():
+                leases = await self._claim()
+                suspect = next((lease for lease in leases if self.is_suspect(lease)), None)
+                await self._hand_back_all(lease for lease in leases if lease is not suspect)
+                if suspect is None:
+                    return
+                self._log.debug("tried alone", task=suspect.task.id, attempt=suspect.attempt)
+                await self.work([suspect])
 
-    async def _claim(self, max_tasks: int) -> list[Lease]:
+    async def _claim(self) -> list[Lease]:
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
-            max_tasks=max_tasks,
+            max_tasks=self._pool.batch_tasks,
             max_cost=self._pool.batch_tokens,
             lease_seconds=self._pool.lease_seconds,
         )
@@ -285,8 +293,10 @@ class Worker(ABC):
         self._metrics.dead_letters_total.labels(self.stage.value).inc()
 
     async def _hand_back_all(self, held: Iterable[Lease]) -> None:
-        """At a stop that does not wait: others may take the tasks at once instead of after the lease."""
+        """Others may take the tasks at once instead of after the lease; their attempts are not counted."""
         leases = list(held)
+        if not leases:
+            return
         try:
             async with asyncio.timeout(_HAND_BACK_SECONDS):
                 answers = await asyncio.gather(
