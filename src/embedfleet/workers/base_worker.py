@@ -146,27 +146,34 @@ class Worker(ABC):
                 return False
             leases = await self._claim()
             suspects = [lease for lease in leases if self.is_suspect(lease)]
-            # Not held while it waits: it would be blamed for another's crash. It keeps its place in line.
-            await self._hand_back_all(suspects)
-            others = [lease for lease in leases if lease not in suspects]
-            if others:
-                await self.work(others)
             if suspects:
-                await self._work_alone(stop)
+                await self._work_alone(suspects, [lease for lease in leases if lease not in suspects])
+            elif leases:
+                await self.work(leases)
         return bool(leases)
 
-    async def _work_alone(self, stop: asyncio.Event) -> None:
-        """Once nothing else is in hand in the process: one suspect after the other, as long as there are some
-        at the head of the line."""
-        async with self._company.alone() as alone:
-            while alone and not stop.is_set():
-                leases = await self._claim()
-                suspect = next((lease for lease in leases if self.is_suspect(lease)), None)
-                await self._hand_back_all(lease for lease in leases if lease is not suspect)
-                if suspect is None:
-                    return
-                self._log.debug("tried alone", task=suspect.task.id, attempt=suspect.attempt)
-                await self.work([suspect])
+    async def _work_alone(self, suspects: Sequence[Lease], fresh: Sequence[Lease]) -> None:
+        """One suspect with nothing else at work in the process, then what is fresh of the claim.
+
+        Nobody holds a second suspect meanwhile. What is fresh may be held: if the process dies, it is suspect
+        from then on, and tried alone. To give all back and claim again would not do: every claim is charged,
+        so the suspect's tenant would come to the end of the line each time.
+        """
+        first, *others = suspects
+        held = [first, *fresh]
+        try:
+            await self._hand_back_all(others)
+            async with self._leases_kept(held), self._company.alone() as alone:
+                if alone:
+                    self._log.debug("tried alone", task=first.task.id, attempt=first.attempt)
+                    await self.work([first])
+                else:
+                    await self._hand_back_all([first])
+        except asyncio.CancelledError:
+            await self._hand_back_all(held)
+            raise
+        if fresh:
+            await self.work(fresh)
 
     async def _claim(self) -> list[Lease]:
         leases = await self._broker.claim(
