@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,11 @@ from support.postgres_server import PostgresMissing, PostgresServer
 from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
 from support.system import Configure, make_settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a script Ctrl-C is ignored, and that is inherited: the commands under test would
+    # not hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -104,8 +104,10 @@ async def test_a_job_that_lost_one_task_completes_once_and_nothing_is_doubled(
         assert info.status is JobStatus.COMPLETED
         assert info.progress.chunks_stored == info.progress.chunks_total == 12
         assert reoffered(fleet, "tasks_lost") >= 1
-        name = "embedding_jobs_total"
-        assert fleet.system.metrics.registry.get_sample_value(name, {"status": "completed"}) == 1
+        async for event in fleet.jobs.follow_events():
+            assert (event.job_id, event.status) == (job_id, JobStatus.COMPLETED)
+            break
+        assert len(await fleet.jobs.events()) == 1
         (await take_ledger(fleet.system)).assert_exact()
 
 

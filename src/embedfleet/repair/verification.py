@@ -203,7 +203,10 @@ class Verification:
         extra: list[str] = []
         for start in range(0, len(chunk_ids), _ROWS_PER_LOOK):
             part = chunk_ids[start : start + _ROWS_PER_LOOK]
-            there = (await self._store.vectors(collection.name, part))[0]
-            explained = await self._database.read(partial(expected.explained, chunk_ids=there))
-            extra += [row_id for row_id in there if row_id not in explained]
+            # Before the store, or a row that is just deleted would be seen there and then be gone from SQL.
+            before = await self._database.read(partial(expected.explained, chunk_ids=part))
+            strangers = [row_id for row_id in part if row_id not in before]
+            there = (await self._store.vectors(collection.name, strangers))[0] if strangers else []
+            after = await self._database.read(partial(expected.explained, chunk_ids=there))
+            extra += [row_id for row_id in there if row_id not in after]
         return extra
