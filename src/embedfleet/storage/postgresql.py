@@ -33,7 +33,7 @@ T = TypeVar("T")
 _MAX_RUNS = 8
 _PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.1
-_IDLE_IN_TRANSACTION_SECONDS = 15
+_IDLE_IN_TRANSACTION_SECONDS = 3
 # A peer that vanished without a word is noticed in about this time, whether we wait for it or write to it.
 _SILENCE_SECONDS = 10
 
