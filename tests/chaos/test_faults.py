@@ -1,7 +1,7 @@
 """Every fault in its short form, on real servers. What it takes at full size is `make chaos`.
 
-R13 is not here: `e2e/test_benchmarks.py` runs the very same rounds. R4 is expected to fail now and then: it does at
-full size, and docs/reliability.md says by how much; its other promises (nothing lost or doubled) R1 and R2 share.
+R13 is not here: `e2e/test_benchmarks.py` runs the very same rounds. R4 fails now and then, as it does at full
+size: docs/reliability.md says by how much. That nothing is lost or doubled is also R1's and R2's to show.
 """
 
 from __future__ import annotations
