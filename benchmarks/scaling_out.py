@@ -148,7 +148,11 @@ async def embedding_workers(
             models = ModelPool(SleepyCatalogue(settings.models), settings.models)
             stack.push_async_callback(models.close)
             await models.get("stub")
-            workers.append(EmbeddingWorker(f"embedding-{index}", services(broker, database), models=models))
+            workers.append(
+                EmbeddingWorker(
+                    f"embedding-{index}", services(broker, database), models=models, caching=False
+                )
+            )
         yield workers
 
 

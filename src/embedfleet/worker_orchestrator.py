@@ -90,17 +90,7 @@ class WorkerOrchestrator:
             metrics=metrics,
             reconcile_seconds=settings.orchestrator.reconcile_seconds,
         )
-        self._pools = {
-            stage: WorkerPool(
-                stage,
-                launcher=launcher,
-                settings=settings.worker_pools.of(stage.value),
-                restarts=_restart_policy(settings),
-                metrics=metrics,
-                cores=cores if stage is Stage.EMBEDDING else None,
-            )
-            for stage in Stage
-        }
+        self._pools = _pools(settings, launcher, metrics, cores)
         peers = Peers()
         self._housekeeping = Housekeeping(broker=broker, election=election, metrics=metrics)
         self._cache_trimming = CacheTrimming(
@@ -290,6 +280,23 @@ def _initial_size(settings: Settings, stage: Stage) -> int:
     if not settings.auto_scaling.enabled:
         return pool.workers
     return min(max(pool.workers, pool.min_workers), pool.max_workers)
+
+
+def _pools(
+    settings: Settings, launcher: Launcher, metrics: Metrics, cores: int | None
+) -> dict[Stage, WorkerPool]:
+    """One of each stage, none with a worker yet."""
+    return {
+        stage: WorkerPool(
+            stage,
+            launcher=launcher,
+            settings=settings.worker_pools.of(stage.value),
+            restarts=_restart_policy(settings),
+            metrics=metrics,
+            cores=cores if stage is Stage.EMBEDDING else None,
+        )
+        for stage in Stage
+    }
 
 
 def _restart_policy(settings: Settings) -> RestartPolicy:

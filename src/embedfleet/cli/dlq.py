@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.guest import with_jobs
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant
 from embedfleet.cli.output import PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embedfleet.job_manager import EmbeddingJobManager
     from embedfleet.queue_schemas import DeadLetterInfo
 
-T = TypeVar("T")
 app = typer.Typer(
     help="Dead letters: what was given up. Look, run again, or accept the loss.", no_args_is_help=True
 )
@@ -54,7 +50,7 @@ def list_letters(
     config: ConfigFile = None,
 ) -> None:
     """Open dead letters, newest first (of every tenant unless one is named)."""
-    found = _with_jobs(data_dir, config, lambda jobs: _list(jobs, tenant, job, stage, limit, ended=ended))
+    found = with_jobs(data_dir, config, lambda jobs: _list(jobs, tenant, job, stage, limit, ended=ended))
     if as_json:
         print_json({"dead_letters": [letter.json_document() for letter in found]})
         return
@@ -70,7 +66,7 @@ def show(
     config: ConfigFile = None,
 ) -> None:
     """Everything known about one dead letter, but its text."""
-    letter = _with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id, user_id=tenant))
+    letter = with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id, user_id=tenant))
     if as_json:
         print_json({"dead_letter": letter.json_document()})
         return
@@ -105,7 +101,7 @@ def requeue(
         done = await jobs.requeue_dead_letters(wanted, job_id=job, user_id=tenant)
         return list(done.jobs), [(one.job_id, one.reason) for one in done.refused]
 
-    done, refused = _with_jobs(data_dir, config, act)
+    done, refused = with_jobs(data_dir, config, act)
     if as_json:
         print_json({"requeued": done, "refused": [{"job_id": name, "reason": why} for name, why in refused]})
     else:
@@ -140,7 +136,7 @@ def purge(
         wanted = await _open_ids(jobs, tenant, stage) if every else ids or None
         return await jobs.purge_dead_letters(wanted, job_id=job, before=until, user_id=tenant)
 
-    purged = _with_jobs(data_dir, config, act)
+    purged = with_jobs(data_dir, config, act)
     if as_json:
         print_json({"purged": purged})
     else:
@@ -184,18 +180,6 @@ async def _list(
 
 async def _open_ids(jobs: EmbeddingJobManager, tenant: str | None, stage: StageFilter | None) -> list[int]:
     return [one.dead_letter_id for one in await _list(jobs, tenant, None, stage, _MOST_AT_ONCE)]
-
-
-def _with_jobs(
-    data_dir: Path | None, config: Path | None, act: Callable[[EmbeddingJobManager], Awaitable[T]]
-) -> T:
-    from embedfleet.bootstrap import open_guest
-
-    async def run() -> T:
-        async with open_guest(settings_from(data_dir, config)) as guest:
-            return await act(guest.jobs)
-
-    return asyncio.run(run())
 
 
 def _show_table(found: list[DeadLetterInfo]) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.guest import with_jobs
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant
 from embedfleet.cli.output import print_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from embedfleet.job_manager import EmbeddingJobManager
     from embedfleet.queue_schemas import JobInfo
 
-T = TypeVar("T")
 app = typer.Typer(help="Where is my document? List, show, cancel and retry jobs.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="A job's id, as `jobs list` shows it.")]
 
@@ -49,7 +44,7 @@ def list_jobs(
     from embedfleet.queue_schemas import JobStatus
 
     wanted = None if status is None else JobStatus(status.value)
-    found = _with_jobs(
+    found = with_jobs(
         data_dir, config, lambda jobs: jobs.list_jobs(user_id=tenant, status=wanted, limit=limit)
     )
     if as_json:
@@ -61,7 +56,7 @@ def list_jobs(
 @app.command("show")
 def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Everything known about one job."""
-    job = _with_jobs(data_dir, config, lambda jobs: jobs.get_job_status(job_id))
+    job = with_jobs(data_dir, config, lambda jobs: jobs.get_job_status(job_id))
     if as_json:
         print_json({"job": job.json_document()})
         return
@@ -75,7 +70,7 @@ def cancel(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """End an unfinished job. What could be searched before stays searchable."""
-    cancelled = _with_jobs(data_dir, config, lambda jobs: jobs.cancel_job(job_id))
+    cancelled = with_jobs(data_dir, config, lambda jobs: jobs.cancel_job(job_id))
     if as_json:
         print_json({"job_id": job_id, "cancelled": cancelled})
     else:
@@ -87,25 +82,11 @@ def retry(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """Run a failed, cancelled or incomplete job again. A running orchestrator (or the next) takes it up."""
-    _with_jobs(data_dir, config, lambda jobs: jobs.retry_job(job_id))
+    with_jobs(data_dir, config, lambda jobs: jobs.retry_job(job_id))
     if as_json:
         print_json({"job_id": job_id, "status": "pending"})
     else:
         typer.echo(f"{job_id} is pending again")
-
-
-def _with_jobs(
-    data_dir: Path | None,
-    config: Path | None,
-    act: Callable[[EmbeddingJobManager], Awaitable[T]],
-) -> T:
-    from embedfleet.bootstrap import open_guest
-
-    async def run() -> T:
-        async with open_guest(settings_from(data_dir, config)) as guest:
-            return await act(guest.jobs)
-
-    return asyncio.run(run())
 
 
 def _show_table(found: list[JobInfo]) -> None:

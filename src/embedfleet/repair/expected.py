@@ -12,6 +12,7 @@ from embedfleet.storage import documents, jobs
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.documents import Collection, Generation
 from embedfleet.storage.metadata import chunk_metadata
+from embedfleet.storage.paging import chunk_id_pages
 from embedfleet.storage.tables import (
     GenerationState,
     VectorState,
@@ -23,16 +24,16 @@ from embedfleet.storage.tables import (
 from embedfleet.storage.tables import documents as document_table
 from embedfleet.storage.vector_store import Metadata
 
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_IDS_PER_QUERY = 5_000
 _KEPT = (GenerationState.BUILDING, GenerationState.LIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A vectors row in state stored. Equal as long as nobody has written the id."""
+    """A vectors row in state stored. Equal as long as nobody has written the id: `born` is when its document
+    was created, as one that is deleted and comes back counts its writes anew."""
 
     document_id: str
+    born: float
     described_by: int
     writes: int
     checksum: bytes | None
@@ -80,11 +81,17 @@ def stored_by_document(conn: Connection, collection_id: int, page: Sequence[str]
 
 def records(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Record]:
     """What SQL says of these ids now; those that need not be in the store are left out."""
-    query = select(vectors).where(vectors.c.state == VectorState.STORED)
+    query = (
+        select(vectors, document_table.c.created_at)
+        .join(document_table, document_table.c.document_id == vectors.c.document_id)
+        .where(vectors.c.state == VectorState.STORED)
+    )
     found: dict[str, Record] = {}
-    for ids in _pages(chunk_ids):
+    for ids in chunk_id_pages(chunk_ids):
         for row in conn.execute(query.where(vectors.c.chunk_id.in_(ids))):
-            found[row.chunk_id.hex()] = Record(row.document_id, row.described_by, row.writes, row.checksum)
+            found[row.chunk_id.hex()] = Record(
+                row.document_id, row.created_at, row.described_by, row.writes, row.checksum
+            )
     return found
 
 
@@ -99,7 +106,7 @@ def explained(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
         .join(document_table, document_table.c.document_id == generations.c.document_id)
         .where(or_(generations.c.state.in_(_KEPT), document_table.c.cleanup > 0))
     )
-    for ids in _pages(chunk_ids):
+    for ids in chunk_id_pages(chunk_ids):
         recorded = select(vectors.c.chunk_id).where(vectors.c.chunk_id.in_(ids))
         for query in (recorded, referred.where(chunks.c.chunk_id.in_(ids))):
             found.update(value.hex() for value in conn.execute(query).scalars())
@@ -130,7 +137,7 @@ def _chunk_rows(conn: Connection, wanted: dict[str, Record]) -> dict[str, Row[An
         generations, generations.c.generation_id == chunks.c.generation_id
     )
     best: dict[str, Row[Any]] = {}
-    for ids in _pages(list(wanted)):
+    for ids in chunk_id_pages(list(wanted)):
         for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
             chunk_id = row.chunk_id.hex()
             preference = _preference(row, wanted[chunk_id])
@@ -152,8 +159,3 @@ def _targets_of(conn: Connection, version: Generation, rows: Sequence[ChunkRow])
             (text,) = documents.slice_text(pieces, [(row.start, row.end)])
             metadata = chunk_metadata(version, "" if job is None else job.job_id, row)
             yield Target(row.chunk_id, version.document_id, version, text, metadata)
-
-
-def _pages(chunk_ids: Sequence[str]) -> Iterator[list[bytes]]:
-    for start in range(0, len(chunk_ids), _IDS_PER_QUERY):
-        yield [bytes.fromhex(chunk_id) for chunk_id in chunk_ids[start : start + _IDS_PER_QUERY]]

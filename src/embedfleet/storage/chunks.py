@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
 
 from embedfleet.storage import document_lock
+from embedfleet.storage.paging import chunk_id_pages
 from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import (
     GenerationState,
@@ -27,8 +28,6 @@ from embedfleet.storage.tables import (
 )
 from embedfleet.storage.upsert import upsert
 
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_IDS_PER_QUERY = 5_000
 HEADING_SEPARATOR = " > "
 
 
@@ -99,7 +98,7 @@ def live_passages(conn: Connection, tenant_id: str, chunk_ids: Sequence[str]) ->
         .where(documents.c.tenant_id == tenant_id)
     )
     found: dict[str, Passage] = {}
-    for ids in _pages(chunk_ids):
+    for ids in chunk_id_pages(chunk_ids):
         for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
             chunk = _chunk_row(row)
             found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source)
@@ -266,13 +265,13 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
 def describe(conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]) -> None:
     """The rows of these ids now carry this version's metadata."""
     document_lock.require(conn, document_id)
-    for ids in _pages(chunk_ids):
+    for ids in chunk_id_pages(chunk_ids):
         conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
 
 
 def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) -> set[str]:
     found: set[str] = set()
-    for ids in _pages(chunk_ids):
+    for ids in chunk_id_pages(chunk_ids):
         found.update(value.hex() for value in conn.execute(_IN_STATE, {"ids": ids, "state": state}).scalars())
     return found
 
@@ -310,11 +309,6 @@ _BETWEEN = (
 _IN_STATE = select(vectors.c.chunk_id).where(
     vectors.c.chunk_id.in_(bindparam("ids", expanding=True)), vectors.c.state == bindparam("state")
 )
-
-
-def _pages(chunk_ids: Sequence[str]) -> Iterable[list[bytes]]:
-    for i in range(0, len(chunk_ids), _IDS_PER_QUERY):
-        yield [bytes.fromhex(chunk_id) for chunk_id in chunk_ids[i : i + _IDS_PER_QUERY]]
 
 
 def _chunk_row(row: Row[Any]) -> ChunkRow:

@@ -13,12 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
+from embedfleet.storage.paging import pages
 from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import DeadLetterEnd, dead_letters, documents, jobs
 from embedfleet.storage.upsert import upsert
 
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_IDS_PER_QUERY = 5_000
 _LARGEST_ID = 2**63 - 1
 _OPEN = dead_letters.c.ended.is_(None)
 _NOT_REQUEUED = func.coalesce(dead_letters.c.ended, "") != DeadLetterEnd.REQUEUED
@@ -119,8 +118,8 @@ def get_many(conn: Connection, ids: Sequence[int], *, tenant_id: str | None) -> 
     """Those of the letters that exist, for this tenant."""
     possible = [one for one in ids if 0 < one <= _LARGEST_ID]
     found: dict[int, DeadLetterInfo] = {}
-    for i in range(0, len(possible), _IDS_PER_QUERY):
-        query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(possible[i : i + _IDS_PER_QUERY]))
+    for some in pages(possible):
+        query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some))
         if tenant_id is not None:
             query = query.where(dead_letters.c.tenant_id == tenant_id)
         found |= {row.dead_letter_id: _info(row) for row in conn.execute(query)}
@@ -129,10 +128,7 @@ def get_many(conn: Connection, ids: Sequence[int], *, tenant_id: str | None) -> 
 
 def purge(conn: Connection, ids: Sequence[int], now: float) -> int:
     """Accept the loss of these, as far as they are open; returns how many were."""
-    return sum(
-        _purge_where(conn, dead_letters.c.dead_letter_id.in_(ids[i : i + _IDS_PER_QUERY]), now)
-        for i in range(0, len(ids), _IDS_PER_QUERY)
-    )
+    return sum(_purge_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
 
 
 def purge_job(conn: Connection, job_id: str, now: float) -> int:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.storage import document_lock
+from embedfleet.storage.paging import pages
 from embedfleet.storage.tables import (
     GenerationState,
     collections,
@@ -26,8 +27,6 @@ from embedfleet.storage.upsert import upsert
 
 # Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
 _ZSTD_LEVEL = 3
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_IDS_PER_QUERY = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +191,7 @@ def generation(conn: Connection, generation_id: int) -> Generation | None:
 def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
     """The versions with these ids that are still kept, by id."""
     found: dict[int, Generation] = {}
-    for i in range(0, len(generation_ids), _IDS_PER_QUERY):
-        ids = generation_ids[i : i + _IDS_PER_QUERY]
+    for ids in pages(generation_ids):
         for row in conn.execute(_SELECT_GENERATION.where(generations.c.generation_id.in_(ids))):
             found[row.generation_id] = _generation(row)
     return found

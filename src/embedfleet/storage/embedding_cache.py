@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Executable, bindparam, delete, func, select, update
 
 from embedfleet.storage import document_lock
+from embedfleet.storage.paging import pages
 from embedfleet.storage.tables import collections, embeddings, generations
 from embedfleet.storage.upsert import upsert
 
 _HASH_BYTES = 16
 _SECONDS_A_DAY = 86_400
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_HASHES_PER_QUERY = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,8 @@ def collection_of(conn: Connection, generation_id: int) -> int | None:
 def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
     """Those of these that the collection has a vector for."""
     found: dict[bytes, CachedVector] = {}
-    for start in range(0, len(hashes), _HASHES_PER_QUERY):
-        asked = {"collection": collection_id, "hashes": hashes[start : start + _HASHES_PER_QUERY]}
+    for some in pages(hashes):
+        asked = {"collection": collection_id, "hashes": some}
         for row in conn.execute(_LOOK_UP, asked):
             found[row.content_hash] = CachedVector(row.vector, row.document_id, row.used_on)
     return found

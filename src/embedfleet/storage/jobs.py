@@ -35,11 +35,10 @@ from sqlalchemy import (
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.storage import dead_letters, document_lock, events
 from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.storage.paging import pages
 from embedfleet.storage.sql_text import storable
 from embedfleet.storage.tables import BatchState, batches, generations, jobs
 
-# SQLite takes 32,766 bound parameters a statement; stay well below it.
-_IDS_PER_QUERY = 5_000
 _NOTHING_DONE = {
     "sealed": False,
     "batches_total": 0,
@@ -248,8 +247,7 @@ def lock_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     found: dict[str, Job] = {}
-    for i in range(0, len(job_ids), _IDS_PER_QUERY):
-        ids = job_ids[i : i + _IDS_PER_QUERY]
+    for ids in pages(job_ids):
         for row in conn.execute(_GET_MANY, {"ids": ids}):
             found[row.job_id] = _job(row)
     return found

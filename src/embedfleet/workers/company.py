@@ -1,7 +1,7 @@
 """A task that may be what killed its worker is tried alone, so that no other is blamed for it.
 
 A death leaves no exception: every task its process had in hand is counted as tried. So from its second try on
-a task is done while nothing else is in hand in the whole process; if that dies again, it was this task (or
+a task is done while nothing else is at work in the whole process; if that dies again, it was this task (or
 somebody's kill, which hardly ever meets the same task twice).
 """
 
@@ -40,7 +40,7 @@ class Company:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
-        """Within `joined`, with nothing in hand: True once all others have parted; nobody joins meanwhile.
+        """Within `joined`, with nothing at work: True once all others have parted; nobody joins meanwhile.
         False, at once, if somebody else wants to be alone."""
         if self._loner:
             yield False

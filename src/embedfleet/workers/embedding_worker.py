@@ -47,7 +47,7 @@ _PARTS = 8
 class _Work:
     """A claimed task that has something to do. `wanted`: positions in the message whose vector is not stored
     yet, but for the `dead`, which were given up before (position in the message -> reason). `cached`: what
-    the cache knows of the wanted, None when it is off."""
+    the cache was asked, None when it is off; `known`: the vector of each wanted chunk that needs no model."""
 
     lease: Lease
     message: EmbeddingTask
@@ -55,15 +55,12 @@ class _Work:
     wanted: NDArray[np.int64]
     dead: Mapping[int, str]
     cached: CacheLookup | None
+    known: Sequence[NDArray[np.float32] | None]
 
     @property
     def reused(self) -> int:
         """Chunks that need no vector, having one."""
         return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
-
-    def known(self) -> list[NDArray[np.float32] | None]:
-        """The vector of each wanted chunk that needs no model."""
-        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
 
 class EmbeddingWorker(Worker):
@@ -71,7 +68,7 @@ class EmbeddingWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, name: str, services: Services, *, models: ModelPool, caching: bool = True) -> None:
+    def __init__(self, name: str, services: Services, *, models: ModelPool, caching: bool) -> None:
         super().__init__(name, services)
         self._models = models
         self._caching = caching
@@ -133,7 +130,7 @@ class EmbeddingWorker(Worker):
         if info.space != space:
             raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
         batch = _joined(work)
-        known = [vector for item in work for vector in item.known()]
+        known = [vector for item in work for vector in item.known]
         outcome = await cached_embedding.embed_missing(runner, batch, known)
         tasks = list(_storage_tasks(work, outcome, info.dim))
         await offer(self._broker, Stage.STORAGE, tasks)
@@ -148,7 +145,7 @@ class EmbeddingWorker(Worker):
         self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
         self._metrics.chunks_reused_total.inc(sum(item.reused for item in work))
         for item in work:
-            embedded = cached_embedding.missing(item.known())
+            embedded = cached_embedding.missing(item.known)
             if item.cached is not None:
                 self._metrics.cache_misses_total.inc(len(embedded))
                 self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
@@ -182,7 +179,8 @@ def _open_work(
         left = [i for i, chunk_id in enumerate(ids) if chunk_id not in there and i not in dead]
         wanted = np.array(left, dtype=np.int64)
         cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
-        yield _Work(lease, message, ids, wanted, dead, cached)
+        known = [None] * len(wanted) if cached is None else cached.vectors()
+        yield _Work(lease, message, ids, wanted, dead, cached, known)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
