@@ -57,9 +57,12 @@ async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
     )
     text = poisoned(paragraphs("bad", 40), 21)
     async with running(settings) as fleet:
-        bad = await fleet.submit("bad", text, chunking_config=ONE_EACH)
+        tenant = f"poisoned-{fate}"  # the Chroma server is every test's
+        bad = await fleet.submit("bad", text, chunking_config=ONE_EACH, user_id=tenant)
         good = [
-            await fleet.submit(f"good{n}", paragraphs(f"good{n}", 5), chunking_config=ONE_EACH)
+            await fleet.submit(
+                f"good{n}", paragraphs(f"good{n}", 5), chunking_config=ONE_EACH, user_id=tenant
+            )
             for n in range(20)
         ]
         info = await fleet.jobs.wait(bad, timeout_seconds=120)

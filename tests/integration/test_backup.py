@@ -14,7 +14,7 @@ from embedfleet.errors import ConfigError, DataDirectoryInUse, InvalidRequest
 from embedfleet.repair.backup import database_file, write_backup
 from embedfleet.repair.restoring import restore_database
 from embedfleet.settings import Settings
-from embedfleet.storage import tables
+from embedfleet.storage import fleet, tables
 from support.system import ONE_EACH, paragraphs, running
 
 
@@ -22,8 +22,10 @@ from support.system import ONE_EACH, paragraphs, running
 async def backup(settings: Settings, tmp_path: Path) -> Path:
     """Made while workers run."""
     file = tmp_path / "backup.tar"
-    async with running(settings) as fleet:
-        await fleet.ingest("1", paragraphs("text", 5), chunking_config=ONE_EACH)
+    async with running(settings) as system:
+        await system.ingest("1", paragraphs("text", 5), chunking_config=ONE_EACH)
+        async for _event in system.jobs.follow_events():
+            break
         manifest = write_backup(database_file(settings), file, overwrite=False)
     assert (manifest.documents, manifest.vectors) == (1, 5)
     return file
@@ -44,9 +46,12 @@ async def test_a_restore_moves_the_old_directory_aside_and_forgets_who_ran(
     assert aside is not None
     assert {path.name for path in aside.iterdir()} >= {"embedfleet.db", "chroma"}
     async with open_guest(settings) as guest:
-        for table in (tables.orchestrators, tables.facts):
-            query = select(func.count()).select_from(table)
-            assert await guest.database.read(partial(_value, query=query)) == 0
+        query = select(func.count()).select_from(tables.orchestrators)
+        assert await guest.database.read(partial(_value, query=query)) == 0
+        assert await guest.database.read(fleet.broker_epoch) is None
+        # But positions of events go on from where they were.
+        query = select(tables.facts.c.value).where(tables.facts.c.name == "event_position")
+        assert await guest.database.read(partial(_value, query=query)) == 1
         assert len(await guest.jobs.list_jobs()) == 1
 
 

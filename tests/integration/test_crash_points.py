@@ -209,11 +209,16 @@ async def test_every_task_delivered_twice_changes_nothing(configure: Configure) 
     assert {stage for stage, _ in broker.taken_away} == set(Stage)
 
 
+KILLS = 4
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
     tmp_path: Path, seed: int
 ) -> None:
-    settings = make_settings(tmp_path, **SMALL_BATCHES, monitoring={"metrics_port": 0})
+    # A task may be in hand at each of the four kills: one more attempt, or it would be given up as poison.
+    patient = {stage.value: {"max_attempts": KILLS + 1} for stage in Stage}
+    settings = make_settings(tmp_path, **SMALL_BATCHES, worker_pools=patient, monitoring={"metrics_port": 0})
     rng = random.Random(seed)
     documents = {str(n): paragraphs(f"doc{n}", rng.randrange(1, 60)) for n in range(12)}
     async with open_guest(settings) as guest:
@@ -226,7 +231,7 @@ async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
             infos = await guest.jobs.get_job_statuses(job_ids)
             return sum(info.progress.chunks_stored for info in infos)
 
-        for _ in range(4):
+        for _ in range(KILLS):
             before = await stored()
             kill_at = before + rng.randrange(1, 60)
             process = await start_workers(tmp_path)
@@ -255,6 +260,7 @@ async def start_workers(data: Path) -> asyncio.subprocess.Process:
         "EMBEDFLEET_CHUNKING__BATCH_CHUNKS": "4",
         "EMBEDFLEET_DATABASE__SYNCHRONOUS": "normal",
         "EMBEDFLEET_MONITORING__METRICS_PORT": "0",
+        **{f"EMBEDFLEET_WORKER_POOLS__{stage.name}__MAX_ATTEMPTS": str(KILLS + 1) for stage in Stage},
     }
     command = [sys.executable, "-m", "embedfleet", "serve-workers", "--data-dir", str(data / "data")]
     return await asyncio.create_subprocess_exec(

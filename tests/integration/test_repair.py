@@ -232,16 +232,18 @@ async def test_beside_workers_that_store_and_delete_nothing_that_moves_is_report
     configure: Configure, chroma_server: ChromaServer
 ) -> None:
     settings = configure(vector_store={"url": chroma_server.url})
+    tenant = "churning"  # the server is every test's: rows of another would be extra
     async with running(settings) as fleet:
         system = fleet.system
 
         async def churn() -> None:
             for turn in range(6):
-                await fleet.ingest("1", paragraphs(f"text{turn % 2}", 60), chunking_config=ONE_EACH)
-                await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+                text = paragraphs(f"text{turn % 2}", 60)
+                await fleet.ingest("1", text, chunking_config=ONE_EACH, user_id=tenant)
+                await fleet.jobs.delete_document(media_id="1", user_id=tenant)
                 await fleet.settled()
 
-        await fleet.ingest("2", paragraphs("stays", 40), chunking_config=ONE_EACH)
+        await fleet.ingest("2", paragraphs("stays", 40), chunking_config=ONE_EACH, user_id=tenant)
         working = asyncio.create_task(churn())
         looks = 0
         # The fleet is one with its own queues here: only the store and SQL are shared, as for any guest.
