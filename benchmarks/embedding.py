@@ -75,7 +75,7 @@ async def measure(n_chunks: int, rounds: int) -> None:
     chunks = real_chunks(n_chunks)
     batch, texts = as_batch(chunks), [chunk.text for chunk in chunks]
     settings = ModelsSettings(microbatch_tokens=BUDGET_TOKENS)
-    runner = ModelRunner(partial(Catalogue(settings).open, "minilm"), microbatch_tokens=BUDGET_TOKENS)
+    runner = ModelRunner([partial(Catalogue(settings).open, "minilm")], microbatch_tokens=BUDGET_TOKENS)
     await runner.start()
     bare, peer = BareLoop(), load_sentence_transformer()
     taken: dict[str, list[Taken]] = {"runner": [], "bare_loop": [], "sentence_transformers": []}

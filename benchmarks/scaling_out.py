@@ -70,8 +70,8 @@ class SleepyBackend:
 
 
 class SleepyCatalogue(Catalogue):
-    def open(self, name: str) -> EmbeddingBackend:
-        return SleepyBackend(super().open(name))
+    def open(self, name: str, device: str | None = None) -> EmbeddingBackend:
+        return SleepyBackend(super().open(name, device))
 
 
 def make_settings(directory: Path, **overrides: Any) -> Settings:

@@ -129,7 +129,7 @@ async def open_owner(
         store = _metered(store or await open_store(settings), metrics)
         stack.push_async_callback(store.close)
         catalogue = catalogue or Catalogue(settings.models)
-        models = ModelPool(catalogue, settings.models, metrics)
+        models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
@@ -261,7 +261,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
             case Stage.CHUNKING:
                 yield chunking_crew(name, services, catalogue=catalogue)
             case Stage.EMBEDDING:
-                models = ModelPool(catalogue, settings.models, metrics)
+                models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)

@@ -17,6 +17,7 @@
     │   ├── VectorStoreUnavailable
     │   ├── BrokerUnavailable
     │   ├── WebhookUnavailable
+    │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
     │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
@@ -104,6 +105,10 @@ class BrokerUnavailable(Transient):
 
 class WebhookUnavailable(Transient):
     """The receiver of events did not say that it has one."""
+
+
+class ModelUnavailable(Transient):
+    """A model cannot be used now: it could not be loaded, is in quarantine, or its server does not answer."""
 
 
 class LaterMessage(Transient):

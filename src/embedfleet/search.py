@@ -28,6 +28,7 @@ from embedfleet.errors import (
 )
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
+from embedfleet.inference.runner import ModelRunner
 from embedfleet.queue_schemas import SearchHit
 from embedfleet.storage import chunks, documents, searches
 from embedfleet.storage.chunks import Passage
@@ -124,7 +125,12 @@ class SearchService:
         return mine[-1]
 
     async def _embed(self, query: str, collection: Collection) -> NDArray[np.float32]:
-        runner = await self._models.get(collection.model)
+        async with self._models.using(collection.model) as runner:
+            return await self._embed_with(runner, query, collection)
+
+    async def _embed_with(
+        self, runner: ModelRunner, query: str, collection: Collection
+    ) -> NDArray[np.float32]:
         info = runner.info
         if info.space != collection.space:
             raise SpaceMismatch(
@@ -137,7 +143,8 @@ class SearchService:
             raise InvalidRequest(
                 f"the query has {lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: shorten it"
             )
-        outcome = await runner.embed(TokenBatch(token_ids, lengths), interactive=True)
+        batch = TokenBatch(token_ids, lengths, (query,) if info.needs_texts else None, role="query")
+        outcome = await runner.embed(batch, interactive=True)
         if outcome.failed:
             raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")
         vector: NDArray[np.float32] = outcome.vectors[0]

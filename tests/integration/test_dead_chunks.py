@@ -45,8 +45,8 @@ class PoisonableBackend:
 class PoisonableCatalogue(Catalogue):
     ill = True
 
-    def open(self, name: str) -> EmbeddingBackend:
-        return PoisonableBackend(super().open(name), self)
+    def open(self, name: str, device: str | None = None) -> EmbeddingBackend:
+        return PoisonableBackend(super().open(name, device), self)
 
 
 @asynccontextmanager

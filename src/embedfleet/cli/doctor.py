@@ -186,7 +186,7 @@ def _model(settings: Settings) -> str:
     catalogue = Catalogue(settings.models)
     backend = catalogue.open(settings.models.default)
     try:
-        probe = TokenBatch(np.array([2000], dtype=np.uint32), np.array([1], dtype=np.int64))
+        probe = TokenBatch(np.array([2000], dtype=np.uint32), np.array([1], dtype=np.int64), ("probe",))
         dim = backend.embed_tokens(probe).shape[1]
     finally:
         backend.close()

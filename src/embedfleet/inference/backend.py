@@ -1,25 +1,31 @@
-"""The embedding port: token ids in, vectors out."""
+"""The embedding port: texts as token ids in, vectors out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Role = Literal["document", "query"]
+
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Texts as token ids, without special tokens.
+    """Texts as token ids, without special tokens and prefixes.
 
-    `token_ids`: uint32 (sum(lengths),), concatenated; `lengths`: int64 (n,), each >= 0.
+    `token_ids`: uint32 (sum(lengths),), concatenated; `lengths`: int64 (n,), each >= 0. `texts`: the same as
+    strings, which only a model that says `needs_texts` must be given. `role`: what they are, for models
+    that tell queries from documents.
     """
 
     token_ids: NDArray[np.uint32]
     lengths: NDArray[np.int64]
+    texts: tuple[str, ...] | None = None
+    role: Role = "document"
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -28,16 +34,20 @@ class TokenBatch:
         """The batch of these positions, in this order (a copy)."""
         starts = np.concatenate(([0], np.cumsum(self.lengths)))
         parts = [self.token_ids[starts[p] : starts[p + 1]] for p in positions]
-        ids = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
-        return TokenBatch(ids, self.lengths[positions])
+        return replace(
+            self,
+            token_ids=np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32),
+            lengths=self.lengths[positions],
+            texts=None if self.texts is None else tuple(self.texts[p] for p in positions),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a model is. `space` is the fingerprint of everything that decides a vector's value.
 
-    `max_tokens` counts what a chunk may have, special tokens (which the backend adds itself) already
-    taken off.
+    `max_tokens` counts what a chunk may have: special tokens and prefixes, which are added on the way to the
+    model, are taken off. `pads`: all texts of a call cost as much as the longest.
     """
 
     name: str
@@ -47,6 +57,8 @@ class ModelInfo:
     tokenizer_file: Path
     description: str
     size_bytes: int
+    needs_texts: bool = False
+    pads: bool = False
 
 
 class EmbeddingBackend(Protocol):
@@ -60,8 +72,8 @@ class EmbeddingBackend(Protocol):
 
         A row does not depend on the others (cosine >= 0.99999 against alone); one that is not finite
         says that the model failed on this text. Raises ModelError for token ids outside the vocabulary
-        and a text over `max_tokens`, before the model runs, and MemoryError when the batch was too much
-        at once.
+        and a text over `max_tokens`, before the model runs, MemoryError when the batch was too much
+        at once, and Transient when it is no fault of the texts (a server that does not answer).
         """
         ...
 

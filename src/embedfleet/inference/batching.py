@@ -42,6 +42,22 @@ def plan_batches(
     return groups
 
 
+def plan_in_order(
+    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = 1024
+) -> list[NDArray[np.int64]]:
+    """As `plan_batches`, for a model that does not pad: texts stay in order, and only their sum counts."""
+    costs = np.maximum(lengths, 1)
+    groups: list[NDArray[np.int64]] = []
+    start = 0
+    while start < len(costs):
+        sums = np.cumsum(costs[start : start + max_texts])
+        fitting = int(np.searchsorted(sums, budget_tokens, side="right"))
+        past = min(start + max(1, fitting), len(costs))
+        groups.append(np.arange(start, past, dtype=np.int64))
+        start = past
+    return groups
+
+
 def _cheapest_starts(ascending: NDArray[np.int64], budget_tokens: int, max_texts: int) -> NDArray[np.int64]:
     """For each end, where the last group of the cheapest grouping of `ascending[:end]` starts.
 

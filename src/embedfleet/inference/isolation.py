@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import ModelError, ModelExhausted
+from embedfleet.errors import ModelError, ModelExhausted, Transient
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 
 NOT_FINITE = "the model's output is not finite"
@@ -45,6 +45,8 @@ def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutc
                     f"model {backend.info.name}: out of memory for a single text of "
                     f"{batch.lengths[start]} tokens: free memory or run fewer models"
                 ) from exc
+        except Transient:  # no text's fault
+            raise
         except Exception as exc:  # noqa: BLE001  whatever a model library raises, it is this span's
             if end - start == 1:
                 failed[start] = _reason(exc)

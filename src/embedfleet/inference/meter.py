@@ -22,11 +22,12 @@ class ModelMeter:
         self._padding = metrics.padding_tokens_total.labels(model)
 
     @contextmanager
-    def running(self, batch: TokenBatch) -> Iterator[None]:
-        """The model runs on this micro-batch, padded to its longest text."""
+    def running(self, batch: TokenBatch, *, pads: bool) -> Iterator[None]:
+        """The model runs on this micro-batch, padded to its longest text if it is one that `pads`."""
         tokens = int(batch.lengths.sum())
         self._real.inc(tokens)
-        self._padding.inc(len(batch) * int(batch.lengths.max(initial=0)) - tokens)
+        if pads:
+            self._padding.inc(len(batch) * int(batch.lengths.max(initial=0)) - tokens)
         with _timed(self._running):
             yield
 

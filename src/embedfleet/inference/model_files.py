@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from embedfleet.errors import ModelError
 from embedfleet.settings import ModelSettings
@@ -22,7 +22,8 @@ _DEFAULT_MAX_TOKENS: int = ModelSettings.model_fields["max_tokens"].default
 class ModelFiles:
     """`weights` are all files the vectors depend on, the one to load first.
 
-    `dim` and `max_tokens` (special tokens included) are what the files say; None: they do not.
+    `dim`, `max_tokens` (special tokens included) and `pooling` are what the files say; None: they do not.
+    `needs_texts`: the model reads strings; then `tokenizer` only sizes the chunks.
     """
 
     weights: tuple[Path, ...]
@@ -30,6 +31,8 @@ class ModelFiles:
     tokenizer: Path
     dim: int | None
     max_tokens: int | None
+    pooling: Literal["mean", "cls", "last"] | None = None
+    needs_texts: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -66,24 +69,40 @@ def find_bundled_static() -> ModelFiles:
     )
 
 
-def read_onnx_folder(folder: Path) -> ModelFiles:
-    """`model.onnx` (with external data beside it), `tokenizer.json`, and the configs if they are there.
+def model_folder(settings: ModelSettings) -> Path | None:
+    """The folder of `path` or `hub`; None: the bundled model is meant.
+
+    Raises ModelError when the files of `hub` are not on this machine yet: nothing is downloaded behind
+    anybody's back.
+    """
+    if settings.path is not None:
+        return settings.path
+    return None if settings.hub is None else downloaded_folder(settings.hub, settings.revision)
+
+
+def read_onnx_folder(folder: Path, weights_file: str | None = None) -> ModelFiles:
+    """`model.onnx` or `onnx/model.onnx` or the file named, with external data beside it;
+    `tokenizer.json`, and the configs if they are there.
 
     Raises ModelError naming the file that is missing or unreadable.
     """
-    model = _required(folder / "model.onnx")
-    weights = (model, *sorted(file for file in folder.glob("model.onnx?*") if file.is_file()))
-    config = _optional_json(folder / "config.json")
-    sentence_config = _optional_json(folder / "sentence_bert_config.json")
-    limits = (sentence_config.get("max_seq_length"), config.get("max_position_embeddings"))
-    known_limits = [int(limit) for limit in limits if limit is not None]
-    return ModelFiles(
-        weights=weights,
-        weights_sha256=_sha256(weights),
-        tokenizer=_required(folder / "tokenizer.json"),
-        dim=config.get("hidden_size"),
-        max_tokens=min(known_limits, default=None),
-    )
+    names = (weights_file,) if weights_file else ("model.onnx", "onnx/model.onnx")
+    model = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    _required(model)
+    beside = sorted(file for file in model.parent.glob(f"{model.name}?*") if file.is_file())
+    return _transformer_files(folder, (model, *beside))
+
+
+def read_torch_folder(folder: Path) -> ModelFiles:
+    """A transformers or sentence-transformers folder: `config.json`, `*.safetensors`, `tokenizer.json`.
+
+    Raises ModelError naming the file that is missing or unreadable, or a module that is not understood.
+    """
+    _required(folder / "config.json")
+    weights = tuple(sorted(file for file in folder.glob("*.safetensors") if file.is_file()))
+    if not weights:
+        _required(folder / "model.safetensors")
+    return _transformer_files(folder, weights)
 
 
 def read_static_folder(folder: Path) -> ModelFiles:
@@ -97,6 +116,62 @@ def read_static_folder(folder: Path) -> ModelFiles:
         dim=_table_dim(weights),
         max_tokens=None,
     )
+
+
+def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
+    config = _optional_json(folder / "config.json")
+    sentence_config = _optional_json(folder / "sentence_bert_config.json")
+    limits = (sentence_config.get("max_seq_length"), config.get("max_position_embeddings"))
+    known_limits = [int(limit) for limit in limits if limit is not None]
+    return ModelFiles(
+        weights=weights,
+        weights_sha256=_sha256(weights),
+        tokenizer=_required(folder / "tokenizer.json"),
+        dim=config.get("hidden_size"),
+        max_tokens=min(known_limits, default=None),
+        pooling=_declared_pooling(folder),
+    )
+
+
+# What sentence-transformers calls the ways of pooling that are known here.
+_POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+_KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
+    """What a sentence-transformers folder says; None: it is none, or says nothing."""
+    modules = folder / "modules.json"
+    for module in json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else ():
+        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        if kind not in _KNOWN_MODULES:
+            raise ModelError(f"{modules}: has a module `{kind}`, which would be left out: not supported")
+    declared = _optional_json(folder / "1_Pooling" / "config.json")
+    chosen = sorted(name for name, on in declared.items() if name.startswith("pooling_mode_") and on is True)
+    if not chosen:
+        return None
+    if len(chosen) > 1 or chosen[0] not in _POOLINGS:
+        raise ModelError(f"{folder / '1_Pooling'}: pools by {', '.join(chosen)}: set `pooling`")
+    return _POOLINGS[chosen[0]]
+
+
+def downloaded_folder(hub: str, revision: str | None) -> Path:
+    """Where the files of a Hugging Face id are on this machine. Raises ModelError when they are not."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as exc:
+        at = f" at {revision}" if revision else ""
+        raise ModelError(
+            f"{hub}{at} is not on this machine: `embedfleet models warm` downloads it, or set `path`"
+        ) from exc
+    except ValueError as exc:
+        raise ModelError(f"`hub: {hub}` is no Hugging Face id ({exc})") from exc
 
 
 def token_limit(settings: ModelSettings, files: ModelFiles) -> int:

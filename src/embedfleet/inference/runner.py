@@ -1,13 +1,12 @@
-"""A model and the one thread it lives on."""
+"""A loaded model, in one replica or several."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -16,11 +15,12 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from embedfleet.errors import EmbedfleetError, InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient
+from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
-from embedfleet.inference.batching import plan_batches
+from embedfleet.inference.batching import plan_batches, plan_in_order
 from embedfleet.inference.inbox import Inbox, Microbatch
-from embedfleet.inference.isolation import IsolatedOutcome, embed_isolated
+from embedfleet.inference.isolation import IsolatedOutcome
+from embedfleet.inference.lane import Lane, Running, closed, fail_waiting
 from embedfleet.inference.meter import ModelMeter
 from embedfleet.metrics import Metrics
 
@@ -33,63 +33,58 @@ class EmbedOutcome:
     failed: Mapping[int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What the model is busy with, and since when (monotonic seconds)."""
-
-    microbatch: Microbatch
-    since: float
-
-
 class ModelRunner:
-    """Embeds on an owned thread; every method but the constructor belongs to one event loop.
+    """Embeds on owned threads, one a replica; every method but the constructor belongs to one event loop.
 
-    A call's texts are grouped by length into micro-batches. At most 1 + `prefetch` of them are at the
-    model's door at a time, so the thread finds the next one ready when it finishes one, calls that run
-    side by side share the model micro-batch by micro-batch, and an interactive call waits for no more
-    than the micro-batch that is running.
+    A call's texts are grouped by length into micro-batches. At most as many as there are replicas, and
+    `prefetch` more, are at the models' door at a time: so a thread finds the next one ready when it
+    finishes one, calls that run side by side share the model micro-batch by micro-batch, and an interactive
+    call waits for no more than the micro-batch that is running.
     """
 
     def __init__(
         self,
-        open_backend: BackendFactory,
+        open_backends: Sequence[BackendFactory],
         *,
-        microbatch_tokens: int,
+        microbatch_tokens: int | Callable[[EmbeddingBackend], int],
         prefetch: int = 1,
         meter: ModelMeter | None = None,
         stuck_after_seconds: float = math.inf,
     ) -> None:
-        """`stuck_after_seconds`: a micro-batch that takes longer will not come back."""
-        self._open_backend = open_backend
-        self._meter = meter or ModelMeter(Metrics(), "unnamed")
-        self._budget_tokens = microbatch_tokens
-        self._prefetch = prefetch
+        """`open_backends`: one a replica. `microbatch_tokens`: padded tokens a call, or who finds that out,
+        asked on each replica's thread. `stuck_after_seconds`: a micro-batch that takes longer will not come
+        back."""
+        if not open_backends:
+            raise InvalidRequest("a runner needs at least one replica")
+        budget_of = microbatch_tokens if callable(microbatch_tokens) else lambda _: microbatch_tokens
+        self._inbox = Inbox()
+        meter = meter or ModelMeter(Metrics(), "unnamed")
+        self._lanes = [Lane(open_backend, budget_of, self._inbox, meter) for open_backend in open_backends]
+        self._most_at_the_door = len(self._lanes) + prefetch
         self._stuck_after_seconds = stuck_after_seconds
-        self._running: Running | None = None
+        self._budget_tokens = 0
         self._closed = False
         self.stuck = False
         self._watch: asyncio.Task[None] | None = None
-        self._inbox = Inbox()
-        self._loaded: Future[ModelInfo] = Future()
-        # A daemon: a process that is going down must not hang on a model nobody closed.
-        self._thread = threading.Thread(target=self._live, name="model", daemon=True)
 
     @property
     def info(self) -> ModelInfo:
         """Of the loaded model: for use after `start`."""
-        return self._loaded.result(timeout=0)
+        return self._lanes[0].loaded.result(timeout=0).info
 
     async def start(self) -> None:
-        """Load the model on its thread and run it once. Raises UnknownModel or ModelError."""
-        self._thread.start()
-        await asyncio.wrap_future(self._loaded)
+        """Load each replica on its thread and run it once. Raises UnknownModel or ModelError."""
+        for lane in self._lanes:
+            lane.start()
+        loaded = await asyncio.gather(*(asyncio.wrap_future(lane.loaded) for lane in self._lanes))
+        self._budget_tokens = min(one.budget_tokens for one in loaded)
         if math.isfinite(self._stuck_after_seconds):
-            self._watch = asyncio.create_task(self._watch_thread(), name=f"watch model {self.info.name}")
+            self._watch = asyncio.create_task(self._watch_threads(), name=f"watch model {self.info.name}")
 
     @property
     def broken(self) -> bool:
-        """Of no use any more, without having been closed: its thread is stuck, or ended."""
-        return self.stuck or not (self._closed or self._thread.is_alive())
+        """Of no use any more, without having been closed: a thread is stuck, or ended."""
+        return self.stuck or not (self._closed or all(lane.alive for lane in self._lanes))
 
     async def embed(
         self,
@@ -108,13 +103,14 @@ class ModelRunner:
         memory does not hold a single text, and InvalidRequest for a batch whose arrays disagree.
         """
         _require_consistent(batch)
-        groups = deque(plan_batches(batch.lengths, budget_tokens=self._budget_tokens))
+        plan = plan_batches if self.info.pads else plan_in_order
+        groups = deque(plan(batch.lengths, budget_tokens=self._budget_tokens))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
         at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
         try:
             while groups or at_the_door:
-                if groups and len(at_the_door) <= self._prefetch:
+                if groups and len(at_the_door) < self._most_at_the_door:
                     self._require_wanted(should_stop)
                     positions = groups.popleft()
                     outcome = self._submit(batch.take(positions), interactive=interactive)
@@ -133,25 +129,24 @@ class ModelRunner:
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
-        """Finish the running micro-batch, fail the waiting ones with Transient, join the thread (but not a
-        stuck one: it is left behind).
+        """Finish the running micro-batches, fail the waiting ones with Transient, join the threads (but not
+        stuck ones: they are left behind).
 
         May be called again, and before `start` has returned.
         """
         self._closed = True
-        self._fail_waiting()
+        fail_waiting(self._inbox)
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        if self._thread.ident is not None and not self.stuck:
-            await asyncio.to_thread(self._thread.join)
-
-    # --- on the event loop --------------------------------------------------------------------
+        for lane in self._lanes:
+            if lane.started and not (self.stuck and lane.running):
+                await asyncio.to_thread(lane.join)
 
     def _submit(self, batch: TokenBatch, *, interactive: bool) -> asyncio.Future[IsolatedOutcome]:
         microbatch = Microbatch(batch)
         if not self._inbox.put(microbatch, interactive=interactive):
-            raise _closed()
+            raise closed()
         return asyncio.wrap_future(microbatch.outcome)
 
     def _require_wanted(self, should_stop: Callable[[], bool] | None) -> None:
@@ -165,14 +160,15 @@ class ModelRunner:
             self._budget_tokens = halved
             logger.warning("model {}: out of memory, micro-batches now {} tokens", self.info.name, halved)
 
-    async def _watch_thread(self) -> None:
+    async def _watch_threads(self) -> None:
         while not self.stuck:
             await asyncio.sleep(self._stuck_after_seconds / 4)
-            running = self._running
-            if running is not None and monotonic() - running.since > self._stuck_after_seconds:
-                self._abandon(running)
+            running = [lane.running for lane in self._lanes]
+            late = [one for one in running if one and monotonic() - one.since > self._stuck_after_seconds]
+            if late:
+                self._abandon(late)
 
-    def _abandon(self, running: Running) -> None:
+    def _abandon(self, late: Sequence[Running]) -> None:
         """A thread cannot be killed: leave it to itself, and tell all who wait for it."""
         self.stuck = True
         logger.error("model {}: did not come back from a call: left behind", self.info.name)
@@ -183,73 +179,9 @@ class ModelRunner:
         for microbatch in self._inbox.close():
             if microbatch.outcome.set_running_or_notify_cancel():
                 microbatch.outcome.set_exception(failure)
-        with suppress(InvalidStateError):  # it came back after all, in this very moment
-            running.microbatch.outcome.set_exception(failure)
-
-    # --- on the model's thread ----------------------------------------------------------------
-
-    def _live(self) -> None:
-        if not self._loaded.set_running_or_notify_cancel():  # from here on it cannot be cancelled
-            return
-        try:
-            backend = self._load()
-        except EmbedfleetError as exc:
-            self._loaded.set_exception(exc)
-            return
-        try:
-            self._loaded.set_result(backend.info)
-            while (microbatch := self._next()) is not None:
-                self._running = Running(microbatch, monotonic())
-                with self._meter.running(microbatch.batch), suppress(InvalidStateError):  # given up meanwhile
-                    _serve(backend, microbatch)
-                self._running = None
-        finally:
-            self._fail_waiting()  # whatever ended the loop, nobody is left waiting
-            backend.close()
-
-    def _next(self) -> Microbatch | None:
-        with self._meter.waiting():
-            return self._inbox.take()
-
-    def _load(self) -> EmbeddingBackend:
-        try:
-            backend = self._open_backend()
-            try:
-                _warm_up(backend)
-            except BaseException:
-                backend.close()
-                raise
-        except EmbedfleetError:
-            raise
-        except BaseException as exc:  # `start` is waiting for it, whatever it is
-            raise ModelError(f"the model cannot be loaded ({type(exc).__name__}: {exc})") from exc
-        return backend
-
-    def _fail_waiting(self) -> None:
-        for microbatch in self._inbox.close():
-            if microbatch.outcome.set_running_or_notify_cancel():
-                microbatch.outcome.set_exception(_closed())
-
-
-def _warm_up(backend: EmbeddingBackend) -> None:
-    """The first run sets up threads and buffers; a query should not pay for that."""
-    tokens = min(8, backend.info.max_tokens)
-    backend.embed_tokens(TokenBatch(np.zeros(tokens, dtype=np.uint32), np.array([tokens])))
-
-
-def _serve(backend: EmbeddingBackend, microbatch: Microbatch) -> None:
-    """Fulfil the promise of one micro-batch, in every case; skip it if its caller has gone."""
-    if not microbatch.outcome.set_running_or_notify_cancel():
-        return
-    try:
-        microbatch.outcome.set_result(embed_isolated(backend, microbatch.batch))
-    except InvalidStateError:
-        raise
-    except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
-        microbatch.outcome.set_exception(exc)
-    except BaseException:  # SystemExit or the like: it would end the caller's event loop, too
-        microbatch.outcome.set_exception(_closed())
-        raise
+        for running in late:
+            with suppress(InvalidStateError):  # it came back after all, in this very moment
+                running.microbatch.outcome.set_exception(failure)
 
 
 def _require_consistent(batch: TokenBatch) -> None:
@@ -257,7 +189,5 @@ def _require_consistent(batch: TokenBatch) -> None:
         raise InvalidRequest(
             f"token batch: lengths sum to {int(batch.lengths.sum())}, there are {len(batch.token_ids)} ids"
         )
-
-
-def _closed() -> Transient:
-    return Transient("the model is being closed: try again on another worker")
+    if batch.texts is not None and len(batch.texts) != len(batch):
+        raise InvalidRequest(f"token batch: {len(batch.texts)} strings for {len(batch)} texts")

@@ -97,6 +97,9 @@ class Metrics:
         )
         self.real_tokens_total = self._counter("real_tokens_total", "Tokens that were text", "model")
         self.padding_tokens_total = self._counter("padding_tokens_total", "Tokens that were padding", "model")
+        self.model_quarantines_total = self._counter(
+            "model_quarantines_total", "Times its known texts turned out otherwise", "model"
+        )
 
     def _stores(self) -> None:
         self.store_seconds = self._histogram(

@@ -47,7 +47,8 @@ class TrueVectors:
         info = await self._model(collection)
         tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
         texts = [target.text for target in targets]
-        tokens = TokenBatch(*await asyncio.to_thread(tokenizer.encode_batch, texts))
+        encoded = await asyncio.to_thread(tokenizer.encode_batch, texts)
+        tokens = TokenBatch(*encoded, texts=tuple(texts) if info.needs_texts else None)
         keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths)
         known: dict[str, NDArray[np.float32]] = {}
         if ask_cache and self._caching:
@@ -72,8 +73,8 @@ class TrueVectors:
     ) -> dict[str, NDArray[np.float32]]:
         if not positions:
             return {}
-        runner = await self._models.get(collection.model)
-        outcome = await runner.embed(tokens.take(np.array(positions, dtype=np.int64)))
+        async with self._models.using(collection.model) as runner:
+            outcome = await runner.embed(tokens.take(np.array(positions, dtype=np.int64)))
         self.embedded += len(positions)
         good = [row for row in range(len(positions)) if row not in outcome.failed]
         if self._caching:

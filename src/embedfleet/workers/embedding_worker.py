@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.errors import SpaceMismatch, UndecodableMessage
+from embedfleet.errors import Permanent, SpaceMismatch, UndecodableMessage
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome
@@ -29,7 +29,7 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.storage import chunks, dead_letters, embedding_cache, jobs
+from embedfleet.storage import chunks, dead_letters, documents, embedding_cache, jobs
 from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import BatchState
 from embedfleet.workers import cached_embedding
@@ -45,12 +45,17 @@ _PARTS = 8
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A claimed task that has something to do. `wanted`: positions in the message whose vector is not stored
-    yet, but for the `dead`, which were given up before (position in the message -> reason). `cached`: what
-    the cache was asked, None when it is off; `known`: the vector of each wanted chunk that needs no model."""
+    """A claimed task that has something to do, from chunk `first_chunk` of its document's version on.
+
+    `wanted`: positions in the message whose vector is not stored yet, but for the `dead`, which were given up
+    before (position in the message -> reason). `cached`: what the cache was asked, None when it is off;
+    `known`: the vector of each wanted chunk that needs no model.
+    """
 
     lease: Lease
     message: EmbeddingTask
+    generation_id: int
+    first_chunk: int
     chunk_ids: Sequence[str]
     wanted: NDArray[np.int64]
     dead: Mapping[int, str]
@@ -125,13 +130,15 @@ class EmbeddingWorker(Worker):
         await give_up_batch(self._database, lease, reason, self._clock.now())
 
     async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
-        runner = await self._models.get(model)
-        info = runner.info
-        if info.space != space:
-            raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
-        batch = _joined(work)
-        known = [vector for item in work for vector in item.known]
-        outcome = await cached_embedding.embed_missing(runner, batch, known)
+        async with self._models.using(model) as runner:
+            info = runner.info
+            if info.space != space:
+                raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
+            batch = _joined(work)
+            if info.needs_texts:
+                batch = replace(batch, texts=await self._database.read(lambda conn: _texts(conn, work)))
+            known = [vector for item in work for vector in item.known]
+            outcome = await cached_embedding.embed_missing(runner, batch, known)
         tasks = list(_storage_tasks(work, outcome, info.dim))
         await offer(self._broker, Stage.STORAGE, tasks)
         uses = list(cached_embedding.uses(((item.cached, len(item.wanted)) for item in work), outcome))
@@ -180,7 +187,7 @@ def _open_work(
         wanted = np.array(left, dtype=np.int64)
         cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
         known = [None] * len(wanted) if cached is None else cached.vectors()
-        yield _Work(lease, message, ids, wanted, dead, cached, known)
+        yield _Work(lease, message, job.generation_id, first, ids, wanted, dead, cached, known)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
@@ -190,6 +197,21 @@ def _joined(work: Sequence[_Work]) -> TokenBatch:
         np.concatenate([part.token_ids for part in parts]),
         np.concatenate([part.lengths for part in parts]),
     )
+
+
+def _texts(conn: Connection, work: Sequence[_Work]) -> tuple[str, ...]:
+    """The strings of what `_joined` joins. Raises Permanent when a document's text is gone."""
+    texts: list[str] = []
+    for item in work:
+        rows = chunks.between(conn, item.generation_id, item.first_chunk, len(item.chunk_ids))
+        if [row.chunk_id for row in rows] != list(item.chunk_ids):
+            raise Permanent(f"job {item.lease.task.job_id}: its document's text is gone: submit it again")
+        wanted = [(rows[i].start, rows[i].end) for i in item.wanted]
+        if wanted:
+            start, end = wanted[0][0], max(end for _, end in wanted)
+            segments = documents.segments_between(conn, item.generation_id, start, end)
+            texts += documents.slice_text(segments, wanted)
+    return tuple(texts)
 
 
 def _tokens(message: EmbeddingTask, positions: NDArray[np.int64]) -> TokenBatch:

@@ -170,7 +170,7 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 
 
 def test_pooling_is_refused_where_nothing_is_pooled() -> None:
-    with pytest.raises(ModelError, match="`pooling: cls` needs `backend: onnx`"):
+    with pytest.raises(ModelError, match="`pooling: cls`: the stub backend pools by itself"):
         catalogue(own=ModelSettings(backend="stub", pooling="cls")).info("own")
 
 

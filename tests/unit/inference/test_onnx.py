@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from embedfleet.errors import ModelError
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
-from embedfleet.inference.backends.onnx import pad
+from embedfleet.inference.backends.padding import pad
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.inference.tokenizer_file import TokenizerFacts, read_tokenizer

@@ -27,14 +27,14 @@ class CountingCatalogue(Catalogue):
         self.gate = threading.Event()
         self.gate.set()
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str, device: str | None = None) -> Any:
         self.loads.append(name)
         self.entered.release()
         self.gate.wait()
         if self.fail_next:
             self.fail_next = False
             raise ModelError("out of file handles")
-        return super().open(name)
+        return super().open(name, device)
 
 
 @pytest.fixture

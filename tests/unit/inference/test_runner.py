@@ -36,7 +36,7 @@ def _no_thread_is_left() -> Iterator[None]:
 @pytest.fixture
 async def runner(backend: Any) -> AsyncIterator[ModelRunner]:
     """Started, one text a micro-batch, its warm-up forgotten."""
-    runner = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     await runner.start()
     forget_calls(backend)
     yield runner
@@ -65,7 +65,7 @@ async def settled() -> None:
 
 
 async def test_row_i_is_text_i_however_the_texts_were_grouped(backend: Any, texts: Texts) -> None:
-    runner = ModelRunner(lambda: backend, microbatch_tokens=40)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=40)
     await runner.start()
     long, short = texts(1, 2, length=20), texts(3, 4, 5, length=3)
     order = [2, 0, 3, 1, 4]
@@ -92,7 +92,7 @@ async def test_the_model_is_loaded_run_and_closed_on_one_thread_of_its_own(
         opened_on.append(threading.get_ident())
         return backend
 
-    runner = ModelRunner(open_backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([open_backend], microbatch_tokens=ONE_TEXT)
     await runner.start()
     await asyncio.gather(*(runner.embed(texts(n, n + 1)) for n in range(20, 30)))
     await runner.close()
@@ -126,7 +126,7 @@ async def test_the_next_microbatch_waits_at_the_door_while_one_runs(
 
 
 async def test_a_poisonous_text_is_named_and_its_neighbours_get_vectors(backend: Any, texts: Texts) -> None:
-    runner = ModelRunner(lambda: backend, microbatch_tokens=24)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=24)
     await runner.start()
     outcome = await runner.embed(texts(1, 2, 13, 4, 5, 666, 7))
     assert set(outcome.failed) == {2, 5}
@@ -158,7 +158,7 @@ async def test_a_model_that_breaks_its_thread_strands_no_caller(
 
 
 async def test_a_model_that_does_not_come_back_strands_no_caller(backend: Any, texts: Texts) -> None:
-    runner = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT, stuck_after_seconds=0.05)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT, stuck_after_seconds=0.05)
     await runner.start()
     assert not runner.broken
     backend.gate.clear()
@@ -169,12 +169,12 @@ async def test_a_model_that_does_not_come_back_strands_no_caller(backend: Any, t
     assert runner.broken
     await runner.close()  # does not wait for the thread
     backend.gate.set()  # the call comes back after all: nobody minds, and the thread ends
-    await asyncio.to_thread(runner._thread.join, 10)
+    await asyncio.to_thread(runner._lanes[0]._thread.join, 10)
     assert backend.closed
 
 
 async def test_memory_that_runs_out_halves_the_budget_for_good(backend: Any, texts: Texts) -> None:
-    runner = ModelRunner(lambda: backend, microbatch_tokens=64)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=64)
     await runner.start()
     forget_calls(backend)
     backend.memory_tokens = 32
@@ -190,7 +190,7 @@ async def test_a_failing_load_is_raised_and_leaves_no_thread() -> None:
     def open_backend() -> Any:
         raise UnknownModel("no model `x`")
 
-    runner = ModelRunner(open_backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([open_backend], microbatch_tokens=ONE_TEXT)
     with pytest.raises(UnknownModel, match="no model `x`"):
         await runner.start()
     await runner.close()
@@ -200,7 +200,7 @@ async def test_a_load_that_fails_for_any_reason_is_a_model_error() -> None:
     def open_backend() -> Any:
         raise OSError("disk gone")
 
-    runner = ModelRunner(open_backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([open_backend], microbatch_tokens=ONE_TEXT)
     with pytest.raises(ModelError, match="disk gone"):
         await runner.start()
     await runner.close()
@@ -208,7 +208,7 @@ async def test_a_load_that_fails_for_any_reason_is_a_model_error() -> None:
 
 async def test_a_model_that_loads_but_cannot_run_is_closed_again(backend: Any) -> None:
     backend.memory_tokens = 1
-    runner = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     with pytest.raises(ModelError, match="too much at once"):
         await runner.start()
     await runner.close()
@@ -217,7 +217,7 @@ async def test_a_model_that_loads_but_cannot_run_is_closed_again(backend: Any) -
 
 async def test_a_start_that_is_cancelled_can_still_be_closed(backend: Any) -> None:
     backend.gate.clear()
-    runner = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     starting = asyncio.create_task(runner.start())
     await entered(backend)  # inside the warm-up
     starting.cancel()
@@ -323,9 +323,9 @@ async def test_closing_finishes_the_running_microbatch_and_fails_the_waiting(
 
 
 async def test_closing_twice_or_before_the_start_is_harmless(backend: Any) -> None:
-    never_started = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT)
+    never_started = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     await never_started.close()
-    started = ModelRunner(lambda: backend, microbatch_tokens=ONE_TEXT)
+    started = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     await started.start()
     await started.close()
     await started.close()

@@ -1,1 +1,1 @@
-"""One backend a file; `embedfleet.inference.catalogue` is the registry."""
+"""One way of running models a file (`embedfleet.inference.registry` lists them), and what they share."""

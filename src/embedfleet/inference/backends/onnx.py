@@ -1,43 +1,64 @@
-"""Transformer encoders on ONNX Runtime, on the CPU."""
+"""Transformer encoders on ONNX Runtime: on the CPU, and on CUDA where its provider is installed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.backends.admission import admit
 from embedfleet.inference.backends.normalise import l2_normalised
-from embedfleet.inference.tokenizer_file import TokenizerFacts
+from embedfleet.inference.backends.onnx_graphs import open_graph
+from embedfleet.inference.backends.padding import pad
+from embedfleet.inference.backends.pooling import pool
+from embedfleet.inference.description import Description, Place
+from embedfleet.inference.model_files import (
+    ModelFiles,
+    find_bundled_minilm,
+    model_folder,
+    read_onnx_folder,
+)
+from embedfleet.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+adds_special_tokens = True
+pools = True
+pads = True
 
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
+def find_files(settings: ModelSettings) -> ModelFiles:
+    folder = model_folder(settings)
+    return read_onnx_folder(folder, settings.weights_file) if folder else find_bundled_minilm()
+
+
+def devices(settings: ModelSettings) -> Sequence[str]:
+    """`auto`: CUDA where its provider is, else the CPU."""
+    return tuple(_resolved(device) for device in settings.devices)
+
+
+def open_backend(model: Description, place: Place) -> OnnxBackend:
+    return OnnxBackend(model, place)
+
+
 class OnnxBackend:
     """One inference session: token ids in, last hidden state out, pooled here."""
 
-    def __init__(
-        self,
-        model_file: Path,
-        *,
-        info: ModelInfo,
-        tokenizer: TokenizerFacts,
-        pooling: Literal["mean", "cls"],
-        normalise: bool,
-        threads: int,
-    ) -> None:
+    def __init__(self, model: Description, place: Place) -> None:
         """Raises ModelError if the file cannot be loaded or is not an encoder of this shape."""
-        self.info = info
-        self._tokenizer = tokenizer
-        self._pooling = pooling
-        self._normalise = normalise
-        self._session = _open_session(model_file, info, threads)
+        self.info = model.core
+        self._tokenizer = model.tokenizer
+        self._pooling = model.pooling
+        self._normalise = model.settings.normalise
+        self._session = _open_session(model, place)
         self._inputs = {node.name: _DTYPES.get(node.type) for node in self._session.get_inputs()}
         self._output = self._hidden_state_output()
         self._require_known_inputs()
@@ -48,7 +69,7 @@ class OnnxBackend:
             return np.empty((0, self.info.dim), dtype=np.float32)
         ids, mask = pad(batch, self._tokenizer)
         hidden = self._run(ids, mask)
-        vectors = hidden[:, 0] if self._pooling == "cls" else mean_pool(hidden, mask)
+        vectors = pool(hidden, mask, self._pooling)
         return l2_normalised(vectors) if self._normalise else vectors
 
     def close(self) -> None:
@@ -88,30 +109,25 @@ class OnnxBackend:
                 )
 
 
-def pad(batch: TokenBatch, tokenizer: TokenizerFacts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`ids` and `mask`, int64 (n, longest): special tokens added, padded on the right."""
-    before, after = len(tokenizer.prefix), len(tokenizer.suffix)
-    columns = np.arange(before + int(batch.lengths.max()) + after)
-    ends = batch.lengths[:, None] + before
-    ids = np.full((len(batch), len(columns)), tokenizer.pad_id, dtype=np.int64)
-    ids[:, :before] = tokenizer.prefix
-    ids[(columns >= before) & (columns < ends)] = batch.token_ids
-    for offset, token in enumerate(tokenizer.suffix):
-        ids[np.arange(len(batch)), ends[:, 0] + offset] = token
-    return ids, (columns < ends + after).astype(np.int64)
+def _resolved(device: str) -> str:
+    import onnxruntime
+
+    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "auto":
+        return "cuda:0" if there else "cpu"
+    kind, _, _ = device.partition(":")
+    if kind not in ("cpu", "cuda"):
+        raise ModelError(f"`devices: {device}`: the onnx backend runs on cpu and cuda")
+    if kind == "cuda" and not there:
+        raise ModelError(f"`devices: {device}`: no CUDA here: pip install 'embedfleet[gpu]', or say cpu")
+    return "cuda:0" if device == "cuda" else device
 
 
-def mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean over a text's own tokens, special ones included: (n, longest, dim) to (n, dim)."""
-    weights = mask.astype(np.float32)
-    sums = np.einsum("ns,nsd->nd", weights, hidden)  # not matmul: OpenBLAS ends the process without memory
-    means: NDArray[np.float32] = sums / np.maximum(weights.sum(axis=1, keepdims=True), 1)
-    return means
+def _open_session(model: Description, place: Place) -> onnxruntime.InferenceSession:
+    import onnxruntime
 
-
-def _open_session(model_file: Path, info: ModelInfo, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = place.threads
     options.log_severity_level = 4  # errors come back as exceptions, which say the same
     # The arena stays: without it every run faults its buffers in anew (22 instead of 37 chunks/s).
     # A cached plan for every shape met costs 70 MB more and gains nothing; resident size levels off
@@ -120,10 +136,15 @@ def _open_session(model_file: Path, info: ModelInfo, threads: int) -> onnxruntim
     # Threads that spin while they wait take the cores from chunking and storing: on two cores with
     # other work, 2.1 thousand tokens/s spinning, 2.9 waiting.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = model.files.weights[0]
     try:
-        return onnxruntime.InferenceSession(model_file, options, providers=["CPUExecutionProvider"])
+        if place.device != "cpu":
+            index = int(place.device.partition(":")[2] or 0)
+            providers = [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+            return onnxruntime.InferenceSession(weights, options, providers=providers)
+        return open_graph(model.files, options, place.cache_dir)
     except Exception as exc:  # its exceptions have no base of their own
-        raise _translated(exc, info, f"{model_file} cannot be loaded") from exc
+        raise _translated(exc, model.core, f"{weights} cannot be loaded") from exc
 
 
 def _translated(exc: Exception, info: ModelInfo, what: str = "the model failed") -> Exception:

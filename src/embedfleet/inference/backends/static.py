@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,32 @@ from embedfleet.errors import ModelError
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.backends.admission import admit
 from embedfleet.inference.backends.normalise import l2_normalised
+from embedfleet.inference.description import Description, Place
+from embedfleet.inference.model_files import (
+    ModelFiles,
+    find_bundled_static,
+    model_folder,
+    read_static_folder,
+)
 from embedfleet.inference.segments import sum_segments
+from embedfleet.settings import ModelSettings
+
+adds_special_tokens = False
+pools = False
+pads = False
+
+
+def find_files(settings: ModelSettings) -> ModelFiles:
+    folder = model_folder(settings)
+    return read_static_folder(folder) if folder else find_bundled_static()
+
+
+def devices(settings: ModelSettings) -> Sequence[str]:
+    return ("cpu",) * len(settings.devices)
+
+
+def open_backend(model: Description, place: Place) -> StaticBackend:
+    return StaticBackend(model.files.weights[0], info=model.core, normalise=model.settings.normalise)
 
 
 class StaticBackend:

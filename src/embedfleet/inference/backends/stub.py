@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.backends.admission import admit
 from embedfleet.inference.backends.normalise import l2_normalised
+from embedfleet.inference.description import Description, Place
+from embedfleet.inference.model_files import ModelFiles, bundled_tokenizer
 from embedfleet.inference.segments import sum_segments
+from embedfleet.settings import ModelSettings
 
+adds_special_tokens = False
+pools = False
+pads = False
+
+_DEFAULT_DIM = 64
 _ANY_ID = 2**32
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def find_files(settings: ModelSettings) -> ModelFiles:
+    return ModelFiles((), "stub", bundled_tokenizer(), settings.dim or _DEFAULT_DIM, None)
+
+
+def devices(settings: ModelSettings) -> Sequence[str]:
+    return ("cpu",) * len(settings.devices)
+
+
+def open_backend(model: Description, place: Place) -> StubBackend:
+    return StubBackend(model.core)
 
 
 class StubBackend:
