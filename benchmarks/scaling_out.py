@@ -39,6 +39,7 @@ from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobRequest, St
 from embedfleet.reconciler import Reconciler
 from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings, Settings, load_settings
 from embedfleet.storage.database import Database
+from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
 from embedfleet.workers.services import Services
@@ -150,7 +151,11 @@ async def embedding_workers(
             await models.get("stub")
             workers.append(
                 EmbeddingWorker(
-                    f"embedding-{index}", services(broker, database), models=models, caching=False
+                    f"embedding-{index}",
+                    services(broker, database),
+                    models=models,
+                    canary=Canary(database, models, settings.models),
+                    caching=False,
                 )
             )
         yield workers

@@ -265,8 +265,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)
-                caching = settings.embedding_cache.enabled
-                yield embedding_crew(name, services, models=models, caching=caching)
+                yield embedding_crew(name, services, models=models, settings=settings)
             case Stage.STORAGE | Stage.DELETION:
                 store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
@@ -395,9 +394,7 @@ def _launcher(
         return ProcessLauncher(_WORKER_COMMAND, settings, collector)
     crews: Mapping[Stage, Callable[[str], Crew]] = {
         Stage.CHUNKING: partial(chunking_crew, services=services, catalogue=catalogue),
-        Stage.EMBEDDING: partial(
-            embedding_crew, services=services, models=models, caching=settings.embedding_cache.enabled
-        ),
+        Stage.EMBEDDING: partial(embedding_crew, services=services, models=models, settings=settings),
         Stage.STORAGE: partial(storage_crew, services=services, store=store, settings=settings.vector_store),
         Stage.DELETION: partial(deletion_crew, services=services, store=store),
     }

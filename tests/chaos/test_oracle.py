@@ -30,7 +30,7 @@ from embedfleet.storage import identity, jobs, tables
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.vector_store import VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
-from embedfleet.workers.base_worker import Worker
+from embedfleet.workers.base_worker import Done, Worker
 from support.redis_server import RedisServer
 from support.system import Configure, Running, paragraphs, running
 
@@ -98,13 +98,13 @@ async def test_an_ack_before_the_commit_loses_what_the_crash_in_between_takes(
     process = Worker._process
     crashed = asyncio.Event()
 
-    async def ack_first(self: Worker, leases: Sequence[Lease]) -> Any:
+    async def ack_first(self: Worker, leases: Sequence[Lease], done: Done) -> Any:
         if self.stage is Stage.STORAGE and not crashed.is_set():
             crashed.set()
             for lease in leases:
                 await self._broker.ack(lease)
             return {}  # the crash: what it was about to commit is gone, and the broker thinks it is done
-        return await process(self, leases)
+        return await process(self, leases, done)
 
     monkeypatch.setattr(Worker, "_process", ack_first)
     async with running(settings) as fleet:
@@ -207,13 +207,13 @@ async def test_a_stale_ack_that_is_believed_ends_a_task_nobody_has_done(
     process = Worker._process
     crashed = asyncio.Event()
 
-    async def lose_the_lease(self: Worker, leases: Sequence[Lease]) -> Any:
+    async def lose_the_lease(self: Worker, leases: Sequence[Lease], done: Done) -> Any:
         """Its lease runs out before it has done anything; the new holder dies; then it acks all the same."""
         if self.stage is Stage.STORAGE and not crashed.is_set() and len(leases) == 1:
             crashed.set()
             await broker.expire_and_ack(leases[0])
             return {}
-        return await process(self, leases)
+        return await process(self, leases, done)
 
     monkeypatch.setattr(Worker, "_process", lose_the_lease)
     async with running(settings, broker=broker) as fleet:

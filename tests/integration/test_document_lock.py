@@ -33,7 +33,7 @@ from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.services import Services
 from support.databases import PostgresDatabases, on_both_databases
 from support.postgres_server import PostgresServer
-from support.system import ONE_EACH, TENANT, Configure, paragraphs, running, take_ledger
+from support.system import ONE_EACH, TENANT, Configure, all_at_the_end, paragraphs, running, take_ledger
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 CHUNK = "ab" * 16
@@ -167,7 +167,7 @@ async def clean(database: Database, document_id: str) -> None:
     task = Task(document_id, TENANT, document_id, 1, message.encode())
     await broker.enqueue(Stage.DELETION, [task])
     leases = await broker.claim(Stage.DELETION, worker="d", max_tasks=1, max_cost=1, lease_seconds=60)
-    assert await worker.process(leases) == {}
+    assert await worker.process(leases, all_at_the_end) == {}
 
 
 # --- crowds ---

@@ -28,7 +28,7 @@ from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import MarkedForDeletion, StorageWorker
 from support.databases import on_both_databases
-from support.system import TENANT
+from support.system import TENANT, all_at_the_end
 
 CHUNK = "ab" * 16
 
@@ -127,7 +127,7 @@ async def carry_out(worker: StorageWorker | DeletionWorker, stage: Stage, task: 
     broker = MemoryBroker()
     await broker.enqueue(stage, [task])
     leases = await broker.claim(stage, worker="w", max_tasks=1, max_cost=1, lease_seconds=60)
-    return await worker.process(leases)
+    return await worker.process(leases, all_at_the_end)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from embedfleet.storage.jobs import Batch
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import StorageWorker
-from support.system import TENANT
+from support.system import TENANT, all_at_the_end
 
 CHUNK = "ab" * 16
 DIM = 64
@@ -90,7 +90,7 @@ async def store_again(
             chunk_ids=pack_chunk_ids([CHUNK]),
             vectors=arriving.astype("<f4").tobytes(),
         )
-        assert await worker.process([await redelivered(job_id, job.run, message)]) == {}
+        assert await worker.process([await redelivered(job_id, job.run, message)], all_at_the_end) == {}
         query = select(tables.vectors.c.checksum)
         recorded = await guest.database.read(lambda conn: conn.execute(query).scalar_one())
     held = checksums_of(*await store.vectors(name, [CHUNK]))

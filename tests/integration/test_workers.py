@@ -19,7 +19,7 @@ from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.database import Database
 from embedfleet.storage.vector_store import VectorRows
-from embedfleet.workers.base_worker import Failures, Worker
+from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.services import Services
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
@@ -178,7 +178,7 @@ class ScriptedWorker(Worker):
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         self.deliveries += leases
         self.claims.append(len(leases))
         self.entered.set()

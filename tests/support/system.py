@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 from embedfleet.bootstrap import OwnerSystem, open_owner
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
-from embedfleet.queue.broker import Broker, Depth
+from embedfleet.queue.broker import Broker, Depth, Lease
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, Stage, UserTier
 from embedfleet.settings import Settings, load_settings
 from embedfleet.storage import tables
@@ -28,6 +28,10 @@ from embedfleet.storage.vector_store import VectorStore
 TENANT = "alice"
 ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAPHS)
 """Makes each of `paragraphs` a chunk of its own."""
+
+
+async def all_at_the_end(lease: Lease) -> None:
+    """For a worker's `process` called by hand: nothing is settled before it returns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
-from embedfleet.inference.batching import plan_batches, plan_in_order
+from embedfleet.inference.batching import plan_batches, plan_in_order, soonest_first
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.lane import Lane, Running, closed, fail_waiting
@@ -31,6 +31,9 @@ class EmbedOutcome:
 
     vectors: NDArray[np.float32]
     failed: Mapping[int, str]
+
+
+OnPart = Callable[[NDArray[np.int64], IsolatedOutcome], None]
 
 
 class ModelRunner:
@@ -91,11 +94,15 @@ class ModelRunner:
         batch: TokenBatch,
         *,
         interactive: bool = False,
+        owners: NDArray[np.int64] | None = None,
+        on_part: OnPart | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> EmbedOutcome:
         """Embed every text; those that fail alone are named in the outcome, their neighbours succeed.
 
-        `interactive` goes before bulk work at the next micro-batch. `should_stop` is asked on the event
+        `interactive` goes before bulk work at the next micro-batch. `on_part` is called on the event loop
+        with positions and outcome of each micro-batch, in an order in which the texts' `owners`, int64 (n,),
+        are done early. `should_stop` is asked on the event
         loop before each micro-batch is handed over; once it is true the call raises LeaseLost, its
         vectors being nobody's. A cancelled call likewise leaves the model after the running micro-batch.
 
@@ -104,7 +111,8 @@ class ModelRunner:
         """
         _require_consistent(batch)
         plan = plan_batches if self.info.pads else plan_in_order
-        groups = deque(plan(batch.lengths, budget_tokens=self._budget_tokens))
+        planned = plan(batch.lengths, budget_tokens=self._budget_tokens)
+        groups = deque(planned if owners is None else soonest_first(planned, owners))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
         at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
@@ -121,6 +129,8 @@ class ModelRunner:
                 at_the_door.popleft()
                 vectors[positions] = result.vectors
                 failed.update((int(positions[row]), reason) for row, reason in result.failed.items())
+                if on_part is not None:
+                    on_part(positions, result)
                 if result.ran_out_of_memory:
                     self._lower_budget(batch.lengths[positions])
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic, perf_counter
 from typing import Any, ClassVar, TypeVar
@@ -48,6 +48,9 @@ MessageT = TypeVar("MessageT", bound=Message)
 Failures = Mapping[str, Exception]
 """Task id to what went wrong with it; tasks not named are done."""
 
+Done = Callable[[Lease], Awaitable[None]]
+"""Settles a task of the claim before the others, its effects being durable."""
+
 
 class Interrupted(Exception):
     """A long task is asked to make room (a stop, or a task that must be tried alone): it goes back to the
@@ -80,10 +83,10 @@ class Worker(ABC):
         self._log = logger.bind(stage=self.stage.value, worker=name)
 
     @abstractmethod
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         """Do the tasks. On return the effects of every task not named in the answer are durable.
 
-        An exception counts for all of them.
+        What is `done` before may be said so. An exception counts for all the others.
         """
 
     @abstractmethod
@@ -194,10 +197,15 @@ class Worker(ABC):
         held = {lease.task.id: lease for lease in leases}
         try:
             async with self._leases_kept(leases):
-                with self._in_hand.holding(leases):
-                    failures = await self._process(leases)
+                with self._in_hand.holding(leases) as let_go:
+
+                    async def done(lease: Lease) -> None:
+                        await self._settle(lease, None, held)
+                        let_go(lease)
+
+                    failures = await self._process(leases, done)
                 await asyncio.gather(
-                    *(self._settle(lease, failures.get(lease.task.id), held) for lease in leases)
+                    *(self._settle(lease, failures.get(lease.task.id), held) for lease in list(held.values()))
                 )
         except asyncio.CancelledError:
             await self._hand_back_all(held.values())
@@ -206,8 +214,8 @@ class Worker(ABC):
         stage = self.stage.value
         self._metrics.stage_latency_seconds.labels(stage).observe(seconds)
         self._metrics.busy_seconds_total.labels(stage).inc(max(0.0, seconds - self._waited_seconds))
-        done = sum(lease.task.cost for lease in leases if lease.task.id not in failures)
-        self._metrics.task_cost_tokens_total.labels(stage).inc(done)
+        cost = sum(lease.task.cost for lease in leases if lease.task.id not in failures)
+        self._metrics.task_cost_tokens_total.labels(stage).inc(cost)
 
     async def wait_for_room(self, seconds: float) -> None:
         """A pause in the middle of a task that is not work: the rate of the pool is measured without it."""
@@ -215,7 +223,7 @@ class Worker(ABC):
         await wait_briefly(self._stop, seconds)
         self._waited_seconds += perf_counter() - started
 
-    async def _process(self, leases: Sequence[Lease]) -> Failures:
+    async def _process(self, leases: Sequence[Lease], done: Done) -> Failures:
         """What failed of the claim; tasks that were delivered too often are not tried again."""
         failures: dict[str, Exception] = {
             lease.task.id: WorkerDied(f"its worker died or failed {self.attempt_of(lease) - 1} times")
@@ -225,7 +233,7 @@ class Worker(ABC):
         fresh = [lease for lease in leases if lease.task.id not in failures]
         if fresh:
             try:
-                failures.update(await self.process(fresh))
+                failures.update(await self.process(fresh, done))
                 self.trouble = None
             except Exception as exc:  # noqa: BLE001 - whatever it was, every task is settled by it
                 failures.update({lease.task.id: exc for lease in fresh})

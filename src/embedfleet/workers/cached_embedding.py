@@ -1,8 +1,8 @@
-"""Embedding with the cache before the model: what is known is not embedded, what is new is kept."""
+"""The cache before the model: what is known is not embedded, what is new is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.inference.backend import TokenBatch
-from embedfleet.inference.runner import EmbedOutcome, ModelRunner
+from embedfleet.inference.runner import EmbedOutcome
 from embedfleet.storage import embedding_cache
 from embedfleet.storage.embedding_cache import CachedVector, CacheUse
 from embedfleet.storage.jobs import Job
@@ -29,12 +29,12 @@ class CacheLookup:
         """The known vector of each wanted chunk."""
         return [self.hits[key].array() if key in self.hits else None for key in self.hashes]
 
-    def use(self, vectors: NDArray[np.float32], failed: Collection[int]) -> CacheUse:
-        """What to record; `vectors` (n_wanted, dim), of which the rows `failed` are none."""
+    def use(self, outcome: EmbedOutcome) -> CacheUse:
+        """What to record of the wanted chunks' outcome."""
         fresh = {
-            key: vectors[row].astype("<f4", copy=False).tobytes()
+            key: outcome.vectors[row].astype("<f4", copy=False).tobytes()
             for row, key in enumerate(self.hashes)
-            if key not in self.hits and row not in failed
+            if key not in self.hits and row not in outcome.failed
         }
         return CacheUse(self.collection_id, self.document_id, self.hits, fresh)
 
@@ -47,35 +47,3 @@ def look_up(conn: Connection, job: Job, chunks: TokenBatch) -> CacheLookup | Non
     hashes = embedding_cache.content_hashes(chunks.token_ids, chunks.lengths)
     hits = embedding_cache.look_up(conn, collection_id, hashes)
     return CacheLookup(collection_id, job.document_id, hashes, hits)
-
-
-def missing(known: Sequence[NDArray[np.float32] | None]) -> NDArray[np.int64]:
-    """The positions that only a model can tell."""
-    return np.array([i for i, vector in enumerate(known) if vector is None], dtype=np.int64)
-
-
-async def embed_missing(
-    runner: ModelRunner, batch: TokenBatch, known: Sequence[NDArray[np.float32] | None]
-) -> EmbedOutcome:
-    """As `runner.embed(batch)`, with the model asked only for what is not known."""
-    positions = missing(known)
-    vectors = np.zeros((len(batch), runner.info.dim), dtype=np.float32)
-    for row, vector in enumerate(known):
-        if vector is not None:
-            vectors[row] = vector
-    if not len(positions):
-        return EmbedOutcome(vectors, {})
-    outcome = await runner.embed(batch.take(positions))
-    vectors[positions] = outcome.vectors
-    return EmbedOutcome(vectors, {int(positions[row]): reason for row, reason in outcome.failed.items()})
-
-
-def uses(
-    lookups: Iterable[tuple[CacheLookup | None, int]], outcome: EmbedOutcome
-) -> Iterable[CacheUse | None]:
-    """For each task, of so many wanted chunks that follow one another in the outcome, what to record."""
-    start = 0
-    for lookup, count in lookups:
-        failed = {row - start for row in outcome.failed if start <= row < start + count}
-        yield None if lookup is None else lookup.use(outcome.vectors[start : start + count], failed)
-        start += count

@@ -32,7 +32,7 @@ from embedfleet.storage.documents import Generation
 from embedfleet.storage.identity import ChunkIds
 from embedfleet.storage.jobs import Batch, Job
 from embedfleet.storage.tables import GenerationState
-from embedfleet.workers.base_worker import Failures, Interrupted, Worker, offer
+from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker, offer
 from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import publish_if_done
 from embedfleet.workers.services import Services
@@ -68,7 +68,7 @@ class ChunkingWorker(Worker):
         self._cpu = cpu
         self._embedding_pool = services.pools.embedding
 
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         failures: dict[str, Exception] = {}
         for lease in leases:
             try:

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from embedfleet.errors import EmbedfleetError
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
-from embedfleet.settings import PoolSettings, VectorStoreSettings
+from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
 from embedfleet.storage.vector_store import VectorStore
 from embedfleet.workers.base_worker import Worker
+from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
@@ -64,10 +65,15 @@ def chunking_crew(name: str, services: Services, *, catalogue: Catalogue) -> Cre
     return Crew(members, cpu=cpu)
 
 
-def embedding_crew(name: str, services: Services, *, models: ModelPool, caching: bool) -> Crew:
+def embedding_crew(name: str, services: Services, *, models: ModelPool, settings: Settings) -> Crew:
     """While the model works on one loop's claim, the next loop fetches and prepares its own."""
-    names = _names(name, services.pools.embedding)
-    members = [EmbeddingWorker(member, services, models=models, caching=caching) for member in names]
+    canary = Canary(services.database, models, settings.models)
+    members = [
+        EmbeddingWorker(
+            member, services, models=models, canary=canary, caching=settings.embedding_cache.enabled
+        )
+        for member in _names(name, services.pools.embedding)
+    ]
     return Crew(members, models=models)
 
 

@@ -18,7 +18,7 @@ from embedfleet.storage.documents import Generation
 from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import GenerationState
 from embedfleet.storage.vector_store import VectorStore
-from embedfleet.workers.base_worker import Failures, Worker
+from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.services import Services
 
 _ROWS_PER_STEP = 1000
@@ -33,7 +33,7 @@ class DeletionWorker(Worker):
         super().__init__(name, services)
         self._store = store
 
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         failures: dict[str, Exception] = {}
         for lease in leases:
             try:

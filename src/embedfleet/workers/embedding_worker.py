@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.errors import Permanent, SpaceMismatch, UndecodableMessage
-from embedfleet.inference.backend import TokenBatch
+from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.pool import ModelPool
-from embedfleet.inference.runner import EmbedOutcome
+from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import (
     DeadChunk,
@@ -33,10 +33,12 @@ from embedfleet.storage import chunks, dead_letters, documents, embedding_cache,
 from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import BatchState
 from embedfleet.workers import cached_embedding
-from embedfleet.workers.base_worker import Failures, Worker, decoded, offer
+from embedfleet.workers.base_worker import Done, Failures, Worker, decoded, offer
 from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.cached_embedding import CacheLookup
+from embedfleet.workers.canary import Canary
 from embedfleet.workers.completion import give_up_batch
+from embedfleet.workers.gathering import Gathering
 from embedfleet.workers.services import Services
 
 # Of a batch of 64: 8 of 8 chunks, then 8 of one. Halving would take three times as many deaths.
@@ -73,9 +75,12 @@ class EmbeddingWorker(Worker):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, name: str, services: Services, *, models: ModelPool, caching: bool) -> None:
+    def __init__(
+        self, name: str, services: Services, *, models: ModelPool, canary: Canary, caching: bool
+    ) -> None:
         super().__init__(name, services)
         self._models = models
+        self._canary = canary
         self._caching = caching
         self._storage_pool = services.pools.storage
 
@@ -108,56 +113,95 @@ class EmbeddingWorker(Worker):
         depth = await self._broker.depth(Stage.STORAGE)
         return depth.ready < self._storage_pool.max_queued_tasks
 
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
         work = await self._database.read(lambda conn: list(_open_work(conn, messages, caching=self._caching)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:
             by_model.setdefault((item.message.model, item.message.space), []).append(item)
-        groups = list(by_model.items())
         outcomes = await asyncio.gather(
-            *(self._embed_group(model, space, items) for (model, space), items in groups),
-            return_exceptions=True,
+            *(self._embed_group(model, space, items, done) for (model, space), items in by_model.items())
         )
-        for (_, items), outcome in zip(groups, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                failures.update({item.lease.task.id: outcome for item in items})
-            elif isinstance(outcome, BaseException):
-                raise outcome
-        return failures
+        return dict(failures) | {name: failure for outcome in outcomes for name, failure in outcome.items()}
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         await give_up_batch(self._database, lease, reason, self._clock.now())
 
-    async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
-        async with self._models.using(model) as runner:
-            info = runner.info
-            if info.space != space:
-                raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
-            batch = _joined(work)
-            if info.needs_texts:
-                batch = replace(batch, texts=await self._database.read(lambda conn: _texts(conn, work)))
-            known = [vector for item in work for vector in item.known]
-            outcome = await cached_embedding.embed_missing(runner, batch, known)
-        tasks = list(_storage_tasks(work, outcome, info.dim))
-        await offer(self._broker, Stage.STORAGE, tasks)
-        uses = list(cached_embedding.uses(((item.cached, len(item.wanted)) for item in work), outcome))
-        now = self._clock.now()
-        await self._database.write(lambda conn: _record(conn, work, uses, now))
-        self._count(batch.take(cached_embedding.missing(known)), work)
+    async def _embed_group(
+        self, model: str, space: str, work: Sequence[_Work], done: Done
+    ) -> dict[str, Exception]:
+        """What failed of tasks of one model: those that were not handed on before."""
+        left = {item.lease.task.id for item in work}
 
-    def _count(self, batch: TokenBatch, work: Sequence[_Work]) -> None:
-        self._metrics.batch_chunks.labels(self.stage.value).observe(len(batch))
-        self._metrics.chunks_embedded_total.inc(len(batch))
-        self._metrics.tokens_embedded_total.inc(int(batch.lengths.sum()))
-        self._metrics.chunks_reused_total.inc(sum(item.reused for item in work))
-        for item in work:
-            embedded = cached_embedding.missing(item.known)
+        async def handed_on(lease: Lease) -> None:
+            left.discard(lease.task.id)
+            await done(lease)
+
+        try:
+            async with self._models.using(model) as runner:
+                if runner.info.space != space:
+                    raise SpaceMismatch(
+                        f"model `{model}` has space {runner.info.space}, the batch was made for {space}"
+                    )
+                await self._canary.check_if_due(runner)
+                await self._embed(runner, work, handed_on)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, it is these tasks'
+            return dict.fromkeys(left, exc)
+        return {}
+
+    async def _embed(self, runner: ModelRunner, work: Sequence[_Work], handed_on: Done) -> None:
+        """Embed, and hand on each task as soon as it is whole: a small one does not wait for the claim."""
+        gathering = Gathering([item.known for item in work], runner.info.dim)
+        batch = await self._batch(runner.info, work)
+        embedding = asyncio.create_task(
+            runner.embed(batch.take(gathering.missing), owners=gathering.owners, on_part=gathering.arrived)
+        )
+        embedding.add_done_callback(lambda _: gathering.news.set())
+        try:
+            while True:
+                await gathering.news.wait()
+                gathering.news.clear()
+                over = embedding.done()  # before looking: what became whole after that is looked for again
+                await self._hand_on(work, gathering, handed_on)
+                if over:
+                    await embedding
+                    return
+        finally:
+            embedding.cancel()
+            await asyncio.gather(embedding, return_exceptions=True)
+
+    async def _batch(self, info: ModelInfo, work: Sequence[_Work]) -> TokenBatch:
+        batch = _joined(work)
+        if not info.needs_texts:
+            return batch
+        return replace(batch, texts=await self._database.read(lambda conn: _texts(conn, work)))
+
+    async def _hand_on(self, work: Sequence[_Work], gathering: Gathering, handed_on: Done) -> None:
+        whole = [(work[number], gathering.outcome(number), number) for number in gathering.take_whole()]
+        if not whole:
+            return
+        await offer(self._broker, Stage.STORAGE, [_storage_task(item, outcome) for item, outcome, _ in whole])
+        uses = [
+            (item, None if item.cached is None else item.cached.use(outcome)) for item, outcome, _ in whole
+        ]
+        now = self._clock.now()
+        await self._database.write(lambda conn: _record(conn, uses, now))
+        await asyncio.gather(*(handed_on(item.lease) for item, _, _ in whole))
+        self._count([(item, gathering.embedded(number)) for item, _, number in whole])
+
+    def _count(self, whole: Sequence[tuple[_Work, NDArray[np.int64]]]) -> None:
+        """Tasks handed on, each with the positions of the wanted chunks that the model embedded."""
+        chunks_embedded = sum(len(embedded) for _, embedded in whole)
+        self._metrics.batch_chunks.labels(self.stage.value).observe(chunks_embedded)
+        self._metrics.chunks_embedded_total.inc(chunks_embedded)
+        for item, embedded in whole:
+            self._metrics.chunks_reused_total.inc(item.reused)
             if item.cached is not None:
                 self._metrics.cache_misses_total.inc(len(embedded))
                 self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
-            lengths = item.message.lengths_array()[item.wanted][embedded]
-            self._metrics.count_tenant(item.message.tenant_id, tokens=int(lengths.sum(dtype=np.int64)))
+            tokens = int(item.message.lengths_array()[item.wanted][embedded].sum(dtype=np.int64))
+            self._metrics.tokens_embedded_total.inc(tokens)
+            self._metrics.count_tenant(item.message.tenant_id, tokens=tokens)
 
 
 def _open_work(
@@ -219,45 +263,38 @@ def _tokens(message: EmbeddingTask, positions: NDArray[np.int64]) -> TokenBatch:
     return batch.take(positions)
 
 
-def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> Iterable[Task]:
-    start = 0
-    for item in work:
-        rows = range(start, start + len(item.wanted))
-        start = rows.stop
-        offset = item.message.first_position
-        dead = dict(item.dead) | {
-            int(item.wanted[row - rows.start]): outcome.failed[row] for row in rows if row in outcome.failed
-        }
-        good = [row for row in rows if row not in outcome.failed]
-        ids = [item.chunk_ids[int(item.wanted[row - rows.start])] for row in good]
-        message = StorageTask(
-            tenant_id=item.message.tenant_id,
-            job_id=item.message.job_id,
-            ordinal=item.message.ordinal,
-            span=item.message.span,
-            space=item.message.space,
-            dim=dim,
-            chunk_ids=pack_chunk_ids(ids),
-            vectors=outcome.vectors[good].astype("<f4", copy=False).tobytes(),
-            dead=tuple(
-                DeadChunk(position=offset + position, reason=reason)
-                for position, reason in sorted(dead.items())
-            ),
-        )
-        task = item.lease.task
-        yield Task(
-            id=task.id,
-            tenant_id=task.tenant_id,
-            job_id=task.job_id,
-            cost=task.cost,
-            payload=message.encode(),
-            priority=task.priority,
-        )
+def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
+    """`outcome`: of the item's wanted chunks."""
+    offset = item.message.first_position
+    dead = dict(item.dead) | {int(item.wanted[row]): reason for row, reason in outcome.failed.items()}
+    good = [row for row in range(len(item.wanted)) if row not in outcome.failed]
+    message = StorageTask(
+        tenant_id=item.message.tenant_id,
+        job_id=item.message.job_id,
+        ordinal=item.message.ordinal,
+        span=item.message.span,
+        space=item.message.space,
+        dim=outcome.vectors.shape[1],
+        chunk_ids=pack_chunk_ids([item.chunk_ids[int(item.wanted[row])] for row in good]),
+        vectors=outcome.vectors[good].astype("<f4", copy=False).tobytes(),
+        dead=tuple(
+            DeadChunk(position=offset + position, reason=reason) for position, reason in sorted(dead.items())
+        ),
+    )
+    task = item.lease.task
+    return Task(
+        id=task.id,
+        tenant_id=task.tenant_id,
+        job_id=task.job_id,
+        cost=task.cost,
+        payload=message.encode(),
+        priority=task.priority,
+    )
 
 
-def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | None], now: float) -> None:
-    current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
-    for item, use in sorted(zip(work, uses, strict=True), key=lambda pair: pair[0].message.job_id):
+def _record(conn: Connection, uses: Sequence[tuple[_Work, CacheUse | None]], now: float) -> None:
+    current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
+    for item, use in sorted(uses, key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
         if job is None:
             continue

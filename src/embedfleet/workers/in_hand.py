@@ -8,7 +8,7 @@ data directory, and whoever finds some there at its start counts one death for e
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -42,17 +42,19 @@ class InHand:
         return self._deaths.get((stage.value, task_id), 0)
 
     @contextmanager
-    def holding(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """Note these tasks while they are worked on."""
-        names = [(lease.stage.value, lease.task.id, lease.task.job_id) for lease in leases]
-        self._tasks.update(dict.fromkeys(names))
+    def holding(self, leases: Sequence[Lease]) -> Iterator[Callable[[Lease], None]]:
+        """Note these tasks while they are worked on; what is yielded lets one of them go before."""
+        self._tasks.update((_name(lease), None) for lease in leases)
         self._note()
         try:
-            yield
+            yield self._let_go
         finally:
-            for name in names:
-                self._tasks.pop(name, None)
-            self._note()
+            self._let_go(*leases)
+
+    def _let_go(self, *leases: Lease) -> None:
+        for lease in leases:
+            self._tasks.pop(_name(lease), None)
+        self._note()
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -64,6 +66,10 @@ class InHand:
         if self._descriptor is not None:
             noted = msgpack.packb(list(self._tasks))
             os.pwrite(self._descriptor, noted, 0)
+
+
+def _name(lease: Lease) -> TaskName:
+    return lease.stage.value, lease.task.id, lease.task.job_id
 
 
 def read_noted(path: Path) -> list[TaskName]:

@@ -27,7 +27,7 @@ from embedfleet.storage.jobs import Batch, Job
 from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
-from embedfleet.workers.base_worker import Failures, Worker, decoded
+from embedfleet.workers.base_worker import Done, Failures, Worker, decoded
 from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.completion import give_up_batch, publish_if_done, settle_batch
 from embedfleet.workers.services import Services
@@ -105,7 +105,7 @@ class StorageWorker(Worker):
         self._store = store
         self._settings = settings
 
-    async def process(self, leases: Sequence[Lease]) -> Failures:
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         messages, failures = decoded(leases, StorageTask)
         found = await self._database.read(lambda conn: list(self._look_up(conn, messages)))
         by_collection: dict[str, list[_Work]] = {}
