@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,11 @@ class ModelPool:
         metrics: Metrics | None = None,
         *,
         calibrating: bool = False,
+        now: Callable[[], float] = monotonic,
     ) -> None:
-        """`calibrating`: spend a second at the first load on a machine to find the best batch size."""
+        """`calibrating`: spend a second at the first load on a machine to find the best batch size. `now`:
+        seconds, for pauses and for who was used last."""
+        self._now = now
         self._catalogue = catalogue
         self._settings = settings
         self._metrics = metrics or Metrics()
@@ -85,7 +88,7 @@ class ModelPool:
             yield runner
         finally:
             self._uses[name] -= 1
-            self._used_at[name] = monotonic()
+            self._used_at[name] = self._now()
             async with self._changed:
                 self._changed.notify_all()
 
@@ -136,14 +139,14 @@ class ModelPool:
 
     def _require_no_trouble(self, name: str) -> None:
         trouble = self._troubles.get(name)
-        if trouble is not None and monotonic() < trouble.until:
+        if trouble is not None and self._now() < trouble.until:
             raise ModelUnavailable(f"{trouble.reason}: tried again later")
 
     def _note_trouble(self, name: str, reason: str) -> None:
         before = self._troubles.get(name)
         pause = _FIRST_PAUSE_SECONDS if before is None else 2 * before.pause_seconds
         pause = min(pause, _LONGEST_PAUSE_SECONDS)
-        self._troubles[name] = _Trouble(reason, pause, monotonic() + pause)
+        self._troubles[name] = _Trouble(reason, pause, self._now() + pause)
 
     def _replace_broken(self, name: str) -> None:
         load = self._loads.get(name)
@@ -182,7 +185,7 @@ class ModelPool:
             self._memory.pop(name, None)
             await runner.close()
             raise
-        self._used_at[name] = monotonic()
+        self._used_at[name] = self._now()
         return runner
 
     async def _make_room(self, name: str, needed: Mapping[str, int]) -> None:

@@ -27,7 +27,7 @@ class ScriptedBackend:
     """
 
     def __init__(self) -> None:
-        self.info = ModelInfo("scripted", DIM, 512, "0" * 16, Path("tokenizer.json"), "", 0)
+        self.info = ModelInfo("scripted", DIM, 512, "0" * 16, Path("tokenizer.json"), "", 0, pads=True)
         self.calls: list[list[int]] = []
         self.threads: set[int] = set()
         self.closed = False

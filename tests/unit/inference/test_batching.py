@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest
-from embedfleet.inference.batching import CALL_TOKENS, plan_batches
+from embedfleet.inference.batching import CALL_TOKENS, plan_batches, plan_in_order, soonest_first
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=60)
 
@@ -102,3 +102,46 @@ def fits(lengths: list[int], budget: int, max_texts: int) -> bool:
 
 def cost(groups: list[list[int]], lengths: list[int]) -> int:
     return sum(len(group) * max(1, *(lengths[p] for p in group)) + CALL_TOKENS for group in groups)
+
+
+# --- without padding, and in which order -----------------------------------------------------------
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 2048), max_texts=st.integers(1, 20))
+def test_where_nothing_is_padded_texts_stay_in_order_within_the_budget(
+    lengths: list[int], budget: int, max_texts: int
+) -> None:
+    groups = plan_in_order(np.array(lengths, dtype=np.int64), budget_tokens=budget, max_texts=max_texts)
+    assert [position for group in groups for position in group] == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) <= max_texts
+        assert len(group) == 1 or sum(max(1, lengths[position]) for position in group) <= budget
+
+
+def test_groups_are_as_full_as_the_budget_allows() -> None:
+    lengths = np.array([30, 30, 30, 30, 100, 1], dtype=np.int64)
+    assert as_lists(plan_in_order(lengths, budget_tokens=90)) == [[0, 1, 2], [3], [4], [5]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "owners", "order"),
+    [
+        ([[0, 1], [2], [3]], [0, 0, 0, 1], [[3], [0, 1], [2]]),
+        ([[0, 3], [1], [2]], [0, 0, 0, 1], [[0, 3], [1], [2]]),
+        ([[1], [2], [0, 3]], [0, 0, 0, 1], [[0, 3], [1], [2]]),
+        ([[0], [1]], [5, 4], [[1], [0]]),
+        ([], [], []),
+    ],
+    ids=[
+        "the small one first",
+        "with what it shares",
+        "wherever that is",
+        "in the order of owners",
+        "nothing",
+    ],
+)
+def test_who_needs_the_fewest_groups_is_done_first(
+    groups: list[list[int]], owners: list[int], order: list[list[int]]
+) -> None:
+    arrays = [np.array(group, dtype=np.int64) for group in groups]
+    assert as_lists(soonest_first(arrays, np.array(owners, dtype=np.int64))) == order

@@ -8,9 +8,11 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 
-from embedfleet.errors import ModelError, Transient, UnknownModel
+from embedfleet.errors import ModelError, ModelUnavailable, Transient, UnknownModel
+from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import ModelsSettings
@@ -127,3 +129,132 @@ async def test_a_closed_pool_sends_its_callers_elsewhere(pool: ModelPool) -> Non
     await pool.close()
     with pytest.raises(Transient):
         await pool.get("stub")
+
+
+# --- within a memory budget -------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        self.seconds += 0.001  # two moments are never the same
+        return self.seconds
+
+
+def three_models(**models: Any) -> ModelsSettings:
+    """Each takes 100 MiB; two of them fit."""
+    entries = {
+        name: {"backend": "stub", "dim": dim, "memory_mb": 100}
+        for name, dim in zip("abc", (8, 9, 10), strict=True)
+    }
+    return ModelsSettings.model_validate({"catalogue": entries, "memory_mb": {"cpu": 250}} | models)
+
+
+@pytest.fixture
+async def small_pool() -> AsyncIterator[ModelPool]:
+    settings = three_models()
+    pool = ModelPool(Catalogue(settings), settings, now=Clock())
+    yield pool
+    await pool.close()
+
+
+async def test_the_model_unused_for_longest_makes_room(small_pool: ModelPool) -> None:
+    for name in ("a", "b", "a", "c"):
+        async with small_pool.using(name) as runner:
+            assert runner.info.name == name
+    assert small_pool.loaded() == ["a", "c"]
+
+
+async def test_a_model_at_work_is_waited_for(small_pool: ModelPool) -> None:
+    async with small_pool.using("a"), small_pool.using("b"):
+        waiting = asyncio.create_task(small_pool.get("c"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        assert small_pool.loaded() == ["a", "b"]
+    assert (await waiting).info.name == "c"
+    assert small_pool.loaded() == ["a", "c"]  # the first that was let go went
+
+
+async def test_one_that_is_never_idle_does_not_keep_another_out(small_pool: ModelPool) -> None:
+    """Claims of `a` and `b` overlap without a gap; `c` gets its turn."""
+    stop = asyncio.Event()
+
+    async def busy(name: str) -> None:
+        while not stop.is_set():
+            async with small_pool.using(name) as runner:
+                await runner.embed(TokenBatch(np.zeros(1, dtype=np.uint32), np.array([1])))
+
+    claims = [asyncio.create_task(busy(name)) for name in "aabb"]
+    async with small_pool.using("a"):
+        pass
+    async with asyncio.timeout(30), small_pool.using("c") as runner:
+        assert runner.info.name == "c"
+    stop.set()
+    await asyncio.gather(*claims)
+
+
+async def test_a_model_that_never_fits_is_refused_and_others_go_on(small_pool: ModelPool) -> None:
+    settings = three_models(memory_mb={"cpu": 99})
+    pool = ModelPool(Catalogue(settings), settings)
+    with pytest.raises(ModelError, match="takes about 100 MiB of cpu"):
+        await pool.get("a")
+    await pool.close()
+
+
+# --- trouble ----------------------------------------------------------------------------------------
+
+
+async def test_tasks_of_a_model_that_cannot_be_loaded_wait_if_so_wished(catalogue: CountingCatalogue) -> None:
+    clock = Clock()
+    pool = ModelPool(catalogue, ModelsSettings(on_load_failure="wait"), now=clock)
+    catalogue.fail_next = True
+    with pytest.raises(ModelUnavailable, match="out of file handles"):
+        await pool.get("stub")
+    with pytest.raises(ModelUnavailable, match="out of file handles: tried again later"):
+        await pool.get("stub")
+    assert catalogue.loads == ["stub"]  # it is not loaded at every try
+    clock.seconds += 60
+    assert (await pool.get("stub")).info.name == "stub"
+    await pool.close()
+
+
+async def test_a_model_in_quarantine_is_closed_refused_and_loaded_anew(catalogue: CountingCatalogue) -> None:
+    clock = Clock()
+    pool = ModelPool(catalogue, ModelsSettings(), now=clock)
+    first = await pool.get("stub")
+    await pool.quarantine("stub", "it dreams")
+    assert pool.loaded() == []
+    with pytest.raises(ModelUnavailable, match="model stub is in quarantine: it dreams"):
+        await pool.get("stub")
+    clock.seconds += 60
+    assert await pool.get("stub") is not first
+    await pool.close()
+
+
+async def test_each_quarantine_is_twice_as_long_until_the_model_is_trusted_again(
+    catalogue: CountingCatalogue,
+) -> None:
+    clock = Clock()
+    pool = ModelPool(catalogue, ModelsSettings(), now=clock)
+
+    async def pause() -> float:
+        await pool.quarantine("stub", "it dreams")
+        begun = clock.seconds
+        while True:
+            clock.seconds += 0.25
+            try:
+                await pool.get("stub")
+                return clock.seconds - begun
+            except ModelUnavailable:
+                continue
+
+    pauses = [await pause() for _ in range(3)]
+    assert pauses[0] < pauses[1] < pauses[2]
+    pool.trusted("stub")
+    assert await pause() == pytest.approx(pauses[0], abs=0.3)
+    await pool.close()

@@ -14,6 +14,7 @@ from blockbuster import blockbuster_ctx
 from embedfleet.errors import InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient, UnknownModel
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import ModelRunner
+from unit.inference.conftest import ScriptedBackend
 
 Texts = Callable[..., TokenBatch]
 ONE_TEXT = 8  # tokens: a budget of one text of `texts` a micro-batch
@@ -329,3 +330,71 @@ async def test_closing_twice_or_before_the_start_is_harmless(backend: Any) -> No
     await started.start()
     await started.close()
     await started.close()
+
+
+# --- replicas and parts -----------------------------------------------------------------------------
+
+
+async def test_replicas_run_at_the_same_time(texts: Texts) -> None:
+    backends = [ScriptedBackend(), ScriptedBackend()]
+    runner = ModelRunner([lambda: backends[0], lambda: backends[1]], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    for backend in backends:
+        forget_calls(backend)
+        backend.gate.clear()
+    embedding = asyncio.create_task(runner.embed(texts(1, 2, 3, 4, 5)))
+    for backend in backends:
+        await entered(backend)  # each holds a text, neither has come back
+    for backend in backends:
+        backend.gate.set()
+    outcome = await embedding
+    assert outcome.vectors[:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert sorted(first for backend in backends for (first,) in backend.calls) == [1, 2, 3, 4, 5]
+    await runner.close()
+    assert all(backend.closed for backend in backends)
+
+
+async def test_a_replica_that_cannot_be_loaded_fails_the_start_and_the_others_are_closed(
+    backend: Any,
+) -> None:
+    def broken() -> Any:
+        raise ModelError("no such device")
+
+    runner = ModelRunner([lambda: backend, broken], microbatch_tokens=ONE_TEXT)
+    with pytest.raises(ModelError, match="no such device"):
+        await runner.start()
+    await runner.close()
+    assert backend.closed
+
+
+async def test_the_texts_of_a_small_owner_come_before_those_of_a_large_one(
+    backend: Any, texts: Texts
+) -> None:
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    forget_calls(backend)
+    arrived: list[int] = []
+    await runner.embed(
+        texts(1, 2, 3, 4, 5),
+        owners=np.array([0, 0, 0, 0, 1]),
+        on_part=lambda positions, outcome: arrived.extend(int(value) for value in outcome.vectors[:, 0]),
+    )
+    assert arrived[0] == 5
+    assert sorted(arrived) == [1, 2, 3, 4, 5]
+    await runner.close()
+
+
+async def test_the_batch_size_is_asked_for_on_the_models_thread(backend: Any, texts: Texts) -> None:
+    asked: list[int] = []
+
+    def budget_of(opened: Any) -> int:
+        asked.append(threading.get_ident())
+        return 2 * ONE_TEXT
+
+    runner = ModelRunner([lambda: backend], microbatch_tokens=budget_of)
+    await runner.start()
+    forget_calls(backend)
+    await runner.embed(texts(1, 2, 3, 4))
+    assert [len(call) for call in backend.calls] == [2, 2]
+    assert set(asked) == backend.threads
+    await runner.close()

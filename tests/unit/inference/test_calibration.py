@@ -1,0 +1,71 @@
+"""The batch size that is found is the knee of the curve, and it is found once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedfleet.inference.calibration import (
+    DEFAULT_BUDGET_TOKENS,
+    Calibrations,
+    Measured,
+    choose_budget,
+    measure,
+)
+
+
+@pytest.mark.parametrize(
+    ("curve", "budget"),
+    [
+        ([(512, 1.0)], 512),
+        ([(512, 1.0), (1024, 1.2), (2048, 2.4)], 1024),
+        ([(512, 1.0), (1024, 1.99), (2048, 3.95)], 512),
+        ([(512, 1.0), (1024, 1.5), (2048, 2.6), (4096, 4.9)], 4096),
+        ([(512, 1.0), (1024, 1.0), (2048, 1.0), (4096, 4.0)], 2048),
+    ],
+    ids=["one point", "levels off", "gains too little", "still gaining", "falls"],
+)
+def test_the_smallest_batch_that_is_nearly_the_fastest(curve: list[tuple[int, float]], budget: int) -> None:
+    assert choose_budget([Measured(tokens, seconds) for tokens, seconds in curve]) == budget
+
+
+def test_memory_that_runs_out_ends_the_measurement(backend: Any) -> None:
+    backend.memory_tokens = 2048
+    assert max(one.tokens for one in measure(backend)) <= 2048
+
+
+def test_without_any_measurement_there_is_a_default(backend: Any, tmp_path: Path) -> None:
+    backend.memory_tokens = 1
+    assert Calibrations(tmp_path).calibrate(backend, "cpu", 2) == DEFAULT_BUDGET_TOKENS
+
+
+def test_what_was_found_is_kept_for_that_model_device_and_number_of_threads(
+    backend: Any, tmp_path: Path
+) -> None:
+    found = Calibrations(tmp_path / "new").calibrate(backend, "cpu", 2)
+    kept = Calibrations(tmp_path / "new")
+    assert kept.find(backend.info, "cpu", 2) == found
+    assert kept.find(backend.info, "cpu", 1) is None
+    assert kept.find(backend.info, "cuda:0", 2) is None
+    assert kept.find(replace(backend.info, space="1" * 16), "cpu", 2) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"microbatch_tokens": 1}', '{"microbatch_tokens": "many"}', "[]"]
+)
+def test_a_file_that_says_nothing_sensible_is_measured_anew(
+    backend: Any, tmp_path: Path, content: str
+) -> None:
+    kept = Calibrations(tmp_path)
+    kept.calibrate(backend, "cpu", 2)
+    (file,) = tmp_path.iterdir()
+    file.write_text(content, encoding="utf-8")
+    assert kept.find(backend.info, "cpu", 2) is None
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_time(backend: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert Calibrations(tmp_path / "file").calibrate(backend, "cpu", 2) >= 512
