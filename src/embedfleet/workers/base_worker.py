@@ -234,7 +234,8 @@ class Worker(ABC):
         if fresh:
             try:
                 failures.update(await self.process(fresh, done))
-                self.trouble = None
+                if not any(isinstance(failure, Transient | StorageFull) for failure in failures.values()):
+                    self.trouble = None
             except Exception as exc:  # noqa: BLE001 - whatever it was, every task is settled by it
                 failures.update({lease.task.id: exc for lease in fresh})
         return failures
