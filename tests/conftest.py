@@ -19,6 +19,9 @@ from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
 from support.system import Configure, make_settings
 
+# Optimised graphs and calibrations of these tests, and of the processes they start: not in the user's folder.
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "user-cache")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a script Ctrl-C is ignored, and that is inherited: the commands under test would
     # not hear it.
