@@ -101,16 +101,15 @@ class ParserSandbox:
         return answer
 
     async def _receive(self, process: ParserProcess) -> ParsedDocument | Refused:
-        pieces: list[str] = []
-        chars = 0
+        text = ""
         while isinstance(reply := await process.receive(), Text):
-            pieces.append(reply.text)
-            chars += len(reply.text)
-            if chars > self._settings.max_output_chars:
+            # CPython lets a local string grow in place; pieces to be joined would hold a document twice.
+            text += reply.text
+            if len(text) > self._settings.max_output_chars:
                 raise _TooMuchText
         match reply:
             case Done():
-                return ParsedDocument("".join(pieces), reply.content_type, reply.title, reply.warnings)
+                return ParsedDocument(text, reply.content_type, reply.title, reply.warnings)
             case Refused():
                 return reply
             case Accepted():
