@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
+from uuid import uuid4
 
 import numpy as np
 from loguru import logger
@@ -24,15 +25,18 @@ LARGEST_BUDGET_TOKENS = 131_072
 _SMALLEST_TOKENS = 512
 _TYPICAL_TEXT_TOKENS = 192
 _LONGEST_CALL_SECONDS = 0.6  # a query may have to wait for one call
+_STEADY = 1.3
+_TRY_AGAIN_AFTER_SECONDS = 3600.0
 _NEARLY_BEST = 0.97  # beyond the knee a larger batch gains less than a longer wait costs
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One call of so many padded tokens."""
+    """Calls of so many padded tokens: the faster of two, and how many times as long the slower took."""
 
     tokens: int
     seconds: float
+    spread: float = 1.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -45,6 +49,11 @@ def choose_budget(measured: Sequence[Measured]) -> int:
     return min(one.tokens for one in measured if one.tokens_per_second >= _NEARLY_BEST * best)
 
 
+def is_steady(measured: Sequence[Measured]) -> bool:
+    """Whether the machine had time for it: what was measured beside other work says nothing."""
+    return bool(measured) and all(one.spread <= _STEADY for one in measured)
+
+
 def measure(backend: EmbeddingBackend) -> list[Measured]:
     """Double the batch until a call takes long, gains nothing any more, or memory runs out.
 
@@ -54,11 +63,11 @@ def measure(backend: EmbeddingBackend) -> list[Measured]:
     for tokens in _budgets():
         try:
             batch = _batch(tokens, backend.info)
-            seconds = min(_timed(backend, batch) for _ in range(2))
+            faster, slower = sorted(_timed(backend, batch) for _ in range(2))
         except MemoryError:
             break
-        measured.append(Measured(tokens, seconds))
-        if seconds > _LONGEST_CALL_SECONDS or _levelled_off(measured):
+        measured.append(Measured(tokens, faster, slower / faster))
+        if tokens >= DEFAULT_BUDGET_TOKENS and (faster > _LONGEST_CALL_SECONDS or _levelled_off(measured)):
             break
     return measured
 
@@ -70,29 +79,35 @@ class Calibrations:
         self._folder = folder
 
     def find(self, info: ModelInfo, device: str, threads: int) -> int | None:
-        """The budget found earlier; None: none was, or it cannot be read."""
+        """The budget found earlier; None: none was, it cannot be read, or the machine was busy long ago."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._file(info, device, threads).read_text(encoding="utf-8"))
             budget = int(kept["microbatch_tokens"])
-            return budget if _SMALLEST_TOKENS <= budget <= LARGEST_BUDGET_TOKENS else None
+            fresh = time() - float(kept["measured_at"]) < _TRY_AGAIN_AFTER_SECONDS
+            usable = _SMALLEST_TOKENS <= budget <= LARGEST_BUDGET_TOKENS and (kept["steady"] or fresh)
+            return budget if usable else None
         return None
 
     def calibrate(self, backend: EmbeddingBackend, device: str, threads: int) -> int:
-        """Measure and keep. Without any measurement (memory!) the default."""
+        """Measure and keep. The default if nothing could be measured (memory!) or the machine was busy; that is
+        tried again another time."""
         measured = measure(backend)
-        budget = choose_budget(measured) if measured else DEFAULT_BUDGET_TOKENS
+        steady = is_steady(measured)
+        budget = choose_budget(measured) if steady else DEFAULT_BUDGET_TOKENS
         logger.info("model {}: {} tokens a call on {}", backend.info.name, budget, device)
         found = {
             "model": backend.info.name,
             "device": device,
             "threads": threads,
             "microbatch_tokens": budget,
+            "steady": steady,
+            "measured_at": time(),
             "measured": [[one.tokens, one.seconds] for one in measured],
         }
         with suppress(OSError):
             file = self._file(backend.info, device, threads)
             file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = file.with_suffix(".tmp")
+            fresh = file.with_suffix(f".{uuid4().hex}.tmp")
             fresh.write_text(json.dumps(found), encoding="utf-8")
             fresh.replace(file)
         return budget

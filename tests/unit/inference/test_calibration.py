@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from embedfleet.inference.calibration import (
     Calibrations,
     Measured,
     choose_budget,
+    is_steady,
     measure,
 )
 
@@ -30,6 +33,13 @@ from embedfleet.inference.calibration import (
 )
 def test_the_smallest_batch_that_is_nearly_the_fastest(curve: list[tuple[int, float]], budget: int) -> None:
     assert choose_budget([Measured(tokens, seconds) for tokens, seconds in curve]) == budget
+
+
+@pytest.mark.parametrize(
+    ("spreads", "steady"), [([], False), ([1.0], True), ([1.0, 1.29], True), ([1.0, 1.31, 1.0], False)]
+)
+def test_what_is_measured_on_a_busy_machine_says_nothing(spreads: list[float], steady: bool) -> None:
+    assert is_steady([Measured(512, 1.0, spread) for spread in spreads]) is steady
 
 
 def test_memory_that_runs_out_ends_the_measurement(backend: Any) -> None:
@@ -62,8 +72,23 @@ def test_a_file_that_says_nothing_sensible_is_measured_anew(
     kept = Calibrations(tmp_path)
     kept.calibrate(backend, "cpu", 2)
     (file,) = tmp_path.iterdir()
+    assert kept.find(backend.info, "cpu", 2) is not None
     file.write_text(content, encoding="utf-8")
     assert kept.find(backend.info, "cpu", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("steady", "hours", "found"), [(True, 100, 4096), (False, 0.9, 4096), (False, 1.1, None)]
+)
+def test_a_machine_that_was_busy_is_measured_again_after_an_hour(
+    backend: Any, tmp_path: Path, steady: bool, hours: float, found: int | None
+) -> None:
+    kept = Calibrations(tmp_path)
+    kept.calibrate(backend, "cpu", 2)
+    (file,) = tmp_path.iterdir()
+    entry = {"microbatch_tokens": 4096, "steady": steady, "measured_at": time() - 3600 * hours}
+    file.write_text(json.dumps(entry), encoding="utf-8")
+    assert kept.find(backend.info, "cpu", 2) == found
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_time(backend: Any, tmp_path: Path) -> None:
