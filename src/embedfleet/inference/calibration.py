@@ -89,8 +89,8 @@ class Calibrations:
         return None
 
     def calibrate(self, backend: EmbeddingBackend, device: str, threads: int) -> int:
-        """Measure and keep. The default if nothing could be measured (memory!) or the machine was busy; that is
-        tried again another time."""
+        """Measure and keep. The default if nothing could be measured (memory!), or the machine was busy: that
+        is tried again another time."""
         measured = measure(backend)
         steady = is_steady(measured)
         budget = choose_budget(measured) if steady else DEFAULT_BUDGET_TOKENS
