@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedfleet.queue.broker import Lease
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
 from embedfleet.storage.chroma_server import ChromaServerStore
 from embedfleet.workers import base_worker, embedding_worker
-from embedfleet.workers.base_worker import Worker
+from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker
@@ -96,7 +97,17 @@ def watch(trap: Path) -> None:
     Worker._claim = claimed  # type: ignore[method-assign]
     RedisBroker.ack = acked  # type: ignore[method-assign]
     setattr(embedding_worker, "offer", offered)  # noqa: B010 - where the worker looks it up
-    for kind in (ChunkingWorker, EmbeddingWorker, StorageWorker, DeletionWorker):
+    process = EmbeddingWorker.process
+
+    async def processed(self: EmbeddingWorker, leases: Sequence[Lease], done: Done) -> Failures:
+        async def committed(lease: Lease) -> None:
+            passing("embedding committed")
+            await done(lease)
+
+        return await process(self, leases, committed)
+
+    EmbeddingWorker.process = processed  # type: ignore[method-assign]
+    for kind in (ChunkingWorker, StorageWorker, DeletionWorker):
         _after(kind, "process", partial(passing, f"{kind.stage.value} committed"))
     _after(ChromaServerStore, "upsert", partial(passing, "storage vector written"))
     _after(ChromaServerStore, "delete", partial(passing, "deletion vector deleted"))
