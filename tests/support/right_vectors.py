@@ -54,7 +54,13 @@ def many_texts() -> list[str]:
 
 
 def sentence_transformer(folder: Path, **settings: Any) -> Any:
-    """The reference, in torch on the CPU; it warns on import, and would ask the hub about the folder."""
+    """The reference, in torch on the CPU; it warns on import, and would ask the hub about the folder.
+
+    One thread, as tests run side by side: more wait for each other, spinning.
+    """
+    import torch
+
+    torch.set_num_threads(1)
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setenv("HF_HUB_OFFLINE", "1")

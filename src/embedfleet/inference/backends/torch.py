@@ -122,16 +122,15 @@ class TorchBackend:
         """For any shape; a single text is compiled apart, as torch does it, and no query waits for that."""
         import torch
 
-        self._encoder = torch.compile(self._encoder, dynamic=True)
         length = min(8, self.info.max_tokens)
-        for texts in (2, 1):
-            ids = np.zeros(texts * length, dtype=np.uint32)
-            try:
+        try:
+            with as_ours(self.info, "cannot be compiled"):
+                self._encoder = torch.compile(self._encoder, dynamic=True)
+            for texts in (2, 1):
+                ids = np.zeros(texts * length, dtype=np.uint32)
                 self.embed_tokens(TokenBatch(ids, np.full(texts, length, dtype=np.int64)))
-            except ModelError as exc:
-                raise ModelError(
-                    f"{exc}: `compile: true` needs a C++ compiler here, or set it false"
-                ) from exc
+        except ModelError as exc:
+            raise ModelError(f"{exc}: `compile: true` needs a compiler: install one, or drop it") from exc
 
 
 class CudaTorchBackend(TorchBackend):
