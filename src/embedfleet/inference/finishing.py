@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
-from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, Role, TokenBatch
+from embedfleet.inference.backend import EmbeddingBackend, LaunchingBackend, ModelInfo, Role, TokenBatch
 from embedfleet.inference.backends.normalise import l2_normalised
 from embedfleet.inference.description import Description
 from embedfleet.settings import ModelSettings
@@ -26,65 +26,54 @@ def most_prefix_tokens(settings: ModelSettings) -> int:
 def finished(backend: EmbeddingBackend, model: Description) -> EmbeddingBackend:
     """The backend with `model.info` instead of `model.core`. Raises ModelError for a prefix that the
     tokenizer joins with what follows."""
-    settings = model.settings
-    prefixes: dict[Role, str] = {"query": settings.query_prefix, "document": settings.document_prefix}
-    if any(prefixes.values()):
-        try:
-            backend = _prefixed(backend, model, prefixes)
-        except BaseException:
-            backend.close()
-            raise
-    if model.info.dim < model.core.dim:
-        backend = _Shortened(backend, model)
-    return backend
+    if model.info == model.core:
+        return backend
+    try:
+        before = _prefixing(model)
+    except BaseException:
+        backend.close()
+        raise
+    if isinstance(backend, LaunchingBackend):
+        return _LaunchingFinished(backend, model, before)
+    return _Finished(backend, model, before)
 
 
-class _PrefixedTokens:
-    """Puts the prefix's tokens before each text's."""
+class _Finished:
+    """Changes what goes in, and keeps the first dimensions of what comes out (Kusupati et al. 2022,
+    Matryoshka representations), of length 1 again."""
 
-    def __init__(self, backend: EmbeddingBackend, model: Description, ids: Mapping[Role, list[int]]) -> None:
-        self._backend = backend
-        self._ids = {role: np.array(tokens, dtype=np.uint32) for role, tokens in ids.items()}
-        self.info = replace(model.info, dim=model.core.dim)
-
-    def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
-        return self._backend.embed_tokens(with_prefix(batch, self._ids[batch.role]))
-
-    def close(self) -> None:
-        self._backend.close()
-
-
-class _PrefixedTexts:
-    """Puts the prefix before each text."""
-
-    def __init__(self, backend: EmbeddingBackend, model: Description, prefixes: Mapping[Role, str]) -> None:
-        self._backend = backend
-        self._prefixes = prefixes
-        self.info = replace(model.info, dim=model.core.dim)
-
-    def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
-        prefix = self._prefixes[batch.role]
-        texts = None if batch.texts is None else tuple(prefix + text for text in batch.texts)
-        return self._backend.embed_tokens(replace(batch, texts=texts))
-
-    def close(self) -> None:
-        self._backend.close()
-
-
-class _Shortened:
-    """Keeps the first dimensions (Kusupati et al. 2022, Matryoshka representations), of length 1 again."""
-
-    def __init__(self, backend: EmbeddingBackend, model: Description) -> None:
-        self._backend = backend
-        self._normalise = model.settings.normalise
+    def __init__(
+        self, backend: EmbeddingBackend, model: Description, before: Callable[[TokenBatch], TokenBatch]
+    ) -> None:
         self.info: ModelInfo = model.info
+        self._backend = backend
+        self._before = before
+        self._shortens = model.info.dim < model.core.dim
+        self._normalise = model.settings.normalise
 
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
-        vectors = self._backend.embed_tokens(batch)[:, : self.info.dim]
-        return l2_normalised(vectors) if self._normalise else np.ascontiguousarray(vectors)
+        return self._after(self._backend.embed_tokens(self._before(batch)))
 
     def close(self) -> None:
         self._backend.close()
+
+    def _after(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self._shortens:
+            return vectors
+        kept = vectors[:, : self.info.dim]
+        return l2_normalised(kept) if self._normalise else np.ascontiguousarray(kept)
+
+
+class _LaunchingFinished(_Finished):
+    def __init__(
+        self, backend: LaunchingBackend, model: Description, before: Callable[[TokenBatch], TokenBatch]
+    ) -> None:
+        super().__init__(backend, model, before)
+        self._start = backend.start
+
+    def start(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
+        wait = self._start(self._before(batch))
+        return lambda: self._after(wait())
 
 
 def with_prefix(batch: TokenBatch, prefix: NDArray[np.uint32]) -> TokenBatch:
@@ -94,13 +83,20 @@ def with_prefix(batch: TokenBatch, prefix: NDArray[np.uint32]) -> TokenBatch:
     return replace(batch, token_ids=ids, lengths=batch.lengths + len(prefix))
 
 
-def _prefixed(
-    backend: EmbeddingBackend, model: Description, prefixes: Mapping[Role, str]
-) -> EmbeddingBackend:
+def _prefixing(model: Description) -> Callable[[TokenBatch], TokenBatch]:
+    """Puts the role's prefix before each text, as the model reads them: tokens or strings."""
+    settings = model.settings
+    prefixes: dict[Role, str] = {"query": settings.query_prefix, "document": settings.document_prefix}
+    if not any(prefixes.values()):
+        return lambda batch: batch
     if model.info.needs_texts:
-        return _PrefixedTexts(backend, model, prefixes)
-    ids = {role: _prefix_ids(text, model) for role, text in prefixes.items()}
-    return _PrefixedTokens(backend, model, ids)
+        return lambda batch: _with_words(batch, prefixes[batch.role])
+    ids = {role: np.array(_prefix_ids(text, model), dtype=np.uint32) for role, text in prefixes.items()}
+    return lambda batch: with_prefix(batch, ids[batch.role])
+
+
+def _with_words(batch: TokenBatch, prefix: str) -> TokenBatch:
+    return replace(batch, texts=None if batch.texts is None else tuple(prefix + text for text in batch.texts))
 
 
 def _prefix_ids(prefix: str, model: Description) -> list[int]:

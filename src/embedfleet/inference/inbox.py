@@ -49,13 +49,19 @@ class Inbox:
         """Wait for the next micro-batch; None once the inbox is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._interactive or self._bulk)
-            if self._closed:
-                return None
-            if self._interactive and not (self._bulk and self._burst >= INTERACTIVE_BURST):
-                self._burst = self._burst + 1 if self._bulk else 0
-                return self._interactive.popleft()
-            self._burst = 0
-            return self._bulk.popleft()
+            return self._next()
+
+    def take_waiting(self) -> Microbatch | None:
+        """The next micro-batch, if one is here; None also once the inbox is closed."""
+        with self._changed:
+            return self._next()
+
+    def _next(self) -> Microbatch | None:
+        if self._interactive and not (self._bulk and self._burst >= INTERACTIVE_BURST):
+            self._burst = self._burst + 1 if self._bulk else 0
+            return self._interactive.popleft()
+        self._burst = 0
+        return self._bulk.popleft() if self._bulk else None
 
     def close(self) -> list[Microbatch]:
         """Refuse more, wake the taker, and hand over what was waiting, to be failed by the caller."""

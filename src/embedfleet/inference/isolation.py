@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,14 @@ class IsolatedOutcome:
     ran_out_of_memory: bool
 
 
-def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutcome:
+def embed_isolated(
+    backend: EmbeddingBackend, batch: TokenBatch, whole: Callable[[], NDArray[np.float32]] | None = None
+) -> IsolatedOutcome:
     """Embed what can be embedded: a batch that fails is halved until the failing texts are alone.
 
     k bad texts of n cost about 2 k log2(n) extra calls. Memory that runs out is met the same way, but
-    is no fault of the text: ModelExhausted if even one text alone does not fit.
+    is no fault of the text: ModelExhausted if even one text alone does not fit. `whole` waits for the call
+    for the whole batch, where that was started before.
     """
     vectors = np.zeros((len(batch), backend.info.dim), dtype=np.float32)
     failed: dict[int, str] = {}
@@ -36,7 +39,7 @@ def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutc
     while spans:
         start, end = spans.pop()
         try:
-            vectors[start:end] = _embed(backend, batch, start, end)
+            vectors[start:end] = _embed(backend, batch, start, end, whole)
             continue
         except MemoryError as exc:
             ran_out_of_memory = True
@@ -59,9 +62,17 @@ def embed_isolated(backend: EmbeddingBackend, batch: TokenBatch) -> IsolatedOutc
     return IsolatedOutcome(vectors, failed, ran_out_of_memory)
 
 
-def _embed(backend: EmbeddingBackend, batch: TokenBatch, start: int, end: int) -> NDArray[np.float32]:
-    part = batch if end - start == len(batch) else batch.take(np.arange(start, end))
-    vectors = backend.embed_tokens(part)
+def _embed(
+    backend: EmbeddingBackend,
+    batch: TokenBatch,
+    start: int,
+    end: int,
+    whole: Callable[[], NDArray[np.float32]] | None,
+) -> NDArray[np.float32]:
+    if end - start < len(batch):
+        vectors = backend.embed_tokens(batch.take(np.arange(start, end)))
+    else:
+        vectors = whole() if whole else backend.embed_tokens(batch)
     if vectors.shape != (end - start, backend.info.dim):
         raise ModelError(
             f"model {backend.info.name}: {vectors.shape} vectors for {end - start} texts "

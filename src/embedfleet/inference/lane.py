@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedfleet.errors import EmbedfleetError, ModelError, Transient
-from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
+from embedfleet.inference.backend import (
+    BackendFactory,
+    EmbeddingBackend,
+    LaunchingBackend,
+    ModelInfo,
+    TokenBatch,
+)
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import embed_isolated
 from embedfleet.inference.meter import ModelMeter
@@ -20,17 +28,19 @@ from embedfleet.inference.meter import ModelMeter
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is ready; a call of it should have about `budget_tokens`, padding counted."""
+    """A model that is ready; a call of it should have about `budget_tokens`, padding counted. It has up to
+    `in_hand` micro-batches at a time."""
 
     info: ModelInfo
     budget_tokens: int
+    in_hand: int
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What the model is busy with, and since when (monotonic seconds)."""
+    """What the model is busy with, the first since `since` (monotonic seconds), the others after it."""
 
-    microbatch: Microbatch
+    microbatches: tuple[Microbatch, ...]
     since: float
 
 
@@ -77,21 +87,43 @@ class Lane:
         except EmbedfleetError as exc:
             self.loaded.set_exception(exc)
             return
+        launching = isinstance(backend, LaunchingBackend)
         try:
-            self.loaded.set_result(Loaded(backend.info, budget_tokens))
-            while (microbatch := self._next()) is not None:
-                self.running = Running(microbatch, monotonic())
-                run = self._meter.running(microbatch.batch, pads=backend.info.pads)
-                with run, suppress(InvalidStateError):  # given up meanwhile
-                    _serve(backend, microbatch)
-                self.running = None
+            self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launching else 1))
+            self._work(backend, launching=launching)
         finally:
             fail_waiting(self._inbox)  # whatever ended the loop, nobody is left waiting
+            if self.running is not None:
+                _fail(self.running.microbatches)
             backend.close()
 
-    def _next(self) -> Microbatch | None:
+    def _work(self, backend: EmbeddingBackend, *, launching: bool) -> None:
+        """A model that can is given the next micro-batch while it is at one, so that it never stands still;
+        not more than one, as queries have to wait for it, too."""
+        following: Call | None = None
+        while (call := following or self._next(backend)) is not None:
+            self.running = Running((call.microbatch,), monotonic())
+            with self._meter.running(call.microbatch.batch, pads=backend.info.pads):
+                call.start()
+                following = self._launched(backend, self.running) if launching else None
+                call.finish()
+
+    def _next(self, backend: EmbeddingBackend) -> Call | None:
+        self.running = None
         with self._meter.waiting():
-            return self._inbox.take()
+            while (microbatch := self._inbox.take()) is not None:
+                if microbatch.outcome.set_running_or_notify_cancel():  # else its caller has gone
+                    return Call(backend, microbatch)
+        return None
+
+    def _launched(self, backend: EmbeddingBackend, running: Running) -> Call | None:
+        while (microbatch := self._inbox.take_waiting()) is not None:
+            if microbatch.outcome.set_running_or_notify_cancel():
+                self.running = replace(running, microbatches=(*running.microbatches, microbatch))
+                call = Call(backend, microbatch)
+                call.start()
+                return call
+        return None
 
     def _load(self) -> tuple[EmbeddingBackend, int]:
         try:
@@ -127,16 +159,39 @@ def _warm_up(backend: EmbeddingBackend) -> None:
     backend.embed_tokens(TokenBatch(np.zeros(tokens, dtype=np.uint32), np.array([tokens])))
 
 
-def _serve(backend: EmbeddingBackend, microbatch: Microbatch) -> None:
-    """Fulfil the promise of one micro-batch, in every case; skip it if its caller has gone."""
-    if not microbatch.outcome.set_running_or_notify_cancel():
-        return
-    try:
-        microbatch.outcome.set_result(embed_isolated(backend, microbatch.batch))
-    except InvalidStateError:
-        raise
-    except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
-        microbatch.outcome.set_exception(exc)
-    except BaseException:  # SystemExit or the like: it would end the caller's event loop, too
-        microbatch.outcome.set_exception(closed())
-        raise
+class Call:
+    """A micro-batch on its way through the model. Its promise is fulfilled, in every case."""
+
+    def __init__(self, backend: EmbeddingBackend, microbatch: Microbatch) -> None:
+        self.microbatch = microbatch
+        self._backend = backend
+        self._wait: Callable[[], NDArray[np.float32]] | None = None
+
+    def start(self) -> None:
+        """Does nothing the second time, nor for a model that only works while it is waited for."""
+        if self._wait is None and isinstance(self._backend, LaunchingBackend):
+            try:
+                self._wait = self._backend.start(self.microbatch.batch)
+            except Exception as exc:  # noqa: BLE001  raised where the result is asked for
+                self._wait = partial(_raise, exc)
+
+    def finish(self) -> None:
+        outcome = self.microbatch.outcome
+        with suppress(InvalidStateError):  # given up meanwhile
+            try:
+                result = embed_isolated(self._backend, self.microbatch.batch, self._wait)
+            except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
+                outcome.set_exception(exc)
+            else:
+                outcome.set_result(result)
+
+
+def _raise(exc: Exception) -> NDArray[np.float32]:
+    raise exc
+
+
+def _fail(microbatches: Iterable[Microbatch]) -> None:
+    """SystemExit or the like ends the thread; passed on, it would end the callers' event loops, too."""
+    for microbatch in microbatches:
+        with suppress(InvalidStateError):  # it has its outcome
+            microbatch.outcome.set_exception(closed())

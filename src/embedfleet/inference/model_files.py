@@ -98,7 +98,13 @@ def read_torch_folder(folder: Path) -> ModelFiles:
 
     Raises ModelError naming the file that is missing or unreadable, or a module that is not understood.
     """
-    _required(folder / "config.json")
+    config = _required(folder / "config.json")
+    if {"AutoConfig", "AutoModel"} & set(_optional_json(config).get("auto_map") or ()):
+        # transformers may know a model of that name: without the code its vectors would be other ones.
+        raise ModelError(
+            f"{config}: needs Python code that comes with the model (`auto_map`), which is never run: use a "
+            "model that transformers knows, or remove `auto_map` if it knows this one"
+        )
     weights = tuple(sorted(file for file in folder.glob("*.safetensors") if file.is_file()))
     if not weights:
         _required(folder / "model.safetensors")
@@ -121,13 +127,17 @@ def read_static_folder(folder: Path) -> ModelFiles:
 def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
     config = _optional_json(folder / "config.json")
     sentence_config = _optional_json(folder / "sentence_bert_config.json")
-    limits = (sentence_config.get("max_seq_length"), config.get("max_position_embeddings"))
+    tokenizer_config = _optional_json(folder / "tokenizer_config.json")
+    # In this order sentence-transformers looks for it. Positions may be fewer than the model has rows for
+    # them: RoBERTa's begin with 2.
+    said = sentence_config.get("max_seq_length") or tokenizer_config.get("model_max_length")
+    limits = (said, config.get("max_position_embeddings"))
     known_limits = [int(limit) for limit in limits if limit is not None]
     return ModelFiles(
         weights=weights,
         weights_sha256=_sha256(weights),
         tokenizer=_required(folder / "tokenizer.json"),
-        dim=config.get("hidden_size"),
+        dim=config.get("hidden_size") or config.get("dim"),  # as DistilBERT calls it
         max_tokens=min(known_limits, default=None),
         pooling=_declared_pooling(folder),
     )
@@ -138,6 +148,9 @@ _POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
+    "mean": "mean",
+    "cls": "cls",
+    "lasttoken": "last",
 }
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -146,16 +159,27 @@ def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
     """What a sentence-transformers folder says; None: it is none, or says nothing."""
     modules = folder / "modules.json"
     for module in json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else ():
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
-        if kind not in _KNOWN_MODULES:
+        kind = str(module.get("type", ""))
+        if not kind.startswith("sentence_transformers.") or kind.rsplit(".", 1)[-1] not in _KNOWN_MODULES:
             raise ModelError(f"{modules}: has a module `{kind}`, which would be left out: not supported")
-    declared = _optional_json(folder / "1_Pooling" / "config.json")
-    chosen = sorted(name for name, on in declared.items() if name.startswith("pooling_mode_") and on is True)
+    file = folder / "1_Pooling" / "config.json"
+    declared = _optional_json(file)
+    if declared.get("include_prompt") is False:
+        raise ModelError(f"{file}: leaves the prompt out when it pools: not supported")
+    chosen = _chosen_poolings(declared)
     if not chosen:
         return None
     if len(chosen) > 1 or chosen[0] not in _POOLINGS:
-        raise ModelError(f"{folder / '1_Pooling'}: pools by {', '.join(chosen)}: set `pooling`")
+        raise ModelError(f"{file.parent}: pools by {', '.join(chosen)}: not supported")
     return _POOLINGS[chosen[0]]
+
+
+def _chosen_poolings(declared: Mapping[str, Any]) -> list[str]:
+    """A name or a list of names; in folders of before sentence-transformers 5.4 a switch for each."""
+    named = declared.get("pooling_mode")
+    if named is not None:
+        return [named] if isinstance(named, str) else [str(name) for name in named]
+    return sorted(name for name, on in declared.items() if name.startswith("pooling_mode_") and on is True)
 
 
 def downloaded_folder(hub: str, revision: str | None) -> Path:

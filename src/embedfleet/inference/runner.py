@@ -39,10 +39,10 @@ OnPart = Callable[[NDArray[np.int64], IsolatedOutcome], None]
 class ModelRunner:
     """Embeds on owned threads, one a replica; every method but the constructor belongs to one event loop.
 
-    A call's texts are grouped by length into micro-batches. At most as many as there are replicas, and
-    `prefetch` more, are at the models' door at a time: so a thread finds the next one ready when it
+    A call's texts are grouped by length into micro-batches. At most as many as the replicas take in hand,
+    and `prefetch` more, are at the models' door at a time: so a thread finds the next one ready when it
     finishes one, calls that run side by side share the model micro-batch by micro-batch, and an interactive
-    call waits for no more than the micro-batch that is running.
+    call waits for no more than the micro-batch that is running, and one more that a GPU was given ahead.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class ModelRunner:
         self._inbox = Inbox()
         meter = meter or ModelMeter(Metrics(), "unnamed")
         self._lanes = [Lane(open_backend, budget_of, self._inbox, meter) for open_backend in open_backends]
-        self._most_at_the_door = len(self._lanes) + prefetch
+        self._prefetch = prefetch
+        self._most_at_the_door = 0
         self._stuck_after_seconds = stuck_after_seconds
         self._budget_tokens = 0
         self._closed = False
@@ -81,6 +82,7 @@ class ModelRunner:
             lane.start()
         loaded = await asyncio.gather(*(asyncio.wrap_future(lane.loaded) for lane in self._lanes))
         self._budget_tokens = min(one.budget_tokens for one in loaded)
+        self._most_at_the_door = sum(one.in_hand for one in loaded) + self._prefetch
         if math.isfinite(self._stuck_after_seconds):
             self._watch = asyncio.create_task(self._watch_threads(), name=f"watch model {self.info.name}")
 
@@ -189,9 +191,9 @@ class ModelRunner:
         for microbatch in self._inbox.close():
             if microbatch.outcome.set_running_or_notify_cancel():
                 microbatch.outcome.set_exception(failure)
-        for running in late:
+        for microbatch in (each for running in late for each in running.microbatches):
             with suppress(InvalidStateError):  # it came back after all, in this very moment
-                running.microbatch.outcome.set_exception(failure)
+                microbatch.outcome.set_exception(failure)
 
 
 def _require_consistent(batch: TokenBatch) -> None:

@@ -9,10 +9,12 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.tokenizer_file import TokenizerFacts
 
 
-def pad(batch: TokenBatch, tokenizer: TokenizerFacts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`ids` and `mask`, int64 (n, longest): special tokens added, padded on the right."""
+def pad(
+    batch: TokenBatch, tokenizer: TokenizerFacts, *, least_columns: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`ids` and `mask`, int64 (n, longest or `least_columns`): special tokens added, padded on the right."""
     before, after = len(tokenizer.prefix), len(tokenizer.suffix)
-    columns = np.arange(before + int(batch.lengths.max()) + after)
+    columns = np.arange(max(before + int(batch.lengths.max()) + after, least_columns))
     ends = batch.lengths[:, None] + before
     ids = np.full((len(batch), len(columns)), tokenizer.pad_id, dtype=np.int64)
     ids[:, :before] = tokenizer.prefix
