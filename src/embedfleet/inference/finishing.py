@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
-from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, Role, TokenBatch
+from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, Role, TokenBatch, interrupt
 from embedfleet.inference.backends.normalise import l2_normalised
 from embedfleet.inference.description import Description
 from embedfleet.settings import ModelSettings
@@ -67,6 +67,9 @@ class _PrefixedTexts:
         texts = None if batch.texts is None else tuple(prefix + text for text in batch.texts)
         return self._backend.embed_tokens(replace(batch, texts=texts))
 
+    def interrupt(self) -> None:
+        interrupt(self._backend)
+
     def close(self) -> None:
         self._backend.close()
 
@@ -82,6 +85,9 @@ class _Shortened:
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
         vectors = self._backend.embed_tokens(batch)[:, : self.info.dim]
         return l2_normalised(vectors) if self._normalise else np.ascontiguousarray(vectors)
+
+    def interrupt(self) -> None:
+        interrupt(self._backend)
 
     def close(self) -> None:
         self._backend.close()

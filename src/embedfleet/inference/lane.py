@@ -12,7 +12,13 @@ from time import monotonic
 import numpy as np
 
 from embedfleet.errors import EmbedfleetError, ModelError, Transient
-from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
+from embedfleet.inference.backend import (
+    BackendFactory,
+    EmbeddingBackend,
+    ModelInfo,
+    TokenBatch,
+    interrupt,
+)
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import embed_isolated
 from embedfleet.inference.meter import ModelMeter
@@ -50,6 +56,7 @@ class Lane:
         self._meter = meter
         self.loaded: Future[Loaded] = Future()
         self.running: Running | None = None
+        self._backend: EmbeddingBackend | None = None
         # A daemon: a process that is going down must not hang on a model nobody closed.
         self._thread = threading.Thread(target=self._live, name="model", daemon=True)
 
@@ -65,6 +72,11 @@ class Lane:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    def interrupt(self) -> None:
+        """A backend that waits for a server gives up. Close the inbox first, so that it is asked no more."""
+        if self._backend is not None:
+            interrupt(self._backend)
+
     def join(self) -> None:
         """Wait for the end of the thread; blocking."""
         self._thread.join()
@@ -77,6 +89,7 @@ class Lane:
         except EmbedfleetError as exc:
             self.loaded.set_exception(exc)
             return
+        self._backend = backend
         try:
             self.loaded.set_result(Loaded(backend.info, budget_tokens))
             while (microbatch := self._next()) is not None:

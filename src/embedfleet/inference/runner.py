@@ -103,8 +103,7 @@ class ModelRunner:
         memory does not hold a single text, and InvalidRequest for a batch whose arrays disagree.
         """
         _require_consistent(batch)
-        plan = plan_batches if self.info.pads else plan_in_order
-        groups = deque(plan(batch.lengths, budget_tokens=self._budget_tokens))
+        groups = deque(self._plan(batch.lengths))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
         at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
@@ -129,8 +128,8 @@ class ModelRunner:
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
-        """Finish the running micro-batches, fail the waiting ones with Transient, join the threads (but not
-        stuck ones: they are left behind).
+        """Finish the running micro-batches, fail the waiting ones and those that wait for a server with
+        Transient, join the threads (but not stuck ones: they are left behind).
 
         May be called again, and before `start` has returned.
         """
@@ -140,8 +139,17 @@ class ModelRunner:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         for lane in self._lanes:
+            lane.interrupt()
+        for lane in self._lanes:
             if lane.started and not (self.stuck and lane.running):
                 await asyncio.to_thread(lane.join)
+
+    def _plan(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        plan = plan_batches if self.info.pads else plan_in_order
+        most = self.info.texts_per_call
+        if most is None:
+            return plan(lengths, budget_tokens=self._budget_tokens)
+        return plan(lengths, budget_tokens=self._budget_tokens, max_texts=most)
 
     def _submit(self, batch: TokenBatch, *, interactive: bool) -> asyncio.Future[IsolatedOutcome]:
         microbatch = Microbatch(batch)

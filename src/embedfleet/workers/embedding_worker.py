@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,19 +49,23 @@ class _Work:
     """A claimed task that has something to do, from chunk `first_chunk` of its document's version on.
 
     `wanted`: positions in the message whose vector is not stored yet, but for the `dead`, which were given up
-    before (position in the message -> reason). `cached`: what the cache was asked, None when it is off;
-    `known`: the vector of each wanted chunk that needs no model.
+    before (position in the message -> reason). `cached`: what the cache answered, None if it was not asked.
     """
 
     lease: Lease
     message: EmbeddingTask
+    document_id: str
     generation_id: int
     first_chunk: int
     chunk_ids: Sequence[str]
     wanted: NDArray[np.int64]
     dead: Mapping[int, str]
-    cached: CacheLookup | None
-    known: Sequence[NDArray[np.float32] | None]
+    cached: CacheLookup | None = None
+
+    @property
+    def known(self) -> Sequence[NDArray[np.float32] | None]:
+        """The vector of each wanted chunk that needs no model."""
+        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
     @property
     def reused(self) -> int:
@@ -95,9 +100,7 @@ class EmbeddingWorker(Worker):
             return False
         if len(message.chunk_id_list()) == 1:
             return False
-        work = await self._database.read(
-            lambda conn: list(_open_work(conn, [(lease, message)], caching=False))
-        )
+        work = await self._database.read(lambda conn: list(_open_work(conn, [(lease, message)])))
         parts = [part for item in work for part in _parts(item)]
         if work and not parts:  # all is stored or dead: there is nothing to try
             return False
@@ -110,7 +113,7 @@ class EmbeddingWorker(Worker):
 
     async def process(self, leases: Sequence[Lease]) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(_open_work(conn, messages, caching=self._caching)))
+        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:
             by_model.setdefault((item.message.model, item.message.space), []).append(item)
@@ -129,14 +132,14 @@ class EmbeddingWorker(Worker):
     async def give_up(self, lease: Lease, reason: str) -> None:
         await give_up_batch(self._database, lease, reason, self._clock.now())
 
-    async def _embed_group(self, model: str, space: str, work: Sequence[_Work]) -> None:
+    async def _embed_group(self, model: str, space: str, opened: Sequence[_Work]) -> None:
         async with self._models.using(model) as runner:
             info = runner.info
             if info.space != space:
                 raise SpaceMismatch(f"model `{model}` has space {info.space}, the batch was made for {space}")
-            batch = _joined(work)
-            if info.needs_texts:
-                batch = replace(batch, texts=await self._database.read(lambda conn: _texts(conn, work)))
+            work, batch = await self._database.read(
+                lambda conn: _prepared(conn, opened, needs_texts=info.needs_texts, caching=self._caching)
+            )
             known = [vector for item in work for vector in item.known]
             outcome = await cached_embedding.embed_missing(runner, batch, known)
         tasks = list(_storage_tasks(work, outcome, info.dim))
@@ -160,9 +163,7 @@ class EmbeddingWorker(Worker):
             self._metrics.count_tenant(item.message.tenant_id, tokens=int(lengths.sum(dtype=np.int64)))
 
 
-def _open_work(
-    conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]], *, caching: bool
-) -> Iterable[_Work]:
+def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
     """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
     messages = list(messages)
     job_ids = sorted({message.job_id for _, message in messages})
@@ -185,9 +186,25 @@ def _open_work(
         }
         left = [i for i, chunk_id in enumerate(ids) if chunk_id not in there and i not in dead]
         wanted = np.array(left, dtype=np.int64)
-        cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
-        known = [None] * len(wanted) if cached is None else cached.vectors()
-        yield _Work(lease, message, job.generation_id, first, ids, wanted, dead, cached, known)
+        yield _Work(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
+
+
+def _prepared(
+    conn: Connection, work: Sequence[_Work], *, needs_texts: bool, caching: bool
+) -> tuple[Sequence[_Work], TokenBatch]:
+    """What the model would have to embed, and the work with the cache asked."""
+    batch = _joined(work)
+    if needs_texts:
+        batch = replace(batch, texts=_texts(conn, work))
+    return list(_with_cache(conn, work, batch)) if caching else work, batch
+
+
+def _with_cache(conn: Connection, work: Sequence[_Work], batch: TokenBatch) -> Iterable[_Work]:
+    hashes = iter(embedding_cache.content_hashes(batch.token_ids, batch.lengths, batch.texts))
+    for item in work:
+        mine = list(islice(hashes, len(item.wanted)))
+        cached = cached_embedding.look_up(conn, item.generation_id, item.document_id, mine)
+        yield replace(item, cached=cached)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
