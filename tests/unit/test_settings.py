@@ -131,8 +131,9 @@ class TestRefusals:
                 "unknown setting `models.catalogue.mine.poling`: did you mean `pooling`?",
             ),
             (
-                "models: {catalogue: {mine: {backend: remote, remote: {url: 'http://h', modell: x}}}}",
-                "unknown setting `models.catalogue.mine.remote.modell`: did you mean `model`?",
+                "models: {catalogue: {mine: {backend: remote, "
+                "remote: {url: 'http://h', model: m, batch_text: 3}}}}",
+                "unknown setting `models.catalogue.mine.remote.batch_text`: did you mean `batch_texts`?",
             ),
             (
                 "tenants: {tiers: {free: {max_active_job: 5}}}",

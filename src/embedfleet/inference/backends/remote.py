@@ -27,7 +27,6 @@ from embedfleet.inference.backends.remote_answers import (
     Answer,
     Meaning,
     UnusableAnswer,
-    explained,
     is_about_batch,
     meaning_of,
     read_vectors,
@@ -202,7 +201,7 @@ class RemoteBackend:
         if 300 <= answer.status < 400:
             return f"answered {answer.status}: it redirects, which is not followed: check `remote.url`"
         advice = _CHECK.get(answer.status)
-        said = explained(answer, texts, self._client.key)
+        said = self._client.explained(answer, texts)
         return f"{said}: {advice}" if advice else said
 
     def _require_fewer_texts(self, call: _Call, texts: Sequence[str], refusal: Answer) -> None:
@@ -213,7 +212,7 @@ class RemoteBackend:
         if len(texts) == 1:
             self._server.not_too_many_texts(call.batch_texts)
             self._require_takes_any(call)
-        said = explained(refusal, texts, self._client.key)
+        said = self._client.explained(refusal, texts)
         raise ModelError(f"model {self.info.name}: {self._server.address} {said}")
 
     def _require_takes_any(self, call: _Call) -> None:
@@ -221,7 +220,7 @@ class RemoteBackend:
         none, and all texts would be lost to it."""
         refusal = self._ask(call, _HARMLESS, 1)
         if isinstance(refusal, Answer):
-            said = explained(refusal, (), self._client.key)
+            said = self._client.explained(refusal, ())
             raise ModelUnavailable(
                 f"model {self.info.name}: {self._server.address} refuses every text, {said}: check `remote`"
             )

@@ -10,8 +10,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from embedfleet.errors import ModelError
-from embedfleet.inference.backends.remote_answers import Answer
+from embedfleet.inference.backends.remote_answers import Answer, explained
 from embedfleet.settings import RemoteSettings
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class RemoteClient:
         self._dim = dim
         self._body = {"model": settings.model, "encoding_format": "float"}
         self._dimensions = {"dimensions": dim} if settings.send_dimensions else {}
-        self.key = _usable_key(settings)
-        self._client = _connect(settings, self.key)
+        self._key = _usable_key(settings)
+        self._client = _connect(settings, self._key)
 
     def post(self, texts: Sequence[str], timeout_seconds: float) -> Answer:
         """Raises NoAnswer saying why, also for an answer that takes longer, or does not end."""
@@ -56,6 +58,10 @@ class RemoteClient:
             raise NoAnswer(f"does not answer within {timeout_seconds:g} s") from exc
         except (httpx.HTTPError, OSError) as exc:
             raise NoAnswer(f"cannot be reached ({type(exc).__name__}: {exc})") from exc
+
+    def explained(self, answer: Answer, texts: Sequence[str]) -> str:
+        """What the answer to these texts says, in one line without any of them."""
+        return explained(answer, texts, None if self._key is None else self._key.get_secret_value())
 
     def close(self) -> None:
         self._client.close()
@@ -73,20 +79,20 @@ class RemoteClient:
         return bytes(body)
 
 
-def _usable_key(settings: RemoteSettings) -> str | None:
+def _usable_key(settings: RemoteSettings) -> SecretStr | None:
     """Refused here, as an HTTP library would put it into its message."""
     key = "" if settings.api_key is None else settings.api_key.get_secret_value().strip()
     if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise ModelError("`remote.api_key` has characters that no header can hold: check what was pasted")
-    return key or None
+    return SecretStr(key) if key else None
 
 
-def _connect(settings: RemoteSettings, key: str | None) -> httpx.Client:
+def _connect(settings: RemoteSettings, key: SecretStr | None) -> httpx.Client:
     import httpx
 
     headers = {"Content-Type": "application/json", "User-Agent": "embedfleet"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key.get_secret_value()}"
     return httpx.Client(
         headers=headers,
         verify=_trusted(settings.tls_ca_file) if settings.url.startswith("https:") else False,
