@@ -108,10 +108,14 @@ class EmbeddingServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
-    def settings(self, *, dim: int | None = DIM, remote: Mapping[str, Any] | None = None, **more: Any) -> Any:
-        """Of a model that it serves."""
+    def entry(self, *, remote: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        """Of the catalogue: a model that it serves."""
         there = {"url": self.url, "model": MODEL} | dict(remote or {})
-        return ModelSettings.model_validate({"backend": "remote", "dim": dim, "remote": there} | more)
+        return {"backend": "remote", "dim": DIM, "remote": there} | more
+
+    def settings(self, *, remote: Mapping[str, Any] | None = None, **more: Any) -> ModelSettings:
+        """The same, validated."""
+        return ModelSettings.model_validate(self.entry(remote=remote, **more))
 
     def __enter__(self) -> Self:
         self._thread.start()

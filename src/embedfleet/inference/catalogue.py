@@ -128,7 +128,7 @@ def _description(name: str, settings: ModelSettings) -> Description:
     space = Space(
         backend=settings.backend,
         weights_sha256=files.weights_sha256,
-        tokenizer_sha256=tokenizer.sha256,
+        tokenizer_sha256="" if files.needs_texts else tokenizer.sha256,
         pooling=pooling,
         normalise=settings.normalise,
         dim=dim,

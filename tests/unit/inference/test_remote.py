@@ -21,6 +21,7 @@ from embedfleet.inference.backends.remote import RemoteBackend
 from embedfleet.inference.backends.remote_server import Server, server_of
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.isolation import embed_isolated
+from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
 from support.embedding_server import DIM, Asked, EmbeddingServer, Reply, drops, says, serves, vectors_of
 
@@ -102,9 +103,16 @@ def remote(**settings: Any) -> Any:
     return {"backend": "remote", "dim": 8, "remote": {"url": "http://here/v1", "model": "m"} | settings}
 
 
-def test_the_name_and_the_revision_make_the_space_not_the_address() -> None:
+@pytest.fixture
+def folder_with_tokenizer(tmp_path: Path) -> Path:
+    (tmp_path / "tokenizer.json").write_bytes(bundled_tokenizer().read_bytes() + b"\n")
+    return tmp_path
+
+
+def test_the_name_and_the_revision_make_the_space_not_the_address(folder_with_tokenizer: Path) -> None:
     space = info_of(**remote()).space
     assert space == info_of(**remote(url="https://there/v2", api_key="k", concurrency=9)).space
+    assert space == info_of(**remote() | {"path": folder_with_tokenizer}).space, "it only sizes the chunks"
     others = [
         remote(model="n"),
         remote() | {"revision": "2"},
@@ -594,6 +602,9 @@ def test_a_lane_that_waits_can_be_interrupted(lanes: Any, server: EmbeddingServe
 def test_all_who_say_the_same_of_a_server_share_what_is_known_of_it(server: EmbeddingServer) -> None:
     one, same = server.settings(), server.settings(query_prefix="query: ")
     other = server.settings(remote={"api_key": KEY})
-    assert server_of(one.remote) is not server_of(other.remote)
+    assert one.remote is not None
+    assert same.remote is not None
+    assert other.remote is not None
     kept = server_of(one.remote)
     assert server_of(same.remote) is kept
+    assert server_of(other.remote) is not kept

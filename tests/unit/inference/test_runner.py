@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,16 @@ async def test_the_next_microbatch_waits_at_the_door_while_one_runs(
     assert backend.entered.acquire(timeout=10)
     assert len(backend.calls) == 2
     assert len((await embedding).vectors) == 3
+
+
+async def test_a_call_has_no_more_texts_than_the_model_says(backend: Any, texts: Texts) -> None:
+    backend.info = replace(backend.info, texts_per_call=3)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=10_000)
+    await runner.start()
+    forget_calls(backend)
+    await runner.embed(texts(*range(20, 28)))
+    assert [len(call) for call in backend.calls] == [3, 3, 2]
+    await runner.close()
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -320,6 +331,19 @@ async def test_closing_finishes_the_running_microbatch_and_fails_the_waiting(
     assert backend.closed
     with pytest.raises(Transient):
         await runner.embed(texts(4))
+
+
+async def test_closing_interrupts_a_model_that_waits_for_a_server(backend: Any, texts: Texts) -> None:
+    """A lane in the middle of a long back-off must not hold up the end of the process."""
+    backend.interrupt = backend.gate.set
+    runner = ModelRunner([lambda: backend, lambda: backend], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    forget_calls(backend)
+    backend.gate.clear()
+    waiting = asyncio.create_task(runner.embed(texts(1)))
+    await entered(backend)
+    await asyncio.wait_for(runner.close(), 10)
+    await waiting
 
 
 async def test_closing_twice_or_before_the_start_is_harmless(backend: Any) -> None:
