@@ -115,6 +115,19 @@ async def test_tasks_wait_for_a_server_that_denies_uncounted_and_a_search_says_w
         assert (info.status, info.progress.chunks_dead) == (JobStatus.COMPLETED, 0)
 
 
+async def test_what_the_server_did_before_it_was_gone_is_not_asked_for_again(
+    far: Far, server: EmbeddingServer
+) -> None:
+    server.script += [serves] * 5 + [says(402, "no credit left")]
+    async with running(far(concurrency=1)) as fleet:
+        info = await fleet.ingest("1", paragraphs("text", 40), chunking_config=ONE_EACH)
+        assert info.status is JobStatus.COMPLETED
+        assert_right(await stored(fleet))
+    (denied,) = [asked for place, asked in enumerate(server.asked) if place == 5]
+    paid = [text for asked in server.asked if asked is not denied for text in asked.texts]
+    assert len(paid) == len(set(paid)) == 40
+
+
 async def test_a_query_goes_before_bulk_work(far: Far, server: EmbeddingServer) -> None:
     async with running(far(concurrency=1)) as fleet:
         await fleet.ingest("1", paragraphs("text", 4), chunking_config=ONE_EACH)

@@ -15,7 +15,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck
+from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck, Transient
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.batching import plan_batches, plan_in_order
 from embedfleet.inference.inbox import Inbox, Microbatch
@@ -31,6 +31,15 @@ class EmbedOutcome:
 
     vectors: NDArray[np.float32]
     failed: Mapping[int, str]
+
+
+class Unfinished(Transient):
+    """Some texts were embedded, then the model was not to be had. In `outcome` those that were not are among
+    the failed."""
+
+    def __init__(self, cause: Transient, outcome: EmbedOutcome) -> None:
+        super().__init__(str(cause), retry_after_seconds=cause.retry_after_seconds)
+        self.outcome = outcome
 
 
 class ModelRunner:
@@ -99,13 +108,17 @@ class ModelRunner:
         loop before each micro-batch is handed over; once it is true the call raises LeaseLost, its
         vectors being nobody's. A cancelled call likewise leaves the model after the running micro-batch.
 
-        Raises Transient when the runner is closed, ModelFailure when the model does not come back or the
-        memory does not hold a single text, and InvalidRequest for a batch whose arrays disagree.
+        Raises Transient when the runner is closed or the model is not to be had; as Unfinished if some texts
+        were embedded by then, which a server may want to be paid for. Raises ModelFailure when the model does
+        not come back or the memory does not hold a single text, and InvalidRequest for a batch whose arrays
+        disagree.
         """
         _require_consistent(batch)
         groups = deque(self._plan(batch.lengths))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
+        left = set(range(len(batch)))
+        trouble: Transient | None = None
         at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
         try:
             while groups or at_the_door:
@@ -115,17 +128,26 @@ class ModelRunner:
                     outcome = self._submit(batch.take(positions), interactive=interactive)
                     at_the_door.append((positions, outcome))
                     continue
-                positions, outcome = at_the_door[0]
-                result = await outcome
-                at_the_door.popleft()
+                positions, outcome = at_the_door.popleft()
+                try:
+                    result = await outcome
+                except Transient as exc:  # no more is begun; what is under way may succeed
+                    trouble = trouble or exc
+                    groups.clear()
+                    continue
                 vectors[positions] = result.vectors
+                left.difference_update(positions.tolist())
                 failed.update((int(positions[row]), reason) for row, reason in result.failed.items())
                 if result.ran_out_of_memory:
                     self._lower_budget(batch.lengths[positions])
         finally:
             for _, outcome in at_the_door:
                 outcome.cancel()
-        return EmbedOutcome(vectors, failed)
+        if trouble is None:
+            return EmbedOutcome(vectors, failed)
+        if len(left) == len(batch):
+            raise trouble
+        raise Unfinished(trouble, EmbedOutcome(vectors, failed | dict.fromkeys(left, str(trouble))))
 
     async def close(self) -> None:
         """Finish the running micro-batches, fail the waiting ones and those that wait for a server with

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.inference.backend import TokenBatch
-from embedfleet.inference.runner import EmbedOutcome, ModelRunner
+from embedfleet.inference.runner import EmbedOutcome, ModelRunner, Unfinished
 from embedfleet.storage import embedding_cache
 from embedfleet.storage.embedding_cache import CachedVector, CacheUse
 
@@ -59,13 +59,24 @@ async def embed_missing(
 ) -> EmbedOutcome:
     """As `runner.embed(batch)`, with the model asked only for what is not known."""
     positions = missing(known)
-    vectors = np.zeros((len(batch), runner.info.dim), dtype=np.float32)
+    if not len(positions):
+        return _completed(
+            known, positions, EmbedOutcome(np.empty((0, runner.info.dim), dtype=np.float32), {})
+        )
+    try:
+        return _completed(known, positions, await runner.embed(batch.take(positions)))
+    except Unfinished as exc:
+        raise Unfinished(exc, _completed(known, positions, exc.outcome)) from exc
+
+
+def _completed(
+    known: Sequence[NDArray[np.float32] | None], positions: NDArray[np.int64], outcome: EmbedOutcome
+) -> EmbedOutcome:
+    """What is known, with the model's outcome at these positions."""
+    vectors = np.zeros((len(known), outcome.vectors.shape[1]), dtype=np.float32)
     for row, vector in enumerate(known):
         if vector is not None:
             vectors[row] = vector
-    if not len(positions):
-        return EmbedOutcome(vectors, {})
-    outcome = await runner.embed(batch.take(positions))
     vectors[positions] = outcome.vectors
     return EmbedOutcome(vectors, {int(positions[row]): reason for row, reason in outcome.failed.items()})
 

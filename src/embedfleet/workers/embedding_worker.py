@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from embedfleet.errors import Permanent, SpaceMismatch, UndecodableMessage
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
-from embedfleet.inference.runner import EmbedOutcome
+from embedfleet.inference.runner import EmbedOutcome, Unfinished
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import (
     DeadChunk,
@@ -141,13 +141,20 @@ class EmbeddingWorker(Worker):
                 lambda conn: _prepared(conn, opened, needs_texts=info.needs_texts, caching=self._caching)
             )
             known = [vector for item in work for vector in item.known]
-            outcome = await cached_embedding.embed_missing(runner, batch, known)
+            try:
+                outcome = await cached_embedding.embed_missing(runner, batch, known)
+            except Unfinished as exc:
+                await self._record(work, exc.outcome, finished=False)
+                raise
         tasks = list(_storage_tasks(work, outcome, info.dim))
         await offer(self._broker, Stage.STORAGE, tasks)
+        await self._record(work, outcome, finished=True)
+        self._count(batch.take(cached_embedding.missing(known)), work)
+
+    async def _record(self, work: Sequence[_Work], outcome: EmbedOutcome, *, finished: bool) -> None:
         uses = list(cached_embedding.uses(((item.cached, len(item.wanted)) for item in work), outcome))
         now = self._clock.now()
-        await self._database.write(lambda conn: _record(conn, work, uses, now))
-        self._count(batch.take(cached_embedding.missing(known)), work)
+        await self._database.write(lambda conn: _record(conn, work, uses, now, finished=finished))
 
     def _count(self, batch: TokenBatch, work: Sequence[_Work]) -> None:
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(batch))
@@ -272,7 +279,10 @@ def _storage_tasks(work: Sequence[_Work], outcome: EmbedOutcome, dim: int) -> It
         )
 
 
-def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | None], now: float) -> None:
+def _record(
+    conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | None], now: float, *, finished: bool
+) -> None:
+    """What was embedded is kept, and if it was all, the batches are embedded."""
     current = jobs.lock_many(conn, sorted({item.message.job_id for item in work}))
     for item, use in sorted(zip(work, uses, strict=True), key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
@@ -283,7 +293,9 @@ def _record(conn: Connection, work: Sequence[_Work], uses: Sequence[CacheUse | N
             # jobs go in one unit with its cached vectors, so none is left behind.
             embedding_cache.record_use(conn, use, now)
         named = BatchId.parse(item.lease.task.id)
-        if named.span is None and named.wanted_by(job):  # parts count when the whole batch is stored
+        if (
+            finished and named.span is None and named.wanted_by(job)
+        ):  # parts count when the whole batch is stored
             jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
 
 

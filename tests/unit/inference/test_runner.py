@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 from blockbuster import blockbuster_ctx
 
-from embedfleet.errors import InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient, UnknownModel
+from embedfleet.errors import (
+    InvalidRequest,
+    LeaseLost,
+    ModelError,
+    ModelStuck,
+    ModelUnavailable,
+    Transient,
+    UnknownModel,
+)
 from embedfleet.inference.backend import TokenBatch
-from embedfleet.inference.runner import ModelRunner
+from embedfleet.inference.runner import ModelRunner, Unfinished
 
 Texts = Callable[..., TokenBatch]
 ONE_TEXT = 8  # tokens: a budget of one text of `texts` a micro-batch
@@ -237,6 +245,30 @@ async def test_a_start_that_is_cancelled_can_still_be_closed(backend: Any) -> No
     backend.gate.set()
     await runner.close()
     assert backend.closed
+
+
+async def test_what_was_embedded_before_the_model_was_gone_is_not_lost(backend: Any, texts: Texts) -> None:
+    """A server may have been paid for it."""
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    forget_calls(backend)
+    healthy = backend.embed_tokens
+
+    def embed_tokens(batch: TokenBatch) -> Any:
+        if len(backend.calls) == 2:
+            raise ModelUnavailable("gone", retry_after_seconds=7)
+        return healthy(batch)
+
+    backend.embed_tokens = embed_tokens
+    with pytest.raises(Unfinished, match="gone") as told:
+        await runner.embed(texts(1, 13, 3, 4, 5, 6, 7, 8))
+    assert told.value.retry_after_seconds == 7
+    outcome = told.value.outcome
+    assert outcome.failed == {1: "poison", **dict.fromkeys(range(2, 8), "gone")}
+    assert outcome.vectors[:, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    with pytest.raises(ModelUnavailable):
+        await runner.embed(texts(1))
+    await runner.close()
 
 
 # --- priority, stopping, closing ------------------------------------------------------------------
