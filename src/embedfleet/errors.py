@@ -88,7 +88,11 @@ class DataDirectoryInUse(EmbedfleetError):
 
 
 class Transient(EmbedfleetError):
-    """The work is fine, a service is not: try again later."""
+    """The work is fine, a service is not: try again later, and not before `retry_after_seconds`."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DatabaseUnavailable(Transient):

@@ -1,4 +1,4 @@
-"""What `EmbeddingBackend` promises, for every bundled backend."""
+"""What `EmbeddingBackend` promises, for every bundled backend, and for a server."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ from embedfleet.errors import ModelError
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.settings import ModelSettings, ModelsSettings
+from support.embedding_server import EmbeddingServer
 
-BIT_FOR_BIT = {"static", "stub"}
+BIT_FOR_BIT = {"remote", "static", "stub"}
+ANY_TOKEN = {"remote", "stub"}
 
 
-@pytest.fixture(params=["stub", "static", "minilm", "torch"], scope="module")
+@pytest.fixture(params=["stub", "static", "minilm", "torch", "remote"], scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[EmbeddingBackend]:
     own: dict[str, ModelSettings] = {}
     if request.param == "torch":
         folder: Path = request.getfixturevalue("minilm_folder")
         own["torch"] = ModelSettings(backend="torch", path=folder, devices=("cpu",))
-    backend = Catalogue(ModelsSettings(catalogue=own, threads=1)).open(request.param)
-    yield backend
-    backend.close()
+    with EmbeddingServer() as server:
+        own["remote"] = server.settings()
+        backend = Catalogue(ModelsSettings(catalogue=own, threads=1)).open(request.param)
+        yield backend
+        backend.close()
 
 
 def texts_of(*lengths: int, seed: int = 0) -> TokenBatch:
-    """Random tokens, all of them words in every bundled vocabulary."""
+    """Random tokens, all of them words in every bundled vocabulary, and texts that differ as they do."""
     ids = np.random.default_rng(seed).integers(1000, 29_000, sum(lengths), dtype=np.uint32)
-    return TokenBatch(ids, np.array(lengths, dtype=np.int64))
+    ends = np.cumsum(lengths, dtype=np.int64)
+    texts = tuple(
+        f"text {ids[end - length : end].tolist()}" for length, end in zip(lengths, ends, strict=True)
+    )
+    return TokenBatch(ids, np.array(lengths, dtype=np.int64), texts)
 
 
 def alone(backend: EmbeddingBackend, batch: TokenBatch, position: int) -> NDArray[np.float32]:
@@ -66,8 +74,8 @@ def test_a_text_over_the_limit_is_refused_not_truncated(backend: EmbeddingBacken
 
 
 def test_a_token_outside_the_vocabulary_is_refused(backend: EmbeddingBackend) -> None:
-    if backend.info.name == "stub":
-        pytest.skip("hashes any token")
+    if backend.info.name in ANY_TOKEN:
+        pytest.skip("knows no vocabulary")
     batch = TokenBatch(np.array([1, 40_000], dtype=np.uint32), np.array([2]))
     with pytest.raises(ModelError, match="token id 40000 is outside the vocabulary"):
         backend.embed_tokens(batch)

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from embedfleet.clock import ManualClock
-from embedfleet.errors import BrokerUnavailable, LeaseLost, Permanent, StorageFull, VectorStoreUnavailable
+from embedfleet.errors import (
+    BrokerUnavailable,
+    LeaseLost,
+    ModelUnavailable,
+    Permanent,
+    StorageFull,
+    VectorStoreUnavailable,
+)
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
@@ -219,6 +226,20 @@ async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
     assert worker.given_up == ["RuntimeError('a defect')"]
     (dead,) = await broker.dead(Stage.EMBEDDING)
     assert dead.task.payload == b"x"
+
+
+async def test_a_task_waits_uncounted_and_as_long_as_the_service_says(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    worker = ScriptedWorker(broker, max_attempts=1)
+    worker.failure = ModelUnavailable("the server is busy", retry_after_seconds=60)
+    await worker.work(await claim(broker))
+    clock.advance(59.9)
+    assert await broker.promote_due(Stage.EMBEDDING) == 0
+    clock.advance(0.7)  # the worker's own back-off comes on top
+    assert await broker.promote_due(Stage.EMBEDDING) == 1
+    (lease,) = await claim(broker)
+    assert lease.attempt == 1
 
 
 async def test_a_permanent_error_is_given_up_at_once(broker: MemoryBroker) -> None:

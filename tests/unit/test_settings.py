@@ -13,7 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedfleet.errors import ConfigError
-from embedfleet.settings import ModelSettings, Settings, TierSettings, load_settings, with_pool_sizes
+from embedfleet.settings import (
+    ModelSettings,
+    RemoteSettings,
+    Settings,
+    TierSettings,
+    load_settings,
+    with_pool_sizes,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "embeddings_config.yaml"
 NOTHING: Mapping[str, str] = {}
@@ -122,6 +129,11 @@ class TestRefusals:
             (
                 "models: {catalogue: {mine: {backend: onnx, poling: cls}}}",
                 "unknown setting `models.catalogue.mine.poling`: did you mean `pooling`?",
+            ),
+            (
+                "models: {catalogue: {mine: {backend: remote, "
+                "remote: {url: 'http://h', model: m, batch_text: 3}}}}",
+                "unknown setting `models.catalogue.mine.remote.batch_text`: did you mean `batch_texts`?",
             ),
             (
                 "tenants: {tiers: {free: {max_active_job: 5}}}",
@@ -239,6 +251,9 @@ class TestSafety:
         assert "hunter2" not in refusal("database: {url: 5, urll: hunter2}", tmp_path)
         assert "hunter2" not in refusal("database: {url: hunter2: x: y}", tmp_path)
         assert "hunter2" not in refusal("", tmp_path, EMBEDFLEET_REDIS__URL="hunter2: x: y")
+        for url in ("http://u:hunter2@h/v1", "hunter2", "http://h/v1?key=hunter2"):
+            remote = f"{{backend: remote, remote: {{model: m, url: '{url}'}}}}"
+            assert "hunter2" not in refusal(f"models: {{catalogue: {{mine: {remote}}}}}", tmp_path)
 
     def test_settings_cannot_be_changed(self) -> None:
         settings = Settings()
@@ -294,6 +309,10 @@ class TestExampleFile:
         entry = settings.models.catalogue["my-model"]
         assert entry == ModelSettings(backend="onnx")
         assert entry.model_fields_set == set(ModelSettings.model_fields)
+        remote = settings.models.catalogue["my_server"].remote
+        assert remote is not None
+        assert remote == RemoteSettings(url="https://api.openai.com/v1", model="text-embedding-3-small")
+        assert remote.model_fields_set == set(RemoteSettings.model_fields)
 
     def test_no_setting_of_ours_is_in_the_environment_of_these_tests(self) -> None:
         assert not [name for name in os.environ if name.startswith("EMBEDFLEET_")]

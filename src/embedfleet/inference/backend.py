@@ -47,7 +47,8 @@ class ModelInfo:
     """What a model is. `space` is the fingerprint of everything that decides a vector's value.
 
     `max_tokens` counts what a chunk may have: special tokens and prefixes, which are added on the way to the
-    model, are taken off. `pads`: all texts of a call cost as much as the longest.
+    model, are taken off. `pads`: all texts of a call cost as much as the longest. `texts_per_call`: a call
+    has no more; None: tokens alone count.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelInfo:
     size_bytes: int
     needs_texts: bool = False
     pads: bool = False
+    texts_per_call: int | None = None
 
 
 class EmbeddingBackend(Protocol):
@@ -91,6 +93,21 @@ class LaunchingBackend(EmbeddingBackend, Protocol):
         belong to the owned thread.
         """
         ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A backend that may have to wait, for a server."""
+
+    def interrupt(self) -> None:
+        """By any thread: what waits in `embed_tokens` raises Transient, now and from now on."""
+        ...
+
+
+def interrupt(backend: EmbeddingBackend) -> None:
+    """Any backend; one that does not wait goes on."""
+    if isinstance(backend, Interruptible):
+        backend.interrupt()
 
 
 BackendFactory = Callable[[], EmbeddingBackend]

@@ -13,9 +13,12 @@ from embedfleet.errors import InvalidRequest
 # CPU cores is proportional to its padded tokens, so full batches gain nothing and padding is pure loss.
 CALL_TOKENS = 64
 
+MOST_TEXTS = 512
+"""In a call, where nothing else bounds them: beyond that there is nothing to gain."""
+
 
 def plan_batches(
-    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = 256
+    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MOST_TEXTS
 ) -> list[NDArray[np.int64]]:
     """Group texts into micro-batches of bounded padded size, with the least padding there can be.
 
@@ -45,7 +48,7 @@ def plan_batches(
 
 
 def plan_in_order(
-    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = 1024
+    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MOST_TEXTS
 ) -> list[NDArray[np.int64]]:
     """As `plan_batches`, for a model that does not pad: texts stay in order, and only their sum counts."""
     costs = np.maximum(lengths, 1)

@@ -81,11 +81,11 @@ class Catalogue:
     def microbatch_tokens(self, backend: EmbeddingBackend, device: str, *, calibrating: bool) -> int:
         """Padded tokens a call should have: as set, as found by an earlier calibration, or by one now."""
         model = self.describe(backend.info.name)
+        if backend.info.texts_per_call is not None:  # there that is what counts
+            return model.settings.microbatch_tokens or LARGEST_BUDGET_TOKENS
         fixed = model.settings.microbatch_tokens or self._microbatch_tokens
         if fixed is not None:
             return fixed
-        if backend.info.needs_texts:
-            return LARGEST_BUDGET_TOKENS  # what counts there is the number of texts
         threads = self._threads_each(model)
         found = self._calibrations.find(backend.info, device, threads)
         if found is None and calibrating:
@@ -128,7 +128,7 @@ def _description(name: str, settings: ModelSettings) -> Description:
     space = Space(
         backend=settings.backend,
         weights_sha256=files.weights_sha256,
-        tokenizer_sha256=tokenizer.sha256,
+        tokenizer_sha256="" if files.needs_texts else tokenizer.sha256,
         pooling=pooling,
         normalise=settings.normalise,
         dim=dim,
@@ -146,6 +146,7 @@ def _description(name: str, settings: ModelSettings) -> Description:
         size_bytes=files.size_bytes,
         needs_texts=files.needs_texts,
         pads=kind.pads,
+        texts_per_call=files.texts_per_call,
     )
     if info.max_tokens < 1:
         raise ModelError(f"its prefixes leave no room for text in {limit} tokens: shorten them")

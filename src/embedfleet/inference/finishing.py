@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
-from embedfleet.inference.backend import EmbeddingBackend, LaunchingBackend, ModelInfo, Role, TokenBatch
+from embedfleet.inference.backend import (
+    EmbeddingBackend,
+    LaunchingBackend,
+    ModelInfo,
+    Role,
+    TokenBatch,
+    interrupt,
+)
 from embedfleet.inference.backends.normalise import l2_normalised
 from embedfleet.inference.description import Description
 from embedfleet.settings import ModelSettings
@@ -53,6 +60,9 @@ class _Finished:
 
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
         return self._after(self._backend.embed_tokens(self._before(batch)))
+
+    def interrupt(self) -> None:
+        interrupt(self._backend)
 
     def close(self) -> None:
         self._backend.close()

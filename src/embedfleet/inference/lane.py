@@ -20,6 +20,7 @@ from embedfleet.inference.backend import (
     LaunchingBackend,
     ModelInfo,
     TokenBatch,
+    interrupt,
 )
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import embed_isolated
@@ -60,6 +61,7 @@ class Lane:
         self._meter = meter
         self.loaded: Future[Loaded] = Future()
         self.running: Running | None = None
+        self._backend: EmbeddingBackend | None = None
         # A daemon: a process that is going down must not hang on a model nobody closed.
         self._thread = threading.Thread(target=self._live, name="model", daemon=True)
 
@@ -75,6 +77,11 @@ class Lane:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    def interrupt(self) -> None:
+        """A backend that waits for a server gives up. Close the inbox first, so that it is asked no more."""
+        if self._backend is not None:
+            interrupt(self._backend)
+
     def join(self) -> None:
         """Wait for the end of the thread; blocking."""
         self._thread.join()
@@ -88,6 +95,7 @@ class Lane:
             self.loaded.set_exception(exc)
             return
         launching = isinstance(backend, LaunchingBackend)
+        self._backend = backend
         try:
             self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launching else 1))
             self._work(backend, launching=launching)

@@ -23,7 +23,8 @@ class ModelFiles:
     """`weights` are all files the vectors depend on, the one to load first.
 
     `dim`, `max_tokens` (special tokens included) and `pooling` are what the files say; None: they do not.
-    `needs_texts`: the model reads strings; then `tokenizer` only sizes the chunks.
+    `needs_texts`: the model reads strings; then `tokenizer` only sizes the chunks. `texts_per_call`: it is
+    never given more at once; None: tokens alone count.
     """
 
     weights: tuple[Path, ...]
@@ -33,6 +34,7 @@ class ModelFiles:
     max_tokens: int | None
     pooling: Literal["mean", "cls", "last"] | None = None
     needs_texts: bool = False
+    texts_per_call: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -80,6 +82,13 @@ def model_folder(settings: ModelSettings) -> Path | None:
     return None if settings.hub is None else downloaded_folder(settings.hub, settings.revision)
 
 
+def required_file(file: Path) -> Path:
+    """The file. Raises ModelError naming it if it is not there."""
+    if not file.is_file():
+        raise ModelError(f"{file}: missing: set the model's `path` to a folder that has it")
+    return file
+
+
 def read_onnx_folder(folder: Path, weights_file: str | None = None) -> ModelFiles:
     """`model.onnx` or `onnx/model.onnx` or the file named, with external data beside it;
     `tokenizer.json`, and the configs if they are there.
@@ -88,7 +97,7 @@ def read_onnx_folder(folder: Path, weights_file: str | None = None) -> ModelFile
     """
     names = (weights_file,) if weights_file else ("model.onnx", "onnx/model.onnx")
     model = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    _required(model)
+    required_file(model)
     beside = sorted(file for file in model.parent.glob(f"{model.name}?*") if file.is_file())
     return _transformer_files(folder, (model, *beside))
 
@@ -98,7 +107,7 @@ def read_torch_folder(folder: Path) -> ModelFiles:
 
     Raises ModelError naming the file that is missing or unreadable, or a module that is not understood.
     """
-    config = _required(folder / "config.json")
+    config = required_file(folder / "config.json")
     if {"AutoConfig", "AutoModel"} & set(_optional_json(config).get("auto_map") or ()):
         # transformers may know a model of that name: without the code its vectors would be other ones.
         raise ModelError(
@@ -107,18 +116,18 @@ def read_torch_folder(folder: Path) -> ModelFiles:
         )
     weights = tuple(sorted(file for file in folder.glob("*.safetensors") if file.is_file()))
     if not weights:
-        _required(folder / "model.safetensors")
+        required_file(folder / "model.safetensors")
     return _transformer_files(folder, weights)
 
 
 def read_static_folder(folder: Path) -> ModelFiles:
     """A model2vec folder. Raises ModelError naming the file that is missing or unreadable."""
-    weights = _required(folder / "model.safetensors")
-    _required(folder / "config.json")
+    weights = required_file(folder / "model.safetensors")
+    required_file(folder / "config.json")
     return ModelFiles(
         weights=(weights,),
         weights_sha256=_sha256((weights,)),
-        tokenizer=_required(folder / "tokenizer.json"),
+        tokenizer=required_file(folder / "tokenizer.json"),
         dim=_table_dim(weights),
         max_tokens=None,
     )
@@ -136,7 +145,7 @@ def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
     return ModelFiles(
         weights=weights,
         weights_sha256=_sha256(weights),
-        tokenizer=_required(folder / "tokenizer.json"),
+        tokenizer=required_file(folder / "tokenizer.json"),
         dim=config.get("hidden_size") or config.get("dim"),  # as DistilBERT calls it
         max_tokens=min(known_limits, default=None),
         pooling=_declared_pooling(folder),
@@ -213,12 +222,6 @@ def _package_folder(package: str, remedy: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"the package `{package}` is not installed: {remedy}")
     return Path(spec.submodule_search_locations[0])
-
-
-def _required(file: Path) -> Path:
-    if not file.is_file():
-        raise ModelError(f"{file}: missing: set the model's `path` to a folder that has it")
-    return file
 
 
 def _optional_json(file: Path) -> Mapping[str, Any]:

@@ -15,9 +15,9 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck
+from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck, Transient
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
-from embedfleet.inference.batching import plan_batches, plan_in_order, soonest_first
+from embedfleet.inference.batching import MOST_TEXTS, plan_batches, plan_in_order, soonest_first
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.lane import Lane, Running, closed, fail_waiting
@@ -108,15 +108,16 @@ class ModelRunner:
         loop before each micro-batch is handed over; once it is true the call raises LeaseLost, its
         vectors being nobody's. A cancelled call likewise leaves the model after the running micro-batch.
 
-        Raises Transient when the runner is closed, ModelFailure when the model does not come back or the
-        memory does not hold a single text, and InvalidRequest for a batch whose arrays disagree.
+        Raises Transient when the runner is closed or the model is not to be had, after `on_part` was told
+        what was under way and succeeded: a server may want to be paid for it. Raises ModelFailure when the
+        model does not come back or the memory does not hold a single text, and InvalidRequest for a batch
+        whose arrays disagree.
         """
         _require_consistent(batch)
-        plan = plan_batches if self.info.pads else plan_in_order
-        planned = plan(batch.lengths, budget_tokens=self._budget_tokens)
-        groups = deque(planned if owners is None else soonest_first(planned, owners))
+        groups = deque(self._plan(batch.lengths, owners))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
+        trouble: Transient | None = None
         at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
         try:
             while groups or at_the_door:
@@ -126,9 +127,13 @@ class ModelRunner:
                     outcome = self._submit(batch.take(positions), interactive=interactive)
                     at_the_door.append((positions, outcome))
                     continue
-                positions, outcome = at_the_door[0]
-                result = await outcome
-                at_the_door.popleft()
+                positions, outcome = at_the_door.popleft()
+                try:
+                    result = await outcome
+                except Transient as exc:  # no more is begun; what is under way may succeed
+                    trouble = trouble or exc
+                    groups.clear()
+                    continue
                 vectors[positions] = result.vectors
                 failed.update((int(positions[row]), reason) for row, reason in result.failed.items())
                 if on_part is not None:
@@ -138,11 +143,13 @@ class ModelRunner:
         finally:
             for _, outcome in at_the_door:
                 outcome.cancel()
+        if trouble is not None:
+            raise trouble
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
-        """Finish the running micro-batches, fail the waiting ones with Transient, join the threads (but not
-        stuck ones: they are left behind).
+        """Finish the running micro-batches, fail the waiting ones and those that wait for a server with
+        Transient, join the threads (but not stuck ones: they are left behind).
 
         May be called again, and before `start` has returned.
         """
@@ -152,8 +159,16 @@ class ModelRunner:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         for lane in self._lanes:
+            lane.interrupt()
+        for lane in self._lanes:
             if lane.started and not (self.stuck and lane.running):
                 await asyncio.to_thread(lane.join)
+
+    def _plan(self, lengths: NDArray[np.int64], owners: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
+        plan = plan_batches if self.info.pads else plan_in_order
+        most = self.info.texts_per_call or MOST_TEXTS
+        groups = plan(lengths, budget_tokens=self._budget_tokens, max_texts=most)
+        return groups if owners is None else soonest_first(groups, owners)
 
     def _submit(self, batch: TokenBatch, *, interactive: bool) -> asyncio.Future[IsolatedOutcome]:
         microbatch = Microbatch(batch)

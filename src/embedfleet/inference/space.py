@@ -16,7 +16,8 @@ class Space:
     """Everything that decides a vector's value.
 
     Content stands for identity: the hash of the weights says more than a model id and a revision, and
-    the hash of the tokenizer decides which rows of the weights a text meets. Neither names nor paths
+    the hash of the tokenizer decides which rows of the weights a text meets (a model that reads texts has its
+    own, and it is empty). Neither names nor paths
     take part, so the fingerprint is the same in every process and on every machine. Nor do devices,
     threads and batches: what they change is below 0.00001 of the cosine.
 

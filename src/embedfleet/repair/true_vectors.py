@@ -42,14 +42,15 @@ class TrueVectors:
     ) -> dict[str, NDArray[np.float32]]:
         """By id; a chunk that the model fails on is left out. Without `ask_cache` all are embedded.
 
-        Raises ModelError, UnknownModel or SpaceMismatch if the model that is needed is not here.
+        Raises ModelError, UnknownModel or SpaceMismatch if the model that is needed is not here,
+        ModelUnavailable if its server does not answer.
         """
         info = await self._model(collection)
         tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
         texts = [target.text for target in targets]
         encoded = await asyncio.to_thread(tokenizer.encode_batch, texts)
         tokens = TokenBatch(*encoded, texts=tuple(texts) if info.needs_texts else None)
-        keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths)
+        keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths, tokens.texts)
         known: dict[str, NDArray[np.float32]] = {}
         if ask_cache and self._caching:
             look_up = partial(embedding_cache.look_up, collection_id=collection.collection_id, hashes=keys)

@@ -135,12 +135,23 @@ def _explain(problem: ErrorDetails, path: list[str]) -> str:
     return f"setting `{name}`: {message}{shown}"
 
 
+def _section_of(annotation: Any) -> Any:
+    """A section that may be left out is annotated `Section | None`."""
+    if typing.get_origin(annotation) is dict:
+        return annotation
+    return next((kind for kind in typing.get_args(annotation) if _is_section(kind)), annotation)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def _known_keys(path: list[str]) -> list[str]:
     """The field names of the section at `path`."""
     section: Any = Settings
     for part in path:
         if typing.get_origin(section) is dict:  # `part` is a key of the user's, e.g. a model's name
             section = typing.get_args(section)[1]
-        elif isinstance(section, type) and issubclass(section, BaseModel):
-            section = section.model_fields[part].annotation
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+        elif _is_section(section):
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields) if _is_section(section) else []

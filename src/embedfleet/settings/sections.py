@@ -344,7 +344,12 @@ class RemoteSettings(_Section):
     """A server with an OpenAI-compatible `POST /embeddings`: OpenAI, TEI, infinity, vLLM, Ollama and more."""
 
     url: str = Field(description="Up to and without `/embeddings`: https://api.openai.com/v1")
-    model: str = Field(description="The model's name there.")
+    model: str = Field(min_length=1, description="The model's name there.")
+    answers_as: str | None = Field(
+        default=None,
+        description="The name in its answers, if it is another one for the same model. Answers under any "
+        "other name are refused: vectors of two models must not be mixed.",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="Sent as a bearer token. Better given by the environment."
     )
@@ -356,20 +361,35 @@ class RemoteSettings(_Section):
         ge=1,
         description="Texts per request; lowered by itself where the server takes fewer.",
     )
-    concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=256,
+        description="Requests under way at once, for each process. A claim fills few: raise "
+        "`worker_pools.embedding.concurrency` along with it.",
+    )
     requests_per_minute: float | None = Field(
-        default=None, gt=0, description="What your contract allows; None: until the server says 429."
+        default=None,
+        gt=0,
+        description="What your contract allows each process; None: until the server says 429.",
     )
     tokens_per_minute: float | None = Field(default=None, gt=0, description="As requests_per_minute.")
-    timeout_seconds: float = Field(default=60.0, gt=0, description="Raise for slow servers.")
+    timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Longest wait for an answer. Raise for slow servers, models.stuck_after_seconds with it.",
+    )
+    tls_ca_file: Path | None = Field(default=None, description="CA of an https:// server of your own.")
 
     @model_validator(mode="after")
     def _http(self) -> Self:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url must be http(s)://HOST[:PORT]/..., not {self.url!r}")
+            raise ValueError("url must be http(s)://HOST[:PORT]/...")
         if parts.username or parts.password:
             raise ValueError("url must not hold user or password: use api_key")
+        if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
+            raise ValueError("url must end before `/embeddings`, and hold no query")
         return self
 
 

@@ -1,7 +1,8 @@
 """Vectors by what was embedded: a text that moves, comes back or must be stored anew costs no model.
 
-One tenant's and one space's only (its collection). The key is a hash of the token ids, all that a model sees.
-A row belongs to the document that used it last, and goes when that is deleted.
+One tenant's and one space's only (its collection). The key is a hash of all that the model sees: the token
+ids, or the text where it reads that. A row belongs to the document that used it last, and goes when that is
+deleted.
 """
 
 from __future__ import annotations
@@ -56,8 +57,13 @@ class CacheSize:
     row_bytes: int
 
 
-def content_hashes(token_ids: NDArray[np.uint32], lengths: Iterable[int]) -> list[bytes]:
-    """One key a text; `token_ids` are concatenated."""
+def content_hashes(
+    token_ids: NDArray[np.uint32], lengths: Iterable[int], texts: Sequence[str] | None = None
+) -> list[bytes]:
+    """One key a text; `token_ids` are concatenated. `texts` for a model that reads them: two that it tells
+    apart may be the same tokens of a tokenizer that is not its own."""
+    if texts is not None:
+        return [hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest() for text in texts]
     packed = np.ascontiguousarray(token_ids, dtype="<u4").tobytes()
     keys: list[bytes] = []
     start = 0

@@ -287,6 +287,8 @@ class Worker(ABC):
 
     async def _retry(self, lease: Lease, failure: Exception, *, counted: bool) -> None:
         delay = self._retries.delay_seconds(lease.attempt, self._rng)
+        if isinstance(failure, Transient):
+            delay += failure.retry_after_seconds
         await self._broker.retry_later(lease, delay_seconds=delay, reason=str(failure), counted=counted)
         self._metrics.retries_total.labels(self.stage.value).inc()
 

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import EmbedOutcome
 from embedfleet.storage import embedding_cache
 from embedfleet.storage.embedding_cache import CachedVector, CacheUse
-from embedfleet.storage.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,12 @@ class CacheLookup:
         return CacheUse(self.collection_id, self.document_id, self.hits, fresh)
 
 
-def look_up(conn: Connection, job: Job, chunks: TokenBatch) -> CacheLookup | None:
-    """Ask the cache for the chunks of a job; None if its version is gone."""
-    collection_id = embedding_cache.collection_of(conn, job.generation_id)
+def look_up(
+    conn: Connection, generation_id: int, document_id: str, hashes: Sequence[bytes]
+) -> CacheLookup | None:
+    """Ask the cache for chunks of a document's version; None if that is gone."""
+    collection_id = embedding_cache.collection_of(conn, generation_id)
     if collection_id is None:
         return None
-    hashes = embedding_cache.content_hashes(chunks.token_ids, chunks.lengths)
     hits = embedding_cache.look_up(conn, collection_id, hashes)
-    return CacheLookup(collection_id, job.document_id, hashes, hits)
+    return CacheLookup(collection_id, document_id, hashes, hits)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.errors import Permanent, SpaceMismatch, UndecodableMessage
-from embedfleet.inference.backend import ModelInfo, TokenBatch
+from embedfleet.errors import Permanent, SpaceMismatch, Transient, UndecodableMessage
+from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.queue.broker import Lease, Task
@@ -50,19 +51,23 @@ class _Work:
     """A claimed task that has something to do, from chunk `first_chunk` of its document's version on.
 
     `wanted`: positions in the message whose vector is not stored yet, but for the `dead`, which were given up
-    before (position in the message -> reason). `cached`: what the cache was asked, None when it is off;
-    `known`: the vector of each wanted chunk that needs no model.
+    before (position in the message -> reason). `cached`: what the cache answered, None if it was not asked.
     """
 
     lease: Lease
     message: EmbeddingTask
+    document_id: str
     generation_id: int
     first_chunk: int
     chunk_ids: Sequence[str]
     wanted: NDArray[np.int64]
     dead: Mapping[int, str]
-    cached: CacheLookup | None
-    known: Sequence[NDArray[np.float32] | None]
+    cached: CacheLookup | None = None
+
+    @property
+    def known(self) -> Sequence[NDArray[np.float32] | None]:
+        """The vector of each wanted chunk that needs no model."""
+        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
     @property
     def reused(self) -> int:
@@ -100,9 +105,7 @@ class EmbeddingWorker(Worker):
             return False
         if len(message.chunk_id_list()) == 1:
             return False
-        work = await self._database.read(
-            lambda conn: list(_open_work(conn, [(lease, message)], caching=False))
-        )
+        work = await self._database.read(lambda conn: list(_open_work(conn, [(lease, message)])))
         parts = [part for item in work for part in _parts(item)]
         if work and not parts:  # all is stored or dead: there is nothing to try
             return False
@@ -115,7 +118,7 @@ class EmbeddingWorker(Worker):
 
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(_open_work(conn, messages, caching=self._caching)))
+        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
         by_model: dict[tuple[str, str], list[_Work]] = {}
         for item in work:
             by_model.setdefault((item.message.model, item.message.space), []).append(item)
@@ -149,10 +152,13 @@ class EmbeddingWorker(Worker):
             return dict.fromkeys(left, exc)
         return {}
 
-    async def _embed(self, runner: ModelRunner, work: Sequence[_Work], handed_on: Done) -> None:
+    async def _embed(self, runner: ModelRunner, opened: Sequence[_Work], handed_on: Done) -> None:
         """Embed, and hand on each task as soon as it is whole: a small one does not wait for the claim."""
+        needs_texts = runner.info.needs_texts
+        work, batch = await self._database.read(
+            lambda conn: _prepared(conn, opened, needs_texts=needs_texts, caching=self._caching)
+        )
         gathering = Gathering([item.known for item in work], runner.info.dim)
-        batch = await self._batch(runner.info, work)
         embedding = asyncio.create_task(
             runner.embed(batch.take(gathering.missing), owners=gathering.owners, on_part=gathering.arrived)
         )
@@ -166,28 +172,35 @@ class EmbeddingWorker(Worker):
                 if over:
                     await embedding
                     return
+        except Transient:
+            await self._keep_begun(work, gathering)
+            raise
         finally:
             embedding.cancel()
             await asyncio.gather(embedding, return_exceptions=True)
-
-    async def _batch(self, info: ModelInfo, work: Sequence[_Work]) -> TokenBatch:
-        batch = _joined(work)
-        if not info.needs_texts:
-            return batch
-        return replace(batch, texts=await self._database.read(lambda conn: _texts(conn, work)))
 
     async def _hand_on(self, work: Sequence[_Work], gathering: Gathering, handed_on: Done) -> None:
         whole = [(work[number], gathering.outcome(number), number) for number in gathering.take_whole()]
         if not whole:
             return
         await offer(self._broker, Stage.STORAGE, [_storage_task(item, outcome) for item, outcome, _ in whole])
-        uses = [
-            (item, None if item.cached is None else item.cached.use(outcome)) for item, outcome, _ in whole
-        ]
-        now = self._clock.now()
-        await self._database.write(lambda conn: _record(conn, uses, now))
+        await self._record([(item, outcome) for item, outcome, _ in whole], finished=True)
         await asyncio.gather(*(handed_on(item.lease) for item, _, _ in whole))
         self._count([(item, gathering.embedded(number)) for item, _, number in whole])
+
+    async def _keep_begun(self, work: Sequence[_Work], gathering: Gathering) -> None:
+        """In the cache, what was embedded of tasks that are not whole: a server may have been paid for it."""
+        if self._caching and (begun := gathering.take_begun()):
+            await self._record(
+                [(work[number], gathering.outcome(number)) for number in begun], finished=False
+            )
+
+    async def _record(self, outcomes: Sequence[tuple[_Work, EmbedOutcome]], *, finished: bool) -> None:
+        uses = [
+            (item, None if item.cached is None else item.cached.use(outcome)) for item, outcome in outcomes
+        ]
+        now = self._clock.now()
+        await self._database.write(lambda conn: _record(conn, uses, now, finished=finished))
 
     def _count(self, whole: Sequence[tuple[_Work, NDArray[np.int64]]]) -> None:
         """Tasks handed on, each with the positions of the wanted chunks that the model embedded."""
@@ -204,9 +217,7 @@ class EmbeddingWorker(Worker):
             self._metrics.count_tenant(item.message.tenant_id, tokens=tokens)
 
 
-def _open_work(
-    conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]], *, caching: bool
-) -> Iterable[_Work]:
+def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
     """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
     messages = list(messages)
     job_ids = sorted({message.job_id for _, message in messages})
@@ -229,9 +240,25 @@ def _open_work(
         }
         left = [i for i, chunk_id in enumerate(ids) if chunk_id not in there and i not in dead]
         wanted = np.array(left, dtype=np.int64)
-        cached = cached_embedding.look_up(conn, job, _tokens(message, wanted)) if caching else None
-        known = [None] * len(wanted) if cached is None else cached.vectors()
-        yield _Work(lease, message, job.generation_id, first, ids, wanted, dead, cached, known)
+        yield _Work(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
+
+
+def _prepared(
+    conn: Connection, work: Sequence[_Work], *, needs_texts: bool, caching: bool
+) -> tuple[Sequence[_Work], TokenBatch]:
+    """What the model would have to embed, and the work with the cache asked."""
+    batch = _joined(work)
+    if needs_texts:
+        batch = replace(batch, texts=_texts(conn, work))
+    return list(_with_cache(conn, work, batch)) if caching else work, batch
+
+
+def _with_cache(conn: Connection, work: Sequence[_Work], batch: TokenBatch) -> Iterable[_Work]:
+    hashes = iter(embedding_cache.content_hashes(batch.token_ids, batch.lengths, batch.texts))
+    for item in work:
+        mine = list(islice(hashes, len(item.wanted)))
+        cached = cached_embedding.look_up(conn, item.generation_id, item.document_id, mine)
+        yield replace(item, cached=cached)
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
@@ -292,7 +319,10 @@ def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
     )
 
 
-def _record(conn: Connection, uses: Sequence[tuple[_Work, CacheUse | None]], now: float) -> None:
+def _record(
+    conn: Connection, uses: Sequence[tuple[_Work, CacheUse | None]], now: float, *, finished: bool
+) -> None:
+    """What was embedded is kept, and if it was all, the batches are embedded."""
     current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
     for item, use in sorted(uses, key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
@@ -303,7 +333,8 @@ def _record(conn: Connection, uses: Sequence[tuple[_Work, CacheUse | None]], now
             # jobs go in one unit with its cached vectors, so none is left behind.
             embedding_cache.record_use(conn, use, now)
         named = BatchId.parse(item.lease.task.id)
-        if named.span is None and named.wanted_by(job):  # parts count when the whole batch is stored
+        # Parts count when the whole batch is stored.
+        if finished and named.span is None and named.wanted_by(job):
             jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
 
 

@@ -32,9 +32,11 @@ class Gathering:
             if vector is not None:
                 self._vectors[row] = vector
         self.missing = np.array([row for row, vector in enumerate(vectors) if vector is None], dtype=np.int64)
+        self._to_come = set(self.missing.tolist())
         self.owners = owners[self.missing].astype(np.int64)
         self._left = np.bincount(self.owners, minlength=len(known))
         self._whole = np.flatnonzero(self._left == 0).tolist()
+        self._begun: set[int] = set()
         self.news = asyncio.Event()
         self.news.set()
 
@@ -42,16 +44,26 @@ class Gathering:
         """The model's outcome for these positions of `missing`."""
         rows = self.missing[positions]
         self._vectors[rows] = outcome.vectors
+        self._to_come.difference_update(rows.tolist())
         self._failed.update((int(rows[i]), reason) for i, reason in outcome.failed.items())
         tasks, counts = np.unique(self.owners[positions], return_counts=True)
         self._left[tasks] -= counts
         self._whole += tasks[self._left[tasks] == 0].tolist()
+        self._begun.update(tasks.tolist())
         self.news.set()
 
     def take_whole(self) -> list[int]:
         """Numbers of the tasks that have become whole since it was last asked."""
         whole, self._whole = self._whole, []
+        self._begun.difference_update(whole)
         return whole
+
+    def take_begun(self) -> list[int]:
+        """Numbers of the tasks of which something has arrived, and that were not taken whole. What is still
+        to come counts as failed from now on."""
+        begun = sorted(self._begun)
+        self._failed.update((int(row), "not embedded") for row in self._to_come)
+        return begun
 
     def embedded(self, task: int) -> NDArray[np.int64]:
         """Positions among the task's wanted chunks of those that the model was asked for."""

@@ -109,6 +109,13 @@ def test_the_bundled_spaces_are_those_of_earlier_releases() -> None:
     assert {name: models.info(name).space for name in models.names()} == SPACES
 
 
+def test_the_spaces_of_remote_models_are_those_of_earlier_releases() -> None:
+    far = ModelSettings.model_validate(
+        {"backend": "remote", "dim": 8, "remote": {"url": "http://h/v1", "model": "m"}}
+    )
+    assert catalogue(far=far).info("far").space == "8ff380f3b32f0696"
+
+
 # --- models of one's own ---------------------------------------------------------------------------
 
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from blockbuster import blockbuster_ctx
 
-from embedfleet.errors import InvalidRequest, LeaseLost, ModelError, ModelStuck, Transient, UnknownModel
+from embedfleet.errors import (
+    InvalidRequest,
+    LeaseLost,
+    ModelError,
+    ModelStuck,
+    ModelUnavailable,
+    Transient,
+    UnknownModel,
+)
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import ModelRunner
 from unit.inference.conftest import ScriptedBackend
@@ -123,6 +132,16 @@ async def test_the_next_microbatch_waits_at_the_door_while_one_runs(
     assert len((await embedding).vectors) == 3
 
 
+async def test_a_call_has_no_more_texts_than_the_model_says(backend: Any, texts: Texts) -> None:
+    backend.info = replace(backend.info, texts_per_call=3)
+    runner = ModelRunner([lambda: backend], microbatch_tokens=10_000)
+    await runner.start()
+    forget_calls(backend)
+    await runner.embed(texts(*range(20, 28)))
+    assert [len(call) for call in backend.calls] == [3, 3, 2]
+    await runner.close()
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -229,6 +248,33 @@ async def test_a_start_that_is_cancelled_can_still_be_closed(backend: Any) -> No
     assert backend.closed
 
 
+async def test_what_was_embedded_before_the_model_was_gone_is_not_lost(backend: Any, texts: Texts) -> None:
+    """A server may have been paid for it."""
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    forget_calls(backend)
+    healthy = backend.embed_tokens
+
+    def embed_tokens(batch: TokenBatch) -> Any:
+        if len(backend.calls) == 2:
+            raise ModelUnavailable("gone", retry_after_seconds=7)
+        return healthy(batch)
+
+    backend.embed_tokens = embed_tokens
+    arrived: dict[int, float] = {}
+
+    def on_part(positions: Any, result: Any) -> None:
+        arrived.update(zip(positions.tolist(), result.vectors[:, 0].tolist(), strict=True))
+
+    with pytest.raises(ModelUnavailable, match="gone") as told:
+        await runner.embed(texts(1, 13, 3, 4, 5, 6, 7, 8), on_part=on_part)
+    assert told.value.retry_after_seconds == 7
+    assert arrived == {0: 1, 1: 0}
+    with pytest.raises(ModelUnavailable):
+        await runner.embed(texts(1))
+    await runner.close()
+
+
 # --- priority, stopping, closing ------------------------------------------------------------------
 
 
@@ -321,6 +367,19 @@ async def test_closing_finishes_the_running_microbatch_and_fails_the_waiting(
     assert backend.closed
     with pytest.raises(Transient):
         await runner.embed(texts(4))
+
+
+async def test_closing_interrupts_a_model_that_waits_for_a_server(backend: Any, texts: Texts) -> None:
+    """A lane in the middle of a long back-off must not hold up the end of the process."""
+    backend.interrupt = backend.gate.set
+    runner = ModelRunner([lambda: backend, lambda: backend], microbatch_tokens=ONE_TEXT)
+    await runner.start()
+    forget_calls(backend)
+    backend.gate.clear()
+    waiting = asyncio.create_task(runner.embed(texts(1)))
+    await entered(backend)
+    await asyncio.wait_for(runner.close(), 10)
+    await waiting
 
 
 async def test_closing_twice_or_before_the_start_is_harmless(backend: Any) -> None:

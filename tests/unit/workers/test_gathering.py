@@ -50,3 +50,12 @@ def test_there_is_news_at_first_and_with_each_arrival() -> None:
     gathering.news.clear()
     gathering.arrived(np.array([0]), outcome(1))
     assert gathering.news.is_set()
+
+
+def test_of_tasks_that_are_not_whole_what_arrived_can_be_had_the_rest_counts_as_failed() -> None:
+    gathering = Gathering([[None, CACHED, None], [None], [None]], dim=2)
+    gathering.arrived(np.array([0, 2]), outcome(1, 3))
+    assert gathering.take_whole() == [1]
+    assert gathering.take_begun() == [0]
+    assert gathering.outcome(0).failed == {2: "not embedded"}
+    assert gathering.outcome(0).vectors[:, 0].tolist() == [1, 9, 0]
