@@ -257,6 +257,7 @@ class WorkerOrchestrator:
             draining=state.draining,
             rate=None if rate is None else float(f"{rate:.2g}"),  # coarse: not every beat a new row
             trouble=state.crash_loop or (None if state.trouble is None else str(state.trouble)),
+            models=state.models,
         )
 
     def _most(self, state: PoolState) -> int:

@@ -77,7 +77,7 @@ def model_folder(settings: ModelSettings) -> Path | None:
     """
     if settings.path is not None:
         return settings.path
-    return None if settings.hub is None else downloaded_folder(settings.hub, settings.revision)
+    return None if settings.hub is None else downloaded_folder(settings)
 
 
 def read_onnx_folder(folder: Path, weights_file: str | None = None) -> ModelFiles:
@@ -139,6 +139,8 @@ _POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
+# Where a sentence-transformers folder says them.
+_ABOUT_SENTENCES = ("modules.json", "sentence_bert_config.json", "1_Pooling/*")
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -158,13 +160,25 @@ def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
     return _POOLINGS[chosen[0]]
 
 
-def downloaded_folder(hub: str, revision: str | None) -> Path:
-    """Where the files of a Hugging Face id are on this machine. Raises ModelError when they are not."""
+def hub_patterns(settings: ModelSettings) -> list[str]:
+    """Which files of its repository on the Hugging Face hub the model needs, as shell patterns."""
+    named = settings.weights_file
+    onnx = (f"{named}*",) if named else ("model.onnx*", "onnx/model.onnx*")  # external data lies beside
+    weights = onnx if settings.backend == "onnx" else ("*.safetensors",)
+    return ["tokenizer.json", "config*.json", *_ABOUT_SENTENCES, *weights]
+
+
+def downloaded_folder(settings: ModelSettings) -> Path:
+    """Where the files of its Hugging Face id are on this machine. Raises ModelError when they are not."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    hub, revision = settings.hub or "", settings.revision
     try:
-        return Path(snapshot_download(hub, revision=revision, local_files_only=True))
+        folder = snapshot_download(
+            hub, revision=revision, allow_patterns=hub_patterns(settings), local_files_only=True
+        )
+        return Path(folder)
     except LocalEntryNotFoundError as exc:
         at = f" at {revision}" if revision else ""
         raise ModelError(

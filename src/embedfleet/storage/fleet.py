@@ -40,6 +40,9 @@ class PoolReport(BaseModel):
     draining: int = 0
     rate: float | None = Field(default=None, description="Tokens a second of one worker; None: not measured.")
     trouble: str | None = None
+    models: tuple[str, ...] | None = Field(
+        default=None, description="Loaded by its workers, sorted; None: not told, as by earlier releases."
+    )
 
 
 _POOLS = TypeAdapter(dict[str, PoolReport])

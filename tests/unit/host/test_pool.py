@@ -28,6 +28,7 @@ class Puppet:
         self.ready = True
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0
+        self.models: tuple[str, ...] = ()
         self.draining = asyncio.Event()
         self.aborted = asyncio.Event()
         self._end: asyncio.Future[WorkerExit] = asyncio.get_running_loop().create_future()
