@@ -69,9 +69,9 @@ def bench(
     from embedfleet import log
     from embedfleet.errors import EmbedfleetError
 
-    log.configure(level="ERROR", as_json=False)
     settings = settings_from(data_dir, config)
     text = _made_up_prose() if file is None else _read(file)
+    log.configure(level="ERROR", as_json=False)
     rows: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     for name in _measurable(names or (), settings):

@@ -35,12 +35,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
     """Defaults < file < environment < flags."""
-    from embedfleet.settings import CONFIG_ENV, load_settings, usual_config_file
+    from embedfleet.settings import CONFIG_ENV, usual_config_file
 
     if config_file is None and (usual_config_file().exists() or os.environ.get(CONFIG_ENV)):
         config_file = usual_config_file()
+    return settings_of(data_dir, config_file)
+
+
+def settings_of(data_dir: Path | None, file: Path | None) -> Settings:
+    """Of this file and no other; None: of none."""
+    from embedfleet.settings import load_settings
+
     overrides = {} if data_dir is None else {"data_dir": str(data_dir)}
-    return load_settings(config_file, overrides=overrides)
+    return load_settings(file, overrides=overrides)
 
 
 def file_to_change(config_file: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from errno import ENOSPC
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def download(settings: ModelSettings, *, progress: bool) -> str:
 
     assert settings.hub is not None
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are said here, as errors
-    if not progress:
+    if not (progress and sys.stderr.isatty()):
         disable_progress_bars()
     try:
         folder = snapshot_download(
