@@ -126,7 +126,7 @@ def _add(
     if (name in there or name in BUILT_IN) and not replace:
         where = f"in {file}" if name in there else "built in"
         raise InvalidRequest(f"there is a model `{name}` already ({where}): choose a name, or --replace it")
-    settings = settings_of(data_dir, file if file.exists() else None)
+    settings = settings_of(data_dir, file if os.path.exists(file) else None)
     model = _valid(name, entry)
     if model.hub is not None:
         entry |= {"revision": download(model, progress=progress)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.models_loading import as_batch, chosen, loaded
+from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, in_columns, print_json, warn
 
@@ -69,7 +69,7 @@ def bench(
     from embedfleet import log
     from embedfleet.errors import EmbedfleetError
 
-    settings = settings_from(data_dir, config)
+    settings = as_a_worker(settings_from(data_dir, config))
     text = _made_up_prose() if file is None else _read(file)
     log.configure(level="ERROR", as_json=False)
     rows: list[dict[str, Any]] = []

@@ -34,6 +34,21 @@ def chosen(names: Sequence[str], settings: Settings) -> list[str]:
     return picked
 
 
+def as_a_worker(settings: Settings) -> Settings:
+    """With the threads that a worker's model has here: the worker processes of a fleet share out the cores,
+    and what a calibration finds is kept by their number."""
+    from embedfleet.deployment import deployment_of
+
+    if not deployment_of(settings).worker_processes:
+        return settings
+    from embedfleet.bootstrap import available_cores
+    from embedfleet.launchers.resources import threads_per_worker
+    from embedfleet.worker_orchestrator import initial_sizes
+
+    threads = threads_per_worker(available_cores(), initial_sizes(settings)["embedding"])
+    return settings.model_copy(update={"models": settings.models.model_copy(update={"threads": threads})})
+
+
 @asynccontextmanager
 async def loaded(
     name: str, catalogue: Catalogue, settings: Settings, metrics: Metrics | None = None

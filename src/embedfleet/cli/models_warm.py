@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.models_loading import as_batch, chosen, loaded
+from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import DONE, NOTHING_DONE, PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
+    from embedfleet.inference.catalogue import Catalogue
     from embedfleet.settings import Settings
 
 _PROBE = "The quick brown fox jumps over the lazy dog."
@@ -31,7 +32,7 @@ def warm(
 
     Exit code 3 if some models failed, 1 if all did.
     """
-    settings = settings_from(data_dir, config)
+    settings = as_a_worker(settings_from(data_dir, config))
     rows = []
     for name in chosen(names or (), settings):
         rows.append(_warmed(name, settings, progress=not as_json))
@@ -67,7 +68,7 @@ def _warmed(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:
         return row | {"error": str(exc)}
 
 
-async def _tried(name: str, catalogue: Any, settings: Settings) -> dict[str, Any]:
+async def _tried(name: str, catalogue: Catalogue, settings: Settings) -> dict[str, Any]:
     from time import perf_counter
 
     from embedfleet.errors import ModelError

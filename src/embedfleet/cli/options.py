@@ -37,7 +37,7 @@ def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
     """Defaults < file < environment < flags."""
     from embedfleet.settings import CONFIG_ENV, usual_config_file
 
-    if config_file is None and (usual_config_file().exists() or os.environ.get(CONFIG_ENV)):
+    if config_file is None and (os.path.exists(usual_config_file()) or os.environ.get(CONFIG_ENV)):
         config_file = usual_config_file()
     return settings_of(data_dir, config_file)
 

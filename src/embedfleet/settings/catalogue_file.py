@@ -37,7 +37,7 @@ class CatalogueFile:
     @classmethod
     def read(cls, path: Path) -> CatalogueFile:
         """Raises ConfigError if the file is there and cannot be read, or holds no catalogue of entries."""
-        file = cls(path, read_text(path) if path.exists() else "")
+        file = cls(path, read_text(path) if os.path.exists(path) else "")
         file.entries()
         return file
 

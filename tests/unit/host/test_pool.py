@@ -153,6 +153,14 @@ async def test_one_too_many_drains_and_is_waited_for_however_long(
         second.finish()
 
 
+async def test_a_model_is_loaded_if_some_worker_has_it(launcher: PuppetTheatre, metrics: Metrics) -> None:
+    async with pool_of(launcher, metrics, workers=2) as (pool, _):
+        first, second = await launcher.next(2)
+        assert pool.state().models == ()
+        first.models, second.models = ("static",), ("minilm", "static")
+        assert pool.state().models == ("minilm", "static")
+
+
 async def test_a_crashed_worker_is_started_again_and_counted(
     launcher: PuppetTheatre, metrics: Metrics
 ) -> None:
