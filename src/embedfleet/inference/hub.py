@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
+from typing import Any
 
 from embedfleet.errors import EmbedfleetError, ModelError, ModelUnavailable, StorageFull
 from embedfleet.inference.model_files import downloaded_folder, hub_patterns
@@ -30,16 +33,17 @@ def download(settings: ModelSettings, *, progress: bool) -> str:
     revision, ModelUnavailable if the hub does not answer, StorageFull.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     assert settings.hub is not None
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are said here, as errors
-    if not (progress and sys.stderr.isatty()):
-        disable_progress_bars()
     try:
-        folder = snapshot_download(
-            settings.hub, revision=settings.revision, allow_patterns=hub_patterns(settings)
-        )
+        with _bars(shown=progress and sys.stderr.isatty()) as bars:
+            folder = snapshot_download(
+                settings.hub,
+                revision=settings.revision,
+                allow_patterns=hub_patterns(settings),
+                tqdm_class=bars,
+            )
     except Exception as exc:  # those of its transport change with its releases
         raise _translated(exc, settings) from exc
     return Path(folder).name
@@ -68,6 +72,26 @@ def forget(settings: ModelSettings) -> int:
     deletion = cache.delete_revisions(*commits)
     deletion.execute()
     return deletion.expected_freed_size
+
+
+@contextmanager
+def _bars(*, shown: bool) -> Iterator[type[Any]]:
+    """What draws the library's progress, gone from the terminal afterwards: it leaves some of it open."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    made: list[Any] = []
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options |= {"leave": False, "disable": not shown}
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+            made.append(self)
+
+    try:
+        yield Bar
+    finally:
+        for bar in reversed(made):
+            bar.close()
 
 
 def _translated(exc: Exception, settings: ModelSettings) -> EmbedfleetError:
