@@ -162,9 +162,12 @@ def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
 
 def hub_patterns(settings: ModelSettings) -> list[str]:
     """Which files of its repository on the Hugging Face hub the model needs, as shell patterns."""
-    named = settings.weights_file
-    onnx = (f"{named}*",) if named else ("model.onnx*", "onnx/model.onnx*")  # external data lies beside
-    weights = onnx if settings.backend == "onnx" else ("*.safetensors",)
+    weights: tuple[str, ...] = ("*.safetensors",)
+    if settings.backend == "remote":
+        weights = ()  # the server has them; the tokenizer sizes the chunks
+    elif settings.backend == "onnx":  # external data lies beside
+        named = settings.weights_file
+        weights = (f"{named}*",) if named else ("model.onnx*", "onnx/model.onnx*")
     return ["tokenizer.json", "config*.json", *_ABOUT_SENTENCES, *weights]
 
 

@@ -41,7 +41,8 @@ class PoolReport(BaseModel):
     rate: float | None = Field(default=None, description="Tokens a second of one worker; None: not measured.")
     trouble: str | None = None
     models: tuple[str, ...] | None = Field(
-        default=None, description="Loaded by its workers, sorted; None: not told, as by earlier releases."
+        default=None,
+        description="Loaded by workers or for searches, sorted; None: not told.",
     )
 
 
