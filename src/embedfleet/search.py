@@ -87,6 +87,11 @@ class SearchService:
         best = [hit for hit in near if hit.id in live][: request.limit]
         return await self._database.read(lambda conn: _hits(conn, best, live))
 
+    @property
+    def loaded_models(self) -> list[str]:
+        """Names of the models that are ready in its process, sorted."""
+        return self._models.loaded()
+
     async def answer_waiting(self) -> int:
         """Answer what other processes asked through SQL; returns how many."""
         asked = await self._database.read(lambda conn: searches.unanswered(conn, 100))

@@ -257,7 +257,13 @@ class WorkerOrchestrator:
             draining=state.draining,
             rate=None if rate is None else float(f"{rate:.2g}"),  # coarse: not every beat a new row
             trouble=state.crash_loop or (None if state.trouble is None else str(state.trouble)),
+            models=self._models(state),
         )
+
+    def _models(self, state: PoolState) -> tuple[str, ...]:
+        """Those of the workers; a leader beside worker processes has its own, for searches."""
+        own = self._search.loaded_models if state.stage is Stage.EMBEDDING else []
+        return tuple(sorted({*state.models, *own}))
 
     def _most(self, state: PoolState) -> int:
         if self._settings.auto_scaling.enabled:

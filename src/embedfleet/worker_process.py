@@ -114,7 +114,8 @@ async def _tell(reports: BinaryIO, crew: Crew, metrics: Metrics, stop: asyncio.E
 
 def _report(reports: BinaryIO, crew: Crew, metrics: Metrics) -> None:
     memory = psutil.Process().memory_info().rss
-    _send(reports, Report(True, told(crew.trouble), memory, snapshot(metrics.registry)))
+    counted = snapshot(metrics.registry)
+    _send(reports, Report(True, told(crew.trouble), memory, counted, crew.loaded_models))
 
 
 def _send(reports: BinaryIO, message: Report | Failure) -> None:

@@ -83,6 +83,11 @@ def leaders(*orchestrators: Orchestrator) -> list[Orchestrator]:
     return [one for one in orchestrators if one.metric("embedding_leader") == 1]
 
 
+def loaded_models(fleet: Fleet) -> list[str]:
+    rows = json.loads(fleet.command("models", "--json").stdout)["models"]
+    return [row["name"] for row in rows if row["loaded"]]
+
+
 async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fleet: Fleet) -> None:
     with fleet.orchestrator("--pool", "embedding=2") as a, fleet.orchestrator() as b:
         eventually(lambda: len(leaders(a, b)) == 1, what="one leader")
@@ -103,6 +108,7 @@ async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fle
         assert shown.stdout.count("2 of 2 workers") == 1, shown.stdout
         assert f"pid {a.pid}" in shown.stdout
         assert f"pid {b.pid}" in shown.stdout
+        eventually(lambda: loaded_models(fleet) == ["stub"], what="the workers' models in the list")
         healthy = fleet.command("doctor")
         assert healthy.returncode == 0, healthy.stdout
 

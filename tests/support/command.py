@@ -49,6 +49,7 @@ class Command:
         own = {
             "EMBEDFLEET_DATA_DIR": str(self.data_dir),
             "EMBEDFLEET_MODELS__DEFAULT": self.model,
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
             "EMBEDFLEET_MONITORING__METRICS_PORT": "0",  # tests run side by side: a fixed port is taken
         }
         return kept | own | dict(more or {})

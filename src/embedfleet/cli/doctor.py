@@ -67,6 +67,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[Settings], str]
     if settings.vector_store.url is not None:
         yield "vectors", _vectors
     yield "parser", _parser
+    yield "models", _models
     yield "model", _model
 
 
@@ -175,6 +176,25 @@ def _parser(settings: Settings) -> str:
             return f"works in a child process of {settings.parsing.memory_mb} MB ({parsed.content_type})"
 
     return asyncio.run(parse())
+
+
+def _models(settings: Settings) -> str:
+    """All that these settings speak of, by their files alone; one is loaded by the check after this."""
+    from embedfleet.cli.models_loading import spoken_of
+    from embedfleet.errors import EmbedfleetError, ModelError
+    from embedfleet.inference.catalogue import Catalogue
+
+    catalogue = Catalogue(settings.models)
+    names = spoken_of(settings)
+    troubles = []
+    for name in names:
+        try:
+            catalogue.info(name)
+        except EmbedfleetError as exc:
+            troubles.append(str(exc))
+    if troubles:
+        raise ModelError("; ".join(troubles))
+    return f"{', '.join(names)}: their files are here"
 
 
 def _model(settings: Settings) -> str:

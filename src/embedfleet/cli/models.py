@@ -1,48 +1,127 @@
-"""`embedfleet models`."""
+"""`embedfleet models`: what can embed here. Adding, trying and removing are in the files beside this one."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from embedfleet.cli.models_add import add
+from embedfleet.cli.models_bench import bench
+from embedfleet.cli.models_remove import remove
+from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import in_columns, print_json
+
+if TYPE_CHECKING:
+    from embedfleet.inference.catalogue import Catalogue
+    from embedfleet.settings import Settings
+
+app = typer.Typer(help="The models: list, add, warm, bench, remove.", invoke_without_command=True)
+app.command("add")(add)
+app.command("warm")(warm)
+app.command("bench")(bench)
+app.command("remove")(remove)
+
+_LOADED = {True: "loaded", False: "-", None: "?"}
 
 
-def models(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+@app.callback()
+def models(
+    context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
+) -> None:
     """The models this installation can embed with; the default one is marked."""
-    from embedfleet.errors import EmbedfleetError
+    if context.invoked_subcommand is None:
+        list_models(as_json=as_json, data_dir=data_dir, config=config)
+    elif as_json or data_dir or config:
+        raise typer.BadParameter(f"put the options behind `{context.invoked_subcommand}`")
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """What each model is, where it runs, and whether a running orchestrator has it loaded."""
     from embedfleet.inference.catalogue import Catalogue
 
     settings = settings_from(data_dir, config)
     catalogue = Catalogue(settings.models)
-    rows: list[dict[str, Any]] = []
-    for name in catalogue.names():
-        row: dict[str, Any] = {"name": name, "default": name == settings.models.default}
-        try:
-            info = catalogue.info(name)
-            row |= {
-                "available": True,
-                "dim": info.dim,
-                "max_tokens": info.max_tokens,
-                "size_bytes": info.size_bytes,
-                "space": info.space,
-                "description": info.description,
-            }
-        except EmbedfleetError as exc:
-            row |= {"available": False, "reason": str(exc)}
-        rows.append(row)
+    loaded = asyncio.run(_loaded_models(settings))
+    rows = [_row(name, catalogue, settings, loaded) for name in catalogue.names()]
     if as_json:
         print_json({"models": rows})
-        return
-    for row in rows:
-        mark = "*" if row["default"] else " "
-        if row["available"]:
-            size = f"{row['size_bytes'] / 1e6:.0f} MB"
-            typer.echo(
-                f"{mark} {row['name']:<12} {row['dim']:>5} dim  {row['max_tokens']:>5} tokens  {size:>7}  "
-                f"{row['description']}"
-            )
-        else:
-            typer.echo(f"{mark} {row['name']:<12} not available: {row['reason']}")
+    else:
+        typer.echo(in_columns([_HEADINGS, *(_words(row) for row in rows)], right=(2, 3, 4)))
+        for row in rows:
+            if not row["available"]:
+                typer.echo(f"not available: {row['reason']}")
+
+
+async def _loaded_models(settings: Settings) -> frozenset[str] | None:
+    """Names of those that some running orchestrator or worker of its holds; None: nobody can tell.
+
+    No model library is imported for it, nor a database made.
+    """
+    from embedfleet.deployment import deployment_of
+    from embedfleet.errors import EmbedfleetError
+    from embedfleet.storage.ownership import owner_of
+
+    if deployment_of(settings).owns_data_directory and owner_of(settings.data_dir) is None:
+        return frozenset()
+    from embedfleet.cli.pools import running_orchestrators
+    from embedfleet.job_manager import open_database
+
+    database = open_database(settings)
+    try:
+        await database.open()
+        running = await running_orchestrators(database)
+    except EmbedfleetError:  # the list is of use without it, and `doctor` says what is wrong
+        return None
+    finally:
+        await database.close()
+    told = [pool.models for one in running for pool in one.pools.values()]
+    return None if None in told else frozenset(name for names in told for name in names or ())
+
+
+def _row(
+    name: str, catalogue: Catalogue, settings: Settings, loaded: frozenset[str] | None
+) -> dict[str, Any]:
+    from embedfleet.errors import EmbedfleetError
+
+    entry = catalogue.settings_of(name)
+    row: dict[str, Any] = {
+        "name": name,
+        "default": name == settings.models.default,
+        "built_in": name not in settings.models.catalogue,
+        "backend": entry.backend,
+        "devices": list(entry.devices),
+        "loaded": None if loaded is None else name in loaded,
+        "description": entry.description,
+    }
+    try:
+        info = catalogue.info(name)
+    except EmbedfleetError as exc:
+        return row | {"available": False, "reason": str(exc)}
+    return row | {
+        "available": True,
+        "dim": info.dim,
+        "max_tokens": info.max_tokens,
+        "size_bytes": info.size_bytes,
+        "space": info.space,
+    }
+
+
+_HEADINGS = ["  model", "backend", "size", "dim", "tokens", "devices", "loaded", "description"]
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    there = row["available"]
+    return [
+        f"{'*' if row['default'] else ' '} {row['name']}",
+        row["backend"],
+        f"{row['size_bytes'] / 1e6:,.0f} MB" if there else "-",
+        f"{row['dim']:,}" if there else "-",
+        f"{row['max_tokens']:,}" if there else "-",
+        ",".join(row["devices"]),
+        _LOADED[row["loaded"]],
+        row["description"],
+    ]

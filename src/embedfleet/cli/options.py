@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,12 @@ DataDir = Annotated[
     ),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Settings file (see embeddings_config.yaml).")
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings file (see embeddings_config.yaml). Also EMBEDFLEET_CONFIG.",
+        show_default="the user's own, if there is one",
+    ),
 ]
 Tenant = Annotated[
     str | None, typer.Option("--tenant", help="Whose documents.", show_default="tenants.default_tenant")
@@ -29,7 +35,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
     """Defaults < file < environment < flags."""
+    from embedfleet.settings import CONFIG_ENV, usual_config_file
+
+    if config_file is None and (os.path.exists(usual_config_file()) or os.environ.get(CONFIG_ENV)):
+        config_file = usual_config_file()
+    return settings_of(data_dir, config_file)
+
+
+def settings_of(data_dir: Path | None, file: Path | None) -> Settings:
+    """Of this file and no other; None: of none."""
     from embedfleet.settings import load_settings
 
     overrides = {} if data_dir is None else {"data_dir": str(data_dir)}
-    return load_settings(config_file, overrides=overrides)
+    return load_settings(file, overrides=overrides)
+
+
+def file_to_change(config_file: Path | None) -> Path:
+    """The settings file of a command, which may have to be made."""
+    from embedfleet.settings import usual_config_file
+
+    return config_file or usual_config_file()

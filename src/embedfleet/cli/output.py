@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -58,6 +58,19 @@ def print_json(document: dict[str, Any]) -> None:
 def warn(message: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"{one_line(message)}\n")
+
+
+def in_columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
+    """One line a row, each column as wide as its longest cell; those numbered in `right` end together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines)
 
 
 def one_line(message: str) -> str:

@@ -41,7 +41,7 @@ class _Slot:
 @dataclass(frozen=True, slots=True)
 class PoolState:
     """What an operator wants to know of a pool. `ready`: of those running, how many claim by now;
-    `crash_loop`: the reason of the last crash, if it is one.
+    `crash_loop`: the reason of the last crash, if it is one; `models`: those loaded by some worker, sorted.
     """
 
     stage: Stage
@@ -51,6 +51,7 @@ class PoolState:
     draining: int
     crash_loop: str | None
     trouble: EmbedfleetError | None
+    models: tuple[str, ...] = ()
 
 
 class WorkerPool:
@@ -108,6 +109,7 @@ class WorkerPool:
             draining=len(self._leaving),
             crash_loop=looping[0] if looping else None,
             trouble=next((t for t in troubles if t), None),
+            models=tuple(sorted({name for s in slots if s.handle is not None for name in s.handle.models})),
         )
 
     # --- life ---

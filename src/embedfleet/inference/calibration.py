@@ -88,6 +88,10 @@ class Calibrations:
             return budget if usable else None
         return None
 
+    def of_model(self, name: str) -> list[Path]:
+        """The files kept for a model of this name, whatever it was and wherever it ran."""
+        return [file for file in self._folder.glob("calibration-*.json") if _names(file, name)]
+
     def calibrate(self, backend: EmbeddingBackend, device: str, threads: int) -> int:
         """Measure and keep. The default if nothing could be measured (memory!), or the machine was busy: that
         is tried again another time."""
@@ -115,6 +119,12 @@ class Calibrations:
     def _file(self, info: ModelInfo, device: str, threads: int) -> Path:
         key = hashlib.sha256(f"{info.space}\0{device}\0{threads}".encode()).hexdigest()[:32]
         return self._folder / f"calibration-{key}.json"
+
+
+def _names(file: Path, model: str) -> bool:
+    with suppress(OSError, ValueError, AttributeError):
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("model") == model)
+    return False
 
 
 def _budgets() -> Iterator[int]:

@@ -36,15 +36,16 @@ _RUNTIME_MB = 100
 class Catalogue:
     """Describes and opens models by name. A model's files are read for `info` once per catalogue.
 
-    An entry of the settings replaces a built-in of the same name; its space tells the two apart.
+    An entry of the settings replaces a built-in of the same name; its space tells the two apart. In
+    `cache_dir` is kept what is dear to make again.
     """
 
     def __init__(self, settings: ModelsSettings) -> None:
         self._models = {**BUILT_IN, **settings.catalogue}
         self._threads = settings.threads or _available_cores()
-        self._cache_dir = settings.cache_dir or Path(platformdirs.user_cache_dir("embedfleet")) / "models"
+        self.cache_dir = settings.cache_dir or Path(platformdirs.user_cache_dir("embedfleet")) / "models"
         self._microbatch_tokens = settings.microbatch_tokens
-        self._calibrations = Calibrations(self._cache_dir)
+        self._calibrations = Calibrations(self.cache_dir)
         self._described: dict[str, Description] = {}
 
     def names(self) -> list[str]:
@@ -58,6 +59,16 @@ class Catalogue:
         """
         return self.describe(name).info
 
+    def settings_of(self, name: str) -> ModelSettings:
+        """Its entry. Raises UnknownModel naming the nearest known one."""
+        if name in self._models:
+            return self._models[name]
+        raise UnknownModel(f"no model `{name}` in the catalogue: {hint(name, self._models)}")
+
+    def threads(self, name: str) -> int:
+        """Those of the CPU that each replica may use. Raises as `info` does."""
+        return self._threads_each(self.describe(name))
+
     def devices(self, name: str) -> Sequence[str]:
         """Where the model's replicas run, one each. May import its library. Raises as `info` does."""
         settings = self.describe(name).settings
@@ -70,7 +81,7 @@ class Catalogue:
         loaded and what to install or set.
         """
         model = self.describe(name)
-        place = Place(device or self.devices(name)[0], self._threads_each(model), self._cache_dir)
+        place = Place(device or self.devices(name)[0], self._threads_each(model), self.cache_dir)
         return finished(backend_kind(model.settings.backend).open_backend(model, place), model)
 
     def memory_mb(self, name: str) -> int:
@@ -95,13 +106,8 @@ class Catalogue:
     def describe(self, name: str) -> Description:
         """As `info`, with what a backend must know."""
         if name not in self._described:
-            self._described[name] = _describe(name, self._settings_of(name))
+            self._described[name] = _describe(name, self.settings_of(name))
         return self._described[name]
-
-    def _settings_of(self, name: str) -> ModelSettings:
-        if name in self._models:
-            return self._models[name]
-        raise UnknownModel(f"no model `{name}` in the catalogue: {hint(name, self._models)}")
 
     def _threads_each(self, model: Description) -> int:
         """Replicas on the CPU share its cores."""

@@ -79,7 +79,7 @@ def model_folder(settings: ModelSettings) -> Path | None:
     """
     if settings.path is not None:
         return settings.path
-    return None if settings.hub is None else downloaded_folder(settings.hub, settings.revision)
+    return None if settings.hub is None else downloaded_folder(settings)
 
 
 def required_file(file: Path) -> Path:
@@ -161,6 +161,8 @@ _POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
     "cls": "cls",
     "lasttoken": "last",
 }
+# Where a sentence-transformers folder says them.
+_ABOUT_SENTENCES = ("modules.json", "sentence_bert_config.json", "1_Pooling/*")
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -191,13 +193,28 @@ def _chosen_poolings(declared: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, on in declared.items() if name.startswith("pooling_mode_") and on is True)
 
 
-def downloaded_folder(hub: str, revision: str | None) -> Path:
-    """Where the files of a Hugging Face id are on this machine. Raises ModelError when they are not."""
+def hub_patterns(settings: ModelSettings) -> list[str]:
+    """Which files of its repository on the Hugging Face hub the model needs, as shell patterns."""
+    weights: tuple[str, ...] = ("*.safetensors",)
+    if settings.backend == "remote":
+        weights = ()  # the server has them; the tokenizer sizes the chunks
+    elif settings.backend == "onnx":  # external data lies beside
+        named = settings.weights_file
+        weights = (f"{named}*",) if named else ("model.onnx*", "onnx/model.onnx*")
+    return ["tokenizer.json", "config*.json", *_ABOUT_SENTENCES, *weights]
+
+
+def downloaded_folder(settings: ModelSettings) -> Path:
+    """Where the files of its Hugging Face id are on this machine. Raises ModelError when they are not."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    hub, revision = settings.hub or "", settings.revision
     try:
-        return Path(snapshot_download(hub, revision=revision, local_files_only=True))
+        folder = snapshot_download(
+            hub, revision=revision, allow_patterns=hub_patterns(settings), local_files_only=True
+        )
+        return Path(folder)
     except LocalEntryNotFoundError as exc:
         at = f" at {revision}" if revision else ""
         raise ModelError(

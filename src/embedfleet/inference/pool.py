@@ -120,8 +120,9 @@ class ModelPool:
         self._troubles.pop(name, None)
 
     def loaded(self) -> list[str]:
-        """Names of the models that are ready, sorted."""
-        return sorted(name for name, load in self._loads.items() if _is_ready(load))
+        """Names of the models that are ready, sorted. Any thread may ask."""
+        loads = list(self._loads.items())  # one step: the event loop may be changing it
+        return sorted(name for name, load in loads if _is_ready(load))
 
     async def close(self) -> None:
         """Close every runner, loading ones too. May be called again."""

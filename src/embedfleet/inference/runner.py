@@ -76,6 +76,11 @@ class ModelRunner:
         """Of the loaded model: for use after `start`."""
         return self._lanes[0].loaded.result(timeout=0).info
 
+    @property
+    def microbatch_tokens(self) -> int:
+        """Padded tokens that a call of the model has at most: for use after `start`."""
+        return self._budget_tokens
+
     async def start(self) -> None:
         """Load each replica on its thread and run it once. Raises UnknownModel or ModelError."""
         for lane in self._lanes:

@@ -43,12 +43,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a worker process is doing. `trouble`: class and words; `counted`: everything since its start."""
+    """How a worker process is doing. `trouble`: class and words; `counted`: everything since its start;
+    `models`: those it has loaded."""
 
     ready: bool
     trouble: tuple[str, str] | None
     memory_bytes: int
     counted: list[Counted]
+    models: tuple[str, ...] = ()
 
 
 def told(trouble: EmbedfleetError | None) -> tuple[str, str] | None:
@@ -99,7 +101,8 @@ def _message(kind: str, body: Any) -> Order | Command | Report | Failure:
         case "Report":
             counted = [(n, tuple((k, v) for k, v in labels), value) for n, labels, value in body["counted"]]
             trouble = body["trouble"] and tuple(body["trouble"])
-            return Report(**body | {"counted": counted, "trouble": trouble})
+            models = tuple(body["models"])
+            return Report(**body | {"counted": counted, "trouble": trouble, "models": models})
         case "Failure":
             return Failure(**body)
     raise ValueError(f"no message of kind {kind!r}")

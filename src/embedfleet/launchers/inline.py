@@ -39,6 +39,10 @@ class InlineWorker:
     def trouble(self) -> EmbedfleetError | None:
         return self._crew.trouble
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self._crew.loaded_models
+
     def drain(self) -> None:
         self._stop.set()
 

@@ -52,6 +52,11 @@ class WorkerHandle(Protocol):
         """Resident size of its process as last seen; 0 while unknown or shared with others."""
         ...
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models loaded in its process, as last seen."""
+        ...
+
     def drain(self) -> None:
         """Claim no more, finish what is in hand, end. May be called again."""
         ...

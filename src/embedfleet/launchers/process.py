@@ -59,6 +59,7 @@ class ProcessWorker:
         self.ready = False
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0
+        self.models: tuple[str, ...] = ()
         self._process = process
         self._collector = collector
         self._life = f"{spec.name} {process.pid}"
@@ -100,7 +101,7 @@ class ProcessWorker:
             match message:
                 case Report():
                     self.ready, self.trouble = message.ready, understood(message.trouble)
-                    self.memory_bytes = message.memory_bytes
+                    self.memory_bytes, self.models = message.memory_bytes, message.models
                     self._collector.update(self._life, message.counted)
                 case Failure(reason):
                     self._last_words = reason

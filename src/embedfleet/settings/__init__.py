@@ -8,7 +8,8 @@ May import: errors.
 
 from __future__ import annotations
 
-from embedfleet.settings.loading import DEBUG_ENV, load_settings
+from embedfleet.settings.catalogue_file import CatalogueFile
+from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
@@ -29,8 +30,10 @@ from embedfleet.settings.sections import (
 )
 
 __all__ = [
+    "CONFIG_ENV",
     "DEBUG_ENV",
     "AutoScalingSettings",
+    "CatalogueFile",
     "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "EventsSettings",
@@ -46,5 +49,6 @@ __all__ = [
     "TierSettings",
     "VectorStoreSettings",
     "load_settings",
+    "usual_config_file",
     "with_pool_sizes",
 ]

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import platformdirs
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from embedfleet.errors import ConfigError, hint
 from embedfleet.settings.sections import Settings
+from embedfleet.settings.yaml_text import parse, parse_sections, read_text
 
 ENV_PREFIX = "EMBEDFLEET_"
 ENV_SEPARATOR = "__"
 DEBUG_ENV = "EMBEDFLEET_DEBUG"
 """Not a setting: makes the command line show where an internal error came from."""
+CONFIG_ENV = "EMBEDFLEET_CONFIG"
+"""Not a setting: the settings file of commands that are given none."""
+_NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV)
 
 
 def load_settings(
@@ -32,9 +36,8 @@ def load_settings(
 
     Raises ConfigError with the source of the wrong value, its path, and what would be right.
     """
-    file = [] if config_file is None else [_Source(str(config_file), _read_yaml(config_file))]
     sources = [
-        *file,
+        *([] if config_file is None else [_file(config_file)]),
         _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
         _Source("command line", overrides or {}),
     ]
@@ -46,6 +49,15 @@ def load_settings(
         return Settings.model_validate(merged)
     except ValidationError as exc:
         raise ConfigError(_first_problem(exc, sources)) from exc
+
+
+def usual_config_file() -> Path:
+    """Of the command line: what EMBEDFLEET_CONFIG names, else the user's own, which may not be there."""
+    named = os.environ.get(CONFIG_ENV)
+    if named:
+        return Path(named)
+    folder = platformdirs.user_config_dir("embedfleet", appauthor=False)
+    return Path(folder) / "embeddings_config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +80,17 @@ class _Source:
         return ENV_PREFIX + ENV_SEPARATOR.join(path).upper() if self.name == ENV_PREFIX else self.name
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        content = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: not valid YAML (byte {exc.start} is not UTF-8)") from exc
-    if content is None:
-        return {}
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: must hold sections such as `chunking:`, not a {type(content).__name__}")
-    return content
-
-
-def _parse_yaml(text: str, place: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        # Not all of its message: that quotes the line, which may hold a password.
-        mark = getattr(exc, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
-        raise ConfigError(f"{place}: not valid YAML ({line}{problem})") from None
+def _file(path: Path) -> _Source:
+    return _Source(str(path), parse_sections(read_text(path), str(path)))
 
 
 def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
     nested: dict[str, Any] = {}
     for name, raw in environ.items():
-        if not name.startswith(ENV_PREFIX) or name == DEBUG_ENV:
+        if not name.startswith(ENV_PREFIX) or name in _NO_SETTINGS:
             continue
         path = name.removeprefix(ENV_PREFIX).lower().split(ENV_SEPARATOR)
-        value = (raw or None) if path == ["data_dir"] else _parse_yaml(raw, name)
+        value = (raw or None) if path == ["data_dir"] else parse(raw, name)
         for part in reversed(path[1:]):
             value = {part: value}
         _merge(nested, {path[0]: value})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -353,6 +354,9 @@ class RemoteSettings(_Section):
     api_key: SecretStr | None = Field(
         default=None, description="Sent as a bearer token. Better given by the environment."
     )
+    api_key_env: str | None = Field(
+        default=None, description="Environment variable that holds the api_key, if none is given here."
+    )
     send_dimensions: bool = Field(
         default=False, description="Ask the server for vectors of `dim` values (Matryoshka models of OpenAI)."
     )
@@ -380,6 +384,18 @@ class RemoteSettings(_Section):
         description="Longest wait for an answer. Raise for slow servers, models.stuck_after_seconds with it.",
     )
     tls_ca_file: Path | None = Field(default=None, description="CA of an https:// server of your own.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_environment(cls, given: Any) -> Any:
+        """Here, so that worker processes get the key with their settings, whatever their environment."""
+        if (
+            not isinstance(given, dict)
+            or given.get("api_key")
+            or not isinstance(given.get("api_key_env"), str)
+        ):
+            return given
+        return {**given, "api_key": os.environ.get(given["api_key_env"])}
 
     @model_validator(mode="after")
     def _http(self) -> Self:

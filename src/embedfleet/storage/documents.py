@@ -213,6 +213,22 @@ def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list
     return [_generation(row) for row in conn.execute(query)]
 
 
+def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
+    """How many documents of each tenant have a version, live or being made, that this model embedded."""
+    query = (
+        select(documents.c.tenant_id, func.count(documents.c.document_id.distinct()).label("documents"))
+        .join(generations, generations.c.document_id == documents.c.document_id)
+        .join(collections, collections.c.collection_id == generations.c.collection_id)
+        .where(
+            collections.c.model == model,
+            generations.c.state != GenerationState.RETIRED,
+            documents.c.deleted_at.is_(None),
+        )
+        .group_by(documents.c.tenant_id)
+    )
+    return {row.tenant_id: row.documents for row in conn.execute(query)}
+
+
 def mark_live(conn: Connection, target: Generation) -> bool:
     """Make this version the one readers see and retire the one before.
 

@@ -40,6 +40,10 @@ class PoolReport(BaseModel):
     draining: int = 0
     rate: float | None = Field(default=None, description="Tokens a second of one worker; None: not measured.")
     trouble: str | None = None
+    models: tuple[str, ...] | None = Field(
+        default=None,
+        description="Loaded by workers or for searches, sorted; None: not told.",
+    )
 
 
 _POOLS = TypeAdapter(dict[str, PoolReport])

@@ -44,6 +44,11 @@ class Crew:
         """A model hangs in it for good: only the end of the process frees what that takes."""
         return self._models is not None and self._models.left_behind > 0
 
+    @property
+    def loaded_models(self) -> tuple[str, ...]:
+        """Names of the models that are ready in its process, sorted."""
+        return () if self._models is None else tuple(self._models.loaded())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set and what is in hand is done; cancelled, hand it back and end."""
         try:

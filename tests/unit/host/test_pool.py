@@ -28,6 +28,7 @@ class Puppet:
         self.ready = True
         self.trouble: EmbedfleetError | None = None
         self.memory_bytes = 0
+        self.models: tuple[str, ...] = ()
         self.draining = asyncio.Event()
         self.aborted = asyncio.Event()
         self._end: asyncio.Future[WorkerExit] = asyncio.get_running_loop().create_future()
@@ -150,6 +151,14 @@ async def test_one_too_many_drains_and_is_waited_for_however_long(
         pool.resize(2)  # the place of the one that still works is not taken
         assert names(await launcher.next(1)) == ["embedding-2"]
         second.finish()
+
+
+async def test_a_model_is_loaded_if_some_worker_has_it(launcher: PuppetTheatre, metrics: Metrics) -> None:
+    async with pool_of(launcher, metrics, workers=2) as (pool, _):
+        first, second = await launcher.next(2)
+        assert pool.state().models == ()
+        first.models, second.models = ("static",), ("minilm", "static")
+        assert pool.state().models == ("minilm", "static")
 
 
 async def test_a_crashed_worker_is_started_again_and_counted(

@@ -135,5 +135,5 @@ def test_pooling_is_read_from_the_folder_and_unknown_modules_are_refused(tmp_pat
     models = catalogue(backend="onnx", path=folder, dim=8)
     assert models.describe("own").pooling == "cls"
     (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Dense"}]))
-    with pytest.raises(ModelError, match="has a module `.*Dense`, which would be left out"):
+    with pytest.raises(ModelError, match=r"has a module `.*Dense`, which would be left out"):
         catalogue(backend="onnx", path=folder, dim=8).info("own")

@@ -24,7 +24,7 @@ MESSAGES: list[Order | Command | Report | Failure] = [
     Command.DRAIN,
     Command.ABORT,
     Report(True, ("StorageFull", "disk full"), 123, [("embedding_x_total", (("stage", "chunking"),), 1.5)]),
-    Report(False, None, 0, []),
+    Report(False, None, 0, [], ("minilm", "static")),
     Failure("model `x`: not there"),
 ]
 

@@ -31,7 +31,7 @@ def open_graph(
     import onnxruntime
 
     level = onnxruntime.GraphOptimizationLevel
-    kept = cache_dir / f"{_key(files, onnxruntime.__version__)}.onnx"
+    kept = kept_graph(files, cache_dir)
     if kept.is_file():
         options.graph_optimization_level = level.ORT_DISABLE_ALL
         try:
@@ -52,6 +52,13 @@ def open_graph(
             fresh.unlink(missing_ok=True)
         options.optimized_model_filepath = ""
     return onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
+
+
+def kept_graph(files: ModelFiles, cache_dir: Path) -> Path:
+    """Where the graph of these weights is kept, if it is."""
+    import onnxruntime
+
+    return cache_dir / f"{_key(files, onnxruntime.__version__)}.onnx"
 
 
 def _new_file(files: ModelFiles, kept: Path) -> Path | None:

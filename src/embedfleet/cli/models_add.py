@@ -1,0 +1,196 @@
+"""`embedfleet models add`: an entry of the catalogue, tried out before it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_of
+from embedfleet.cli.output import print_json, warn
+
+if TYPE_CHECKING:
+    from embedfleet.inference.backend import ModelInfo
+    from embedfleet.settings import ModelSettings, Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="What jobs and searches call it.")],
+    backend: Annotated[
+        str | None,
+        typer.Option(help="onnx, torch, static, remote or stub.", show_default="remote with --url"),
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Hugging Face id: downloaded, and pinned.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of --hub.")] = None,
+    weights_file: Annotated[
+        str | None, typer.Option(help="Which ONNX file: onnx/model_quantized.onnx.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean, cls or last.")] = None,
+    normalise: Annotated[bool | None, typer.Option(help="Vectors of length 1.")] = None,
+    query_prefix: Annotated[str | None, typer.Option(help="Put before every query.")] = None,
+    document_prefix: Annotated[str | None, typer.Option(help="Put before every chunk.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Keep the first so many (Matryoshka).")] = None,
+    dim: Annotated[int | None, typer.Option(help="Dimensions of the model itself.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Its limit, special tokens included.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="torch: float32, float16, bfloat16.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="A replica's place: cpu, cuda:1, mps. May be repeated.")
+    ] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="MiB it takes when loaded.")] = None,
+    url: Annotated[str | None, typer.Option(help="Server with an OpenAI-compatible /embeddings.")] = None,
+    remote_model: Annotated[str | None, typer.Option(help="The model's name at --url.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the key for --url.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Instead of the entry of that name.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Add a model to the settings file: download it, look at it, write it down; comments stay.
+
+    Without --config and EMBEDFLEET_CONFIG the user's own settings file is made or changed.
+    """
+    remote = {"url": url, "model": remote_model, "api_key_env": api_key_env}
+    given: dict[str, Any] = {
+        "backend": backend or ("remote" if url else None),
+        "path": None if path is None else os.path.abspath(path),
+        "hub": hub,
+        "revision": revision,
+        "weights_file": weights_file,
+        "remote": {key: value for key, value in remote.items() if value is not None} or None,
+        "pooling": pooling,
+        "normalise": normalise,
+        "query_prefix": query_prefix,
+        "document_prefix": document_prefix,
+        "dimensions": dimensions,
+        "max_tokens": max_tokens,
+        "dim": dim,
+        "dtype": dtype,
+        "devices": device or None,
+        "memory_mb": memory_mb,
+        "description": description,
+    }
+    entry = {key: value for key, value in given.items() if value is not None}
+    _require_sense(name, entry)
+    document = _add(name, entry, file_to_change(config), data_dir, replace=replace, progress=not as_json)
+    for warning in document["warnings"]:
+        warn(f"warning: {warning}")
+    if as_json:
+        print_json(document)
+        return
+    model = document["model"]
+    typer.echo(
+        f"{name}: {model['dim']} dimensions, {model['max_tokens']} tokens, space {model['space']}\n"
+        f"{'replaced' if document['replaced'] else 'written'} in {document['config']}"
+    )
+    if document["hint"]:
+        typer.echo(document["hint"])
+
+
+def _require_sense(name: str, entry: dict[str, Any]) -> None:
+    from embedfleet.errors import InvalidRequest
+
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"`{name}` is no name for a model: a letter or digit, then at most 63 more, `.`, `_` or `-`"
+        )
+    if "backend" not in entry:
+        raise InvalidRequest(
+            "say what runs the model: --backend onnx, torch, static or stub, or give its --url"
+        )
+    if "path" in entry and "hub" in entry:
+        raise InvalidRequest("--path or --hub, not both: the files come from one of them")
+    if "revision" in entry and "hub" not in entry:
+        raise InvalidRequest("--revision goes with --hub")
+    if (entry["backend"] == "remote") != ("remote" in entry):
+        raise InvalidRequest("--url and --remote-model go with `--backend remote`, and it with them")
+
+
+def _add(
+    name: str, entry: dict[str, Any], file: Path, data_dir: Path | None, *, replace: bool, progress: bool
+) -> dict[str, Any]:
+    from embedfleet.errors import InvalidRequest
+    from embedfleet.inference.catalogue import BUILT_IN
+    from embedfleet.inference.hub import download
+    from embedfleet.settings import CatalogueFile
+
+    there = CatalogueFile.read(file).entries()  # before a download of minutes
+    if (name in there or name in BUILT_IN) and not replace:
+        where = f"in {file}" if name in there else "built in"
+        raise InvalidRequest(f"there is a model `{name}` already ({where}): choose a name, or --replace it")
+    settings = settings_of(data_dir, file if os.path.exists(file) else None)
+    model = _valid(name, entry)
+    if model.hub is not None:
+        entry |= {"revision": download(model, progress=progress)}
+        model = _valid(name, entry)
+    info = _described(settings, name, model)
+    warnings = _changes(settings, name, info) if replace else []
+    before = CatalogueFile.read(file)
+    before.with_entry(name, _ordered(entry)).save(before)
+    return {
+        "model": {
+            "name": name,
+            "backend": model.backend,
+            "dim": info.dim,
+            "max_tokens": info.max_tokens,
+            "size_bytes": info.size_bytes,
+            "space": info.space,
+            "revision": model.revision,
+        },
+        "config": str(file),
+        "replaced": replace and name in there,
+        "warnings": warnings,
+        "hint": "" if before.text else f"{file} is new: {_who_reads(file)}",
+    }
+
+
+def _valid(name: str, entry: dict[str, Any]) -> ModelSettings:
+    """As the settings would read it."""
+    from embedfleet.settings import load_settings
+
+    overrides = {"models": {"catalogue": {name: entry}}}
+    return load_settings(environ={}, overrides=overrides).models.catalogue[name]
+
+
+def _ordered(entry: dict[str, Any]) -> dict[str, Any]:
+    """The fields in the order in which the settings list them."""
+    from embedfleet.settings import ModelSettings
+
+    return {field: entry[field] for field in ModelSettings.model_fields if field in entry}
+
+
+def _described(settings: Settings, name: str, model: ModelSettings) -> ModelInfo:
+    from embedfleet.inference.catalogue import Catalogue
+
+    catalogue = {**settings.models.catalogue, name: model}
+    return Catalogue(settings.models.model_copy(update={"catalogue": catalogue})).info(name)
+
+
+def _changes(settings: Settings, name: str, info: ModelInfo) -> list[str]:
+    from embedfleet.errors import EmbedfleetError
+    from embedfleet.inference.catalogue import Catalogue
+
+    try:
+        space = Catalogue(settings.models).info(name).space
+    except EmbedfleetError:
+        space = "of what cannot be read any more"
+    if space == info.space:
+        return []
+    return [
+        f"`{name}` has another space now ({space} before, now {info.space}): what it embedded is not found "
+        "until its documents are ingested again"
+    ]
+
+
+def _who_reads(file: Path) -> str:
+    from embedfleet.settings import usual_config_file
+
+    return "commands without --config read it" if file == usual_config_file() else "name it with --config"

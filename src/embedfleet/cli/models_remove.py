@@ -1,0 +1,124 @@
+"""`embedfleet models remove`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_of
+from embedfleet.cli.output import print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedfleet.settings import CatalogueFile, ModelSettings, Settings
+
+
+def remove(
+    name: Annotated[str, typer.Argument(help="A model of the settings file.")],
+    files: Annotated[
+        bool, typer.Option("--files", help="Also what was downloaded and kept for it on this machine.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if documents are embedded with it: they are not found then.")
+    ] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Take a model out of the settings file; comments stay."""
+    from embedfleet.settings import CatalogueFile
+
+    file = file_to_change(config)
+    before = CatalogueFile.read(file)
+    _require_entry(before, name)
+    settings = settings_of(data_dir, file)
+    if not force:
+        _require_unused(settings, name)
+    entry = settings.models.catalogue[name]
+    kept = _kept_files(settings, name) if files else []
+    before.without_entry(name).save(before)
+    freed = sum(file.stat().st_size for file in kept)
+    for one in kept:
+        one.unlink()
+    if files and entry.hub is not None and not _shares(settings, name, entry):
+        from embedfleet.inference.hub import forget
+
+        freed += forget(entry)
+    if as_json:
+        print_json({"removed": name, "config": str(file), "freed_bytes": freed})
+    else:
+        typer.echo(f"{name}: taken out of {file}" + (f", {freed / 1e6:,.0f} MB freed" if files else ""))
+
+
+def _require_entry(file: CatalogueFile, name: str) -> None:
+    from embedfleet.errors import InvalidRequest, UnknownModel, hint
+    from embedfleet.inference.catalogue import BUILT_IN
+
+    if name in file.entries():
+        return
+    if name in BUILT_IN:
+        raise InvalidRequest(
+            f"`{name}` is built in: it costs nothing where it is not used, and cannot be removed"
+        )
+    known = hint(name, file.entries()) if file.entries() else "it has no models of its own"
+    raise UnknownModel(f"no model `{name}` in {file.path}: {known}")
+
+
+def _require_unused(settings: Settings, name: str) -> None:
+    from embedfleet.errors import InvalidRequest
+
+    pools = settings.worker_pools.embedding.models
+    if name == settings.models.default or name in pools:
+        which = "models.default" if name == settings.models.default else "worker_pools.embedding.models"
+        raise InvalidRequest(f"`{name}` is in {which}: name another there first, or --force")
+    uses = asyncio.run(_documents_by_tenant(settings, name))
+    if uses:
+        named = ", ".join(f"{tenant} ({documents})" for tenant, documents in sorted(uses.items()))
+        raise InvalidRequest(
+            f"`{name}` is the model of documents of {named}: delete them or ingest them with another model, "
+            "or --force"
+        )
+
+
+async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
+    from embedfleet.job_manager import open_database
+    from embedfleet.storage.documents import documents_by_tenant
+
+    if settings.database.url is None and not settings.data_dir.exists():
+        return {}  # it should not be made for this
+    database = open_database(settings)
+    try:
+        await database.open()
+        return await database.read(lambda conn: documents_by_tenant(conn, model=name))
+    finally:
+        await database.close()
+
+
+def _shares(settings: Settings, name: str, entry: ModelSettings) -> bool:
+    """Another entry needs the same files."""
+    return any(
+        other.hub == entry.hub
+        and (other.revision == entry.revision or None in (other.revision, entry.revision))
+        for other_name, other in settings.models.catalogue.items()
+        if other_name != name
+    )
+
+
+def _kept_files(settings: Settings, name: str) -> list[Path]:
+    """Calibrations and the optimised graph."""
+    from embedfleet.errors import ModelError
+    from embedfleet.inference.backends.onnx_graphs import kept_graph
+    from embedfleet.inference.calibration import Calibrations
+    from embedfleet.inference.catalogue import Catalogue
+
+    catalogue = Catalogue(settings.models)
+    kept = Calibrations(catalogue.cache_dir).of_model(name)
+    if catalogue.settings_of(name).backend == "onnx":
+        with suppress(ModelError):  # without its weights nobody can tell which graph it was
+            graph = kept_graph(catalogue.describe(name).files, catalogue.cache_dir)
+            kept += [graph] if graph.is_file() else []
+    return kept
