@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
+from embedfleet.inference.backends.torch import tensor_core_columns
 from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
@@ -197,6 +198,15 @@ def test_a_model_that_cannot_be_compiled_is_refused_when_opened(folder: Path, co
     ):
         opened(folder, compile=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("needed", "limit", "columns"), [(1, 512, 8), (8, 512, 8), (9, 512, 16), (511, 514, 512), (513, 514, 514)]
+)
+def test_gpus_are_given_multiples_of_eight_within_the_models_positions(
+    needed: int, limit: int, columns: int
+) -> None:
+    assert tensor_core_columns(needed, limit) == columns
 
 
 # --- devices ---------------------------------------------------------------------------------------
