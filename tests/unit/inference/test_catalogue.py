@@ -133,10 +133,37 @@ def test_the_spaces_of_remote_models_are_those_of_earlier_releases() -> None:
             {},
             128 - 2,
         ),
+        ({"tokenizer_config": {"model_max_length": 128}}, {}, 128 - 2),
+        (
+            {
+                "sentence_bert_config": {"max_seq_length": 384},
+                "tokenizer_config": {"model_max_length": 128},
+            },
+            {},
+            384 - 2,
+        ),
+        (
+            {
+                "tokenizer_config": {"model_max_length": 10**30},
+                "config": {"max_position_embeddings": 512},
+            },
+            {},
+            512 - 2,
+        ),
         ({"sentence_bert_config": {"max_seq_length": 384}}, {"max_tokens": 100}, 100 - 2),
         ({"config": {"max_position_embeddings": 512}}, {"max_tokens": 4096}, 512 - 2),
     ],
-    ids=["nothing said", "sentence config", "positions", "both", "settings lower", "settings too high"],
+    ids=[
+        "nothing said",
+        "sentence config",
+        "positions",
+        "both",
+        "tokenizer",
+        "sentence config before tokenizer",
+        "tokenizer without a limit",
+        "settings lower",
+        "settings too high",
+    ],
 )
 def test_the_limit_comes_from_the_settings_else_the_files_and_never_passes_the_positions(
     tmp_path: Path, files: dict[str, Any], settings: dict[str, Any], max_tokens: int
@@ -166,6 +193,51 @@ def test_what_cannot_be_right_is_refused_in_one_line(
     with pytest.raises(ModelError, match=message) as caught:
         catalogue(own=ModelSettings(backend="onnx", path=path, **settings)).info("own")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "pooling"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["lasttoken"], "include_prompt": True}, "last"),
+    ],
+)
+def test_how_a_folder_says_that_it_pools_is_read(
+    tmp_path: Path, declared: dict[str, Any], pooling: str
+) -> None:
+    path = onnx_folder(tmp_path / "a")
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text(json.dumps(declared))
+    own = ModelSettings(backend="onnx", path=path, dim=8)
+    assert catalogue(own=own).describe("own").pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"pooling_mode": "weightedmean"}, "pools by weightedmean: not supported"),
+        ({"pooling_mode": ["cls", "mean"]}, "pools by cls, mean: not supported"),
+        ({"pooling_mode_max_tokens": True}, "pools by pooling_mode_max_tokens: not supported"),
+        ({"pooling_mode": "mean", "include_prompt": False}, "leaves the prompt out"),
+    ],
+)
+def test_pooling_of_another_kind_is_refused_not_replaced(
+    tmp_path: Path, declared: dict[str, Any], message: str
+) -> None:
+    path = onnx_folder(tmp_path / "a")
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text(json.dumps(declared))
+    with pytest.raises(ModelError, match=message):
+        space_of(path=path)
+
+
+@pytest.mark.parametrize("kind", ["sentence_transformers.models.Dense", "custom_st.Transformer"])
+def test_a_module_that_would_be_left_out_is_refused(tmp_path: Path, kind: str) -> None:
+    path = onnx_folder(tmp_path / "a", modules=[{"type": kind}])
+    with pytest.raises(ModelError, match=f"has a module `{kind}`"):
+        space_of(path=path)
 
 
 @pytest.mark.parametrize("missing", ["model.onnx", "tokenizer.json"])

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
+from embedfleet.inference.backends.torch import tensor_core_columns
 from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
@@ -31,7 +32,7 @@ INFO = ModelInfo("own", DIM, LIMIT, "0" * 16, Path("tokenizer.json"), "", 0)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers; not to be changed."""
+    """A BERT of one layer; not to be changed."""
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=DIM,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=2 * DIM,
         max_position_embeddings=LIMIT,
@@ -165,33 +166,47 @@ def test_each_replica_keeps_its_share_of_the_cores(folder: Path) -> None:
 # --- compiling -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Anew, and in this process: the others that torch would start take longer to start than to compile."""
+    import torch._inductor.config
+
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with torch._inductor.config.patch(compile_threads=1, fx_graph_cache=False):
+        yield
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_model_gives_the_same_vectors_and_is_not_compiled_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, compiling: None
 ) -> None:
-    backend = opened(folder, compile=True)
-    monkeypatch.setattr("torch._dynamo.config.error_on_recompile", True)
-    plain = opened(folder)
-    for lengths in ((7,), (3, 30), (1, 2, 3, 4, 5)):
-        ours = backend.embed_tokens(batch_of(*lengths))
-        assert cosines(ours, plain.embed_tokens(batch_of(*lengths))).min() >= 0.9999
+    backend, plain = opened(folder, compile=True), opened(folder)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for lengths in ((7,), (3, 30), (1, 2, 3, 4, 5)):
+            ours = backend.embed_tokens(batch_of(*lengths))
+            assert cosines(ours, plain.embed_tokens(batch_of(*lengths))).min() >= 0.9999
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_a_model_that_cannot_be_compiled_is_refused_when_opened(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch._dynamo.reset()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
-    with pytest.raises(
-        ModelError, match=r"`compile: true` needs a compiler: install one, or drop it"
-    ) as caught:
+def test_a_model_that_cannot_be_compiled_is_refused_when_opened(folder: Path, compiling: None) -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(ModelError, match="`compile: true` needs a compiler: install one") as caught,
+    ):
         opened(folder, compile=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("needed", "limit", "columns"), [(1, 512, 8), (8, 512, 8), (9, 512, 16), (511, 514, 512), (513, 514, 514)]
+)
+def test_gpus_are_given_multiples_of_eight_within_the_models_positions(
+    needed: int, limit: int, columns: int
+) -> None:
+    assert tensor_core_columns(needed, limit) == columns
 
 
 # --- devices ---------------------------------------------------------------------------------------
@@ -270,7 +285,7 @@ def test_settings_that_cannot_be_had_are_refused(
         ({"auto_map": {"AutoModel": "own.Model"}}, r"config\.json: needs Python code.*never run"),
         ({"auto_map": {"AutoConfig": "own.Config"}}, r"config\.json: needs Python code.*never run"),
         ({"model_type": "unheard-of"}, r"cannot be loaded \(.*unheard-of"),
-        ({"num_hidden_layers": 3}, r"lacks 16 of its weights, as encoder\.layer\.2\."),
+        ({"num_hidden_layers": 2}, r"lacks 16 of its weights, as encoder\.layer\.1\."),
         ({"intermediate_size": 5}, "cannot be loaded"),
     ],
     ids=["remote code", "remote config", "unknown", "weights missing", "weights do not fit"],

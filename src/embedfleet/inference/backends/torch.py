@@ -154,10 +154,8 @@ class CudaTorchBackend(TorchBackend):
             return super()._begin(batch)
 
     def _columns(self, longest: int) -> int:
-        """Multiples of 8, which tensor cores are fast at; never more than the model has positions."""
-        needed = super()._columns(longest)
-        rounded = -(-needed // _TENSOR_CORE_COLUMNS) * _TENSOR_CORE_COLUMNS
-        return max(needed, min(rounded, self.info.max_tokens + self._tokenizer.special_tokens))
+        limit = self.info.max_tokens + self._tokenizer.special_tokens
+        return tensor_core_columns(super()._columns(longest), limit)
 
     def _send(self, array: NDArray[np.int64]) -> torch.Tensor:
         import torch
@@ -179,6 +177,12 @@ class CudaTorchBackend(TorchBackend):
             return result
 
         return wait
+
+
+def tensor_core_columns(needed: int, limit: int) -> int:
+    """The next multiple of 8, at which tensor cores are fast; no more than `limit`, the model's positions."""
+    rounded = -(-needed // _TENSOR_CORE_COLUMNS) * _TENSOR_CORE_COLUMNS
+    return max(needed, min(rounded, limit))
 
 
 def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
