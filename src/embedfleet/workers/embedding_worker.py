@@ -293,9 +293,8 @@ def _record(
             # jobs go in one unit with its cached vectors, so none is left behind.
             embedding_cache.record_use(conn, use, now)
         named = BatchId.parse(item.lease.task.id)
-        if (
-            finished and named.span is None and named.wanted_by(job)
-        ):  # parts count when the whole batch is stored
+        # Parts count when the whole batch is stored.
+        if finished and named.span is None and named.wanted_by(job):
             jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
 
 
