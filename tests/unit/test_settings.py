@@ -254,6 +254,10 @@ class TestSafety:
         for url in ("http://u:hunter2@h/v1", "hunter2", "http://h/v1?key=hunter2"):
             remote = f"{{backend: remote, remote: {{model: m, url: '{url}'}}}}"
             assert "hunter2" not in refusal(f"models: {{catalogue: {{mine: {remote}}}}}", tmp_path)
+        keyed = "{backend: remote, remote: {model: m, url: 'http://h', api_key: 'sk hunter2'}}"
+        message = refusal(f"models: {{catalogue: {{mine: {keyed}}}}}", tmp_path)
+        assert "api_key has characters that no header can hold" in message
+        assert "hunter2" not in message
 
     def test_settings_cannot_be_changed(self) -> None:
         settings = Settings()

@@ -406,6 +406,9 @@ class RemoteSettings(_Section):
             raise ValueError("url must not hold user or password: use api_key")
         if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
             raise ValueError("url must end before `/embeddings`, and hold no query")
+        key = "" if self.api_key is None else self.api_key.get_secret_value().strip()
+        if not key.isascii() or any(not character.isprintable() or character == " " for character in key):
+            raise ValueError("api_key has characters that no header can hold: look at what was pasted")
         return self
 
 

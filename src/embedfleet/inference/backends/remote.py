@@ -108,7 +108,7 @@ class RemoteBackend:
     """
 
     def __init__(self, model: Description, server: Server) -> None:
-        """Raises ModelError if the key or the file of certificates cannot be used."""
+        """Raises ModelError if the file of certificates cannot be used."""
         self.info = model.core
         self._normalise = model.settings.normalise
         self._remote = _remote(model.settings)

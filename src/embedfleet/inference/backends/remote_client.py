@@ -36,12 +36,12 @@ class RemoteClient:
     """
 
     def __init__(self, settings: RemoteSettings, dim: int) -> None:
-        """Raises ModelError if the key or the file of certificates cannot be used."""
+        """Raises ModelError if the file of certificates cannot be used."""
         self._url = f"{settings.url.rstrip('/')}/embeddings"
         self._dim = dim
         self._body = {"model": settings.model, "encoding_format": "float"}
         self._dimensions = {"dimensions": dim} if settings.send_dimensions else {}
-        self._key = _usable_key(settings)
+        self._key = _key_of(settings)
         self._client = _connect(settings, self._key)
 
     def post(self, texts: Sequence[str], timeout_seconds: float) -> Answer:
@@ -56,7 +56,7 @@ class RemoteClient:
                 return Answer(response.status_code, headers, body)
         except httpx.TimeoutException as exc:
             raise NoAnswer(f"does not answer within {timeout_seconds:g} s") from exc
-        except (httpx.HTTPError, OSError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as exc:
             raise NoAnswer(f"cannot be reached ({type(exc).__name__}: {exc})") from exc
 
     def explained(self, answer: Answer, texts: Sequence[str]) -> str:
@@ -79,11 +79,9 @@ class RemoteClient:
         return bytes(body)
 
 
-def _usable_key(settings: RemoteSettings) -> SecretStr | None:
-    """Refused here, as an HTTP library would put it into its message."""
+def _key_of(settings: RemoteSettings) -> SecretStr | None:
+    """Without the line break that comes along when it is read from a file."""
     key = "" if settings.api_key is None else settings.api_key.get_secret_value().strip()
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise ModelError("`remote.api_key` has characters that no header can hold: check what was pasted")
     return SecretStr(key) if key else None
 
 
