@@ -74,7 +74,8 @@ def encoding_panel(report: Mapping[str, Any]) -> Panel:
     for name, seconds in figures["by_the_clock"]["seconds"].items():
         speeds = [figures["chunks"] / spent for spent in seconds]
         bars.append(Bar(names[name], statistics.median(speeds), min(speeds), max(speeds)))
-    title = f"Encoding only, MiniLM on the CPU\n{circumstances(report)}, {figures['tokens_mean']:.0f} tokens a chunk"
+    title = "Encoding only, MiniLM on the CPU"
+    title += f"\n{circumstances(report)}, {figures['tokens_mean']:.0f} tokens a chunk"
     return Panel(title, fastest_first(bars))
 
 

@@ -1,11 +1,11 @@
 """MiniLM on the CPU: embedfleet's runner beside a bare ONNX Runtime loop and other encoders.
 
 All embed the same chunks on the same cores, in turn; figures are medians over the rounds and ratios are
-formed within a round, so that a busy machine hurts all alike. The runner, the bare loop and fastembed run the
-same 8-bit weights; `SentenceTransformer.encode` and infinity the fp32 ones. The runner and the bare loop start
-from token ids, the others tokenise too (about 2% of their time). fastembed and infinity are processes of their
-own, as they cannot be installed beside the rest; where one is not there, the reason is given instead. That all
-did the work is shown by the cosine of their vectors to those of sentence-transformers.
+formed within a round, so that a busy machine hurts all alike. The runner, the bare loop and fastembed run
+the same 8-bit weights, `SentenceTransformer.encode` and infinity the fp32 ones. The runner and the bare loop
+start from token ids, the others tokenise too (about 2% of their time). fastembed and infinity are processes
+of their own, as they cannot be installed beside the rest; where one is not there, the reason is given. That
+all did the work is shown by the cosine of their vectors to those of sentence-transformers.
 
     python benchmarks/embedding.py [--chunks 256] [--rounds 5]
 """

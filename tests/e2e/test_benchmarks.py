@@ -18,6 +18,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("autoscaling.py --short", "figures"),
         ("fairness.py --broker redis --short", "figures"),
+        ("interactive.py --short", "query_beside_bulk"),
+        ("peers.py --short", "embedfleet, store_documents: false"),
         ("scaling_out.py --broker redis --short", "16 workers"),
         ("shutdown.py --short", "exit_seconds_most"),
     ],
