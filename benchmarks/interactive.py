@@ -202,10 +202,10 @@ def main() -> None:
     )
     parser.add_argument("--queries", type=int, default=150)
     parser.add_argument("--microbatch-tokens", type=int, default=DEFAULT_BUDGET_TOKENS)
-    parser.add_argument("--short", action="store_true", help="10 queries: proves that it runs")
+    parser.add_argument("--short", action="store_true", help="5 queries: proves that it runs")
     arguments = parser.parse_args()
     logger.disable("embedfleet")
-    queries = 10 if arguments.short else arguments.queries
+    queries = 5 if arguments.short else arguments.queries
     write_report("interactive", asyncio.run(measure(queries, arguments.microbatch_tokens)))
 
 
