@@ -7,7 +7,7 @@ start from token ids, the others tokenise too (about 2% of their time). fastembe
 of their own, as they cannot be installed beside the rest; where one is not there, the reason is given. That
 all did the work is shown by the cosine of their vectors to those of sentence-transformers.
 
-    python benchmarks/embedding.py [--chunks 256] [--rounds 5]
+    python benchmarks/embedding.py [--chunks 64] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Taken:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    arguments.add_argument("--chunks", type=int, default=256)
+    arguments.add_argument("--chunks", type=int, default=64)
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
     asyncio.run(measure(options.chunks, options.rounds))

@@ -1,6 +1,6 @@
 """How long a query waits for a model that is saturated with bulk work.
 
-    python benchmarks/interactive.py [--queries 150] [--short]
+    python benchmarks/interactive.py [--queries 100] [--short]
 
 One process, MiniLM on the CPU: calls of bulk work run side by side without end, and every so often a short
 query is embedded with `interactive=True`, at random moments so that it meets micro-batches at any point. A
@@ -200,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--queries", type=int, default=150)
+    parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--microbatch-tokens", type=int, default=DEFAULT_BUDGET_TOKENS)
     parser.add_argument("--short", action="store_true", help="5 queries: proves that it runs")
     arguments = parser.parse_args()

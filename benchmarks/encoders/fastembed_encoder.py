@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from serve import Encode, serve
+
+from encoders.serve import Encode, serve
 
 NAME = "local/all-minilm-l6-v2-int8"
 

@@ -19,7 +19,10 @@ from reference_models import unpack_minilm
 from embedfleet.inference.model_files import find_bundled_minilm
 
 ROOT = Path(__file__).parents[2]
-ENCODERS: Mapping[str, str] = {"fastembed": "fastembed_encoder.py", "infinity": "infinity_encoder.py"}
+ENCODERS: Mapping[str, str] = {
+    "fastembed": "encoders.fastembed_encoder",
+    "infinity": "encoders.infinity_encoder",
+}
 """What runs in `.venv-NAME`, by name."""
 
 
@@ -69,12 +72,13 @@ def encoder_process(name: str, texts: Sequence[str]) -> Iterator[EncoderProcess]
     with tempfile.TemporaryDirectory() as scratch:
         files = [model_folder(Path(scratch) / "model"), Path(scratch) / "texts.json", Path(scratch) / "v.npy"]
         files[1].write_text(json.dumps(list(texts)), encoding="utf-8")
-        command = [str(python), str(Path(__file__).with_name(ENCODERS[name])), *map(str, files)]
+        command = [str(python), "-m", ENCODERS[name], *map(str, files)]
         stderr = Path(scratch) / "stderr.txt"
         with (
             stderr.open("w") as errors,
             subprocess.Popen(
                 command,
+                cwd=ROOT / "benchmarks",
                 env=os.environ | {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """The side of the encoder: a line on standard input is a request to encode all texts once.
 
-Called as `ENCODER.py MODEL_FOLDER TEXTS.json VECTORS.npy`. The answer is a line of JSON: the seconds it took
+Called with MODEL_FOLDER TEXTS.json VECTORS.npy. The answer is a line of JSON: the seconds it took
 on the wall and on the cores. The vectors of the last time, float32 (n, dim), are left in the file.
 """
 
