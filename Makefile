@@ -36,6 +36,12 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) install $(PIN) -e '.[bench]'
 	@touch $@
 
+# Encoders whose dependencies contradict ours (huggingface_hub, numpy) have environments of their own.
+.venv-fastembed/.made .venv-infinity/.made: .venv-%/.made: requirements/%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.base ## install into .venv, for use
 
@@ -79,8 +85,9 @@ format: $(VENV)/.test ## put the code into its form
 # --- measure ---
 
 .PHONY: bench
-bench: $(VENV)/.bench ## all benchmarks; JSON goes to benchmarks/results
-	for script in chunking startup memory embedding vector_store broker_memory pipeline \
+bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmarks; JSON goes to benchmarks/results
+	for script in chunking startup memory embedding interactive vector_store broker_memory pipeline \
+	  peers "peers --model minilm" chart \
 	  autoscaling fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
 	  scaling_out_processes "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
@@ -101,4 +108,4 @@ lock: $(VENV)/.bench ## renew requirements/constraints.txt from what is installe
 
 .PHONY: clean
 clean: ## remove what these chores made
-	rm -rf $(VENV) $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-fastembed .venv-infinity $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

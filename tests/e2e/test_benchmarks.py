@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peers
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -18,6 +19,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("autoscaling.py --short", "figures"),
         ("fairness.py --broker redis --short", "figures"),
+        ("interactive.py --short", "query_beside_bulk"),
         ("scaling_out.py --broker redis --short", "16 workers"),
         ("shutdown.py --short", "exit_seconds_most"),
     ],
@@ -33,3 +35,14 @@ def test_it_runs_and_leaves_its_figures(tmp_path: Path, command: str, figure: st
     )
     (report,) = tmp_path.glob("*.json")
     assert figure in json.dumps(json.loads(report.read_text()))
+
+
+def test_a_contestant_runs_apart_and_all_it_says_is_in_its_store() -> None:
+    run = peers.one_run(peers.OURS, "static", 20_000)
+    assert run["vectors"] == run["warm_up_chunks"] + run["chunks"]
+    assert run["chunks"] > 10
+
+
+def test_a_contestant_that_cannot_run_says_why(tmp_path: Path) -> None:
+    with pytest.raises(peers.CannotRun, match="invalid choice: 'nobody'"):
+        peers.run_apart("nobody", "static", 20_000, tmp_path)

@@ -1,0 +1,68 @@
+"""embedfleet, embedded: its defaults, SQLite with `synchronous=full`; once also without texts in Chroma."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from anyio.from_thread import start_blocking_portal
+from loguru import logger
+
+from contestants import Contest, Documents, Ingest
+from embedfleet.bootstrap import open_owner
+from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.settings import load_settings
+
+SETTINGS = "its defaults"
+
+
+@contextmanager
+def opened(contest: Contest) -> Iterator[Ingest]:
+    logger.disable("embedfleet")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_service(contest)) as ingest,
+    ):
+        yield lambda documents: portal.call(ingest, documents)
+
+
+@asynccontextmanager
+async def _service(contest: Contest) -> AsyncIterator[Callable[[Documents], Awaitable[int]]]:
+    settings = load_settings(
+        environ={},
+        overrides={
+            "data_dir": str(contest.directory),
+            "models": {"default": contest.model},
+            "vector_store": {"store_documents": not contest.contestant.endswith("store_documents: false")},
+        },
+    )
+    stop = asyncio.Event()
+    async with (
+        open_owner(settings, purpose="benchmark") as system,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await system.models.get(contest.model)
+        tasks.create_task(system.orchestrator.run(stop))
+
+        async def ingest(documents: Documents) -> int:
+            job_ids = await system.jobs.create_jobs(_requests(documents, contest.chunk_chars))
+            return sum([(await system.jobs.wait(job_id)).progress.chunks_stored for job_id in job_ids])
+
+        yield ingest
+        stop.set()
+
+
+def _requests(documents: Documents, chunk_chars: int) -> list[JobRequest]:
+    chunking = ChunkingConfig(chunk_size=chunk_chars, overlap=0)
+    return [
+        JobRequest(
+            media_id=name,
+            user_id="bench",
+            user_tier=UserTier.ENTERPRISE,
+            content=text,
+            source=name,
+            chunking_config=chunking,
+        )
+        for name, text in documents
+    ]
