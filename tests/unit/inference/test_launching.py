@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -14,7 +15,7 @@ from blockbuster import blockbuster_ctx
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelStuck, Transient
-from embedfleet.inference.backend import LaunchingBackend, TokenBatch
+from embedfleet.inference.backend import LaunchingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.finishing import finished
 from embedfleet.inference.runner import ModelRunner
@@ -34,7 +35,7 @@ class Launching:
     """
 
     def __init__(self, scripted: Any) -> None:
-        self.info = scripted.info
+        self.info: ModelInfo = replace(scripted.info, pads=False)  # texts come in their order
         self.begun: list[list[int]] = []
         self.waiting = threading.Semaphore(0)
         self.turns = threading.Semaphore(0)
