@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -104,11 +104,12 @@ def run_here(contest: Contest, texts: Documents) -> dict[str, Any]:
     module = contestant(contest.contestant)
     with module.opened(contest) as ingest:
         warm_up_chunks = ingest([WARM_UP])
-        started = perf_counter()
+        started, started_cpu = perf_counter(), process_time()
         chunks = ingest(texts)
-        seconds = perf_counter() - started
+        seconds, cpu_seconds = perf_counter() - started, process_time() - started_cpu
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "chunks": chunks,
         "warm_up_chunks": warm_up_chunks,
         "settings": module.SETTINGS,
@@ -196,6 +197,10 @@ def figures(rounds: Sequence[Mapping[str, Mapping[str, Any]]], texts: Documents)
         "contestants": {
             name: {unit: spread(values) for unit, values in speeds[name].items()}
             | {
+                # Of all cores; bears with a busy machine.
+                "cpu_ms_per_chunk": spread(
+                    [1e3 * one[name]["cpu_seconds"] / one[name]["chunks"] for one in rounds]
+                ),
                 "vectors_stored": last[name]["vectors"],
                 # None: no texts in the store. Less than 1: chunks alike were stored once.
                 "text_stored": round(last[name]["text_chars"] / visible, 4) or None,

@@ -79,7 +79,14 @@ def test_the_warm_up_is_stored_but_not_timed(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def run_of(chunks: int, seconds: float) -> dict[str, Any]:
-    return {"chunks": chunks, "seconds": seconds, "vectors": chunks, "text_chars": 0, "settings": ""}
+    return {
+        "chunks": chunks,
+        "seconds": seconds,
+        "cpu_seconds": seconds,
+        "vectors": chunks,
+        "text_chars": 0,
+        "settings": "",
+    }
 
 
 def test_ratios_are_formed_within_a_round() -> None:
