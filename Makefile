@@ -77,6 +77,10 @@ contracts: $(VENV)/.test ## the floors: imports point down only
 unit: $(VENV)/.test ## the tests of every tier
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+.PHONY: test-slow
+test-slow: $(VENV)/.test ## the tests that take long: compiling models
+	$(BIN)/pytest -m slow
+
 .PHONY: format
 format: $(VENV)/.test ## put the code into its form
 	$(BIN)/ruff check --fix .

@@ -250,6 +250,7 @@ async def test_a_start_that_is_cancelled_can_still_be_closed(backend: Any) -> No
 
 async def test_what_was_embedded_before_the_model_was_gone_is_not_lost(backend: Any, texts: Texts) -> None:
     """A server may have been paid for it."""
+    backend.info = replace(backend.info, pads=False)  # texts come in their order
     runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT)
     await runner.start()
     forget_calls(backend)

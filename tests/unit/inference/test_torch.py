@@ -177,6 +177,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_model_gives_the_same_vectors_and_is_not_compiled_again(
@@ -189,6 +190,7 @@ def test_a_compiled_model_gives_the_same_vectors_and_is_not_compiled_again(
             assert cosines(ours, plain.embed_tokens(batch_of(*lengths))).min() >= 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_model_that_cannot_be_compiled_is_refused_when_opened(folder: Path, compiling: None) -> None:

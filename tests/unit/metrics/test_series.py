@@ -43,6 +43,7 @@ SERIES = {
     ("model_wait_seconds_total", "counter", ("model",)),
     ("real_tokens_total", "counter", ("model",)),
     ("padding_tokens_total", "counter", ("model",)),
+    ("model_quarantines_total", "counter", ("model",)),
     ("store_seconds", "histogram", ("operation",)),
     ("sql_seconds", "histogram", ("operation",)),
 }
