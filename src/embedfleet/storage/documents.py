@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, insert, select, update
 
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.storage import document_lock
@@ -133,9 +133,7 @@ def ensure_document(
         "cleanup": 0,
         "created_at": now,
     }
-    again = {"source": source, "deleted_at": None}
-    statement = upsert(conn.dialect.name, documents).values(row)
-    conn.execute(statement.on_conflict_do_update(index_elements=["document_id"], set_=again))
+    conn.execute(_ensure_document(conn.dialect.name), row)
 
 
 def add_generation(
@@ -151,21 +149,20 @@ def add_generation(
     document_lock.require(conn, document_id)
     number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
     generation_id = conn.execute(
-        insert(generations)
-        .values(
-            document_id=document_id,
-            number=number,
-            state=GenerationState.BUILDING,
-            collection_id=collection.collection_id,
-            content_hash=version.content_hash,
-            source_hash=version.source_hash,
-            content_type=version.content_type,
-            chars=version.chars,
-            chunking=version.chunking.model_dump_json(),
-            batch_chunks=version.batch_chunks,
-            chunker_version=chunker_version,
-        )
-        .returning(generations.c.generation_id)
+        _ADD_GENERATION,
+        {
+            "document_id": document_id,
+            "number": number,
+            "state": GenerationState.BUILDING,
+            "collection_id": collection.collection_id,
+            "content_hash": version.content_hash,
+            "source_hash": version.source_hash,
+            "content_type": version.content_type,
+            "chars": version.chars,
+            "chunking": version.chunking.model_dump_json(),
+            "batch_chunks": version.batch_chunks,
+            "chunker_version": chunker_version,
+        },
     ).scalar_one()
     rows = [
         {
@@ -178,7 +175,7 @@ def add_generation(
         for piece in texts
     ]
     if rows:
-        conn.execute(insert(segments), rows)
+        conn.execute(_ADD_SEGMENT, rows)
     return int(generation_id)
 
 
@@ -389,6 +386,10 @@ _SELECT_GENERATION = (
 )
 
 
+_ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
+
+_ADD_SEGMENT = insert(segments)
+
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
 
 _GENERATIONS_OF = _SELECT_GENERATION.where(generations.c.document_id == bindparam("document")).order_by(
@@ -430,6 +431,13 @@ _SEGMENTS_BETWEEN = (
     )
     .order_by(segments.c.ordinal)
 )
+
+
+@cache
+def _ensure_document(dialect: str) -> Executable:
+    statement = upsert(dialect, documents)
+    again = {"source": statement.excluded.source, "deleted_at": None}
+    return statement.on_conflict_do_update(index_elements=["document_id"], set_=again)
 
 
 @lru_cache(maxsize=64)

@@ -115,18 +115,19 @@ def create(
 ) -> None:
     """A pending job; `offered_at` NULL puts it into the outbox."""
     conn.execute(
-        insert(jobs).values(
-            job_id=job_id,
-            tenant_id=tenant_id,
-            document_id=document_id,
-            generation_id=generation_id,
-            user_tier=user_tier,
-            priority=priority,
-            status=JobStatus.PENDING,
-            run=1,
-            created_at=now,
+        _ADD_JOB,
+        {
+            "job_id": job_id,
+            "tenant_id": tenant_id,
+            "document_id": document_id,
+            "generation_id": generation_id,
+            "user_tier": user_tier,
+            "priority": priority,
+            "status": JobStatus.PENDING,
+            "run": 1,
+            "created_at": now,
             **_NOTHING_DONE,
-        )
+        },
     )
 
 
@@ -504,6 +505,8 @@ _START_CHUNKING = (
         started_at=func.coalesce(jobs.c.started_at, bindparam("now", type_=Float)),
     )
 )
+
+_ADD_JOB = insert(jobs)
 
 _ADD_BATCH = insert(batches)
 
