@@ -18,7 +18,14 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from embedfleet.errors import ConfigError, Permanent, SpaceMismatch, StorageFull, VectorStoreUnavailable
+from embedfleet.errors import (
+    ConfigError,
+    Permanent,
+    SpaceMismatch,
+    StorageFull,
+    VectorStoreDied,
+    VectorStoreUnavailable,
+)
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chroma_collections import ChromaCollections
 from embedfleet.storage.chroma_errors import embedded_error
@@ -157,7 +164,7 @@ class TestItsProcess:
         with stopped(pid_of(store)) as child:
             writing = asyncio.create_task(store.upsert(BOOKS, rows(["b"])))
             child.kill()
-            with pytest.raises(VectorStoreUnavailable, match=r"its process ended \(killed by signal SIGKILL"):
+            with pytest.raises(VectorStoreDied, match=r"its process ended \(killed by signal SIGKILL"):
                 await writing
         await store.upsert(BOOKS, rows(["b"]))
         assert await existing(store) == {"a", "b"}

@@ -17,9 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from loguru import logger
-
-from embedfleet.errors import VectorStoreUnavailable
+from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.storage.chroma_collections import ChromaCollections
 from embedfleet.storage.chroma_frames import OPEN
 from embedfleet.storage.chroma_process import ChromaProcess, ProcessLost
@@ -44,7 +42,7 @@ class ChromaVectorStore(ChromaStore):
         """Open or create the store. The caller owns the data directory until `close` has returned.
 
         Raises ConfigError if the directory cannot be made, VectorStoreUnavailable if its content
-        cannot be opened.
+        cannot be opened; VectorStoreDied, as every call may.
         """
         store = cls(directory)
         try:
@@ -80,9 +78,9 @@ class ChromaVectorStore(ChromaStore):
             return self._process.call(operation, args, kwargs)
         except ProcessLost as exc:
             self._end()
-            logger.warning("the vector store's process ended ({}): the next call starts another", exc)
-            raise VectorStoreUnavailable(
-                f"the vector store in {self._directory} failed: its process ended ({exc})"
+            raise VectorStoreDied(
+                f"the vector store in {self._directory} failed: its process ended ({exc}): see what it "
+                "printed, and whether memory is short"
             ) from exc
 
     def _end(self) -> None:
