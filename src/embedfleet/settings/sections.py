@@ -310,7 +310,7 @@ class VectorStoreSettings(_Section):
 
     url: str | None = Field(
         default=None,
-        description="None: Chroma in process, in the data directory. http(s)://HOST:PORT of a Chroma server.",
+        description="None: Chroma of our own, in the data directory. http(s)://HOST:PORT of a Chroma server.",
     )
     token: SecretStr | None = Field(
         default=None, description="Sent with every request, for a proxy that guards the server."
