@@ -63,6 +63,58 @@ class UnreadableSource:
         return identity.document_id(self.tenant_id, self.media_id)
 
 
+class _Unit:
+    """What one transaction of admissions has looked up and counted so far.
+
+    Nobody else counts for its tenants meanwhile (`usage.set_tier`), so each is asked for once."""
+
+    def __init__(self, conn: Connection, now: float) -> None:
+        self.conn = conn
+        self.now = now
+        self._collections: dict[tuple[str, str], documents.Collection] = {}
+        self._used: dict[str, quota.Usage] = {}
+        self._admitted: dict[str, list[int]] = {}
+
+    def collection(self, tenant_id: str, model: ModelInfo) -> documents.Collection:
+        key = (tenant_id, model.space)
+        if key not in self._collections:
+            self._collections[key] = documents.ensure_collection(
+                self.conn,
+                name=collection_name(tenant_id, model.space),
+                tenant_id=tenant_id,
+                model=model.name,
+                space=model.space,
+                dim=model.dim,
+            )
+        return self._collections[key]
+
+    def used(self, tenant_id: str) -> quota.Usage:
+        """What the tenant has, with what was admitted in this unit."""
+        if tenant_id not in self._used:
+            self._used[tenant_id] = quota.Usage(
+                active_jobs=jobs.count_unfinished(self.conn, tenant_id),
+                chars_today=usage.chars_used(self.conn, tenant_id, self.now),
+            )
+        return self._used[tenant_id]
+
+    def count(self, tenant_id: str, chars: int) -> None:
+        """A document of so many characters is admitted."""
+        before = self.used(tenant_id)
+        self._used[tenant_id] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
+        self._admitted.setdefault(tenant_id, []).append(chars)
+
+    def uncount(self, tenant_id: str, superseded: int) -> None:
+        """Jobs have just ended. Not asked for yet, they are not counted when it is."""
+        if tenant_id in self._used:
+            before = self._used[tenant_id]
+            self._used[tenant_id] = quota.Usage(before.active_jobs - superseded, before.chars_today)
+
+    def reserve(self) -> None:
+        """Write down what was counted."""
+        for tenant_id, chars in sorted(self._admitted.items()):
+            usage.reserve(self.conn, tenant_id, sum(chars), self.now, jobs=len(chars))
+
+
 class Admission:
     """Needs SQL only, through the connections it is handed."""
 
@@ -102,12 +154,16 @@ class Admission:
         for tenant_id in sorted(tiers):
             usage.set_tier(conn, tenant_id, tiers[tenant_id])
         document_lock.lock(conn, [one.document_id for one in submissions])
-        return [self._admit_one(conn, one) for one in submissions]
+        unit = _Unit(conn, self._clock.now())
+        job_ids = [self._admit_one(unit, one) for one in submissions]
+        unit.reserve()
+        return job_ids
 
-    def _admit_one(self, conn: Connection, submission: Submission) -> str:
+    def _admit_one(self, unit: _Unit, submission: Submission) -> str:
         request, version, document_id = submission.request, submission.version, submission.document_id
-        now = self._clock.now()
-        collection = self._collection(conn, request.user_id, submission.model)
+        # An instant of its own: jobs are offered, and listed in pages, by when they were made.
+        conn, now = unit.conn, self._clock.now()
+        collection = unit.collection(request.user_id, submission.model)
         documents.ensure_document(
             conn,
             document_id=document_id,
@@ -124,11 +180,11 @@ class Admission:
             if under_way is not None:
                 return under_way.job_id
             if current.state is GenerationState.LIVE:
-                self._supersede(conn, building, now)
+                self._supersede(unit, request.user_id, building, now)
                 return self._unchanged(conn, submission, current, now)
-        self._check_quota(conn, request, version.chars, now)
-        self._supersede(conn, building, now)
-        usage.reserve(conn, request.user_id, version.chars, now)
+        self._check_quota(unit, request, version.chars)
+        self._supersede(unit, request.user_id, building, now)
+        unit.count(request.user_id, version.chars)
         generation_id = documents.add_generation(
             conn,
             document_id,
@@ -169,31 +225,18 @@ class Admission:
         )
         return job_id
 
-    def _supersede(self, conn: Connection, older: Sequence[Job], now: float) -> None:
+    def _supersede(self, unit: _Unit, tenant_id: str, older: Sequence[Job], now: float) -> None:
         for job in older:
-            jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
-            documents.abandon(conn, job.generation_id)
+            jobs.finish(unit.conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
+            documents.abandon(unit.conn, job.generation_id)
+        unit.uncount(tenant_id, len(older))
 
-    def _check_quota(self, conn: Connection, request: JobRequest, chars: int, now: float) -> None:
+    def _check_quota(self, unit: _Unit, request: JobRequest, chars: int) -> None:
         tier = self._settings.tenants.tiers[request.user_tier.value]
-        used = quota.Usage(
-            active_jobs=jobs.count_unfinished(conn, request.user_id),
-            chars_today=usage.chars_used(conn, request.user_id, now),
-        )
+        used = unit.used(request.user_id)
         refusal = quota.refusal(request.user_tier.value, tier, used, chars)
         if refusal is not None:
             raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
-
-    @staticmethod
-    def _collection(conn: Connection, tenant_id: str, model: ModelInfo) -> documents.Collection:
-        return documents.ensure_collection(
-            conn,
-            name=collection_name(tenant_id, model.space),
-            tenant_id=tenant_id,
-            model=model.name,
-            space=model.space,
-            dim=model.dim,
-        )
 
     def note_unreadable(self, conn: Connection, what: UnreadableSource) -> str:
         """A failed job with a dead letter; of the same bytes the job there is."""
@@ -218,7 +261,7 @@ class Admission:
             chunking=self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        collection = self._collection(conn, what.tenant_id, what.model)
+        collection = _Unit(conn, now).collection(what.tenant_id, what.model)
         documents.ensure_document(
             conn,
             document_id=what.document_id,

@@ -26,6 +26,7 @@
     ├── ModelFailure           a model did not survive its input: tried again as after a worker's death
     │   ├── ModelStuck         it did not come back from a call
     │   └── ModelExhausted     memory does not hold a single text
+    ├── VectorStoreDied        its process did not survive a call: tried again as after a worker's death
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
     └── LeaseLost              the task belongs to somebody else now: drop the result
 
@@ -145,6 +146,10 @@ class ModelStuck(ModelFailure):
 
 class ModelExhausted(ModelFailure):
     """Memory does not hold a single text: free some, or run fewer models."""
+
+
+class VectorStoreDied(EmbedfleetError):
+    """The process of the embedded vector store ended over what it was asked; the next call starts another."""
 
 
 class StorageFull(EmbedfleetError):

@@ -206,12 +206,13 @@ class EmbeddingJobManager:
     ) -> JobInfo:
         """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
         async with asyncio.timeout(timeout_seconds):
-            while True:
-                seen = await self._database.version()
-                info = await self.get_job_status(job_id, user_id=user_id)
-                if info.status.terminal:
-                    return info
-                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+            seen = await self._database.version()
+            info = await self.get_job_status(job_id, user_id=user_id)
+            while not info.status.terminal:
+                seen = await self._database.wait_for_write(seen, timeout_seconds=1.0)
+                if await self._database.read(lambda conn: jobs.has_ended(conn, job_id)):
+                    info = await self.get_job_status(job_id, user_id=user_id)
+            return info
 
     async def events(self, *, user_id: str | None = None, after: int = 0, limit: int = 100) -> list[JobEvent]:
         """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next

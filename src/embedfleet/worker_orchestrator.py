@@ -28,6 +28,7 @@ from embedfleet.host.election import Election
 from embedfleet.host.event_delivery import EventDelivery
 from embedfleet.host.event_publisher import EventPublisher
 from embedfleet.host.housekeeping import Housekeeping
+from embedfleet.host.outlook import Outlook
 from embedfleet.host.pool import PoolState, WorkerPool
 from embedfleet.host.registration import Peers, Registration
 from embedfleet.host.scaler import Scaler
@@ -75,6 +76,7 @@ class WorkerOrchestrator:
         self._settings = settings
         self._database = database
         self._election = election
+        self._outlook = Outlook(database)
         self._search = search
         self._health = health
         self._clock = clock
@@ -190,22 +192,27 @@ class WorkerOrchestrator:
     async def _offer(self) -> None:
         if not self._election.leads:
             return
-        while await self._reconciler.offer_jobs():
-            pass
-        await self._reconciler.offer_cleanups()
+        waiting = await self._outlook.now()
+        if waiting.jobs:
+            while await self._reconciler.offer_jobs():
+                pass
+        if waiting.cleanups:
+            await self._reconciler.offer_cleanups()
 
     async def _answer(self) -> None:
-        if self._election.leads:
+        if self._election.leads and (await self._outlook.now()).searches:
             await self._search.answer_waiting()
 
     async def _number_events(self, done: asyncio.Event) -> None:
         await self._repeat(done, self._number)
-        with suppress(Transient):  # what ended last; else the next leader does it
-            await self._number()
+        if self._election.leads:
+            with suppress(Transient):  # what ended last; else the next leader does it
+                await self._events.number()
 
     async def _number(self) -> None:
         if self._election.leads:
-            await self._events.number()
+            if (await self._outlook.now()).events:
+                await self._events.number()
             await self._events.forget_old()
 
     async def _repeat(

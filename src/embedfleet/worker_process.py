@@ -8,7 +8,6 @@ it with its parent (Linux), and everywhere the end of standard input makes it dr
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from embedfleet import log
 from embedfleet.bootstrap import open_worker
 from embedfleet.errors import EmbedfleetError, ModelStuck, Transient
 from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, told
+from embedfleet.lifetime import die_with_parent
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
@@ -31,7 +31,6 @@ from embedfleet.workers.crew import Crew
 
 _REPORT_SECONDS = 1.0
 _OPEN_AGAIN_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
 _FAILED = 1
 
 
@@ -56,7 +55,7 @@ async def _work(reports: BinaryIO) -> None:
     if not isinstance(order, Order):
         return  # the orchestrator went away before it said anything
     setproctitle.setproctitle(f"embedfleet: {order.name}")
-    _die_with(order.parent_pid)
+    die_with_parent(order.parent_pid)
     settings = Settings.from_json(order.settings)
     log.configure(level=settings.monitoring.log_level, as_json=settings.monitoring.log_json)
     stop = asyncio.Event()
@@ -136,14 +135,6 @@ async def _stdin() -> asyncio.StreamReader:
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     return reader
-
-
-def _die_with(parent_pid: int) -> None:
-    """Ask the kernel to be killed with the orchestrator, whatever kills that one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before we could ask
-        raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
-from embedfleet.errors import ConfigError, Permanent, SpaceMismatch, StorageFull, VectorStoreUnavailable
+from embedfleet.errors import (
+    ConfigError,
+    Permanent,
+    SpaceMismatch,
+    StorageFull,
+    VectorStoreDied,
+    VectorStoreUnavailable,
+)
 from embedfleet.storage.chroma import ChromaVectorStore
+from embedfleet.storage.chroma_collections import ChromaCollections
 from embedfleet.storage.chroma_errors import embedded_error
+from embedfleet.storage.chroma_process import StoreDefect
 from embedfleet.storage.vector_store import Metadata, VectorRows
 
 SPACE = "minilm/mean/v1"
@@ -39,6 +51,10 @@ async def everything(store: ChromaVectorStore) -> dict[str, NDArray[np.float32]]
         async for ids, vectors in store.scan(BOOKS)
         for row_id, vector in zip(ids, vectors, strict=True)
     }
+
+
+async def existing(store: ChromaVectorStore) -> set[str]:
+    return set(await everything(store))
 
 
 @pytest.fixture
@@ -78,6 +94,24 @@ def run_until_it_prints(line: str, script: str, *args: str) -> None:
         child.send_signal(signal.SIGKILL)
 
 
+def pid_of(store: ChromaVectorStore) -> int:
+    process = store._process
+    assert process is not None
+    return process.pid
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[psutil.Process]:
+    """The process stands still, until the end of the block if it lives."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        yield process
+    finally:
+        if process.is_running():
+            process.resume()
+
+
 class TestRows:
     async def test_an_upsert_replaces_metadata_whole(self, store: ChromaVectorStore, tmp_path: Path) -> None:
         """Chroma's own merges: a key of the old generation would stay for ever."""
@@ -111,6 +145,50 @@ class TestRows:
         await store.upsert(BOOKS, rows(["a", "b"], documents=["one\0two", ""]))
         await store.close()
         assert stored(tmp_path / "chroma")["documents"] == ["one\0two", ""]
+
+
+class TestItsProcess:
+    async def test_nothing_here_stands_still_while_chroma_writes(self, store: ChromaVectorStore) -> None:
+        """In this process Chroma's write would hold the interpreter's lock until it is on disk."""
+        with stopped(pid_of(store)):
+            writing = asyncio.create_task(store.upsert(BOOKS, rows(["a"])))
+            assert await asyncio.to_thread(sum, range(1_000)) == 499_500
+            assert not writing.done()
+        await writing
+        assert await store.count(BOOKS) == 1
+
+    async def test_when_it_dies_the_call_can_be_repeated_and_what_was_stored_is_there(
+        self, store: ChromaVectorStore
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        with stopped(pid_of(store)) as child:
+            writing = asyncio.create_task(store.upsert(BOOKS, rows(["b"])))
+            child.kill()
+            with pytest.raises(VectorStoreDied, match=r"its process ended \(killed by signal SIGKILL"):
+                await writing
+        await store.upsert(BOOKS, rows(["b"]))
+        assert await existing(store) == {"a", "b"}
+
+    async def test_a_second_process_does_not_open_the_directory(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        """Its owner's lock ends with the owner, which a child may outlive for a moment."""
+        with pytest.raises(VectorStoreUnavailable, match="is open in another process"):
+            await ChromaVectorStore.open(tmp_path / "chroma")
+
+    async def test_what_msgpack_cannot_hold_is_refused_for_good(self, store: ChromaVectorStore) -> None:
+        with pytest.raises(Permanent, match="the vector store refuses this"):
+            await store.upsert(BOOKS, rows(["a"], metadatas=[{"n": 2**70}]))
+        await store.upsert(BOOKS, rows(["a"]))
+        assert await store.count(BOOKS) == 1
+
+    async def test_a_defect_in_it_is_told_with_its_place(self, store: ChromaVectorStore) -> None:
+        def unheard_of(_collections: ChromaCollections) -> None:
+            """No method of theirs."""
+
+        with pytest.raises(StoreDefect, match=r"(?s)chroma_child\.py.*AttributeError.*unheard_of"):
+            await store._run(unheard_of)
+        assert await store.count(BOOKS) == 0
 
 
 class TestOpenAndClose:

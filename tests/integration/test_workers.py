@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from embedfleet.clock import ManualClock
@@ -414,3 +415,25 @@ async def test_a_row_the_store_refuses_costs_itself_and_not_its_neighbours(tmp_p
     assert text[missing.start : missing.end] == parts[11].rstrip()
     assert ledger.held == ledger.recorded
     assert len(ledger.promised - ledger.held) == 1
+
+
+class DeadlyStore(ChromaVectorStore):
+    """Its process does not survive a row of a certain text."""
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        if any("deadly" in text for text in rows.documents or ()):
+            assert self._process is not None
+            psutil.Process(self._process.pid).kill()
+        await super().upsert(collection, rows)
+
+
+async def test_what_the_stores_process_does_not_survive_is_given_up_and_the_rest_is_stored(
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(tmp_path, worker_pools={"storage": {"max_attempts": 2}})
+    async with running(settings, store=await DeadlyStore.open(settings.chroma_dir)) as fleet:
+        deadly, fine = await fleet.submit("1", "Something deadly."), await fleet.submit("2", "Wanted.")
+        lost = await fleet.jobs.wait(deadly, timeout_seconds=60)
+        assert (lost.status, lost.progress.chunks_dead) == (JobStatus.FAILED, 1)
+        assert (await fleet.jobs.wait(fine, timeout_seconds=60)).status is JobStatus.COMPLETED
+        (await take_ledger(fleet.system)).assert_exact()

@@ -57,7 +57,9 @@ class MergedCollector(Collector):
     def total(self, name: str, **labels: str) -> float:
         """The sum of a counter's sample over all processes; 0 if nobody counted."""
         key = (name, tuple(sorted(labels.items())))
-        own = self._own.get_sample_value(name, labels) or 0.0
+        # One family only: to collect all of them takes milliseconds, and this is asked every second.
+        families = self._own.restricted_registry([name]).collect()
+        own = sum(s.value for family in families for s in family.samples if s.labels == labels)
         with self._lock:
             return own + self._ended[key] + sum(latest.get(key, 0.0) for latest in self._latest.values())
 

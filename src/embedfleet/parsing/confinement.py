@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import signal
 import sys
 from collections.abc import Iterator
+
+from embedfleet.lifetime import die_with_parent
 
 if sys.platform != "win32":
     import resource
 
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER = 0x1000_0000
 _CLONE_NEWNET = 0x4000_0000
 
@@ -27,7 +27,7 @@ def confine(*, memory_mb: int) -> None:
     Limits only ever get lower: where the system already set a lower one, that stays.
     """
     if sys.platform == "linux":
-        _die_with_parent()
+        die_with_parent()
         _leave_network()
     if sys.platform != "win32":
         _limit(resource.RLIMIT_AS, memory_mb << 20)
@@ -64,11 +64,6 @@ if sys.platform != "win32":
         soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):  # macOS refuses some values of RLIMIT_AS
             resource.setrlimit(kind, (soft, hard))
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _leave_network() -> None:

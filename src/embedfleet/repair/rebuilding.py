@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import VectorStoreUnavailable
+from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.repair import expected
 from embedfleet.repair.expected import Record, Target
 from embedfleet.repair.true_vectors import TrueVectors
@@ -118,7 +118,7 @@ async def emptied_store(
         store = await open_store()
         for collection in dropped:
             await store.drop_collection(collection.name)
-    except VectorStoreUnavailable as exc:
+    except (VectorStoreUnavailable, VectorStoreDied) as exc:
         if store is not None:
             await store.close()
         if own_directory is None:

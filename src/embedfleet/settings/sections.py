@@ -103,7 +103,8 @@ class PoolsSettings(_Section):
     chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
     # Two: while the model works on one claim, the next is fetched and prepared.
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(concurrency=2)
-    storage: PoolSettings = PoolSettings(batch_tokens=65_536)
+    # Large claims: what a write to the vector store and a transaction cost is shared by all of a claim.
+    storage: PoolSettings = PoolSettings(batch_tasks=32, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
     def of(self, stage: str) -> PoolSettings:
@@ -310,7 +311,7 @@ class VectorStoreSettings(_Section):
 
     url: str | None = Field(
         default=None,
-        description="None: Chroma in process, in the data directory. http(s)://HOST:PORT of a Chroma server.",
+        description="None: Chroma of our own, in the data directory. http(s)://HOST:PORT of a Chroma server.",
     )
     token: SecretStr | None = Field(
         default=None, description="Sent with every request, for a proxy that guards the server."

@@ -1,21 +1,26 @@
-"""Chroma in process: one directory, one owner, one thread.
+"""Chroma beside this process: one directory, one owner, one child that has it open.
 
-Chroma is thread-safe but two processes writing one directory corrupt it, so whoever opens a store
-holds the `DataDirectoryLock`. Its calls block, so they all run on one thread the store owns.
+Chroma's writes hold the interpreter's lock until they are on disk. In the process of the pipeline that would
+stop everything else for as long: chunking, bookkeeping, the renewal of leases. So Chroma lives in a process
+of its own (`chroma_child`), which ends with this one and is started again when it dies.
+
+Chroma is thread-safe but two processes writing one directory corrupt it, so whoever opens a store holds the
+`DataDirectoryLock`, and the child a lock in the directory. Calls block until they are answered, so they all
+run on one thread the store owns.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
-from embedfleet.storage.chroma_clients import open_directory
+from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.storage.chroma_collections import ChromaCollections
-from embedfleet.storage.chroma_errors import embedded_error
+from embedfleet.storage.chroma_frames import OPEN
+from embedfleet.storage.chroma_process import ChromaProcess, ProcessLost
 from embedfleet.storage.chroma_store import ChromaStore
 
 _P = ParamSpec("_P")
@@ -29,7 +34,7 @@ class ChromaVectorStore(ChromaStore):
         """A store that is not open yet: use `open`."""
         self._directory = directory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma")
-        self._collections: ChromaCollections | None = None
+        self._process: ChromaProcess | None = None
         self._closed = False
 
     @classmethod
@@ -37,20 +42,20 @@ class ChromaVectorStore(ChromaStore):
         """Open or create the store. The caller owns the data directory until `close` has returned.
 
         Raises ConfigError if the directory cannot be made, VectorStoreUnavailable if its content
-        cannot be opened.
+        cannot be opened; VectorStoreDied, as every call may.
         """
         store = cls(directory)
         try:
-            await store._on_thread(store._ready)
+            await store._on_thread(lambda: store._call(OPEN, (), {}))
         except BaseException:
-            store._thread.shutdown(wait=False)
+            await store.close()
             raise
         return store
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._on_thread(self._discard)
+            await self._on_thread(self._end)
             self._thread.shutdown()
 
     async def _run(
@@ -58,34 +63,27 @@ class ChromaVectorStore(ChromaStore):
     ) -> _T:
         if self._closed:
             raise VectorStoreUnavailable(f"the vector store in {self._directory} is closed")
-        return await self._on_thread(lambda: operation(self._ready(), *args, **kwargs))
+        answer = await self._on_thread(lambda: self._call(operation.__name__, args, kwargs))
+        return cast(_T, answer)
 
     async def _on_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._mapped, call)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     # --- on the thread ---
 
-    def _mapped(self, call: Callable[[], _T]) -> _T:
+    def _call(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if self._process is None:
+            self._process = ChromaProcess(self._directory)
         try:
-            return call()
-        except EmbedfleetError:
-            raise
-        except BaseException as exc:
-            ours = embedded_error(exc, self._directory)
-            if ours is exc:
-                raise
-            if isinstance(ours, VectorStoreUnavailable | StorageFull):
-                # A write that failed can leave a transaction open on a pooled connection, and the
-                # write after next then waits for it without end. Opening anew rolls it back.
-                self._discard()
-            raise ours from exc
+            return self._process.call(operation, args, kwargs)
+        except ProcessLost as exc:
+            self._end()
+            raise VectorStoreDied(
+                f"the vector store in {self._directory} failed: its process ended ({exc}): see what it "
+                "printed, and whether memory is short"
+            ) from exc
 
-    def _ready(self) -> ChromaCollections:
-        if self._collections is None:
-            self._collections = ChromaCollections(open_directory(self._directory))
-        return self._collections
-
-    def _discard(self) -> None:
-        if self._collections is not None:
-            self._collections.close()
-            self._collections = None
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None

@@ -28,14 +28,18 @@ _CONNECT_SECONDS = 5.0
 _MOST_QUOTED_CHARS = 200
 
 
-def open_directory(directory: Path) -> ClientAPI:
-    """Chroma in process. Raises ConfigError if the directory cannot be made."""
+def make_directory(directory: Path) -> None:
+    """Raises ConfigError if it is not there and cannot be made."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(
             f"data_dir: cannot make {directory} ({exc.strerror or exc}): choose a writable one"
         ) from exc
+
+
+def open_directory(directory: Path) -> ClientAPI:
+    """Chroma in this process; the directory is there."""
     system = _system(
         chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
         is_persistent=True,

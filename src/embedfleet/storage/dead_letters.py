@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select, update
 
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
 from embedfleet.storage.paging import pages
@@ -86,10 +86,8 @@ def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
 
 def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
     """Why chunks of these jobs (at most a few hundred) were given up, by job and chunk index."""
-    query = select(dead_letters).where(
-        dead_letters.c.job_id.in_(job_ids), dead_letters.c.chunk_index.is_not(None), _NOT_REQUEUED
-    )
-    return {(row.job_id, row.chunk_index): row.reason for row in conn.execute(query)}
+    rows = conn.execute(_REASONS, {"ids": job_ids})
+    return {(row.job_id, row.chunk_index): row.reason for row in rows}
 
 
 def page(
@@ -172,6 +170,12 @@ def forget_document(conn: Connection, document_id: str) -> None:
 def _letter(row: Row[Any]) -> DeadLetter:
     return DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
 
+
+_REASONS = select(dead_letters.c.job_id, dead_letters.c.chunk_index, dead_letters.c.reason).where(
+    dead_letters.c.job_id.in_(bindparam("ids", expanding=True)),
+    dead_letters.c.chunk_index.is_not(None),
+    _NOT_REQUEUED,
+)
 
 _SELECT_INFO = (
     select(dead_letters, func.coalesce(documents.c.media_id, "").label("media_id"), documents.c.source)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, insert, select, update
 
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.storage import document_lock
@@ -132,9 +133,7 @@ def ensure_document(
         "cleanup": 0,
         "created_at": now,
     }
-    again = {"source": source, "deleted_at": None}
-    statement = upsert(conn.dialect.name, documents).values(row)
-    conn.execute(statement.on_conflict_do_update(index_elements=["document_id"], set_=again))
+    conn.execute(_ensure_document(conn.dialect.name), row)
 
 
 def add_generation(
@@ -148,24 +147,22 @@ def add_generation(
 ) -> int:
     """Write the next version of a document with its text; returns its id."""
     document_lock.require(conn, document_id)
-    highest = select(func.max(generations.c.number)).where(generations.c.document_id == document_id)
-    number = (conn.execute(highest).scalar() or 0) + 1
+    number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
     generation_id = conn.execute(
-        insert(generations)
-        .values(
-            document_id=document_id,
-            number=number,
-            state=GenerationState.BUILDING,
-            collection_id=collection.collection_id,
-            content_hash=version.content_hash,
-            source_hash=version.source_hash,
-            content_type=version.content_type,
-            chars=version.chars,
-            chunking=version.chunking.model_dump_json(),
-            batch_chunks=version.batch_chunks,
-            chunker_version=chunker_version,
-        )
-        .returning(generations.c.generation_id)
+        _ADD_GENERATION,
+        {
+            "document_id": document_id,
+            "number": number,
+            "state": GenerationState.BUILDING,
+            "collection_id": collection.collection_id,
+            "content_hash": version.content_hash,
+            "source_hash": version.source_hash,
+            "content_type": version.content_type,
+            "chars": version.chars,
+            "chunking": version.chunking.model_dump_json(),
+            "batch_chunks": version.batch_chunks,
+            "chunker_version": chunker_version,
+        },
     ).scalar_one()
     rows = [
         {
@@ -178,7 +175,7 @@ def add_generation(
         for piece in texts
     ]
     if rows:
-        conn.execute(insert(segments), rows)
+        conn.execute(_ADD_SEGMENT, rows)
     return int(generation_id)
 
 
@@ -192,15 +189,14 @@ def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[i
     """The versions with these ids that are still kept, by id."""
     found: dict[int, Generation] = {}
     for ids in pages(generation_ids):
-        for row in conn.execute(_SELECT_GENERATION.where(generations.c.generation_id.in_(ids))):
+        for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
             found[row.generation_id] = _generation(row)
     return found
 
 
 def generations_of(conn: Connection, document_id: str) -> list[Generation]:
     """The versions of a document, newest first."""
-    query = _SELECT_GENERATION.where(generations.c.document_id == document_id)
-    return [_generation(row) for row in conn.execute(query.order_by(generations.c.number.desc()))]
+    return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
 
 
 def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list[Generation]:
@@ -235,15 +231,7 @@ def mark_live(conn: Connection, target: Generation) -> bool:
     False, and nothing changes, if a newer version is live already or the document is deleted.
     """
     document_lock.require(conn, target.document_id)
-    flipped = conn.execute(
-        update(documents)
-        .where(
-            documents.c.document_id == target.document_id,
-            documents.c.deleted_at.is_(None),
-            func.coalesce(documents.c.live_generation, 0) < target.number,
-        )
-        .values(live_generation=target.number)
-    )
+    flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
     if not flipped.rowcount:
         return False
     set_state(conn, target.generation_id, GenerationState.LIVE)
@@ -257,7 +245,7 @@ def mark_live(conn: Connection, target: Generation) -> bool:
 
 
 def set_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
-    conn.execute(update(generations).where(generations.c.generation_id == generation_id).values(state=state))
+    conn.execute(_SET_STATE, {"id": generation_id, "new": state})
 
 
 def abandon(conn: Connection, generation_id: int) -> None:
@@ -378,9 +366,7 @@ def purge_document(conn: Connection, document_id: str) -> None:
 
 
 def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
-    row = conn.execute(
-        select(segments).where(segments.c.generation_id == generation_id, segments.c.ordinal == ordinal)
-    ).one_or_none()
+    row = conn.execute(_SEGMENT, {"id": generation_id, "number": ordinal}).one_or_none()
     return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
 
 
@@ -416,7 +402,41 @@ _SELECT_GENERATION = (
 )
 
 
+_ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
+
+_ADD_SEGMENT = insert(segments)
+
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
+
+_GENERATIONS_OF = _SELECT_GENERATION.where(generations.c.document_id == bindparam("document")).order_by(
+    generations.c.number.desc()
+)
+
+_HIGHEST_NUMBER = select(func.max(generations.c.number)).where(
+    generations.c.document_id == bindparam("document")
+)
+
+_GENERATIONS_BY_ID = _SELECT_GENERATION.where(
+    generations.c.generation_id.in_(bindparam("ids", expanding=True))
+)
+
+_FLIP = (
+    update(documents)
+    .where(
+        documents.c.document_id == bindparam("document"),
+        documents.c.deleted_at.is_(None),
+        func.coalesce(documents.c.live_generation, 0) < bindparam("target"),
+    )
+    .values(live_generation=bindparam("target"))
+)
+
+_SET_STATE = (
+    update(generations).where(generations.c.generation_id == bindparam("id")).values(state=bindparam("new"))
+)
+
+_SEGMENT = select(segments).where(
+    segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")
+)
 
 _SEGMENTS_BETWEEN = (
     select(segments)
@@ -427,6 +447,19 @@ _SEGMENTS_BETWEEN = (
     )
     .order_by(segments.c.ordinal)
 )
+
+
+@cache
+def _ensure_document(dialect: str) -> Executable:
+    statement = upsert(dialect, documents)
+    again = {"source": statement.excluded.source, "deleted_at": None}
+    return statement.on_conflict_do_update(index_elements=["document_id"], set_=again)
+
+
+@lru_cache(maxsize=64)
+def _chunking(written: str) -> ChunkingConfig:
+    """Most versions are cut alike."""
+    return ChunkingConfig.model_validate_json(written)
 
 
 def _generation(row: Row[Any]) -> Generation:
@@ -443,7 +476,7 @@ def _generation(row: Row[Any]) -> Generation:
             source_hash=row.source_hash,
             content_type=row.content_type,
             chars=row.chars,
-            chunking=ChunkingConfig.model_validate_json(row.chunking),
+            chunking=_chunking(row.chunking),
             batch_chunks=row.batch_chunks,
         ),
         collection=Collection(

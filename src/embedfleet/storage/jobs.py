@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Float,
     Integer,
     Row,
     Text,
@@ -114,18 +115,19 @@ def create(
 ) -> None:
     """A pending job; `offered_at` NULL puts it into the outbox."""
     conn.execute(
-        insert(jobs).values(
-            job_id=job_id,
-            tenant_id=tenant_id,
-            document_id=document_id,
-            generation_id=generation_id,
-            user_tier=user_tier,
-            priority=priority,
-            status=JobStatus.PENDING,
-            run=1,
-            created_at=now,
+        _ADD_JOB,
+        {
+            "job_id": job_id,
+            "tenant_id": tenant_id,
+            "document_id": document_id,
+            "generation_id": generation_id,
+            "user_tier": user_tier,
+            "priority": priority,
+            "status": JobStatus.PENDING,
+            "run": 1,
+            "created_at": now,
             **_NOTHING_DONE,
-        )
+        },
     )
 
 
@@ -233,6 +235,11 @@ def get(conn: Connection, job_id: str) -> Job | None:
     return None if row is None else _job(row)
 
 
+def has_ended(conn: Connection, job_id: str) -> bool:
+    """Also of a job that does not exist."""
+    return conn.execute(_UNFINISHED_ONE, {"job": job_id}).scalar() is None
+
+
 def lock(conn: Connection, job_id: str) -> Job | None:
     """The job as it is now and stays until the unit ends: its document is locked."""
     return lock_many(conn, [job_id]).get(job_id)
@@ -261,8 +268,7 @@ def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
 
 
 def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
-    rows = conn.execute(select(jobs).where(jobs.c.document_id == document_id, _UNFINISHED))
-    return [_job(row) for row in rows]
+    return [_job(row) for row in conn.execute(_UNFINISHED_OF_DOCUMENT, {"document": document_id})]
 
 
 def count_unfinished(conn: Connection, tenant_id: str) -> int:
@@ -296,10 +302,17 @@ def page(
 
 
 def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[int, Batch]:
-    rows = conn.execute(
-        select(batches).where(batches.c.job_id == job_id, batches.c.ordinal.in_(list(ordinals)))
-    )
+    rows = conn.execute(_BATCHES_OF, {"job": job_id, "numbers": list(ordinals)})
     return {row.ordinal: _batch(row) for row in rows}
+
+
+def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Batch]:
+    """Those of these batches, (job id, ordinal), that exist."""
+    found: dict[tuple[str, int], Batch] = {}
+    for some in pages(named):
+        for row in conn.execute(_BATCHES_AMONG, {"named": some}):
+            found[row.job_id, row.ordinal] = _batch(row)
+    return found
 
 
 # --- moving ---
@@ -307,15 +320,7 @@ def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[i
 
 def start_chunking(conn: Connection, job_id: str, now: float) -> bool:
     """False if the job is finished (or gone): there is nothing to do."""
-    started = conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id, _UNFINISHED)
-        .values(
-            status=case((jobs.c.status == JobStatus.PENDING, JobStatus.CHUNKING), else_=jobs.c.status),
-            started_at=func.coalesce(jobs.c.started_at, now),
-        )
-    )
-    return bool(started.rowcount)
+    return bool(conn.execute(_START_CHUNKING, {"job": job_id, "now": now}).rowcount)
 
 
 def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
@@ -327,7 +332,7 @@ def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Ba
     new = [batch for batch in made if batch.ordinal not in before]
     if new:
         conn.execute(
-            insert(batches),
+            _ADD_BATCH,
             [
                 {
                     "job_id": job_id,
@@ -340,8 +345,7 @@ def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Ba
                 for batch in new
             ],
         )
-        total = jobs.c.chunks_total + sum(batch.chunks for batch in new)
-        conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(chunks_total=total))
+        conn.execute(_ADD_CHUNKS, {"job": job_id, "more": sum(batch.chunks for batch in new)})
     done = {ordinal for ordinal, batch in before.items() if batch.state is BatchState.DONE}
     return [batch for batch in made if batch.ordinal not in done]
 
@@ -358,11 +362,7 @@ def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -
 
     Raises BrokenPartition, and nothing changes, unless the batches written hold exactly the chunks made.
     """
-    written = conn.execute(
-        select(func.count().label("batches"), func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"))
-        .select_from(batches)
-        .where(batches.c.job_id == job_id)
-    ).one()
+    written = conn.execute(_WRITTEN, {"job": job_id}).one()
     if written.chunks != chunks_total:
         raise BrokenPartition(f"job {job_id}: {chunks_total} chunks made, {written.chunks} in its batches")
     conn.execute(_SEAL, {"job": job_id, "total": written.batches, "covered": coverage})
@@ -483,7 +483,44 @@ def _status_with(
 
 _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
 
+_UNFINISHED_OF_DOCUMENT = select(jobs).where(jobs.c.document_id == bindparam("document"), _UNFINISHED)
+
+_UNFINISHED_ONE = select(jobs.c.job_id).where(_job_is_unfinished())
+
 _GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
+
+_BATCHES_OF = select(batches).where(
+    batches.c.job_id == bindparam("job"), batches.c.ordinal.in_(bindparam("numbers", expanding=True))
+)
+
+_BATCHES_AMONG = select(batches).where(
+    tuple_(batches.c.job_id, batches.c.ordinal).in_(bindparam("named", expanding=True))
+)
+
+_START_CHUNKING = (
+    update(jobs)
+    .where(_job_is_unfinished())
+    .values(
+        status=case((jobs.c.status == JobStatus.PENDING, JobStatus.CHUNKING), else_=jobs.c.status),
+        started_at=func.coalesce(jobs.c.started_at, bindparam("now", type_=Float)),
+    )
+)
+
+_ADD_JOB = insert(jobs)
+
+_ADD_BATCH = insert(batches)
+
+_ADD_CHUNKS = (
+    update(jobs)
+    .where(jobs.c.job_id == bindparam("job"))
+    .values(chunks_total=jobs.c.chunks_total + bindparam("more"))
+)
+
+_WRITTEN = (
+    select(func.count().label("batches"), func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"))
+    .select_from(batches)
+    .where(batches.c.job_id == bindparam("job"))
+)
 
 _CHUNKS_OF_BATCH = (
     select(batches.c.chunks)

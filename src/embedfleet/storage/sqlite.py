@@ -52,6 +52,8 @@ class SqliteEngine:
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="sql-writer", daemon=True)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
+        self._reader = threading.local()
+        self._reading: list[Connection] = []
         self._watcher: PoolProxiedConnection | None = None
 
     def open(self, committed: Callable[[], None]) -> None:
@@ -76,8 +78,18 @@ class SqliteEngine:
         return self._readers.submit(self._read, unit)
 
     def _read(self, unit: Callable[[Connection], T]) -> T:
-        with _mapped(self.location), self._reader_engine.begin() as conn:
-            return unit(conn)
+        with _mapped(self.location):
+            conn = self._connection_of_thread()
+            with conn.begin():
+                return unit(conn)
+
+    def _connection_of_thread(self) -> Connection:
+        """Each reader keeps its own: to borrow one from the pool takes longer than most reads."""
+        conn: Connection | None = getattr(self._reader, "connection", None)
+        if conn is None:
+            conn = self._reader.connection = self._reader_engine.connect()
+            self._reading.append(conn)
+        return conn
 
     def change_mark(self) -> Future[Hashable]:
         return self._readers.submit(self._data_version)
@@ -99,6 +111,8 @@ class SqliteEngine:
         if self._writer.is_alive():
             self._writer.join()
         self._readers.shutdown()
+        for conn in self._reading:
+            conn.close()
         if self._watcher is not None:
             self._watcher.close()
         self._reader_engine.dispose()
@@ -153,7 +167,14 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
     event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+
+    def begin_transaction(conn: Connection) -> None:
+        # By the driver: SQLAlchemy's own way takes as long as a short query.
+        driver = conn.connection.driver_connection
+        assert driver is not None
+        driver.execute(begin)
+
+    event.listen(engine, "begin", begin_transaction)
     return engine
 
 
@@ -167,14 +188,15 @@ class _mapped:
         return None
 
     def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
-        if isinstance(exc, DBAPIError):
-            ours = _translate(exc, self._location)
-            if ours is not exc:
+        orig = exc.orig if isinstance(exc, DBAPIError) else exc
+        if exc is not None and isinstance(orig, sqlite3.Error):
+            ours = _translate(orig, self._location)
+            if ours is not orig:
                 raise ours from exc
 
 
-def _translate(exc: DBAPIError, location: str) -> Exception:
-    reason = str(exc.orig)
+def _translate(exc: sqlite3.Error, location: str) -> Exception:
+    reason = str(exc)
     if "disk is full" in reason or "disk I/O error" in reason:
         return StorageFull(f"{location}: {reason}; free some space and run again, nothing stored is lost")
     if "readonly" in reason or "unable to open" in reason:
@@ -182,8 +204,8 @@ def _translate(exc: DBAPIError, location: str) -> Exception:
             f"{location}: {reason}; check that the data directory exists and can be written, "
             "or choose another with --data-dir"
         )
-    if isinstance(exc.orig, sqlite3.OperationalError):
+    if isinstance(exc, sqlite3.OperationalError):
         return DatabaseUnavailable(f"{location}: {reason}")
-    if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in reason:
+    if isinstance(exc, sqlite3.DatabaseError) and "not a database" in reason:
         return ConfigError(f"{location}: {reason}; move the file away or choose another --data-dir")
     return exc

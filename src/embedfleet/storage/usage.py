@@ -29,12 +29,12 @@ def chars_used(conn: Connection, tenant_id: str, now: float) -> int:
     return int(conn.execute(query).scalar() or 0)
 
 
-def reserve(conn: Connection, tenant_id: str, chars: int, now: float) -> None:
-    """Count one job of `chars` characters against the day."""
+def reserve(conn: Connection, tenant_id: str, chars: int, now: float, *, jobs: int = 1) -> None:
+    """Count so many jobs, of `chars` characters together, against the day."""
     statement = upsert(conn.dialect.name, usage).values(
-        tenant_id=tenant_id, day=utc_day(now), chars=chars, jobs=1
+        tenant_id=tenant_id, day=utc_day(now), chars=chars, jobs=jobs
     )
-    more = {"chars": usage.c.chars + chars, "jobs": usage.c.jobs + 1}
+    more = {"chars": usage.c.chars + chars, "jobs": usage.c.jobs + jobs}
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
 
 

@@ -60,10 +60,10 @@ class Hit:
 class VectorStore(Protocol):
     """Collections of vectors, each of exactly one space; `collection_name` says which is whose.
 
-    Every method may raise VectorStoreUnavailable (retry, also after `close`), StorageFull, or Permanent
-    for content the store cannot hold (a text with lone surrogates). All may be repeated harmlessly. A
-    write of many rows may be kept in part when it fails: repeat it whole. An id given twice in one call
-    counts once, with its last row.
+    Every method may raise VectorStoreUnavailable (retry, also after `close`), VectorStoreDied (retry, but not
+    for ever: the call may be why), StorageFull, or Permanent for content the store cannot hold (a text with
+    lone surrogates). All may be repeated harmlessly. A write of many rows may be kept in part when it fails:
+    repeat it whole. An id given twice in one call counts once, with its last row.
     """
 
     async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:

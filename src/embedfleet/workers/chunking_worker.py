@@ -57,6 +57,14 @@ class _NewBatch:
     task: Task
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What is known of a document when it is chunked to its end: the share of its text in its chunks, too."""
+
+    chunks: int
+    coverage: float
+
+
 class ChunkingWorker(Worker):
     """Turns `ChunkingTask`s into `EmbeddingTask`s."""
 
@@ -107,17 +115,16 @@ class ChunkingWorker(Worker):
         )
         batches = self._batches(job, version, chunker)
         chunks_total = 0
-        while made := await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE)):
-            last = made[-1].row
-            chunks_total = last.first_chunk + last.chunks
+        sealed = False
+        while not sealed:
+            made = await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE))
+            chunks_total += sum(batch.row.chunks for batch in made)
+            sealed = len(made) < _BATCHES_PER_WRITE
+            end = _End(chunks_total, chunker.coverage.ratio) if sealed else None
             self._make_way()
-            if not await self._hand_on(job, version, made):
+            if not await self._hand_on(job, version, made, end):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
-        coverage = chunker.coverage.ratio
-        await self._database.write(
-            lambda conn: self._seal(conn, job, chunks_total=chunks_total, coverage=coverage)
-        )
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
 
     def _start(self, conn: Connection, job_id: str) -> tuple[Job, Generation] | None:
@@ -152,7 +159,7 @@ class ChunkingWorker(Worker):
         size = version.version.batch_chunks
         waiting: list[Chunk] = []
         ordinal = 0
-        for block in chunker.split(self._segments(version.generation_id)):
+        for block in chunker.split(self._segments(version)):
             waiting.extend(block)
             while len(waiting) >= size:
                 yield _new_batch(job, version, ordinal, waiting[:size], ids)
@@ -161,28 +168,25 @@ class ChunkingWorker(Worker):
         if waiting:
             yield _new_batch(job, version, ordinal, waiting, ids)
 
-    def _segments(self, generation_id: int) -> Iterator[str]:
-        ordinal = 0
-        while True:
-            read = partial(documents.segment, generation_id=generation_id, ordinal=ordinal)
-            segment = self._database.read_blocking(read)
+    def _segments(self, version: Generation) -> Iterator[str]:
+        ordinal = read = 0
+        while read < version.version.chars:
+            look = partial(documents.segment, generation_id=version.generation_id, ordinal=ordinal)
+            segment = self._database.read_blocking(look)
             if segment is None:
                 return
             yield segment.text
+            read += segment.chars
             ordinal += 1
 
-    async def _hand_on(self, job: Job, version: Generation, made: Sequence[_NewBatch]) -> bool:
-        """Write the batches, then queue those that are not stored yet. False if the job has ended."""
+    async def _hand_on(
+        self, job: Job, version: Generation, made: Sequence[_NewBatch], end: _End | None
+    ) -> bool:
+        """Write the batches, at the end with the job's size, then queue those that are not stored yet. False
+        if the job has ended.
 
-        def write(conn: Connection) -> list[Batch] | None:
-            current = jobs.lock(conn, job.job_id)
-            if current is None or current.status.terminal or current.run != job.run:
-                return None
-            rows = [row for batch in made for row in batch.chunk_rows]
-            chunks.add(conn, version.document_id, version.generation_id, rows)
-            return jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
-
-        open_batches = await self._database.write(write)
+        A crash in between leaves the task to be delivered again, which queues what was not queued."""
+        open_batches = await self._database.write(lambda conn: self._write(conn, job, version, made, end))
         if open_batches is None:
             return False
         wanted = {batch.ordinal for batch in open_batches}
@@ -191,6 +195,24 @@ class ChunkingWorker(Worker):
                 await self._until_there_is_room(job.tenant_id)
                 await offer(self._broker, Stage.EMBEDDING, [batch.task])
         return True
+
+    def _write(
+        self, conn: Connection, job: Job, version: Generation, made: Sequence[_NewBatch], end: _End | None
+    ) -> list[Batch] | None:
+        """The batches that are not stored yet; None if the job has ended."""
+        current = jobs.lock(conn, job.job_id)
+        if current is None or current.status.terminal or current.run != job.run:
+            return None
+        open_batches: list[Batch] = []
+        if made:
+            rows = [row for batch in made for row in batch.chunk_rows]
+            chunks.add(conn, version.document_id, version.generation_id, rows)
+            open_batches = jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
+        if end is not None:
+            jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
+            # Every batch may have been stored before: then nobody else will finish the job.
+            publish_if_done(conn, current, self._clock.now())
+        return open_batches
 
     async def _until_there_is_room(self, tenant_id: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
@@ -208,14 +230,6 @@ class ChunkingWorker(Worker):
     def _make_way(self) -> None:
         if self._stop.is_set() or self._company.should_part:
             raise Interrupted
-
-    def _seal(self, conn: Connection, job: Job, *, chunks_total: int, coverage: float) -> None:
-        current = jobs.lock(conn, job.job_id)
-        if current is None or current.run != job.run:
-            return
-        jobs.seal(conn, job.job_id, chunks_total=chunks_total, coverage=coverage)
-        # Every batch may have been stored before the seal: then nobody else will finish the job.
-        publish_if_done(conn, job.job_id, self._clock.now())
 
     async def _on_cpu(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._cpu, work)

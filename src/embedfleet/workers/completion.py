@@ -13,23 +13,22 @@ from embedfleet.storage.jobs import Batch, Job
 from embedfleet.workers.batch_id import BatchId
 
 
-def publish_if_done(conn: Connection, job_id: str, now: float) -> None:
+def publish_if_done(conn: Connection, job: Job, now: float) -> None:
     """Finish the job if nothing is left to do and show its version to readers, in one transaction.
 
     Of all who call this for a job exactly one does it. A version without any stored chunk is not
     shown: readers keep the one before. The job must be locked (`jobs.lock`).
     """
-    status = jobs.complete(conn, job_id, now)
+    status = jobs.complete(conn, job.job_id, now)
     if status is None:
         return
-    job = jobs.get(conn, job_id)
-    version = None if job is None else documents.generation(conn, job.generation_id)
+    version = documents.generation(conn, job.generation_id)
     if version is None:
         return
     if status is JobStatus.FAILED:
         documents.abandon(conn, version.generation_id)
     elif documents.mark_live(conn, version) and version.number > 1:
-        dead_letters.replace(conn, version.document_id, job_id, now)
+        dead_letters.replace(conn, version.document_id, job.job_id, now)
     if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
         chunks.mark_unreferenced(conn, version.document_id)
         documents.request_cleanup(conn, version.document_id)
@@ -67,6 +66,6 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
         ]
         dead_letters.add(conn, job_id, dead, now)
         settle_batch(conn, job, batch, reused=len(rows) - len(dead), now=now)
-        publish_if_done(conn, job_id, now)
+        publish_if_done(conn, job, now)
 
     await database.write(record)

@@ -126,23 +126,35 @@ class StorageWorker(Worker):
         self, conn: Connection, messages: Iterable[tuple[Lease, StorageTask]]
     ) -> Iterable[_Work | tuple[Lease, Exception]]:
         """What is to be stored; tasks of finished jobs and finished batches are left out."""
-        for lease, message in messages:
-            job = jobs.get(conn, message.job_id)
-            if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
-                continue
-            batch = jobs.batches_of(conn, message.job_id, [message.ordinal]).get(message.ordinal)
-            version = documents.generation(conn, job.generation_id)
+        messages = list(messages)
+        found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
+        wanted = [
+            (lease, message, found[message.job_id])
+            for lease, message in messages
+            if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
+        ]
+        batches = jobs.batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
+        versions = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
+        marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
+        for lease, message, job in wanted:
+            batch = batches.get((message.job_id, message.ordinal))
+            version = versions.get(job.generation_id)
             if batch is None or batch.state is BatchState.DONE or version is None:
                 continue
-            if chunks.deleting(conn, message.chunk_id_list()):
+            if not marked.isdisjoint(message.chunk_id_list()):
                 yield lease, _marked(lease)
                 continue
-            rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
-            texts: list[Segment] = []
-            if self._settings.store_documents and message.chunk_ids:
-                span = rows[0].start, max(row.end for row in rows)
-                texts = documents.segments_between(conn, version.generation_id, *span)
-            yield _Work(lease, message, version, batch, rows, texts)
+            yield self._work(conn, lease, message, version, batch)
+
+    def _work(
+        self, conn: Connection, lease: Lease, message: StorageTask, version: Generation, batch: Batch
+    ) -> _Work:
+        rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
+        texts: list[Segment] = []
+        if self._settings.store_documents and message.chunk_ids:
+            span = rows[0].start, max(row.end for row in rows)
+            texts = documents.segments_between(conn, version.generation_id, *span)
+        return _Work(lease, message, version, batch, rows, texts)
 
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
@@ -223,18 +235,22 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
     some of its ids are being deleted."""
     document_lock.lock(conn, (item.version.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    again: list[_Work] = []
+    wanted: list[tuple[_Work, Job]] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
             _leave_to_deletion(conn, item, written, now)
-            continue
-        chunks.record_stored(conn, **item.vectors(written))
-        if chunks.deleting(conn, item.message.chunk_id_list()):
+        else:
+            chunks.record_stored(conn, **item.vectors(written))
+            wanted.append((item, job))
+    marked = chunks.deleting(conn, [cid for item, _ in wanted for cid in item.message.chunk_id_list()])
+    again: list[_Work] = []
+    for item, job in wanted:
+        if marked.isdisjoint(item.message.chunk_id_list()):
+            _count(conn, item, job, written, now)
+        else:
             documents.request_cleanup(conn, item.version.document_id)
             again.append(item)
-            continue
-        _count(conn, item, job, written, now)
     return again
 
 
@@ -253,7 +269,7 @@ def _count(conn: Connection, item: _Work, job: Job, written: _Written, now: floa
     else:
         dead_letters.add(conn, job.job_id, dead, now)
         settle_batch(conn, job, item.batch, reused=0, now=now)
-    publish_if_done(conn, job.job_id, now)
+    publish_if_done(conn, job, now)
 
 
 def _marked(lease: Lease) -> MarkedForDeletion:
