@@ -78,9 +78,10 @@ def day_of(now: float) -> int:
     return int(now // _SECONDS_A_DAY)
 
 
-def collection_of(conn: Connection, generation_id: int) -> int | None:
-    """The collection that a version's vectors are in."""
-    return conn.execute(_COLLECTION, {"id": generation_id}).scalar()
+def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int, int]:
+    """By version, the collection that its vectors are in; without the versions that are gone."""
+    rows = conn.execute(_COLLECTIONS, {"ids": sorted(set(generation_ids))})
+    return {row.generation_id: row.collection_id for row in rows}
 
 
 def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
@@ -160,7 +161,9 @@ def _keep(dialect: str) -> Executable:
     return statement.on_conflict_do_update(index_elements=["collection_id", "content_hash"], set_=taken_over)
 
 
-_COLLECTION = select(generations.c.collection_id).where(generations.c.generation_id == bindparam("id"))
+_COLLECTIONS = select(generations.c.generation_id, generations.c.collection_id).where(
+    generations.c.generation_id.in_(bindparam("ids", expanding=True))
+)
 
 _LOOK_UP = select(
     embeddings.c.content_hash, embeddings.c.vector, embeddings.c.document_id, embeddings.c.used_on

@@ -37,12 +37,34 @@ class CacheLookup:
         return CacheUse(self.collection_id, self.document_id, self.hits, fresh)
 
 
-def look_up(
-    conn: Connection, generation_id: int, document_id: str, hashes: Sequence[bytes]
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which chunks a task wants, of a document's version; `hashes`: the key of each, in order."""
+
+    generation_id: int
+    document_id: str
+    hashes: tuple[bytes, ...]
+
+
+def look_up(conn: Connection, asked: Sequence[Question]) -> list[CacheLookup | None]:
+    """Ask the cache for the chunks of several tasks, each collection once; None where the version is gone."""
+    collections = embedding_cache.collections_of(conn, (one.generation_id for one in asked))
+    wanted: dict[int, list[bytes]] = {}
+    for one in asked:
+        if one.generation_id in collections:
+            wanted.setdefault(collections[one.generation_id], []).extend(one.hashes)
+    found = {
+        collection_id: embedding_cache.look_up(conn, collection_id, hashes)
+        for collection_id, hashes in wanted.items()
+    }
+    return [_answer(one, collections.get(one.generation_id), found) for one in asked]
+
+
+def _answer(
+    question: Question, collection_id: int | None, found: Mapping[int, Mapping[bytes, CachedVector]]
 ) -> CacheLookup | None:
-    """Ask the cache for chunks of a document's version; None if that is gone."""
-    collection_id = embedding_cache.collection_of(conn, generation_id)
     if collection_id is None:
         return None
-    hits = embedding_cache.look_up(conn, collection_id, hashes)
-    return CacheLookup(collection_id, document_id, hashes, hits)
+    known = found[collection_id]
+    hits = {key: known[key] for key in question.hashes if key in known}
+    return CacheLookup(collection_id, question.document_id, question.hashes, hits)

@@ -223,15 +223,16 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
     job_ids = sorted({message.job_id for _, message in messages})
     found = jobs.get_many(conn, job_ids)
     given_up = dead_letters.reasons(conn, job_ids)
+    batches = jobs.batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
+    there = chunks.stored(conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()])
     for lease, message in messages:
         job = found.get(message.job_id)
         if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
             continue
-        batch = jobs.batches_of(conn, message.job_id, [message.ordinal]).get(message.ordinal)
+        batch = batches.get((message.job_id, message.ordinal))
         if batch is None or batch.state is BatchState.DONE:
             continue
         ids = message.chunk_id_list()
-        there = chunks.stored(conn, ids)
         first = batch.first_chunk + message.first_position
         dead = {
             i: given_up[message.job_id, first + i]
@@ -250,15 +251,19 @@ def _prepared(
     batch = _joined(work)
     if needs_texts:
         batch = replace(batch, texts=_texts(conn, work))
-    return list(_with_cache(conn, work, batch)) if caching else work, batch
+    return _with_cache(conn, work, batch) if caching else work, batch
 
 
-def _with_cache(conn: Connection, work: Sequence[_Work], batch: TokenBatch) -> Iterable[_Work]:
+def _with_cache(conn: Connection, work: Sequence[_Work], batch: TokenBatch) -> list[_Work]:
     hashes = iter(embedding_cache.content_hashes(batch.token_ids, batch.lengths, batch.texts))
-    for item in work:
-        mine = list(islice(hashes, len(item.wanted)))
-        cached = cached_embedding.look_up(conn, item.generation_id, item.document_id, mine)
-        yield replace(item, cached=cached)
+    asked = [
+        cached_embedding.Question(
+            item.generation_id, item.document_id, tuple(islice(hashes, len(item.wanted)))
+        )
+        for item in work
+    ]
+    answers = cached_embedding.look_up(conn, asked)
+    return [replace(item, cached=cached) for item, cached in zip(work, answers, strict=True)]
 
 
 def _joined(work: Sequence[_Work]) -> TokenBatch:
