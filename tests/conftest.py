@@ -20,6 +20,7 @@ from support.postgres_server import PostgresMissing, PostgresServer
 from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
 from support.system import Configure, make_settings
+from support.warm_chroma import ForkedChild
 
 # Optimised graphs and calibrations of these tests, and of the processes they start: not in the user's folder.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "user-cache")
@@ -28,6 +29,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a script Ctrl-C is ignored, and that is inherited: the commands under test would
     # not hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def embedded_chroma(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process starts in a moment. A module that tests the start itself overrides this."""
+    monkeypatch.setattr("embedfleet.storage.chroma_process.start", ForkedChild)
 
 
 @pytest.fixture

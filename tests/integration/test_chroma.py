@@ -37,6 +37,11 @@ DIM = 8
 BOOKS = "acme-books"
 
 
+@pytest.fixture(autouse=True)
+def embedded_chroma() -> None:
+    """As it is started for users."""
+
+
 def rows(
     ids: Sequence[str], *, metadatas: Sequence[Metadata] | None = None, documents: Sequence[str] | None = None
 ) -> VectorRows:

@@ -22,6 +22,21 @@ _PASSED_ON = (
     *("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
 )
 
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    """The child, with pipes as its standard input and output."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-m", "embedfleet.storage.chroma_child"),
+            *(str(directory), str(os.getpid())),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        start_new_session=True,
+    )
+
+
 _EXIT_SECONDS = 60.0
 """Chroma writes down what it has not yet when it is closed."""
 
@@ -42,16 +57,7 @@ class ChromaProcess:
 
         -P keeps the current folder off its import path: it may be full of strangers' files.
         """
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "embedfleet.storage.chroma_child"),
-                *(str(directory), str(os.getpid())),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            start_new_session=True,
-        )
+        self._process = start(directory)
 
     @property
     def pid(self) -> int:
