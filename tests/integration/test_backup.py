@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ async def test_a_directory_in_use_is_not_moved(settings: Settings, backup: Path)
 
 def spoil(backup: Path, damage: str) -> None:
     content = bytearray(backup.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    with tarfile.open(backup) as tar:
+        database = tar.getmember("database.zst")  # of a small one the middle of the file is padding
+    content[database.offset_data + database.size // 2] ^= 0xFF
     spoilt = {"flipped": content, "cut": content[: len(content) // 3], "empty": bytearray()}
     backup.write_bytes(spoilt[damage])
 
