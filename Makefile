@@ -78,7 +78,7 @@ unit: $(VENV)/.test ## the tests of every tier
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: test-slow
-test-slow: $(VENV)/.test ## the tests that take long: compiling models
+test-slow: $(VENV)/.test ## the tests that take long: compiling models, benchmarks cut short
 	$(BIN)/pytest -m slow
 
 .PHONY: format

@@ -18,10 +18,10 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     ("command", "figure"),
     [
         ("autoscaling.py --short", "figures"),
-        ("fairness.py --broker redis --short", "figures"),
-        ("interactive.py --short", "query_beside_bulk"),
-        ("scaling_out.py --broker redis --short", "16 workers"),
-        ("shutdown.py --short", "exit_seconds_most"),
+        pytest.param("fairness.py --broker redis --short", "figures", marks=pytest.mark.slow),
+        pytest.param("interactive.py --short", "query_beside_bulk", marks=pytest.mark.slow),
+        pytest.param("scaling_out.py --broker redis --short", "16 workers", marks=pytest.mark.slow),
+        pytest.param("shutdown.py --short", "exit_seconds_most", marks=pytest.mark.slow),
     ],
 )
 def test_it_runs_and_leaves_its_figures(tmp_path: Path, command: str, figure: str) -> None:
