@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
 from embedfleet.host.event_delivery import EventDelivery
 from embedfleet.host.webhook import Webhook
-from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.catalogue import Catalogue, available_cores
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
 from embedfleet.launchers.inline import InlineLauncher
@@ -273,11 +272,6 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                     yield storage_crew(name, services, store=store, settings=settings.vector_store)
                 else:
                     yield deletion_crew(name, services, store=store)
-
-
-def available_cores() -> int:
-    """The cores this process may run on, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _entered_database(

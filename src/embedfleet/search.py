@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
-from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.clock import Clock
 from embedfleet.errors import (
     DatabaseUnavailable,
@@ -26,7 +25,6 @@ from embedfleet.errors import (
     ModelError,
     SpaceMismatch,
 )
-from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.queue_schemas import SearchHit
@@ -35,6 +33,7 @@ from embedfleet.storage.chunks import Passage
 from embedfleet.storage.database import Database
 from embedfleet.storage.documents import Collection
 from embedfleet.storage.vector_store import Hit, VectorStore
+from embedfleet.tokenising import tokenised
 
 # Asked for beyond what is wanted, as some hits may not be live.
 _SPARE = 16
@@ -142,13 +141,12 @@ class SearchService:
                 f"the documents were embedded by another `{collection.model}` (space {collection.space}, now "
                 f"{info.space}): restore that model, or ingest the documents again"
             )
-        tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
-        token_ids, lengths = await asyncio.to_thread(tokenizer.encode_batch, [query])
-        if lengths[0] > info.max_tokens:
+        batch = await asyncio.to_thread(tokenised, [query], info, role="query")
+        if batch.lengths[0] > info.max_tokens:
             raise InvalidRequest(
-                f"the query has {lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: shorten it"
+                f"the query has {batch.lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: "
+                "shorten it"
             )
-        batch = TokenBatch(token_ids, lengths, (query,) if info.needs_texts else None, role="query")
         outcome = await runner.embed(batch, interactive=True)
         if outcome.failed:
             raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")

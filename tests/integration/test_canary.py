@@ -15,7 +15,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.workers.canary import cosines
+from embedfleet.storage.checksums import cosines
 from support.databases import on_both_databases
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 
@@ -111,8 +111,8 @@ async def test_it_can_be_switched_off(configure: Configure) -> None:
 
 @pytest.mark.parametrize(
     ("other", "cosine"),
-    [([3, 4], 1), ([-3, -4], -1), ([-4, 3], 0), ([0, 0], 0), ([1, 2, 3], -1)],
-    ids=["the same", "opposite", "at right angles", "nothing", "another dimension"],
+    [([3, 4], 1), ([-3, -4], -1), ([-4, 3], 0), ([0, 0], 0)],
+    ids=["the same", "opposite", "at right angles", "nothing"],
 )
 def test_the_cosine_needs_no_unit_length(other: list[float], cosine: float) -> None:
     some = np.array([[6, 8]], dtype=np.float32)

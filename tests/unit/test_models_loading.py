@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.bootstrap import available_cores
 from embedfleet.cli.models_loading import as_a_worker, chosen, spoken_of
 from embedfleet.errors import UnknownModel
+from embedfleet.inference.catalogue import available_cores
 from embedfleet.settings import Settings, load_settings
 
 

@@ -41,7 +41,7 @@ def as_a_worker(settings: Settings) -> Settings:
 
     if not deployment_of(settings).worker_processes:
         return settings
-    from embedfleet.bootstrap import available_cores
+    from embedfleet.inference.catalogue import available_cores
     from embedfleet.launchers.resources import threads_per_worker
     from embedfleet.worker_orchestrator import initial_sizes
 
@@ -67,14 +67,6 @@ async def loaded(
 
 def as_batch(texts: Sequence[str], runner: ModelRunner, role: Role) -> TokenBatch:
     """The texts as the model takes them, each cut to what it takes."""
-    import numpy as np
+    from embedfleet.tokenising import cut, tokenised
 
-    from embedfleet.chunking.tokenizers import load_tokenizer
-    from embedfleet.inference.backend import TokenBatch
-
-    info = runner.info
-    token_ids, lengths = load_tokenizer(info.tokenizer_file).encode_batch(texts)
-    starts = np.cumsum(lengths) - lengths
-    kept = np.minimum(lengths, info.max_tokens)
-    ids = [token_ids[start : start + length] for start, length in zip(starts, kept, strict=True)]
-    return TokenBatch(np.concatenate(ids), kept, tuple(texts) if info.needs_texts else None, role)
+    return cut(tokenised(texts, runner.info, role=role), runner.info)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import DONE, NOTHING_DONE, PARTLY_DONE, print_json, warn
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
@@ -40,13 +39,9 @@ def warm(
             _show(rows[-1])
     if as_json:
         print_json({"models": rows})
-    raise SystemExit(_exit_code([row["error"] is None for row in rows]))
-
-
-def _exit_code(successes: Sequence[bool]) -> int:
-    if all(successes):
-        return DONE
-    return PARTLY_DONE if any(successes) else NOTHING_DONE
+    good = [row for row in rows if row["error"] is None]
+    if len(good) < len(rows):
+        raise SystemExit(PARTLY_DONE if good else NOTHING_DONE)
 
 
 def _warmed(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:

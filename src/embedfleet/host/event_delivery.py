@@ -18,8 +18,8 @@ from embedfleet.errors import EmbedfleetError, WebhookUnavailable
 from embedfleet.host.election import Election
 from embedfleet.host.webhook import Webhook
 from embedfleet.metrics import Metrics
-from embedfleet.queue.retry import retry_delay_seconds
 from embedfleet.queue_schemas import JobEvent
+from embedfleet.retry import retry_delay_seconds
 from embedfleet.settings import EventsSettings
 from embedfleet.storage import events
 from embedfleet.storage.database import Database

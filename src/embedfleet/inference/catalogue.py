@@ -42,7 +42,7 @@ class Catalogue:
 
     def __init__(self, settings: ModelsSettings) -> None:
         self._models = {**BUILT_IN, **settings.catalogue}
-        self._threads = settings.threads or _available_cores()
+        self._threads = settings.threads or available_cores()
         self.cache_dir = settings.cache_dir or Path(platformdirs.user_cache_dir("embedfleet")) / "models"
         self._microbatch_tokens = settings.microbatch_tokens
         self._calibrations = Calibrations(self.cache_dir)
@@ -174,6 +174,6 @@ def _kept_dimensions(settings: ModelSettings, full_dim: int) -> int:
     return settings.dimensions or full_dim
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
     """The cores this process may run on, which in a container are fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

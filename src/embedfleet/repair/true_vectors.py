@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
-from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.errors import ModelError, SpaceMismatch, UnknownModel
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
@@ -21,6 +20,7 @@ from embedfleet.storage.database import Database
 from embedfleet.storage.documents import Collection
 from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import documents
+from embedfleet.tokenising import tokenised
 
 
 class TrueVectors:
@@ -46,10 +46,7 @@ class TrueVectors:
         ModelUnavailable if its server does not answer.
         """
         info = await self._model(collection)
-        tokenizer = await asyncio.to_thread(load_tokenizer, info.tokenizer_file)
-        texts = [target.text for target in targets]
-        encoded = await asyncio.to_thread(tokenizer.encode_batch, texts)
-        tokens = TokenBatch(*encoded, texts=tuple(texts) if info.needs_texts else None)
+        tokens = await asyncio.to_thread(tokenised, [target.text for target in targets], info)
         keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths, tokens.texts)
         known: dict[str, NDArray[np.float32]] = {}
         if ask_cache and self._caching:

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from embedfleet.settings.catalogue_file import CatalogueFile
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
+from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
     AutoScalingSettings,
     EmbeddingCacheSettings,
     EmbeddingPoolSettings,
     EventsSettings,
-    ModelSettings,
-    ModelsSettings,
     ParsingSettings,
     PoolSettings,
     PoolsSettings,
     RedisSettings,
-    RemoteSettings,
     Settings,
     TenantsSettings,
     TierSettings,

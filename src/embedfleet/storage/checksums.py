@@ -29,7 +29,19 @@ def checksums_of(ids: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, 
 
 def same_direction(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Row by row, whether both are one vector but for length and rounding."""
+    products, lengths = _products(left, right)
+    return products >= SAME_COSINE * lengths
+
+
+def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Row by row, whatever the lengths; 0 where one has none."""
+    products, lengths = _products(left, right)
+    return products / np.maximum(lengths, np.finfo(np.float64).tiny)
+
+
+def _products(
+    left: NDArray[np.float32], right: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Row by row, the inner product, and that of the lengths."""
     a, b = left.astype(np.float64), right.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    same: NDArray[np.bool_] = (a * b).sum(axis=1) >= SAME_COSINE * lengths
-    return same
+    return (a * b).sum(axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

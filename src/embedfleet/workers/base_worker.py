@@ -27,8 +27,8 @@ from embedfleet.errors import (
     UndecodableMessage,
 )
 from embedfleet.queue.broker import Broker, Lease, Task
-from embedfleet.queue.retry import RetryPolicy
 from embedfleet.queue_schemas import Message, Stage
+from embedfleet.retry import RetryPolicy
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.

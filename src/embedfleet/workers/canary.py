@@ -9,20 +9,19 @@ SQL, by whoever was first.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakKeyDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.errors import ModelUnavailable
-from embedfleet.inference.backend import ModelInfo, TokenBatch
+from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.settings import ModelsSettings
 from embedfleet.storage import canaries
+from embedfleet.storage.checksums import cosines
 from embedfleet.storage.database import Database
+from embedfleet.tokenising import cut, tokenised
 
 # Never change them: what was recorded was made of these. Prose, code, another script, and one of some length.
 TEXTS = (
@@ -33,6 +32,14 @@ TEXTS = (
 )
 
 
+@dataclass(slots=True)
+class _Watched:
+    """A loaded model: batches since it was looked at, None before the first; `lock` while it is looked at."""
+
+    batches: int | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Canary:
     """Of one process, shared by its embedding workers."""
 
@@ -41,28 +48,31 @@ class Canary:
         self._models = models
         self._every = settings.canary_every_batches
         self._least_cosine = settings.canary_least_cosine
-        self._checked: WeakKeyDictionary[ModelRunner, int] = WeakKeyDictionary()  # batches since then
-        self._checking = asyncio.Lock()  # a second claim waits for the verdict, too
+        self._watched: WeakKeyDictionary[ModelRunner, _Watched] = WeakKeyDictionary()
 
     async def check_if_due(self, runner: ModelRunner) -> None:
-        """Count one batch. Raises ModelUnavailable, with the model in quarantine, if it fails the check."""
+        """Count one batch. Raises ModelUnavailable, with the model in quarantine, if it fails the check.
+
+        A second claim of the model waits for the verdict; claims of other models do not.
+        """
         if not self._every:
             return
-        async with self._checking:
-            batches = self._checked.get(runner, self._every)
-            if batches >= self._every:
+        watched = self._watched.setdefault(runner, _Watched())
+        async with watched.lock:
+            if watched.batches is None or watched.batches >= self._every:
                 await self._check(runner)
-                batches = 0
-            self._checked[runner] = batches + 1
+                watched.batches = 0
+            watched.batches += 1
 
     async def _check(self, runner: ModelRunner) -> None:
         info = runner.info
-        outcome = await runner.embed(await asyncio.to_thread(_batch, info))
+        batch = await asyncio.to_thread(tokenised, TEXTS, info)
+        outcome = await runner.embed(cut(batch, info))
         if outcome.failed:
             await self._quarantine(info, f"it fails on a known text ({next(iter(outcome.failed.values()))})")
         vectors = outcome.vectors
         recorded = await self._database.write(partial(canaries.first, space=info.space, vectors=vectors))
-        least = float(cosines(vectors, recorded).min())
+        least = float(cosines(vectors, recorded).min())  # of one space, so of one dimension
         if not least >= self._least_cosine:
             await self._quarantine(
                 info,
@@ -74,23 +84,3 @@ class Canary:
     async def _quarantine(self, info: ModelInfo, reason: str) -> None:
         await self._models.quarantine(info.name, reason)
         raise ModelUnavailable(f"model {info.name} is in quarantine: {reason}")
-
-
-def cosines(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each row of `some`, float32 (n, dim), to the same row of `others`; -1 if their dimensions differ."""
-    if some.shape != others.shape:
-        return np.full(len(some), -1, dtype=np.float32)
-    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
-    products: NDArray[np.float32] = np.einsum("nd,nd->n", some, others)
-    cosine: NDArray[np.float32] = products / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return cosine
-
-
-def _batch(info: ModelInfo) -> TokenBatch:
-    """The known texts as far as the model reads them. Blocking."""
-    token_ids, lengths = load_tokenizer(info.tokenizer_file).encode_batch(list(TEXTS))
-    parts = np.split(token_ids, np.cumsum(lengths)[:-1])
-    cut = [part[: info.max_tokens] for part in parts]
-    return TokenBatch(
-        np.concatenate(cut), np.array([len(part) for part in cut]), TEXTS if info.needs_texts else None
-    )

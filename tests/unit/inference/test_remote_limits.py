@@ -8,7 +8,7 @@ import pytest
 
 from embedfleet.inference.backends.batch_limit import BatchLimit
 from embedfleet.inference.backends.circuit_breaker import CircuitBreaker
-from embedfleet.inference.backends.congestion import Congestion, full_jitter_seconds
+from embedfleet.inference.backends.congestion import Congestion
 from embedfleet.inference.backends.token_bucket import TokenBucket
 
 # --- the bucket ------------------------------------------------------------------------------------
@@ -116,14 +116,6 @@ def test_a_late_answer_does_not_end_a_pause_nor_shorten_it() -> None:
     server.answered(1)
     server.refused(3, latest=3, now=1.0, retry_after_seconds=5)
     assert server.pause_seconds(1.0) == 29
-
-
-def test_jitter_is_full_and_bounded() -> None:
-    rng = random.Random(3)
-    drawn = [full_jitter_seconds(4, rng, first=1, longest=5) for _ in range(1000)]
-    assert min(drawn) < 0.1
-    assert 4.9 < max(drawn) <= 5
-    assert full_jitter_seconds(10_000, rng, first=1, longest=5) <= 5
 
 
 # --- the breaker -----------------------------------------------------------------------------------

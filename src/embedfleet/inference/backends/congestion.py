@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from embedfleet.retry import retry_delay_seconds
+
 # A server that names no time is asked again after up to this, doubling.
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -54,12 +56,6 @@ class Congestion:
         self._paused_until = max(self._paused_until, now + pause)
 
     def _back_off_seconds(self) -> float:
-        return full_jitter_seconds(
-            self._refusals_in_a_row, self._rng, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS
+        return retry_delay_seconds(
+            self._refusals_in_a_row, base=_FIRST_PAUSE_SECONDS, cap=_LONGEST_PAUSE_SECONDS, rng=self._rng
         )
-
-
-def full_jitter_seconds(failures: int, rng: random.Random, *, first: float, longest: float) -> float:
-    """Exponential back-off with full jitter (M. Brooker, AWS Architecture Blog, 2015): uniform in
-    [0, min(longest, first x 2^(failures - 1))] seconds."""
-    return rng.uniform(0.0, min(longest, first * 2.0 ** min(failures - 1, 60)))

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.backends.admission import admit
-from embedfleet.inference.backends.congestion import full_jitter_seconds
 from embedfleet.inference.backends.normalise import l2_normalised
 from embedfleet.inference.backends.remote_answers import (
     Answer,
@@ -36,6 +35,7 @@ from embedfleet.inference.backends.remote_client import NoAnswer, RemoteClient
 from embedfleet.inference.backends.remote_server import Sent, Server, Wish, server_of
 from embedfleet.inference.description import Description, Place
 from embedfleet.inference.model_files import ModelFiles, bundled_tokenizer, model_folder, required_file
+from embedfleet.retry import retry_delay_seconds
 from embedfleet.settings import ModelSettings, RemoteSettings
 
 adds_special_tokens = True
@@ -164,11 +164,11 @@ class RemoteBackend:
                 raise ModelUnavailable(f"model {self.info.name}: {self._server.address} {sent.reason}")
             trouble_until = min(trouble_until, sent_at + call.patience.trouble_seconds)
             if failures:
-                not_before = clock.now() + full_jitter_seconds(
+                not_before = clock.now() + retry_delay_seconds(
                     failures,
-                    self._server.rng,
-                    first=_FIRST_BACK_OFF_SECONDS,
-                    longest=_LONGEST_BACK_OFF_SECONDS,
+                    base=_FIRST_BACK_OFF_SECONDS,
+                    cap=_LONGEST_BACK_OFF_SECONDS,
+                    rng=self._server.rng,
                 )
 
     def _exchange(self, call: _Call, texts: Sequence[str], sent: Sent) -> NDArray[np.float32] | Answer | None:

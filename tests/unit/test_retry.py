@@ -8,7 +8,7 @@ import random
 import pytest
 
 from embedfleet.errors import InvalidRequest
-from embedfleet.queue.retry import RetryPolicy, retry_delay_seconds
+from embedfleet.retry import RetryPolicy, retry_delay_seconds
 
 
 class HighestDraw(random.Random):
