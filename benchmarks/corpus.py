@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
+
+from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
 
 
 def library_sources() -> list[tuple[str, str]]:
@@ -28,3 +30,16 @@ def documents(total_chars: int) -> Iterator[tuple[str, str]]:
                 yield f"{lap}/{name}", body
             if not left:
                 return
+
+
+def job_requests(texts: Iterable[tuple[str, str]], chunking: ChunkingConfig) -> Iterator[JobRequest]:
+    """One for each (name, text), of a tenant that no quota holds up."""
+    for name, text in texts:
+        yield JobRequest(
+            media_id=name,
+            user_id="bench",
+            user_tier=UserTier.ENTERPRISE,
+            content=text,
+            source=name,
+            chunking_config=chunking,
+        )

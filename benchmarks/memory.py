@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any
 
 import psutil
-from corpus import documents
+from corpus import documents, job_requests
 from report import write_report
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
@@ -49,16 +49,8 @@ async def growth(first: int, last: int, directory: Path) -> dict[str, Any]:
         tasks.create_task(system.orchestrator.run(stop))
         stored = 0
         waiting: list[JobRequest] = []
-        for name, text in documents(10**12):
-            waiting.append(
-                JobRequest(
-                    media_id=name,
-                    user_id="bench",
-                    user_tier=UserTier.ENTERPRISE,
-                    content=text,
-                    chunking_config=ChunkingConfig(chunk_size=800, overlap=0),
-                )
-            )
+        for request in job_requests(documents(10**12), ChunkingConfig(chunk_size=800, overlap=0)):
+            waiting.append(request)
             if len(waiting) < SUBMIT_TOGETHER:
                 continue
             stored += await _through(system, waiting)

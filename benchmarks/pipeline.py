@@ -19,12 +19,12 @@ from typing import Any
 
 import chromadb
 import numpy as np
-from corpus import documents
+from corpus import documents, job_requests
 from report import write_report
 
 from embedfleet.bootstrap import open_owner
 from embedfleet.chunking.tokenizers import load_tokenizer
-from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import load_settings
 from embedfleet.storage.null_store import NullVectorStore
 from embedfleet.storage.vector_store import VectorStore
@@ -35,17 +35,7 @@ BARE_BATCH = 512
 
 
 def make_requests(chunks: int) -> list[JobRequest]:
-    return [
-        JobRequest(
-            media_id=name,
-            user_id="bench",
-            user_tier=UserTier.ENTERPRISE,
-            content=text,
-            source=name,
-            chunking_config=CHUNKING,
-        )
-        for name, text in documents(chunks * CHARS_PER_CHUNK)
-    ]
+    return list(job_requests(documents(chunks * CHARS_PER_CHUNK), CHUNKING))
 
 
 async def pipeline(

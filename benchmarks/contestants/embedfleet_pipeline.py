@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from anyio.from_thread import start_blocking_portal
+from corpus import job_requests
 from loguru import logger
 
 from contestants import Contest, Documents, Ingest
 from embedfleet.bootstrap import open_owner
-from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.settings import load_settings
 
 SETTINGS = "its defaults"
@@ -45,24 +46,11 @@ async def _service(contest: Contest) -> AsyncIterator[Callable[[Documents], Awai
         await system.models.get(contest.model)
         tasks.create_task(system.orchestrator.run(stop))
 
+        chunking = ChunkingConfig(chunk_size=contest.chunk_chars, overlap=0)
+
         async def ingest(documents: Documents) -> int:
-            job_ids = await system.jobs.create_jobs(_requests(documents, contest.chunk_chars))
+            job_ids = await system.jobs.create_jobs(list(job_requests(documents, chunking)))
             return sum([(await system.jobs.wait(job_id)).progress.chunks_stored for job_id in job_ids])
 
         yield ingest
         stop.set()
-
-
-def _requests(documents: Documents, chunk_chars: int) -> list[JobRequest]:
-    chunking = ChunkingConfig(chunk_size=chunk_chars, overlap=0)
-    return [
-        JobRequest(
-            media_id=name,
-            user_id="bench",
-            user_tier=UserTier.ENTERPRISE,
-            content=text,
-            source=name,
-            chunking_config=chunking,
-        )
-        for name, text in documents
-    ]

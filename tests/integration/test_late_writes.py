@@ -18,9 +18,10 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, jobs, tables
+from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.jobs import Job
 from embedfleet.storage.null_store import NullVectorStore
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.base_worker import Failures

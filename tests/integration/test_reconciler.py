@@ -23,8 +23,8 @@ from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
 from embedfleet.reconciler import Reconciler
 from embedfleet.settings import Settings
 from embedfleet.storage import document_lock, documents, jobs
+from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.fleet import broker_epoch
-from embedfleet.storage.jobs import Batch
 from support.databases import on_both_databases
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger, until

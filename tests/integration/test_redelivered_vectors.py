@@ -17,10 +17,10 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import Stage, StorageTask, pack_chunk_ids
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.storage import chunks, document_lock, documents, jobs, tables
+from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.checksums import checksums_of
 from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.jobs import Batch
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import StorageWorker

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
 from embedfleet.storage import document_lock, documents, jobs
+from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.database import Database
 from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.jobs import Job
 
 NOW = 1_700_000_000.0
 CHUNKS_PER_BATCH = 3

@@ -42,7 +42,7 @@ class Hub:
         return {"HF_ENDPOINT": url, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(self)
         threading.Thread(target=self._server.serve_forever, name="hub", daemon=True).start()
         return self
 
@@ -54,80 +54,84 @@ class Hub:
         self._server.server_close()
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        super().__init__(("127.0.0.1", 0), _Handler)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
 
-        def do_GET(self) -> None:
-            parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-            match parts:
-                case ["api", "models", owner, name, "revision", revision]:
-                    self._describe(f"{owner}/{name}", revision)
-                case ["api", "models", owner, name, "tree", revision]:
-                    self._list(f"{owner}/{name}", revision)
-                case [owner, name, "resolve", revision, *path]:
-                    self._send_file(f"{owner}/{name}", revision, "/".join(path))
-                case _:
-                    self._refuse("RepoNotFound")
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def _describe(self, model: str, revision: str) -> None:
-            if (repository := self._repository(model, revision)) is not None:
-                siblings = [{"rfilename": name} for name in repository.files]
-                self._send_json({"id": model, "sha": repository.commit, "siblings": siblings})
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        def _list(self, model: str, revision: str) -> None:
-            if (repository := self._repository(model, revision)) is not None:
-                self._send_json(
-                    [
-                        {"type": "file", "path": name, "size": len(content), "oid": _digest(content)}
-                        for name in repository.files
-                        if (content := repository.content(name)) is not None
-                    ]
-                )
-
-        def _send_file(self, model: str, revision: str, name: str) -> None:
-            repository = self._repository(model, revision)
-            if repository is None:
-                return
-            if name not in repository.files:
-                self._refuse("EntryNotFound")
-                return
-            content = repository.content(name)
-            if self.command == "GET":
-                hub.fetched.append(f"{model}/{name}")
-            self._send(content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": repository.commit})
-
-        def _repository(self, model: str, revision: str) -> Repository | None:
-            repository = hub.repositories.get(model)
-            if repository is None:
+    def do_GET(self) -> None:
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        match parts:
+            case ["api", "models", owner, name, "revision", revision]:
+                self._describe(f"{owner}/{name}", revision)
+            case ["api", "models", owner, name, "tree", revision]:
+                self._list(f"{owner}/{name}", revision)
+            case [owner, name, "resolve", revision, *path]:
+                self._send_file(f"{owner}/{name}", revision, "/".join(path))
+            case _:
                 self._refuse("RepoNotFound")
-                return None
-            if revision not in ("main", repository.commit):
-                self._refuse("RevisionNotFound")
-                return None
-            return repository
 
-        def _send_json(self, document: Any) -> None:
-            self._send(json.dumps(document).encode(), {"Content-Type": "application/json"})
+    def _describe(self, model: str, revision: str) -> None:
+        if (repository := self._repository(model, revision)) is not None:
+            siblings = [{"rfilename": name} for name in repository.files]
+            self._send_json({"id": model, "sha": repository.commit, "siblings": siblings})
 
-        def _refuse(self, code: str) -> None:
-            self._send(b"", {"X-Error-Code": code, "X-Error-Message": code}, status=404)
+    def _list(self, model: str, revision: str) -> None:
+        if (repository := self._repository(model, revision)) is not None:
+            self._send_json(
+                [
+                    {"type": "file", "path": name, "size": len(content), "oid": _digest(content)}
+                    for name in repository.files
+                    if (content := repository.content(name)) is not None
+                ]
+            )
 
-        def _send(self, content: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
+    def _send_file(self, model: str, revision: str, name: str) -> None:
+        repository = self._repository(model, revision)
+        if repository is None:
+            return
+        if name not in repository.files:
+            self._refuse("EntryNotFound")
+            return
+        content = repository.content(name)
+        if self.command == "GET":
+            self.server.hub.fetched.append(f"{model}/{name}")
+        self._send(content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": repository.commit})
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Tests have nothing to read there."""
+    def _repository(self, model: str, revision: str) -> Repository | None:
+        repository = self.server.hub.repositories.get(model)
+        if repository is None:
+            self._refuse("RepoNotFound")
+            return None
+        if revision not in ("main", repository.commit):
+            self._refuse("RevisionNotFound")
+            return None
+        return repository
 
-    return Handler
+    def _send_json(self, document: Any) -> None:
+        self._send(json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+    def _refuse(self, code: str) -> None:
+        self._send(b"", {"X-Error-Code": code, "X-Error-Message": code}, status=404)
+
+    def _send(self, content: bytes, headers: Mapping[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tests have nothing to read there."""
 
 
 def _digest(content: bytes) -> str:

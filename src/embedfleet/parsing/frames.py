@@ -5,16 +5,13 @@ One Request goes down; up come Accepted, any number of Text, and one Done or Ref
 
 from __future__ import annotations
 
-import struct
 from dataclasses import astuple, dataclass
 from typing import BinaryIO
 
 import msgpack
 
+from embedfleet.framing import framed, read_frame
 from embedfleet.parsing.formats import ContentType, Format
-
-LENGTH = struct.Struct(">Q")
-"""Before each message: how many bytes of it follow."""
 
 MAX_REPLY_BYTES = 1 << 23
 """The parent refuses longer messages: the child may be in the hands of the file it reads."""
@@ -70,7 +67,7 @@ _KINDS = {kind.__name__: kind for kind in (Request, Accepted, Text, Done, Refuse
 def encode(message: Request | Reply) -> bytes:
     """The message with its length before it."""
     body: bytes = msgpack.packb([type(message).__name__, *astuple(message)])
-    return LENGTH.pack(len(body)) + body
+    return framed(body)
 
 
 def decode(body: bytes) -> Request | Reply:
@@ -84,7 +81,5 @@ def decode(body: bytes) -> Request | Reply:
 
 def read(stream: BinaryIO) -> Request | Reply | None:
     """The next message of a pipe; None at its end."""
-    header = stream.read(LENGTH.size)
-    if len(header) < LENGTH.size:
-        return None
-    return decode(stream.read(LENGTH.unpack(header)[0]))
+    body = read_frame(stream)
+    return None if body is None else decode(body)

@@ -9,8 +9,9 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
 
+from embedfleet.framing import LENGTH
 from embedfleet.parsing import frames
-from embedfleet.parsing.frames import LENGTH, MAX_REPLY_BYTES, Accepted, Done, Refused, Reply, Request, Text
+from embedfleet.parsing.frames import MAX_REPLY_BYTES, Accepted, Done, Refused, Reply, Request, Text
 from embedfleet.settings import ParsingSettings
 
 # What Python and the loader need to start. Nothing else of the environment: it holds passwords and keys.

@@ -5,7 +5,6 @@ Down goes one Call, up comes its Value or its Failure; then the next.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import IO, Any
@@ -14,13 +13,11 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.framing import framed, read_frame
 from embedfleet.storage.vector_store import Hit, VectorRows
 
 OPEN = "open"
 """The one call that is no method of `ChromaCollections`: open the directory now, not with the first call."""
-
-_LENGTH = struct.Struct(">Q")
-"""Before each message: how many bytes of it follow."""
 
 _ARRAY, _ROWS, _HIT = range(3)
 """msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""
@@ -61,20 +58,14 @@ def write(stream: IO[bytes], message: Message) -> None:
     """Send it. Raises ValueError, TypeError or OverflowError, and nothing is sent, if it holds what msgpack
     cannot: an integer beyond 64 bits, say."""
     fields = tuple(getattr(message, name) for name in message.__dataclass_fields__)
-    body = _pack([type(message).__name__, *fields])
-    stream.write(_LENGTH.pack(len(body)))
-    stream.write(body)
+    stream.write(framed(_pack([type(message).__name__, *fields])))
     stream.flush()
 
 
 def read(stream: IO[bytes]) -> Message | None:
     """The next message of a pipe; None at its end, also in the middle of a message."""
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(header)
-    body = stream.read(length)
-    if len(body) < length:
+    body = read_frame(stream)
+    if body is None:
         return None
     name, *fields = _unpack(body)
     message: Message = _KINDS[name](*fields)

@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.storage import dead_letters, document_lock, events
+from embedfleet.storage.batch_rows import Batch, batches_of
 from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.paging import pages
 from embedfleet.storage.sql_text import storable
@@ -87,16 +88,6 @@ class Job:
     started_at: float | None
     finished_at: float | None
     offered_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Chunks [first_chunk, first_chunk + chunks) of the job's version."""
-
-    ordinal: int
-    first_chunk: int
-    chunks: int
-    state: BatchState = BatchState.PENDING
 
 
 # --- submitting ---
@@ -301,20 +292,6 @@ def page(
     return [_job(row) for row in conn.execute(query)]
 
 
-def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[int, Batch]:
-    rows = conn.execute(_BATCHES_OF, {"job": job_id, "numbers": list(ordinals)})
-    return {row.ordinal: _batch(row) for row in rows}
-
-
-def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Batch]:
-    """Those of these batches, (job id, ordinal), that exist."""
-    found: dict[tuple[str, int], Batch] = {}
-    for some in pages(named):
-        for row in conn.execute(_BATCHES_AMONG, {"named": some}):
-            found[row.job_id, row.ordinal] = _batch(row)
-    return found
-
-
 # --- moving ---
 
 
@@ -489,14 +466,6 @@ _UNFINISHED_ONE = select(jobs.c.job_id).where(_job_is_unfinished())
 
 _GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
 
-_BATCHES_OF = select(batches).where(
-    batches.c.job_id == bindparam("job"), batches.c.ordinal.in_(bindparam("numbers", expanding=True))
-)
-
-_BATCHES_AMONG = select(batches).where(
-    tuple_(batches.c.job_id, batches.c.ordinal).in_(bindparam("named", expanding=True))
-)
-
 _START_CHUNKING = (
     update(jobs)
     .where(_job_is_unfinished())
@@ -597,7 +566,3 @@ def _job(row: Row[Any]) -> Job:
     values["user_tier"] = UserTier(row.user_tier)
     values["status"] = JobStatus(row.status)
     return Job(**values)
-
-
-def _batch(row: Row[Any]) -> Batch:
-    return Batch(row.ordinal, row.first_chunk, row.chunks, BatchState(row.state))

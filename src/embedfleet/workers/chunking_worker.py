@@ -26,11 +26,12 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
 from embedfleet.storage import chunks, dead_letters, documents, jobs
+from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
 from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation
 from embedfleet.storage.identity import ChunkIds
-from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.jobs import Job
 from embedfleet.storage.tables import GenerationState
 from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker, offer
 from embedfleet.workers.batch_id import BatchId

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.storage import chunks, dead_letters, documents, jobs
+from embedfleet.storage.batch_rows import Batch, batches_of
 from embedfleet.storage.database import Database
 from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.jobs import Job
 from embedfleet.workers.batch_id import BatchId
 
 
@@ -53,7 +54,7 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
 
     def record(conn: Connection) -> None:
         job = jobs.lock(conn, job_id)
-        batch = jobs.batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
+        batch = batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
         if job is None or not named.wanted_by(job) or batch is None:
             return
         first, past = named.span or (0, batch.chunks)

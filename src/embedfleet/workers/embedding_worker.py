@@ -31,6 +31,7 @@ from embedfleet.queue_schemas import (
     pack_chunk_ids,
 )
 from embedfleet.storage import chunks, dead_letters, documents, embedding_cache, jobs
+from embedfleet.storage.batch_rows import batches_among
 from embedfleet.storage.embedding_cache import CacheUse
 from embedfleet.storage.tables import BatchState
 from embedfleet.workers import cached_embedding
@@ -223,7 +224,7 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
     job_ids = sorted({message.job_id for _, message in messages})
     found = jobs.get_many(conn, job_ids)
     given_up = dead_letters.reasons(conn, job_ids)
-    batches = jobs.batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
+    batches = batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
     there = chunks.stored(conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()])
     for lease, message in messages:
         job = found.get(message.job_id)

@@ -19,11 +19,12 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.storage import chunks, dead_letters, document_lock, documents, jobs
+from embedfleet.storage.batch_rows import Batch, batches_among
 from embedfleet.storage.checksums import checksums_of, same_direction
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.dead_letters import DeadLetter
 from embedfleet.storage.documents import Generation, Segment
-from embedfleet.storage.jobs import Batch, Job
+from embedfleet.storage.jobs import Job
 from embedfleet.storage.metadata import chunk_metadata
 from embedfleet.storage.tables import BatchState
 from embedfleet.storage.vector_store import VectorRows, VectorStore
@@ -133,7 +134,7 @@ class StorageWorker(Worker):
             for lease, message in messages
             if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
         ]
-        batches = jobs.batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
+        batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
         versions = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
         marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
         for lease, message, job in wanted:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from blockbuster import blockbuster_ctx
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
@@ -71,3 +72,17 @@ def backend() -> ScriptedBackend:
 @pytest.fixture(name="texts")
 def texts_factory() -> Callable[..., TokenBatch]:
     return texts
+
+
+@pytest.fixture
+def nothing_blocks_the_event_loop() -> Iterator[None]:
+    with blockbuster_ctx("embedfleet"):
+        yield
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name == "model"]
+    assert left == []

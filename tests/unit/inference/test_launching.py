@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import pytest
-from blockbuster import blockbuster_ctx
 from numpy.typing import NDArray
 
 from embedfleet.errors import ModelStuck, Transient
@@ -20,6 +19,8 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.finishing import finished
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.settings import ModelSettings, ModelsSettings
+
+pytestmark = pytest.mark.usefixtures("nothing_blocks_the_event_loop", "no_thread_is_left")
 
 Texts = Callable[..., TokenBatch]
 ONE_TEXT = 8  # tokens: a budget of one text of `texts` a micro-batch
@@ -60,20 +61,6 @@ class Launching:
 
     def close(self) -> None:
         self._scripted.close()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx("embedfleet"):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    left = [thread for thread in set(threading.enumerate()) - before if thread.name == "model"]
-    assert left == []
 
 
 @pytest.fixture

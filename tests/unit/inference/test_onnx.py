@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.inference.tokenizer_file import TokenizerFacts, read_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
+from support.short_of_memory import embed_short_of_memory
 
 DIM = 3
 CLS, SEP = 101, 102
@@ -155,31 +155,9 @@ def test_a_tokenizer_without_special_tokens_leaves_texts_bare() -> None:
 
 # --- memory ----------------------------------------------------------------------------------------
 
-SHORT_OF_MEMORY = """
-import asyncio, resource
-import numpy as np, psutil
-from embedfleet.inference.backend import TokenBatch
-from embedfleet.inference.pool import ModelPool
-from embedfleet.inference.catalogue import Catalogue
-from embedfleet.settings import ModelsSettings
-
-async def main():
-    settings = ModelsSettings(microbatch_tokens=100_000, threads=1)
-    runner = await ModelPool(Catalogue(settings), settings).get("minilm")
-    limit = psutil.Process().memory_info().vms + 400 * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    texts = TokenBatch(np.full(48 * 254, 2000, dtype=np.uint32), np.full(48, 254))
-    outcome = await runner.embed(texts)
-    lengths = np.linalg.norm(outcome.vectors, axis=1)
-    print(dict(outcome.failed), bool(np.allclose(lengths, 1)), runner._budget_tokens < 100_000)
-    await runner.close()
-
-asyncio.run(main())
-"""
-
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the address space")
 def test_a_runtime_that_cannot_allocate_embeds_less_at_once() -> None:
     """In a child process whose memory really ends."""
-    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True)
-    assert done.stdout.strip() == "{} True True", done.stderr
+    told = embed_short_of_memory(None, texts=48, budget_tokens=100_000, spare_mb=400)
+    assert told == "{} True True"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from blockbuster import blockbuster_ctx
 
 from embedfleet.errors import (
     InvalidRequest,
@@ -25,22 +24,10 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import ModelRunner
 from unit.inference.conftest import ScriptedBackend
 
+pytestmark = pytest.mark.usefixtures("nothing_blocks_the_event_loop", "no_thread_is_left")
+
 Texts = Callable[..., TokenBatch]
 ONE_TEXT = 8  # tokens: a budget of one text of `texts` a micro-batch
-
-
-@pytest.fixture(autouse=True)
-def _nothing_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx("embedfleet"):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    left = [thread for thread in set(threading.enumerate()) - before if thread.name == "model"]
-    assert left == []
 
 
 @pytest.fixture

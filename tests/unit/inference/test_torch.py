@@ -23,6 +23,7 @@ from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
+from support.short_of_memory import embed_short_of_memory
 
 DIM = 8
 LIMIT = 32
@@ -327,30 +328,6 @@ def test_weights_that_are_no_safetensors_file_are_refused(folder: Path, tmp_path
 
 # --- what happens while it runs --------------------------------------------------------------------
 
-SHORT_OF_MEMORY = """
-import asyncio, resource, sys
-from pathlib import Path
-import numpy as np, psutil
-from embedfleet.inference.backend import TokenBatch
-from embedfleet.inference.pool import ModelPool
-from embedfleet.inference.catalogue import Catalogue
-from embedfleet.settings import ModelSettings, ModelsSettings
-
-async def main():
-    own = ModelSettings(backend="torch", path=Path(sys.argv[1]), devices=("cpu",), attention="eager")
-    settings = ModelsSettings(microbatch_tokens=1_000_000, threads=1, catalogue={"own": own})
-    runner = await ModelPool(Catalogue(settings), settings).get("own")
-    limit = psutil.Process().memory_info().vms + 20 * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    texts = TokenBatch(np.full(64 * 254, 2000, dtype=np.uint32), np.full(64, 254))
-    outcome = await runner.embed(texts)
-    lengths = np.linalg.norm(outcome.vectors, axis=1)
-    print(dict(outcome.failed), bool(np.allclose(lengths, 1)), runner._budget_tokens < 1_000_000)
-    await runner.close()
-
-asyncio.run(main())
-"""
-
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the address space")
 def test_memory_that_runs_out_embeds_less_at_once(tmp_path: Path) -> None:
@@ -367,10 +344,9 @@ def test_memory_that_runs_out_embeds_less_at_once(tmp_path: Path) -> None:
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(bundled_tokenizer().read_bytes())
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_OF_MEMORY, str(tmp_path)], capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "{} True True", done.stderr
+    entry = {"backend": "torch", "path": str(tmp_path), "devices": ["cpu"], "attention": "eager"}
+    told = embed_short_of_memory(entry, texts=64, budget_tokens=1_000_000, spare_mb=20)
+    assert told == "{} True True"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import io
 import msgpack
 import pytest
 
+from embedfleet.framing import LENGTH
 from embedfleet.parsing import frames
 from embedfleet.parsing.formats import Format
-from embedfleet.parsing.frames import LENGTH, Accepted, Done, Refused, Reply, Request, Text
+from embedfleet.parsing.frames import Accepted, Done, Refused, Reply, Request, Text
 
 
 @pytest.mark.parametrize(
