@@ -155,6 +155,7 @@ class ModelPool:
             logger.warning("model {} is loaded anew", name)
             self.left_behind += runner.stuck
             del self._loads[name]
+            self._memory.pop(name, None)  # else it would wait for itself to be idle
 
     async def _load(self, name: str) -> ModelRunner:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import ModelsSettings
+from unit.inference.conftest import BREAKING_ID, texts
 
 
 class CountingCatalogue(Catalogue):
@@ -203,6 +205,31 @@ async def test_a_model_that_never_fits_is_refused_and_others_go_on(small_pool: M
     pool = ModelPool(Catalogue(settings), settings)
     with pytest.raises(ModelError, match="takes about 100 MiB of cpu"):
         await pool.get("a")
+    await pool.close()
+
+
+async def test_one_that_is_loaded_anew_needs_no_room_beside_itself(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread ended, so nothing of it is left; two of it would not fit."""
+    monkeypatch.setattr("threading.excepthook", lambda escaped: None)
+    backend.info = replace(backend.info, name="stub")
+
+    class Breakable(Catalogue):
+        def open(self, name: str, device: str | None = None) -> Any:
+            return backend
+
+        def memory_mb(self, name: str) -> int:
+            return 60
+
+    settings = ModelsSettings(memory_mb={"cpu": 100})
+    pool = ModelPool(Breakable(settings), settings)
+    first = await pool.get("stub")
+    with pytest.raises(Transient):
+        await first.embed(texts(BREAKING_ID))
+    await asyncio.to_thread(first._lanes[0].join)
+    async with asyncio.timeout(30), pool.using("stub") as again:
+        assert again is not first
     await pool.close()
 
 
