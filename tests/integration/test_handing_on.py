@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.queue.broker import Lease
+from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.workers.base_worker import DEFAULT_TOKENS_PER_CLAIM
 from support.system import ONE_EACH, Configure, paragraphs, running, take_ledger
 
 
@@ -56,6 +60,20 @@ class GatedCatalogue(Catalogue):
         return GatedBackend(super().open(name, device), self)
 
 
+class ClaimsNoted(MemoryBroker):
+    """`claimed_tokens`: of each claim of embedding tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claimed_tokens: list[int] = []
+
+    async def claim(self, stage: Stage, **limits: Any) -> list[Lease]:
+        leases = await super().claim(stage, **limits)
+        if stage is Stage.EMBEDDING:
+            self.claimed_tokens.append(sum(lease.task.cost for lease in leases))
+        return leases
+
+
 async def test_a_small_document_is_done_while_a_large_one_beside_it_is_embedded(configure: Configure) -> None:
     # One claim takes both; a call has few texts; the model hangs in the second call.
     settings = configure(
@@ -80,3 +98,19 @@ async def test_a_small_document_is_done_while_a_large_one_beside_it_is_embedded(
         assert (await fleet.jobs.wait(large, timeout_seconds=60)).status is JobStatus.COMPLETED
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_a_claim_fills_four_calls_of_a_model_that_takes_much_at_once(configure: Configure) -> None:
+    settings = configure(
+        models={"default": "stub", "microbatch_tokens": 8192, "canary_every_batches": 0},
+        worker_pools={"embedding": {"workers": 0, "min_workers": 0, "concurrency": 1}},
+    )
+    broker = ClaimsNoted()
+    async with running(settings, broker=broker) as fleet:
+        for number in range(12):
+            await fleet.submit(f"{number}", paragraphs(f"{number}", 60), chunking_config=ONE_EACH)
+        await fleet.eventually(lambda depths: depths[Stage.EMBEDDING].ready == 12)
+        await fleet.system.models.get("stub")
+        fleet.system.orchestrator.resize({Stage.EMBEDDING: 1})
+        await fleet.idle()
+    assert DEFAULT_TOKENS_PER_CLAIM < max(broker.claimed_tokens) <= 4 * 8192

@@ -124,6 +124,11 @@ class ModelPool:
         loads = list(self._loads.items())  # one step: the event loop may be changing it
         return sorted(name for name, load in loads if _is_ready(load))
 
+    def largest_call_tokens(self) -> int:
+        """Padded tokens that a call of a loaded model has at most; 0 if none is ready."""
+        ready = (load.result() for load in self._loads.values() if _is_ready(load))
+        return max((runner.microbatch_tokens for runner in ready), default=0)
+
     async def close(self) -> None:
         """Close every runner, loading ones too. May be called again."""
         self._closed = True

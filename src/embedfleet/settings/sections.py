@@ -46,10 +46,11 @@ class PoolSettings(Section):
     batch_tasks: int = Field(
         default=8, ge=1, le=1000, description="Tasks claimed at once. Raise for many small documents."
     )
-    batch_tokens: int = Field(
+    batch_tokens: int | None = Field(
         default=16_384,
         ge=1,
-        description="Tokens claimed at once. Lower on a machine short of memory.",
+        description="Tokens claimed at once. Lower on a machine short of memory. None: 16,384, and when "
+        "embedding on a fast device as many as fill four calls of the model.",
     )
     lease_seconds: float = Field(
         default=60.0,
@@ -100,7 +101,9 @@ class PoolsSettings(Section):
     # Many claims at once, as one that waits for room in the embedding queue keeps its document.
     chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
     # Two: while the model works on one claim, the next is fetched and prepared.
-    embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(concurrency=2)
+    embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
+        concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=256
+    )
     # Large claims: what a write to the vector store and a transaction cost is shared by all of a claim.
     storage: PoolSettings = PoolSettings(batch_tasks=32, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()

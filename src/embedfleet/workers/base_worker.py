@@ -43,6 +43,8 @@ _RETRY_CAP_SECONDS = 30.0
 # Renewing three times a lease survives two lost renewals.
 _RENEWALS_PER_LEASE = 3
 
+DEFAULT_TOKENS_PER_CLAIM = 16_384
+
 MessageT = TypeVar("MessageT", bound=Message)
 
 Failures = Mapping[str, Exception]
@@ -109,6 +111,10 @@ class Worker(ABC):
     def attempt_of(self, lease: Lease) -> int:
         """This delivery's number, counting those of earlier lives of queues in process."""
         return lease.attempt + self._in_hand.deaths_of(self.stage, lease.task.id)
+
+    def tokens_per_claim(self) -> int:
+        """Where the settings leave it open."""
+        return DEFAULT_TOKENS_PER_CLAIM
 
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""
@@ -183,7 +189,7 @@ class Worker(ABC):
             self.stage,
             worker=self.name,
             max_tasks=self._pool.batch_tasks,
-            max_cost=self._pool.batch_tokens,
+            max_cost=self._pool.batch_tokens or self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
         )
         if isinstance(self.trouble, BrokerUnavailable):

@@ -46,6 +46,9 @@ from embedfleet.workers.services import Services
 # Of a batch of 64: 8 of 8 chunks, then 8 of one. Halving would take three times as many deaths.
 _PARTS = 8
 
+# Two claims are in hand: while the model is at the calls of one, the other is fetched or handed on.
+_CALLS_PER_CLAIM = 4
+
 
 @dataclass(frozen=True, slots=True)
 class _Work:
@@ -98,6 +101,10 @@ class EmbeddingWorker(Worker):
     def is_suspect(self, lease: Lease) -> bool:
         part = BatchId.parse(lease.task.id).span is not None
         return super().is_suspect(lease) or (part and self.attempt_of(lease) <= self.most_attempts(lease))
+
+    def tokens_per_claim(self) -> int:
+        """What a fast device has done before the next claim is prepared would leave it idle."""
+        return max(super().tokens_per_claim(), _CALLS_PER_CLAIM * self._models.largest_call_tokens())
 
     async def divide(self, lease: Lease, reason: str) -> bool:
         try:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from embedfleet.inference import calibration
+from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.calibration import (
     DEFAULT_BUDGET_TOKENS,
+    LARGEST_BUDGET_TOKENS,
     Calibrations,
     Measured,
     choose_budget,
@@ -40,6 +46,27 @@ def test_the_smallest_batch_that_is_nearly_the_fastest(curve: list[tuple[int, fl
 )
 def test_what_is_measured_on_a_busy_machine_says_nothing(spreads: list[float], steady: bool) -> None:
     assert is_steady([Measured(512, 1.0, spread) for spread in spreads]) is steady
+
+
+def test_a_device_that_is_slow_at_what_is_new_to_it_is_measured_at_what_follows(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"now": 0.0}
+    calls: Counter[int] = Counter()
+    embed = backend.embed_tokens
+
+    def embed_slowly_at_first(batch: TokenBatch) -> NDArray[np.float32]:
+        tokens = len(batch.token_ids)
+        calls[tokens] += 1
+        clock["now"] += 5.0 if calls[tokens] == 1 else 0.001
+        vectors: NDArray[np.float32] = embed(batch)
+        return vectors
+
+    backend.embed_tokens = embed_slowly_at_first
+    monkeypatch.setattr(calibration, "perf_counter", lambda: clock["now"])
+    measured = measure(backend)
+    assert is_steady(measured)
+    assert choose_budget(measured) == LARGEST_BUDGET_TOKENS
 
 
 def test_memory_that_runs_out_ends_the_measurement(backend: Any) -> None:

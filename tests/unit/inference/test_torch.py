@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.backends.torch import tensor_core_columns
-from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device
+from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device, takes_prepared_masks
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
@@ -34,8 +35,6 @@ INFO = ModelInfo("own", DIM, LIMIT, "0" * 16, Path("tokenizer.json"), "", 0)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of one layer; not to be changed."""
-    from transformers import BertConfig, BertModel
-
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     config = BertConfig(
@@ -377,3 +376,25 @@ def test_a_closed_backend_has_let_go_of_its_weights(folder: Path) -> None:
     backend.close()
     gc.collect()
     assert encoder() is None
+
+
+# --- masks ---
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("make", "taken"),
+    [
+        (lambda: BertModel(BertConfig(**TINY)), True),
+        (lambda: BertModel(BertConfig(**TINY, attn_implementation="eager")), False),
+        # Its tokens see 16 neighbours, which a mask of ours knows nothing of.
+        (lambda: ModernBertModel(ModernBertConfig(**TINY, local_attention=32)), False),
+    ],
+    ids=["sdpa", "another kind of mask", "local attention"],
+)
+def test_a_mask_is_prepared_only_for_an_encoder_that_makes_the_same_of_it(
+    make: Callable[[], Any], taken: bool
+) -> None:
+    torch.manual_seed(0)
+    assert takes_prepared_masks(make().eval(), 128) is taken

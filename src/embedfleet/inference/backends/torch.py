@@ -15,9 +15,11 @@ from embedfleet.inference.backends.padding import pad
 from embedfleet.inference.backends.torch_encoders import (
     as_ours,
     load_encoder,
+    prepared_mask,
     release,
     require_libraries,
     resolve_device,
+    takes_prepared_masks,
 )
 from embedfleet.inference.description import Description, Place, Pooling
 from embedfleet.inference.model_files import ModelFiles, model_folder, read_torch_folder
@@ -109,7 +111,7 @@ class TorchBackend:
         """float32 (n, dim)."""
         import torch
 
-        hidden = self._encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self._encoder(input_ids=ids, attention_mask=self._attended(mask)).last_hidden_state
         if hidden.shape != (*ids.shape, self.info.dim):
             raise ModelError(
                 f"model {self.info.name}: its hidden state has shape {tuple(hidden.shape)}, expected "
@@ -117,6 +119,10 @@ class TorchBackend:
             )
         vectors = _pooled(hidden, mask, self._pooling)
         return torch.nn.functional.normalize(vectors, dim=1) if self._normalise else vectors
+
+    def _attended(self, mask: torch.Tensor) -> torch.Tensor:
+        """What the encoder is told of `mask` (n, longest)."""
+        return mask
 
     def _compile(self) -> None:
         """For any shape; a single text is compiled apart, as torch does it, and no query waits for that."""
@@ -139,10 +145,18 @@ class CudaTorchBackend(TorchBackend):
     def __init__(self, model: Description, place: Place) -> None:
         import torch
 
+        # Of the whole process. cuDNN's attention plans anew for each shape of a batch, half a second and more
+        # (pytorch/pytorch #155958), and no two micro-batches are alike; the other kernels take any.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         with as_ours(model.core, f"{place.device} cannot be used"):
             self._stream = torch.cuda.Stream(torch.device(place.device))
+        self._masks_prepared = False
         with torch.cuda.stream(self._stream):  # weights come over it, too, and are there before they are used
             super().__init__(model, place)
+            with as_ours(model.core):
+                longest = self._columns(self.info.max_tokens)
+                compiled = model.settings.compile  # which looks into no mask
+                self._masks_prepared = not compiled and takes_prepared_masks(self._encoder, longest)
 
     def start(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
         return self._begin(batch)
@@ -152,6 +166,11 @@ class CudaTorchBackend(TorchBackend):
 
         with torch.cuda.stream(self._stream):
             return super()._begin(batch)
+
+    def _attended(self, mask: torch.Tensor) -> torch.Tensor:
+        """Given a mask as it is, the encoder would wait for the device to see whether it masks anything: so
+        for the micro-batch before, while the device could be told what to do next."""
+        return prepared_mask(mask) if self._masks_prepared else mask
 
     def _columns(self, longest: int) -> int:
         limit = self.info.max_tokens + self._tokenizer.special_tokens

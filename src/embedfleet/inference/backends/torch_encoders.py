@@ -89,6 +89,31 @@ def as_ours(info: ModelInfo, what: str = "the model failed") -> Iterator[None]:
         raise _translated(exc, info, what) from exc
 
 
+def prepared_mask(mask: torch.Tensor) -> torch.Tensor:
+    """bool (n, 1, longest, longest) of a padding mask (n, longest): which tokens each token may see."""
+    longest = mask.shape[1]
+    return mask.bool()[:, None, None, :].expand(-1, 1, longest, longest)
+
+
+def takes_prepared_masks(encoder: Any, longest: int) -> bool:
+    """Whether the encoder makes of a padding mask just what `prepared_mask` does: seen from what comes out
+    for two texts, one of `longest` tokens and one of a few. Not so where a token sees its neighbours only."""
+    import torch
+
+    device = encoder.get_input_embeddings().weight.device
+    ids = torch.arange(2 * longest, device=device).reshape(2, longest) % min(1000, encoder.config.vocab_size)
+    mask = torch.ones_like(ids)
+    mask[1, min(8, longest - 1) :] = 0
+    with torch.inference_mode():
+        expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        try:
+            found = encoder(input_ids=ids, attention_mask=prepared_mask(mask)).last_hidden_state
+        except (RuntimeError, TypeError, ValueError):  # it has a use of its own for masks
+            return False
+    real = mask.bool()
+    return bool(torch.equal(expected[real], found[real]))
+
+
 def release(device: torch.device) -> None:
     """Give back what torch keeps of the device's memory for later."""
     import torch
