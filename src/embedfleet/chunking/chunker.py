@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from embedfleet.chunking.atoms import CONTENT_TYPES, Atoms, find_atoms
 from embedfleet.chunking.coverage import Coverage, CoverageMeter
 from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
-from embedfleet.chunking.refining import tokenise
+from embedfleet.chunking.refining import cut_to_characters, tokenise
 from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
 
-PARTITION_VERSION = 1
+PARTITION_VERSION = 2
 """Raise it when the same document, configuration and tokeniser would be cut otherwise: a version that an
 older release began to cut is then cut anew, never continued."""
 
@@ -84,10 +84,10 @@ class Chunker:
         Raises InvalidRequest if a single character is more tokens than the model takes.
         """
         self._meter = CoverageMeter()
-        packer = _Packer(self._tokenizer, self._config, self._limits())
+        packer = _Packer(self._tokenizer, self._config, self._limits(), self._max_tokens)
         for atoms in find_atoms(segments, content_type=self._content_type, method=self._config.method):
             self._meter.read(atoms.text)
-            packer.add(atoms, self._max_tokens)
+            packer.add(atoms)
             yield from self._measured(packer.pack(final=False))
         yield from self._measured(packer.pack(final=True))
 
@@ -113,12 +113,19 @@ class Chunker:
 
 
 class _Packer:
-    """Holds the text and atoms that no finished chunk has passed yet, and makes chunks of them."""
+    """Holds the text and atoms that no finished chunk has passed yet, and makes chunks of them.
 
-    def __init__(self, tokenizer: Tokenizer, config: ChunkingConfig, limits: Limits) -> None:
+    Where the atoms' token ids are those of the chunks, they are counted from the start. Else counting them
+    is work that only a chunk too rich in tokens needs: up to the first such chunk of a document, chunks sized
+    in characters are packed by characters alone.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: ChunkingConfig, limits: Limits, max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._method = config.method
         self._limits = limits
+        self._max_tokens = max_tokens
+        self._counting = tokenizer.concatenable or config.unit is ChunkUnit.TOKENS
         self._table = AtomTable()
         self._text = ""
         self._text_offset = 0
@@ -129,22 +136,29 @@ class _Packer:
         self._fresh = 0
         self._index = 0
 
-    def add(self, atoms: Atoms, max_tokens: int) -> None:
+    def add(self, atoms: Atoms) -> None:
         """Take in the atoms that follow those already here."""
-        tokenised = tokenise(atoms, self._tokenizer, self._limits, max_tokens=max_tokens)
-        token_sums = np.cumsum(tokenised.lengths) + self._table.token_sums[-1]
-        self._table.extend(
-            (tokenised.starts + atoms.offset).tolist(),
-            (tokenised.ends + atoms.offset).tolist(),
-            tokenised.strengths.tolist(),
-            token_sums.tolist(),
-        )
+        self._take(atoms)
         self._text += atoms.text
-        if self._tokenizer.concatenable:
-            self._token_ids = np.concatenate((self._token_ids, tokenised.token_ids))
         for offset, path in atoms.paths:
             self._path_offsets.append(offset + atoms.offset)
             self._paths.append(path)
+
+    def _take(self, atoms: Atoms) -> None:
+        """Into the table, cut to the limits."""
+        if self._counting:
+            cut = tokenise(atoms, self._tokenizer, self._limits, max_tokens=self._max_tokens)
+        else:
+            cut = cut_to_characters(atoms, self._limits)
+        token_sums = np.cumsum(cut.lengths) + self._table.token_sums[-1]
+        self._table.extend(
+            (cut.starts + atoms.offset).tolist(),
+            (cut.ends + atoms.offset).tolist(),
+            cut.strengths.tolist(),
+            token_sums.tolist(),
+        )
+        if self._tokenizer.concatenable:
+            self._token_ids = np.concatenate((self._token_ids, cut.token_ids))
 
     def pack(self, *, final: bool) -> list[Chunk]:
         """The chunks that are certain by now; all that are left if `final`."""
@@ -153,7 +167,11 @@ class _Packer:
             span = next_span(self._table, self._start, self._fresh, self._limits, self._method, final=final)
             if span is None:
                 break
-            span, token_ids = self._exactly(span)
+            token_ids = self._token_ids_of(span)
+            if len(token_ids) > self._limits.tokens and not self._counting:
+                self._count()
+                continue
+            span, token_ids = self._shortened(span, token_ids)
             chunk = self._chunk(span, token_ids)
             if not chunk.text.isspace():
                 chunks.append(chunk)
@@ -162,24 +180,45 @@ class _Packer:
         self._forget_passed()
         return chunks
 
-    def _exactly(self, span: Span) -> tuple[Span, NDArray[np.uint32]]:
-        """The span with its token ids, shortened where they are more than its atoms' together.
+    def _count(self) -> None:
+        """From here to the document's end atoms are counted in tokens, those in the table, too."""
+        self._counting = True
+        before, self._table = self._table, AtomTable()
+        start, fresh = before.starts[self._start], before.starts[self._fresh]
+        self._take(
+            Atoms(
+                text=self._text,
+                offset=self._text_offset,
+                starts=np.array(before.starts, dtype=np.int64) - self._text_offset,
+                ends=np.array(before.ends, dtype=np.int64) - self._text_offset,
+                strengths=np.array(before.strengths, dtype=np.int8),
+                paths=[],
+            )
+        )
+        # Atoms may be in parts now; each still begins where it did.
+        self._start = bisect_left(self._table.starts, start)
+        self._fresh = bisect_left(self._table.starts, fresh)
 
-        Each try asks for proportionally fewer characters, so it ends, at a single atom at the latest.
-        """
+    def _token_ids_of(self, span: Span) -> NDArray[np.uint32]:
         if self._tokenizer.concatenable:
             origin = self._table.token_sums[0]
             first, last = self._table.token_sums[span.start], self._table.token_sums[span.end]
-            return span, self._token_ids[first - origin : last - origin].copy()
-        while True:
-            text = self._span_text(span)
-            token_ids, _ = self._tokenizer.encode_batch([text])
-            if len(token_ids) <= self._limits.tokens or span.end - span.start == 1:
-                return span, token_ids
-            fewer = replace(self._limits, chars=len(text) * self._limits.tokens // len(token_ids))
+            return self._token_ids[first - origin : last - origin].copy()
+        token_ids, _ = self._tokenizer.encode_batch([self._span_text(span)])
+        return token_ids
+
+    def _shortened(self, span: Span, token_ids: NDArray[np.uint32]) -> tuple[Span, NDArray[np.uint32]]:
+        """The span with its token ids, shortened while they are more than its atoms' together.
+
+        Each try asks for proportionally fewer characters, so it ends, at a single atom at the latest.
+        """
+        while len(token_ids) > self._limits.tokens and span.end - span.start > 1:
+            chars = len(self._span_text(span)) * self._limits.tokens // len(token_ids)
+            fewer = replace(self._limits, chars=chars)
             shorter = next_span(self._table, span.start, span.fresh, fewer, self._method, final=True)
             assert shorter is not None
-            span = shorter
+            span, token_ids = shorter, self._token_ids_of(shorter)
+        return span, token_ids
 
     def _chunk(self, span: Span, token_ids: NDArray[np.uint32]) -> Chunk:
         body = self._table.starts[self._table.first_body(span.fresh, span.end)]

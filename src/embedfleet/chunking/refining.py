@@ -46,13 +46,42 @@ def tokenise(atoms: Atoms, tokenizer: Tokenizer, limits: Limits, *, max_tokens: 
     whole = TokenisedAtoms(atoms.starts, atoms.ends, atoms.strengths, token_ids, lengths)
     if not len(too_long):
         return whole
-    pieces: list[_Piece] = []
-    for atom in too_long.tolist():
-        span = _Piece(int(atoms.starts[atom]), int(atoms.ends[atom]), int(atoms.strengths[atom]))
-        pieces += _words(text, span)
-    fitting = _fit(text, pieces, tokenizer, limits)
+    fitting = _fit(text, _words_of(atoms, too_long), tokenizer, limits)
     _refuse_giants(text, atoms.offset, fitting, max_tokens)
     return _merge(whole, too_long, fitting)
+
+
+def cut_to_characters(atoms: Atoms, limits: Limits) -> TokenisedAtoms:
+    """The atoms, those over the limit in characters cut into words, and those into parts. Nothing is
+    tokenised: the lengths are 0."""
+    none = np.empty(0, dtype=np.uint32)
+    lengths = np.zeros(len(atoms.starts), dtype=np.int64)
+    whole = TokenisedAtoms(atoms.starts, atoms.ends, atoms.strengths, none, lengths)
+    too_long = np.flatnonzero(atoms.ends - atoms.starts > limits.chars)
+    if not len(too_long):
+        return whole
+    parts = [part for piece in _words_of(atoms, too_long) for part in _parts(atoms.text, piece, limits.chars)]
+    return _merge(whole, too_long, _as_atoms(parts, none, np.zeros(len(parts), dtype=np.int64)))
+
+
+def _words_of(atoms: Atoms, which: NDArray[np.int64]) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for atom in which.tolist():
+        span = _Piece(int(atoms.starts[atom]), int(atoms.ends[atom]), int(atoms.strengths[atom]))
+        pieces += _words(atoms.text, span)
+    return pieces
+
+
+def _as_atoms(
+    pieces: list[_Piece], token_ids: NDArray[np.uint32], lengths: NDArray[np.int64]
+) -> TokenisedAtoms:
+    return TokenisedAtoms(
+        np.array([piece.start for piece in pieces], dtype=np.int64),
+        np.array([piece.end for piece in pieces], dtype=np.int64),
+        np.array([piece.strength for piece in pieces], dtype=np.int8),
+        token_ids,
+        lengths,
+    )
 
 
 def _words(text: str, atom: _Piece) -> list[_Piece]:
@@ -70,13 +99,7 @@ def _fit(text: str, pieces: list[_Piece], tokenizer: Tokenizer, limits: Limits) 
         over = set(np.flatnonzero(lengths > limits.tokens).tolist())
         over = {i for i in over if pieces[i].end - pieces[i].start > 1}
         if not over:
-            return TokenisedAtoms(
-                np.array([piece.start for piece in pieces], dtype=np.int64),
-                np.array([piece.end for piece in pieces], dtype=np.int64),
-                np.array([piece.strength for piece in pieces], dtype=np.int8),
-                token_ids,
-                lengths,
-            )
+            return _as_atoms(pieces, token_ids, lengths)
         pieces = [
             part
             for i, piece in enumerate(pieces)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from embedfleet.chunking.chunker import Chunk, Chunker
 from embedfleet.chunking.tokenizers import Tokenizer
@@ -95,3 +97,29 @@ def test_the_coverage_is_of_the_document_split_last(tokenizer: Tokenizer) -> Non
         list(chunker.split([text]))
         assert chunker.coverage.total_chars == len(text)
         assert chunker.coverage.ratio == 1.0
+
+
+class CountingTokenizer:
+    """A token a byte, though it says of itself that its ids cannot be put together."""
+
+    concatenable = False
+
+    def __init__(self) -> None:
+        self.tokenised_chars = 0
+
+    def encode_batch(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        self.tokenised_chars += sum(map(len, texts))
+        rows = [list(text.encode()) for text in texts]
+        ids = np.array([token for row in rows for token in row], dtype=np.uint32)
+        return ids, np.array([len(row) for row in rows], dtype=np.int64)
+
+
+def test_text_is_tokenised_once_until_a_chunk_in_characters_has_too_many_tokens() -> None:
+    plain, rich = PROSE, "да. нет. " * 400  # two bytes a letter
+    tokenizer = CountingTokenizer()
+    chunker = Chunker(tokenizer, ChunkingConfig(chunk_size=100, overlap=0), max_tokens=120)
+    in_plain = [chunk for some in chunker.split([plain]) for chunk in some]
+    assert tokenizer.tokenised_chars == sum(len(chunk.text) for chunk in in_plain)
+    in_both = [chunk for some in chunker.split([plain, rich]) for chunk in some]
+    assert [chunk.text for chunk in in_both[: len(in_plain) - 1]] == [chunk.text for chunk in in_plain[:-1]]
+    assert 100 < max(len(chunk.token_ids) for chunk in in_both[len(in_plain) :]) <= 120
