@@ -10,7 +10,7 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic, perf_counter
 from typing import Any, ClassVar, TypeVar
 
@@ -70,6 +70,8 @@ class Worker(ABC):
 
     def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
         self.name = name
+        self.claiming = asyncio.Lock()
+        """Held while it waits for tasks and claims."""
         self.trouble: EmbedfleetError | None = None  # why work is being put off, for a person to read
         self._broker = services.broker
         self._database = services.database
@@ -140,26 +142,30 @@ class Worker(ABC):
     async def _turn(self, stop: asyncio.Event) -> None:
         """Claim once and do what was claimed, or wait a moment."""
         started = perf_counter()
-        if not await self.has_room():
-            await wait_briefly(stop)
-        elif await self._claim_and_work(stop):
-            return
-        else:
-            await self._wait_for_task(stop)
-        self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
-
-    async def _claim_and_work(self, stop: asyncio.Event) -> bool:
-        """False if there was nothing to claim."""
-        async with self._company.joined():
-            if stop.is_set():  # while somebody was alone
-                return False
-            leases = await self._claim()
+        async with AsyncExitStack() as company:
+            async with self.claiming:
+                leases = await self._next_claim(stop, company)
+            self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
             suspects = [lease for lease in leases if self.is_suspect(lease)]
             if suspects:
                 await self._work_alone(suspects, [lease for lease in leases if lease not in suspects])
             elif leases:
                 await self.work(leases)
-        return bool(leases)
+
+    async def _next_claim(self, stop: asyncio.Event, company: AsyncExitStack) -> list[Lease]:
+        """A claim, within `company` from now on; nothing, after a moment, if there is no task or no room."""
+        if not await self.has_room():
+            await wait_briefly(stop)
+            return []
+        async with AsyncExitStack() as joined:
+            await joined.enter_async_context(self._company.joined())
+            if not stop.is_set() and (
+                leases := await self._claim()
+            ):  # it may be set while somebody was alone
+                await company.enter_async_context(joined.pop_all())
+                return leases
+        await self._wait_for_task(stop)
+        return []
 
     async def _work_alone(self, suspects: Sequence[Lease], fresh: Sequence[Lease]) -> None:
         """One suspect with nothing else at work in the process, then what is fresh of the claim.

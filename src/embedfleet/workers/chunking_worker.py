@@ -211,8 +211,8 @@ class ChunkingWorker(Worker):
             open_batches = jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
         if end is not None:
             jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
-            # Every batch may have been stored before: then nobody else will finish the job.
-            publish_if_done(conn, current, self._clock.now())
+            if not open_batches:  # all may have been stored before: then nobody else will finish the job
+                publish_if_done(conn, current, self._clock.now())
         return open_batches
 
     async def _until_there_is_room(self, tenant_id: str) -> None:

@@ -30,6 +30,9 @@ class Crew:
         cpu: ThreadPoolExecutor | None = None,
         models: ModelPool | None = None,
     ) -> None:
+        claiming = asyncio.Lock()
+        for member in members:  # one after the other: they would all wake up for one task
+            member.claiming = claiming
         self._members = members
         self._cpu = cpu
         self._models = models
