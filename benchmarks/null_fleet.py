@@ -1,0 +1,22 @@
+"""`embedfleet` whose worker processes store vectors nowhere: `python -m null_fleet ARGUMENTS`."""
+
+from __future__ import annotations
+
+import sys
+
+from embedfleet import bootstrap, cli, worker_process
+from embedfleet.settings import Settings
+from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.storage.vector_store import VectorStore
+
+
+async def _open_store(settings: Settings) -> VectorStore:
+    return NullVectorStore()
+
+
+if __name__ == "__main__":
+    bootstrap.open_store = _open_store
+    if len(sys.argv) == 1:  # as orchestrators start them
+        sys.exit(worker_process.main())
+    bootstrap._WORKER_COMMAND = (sys.executable, "-m", "null_fleet")
+    cli.main()
