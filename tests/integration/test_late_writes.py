@@ -17,7 +17,7 @@ from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
-from embedfleet.storage import chunks, document_lock, jobs, tables
+from embedfleet.storage import chunks, document_lock, documents, jobs, tables
 from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.database import Database
@@ -232,6 +232,47 @@ async def test_what_turns_up_after_its_document_was_purged_is_deleted_too(bench:
     assert bench.store.ids == set()
     assert not await bench.jobs.cleanups_left()
     assert not await bench.to_be_deleted()
+
+
+@on_both_databases
+async def test_a_vector_deleted_since_it_was_written_is_not_believed_to_be_there(bench: Bench) -> None:
+    """What an ended run wrote is deleted whoever refers to it: also between a later version's write and its
+    record of it."""
+    ended = await bench.submit("old")
+    await bench.chunk(ended)
+    new = await bench.submit("new")
+    await bench.chunk(new)
+
+    async def told_and_cleaned() -> None:
+        bench.store.after_upsert = nothing
+        await bench.database.write(lambda conn: _record_late(conn, ended))
+        await bench.clean(new)
+        assert bench.store.ids == set()
+
+    bench.store.after_upsert = told_and_cleaned
+    assert [type(failure) for failure in (await bench.write_vector(new)).values()] == [MarkedForDeletion]
+    assert not await bench.stored()
+    await bench.clean(new)
+    assert await bench.write_vector(new) == {}
+    assert (await bench.job(new.job_id)).status is JobStatus.COMPLETED
+    await bench.clean(new)  # of the version before
+    assert not await bench.jobs.cleanups_left()
+    assert await bench.stored()
+    assert bench.store.ids == {CHUNK}
+
+
+def _record_late(conn: Connection, ended: Job) -> None:
+    """What a storage worker does that wrote the vector before the run was over."""
+    document_lock.lock(conn, [ended.document_id])
+    chunks.record_late(
+        conn,
+        document_id=ended.document_id,
+        collection_id=1,
+        generation_id=ended.generation_id,
+        chunk_ids=[CHUNK],
+        checksums={},
+    )
+    documents.request_cleanup(conn, ended.document_id)
 
 
 @on_both_databases

@@ -2,7 +2,8 @@
 
 The rule that keeps readers and deleters apart: a chunk's row is written before its vector, and a vector
 is marked for deletion only when no building or live version has a row with its id, decided in one
-transaction under the document's lock. A marked id is not written again until the deletion is finished.
+transaction under the document's lock. A marked id is not written again until the deletion is finished; what
+was being written before it was marked counts only if no deletion has ended since (`documents.deletions`).
 """
 
 from __future__ import annotations

@@ -131,6 +131,7 @@ def ensure_document(
         "media_id": media_id,
         "source": source,
         "cleanup": 0,
+        "deletions": 0,
         "created_at": now,
     }
     conn.execute(_ensure_document(conn.dialect.name), row)
@@ -303,6 +304,7 @@ def bury(conn: Connection, target: Generation, now: float) -> None:
         "source": target.source,
         "deleted_at": now,
         "cleanup": 0,
+        "deletions": 0,
         "created_at": now,
     }
     conn.execute(upsert(conn.dialect.name, documents).values(row).on_conflict_do_nothing())
@@ -335,6 +337,25 @@ def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
         .where(documents.c.document_id == document_id, documents.c.cleanup == requests)
         .values(cleanup=0)
     )
+
+
+def count_deletion(conn: Connection, document_id: str) -> None:
+    """Vectors of the document were taken out of the vector store."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(deletions=documents.c.deletions + 1)
+    )
+
+
+def deletions(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
+    """How often vectors of each of these documents have been deleted. Who read this before it wrote some to
+    the vector store, and reads the same under the document's lock, knows that they are there."""
+    found: dict[str, int] = {}
+    for ids in pages(document_ids):
+        found.update((row.document_id, row.deletions) for row in conn.execute(_DELETIONS, {"ids": ids}))
+    return found
 
 
 def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
@@ -418,6 +439,10 @@ _HIGHEST_NUMBER = select(func.max(generations.c.number)).where(
 
 _GENERATIONS_BY_ID = _SELECT_GENERATION.where(
     generations.c.generation_id.in_(bindparam("ids", expanding=True))
+)
+
+_DELETIONS = select(documents.c.document_id, documents.c.deletions).where(
+    documents.c.document_id.in_(bindparam("ids", expanding=True))
 )
 
 _FLIP = (

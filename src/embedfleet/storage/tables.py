@@ -105,6 +105,8 @@ documents = Table(
     Column("deleted_at", Float),
     # Counts requests to clean up after the document; 0 when nothing is left to do.
     Column("cleanup", Integer, nullable=False),
+    # Counts deletions of its vectors: one written while this moved may be gone again.
+    Column("deletions", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant_id", "media_id"),
     Index(

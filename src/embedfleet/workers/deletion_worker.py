@@ -77,7 +77,9 @@ class DeletionWorker(Worker):
 
 def _forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
     document_lock.lock(conn, [document_id])
-    chunks.forget(conn, document_id, gone)
+    if gone:
+        chunks.forget(conn, document_id, gone)
+        documents.count_deletion(conn, document_id)
 
 
 def _describe(conn: Connection, version: Generation, chunk_ids: Sequence[str]) -> None:

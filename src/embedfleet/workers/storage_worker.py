@@ -56,7 +56,8 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A claimed task with all that SQL knows about it. `rows`: the chunks of its batch, in order."""
+    """A claimed task with all that SQL knows about it. `rows`: the chunks of its batch, in order.
+    `deletions`: those of its document before anything was written for it."""
 
     lease: Lease
     message: StorageTask
@@ -64,6 +65,7 @@ class _Work:
     batch: Batch
     rows: Sequence[ChunkRow]
     segments: Sequence[Segment]
+    deletions: int
 
     @property
     def batch_id(self) -> BatchId:
@@ -136,6 +138,8 @@ class StorageWorker(Worker):
         ]
         batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
         versions = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
+        # Before the marks: a deletion that ends in between is seen in one of the two.
+        deletions = documents.deletions(conn, sorted({job.document_id for _, _, job in wanted}))
         marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
         for lease, message, job in wanted:
             batch = batches.get((message.job_id, message.ordinal))
@@ -145,17 +149,20 @@ class StorageWorker(Worker):
             if not marked.isdisjoint(message.chunk_id_list()):
                 yield lease, _marked(lease)
                 continue
-            yield self._work(conn, lease, message, version, batch)
+            rows, texts = self._texts(conn, message, version, batch)
+            seen = deletions.get(job.document_id, 0)
+            yield _Work(lease, message, version, batch, rows, texts, seen)
 
-    def _work(
-        self, conn: Connection, lease: Lease, message: StorageTask, version: Generation, batch: Batch
-    ) -> _Work:
+    def _texts(
+        self, conn: Connection, message: StorageTask, version: Generation, batch: Batch
+    ) -> tuple[Sequence[ChunkRow], Sequence[Segment]]:
+        """The batch's chunks, and the text they were cut from if it is to be stored."""
         rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
         texts: list[Segment] = []
         if self._settings.store_documents and message.chunk_ids:
             span = rows[0].start, max(row.end for row in rows)
             texts = documents.segments_between(conn, version.generation_id, *span)
-        return _Work(lease, message, version, batch, rows, texts)
+        return rows, texts
 
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
@@ -233,19 +240,23 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
 
 def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: float) -> list[_Work]:
     """Count the batches and finish the jobs that are done; returns the work that must be done again since
-    some of its ids are being deleted."""
+    some of its ids are being deleted, or may have been after they were written."""
     document_lock.lock(conn, (item.version.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
+    deletions = documents.deletions(conn, sorted({item.version.document_id for item in work}))
     wanted: list[tuple[_Work, Job]] = []
+    again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
             _leave_to_deletion(conn, item, written, now)
+        elif deletions[item.version.document_id] != item.deletions:
+            _leave_to_deletion(conn, item, written, now)
+            again.append(item)
         else:
             chunks.record_stored(conn, **item.vectors(written))
             wanted.append((item, job))
     marked = chunks.deleting(conn, [cid for item, _ in wanted for cid in item.message.chunk_id_list()])
-    again: list[_Work] = []
     for item, job in wanted:
         if marked.isdisjoint(item.message.chunk_id_list()):
             _count(conn, item, job, written, now)
@@ -256,7 +267,8 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
 
 
 def _leave_to_deletion(conn: Connection, item: _Work, written: _Written, now: float) -> None:
-    """The job ended, or began anew, or is gone with its document, while its vectors were written."""
+    """While its vectors were written the job ended, or began anew, or is gone with its document; or others
+    of the document were deleted, and perhaps these."""
     documents.bury(conn, item.version, now)
     chunks.record_late(conn, **item.vectors(written))
     documents.request_cleanup(conn, item.version.document_id)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from embedfleet.errors import ConfigError
 
-HEAD = "0003"
+HEAD = "0004"
 
 _VERSIONS = Path(__file__).parent / "versions"
 # Any number, as long as nobody else locks the same in the same database.
