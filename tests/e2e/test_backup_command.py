@@ -27,10 +27,10 @@ def write_files(folder: Path, count: int, *, words: int = 400) -> Path:
 
 
 def test_a_wiped_store_is_found_and_rebuilt_from_the_cache_though_killed_half_way(command: Command) -> None:
-    assert command.run("ingest", str(write_files(command.folder / "docs", 30, words=2000))).code == 0
+    assert command.typed("ingest", str(write_files(command.folder / "docs", 30, words=2000))).code == 0
     rows = vector_count(command)
     shutil.rmtree(command.data_dir / "chroma")
-    broken = command.run("verify", "--json")
+    broken = command.typed("verify", "--json")
     assert broken.code == 3
     (collection,) = broken.document["collections"]
     assert len(collection["missing"]) == collection["rows"] == rows
@@ -44,7 +44,7 @@ def test_a_wiped_store_is_found_and_rebuilt_from_the_cache_though_killed_half_wa
     again = command.run("rebuild", "--yes", "--json")
     assert again.code == 0, again.stderr
     assert again.document["embedded"] == 0
-    sampled = command.run("verify", "--sample", "0.1", "--seed", "3")
+    sampled = command.typed("verify", "--sample", "0.1", "--seed", "3")
     assert sampled.code == 0, sampled.stdout
     assert "--seed 3" in sampled.stdout
 
@@ -68,15 +68,15 @@ def test_a_backup_made_during_an_ingest_is_restored_whole_and_goes_on(command: C
     assert restored.document["embedded"] == 0
     completed = other.jobs_completed()
     assert 5 <= completed < 60
-    assert other.run("ingest", str(docs)).code == 0
+    assert other.typed("ingest", str(docs)).code == 0
     assert other.jobs_completed() >= 60
-    assert other.run("verify").code == 0
+    assert other.typed("verify").code == 0
 
 
 def test_postgresql_has_its_own_tools(command: Command, postgres_url: str) -> None:
     fleet = {"EMBEDFLEET_DATABASE__URL": postgres_url}
     for arguments in (("backup", "x.tar"), ("restore", "x.tar")):
-        refused = command.run(*arguments, env=fleet)
+        refused = command.typed(*arguments, env=fleet)
         assert refused.code == 1
         assert "pg_dump" in refused.stderr
 

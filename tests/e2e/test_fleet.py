@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
 
 SMALL_BATCHES = {"batch_chunks": 4}
 
+WITHOUT_WORKERS = [f"--pool={stage.value}=0" for stage in Stage]
+"""For what the orchestrator does by itself: each worker costs a second of two cores to start."""
+
 
 @pytest.fixture
 def fleet(tmp_path: Path, redis_server: RedisServer, postgres_url: str, chroma_server: ChromaServer) -> Fleet:
@@ -335,7 +338,7 @@ def test_with_wait_it_starts_when_redis_does(tmp_path: Path, fleet: Fleet) -> No
     with RedisServer() as redis:
         redis.kill()
         config = fleet.write_config(redis={"url": redis.url})
-        with fleet.orchestrator("--wait", config=config, ready=False) as one:
+        with fleet.orchestrator("--wait", *WITHOUT_WORKERS, config=config, ready=False) as one:
             eventually(lambda: "waiting:" in one.log.read_text(), what="it waits")
             redis.start()
             assert one.process.stdout is not None
@@ -352,12 +355,12 @@ def test_a_missing_schema_says_which_command_to_run(
         assert refused.returncode == 1
         assert "run `embedfleet db upgrade`" in refused.stderr
         assert fleet.command("db", "upgrade", config=config).returncode == 0
-        with fleet.orchestrator(config=config):
+        with fleet.orchestrator(*WITHOUT_WORKERS, config=config):
             pass
 
 
 def test_a_taken_metrics_port_names_the_setting(fleet: Fleet) -> None:
-    with fleet.orchestrator() as one:
+    with fleet.orchestrator(*WITHOUT_WORKERS) as one:
         config = fleet.write_config(monitoring={"metrics_port": one.port})
         refused = fleet.command("serve-workers", config=config)
         assert refused.returncode == 1

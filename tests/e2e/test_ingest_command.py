@@ -59,14 +59,14 @@ def test_the_default_model_ranks_the_file_that_answers_first(tmp_path: Path, cor
 def test_an_unchanged_file_embeds_nothing_and_a_changed_one_only_what_is_new(
     command: Command, corpus: Path
 ) -> None:
-    assert command.run("ingest", corpus).code == 0
-    again = command.run("ingest", corpus, "--json").document["totals"]
+    assert command.typed("ingest", corpus).code == 0
+    again = command.typed("ingest", corpus, "--json").document["totals"]
     assert (again["unchanged"], again["chunks_embedded"], again["chunks_stored"]) == (2, 0, 0)
 
     (corpus / "cats.md").write_text("# Cats\n\nThe cat sat on the mat.\n\n# Mice\n\nThe mouse ran away.\n")
-    changed = command.run("ingest", corpus, "--json").document["totals"]
+    changed = command.typed("ingest", corpus, "--json").document["totals"]
     assert (changed["ingested"], changed["unchanged"]) == (1, 1)
-    texts = [hit["text"] for hit in command.run("search", "mouse", "-k", "50", "--json").document["hits"]]
+    texts = [hit["text"] for hit in command.typed("search", "mouse", "-k", "50", "--json").document["hits"]]
     assert len(texts) == len(set(texts)) == changed["chunks_stored"] + 1
     assert any("mouse" in text for text in texts)
 
@@ -74,7 +74,7 @@ def test_an_unchanged_file_embeds_nothing_and_a_changed_one_only_what_is_new(
 def test_one_bad_file_never_stops_the_others_and_is_named(command: Command, corpus: Path) -> None:
     (corpus / "empty.txt").touch()
     (corpus / "junk.pdf").write_bytes(b"\x00\x9f\x92" * 500)
-    result = command.run("ingest", corpus, corpus / "gone.txt", "--json")
+    result = command.typed("ingest", corpus, corpus / "gone.txt", "--json")
     assert result.code == 3
     assert result.document["totals"]["ingested"] == 2
     sources = [error["source"] for error in result.document["errors"]]
@@ -88,19 +88,19 @@ def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_
     broken = corpus / "report.txt"
     broken.write_bytes(b"\x00\x9f\x92" * 500)
     for _ in range(2):  # told twice, noted once
-        outcome = command.run("ingest", str(corpus), "--json")
+        outcome = command.typed("ingest", str(corpus), "--json")
         assert outcome.code == 3
-    (job,) = command.run("jobs", "list", "--status", "failed", "--json").document["jobs"]
+    (job,) = command.typed("jobs", "list", "--status", "failed", "--json").document["jobs"]
     assert (job["source"], job["chars"]) == (str(broken), 0)
-    (letter,) = command.run("dlq", "list", "--json").document["dead_letters"]
+    (letter,) = command.typed("dlq", "list", "--json").document["dead_letters"]
     assert (letter["stage"], letter["source"], letter["reason"]) == ("chunking", str(broken), job["reason"])
-    refused = command.run("dlq", "requeue", str(letter["dead_letter_id"]))
+    refused = command.typed("dlq", "requeue", str(letter["dead_letter_id"]))
     assert refused.code == 1
     assert "mend it and ingest it again" in refused.stderr
-    assert command.run("search", "cat", "--json").document["hits"]
+    assert command.typed("search", "cat", "--json").document["hits"]
     broken.write_text("Now it is plain text about rivers.")
-    assert command.run("ingest", str(corpus), "--json").code == 0
-    assert command.run("dlq", "list", "--json").document["dead_letters"] == []
+    assert command.typed("ingest", str(corpus), "--json").code == 0
+    assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_
 def test_a_mistake_is_one_json_document_and_no_traceback(
     command: Command, corpus: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    result = command.run(*arguments, "--json")
+    result = command.typed(*arguments, "--json")
     assert result.code == code
     assert words in str(result.document)
     assert words in result.stderr
@@ -130,11 +130,11 @@ def test_a_mistake_is_one_json_document_and_no_traceback(
 
 
 def test_an_unknown_setting_and_an_unusable_data_directory_are_named(command: Command, corpus: Path) -> None:
-    unknown = command.run("ingest", corpus, env={"EMBEDFLEET_NOPE": "1"})
+    unknown = command.typed("ingest", corpus, env={"EMBEDFLEET_NOPE": "1"})
     assert unknown.code == 1
     assert "EMBEDFLEET_NOPE" in unknown.stderr
     (command.folder / "file").touch()
-    unusable = command.run("ingest", corpus, "--data-dir", command.folder / "file" / "data")
+    unusable = command.typed("ingest", corpus, "--data-dir", command.folder / "file" / "data")
     assert unusable.code == 1
     assert len(unusable.stderr.splitlines()) == 1
 
@@ -142,7 +142,7 @@ def test_an_unknown_setting_and_an_unusable_data_directory_are_named(command: Co
 def test_a_folder_without_a_known_format_says_so(command: Command, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "file.xyz").write_text("x")
-    result = command.run("ingest", "odd")
+    result = command.typed("ingest", "odd")
     assert result.code == 1
     assert "no file of a known format" in result.stderr
 
@@ -161,39 +161,39 @@ def test_odd_names_links_pipes_and_repeats_are_each_taken_once_or_named(
     assert result.stdout.startswith("3 ingested, 0 unchanged, 2 failed")
     assert r"bad\xff.txt: its name is not valid UTF-8" in result.stderr
     assert "pipe.txt: not a regular file" in result.stderr
-    assert "[red]x.txt" in command.run("search", "markup", "--tenant", "o'neil/../x y").stdout
+    assert "[red]x.txt" in command.typed("search", "markup", "--tenant", "o'neil/../x y").stdout
 
 
 def test_prune_deletes_what_is_gone_but_not_what_a_missing_folder_held(
     command: Command, corpus: Path
 ) -> None:
-    assert command.run("ingest", corpus).code == 0
+    assert command.typed("ingest", corpus).code == 0
     (corpus / "dogs.txt").unlink()
-    pruned = command.run("ingest", corpus, "--prune", "--json")
+    pruned = command.typed("ingest", corpus, "--prune", "--json")
     assert (pruned.code, pruned.document["totals"]["pruned"]) == (0, 1)
-    hits = command.run("search", "dog", "--json").document["hits"]
+    hits = command.typed("search", "dog", "--json").document["hits"]
     assert [hit["source"] for hit in hits] == [str(corpus / "cats.md")]
 
     corpus.rename(corpus.with_name("unmounted"))
-    missing = command.run("ingest", corpus, "--prune", "--json")
+    missing = command.typed("ingest", corpus, "--prune", "--json")
     assert (missing.code, missing.document["totals"]["pruned"]) == (1, 0)
-    assert command.run("documents", "list").stdout == f"{corpus / 'cats.md'}\n"
+    assert command.typed("documents", "list").stdout == f"{corpus / 'cats.md'}\n"
 
 
 def test_prune_of_an_emptied_folder_is_no_error(command: Command, corpus: Path) -> None:
-    assert command.run("ingest", corpus).code == 0
+    assert command.typed("ingest", corpus).code == 0
     for file in corpus.iterdir():
         file.unlink()
-    result = command.run("ingest", corpus, "--prune", "--json")
+    result = command.typed("ingest", corpus, "--prune", "--json")
     assert (result.code, result.document["totals"]["pruned"]) == (0, 2)
 
 
 def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(
     command: Command, corpus: Path
 ) -> None:
-    assert command.run("ingest", corpus).code == 0
-    result = command.run("documents", "delete", "corpus/cats.md", "nope", "--json")
+    assert command.typed("ingest", corpus).code == 0
+    result = command.typed("documents", "delete", "corpus/cats.md", "nope", "--json")
     assert result.code == 3
     assert result.document == {"schema_version": 1, "deleted": ["corpus/cats.md"], "unknown": ["nope"]}
-    hits = command.run("search", "cat", "--json").document["hits"]
+    hits = command.typed("search", "cat", "--json").document["hits"]
     assert [hit["source"] for hit in hits] == [str(corpus / "dogs.txt")]

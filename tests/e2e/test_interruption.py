@@ -23,7 +23,7 @@ def many(tmp_path: Path) -> Path:
 
 
 def _searchable(command: Command) -> list[str]:
-    hits = command.run("search", "document", "-k", "1000", "--json").document["hits"]
+    hits = command.typed("search", "document", "-k", "1000", "--json").document["hits"]
     return sorted(hit["source"] for hit in hits)
 
 

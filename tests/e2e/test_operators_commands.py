@@ -42,36 +42,36 @@ async def _fail_one(command: Command, tenant: str) -> str:
 
 
 def test_dead_letters_are_listed_shown_and_run_again(command: Command, failed: str) -> None:
-    listed = command.run("dlq", "list", "--json").document["dead_letters"]
+    listed = command.typed("dlq", "list", "--json").document["dead_letters"]
     assert [(one["job_id"], one["source"], one["start"], one["end"]) for one in listed] == [
         (failed, "b.txt", 0, 6)
     ]
     number = str(listed[0]["dead_letter_id"])
-    shown = command.run("dlq", "show", number)
+    shown = command.typed("dlq", "show", number)
     assert (shown.code, "not [finite]" in shown.stdout, "a text" in shown.stdout) == (0, True, False)
-    assert command.run("dlq", "show", number, "--tenant", "other").code == 1
-    assert "not [finite]" in command.run("dlq", "list").stdout
-    done = command.run("dlq", "requeue", number, "--json")
+    assert command.typed("dlq", "show", number, "--tenant", "other").code == 1
+    assert "not [finite]" in command.typed("dlq", "list").stdout
+    done = command.typed("dlq", "requeue", number, "--json")
     assert (done.code, done.document["requeued"]) == (0, [failed])
-    again = command.run("dlq", "requeue", number)
+    again = command.typed("dlq", "requeue", number)
     assert (again.code, again.stderr.count("\n")) == (1, 1)
-    assert command.run("jobs", "show", failed, "--json").document["job"]["status"] == "pending"
+    assert command.typed("jobs", "show", failed, "--json").document["job"]["status"] == "pending"
 
 
 def test_all_dead_letters_are_touched_only_by_who_means_it(command: Command, failed: str) -> None:
     for asked in (("dlq", "purge"), ("dlq", "purge", "--all"), ("dlq", "purge", "1", "--job", failed)):
-        assert command.run(*asked).code == 2, asked
-    purged = command.run("dlq", "purge", "--all", "--yes", "--json")
+        assert command.typed(*asked).code == 2, asked
+    purged = command.typed("dlq", "purge", "--all", "--yes", "--json")
     assert (purged.code, purged.document["purged"]) == (0, 1)
-    assert command.run("dlq", "list", "--json").document["dead_letters"] == []
+    assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
 
 
 def test_events_are_read_and_followed(command: Command, failed: str) -> None:
-    read = command.run("events", "--json").document["events"]
+    read = command.typed("events", "--json").document["events"]
     assert [(one["event_id"], one["position"], one["status"]) for one in read] == [
         (f"{failed}:1", 1, "failed")
     ]
-    assert command.run("events", "--tenant", "other", "--json").document["events"] == []
+    assert command.typed("events", "--tenant", "other", "--json").document["events"] == []
     process = command.start("events", "--follow", "--json")
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())

@@ -88,7 +88,7 @@ def test_embedded_the_process_dies_some_times_and_then_goes_on_without_the_text(
     deaths, last = ingest_until_it_ends(command, folder)
     assert 3 <= deaths <= 9
     assert last.code == 3, last.stderr
-    jobs = command.run("jobs", "list", "--json").document["jobs"]
+    jobs = command.typed("jobs", "list", "--json").document["jobs"]
     newest: dict[str, dict[str, Any]] = {}
     for job in reversed(jobs):
         newest[Path(job["source"]).name] = job
@@ -97,7 +97,7 @@ def test_embedded_the_process_dies_some_times_and_then_goes_on_without_the_text(
         **{f"good{n}.txt": "completed" for n in range(5)},
     }
     assert [CharRange(**missing) for missing in newest["bad.txt"]["missing"]] == [range_of(text, 7)]
-    hits = command.run("search", POISON, "-k", "50", "--json").document["hits"]
+    hits = command.typed("search", POISON, "-k", "50", "--json").document["hits"]
     assert sum("bad paragraph" in hit["text"] for hit in hits) == 19
 
 

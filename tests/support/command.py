@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+from loguru import logger
+
+from embedfleet.cli import main
 
 _TIMEOUT_SECONDS = 90
 _LOOK_AGAIN_SECONDS = 0.05
@@ -74,6 +80,26 @@ class Command:
 
     def run(self, *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Result:
         return finish(self.start(*arguments, env=env))
+
+    def typed(self, *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Result:
+        """The same in this process, which saves a second: where neither its start, its signals nor its end
+        are what is tested."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ:
+                if name.startswith("EMBEDFLEET_"):
+                    patch.delenv(name)
+            for name, value in self.environment(env).items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", ["embedfleet", *map(os.fspath, arguments)])
+            try:
+                with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
+                    main()
+            finally:
+                logger.remove()  # the command sent the logs to a stream that ends with it
+                logger.add(sys.stderr)
+        return Result(int(exited.value.code or 0), out.getvalue(), err.getvalue())
 
     def jobs_completed(self) -> int:
         """How many there are now, read beside whoever runs."""
