@@ -1,5 +1,5 @@
 """`python -m embedfleet`."""
 
-from embedfleet.cli import main
+from embedfleet.cli import run
 
-main()
+run()

@@ -92,7 +92,7 @@ class Command:
             for name, value in self.environment(env).items():
                 patch.setenv(name, value)
             patch.chdir(self.folder)
-            patch.setattr(sys, "argv", ["embedfleet", *map(os.fspath, arguments)])
+            patch.setattr(sys, "argv", ["embedfleet", *(os.fspath(one) for one in arguments)])
             try:
                 with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
                     main()
