@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -131,12 +132,28 @@ async def finished(fleet: Running, job_id: str) -> None:
     await fleet.settled()
 
 
+@pytest.fixture(scope="module")
+def data_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory that each stop is tried on; made once, and not to be changed."""
+    settings = make_settings(tmp_path_factory.mktemp("before"), **SMALL_BATCHES)
+    asyncio.run(ingest_before(settings))
+    return settings.data_dir
+
+
+async def ingest_before(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
+        await fleet.ingest("2", "Untouched.")
+
+
 @pytest.mark.parametrize("kind", [Failed, Stopped])
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
-    configure: Configure, point: str, kind: type[BaseException]
+    configure: Configure, data_before: Path, point: str, kind: type[BaseException]
 ) -> None:
-    await stop_at(point, kind, configure(**SMALL_BATCHES))
+    settings = configure(**SMALL_BATCHES)
+    shutil.copytree(data_before, settings.data_dir)
+    await stop_at(point, kind, settings)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -145,14 +162,13 @@ async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
 async def test_a_stop_at_a_boundary_loses_and_doubles_nothing_on_postgresql(
     configure: Configure, point: str
 ) -> None:
-    await stop_at(point, Stopped, configure(**SMALL_BATCHES))
+    settings = configure(**SMALL_BATCHES)
+    await ingest_before(settings)
+    await stop_at(point, Stopped, settings)
 
 
 async def stop_at(point: str, kind: type[BaseException], settings: Settings) -> None:
-    async with running(settings) as fleet:
-        await fleet.ingest("1", OLD, chunking_config=ONE_EACH)
-        job_id = await fleet.submit("2", "Untouched.")
-        await fleet.jobs.wait(job_id, timeout_seconds=60)
+    """On top of what `ingest_before` left."""
     async with open_guest(settings) as guest:
         job_id = await guest.jobs.create_job(
             media_id="1", user_id=TENANT, content=NEW, chunking_config=ONE_EACH
@@ -212,7 +228,9 @@ async def test_every_task_delivered_twice_changes_nothing(configure: Configure) 
 KILLS = 4
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
     tmp_path: Path, seed: int
 ) -> None:
