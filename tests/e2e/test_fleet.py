@@ -141,12 +141,12 @@ def counted(a: Orchestrator, b: Orchestrator, name: str, **labels: str) -> float
 async def test_killed_workers_are_replaced_and_nothing_is_lost_or_doubled(fleet: Fleet) -> None:
     with fleet.orchestrator("--workers", "2") as one:
         async with fleet.guest() as guest:
-            job_ids = await submit(fleet, guest, "alice", 8, 200)
+            job_ids = await submit(fleet, guest, "alice", 8, 100)
             for stage in (Stage.EMBEDDING, Stage.STORAGE, Stage.CHUNKING):
                 before = await stored(guest, job_ids)
                 one.workers(stage)[0].kill()
                 await more_stored(guest, job_ids, before)
-            assert_all_completed(await ended(guest, job_ids), 200)
+            assert_all_completed(await ended(guest, job_ids), 100)
             (await fleet.ledger(guest)).assert_exact()
         eventually(lambda: all(len(one.workers(stage)) == 2 for stage in Stage), what="all workers back")
         assert one.metric("embedding_worker_restarts_total") >= 3
@@ -171,17 +171,17 @@ async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet
 
 async def test_sigterm_drains_with_nothing_left_to_expire_and_the_rest_waits(fleet: Fleet) -> None:
     async with fleet.guest() as guest:
-        job_ids = await submit(fleet, guest, "alice", 6, 200)
-        with fleet.orchestrator("--workers", "2") as one:
-            await more_stored(guest, job_ids, 50)
+        job_ids = await submit(fleet, guest, "alice", 6, 100)
+        with fleet.orchestrator("--pool", "embedding=2") as one:
+            await more_stored(guest, job_ids, 20)
             workers = one.workers()
             assert one.stop() == 0
             assert not any(worker.is_running() for worker in workers)
         depths = await fleet.depths()
         assert sum(depth.leased for depth in depths.values()) == 0
-        assert await stored(guest, job_ids) < 1200, "it did not stop in the middle"
+        assert await stored(guest, job_ids) < 600, "it did not stop in the middle"
         with fleet.orchestrator() as again:
-            assert_all_completed(await ended(guest, job_ids), 200)
+            assert_all_completed(await ended(guest, job_ids), 100)
             assert again.metric("embedding_lease_expiries_total") == 0
         (await fleet.ledger(guest)).assert_exact()
 
@@ -231,7 +231,7 @@ async def test_with_storage_stopped_queues_stop_at_their_marks_and_all_resumes(f
     small = {"max_queued_tasks": limit, "batch_tasks": 2}
     config = fleet.write_config(worker_pools={"embedding": small, "storage": small})
     async with fleet.guest() as guest:
-        job_ids = await submit(fleet, guest, "alice", 4, 400)
+        job_ids = await submit(fleet, guest, "alice", 4, 100)  # many times what the queues may hold
         with fleet.orchestrator("--pool", "storage=0", config=config) as one:
             while True:
                 depths = await fleet.depths()
@@ -245,7 +245,7 @@ async def test_with_storage_stopped_queues_stop_at_their_marks_and_all_resumes(f
                 assert depths[Stage.EMBEDDING].ready <= limit + 4
             assert sum(worker.memory_info().rss for worker in one.workers()) < memory * 1.1
             assert fleet.command("scale", "storage", "1").returncode == 0
-            assert_all_completed(await ended(guest, job_ids), 400)
+            assert_all_completed(await ended(guest, job_ids), 100)
             (await fleet.ledger(guest)).assert_exact()
 
 
