@@ -75,6 +75,7 @@ contracts: $(VENV)/.test ## the floors: imports point down only
 
 .PHONY: unit
 unit: $(VENV)/.test ## the tests of every tier
+	@# Without groups, loadgroup hands out one test at a time: few take long, and they come first.
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: test-slow

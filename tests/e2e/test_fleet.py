@@ -20,7 +20,7 @@ from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, paragraphs
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.timeout(240)
 
 SMALL_BATCHES = {"batch_chunks": 4}
 
@@ -92,7 +92,8 @@ def loaded_models(fleet: Fleet) -> list[str]:
 
 
 async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fleet: Fleet) -> None:
-    with fleet.orchestrator("--pool", "embedding=2") as a, fleet.orchestrator() as b:
+    few = ["--pool", "chunking=0", "--pool", "deletion=0"]
+    with fleet.orchestrator("--pool", "embedding=2") as a, fleet.orchestrator(*few) as b:
         eventually(lambda: len(leaders(a, b)) == 1, what="one leader")
         assert [len(a.workers(stage)) for stage in Stage] == [1, 2, 1, 1]
         async with fleet.guest() as guest:

@@ -17,7 +17,7 @@ from support.poisoned import COMMAND, POISON, poisoned
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, make_settings, paragraphs, running, take_ledger
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.timeout(240)
 
 TESTS = Path(__file__).parent.parent
 

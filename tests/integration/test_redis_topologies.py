@@ -61,8 +61,7 @@ async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: R
     epoch = await broker.epoch()
     await broker.enqueue(STAGE, [a_task("before")])
     [before] = await claim(broker)
-    with sentinels.primary.client() as client:
-        client.execute_command("WAIT", 1, 5_000)
+    sentinels.replicate()
     sentinels.primary.kill()
 
     await eventually(lambda: broker.enqueue(STAGE, [a_task("after")]))

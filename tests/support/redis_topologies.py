@@ -72,7 +72,8 @@ class RedisSentinelServers:
     def __init__(self) -> None:
         with ExitStack() as stack:
             first, second, watch = free_ports(3)
-            self.primary = stack.enter_context(RedisServer(port=first))
+            # By itself it waits five seconds for further replicas before it sends the first its data.
+            self.primary = stack.enter_context(RedisServer("--repl-diskless-sync-delay", "0", port=first))
             self.replica = stack.enter_context(
                 RedisServer("--replicaof", "127.0.0.1", str(first), port=second)
             )
@@ -95,11 +96,21 @@ class RedisSentinelServers:
     def url(self) -> str:
         return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/main"
 
+    def replicate(self) -> None:
+        """Until the replica has all that the primary has now. `WAIT` would only speak of its own client's."""
+        with self.primary.client() as client:
+            written = int(client.info("replication")["master_repl_offset"])
+        settle(lambda: self._replicated() >= written)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
+
+    def _replicated(self) -> int:
+        with self.replica.client() as client:
+            return int(client.info("replication")["slave_repl_offset"])
 
     def _replica_follows(self) -> bool:
         with self.replica.client() as client:
