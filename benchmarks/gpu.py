@@ -63,7 +63,7 @@ TRIED_BATCHES = (128, 256)
 TRIAL_CHUNKS = 1536
 ENCODED_CHUNKS = 6000
 SUBMITTED_TOGETHER = 32
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.2
 CHARS_PER_CHUNK = 1000
 CHUNKING = ChunkingConfig()
 TARGET = ">= 1.5 x SentenceTransformer.encode into a null store, GPU busy >= 90%"
@@ -237,10 +237,14 @@ def watched(device: str) -> Iterator[Busy]:
     if not device.startswith("cuda"):
         yield busy
         return
+    import pynvml  # type: ignore[import-not-found,unused-ignore]
+
+    pynvml.nvmlInit()  # once: it holds up the driver
+    gpu = pynvml.nvmlDeviceGetHandleByIndex(torch.device(device).index or 0)
 
     def watch() -> None:
         while not over.wait(SAMPLE_SECONDS):
-            busy.samples.append(float(torch.cuda.utilization()))
+            busy.samples.append(float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -26,6 +26,9 @@ from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import embed_isolated
 from embedfleet.inference.meter import ModelMeter
 
+Launch = Callable[[TokenBatch], Callable[[], NDArray[np.float32]]]
+"""`LaunchingBackend.start`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -94,41 +97,41 @@ class Lane:
         except EmbedfleetError as exc:
             self.loaded.set_exception(exc)
             return
-        launching = isinstance(backend, LaunchingBackend)
+        launch = backend.start if isinstance(backend, LaunchingBackend) else None
         self._backend = backend
         try:
-            self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launching else 1))
-            self._work(backend, launching=launching)
+            self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launch else 1))
+            self._work(backend, launch)
         finally:
             fail_waiting(self._inbox)  # whatever ended the loop, nobody is left waiting
             if self.running is not None:
                 _fail(self.running.microbatches)
             backend.close()
 
-    def _work(self, backend: EmbeddingBackend, *, launching: bool) -> None:
+    def _work(self, backend: EmbeddingBackend, launch: Launch | None) -> None:
         """A model that can is given the next micro-batch while it is at one, so that it never stands still;
         not more than one, as queries have to wait for it, too."""
         following: Call | None = None
-        while (call := following or self._next(backend)) is not None:
+        while (call := following or self._next(backend, launch)) is not None:
             self.running = Running((call.microbatch,), monotonic())
             with self._meter.running(call.microbatch.batch, pads=backend.info.pads):
                 call.start()
-                following = self._launched(backend, self.running) if launching else None
+                following = launch and self._launched(backend, launch, self.running)
                 call.finish()
 
-    def _next(self, backend: EmbeddingBackend) -> Call | None:
+    def _next(self, backend: EmbeddingBackend, launch: Launch | None) -> Call | None:
         self.running = None
         with self._meter.waiting():
             while (microbatch := self._inbox.take()) is not None:
                 if microbatch.outcome.set_running_or_notify_cancel():  # else its caller has gone
-                    return Call(backend, microbatch)
+                    return Call(backend, launch, microbatch)
         return None
 
-    def _launched(self, backend: EmbeddingBackend, running: Running) -> Call | None:
+    def _launched(self, backend: EmbeddingBackend, launch: Launch, running: Running) -> Call | None:
         while (microbatch := self._inbox.take_waiting()) is not None:
             if microbatch.outcome.set_running_or_notify_cancel():
                 self.running = replace(running, microbatches=(*running.microbatches, microbatch))
-                call = Call(backend, microbatch)
+                call = Call(backend, launch, microbatch)
                 call.start()
                 return call
         return None
@@ -170,16 +173,17 @@ def _warm_up(backend: EmbeddingBackend) -> None:
 class Call:
     """A micro-batch on its way through the model. Its promise is fulfilled, in every case."""
 
-    def __init__(self, backend: EmbeddingBackend, microbatch: Microbatch) -> None:
+    def __init__(self, backend: EmbeddingBackend, launch: Launch | None, microbatch: Microbatch) -> None:
         self.microbatch = microbatch
         self._backend = backend
+        self._launch = launch
         self._wait: Callable[[], NDArray[np.float32]] | None = None
 
     def start(self) -> None:
         """Does nothing the second time, nor for a model that only works while it is waited for."""
-        if self._wait is None and isinstance(self._backend, LaunchingBackend):
+        if self._wait is None and self._launch is not None:
             try:
-                self._wait = self._backend.start(self.microbatch.batch)
+                self._wait = self._launch(self.microbatch.batch)
             except Exception as exc:  # noqa: BLE001  raised where the result is asked for
                 self._wait = partial(_raise, exc)
 

@@ -41,6 +41,12 @@ def test_the_smallest_batch_that_is_nearly_the_fastest(curve: list[tuple[int, fl
     assert choose_budget([Measured(tokens, seconds) for tokens, seconds in curve]) == budget
 
 
+@pytest.mark.parametrize(("least_seconds", "budget"), [(0.0, 1024), (1.5, 2048), (3.0, 4096), (10.0, 4096)])
+def test_calls_of_a_device_of_its_own_take_longer_than_to_tell_it(least_seconds: float, budget: int) -> None:
+    curve = [Measured(512, 0.9), Measured(1024, 1.0), Measured(2048, 2.0), Measured(4096, 4.0)]
+    assert choose_budget(curve, least_seconds=least_seconds) == budget
+
+
 @pytest.mark.parametrize(
     ("spreads", "steady"), [([], False), ([1.0], True), ([1.0, 1.29], True), ([1.0, 1.31, 1.0], False)]
 )
