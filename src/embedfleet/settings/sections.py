@@ -104,9 +104,8 @@ class PoolsSettings(Section):
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
         concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=256
     )
-    # Large claims: what a write to the vector store and a transaction cost is shared by all of a claim. Two:
-    # while the store writes one, the other is looked up or recorded in SQL.
-    storage: PoolSettings = PoolSettings(concurrency=2, batch_tasks=32, batch_tokens=131_072)
+    # Large claims: what a write to the vector store and a transaction cost is shared by all of a claim.
+    storage: PoolSettings = PoolSettings(batch_tasks=32, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
     def of(self, stage: str) -> PoolSettings:
