@@ -70,8 +70,7 @@ class Worker(ABC):
 
     def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
         self.name = name
-        self.claiming = asyncio.Lock()
-        """Held while it waits for tasks and claims."""
+        self.claiming = asyncio.Lock()  # held while it waits for tasks and claims
         self.trouble: EmbedfleetError | None = None  # why work is being put off, for a person to read
         self._broker = services.broker
         self._database = services.database
@@ -159,9 +158,8 @@ class Worker(ABC):
             return []
         async with AsyncExitStack() as joined:
             await joined.enter_async_context(self._company.joined())
-            if not stop.is_set() and (
-                leases := await self._claim()
-            ):  # it may be set while somebody was alone
+            leases = [] if stop.is_set() else await self._claim()  # set while somebody was alone, perhaps
+            if leases:
                 await company.enter_async_context(joined.pop_all())
                 return leases
         await self._wait_for_task(stop)
