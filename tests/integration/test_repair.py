@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, make_url, select, update
 
 from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
+from embedfleet.cli.verify import rebuild_store
 from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
@@ -356,3 +358,21 @@ async def test_a_copy_of_a_postgresql_database_gets_its_vectors_by_a_rebuild(
         finally:
             server.drop_database(copy)
     assert len(rows) == CHUNKS
+
+
+async def test_a_collection_that_its_server_cannot_read_is_named_and_written_anew(
+    configure: Configure, tmp_path: Path
+) -> None:
+    with ChromaServer(tmp_path / "chroma") as server:
+        settings = configure(vector_store={"url": server.url})
+        await ingest(settings)
+        server.stop()
+        with closing(sqlite3.connect(server.directory / "chroma.sqlite3")) as database, database:
+            # As a kill in the middle of writing may leave it: a log that the index cannot take.
+            damaged = database.execute("UPDATE embeddings_queue SET vector = x'00' WHERE vector IS NOT NULL")
+            assert damaged.rowcount == CHUNKS
+        server.start()
+        with pytest.raises(VectorStoreUnavailable, match=r"cannot be read: .* `embedfleet rebuild`"):
+            await check(settings)
+        await rebuild_store(settings, None)
+        assert (await check(settings)).count == 0

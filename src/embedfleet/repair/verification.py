@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.errors import Permanent, VectorStoreUnavailable
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.storage.checksums import checksums_of, same_direction
@@ -84,7 +85,7 @@ class Verification:
         found = Differences(collection, rows=len(promised))
         strangers: list[str] = []
         looked_at = 0
-        async for ids, vectors in self._store.scan(collection.name):
+        async for ids, vectors in self._scanned(collection):
             checksums = checksums_of(ids, vectors)
             strangers += [row_id for row_id in ids if row_id not in promised]
             await self._compare(
@@ -99,6 +100,17 @@ class Verification:
         found.missing = await self._still_missing(collection, list(promised))
         found.extra = await self._still_extra(collection, strangers)
         return found
+
+    async def _scanned(self, collection: Collection) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
+        """Every row. A store may be up and yet not be able to read one of its collections."""
+        try:
+            async for page in self._store.scan(collection.name):
+                yield page
+        except (VectorStoreUnavailable, Permanent) as exc:
+            raise VectorStoreUnavailable(
+                f"collection {collection.name} cannot be read: {exc}. If the vector store answers otherwise, "
+                "its index is damaged: `embedfleet rebuild` drops it and writes it anew"
+            ) from exc
 
     async def _promised(self, collection: Collection) -> dict[str, bytes | None]:
         """The checksum of each id that there should be."""
