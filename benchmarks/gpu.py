@@ -447,7 +447,7 @@ def main() -> None:
     for name in options.shapes.split(","):
         found[name] = asyncio.run(measure(SHAPES[name], options))
         about = {"gpu": gpu, "torch": torch.__version__, "dtype": options.dtype}
-        write_report("gpu", about | {"target": TARGET, "shapes": found})  # a lease may end at any time
+        write_report("gpu", about | {"target": TARGET, "shapes": found})  # a rented machine may go at any time
 
 
 if __name__ == "__main__":
