@@ -446,8 +446,9 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name in options.shapes.split(","):
         found[name] = asyncio.run(measure(SHAPES[name], options))
+        # After each: a rented machine may go at any time.
         about = {"gpu": gpu, "torch": torch.__version__, "dtype": options.dtype}
-        write_report("gpu", about | {"target": TARGET, "shapes": found})  # a rented machine may go at any time
+        write_report("gpu", about | {"target": TARGET, "shapes": found})
 
 
 if __name__ == "__main__":
