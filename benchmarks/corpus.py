@@ -7,6 +7,11 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.chunking.chunker import Chunk
+from embedfleet.inference.backend import TokenBatch
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
 
 
@@ -43,3 +48,16 @@ def job_requests(texts: Iterable[tuple[str, str]], chunking: ChunkingConfig) -> 
             source=name,
             chunking_config=chunking,
         )
+
+
+def as_batch(chunks: list[Chunk]) -> TokenBatch:
+    return TokenBatch(
+        np.concatenate([chunk.token_ids for chunk in chunks]),
+        np.array([len(chunk.token_ids) for chunk in chunks], dtype=np.int64),
+    )
+
+
+def calls(lengths: NDArray[np.int64], call_tokens: int) -> list[NDArray[np.int64]]:
+    """Positions of consecutive texts, about so many tokens a call."""
+    number = (np.cumsum(lengths) - 1) // call_tokens
+    return [np.flatnonzero(number == call) for call in range(int(number[-1]) + 1)]

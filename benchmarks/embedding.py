@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from corpus import documents
+from corpus import as_batch, calls, documents
 from encoders.process import ENCODERS, CannotRun, EncoderProcess, encoder_process
 from numpy.typing import NDArray
 from reference_models import load_sentence_transformer
@@ -155,7 +155,7 @@ def compared(seconds: dict[str, list[float]], batch: TokenBatch) -> dict[str, An
 async def run_through(runner: ModelRunner, batch: TokenBatch) -> Taken:
     """Call after call, each of what a worker would claim."""
     started = Taken.until_now()
-    for positions in calls(batch.lengths):
+    for positions in calls(batch.lengths, CALL_TOKENS):
         outcome = await runner.embed(batch.take(positions))
         assert not outcome.failed
     return Taken.until_now() - started
@@ -243,23 +243,10 @@ def docstrings_of(name: str) -> str:
     return "\n".join(doc for doc in map(inspect.getdoc, members) if doc)
 
 
-def as_batch(chunks: list[Chunk]) -> TokenBatch:
-    return TokenBatch(
-        np.concatenate([chunk.token_ids for chunk in chunks]),
-        np.array([len(chunk.token_ids) for chunk in chunks], dtype=np.int64),
-    )
-
-
-def calls(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Consecutive texts, about CALL_TOKENS a call."""
-    number = (np.cumsum(lengths) - 1) // CALL_TOKENS
-    return [np.flatnonzero(number == call) for call in range(int(number[-1]) + 1)]
-
-
 def planned_calls(batch: TokenBatch) -> list[list[NDArray[np.int64]]]:
     return [
         [positions[group] for group in plan_batches(batch.lengths[positions], budget_tokens=BUDGET_TOKENS)]
-        for positions in calls(batch.lengths)
+        for positions in calls(batch.lengths, CALL_TOKENS)
     ]
 
 

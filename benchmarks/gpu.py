@@ -21,24 +21,23 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from corpus import documents, job_requests
+from corpus import as_batch, calls, documents, job_requests
+from gpu_device import product_seconds, watched
 from loguru import logger
 from numpy.typing import NDArray
+from random_encoders import SHAPES, Shape, write_model
 from report import write_report
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -48,12 +47,12 @@ from embedfleet.chunking.chunker import Chunk, Chunker
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import Settings, load_settings
 from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.workers.embedding_worker import tokens_per_claim
 from support.databases import PostgresDatabases
 from support.fleet import Fleet
 from support.postgres_server import PostgresServer
@@ -63,62 +62,12 @@ TRIED_BATCHES = (128, 256)
 TRIAL_CHUNKS = 1536
 ENCODED_CHUNKS = 6000
 SUBMITTED_TOGETHER = 32
-SAMPLE_SECONDS = 0.2
 CHARS_PER_CHUNK = 1000
 CHUNKING = ChunkingConfig()
 TARGET = ">= 1.5 x SentenceTransformer.encode into a null store, GPU busy >= 90%"
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Of a BERT encoder."""
-
-    layers: int
-    hidden: int
-    heads: int
-
-    @property
-    def inner(self) -> int:
-        return 4 * self.hidden
-
-
-SHAPES = {
-    "minilm": Shape(6, 384, 12),  # all-MiniLM-L6, bge-micro
-    "base": Shape(12, 768, 12),  # bge-base, e5-base, gte-base
-    "large": Shape(24, 1024, 16),  # bge-large, e5-large, mxbai-large
-}
-
-
-# --- the model -------------------------------------------------------------------------------------------
-
-
-def write_model(shape: Shape, folder: Path) -> None:
-    """A folder that both sides load: sentence-transformers' layout, mean pooling, normalised, 512 tokens."""
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(bundled_tokenizer()), model_max_length=512, mask_token="[MASK]", **special
-    )
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.inner,
-    )
-    raw = folder / "raw"
-    BertModel(config).save_pretrained(raw)
-    tokenizer.save_pretrained(raw)
-    module = models.Transformer(str(raw), max_seq_length=512)
-    parts = [module, models.Pooling(shape.hidden, "mean"), models.Normalize()]
-    SentenceTransformer(modules=parts, device="cpu").save(str(folder / "model"))
-    shutil.copy(bundled_tokenizer(), folder / "model" / "tokenizer.json")
-
-
-def settings_of(folder: Path, dtype: str, device: str, extra: dict[str, Any]) -> Settings:
+def settings_of(folder: Path, dtype: str, device: str) -> Settings:
     entry = {
         "backend": "torch",
         "path": str(folder / "model"),
@@ -126,7 +75,6 @@ def settings_of(folder: Path, dtype: str, device: str, extra: dict[str, Any]) ->
         "max_tokens": 512,
         "dtype": dtype,
         "devices": [device],
-        **extra,
     }
     return load_settings(
         environ={},
@@ -149,9 +97,7 @@ def encode(peer: Any, texts: list[str], batch_size: int) -> float:
 
 async def run_through(runner: ModelRunner, batch: TokenBatch, call_tokens: int) -> float:
     """Two calls at a time, each of what a worker would claim."""
-    number = (np.cumsum(batch.lengths) - 1) // call_tokens
-    calls = [batch.take(np.flatnonzero(number == call)) for call in range(int(number[-1]) + 1)]
-    waiting = iter(calls)
+    waiting = iter([batch.take(positions) for positions in calls(batch.lengths, call_tokens)])
 
     async def work() -> None:
         for call in waiting:
@@ -217,69 +163,6 @@ async def fleet(folder: Path, settings: Settings, device: str) -> AsyncIterator[
                 yield guest.jobs
 
 
-# --- the device ------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Busy:
-    """Percent of the time in which the GPU ran any kernel, as the driver saw it."""
-
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def mean(self) -> float | None:
-        return round(statistics.fmean(self.samples), 1) if self.samples else None
-
-
-@contextmanager
-def watched(device: str) -> Iterator[Busy]:
-    busy, over = Busy(), threading.Event()
-    if not device.startswith("cuda"):
-        yield busy
-        return
-    import pynvml  # type: ignore[import-not-found,unused-ignore]
-
-    pynvml.nvmlInit()  # once: it holds up the driver
-    gpu = pynvml.nvmlDeviceGetHandleByIndex(torch.device(device).index or 0)
-
-    def watch() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            busy.samples.append(float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield busy
-    finally:
-        over.set()
-        watcher.join()
-
-
-def product_seconds(shape: Shape, rows: int, dtype: torch.dtype, device: str) -> float:
-    """Seconds a token for the encoder's matrix products alone, in micro-batches of so many tokens."""
-    total = 0.0
-    for width, height, times in (
-        (shape.hidden, shape.hidden, 4),
-        (shape.hidden, shape.inner, 1),
-        (shape.inner, shape.hidden, 1),
-    ):
-        left = torch.randn(rows, width, device=device, dtype=dtype)
-        right = torch.randn(width, height, device=device, dtype=dtype)
-        total += times * _median_seconds(partial(torch.matmul, left, right), device)
-    return total * shape.layers / rows
-
-
-def _median_seconds(work: Callable[[], object], device: str) -> float:
-    def once() -> float:
-        started = time.perf_counter()
-        work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    return statistics.median([once() for _ in range(20)][5:])
-
-
 # --- one shape -------------------------------------------------------------------------------------------
 
 
@@ -287,7 +170,7 @@ async def measure(shape: Shape, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         write_model(shape, folder)
-        settings = settings_of(folder, options.dtype, options.device, {"compile": options.compile})
+        settings = settings_of(folder, options.dtype, options.device)
         requests = list(job_requests(documents(options.chunks * CHARS_PER_CHUNK), CHUNKING))
         chunks = chunks_of(requests, settings)
         found: dict[str, Any] = {}
@@ -338,9 +221,10 @@ class Contest:
 
     async def run(self, options: argparse.Namespace) -> dict[str, Any]:
         texts = [chunk.text for chunk in self.chunks]
+        trial = texts[:TRIAL_CHUNKS]
         torch.backends.cuda.enable_cudnn_sdp(False)
-        encode(self.peer, texts[:TRIAL_CHUNKS], 32)
-        speed = {size: encode(self.peer, texts[:TRIAL_CHUNKS], size) for size in TRIED_BATCHES}
+        encode(self.peer, trial, 32)
+        speed = {size: encode(self.peer, trial, size) for size in TRIED_BATCHES}
         larger = min(speed, key=speed.__getitem__)
         for pipeline in self.pipelines.values():
             await pipeline.run(self.requests[: max(1, len(self.requests) // 8)])
@@ -348,10 +232,11 @@ class Contest:
             await self._round(
                 {"encode, tuned": 32, f"encode, tuned, {larger} a batch": larger}, options.device
             )
-        vectors = (await self.runner.embed(self.batch.take(np.arange(64)))).vectors
-        worst = worst_cosine(self.peer, texts[:64], vectors)
+        few = np.arange(min(64, len(texts)))
+        vectors = (await self.runner.embed(self.batch.take(few))).vectors
+        worst = worst_cosine(self.peer, texts[: len(few)], vectors)
         torch.backends.cuda.enable_cudnn_sdp(True)
-        as_it_comes = TRIAL_CHUNKS / encode(self.peer, texts[:TRIAL_CHUNKS], 32)
+        as_it_comes = len(trial) / encode(self.peer, trial, 32)
         return figures(self.rounds, self.busy, as_it_comes) | {"least_cosine_to_encode": worst}
 
     async def _round(self, sizes: dict[str, int], device: str) -> None:
@@ -361,7 +246,7 @@ class Contest:
             with self._watched(name, device):
                 row[name] = len(texts) / await asyncio.to_thread(encode, self.peer, texts, size)
         with self._watched("runner", device):
-            call_tokens = max(16_384, 4 * self.runner.microbatch_tokens)
+            call_tokens = tokens_per_claim(self.runner.microbatch_tokens)
             row["runner"] = len(self.batch) / await run_through(self.runner, self.batch, call_tokens)
         for name, pipeline in self.pipelines.items():
             with self._watched(name, device):
@@ -418,13 +303,6 @@ def chunks_of(requests: list[JobRequest], settings: Settings) -> list[Chunk]:
     return chunks
 
 
-def as_batch(chunks: list[Chunk]) -> TokenBatch:
-    return TokenBatch(
-        np.concatenate([chunk.token_ids for chunk in chunks]),
-        np.array([len(chunk.token_ids) for chunk in chunks], dtype=np.int64),
-    )
-
-
 def worst_cosine(peer: Any, texts: list[str], vectors: NDArray[np.float32]) -> float:
     """Of rows of length 1."""
     reference = np.asarray(peer.encode(texts), dtype=np.float32)
@@ -438,7 +316,6 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--chunks", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--fleet", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     logger.disable("embedfleet")

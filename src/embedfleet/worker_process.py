@@ -22,7 +22,7 @@ from embedfleet import log
 from embedfleet.bootstrap import open_worker
 from embedfleet.errors import EmbedfleetError, ModelStuck, Transient
 from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, told
-from embedfleet.lifetime import die_with_parent
+from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
@@ -138,7 +138,4 @@ async def _stdin() -> asyncio.StreamReader:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    # Everything is closed. To take the interpreter apart as well costs most of a second, of each worker.
-    os._exit(code)
+    end_process(main())

@@ -19,6 +19,11 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("autoscaling.py --short", "figures"),
         pytest.param("fairness.py --broker redis --short", "figures", marks=pytest.mark.slow),
+        pytest.param(
+            "gpu.py --shapes tiny --dtype float32 --device cpu --chunks 60 --rounds 1",
+            "pipeline, fleet",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("interactive.py --short", "query_beside_bulk", marks=pytest.mark.slow),
         pytest.param("scaling_out.py --broker redis --short", "16 workers", marks=pytest.mark.slow),
         pytest.param("shutdown.py --short", "exit_seconds_most", marks=pytest.mark.slow),

@@ -14,7 +14,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue.broker import Lease
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.workers.base_worker import DEFAULT_TOKENS_PER_CLAIM
+from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from support.system import ONE_EACH, Configure, paragraphs, running, take_ledger
 
 
@@ -113,4 +113,4 @@ async def test_a_claim_fills_four_calls_of_a_model_that_takes_much_at_once(confi
         await fleet.system.models.get("stub")
         fleet.system.orchestrator.resize({Stage.EMBEDDING: 1})
         await fleet.idle()
-    assert DEFAULT_TOKENS_PER_CLAIM < max(broker.claimed_tokens) <= 4 * 8192
+    assert DEFAULT_BATCH_TOKENS < max(broker.claimed_tokens) <= 4 * 8192

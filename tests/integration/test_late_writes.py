@@ -17,7 +17,7 @@ from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
-from embedfleet.storage import chunks, document_lock, documents, jobs, tables
+from embedfleet.storage import chunks, document_lock, jobs, tables
 from embedfleet.storage.batch_rows import Batch
 from embedfleet.storage.chunks import ChunkRow
 from embedfleet.storage.database import Database
@@ -202,10 +202,11 @@ async def test_a_vector_written_while_it_is_being_deleted_is_not_believed_to_be_
     assert bench.store.ids == {CHUNK}
 
 
-def _record(conn: Connection, late: Job) -> None:
-    """What a storage worker does that wrote the vector before it was deleted, and could not say so yet."""
+def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.record_stored) -> None:
+    """What a storage worker does that wrote the vector before it was deleted, or before the run was over
+    (`chunks.record_late`), and could not say so yet."""
     document_lock.lock(conn, [late.document_id])
-    chunks.record_stored(
+    record(
         conn,
         document_id=late.document_id,
         collection_id=1,
@@ -245,7 +246,7 @@ async def test_a_vector_deleted_since_it_was_written_is_not_believed_to_be_there
 
     async def told_and_cleaned() -> None:
         bench.store.after_upsert = nothing
-        await bench.database.write(lambda conn: _record_late(conn, ended))
+        await bench.database.write(lambda conn: _record(conn, ended, chunks.record_late))
         await bench.clean(new)
         assert bench.store.ids == set()
 
@@ -259,20 +260,6 @@ async def test_a_vector_deleted_since_it_was_written_is_not_believed_to_be_there
     assert not await bench.jobs.cleanups_left()
     assert await bench.stored()
     assert bench.store.ids == {CHUNK}
-
-
-def _record_late(conn: Connection, ended: Job) -> None:
-    """What a storage worker does that wrote the vector before the run was over."""
-    document_lock.lock(conn, [ended.document_id])
-    chunks.record_late(
-        conn,
-        document_id=ended.document_id,
-        collection_id=1,
-        generation_id=ended.generation_id,
-        chunk_ids=[CHUNK],
-        checksums={},
-    )
-    documents.request_cleanup(conn, ended.document_id)
 
 
 @on_both_databases

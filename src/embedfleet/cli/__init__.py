@@ -6,9 +6,6 @@ May import everything; nothing imports it.
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -29,6 +26,7 @@ from embedfleet.cli import (
     verify,
 )
 from embedfleet.cli.output import run_safely
+from embedfleet.lifetime import end_process
 
 app = typer.Typer(
     name="embedfleet",
@@ -66,9 +64,5 @@ def run() -> NoReturn:
     try:
         main()
     except SystemExit as done:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(BrokenPipeError):  # its reader is gone
-                stream.flush()
-        # Everything is closed. To take the interpreter apart as well costs a tenth of a second and more.
-        os._exit(int(done.code or 0))
+        end_process(int(done.code or 0))
     raise AssertionError("a command ends by SystemExit")

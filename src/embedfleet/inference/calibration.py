@@ -56,7 +56,7 @@ def choose_budget(measured: Sequence[Measured], *, least_seconds: float = 0.0) -
     return min(one.tokens for one in long) if long else max(one.tokens for one in fast)
 
 
-def least_seconds_of(backend: EmbeddingBackend) -> float:
+def _least_seconds(backend: EmbeddingBackend) -> float:
     """A device of its own is told each kernel by a thread that shares its interpreter with all else: calls
     must take it longer than they take to be told."""
     return _LEAST_LAUNCHED_SECONDS if isinstance(backend, LaunchingBackend) else 0.0
@@ -79,7 +79,7 @@ def measure(backend: EmbeddingBackend) -> list[Measured]:
         except MemoryError:
             break
         measured.append(one)
-        enough = one.seconds >= least_seconds_of(backend) and _levelled_off(measured)
+        enough = one.seconds >= _least_seconds(backend) and _levelled_off(measured)
         if tokens >= DEFAULT_BUDGET_TOKENS and (enough or one.seconds > _LONGEST_CALL_SECONDS):
             break
     return measured
@@ -122,7 +122,7 @@ class Calibrations:
         is tried again another time."""
         measured = measure(backend)
         steady = is_steady(measured)
-        least = least_seconds_of(backend)
+        least = _least_seconds(backend)
         budget = choose_budget(measured, least_seconds=least) if steady else DEFAULT_BUDGET_TOKENS
         logger.info("model {}: {} tokens a call on {}", backend.info.name, budget, device)
         found = {

@@ -101,37 +101,37 @@ class Lane:
         self._backend = backend
         try:
             self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launch else 1))
-            self._work(backend, launch)
+            self._work(partial(Call, backend, launch), launching=launch is not None, pads=backend.info.pads)
         finally:
             fail_waiting(self._inbox)  # whatever ended the loop, nobody is left waiting
             if self.running is not None:
                 _fail(self.running.microbatches)
             backend.close()
 
-    def _work(self, backend: EmbeddingBackend, launch: Launch | None) -> None:
+    def _work(self, begin: Callable[[Microbatch], Call], *, launching: bool, pads: bool) -> None:
         """A model that can is given the next micro-batch while it is at one, so that it never stands still;
         not more than one, as queries have to wait for it, too."""
         following: Call | None = None
-        while (call := following or self._next(backend, launch)) is not None:
+        while (call := following or self._next(begin)) is not None:
             self.running = Running((call.microbatch,), monotonic())
-            with self._meter.running(call.microbatch.batch, pads=backend.info.pads):
+            with self._meter.running(call.microbatch.batch, pads=pads):
                 call.start()
-                following = launch and self._launched(backend, launch, self.running)
+                following = self._launched(begin, self.running) if launching else None
                 call.finish()
 
-    def _next(self, backend: EmbeddingBackend, launch: Launch | None) -> Call | None:
+    def _next(self, begin: Callable[[Microbatch], Call]) -> Call | None:
         self.running = None
         with self._meter.waiting():
             while (microbatch := self._inbox.take()) is not None:
                 if microbatch.outcome.set_running_or_notify_cancel():  # else its caller has gone
-                    return Call(backend, launch, microbatch)
+                    return begin(microbatch)
         return None
 
-    def _launched(self, backend: EmbeddingBackend, launch: Launch, running: Running) -> Call | None:
+    def _launched(self, begin: Callable[[Microbatch], Call], running: Running) -> Call | None:
         while (microbatch := self._inbox.take_waiting()) is not None:
             if microbatch.outcome.set_running_or_notify_cancel():
                 self.running = replace(running, microbatches=(*running.microbatches, microbatch))
-                call = Call(backend, launch, microbatch)
+                call = begin(microbatch)
                 call.start()
                 return call
         return None

@@ -13,6 +13,7 @@ from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, us
 from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.sections import (
+    DEFAULT_BATCH_TOKENS,
     AutoScalingSettings,
     EmbeddingCacheSettings,
     EmbeddingPoolSettings,
@@ -30,6 +31,7 @@ from embedfleet.settings.sections import (
 __all__ = [
     "CONFIG_ENV",
     "DEBUG_ENV",
+    "DEFAULT_BATCH_TOKENS",
     "AutoScalingSettings",
     "CatalogueFile",
     "EmbeddingCacheSettings",

@@ -16,6 +16,9 @@ from embedfleet.settings.section import Section
 MOST_WORKERS = 1024
 
 
+DEFAULT_BATCH_TOKENS = 16_384
+
+
 class PoolSettings(Section):
     """One pool of workers."""
 
@@ -47,7 +50,7 @@ class PoolSettings(Section):
         default=8, ge=1, le=1000, description="Tasks claimed at once. Raise for many small documents."
     )
     batch_tokens: int | None = Field(
-        default=16_384,
+        default=DEFAULT_BATCH_TOKENS,
         ge=1,
         description="Tokens claimed at once. Lower on a machine short of memory. None: 16,384, and when "
         "embedding on a fast device as many as fill four calls of the model.",

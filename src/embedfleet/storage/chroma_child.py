@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
-from embedfleet.lifetime import die_with_parent
+from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.storage.chroma_clients import make_directory, open_directory
 from embedfleet.storage.chroma_collections import ChromaCollections
 from embedfleet.storage.chroma_errors import embedded_error
@@ -94,6 +94,4 @@ def main(directory: str, parent_pid: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    sys.stderr.flush()
-    # Everything is closed. To take the interpreter apart as well costs most of a second.
-    os._exit(0)
+    end_process(0)

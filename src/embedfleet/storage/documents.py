@@ -94,6 +94,8 @@ class Generation:
     version: Version
     collection: Collection
     chunker_version: int
+    deletions: int
+    """Of its document's vectors, when it was read (see `deletions`)."""
 
     @property
     def unreadable(self) -> bool:
@@ -413,6 +415,7 @@ _SELECT_GENERATION = (
         documents.c.tenant_id,
         documents.c.media_id,
         documents.c.source,
+        documents.c.deletions,
         collections.c.name,
         collections.c.model,
         collections.c.space,
@@ -513,4 +516,5 @@ def _generation(row: Row[Any]) -> Generation:
             dim=row.dim,
         ),
         chunker_version=row.chunker_version,
+        deletions=row.deletions,
     )

@@ -29,6 +29,7 @@ from embedfleet.errors import (
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue_schemas import Message, Stage
 from embedfleet.retry import RetryPolicy
+from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -42,8 +43,6 @@ _RETRY_BASE_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 30.0
 # Renewing three times a lease survives two lost renewals.
 _RENEWALS_PER_LEASE = 3
-
-DEFAULT_TOKENS_PER_CLAIM = 16_384
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -115,7 +114,7 @@ class Worker(ABC):
 
     def tokens_per_claim(self) -> int:
         """Where the settings leave it open."""
-        return DEFAULT_TOKENS_PER_CLAIM
+        return DEFAULT_BATCH_TOKENS
 
     async def has_room(self) -> bool:
         """Whether the stage after this one can take more (back-pressure). True unless overridden."""

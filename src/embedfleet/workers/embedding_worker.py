@@ -30,6 +30,7 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
+from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.storage import chunks, dead_letters, documents, embedding_cache, jobs
 from embedfleet.storage.batch_rows import batches_among
 from embedfleet.storage.embedding_cache import CacheUse
@@ -48,6 +49,11 @@ _PARTS = 8
 
 # Two claims are in hand: while the model is at the calls of one, the other is fetched or handed on.
 _CALLS_PER_CLAIM = 4
+
+
+def tokens_per_claim(call_tokens: int) -> int:
+    """For models whose calls have so many: a device must not be done before the next claim is prepared."""
+    return max(DEFAULT_BATCH_TOKENS, _CALLS_PER_CLAIM * call_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,7 @@ class EmbeddingWorker(Worker):
         return super().is_suspect(lease) or (part and self.attempt_of(lease) <= self.most_attempts(lease))
 
     def tokens_per_claim(self) -> int:
-        """What a fast device has done before the next claim is prepared would leave it idle."""
-        return max(super().tokens_per_claim(), _CALLS_PER_CLAIM * self._models.largest_call_tokens())
+        return tokens_per_claim(self._models.largest_call_tokens())
 
     async def divide(self, lease: Lease, reason: str) -> bool:
         try:

@@ -56,8 +56,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A claimed task with all that SQL knows about it. `rows`: the chunks of its batch, in order.
-    `deletions`: those of its document before anything was written for it."""
+    """A claimed task with all that SQL knows about it. `rows`: the chunks of its batch, in order."""
 
     lease: Lease
     message: StorageTask
@@ -65,7 +64,6 @@ class _Work:
     batch: Batch
     rows: Sequence[ChunkRow]
     segments: Sequence[Segment]
-    deletions: int
 
     @property
     def batch_id(self) -> BatchId:
@@ -137,9 +135,8 @@ class StorageWorker(Worker):
             if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
         ]
         batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
+        # Before the marks: versions know the deletions, and one that ends in between is seen in either.
         versions = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
-        # Before the marks: a deletion that ends in between is seen in one of the two.
-        deletions = documents.deletions(conn, sorted({job.document_id for _, _, job in wanted}))
         marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
         for lease, message, job in wanted:
             batch = batches.get((message.job_id, message.ordinal))
@@ -149,20 +146,17 @@ class StorageWorker(Worker):
             if not marked.isdisjoint(message.chunk_id_list()):
                 yield lease, _marked(lease)
                 continue
-            rows, texts = self._texts(conn, message, version, batch)
-            seen = deletions.get(job.document_id, 0)
-            yield _Work(lease, message, version, batch, rows, texts, seen)
+            yield self._work(conn, lease, message, version, batch)
 
-    def _texts(
-        self, conn: Connection, message: StorageTask, version: Generation, batch: Batch
-    ) -> tuple[Sequence[ChunkRow], Sequence[Segment]]:
-        """The batch's chunks, and the text they were cut from if it is to be stored."""
+    def _work(
+        self, conn: Connection, lease: Lease, message: StorageTask, version: Generation, batch: Batch
+    ) -> _Work:
         rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
         texts: list[Segment] = []
         if self._settings.store_documents and message.chunk_ids:
             span = rows[0].start, max(row.end for row in rows)
             texts = documents.segments_between(conn, version.generation_id, *span)
-        return rows, texts
+        return _Work(lease, message, version, batch, rows, texts)
 
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
         first = work[0].version.collection
@@ -250,7 +244,7 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
             _leave_to_deletion(conn, item, written, now)
-        elif deletions[item.version.document_id] != item.deletions:
+        elif deletions[item.version.document_id] != item.version.deletions:
             _leave_to_deletion(conn, item, written, now)
             again.append(item)
         else:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
@@ -35,6 +34,8 @@ INFO = ModelInfo("own", DIM, LIMIT, "0" * 16, Path("tokenizer.json"), "", 0)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of one layer; not to be changed."""
+    from transformers import BertConfig, BertModel
+
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     config = BertConfig(
@@ -384,17 +385,20 @@ TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 
 
 @pytest.mark.parametrize(
-    ("make", "taken"),
+    ("kind", "config", "taken"),
     [
-        (lambda: BertModel(BertConfig(**TINY)), True),
-        (lambda: BertModel(BertConfig(**TINY, attn_implementation="eager")), False),
+        ("bert", {}, True),
+        ("bert", {"attn_implementation": "eager"}, False),
         # Its tokens see 16 neighbours, which a mask of ours knows nothing of.
-        (lambda: ModernBertModel(ModernBertConfig(**TINY, local_attention=32)), False),
+        ("modernbert", {"local_attention": 32}, False),
     ],
     ids=["sdpa", "another kind of mask", "local attention"],
 )
 def test_a_mask_is_prepared_only_for_an_encoder_that_makes_the_same_of_it(
-    make: Callable[[], Any], taken: bool
+    kind: str, config: dict[str, Any], taken: bool
 ) -> None:
+    from transformers import AutoConfig, AutoModel
+
     torch.manual_seed(0)
-    assert takes_prepared_masks(make().eval(), 128) is taken
+    encoder = AutoModel.from_config(AutoConfig.for_model(kind, **TINY, **config))
+    assert takes_prepared_masks(encoder.eval(), 128) is taken

@@ -142,6 +142,8 @@ class TorchBackend:
 class CudaTorchBackend(TorchBackend):
     """On a stream of its own: the next micro-batch is padded and sent while the device runs this one."""
 
+    _masks_prepared = False
+
     def __init__(self, model: Description, place: Place) -> None:
         import torch
 
@@ -150,7 +152,6 @@ class CudaTorchBackend(TorchBackend):
         torch.backends.cuda.enable_cudnn_sdp(False)
         with as_ours(model.core, f"{place.device} cannot be used"):
             self._stream = torch.cuda.Stream(torch.device(place.device))
-        self._masks_prepared = False
         with torch.cuda.stream(self._stream):  # weights come over it, too, and are there before they are used
             super().__init__(model, place)
             with as_ours(model.core):
