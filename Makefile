@@ -90,12 +90,16 @@ format: $(VENV)/.test ## put the code into its form
 # --- measure ---
 
 .PHONY: bench
-bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmarks; JSON goes to benchmarks/results
+bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmarks but the GPU's; JSON goes to benchmarks/results
 	for script in chunking startup memory embedding interactive vector_store broker_memory pipeline \
 	  peers "peers --model minilm" chart \
 	  autoscaling fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
 	  scaling_out_processes "latency --system fleet" broker_redis shutdown; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
+
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.test ## on a CUDA device: needs a torch built for it, and nvidia-ml-py
+	$(BIN)/python benchmarks/gpu.py
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## every fault at full size, about an hour; goes on where it was interrupted
