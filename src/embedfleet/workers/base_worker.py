@@ -62,6 +62,15 @@ class WorkerDied(Permanent):
     """A task was in hand when its worker died, as often as that is allowed."""
 
 
+class Claiming:
+    """What loops of one worker share: one at a time waits for tasks and claims, so that they do not all wake
+    up for one task; and what one of them hears of the broker, the others need not find out."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.trouble: BrokerUnavailable | None = None
+
+
 class Worker(ABC):
     """One member of a pool. `run` it as a task; subclasses say what the work is."""
 
@@ -69,8 +78,8 @@ class Worker(ABC):
 
     def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
         self.name = name
-        self.claiming = asyncio.Lock()  # held while it waits for tasks and claims
-        self.trouble: EmbedfleetError | None = None  # why work is being put off, for a person to read
+        self.claiming = Claiming()
+        self._own_trouble: EmbedfleetError | None = None
         self._broker = services.broker
         self._database = services.database
         self._metrics = services.metrics
@@ -83,6 +92,11 @@ class Worker(ABC):
         self._stop = asyncio.Event()
         self._waited_seconds = 0.0
         self._log = logger.bind(stage=self.stage.value, worker=name)
+
+    @property
+    def trouble(self) -> EmbedfleetError | None:
+        """Why work is being put off, for a person to read."""
+        return self._own_trouble or self.claiming.trouble
 
     @abstractmethod
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
@@ -141,7 +155,7 @@ class Worker(ABC):
         """Claim once and do what was claimed, or wait a moment."""
         started = perf_counter()
         async with AsyncExitStack() as company:
-            async with self.claiming:
+            async with self.claiming.turn:
                 leases = await self._next_claim(stop, company)
             self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
             suspects = [lease for lease in leases if self.is_suspect(lease)]
@@ -195,9 +209,9 @@ class Worker(ABC):
             max_cost=self._pool.batch_tokens or self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
         )
-        if isinstance(self.trouble, BrokerUnavailable):
+        if self.claiming.trouble is not None:
             self._log.info("the broker answers again")
-            self.trouble = None
+            self.claiming.trouble = None
         return leases
 
     async def work(self, leases: Sequence[Lease]) -> None:
@@ -244,7 +258,7 @@ class Worker(ABC):
             try:
                 failures.update(await self.process(fresh, done))
                 if not any(isinstance(failure, Transient | StorageFull) for failure in failures.values()):
-                    self.trouble = None
+                    self._own_trouble = None
             except Exception as exc:  # noqa: BLE001 - whatever it was, every task is settled by it
                 failures.update({lease.task.id: exc for lease in fresh})
         return failures
@@ -292,7 +306,10 @@ class Worker(ABC):
         """Said once, not at every try."""
         if self.trouble is None:
             self._log.warning("waiting: {}", failure)
-        self.trouble = failure
+        if isinstance(failure, BrokerUnavailable):
+            self.claiming.trouble = failure
+        else:
+            self._own_trouble = failure
 
     async def _retry(self, lease: Lease, failure: Exception, *, counted: bool) -> None:
         delay = self._retries.delay_seconds(lease.attempt, self._rng)

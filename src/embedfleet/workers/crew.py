@@ -11,7 +11,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
 from embedfleet.storage.vector_store import VectorStore
-from embedfleet.workers.base_worker import Worker
+from embedfleet.workers.base_worker import Claiming, Worker
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.deletion_worker import DeletionWorker
@@ -30,8 +30,8 @@ class Crew:
         cpu: ThreadPoolExecutor | None = None,
         models: ModelPool | None = None,
     ) -> None:
-        claiming = asyncio.Lock()
-        for member in members:  # one after the other: they would all wake up for one task
+        claiming = Claiming()
+        for member in members:
             member.claiming = claiming
         self._members = members
         self._cpu = cpu
