@@ -28,6 +28,7 @@ from embedfleet.storage.chroma import ChromaVectorStore
 from embedfleet.storage.database import Database
 from embedfleet.storage.vector_store import VectorRows
 from embedfleet.workers.base_worker import Done, Failures, Worker
+from embedfleet.workers.crew import Crew
 from embedfleet.workers.services import Services
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
@@ -306,9 +307,11 @@ class AwayBroker(MemoryBroker):
 
     away = False
     tried: asyncio.Event
+    answered = asyncio.Event()
 
     async def claim(self, *arguments: Any, **named: Any) -> list[Lease]:
         self._reach()
+        self.answered.set()
         return await super().claim(*arguments, **named)
 
     async def ack(self, lease: Lease) -> None:
@@ -319,6 +322,25 @@ class AwayBroker(MemoryBroker):
         if self.away:
             self.tried.set()
             raise BrokerUnavailable("redis: away")
+
+
+async def test_a_broker_that_answers_one_loop_of_a_worker_answers_all() -> None:
+    broker = AwayBroker()
+    broker.tried, broker.answered = asyncio.Event(), asyncio.Event()
+    broker.away = True
+    crew = Crew([ScriptedWorker(broker) for _ in range(8)])
+    stop = asyncio.Event()
+    working = asyncio.create_task(crew.run(stop))
+    for _ in range(8):  # in turn
+        broker.tried.clear()
+        await broker.tried.wait()
+    assert isinstance(crew.trouble, BrokerUnavailable)
+    broker.away = False
+    await broker.answered.wait()
+    await asyncio.sleep(0)
+    assert crew.trouble is None
+    stop.set()
+    await working
 
 
 async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_done() -> None:
