@@ -21,10 +21,11 @@ from report import write_report
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.records import chunks, documents
+from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import load_settings
-from embedfleet.storage import chunks, document_lock, documents
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.database import Database
+from embedfleet.sql import document_lock
+from embedfleet.sql.database import Database
 
 SIZES = (8, 64, 512)  # a small document, a batch, the batches of one write
 Way = Callable[[Connection, str, int, Sequence[ChunkRow]], None]

@@ -51,7 +51,7 @@ from embedfleet.inference.runner import ModelRunner
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.embedding_worker import tokens_per_claim
 from support.databases import PostgresDatabases
 from support.fleet import Fleet

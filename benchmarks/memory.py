@@ -29,7 +29,7 @@ from embedfleet.ingest import Ingest, IngestOptions
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
 from embedfleet.settings import load_settings
-from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.vectors.null import NullVectorStore
 
 SUBMIT_TOGETHER = 20
 SAMPLE_SECONDS = 0.05

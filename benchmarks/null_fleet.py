@@ -6,8 +6,8 @@ import sys
 
 from embedfleet import bootstrap, cli, worker_process
 from embedfleet.settings import Settings
-from embedfleet.storage.null_store import NullVectorStore
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.vectors.null import NullVectorStore
+from embedfleet.vectors.port import VectorStore
 
 
 async def _open_store(settings: Settings) -> VectorStore:

@@ -26,8 +26,8 @@ from embedfleet.bootstrap import open_owner
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import load_settings
-from embedfleet.storage.null_store import NullVectorStore
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.vectors.null import NullVectorStore
+from embedfleet.vectors.port import VectorStore
 
 CHUNKING = ChunkingConfig(chunk_size=1000, overlap=0)
 CHARS_PER_CHUNK = 800

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from report import write_report
 
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chroma_server import ChromaServerStore
-from embedfleet.storage.vector_store import VectorRows, VectorStore
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.server import ChromaServerStore
+from embedfleet.vectors.port import VectorRows, VectorStore
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.chroma_server import ChromaServer

@@ -18,7 +18,7 @@ from typing import Any
 from embedfleet.queue.broker import Lease
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
-from embedfleet.storage.chroma_server import ChromaServerStore
+from embedfleet.vectors.chroma.server import ChromaServerStore
 from embedfleet.workers import base_worker, embedding_worker
 from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.chunking_worker import ChunkingWorker

@@ -26,10 +26,10 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.records.collections import collection_name
+from embedfleet.records.documents import Segment
+from embedfleet.records.identity import ChunkIds, ContentHash, document_id
 from embedfleet.settings import ModelsSettings
-from embedfleet.storage.collections import collection_name
-from embedfleet.storage.documents import Segment
-from embedfleet.storage.identity import ChunkIds, ContentHash, document_id
 from support.poisoned import poisoned
 from support.system import ONE_EACH, paragraphs
 

@@ -22,10 +22,10 @@ from chaos.inputs import Document, InputLedger
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.keys import stage_key
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.storage import tables
-from embedfleet.storage.database import Database
-from embedfleet.storage.tables import BatchState, GenerationState, VectorState
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
+from embedfleet.sql.tables import BatchState, GenerationState, VectorState
+from embedfleet.vectors.port import VectorStore
 
 _ULPS = 2
 _MOST_NAMED = 20

@@ -22,7 +22,7 @@ from chaos.verdict import Context
 from embedfleet.bootstrap import GuestSystem, open_broker, open_guest, open_store
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
-from embedfleet.storage import tables
+from embedfleet.sql import tables
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import Fleet

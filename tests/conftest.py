@@ -34,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def embedded_chroma(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process starts in a moment. A module that tests the start itself overrides this."""
-    monkeypatch.setattr("embedfleet.storage.chroma_process.start", ForkedChild)
+    monkeypatch.setattr("embedfleet.vectors.chroma.process.start", ForkedChild)
 
 
 @pytest.fixture

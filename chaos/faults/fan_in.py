@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from chaos.verdict import Context, Verdict
-from embedfleet.storage import jobs
+from embedfleet.records import jobs
 from support.databases import PostgresDatabases
 from support.fan_in import Plan, assert_counters, carry_out, create, make_plans, opened
 from support.postgres_server import PostgresServer

@@ -12,7 +12,7 @@ from chaos.scene import LOOK_AGAIN_SECONDS, Plan, Scene, counted, scene
 from chaos.verdict import Context, Verdict
 from embedfleet.queue.keys import stage_key
 from embedfleet.queue_schemas import Stage
-from embedfleet.storage import jobs
+from embedfleet.records import jobs
 
 RESUME_SECONDS = 60.0
 _CHUNKS_OF_DOCUMENT = 40

@@ -14,16 +14,17 @@ from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock, SystemClock
+from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.deployment import Deployment, deployment_of
-from embedfleet.host.election import Election, SoleOrchestrator, SqlElection
-from embedfleet.host.event_delivery import EventDelivery
-from embedfleet.host.webhook import Webhook
 from embedfleet.inference.catalogue import Catalogue, available_cores
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
 from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
+from embedfleet.leader.election import Election, SoleOrchestrator, SqlElection
+from embedfleet.leader.event_delivery import EventDelivery
+from embedfleet.leader.webhook import Webhook
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
@@ -31,20 +32,19 @@ from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
+from embedfleet.records import deaths
+from embedfleet.records.documents import Collection
 from embedfleet.repair.expected import collections_to_check
 from embedfleet.repair.rebuilding import Rebuilding, emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
-from embedfleet.storage import deaths
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chroma_clients import ServerAddress
-from embedfleet.storage.database import Database
-from embedfleet.storage.documents import Collection
-from embedfleet.storage.metered_store import MeteredVectorStore
-from embedfleet.storage.ownership import DataDirectoryLock
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.sql.database import Database
+from embedfleet.vectors.chroma.clients import ServerAddress
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.metered import MeteredVectorStore
+from embedfleet.vectors.port import VectorStore
 from embedfleet.worker_orchestrator import WorkerOrchestrator, new_orchestrator_id
 from embedfleet.workers.crew import (
     Crew,
@@ -313,7 +313,7 @@ async def open_store(settings: Settings) -> VectorStore:
     """The vector store of these settings."""
     if settings.vector_store.url is None:
         return await ChromaVectorStore.open(settings.chroma_dir)
-    from embedfleet.storage.chroma_server import ChromaServerStore
+    from embedfleet.vectors.chroma.server import ChromaServerStore
 
     return await ChromaServerStore.open(
         settings.vector_store.url,

@@ -15,10 +15,11 @@ from functools import partial
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from embedfleet.admission import Admission, UnreadableSource, request_from
 from embedfleet.clock import Clock, SystemClock
+from embedfleet.data_dir import create_data_dir
 from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle.admission import Admission, UnreadableSource, request_from
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     ChunkingConfig,
@@ -32,13 +33,13 @@ from embedfleet.queue_schemas import (
     Stage,
     UserTier,
 )
+from embedfleet.records import chunks, dead_letters, documents, events, identity, jobs
+from embedfleet.records.job_info import job_info, job_infos
+from embedfleet.records.jobs import Job
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import chunks, dead_letters, document_lock, documents, events, identity, jobs
-from embedfleet.storage.data_dir import create_data_dir
-from embedfleet.storage.database import Database
-from embedfleet.storage.job_info import job_info, job_infos
-from embedfleet.storage.jobs import Job
-from embedfleet.storage.tables import DeadLetterEnd, GenerationState
+from embedfleet.sql import document_lock
+from embedfleet.sql.database import Database
+from embedfleet.sql.tables import DeadLetterEnd, GenerationState
 
 
 class JobManagerConfig(BaseModel):

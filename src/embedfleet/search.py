@@ -28,12 +28,12 @@ from embedfleet.errors import (
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.queue_schemas import SearchHit
-from embedfleet.storage import chunks, documents, searches
-from embedfleet.storage.chunks import Passage
-from embedfleet.storage.database import Database
-from embedfleet.storage.documents import Collection
-from embedfleet.storage.vector_store import Hit, VectorStore
+from embedfleet.records import chunks, documents, searches
+from embedfleet.records.chunks import Passage
+from embedfleet.records.documents import Collection
+from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
+from embedfleet.vectors.port import Hit, VectorStore
 
 # Asked for beyond what is wanted, as some hits may not be live.
 _SPARE = 16

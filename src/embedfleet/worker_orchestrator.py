@@ -23,27 +23,27 @@ from loguru import logger
 
 from embedfleet.clock import Clock
 from embedfleet.errors import EmbedfleetError, Transient
-from embedfleet.host.cache_trimming import CacheTrimming
-from embedfleet.host.election import Election
-from embedfleet.host.event_delivery import EventDelivery
-from embedfleet.host.event_publisher import EventPublisher
-from embedfleet.host.housekeeping import Housekeeping
-from embedfleet.host.outlook import Outlook
 from embedfleet.host.pool import PoolState, WorkerPool
 from embedfleet.host.registration import Peers, Registration
 from embedfleet.host.scaler import Scaler
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.restarts import RestartPolicy
+from embedfleet.leader.broker_upkeep import Housekeeping
+from embedfleet.leader.cache_trimming import CacheTrimming
+from embedfleet.leader.election import Election
+from embedfleet.leader.event_delivery import EventDelivery
+from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.outlook import Outlook
+from embedfleet.leader.reconciler import Reconciler
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
-from embedfleet.reconciler import Reconciler
+from embedfleet.records.fleet import PoolReport
 from embedfleet.search import SearchService
 from embedfleet.settings import Settings
-from embedfleet.storage.database import Database
-from embedfleet.storage.fleet import PoolReport
+from embedfleet.sql.database import Database
 from embedfleet.workers.base_worker import first_of, wait_briefly
 
 _HEALTH_SECONDS = 1.0

@@ -25,10 +25,11 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records import identity, jobs
 from embedfleet.settings import Settings
-from embedfleet.storage import identity, jobs, tables
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.vector_store import VectorRows, VectorStore
+from embedfleet.sql import tables
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
 from embedfleet.workers.base_worker import Done, Worker
 from support.redis_server import RedisServer

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
-from embedfleet.storage import chunks, document_lock, migrations, usage
-from embedfleet.storage.database import Database
-from embedfleet.storage.document_lock import DocumentNotLocked
+from embedfleet.records import chunks, usage
+from embedfleet.sql import document_lock, migrations
+from embedfleet.sql.database import Database
+from embedfleet.sql.document_lock import DocumentNotLocked
 from support.system import until
 
 
@@ -78,8 +79,8 @@ async def test_a_failing_unit_undoes_itself_and_no_other_of_its_group(database: 
 async def test_what_write_returned_survives_the_process(database_url: str) -> None:
     script = """
 import asyncio, os, signal, sys
-from embedfleet.storage.database import Database
-from embedfleet.storage import usage
+from embedfleet.sql.database import Database
+from embedfleet.records import usage
 async def main():
     database = Database(sys.argv[1])
     await database.open()
@@ -95,8 +96,8 @@ asyncio.run(main())
 async def test_writers_of_several_processes_wait_for_one_another(database_url: str) -> None:
     script = """
 import asyncio, sys
-from embedfleet.storage.database import Database
-from embedfleet.storage import usage
+from embedfleet.sql.database import Database
+from embedfleet.records import usage
 def bump(conn):
     usage.reserve(conn, "shared", 1, 0.0)
 async def main():
@@ -236,7 +237,7 @@ async def test_the_migrations_build_exactly_the_tables_of_this_release(database:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from embedfleet.storage.tables import metadata
+    from embedfleet.sql.tables import metadata
 
     def differences(conn: Connection) -> list[object]:
         context = MigrationContext.configure(conn, opts={"compare_type": True})

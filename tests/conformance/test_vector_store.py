@@ -15,10 +15,10 @@ from embedfleet.errors import (
     SpaceMismatch,
     VectorStoreUnavailable,
 )
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chroma_server import ChromaServerStore
-from embedfleet.storage.null_store import NullVectorStore
-from embedfleet.storage.vector_store import Metadata, VectorRows, VectorStore
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.server import ChromaServerStore
+from embedfleet.vectors.null import NullVectorStore
+from embedfleet.vectors.port import Metadata, VectorRows, VectorStore
 from support.chroma_server import ChromaServer
 
 SPACE = "minilm/mean/v1"

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records import dead_letters, events, jobs
+from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.settings import load_settings
-from embedfleet.storage import dead_letters, events, jobs
-from embedfleet.storage.dead_letters import DeadLetter
 from support.command import Command, finish
 
 

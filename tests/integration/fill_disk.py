@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from embedfleet.errors import StorageFull
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows
 
 
 def batch(number: int) -> VectorRows:

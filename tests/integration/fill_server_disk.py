@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 from embedfleet.errors import StorageFull, VectorStoreUnavailable
-from embedfleet.storage.chroma_server import ChromaServerStore
+from embedfleet.vectors.chroma.server import ChromaServerStore
 from integration.fill_disk import batch
 from support.chroma_server import ChromaServer
 

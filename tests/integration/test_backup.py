@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Select, func, select
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.errors import ConfigError, DataDirectoryInUse, InvalidRequest
+from embedfleet.records import fleet
 from embedfleet.repair.backup import database_file, write_backup
 from embedfleet.repair.restoring import restore_database
 from embedfleet.settings import Settings
-from embedfleet.storage import fleet, tables
+from embedfleet.sql import tables
 from support.system import ONE_EACH, paragraphs, running
 
 

@@ -15,7 +15,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.storage.checksums import cosines
+from embedfleet.vectors.checksums import cosines
 from support.databases import on_both_databases
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 

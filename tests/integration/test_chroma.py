@@ -26,11 +26,11 @@ from embedfleet.errors import (
     VectorStoreDied,
     VectorStoreUnavailable,
 )
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chroma_collections import ChromaCollections
-from embedfleet.storage.chroma_errors import embedded_error
-from embedfleet.storage.chroma_process import StoreDefect
-from embedfleet.storage.vector_store import Metadata, VectorRows
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.errors import embedded_error
+from embedfleet.vectors.chroma.operations import ChromaCollections
+from embedfleet.vectors.chroma.process import StoreDefect
+from embedfleet.vectors.port import Metadata, VectorRows
 
 SPACE = "minilm/mean/v1"
 DIM = 8
@@ -209,8 +209,8 @@ class TestOpenAndClose:
             import asyncio, sys
             from pathlib import Path
             import numpy as np
-            from embedfleet.storage.chroma import ChromaVectorStore
-            from embedfleet.storage.vector_store import VectorRows
+            from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+            from embedfleet.vectors.port import VectorRows
 
             async def main():
                 store = await ChromaVectorStore.open(Path(sys.argv[1]))
@@ -308,7 +308,7 @@ class TestOpenAndClose:
         script = """
             import asyncio, pathlib
             from embedfleet.errors import ConfigError
-            from embedfleet.storage.chroma import ChromaVectorStore
+            from embedfleet.vectors.chroma.embedded import ChromaVectorStore
             try:
                 asyncio.run(ChromaVectorStore.open(pathlib.Path("chroma")))
             except ConfigError as exc:

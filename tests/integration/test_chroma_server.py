@@ -23,9 +23,9 @@ from embedfleet.errors import (
     StorageFull,
     VectorStoreUnavailable,
 )
-from embedfleet.storage.chroma_errors import server_error
-from embedfleet.storage.chroma_server import ChromaServerStore
-from embedfleet.storage.vector_store import Metadata, VectorRows
+from embedfleet.vectors.chroma.errors import server_error
+from embedfleet.vectors.chroma.server import ChromaServerStore
+from embedfleet.vectors.port import Metadata, VectorRows
 from support.chroma_server import ChromaServer, free_port
 from support.recording_proxy import RecordingProxy
 
@@ -379,8 +379,8 @@ _WRITER = """
     import asyncio, sys
     import numpy as np
     from embedfleet.errors import SpaceMismatch
-    from embedfleet.storage.chroma_server import ChromaServerStore
-    from embedfleet.storage.vector_store import VectorRows
+    from embedfleet.vectors.chroma.server import ChromaServerStore
+    from embedfleet.vectors.port import VectorRows
 
     async def main(url, name, space, own):
         store = await ChromaServerStore.open(url)

@@ -20,8 +20,8 @@ from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import Settings
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.base_worker import first_of
 from support.databases import on_both_databases
 from support.system import (

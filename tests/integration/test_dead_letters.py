@@ -11,9 +11,10 @@ from sqlalchemy import Connection, select
 from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import DeadLetterInfo, JobStatus, Stage, UserTier
-from embedfleet.storage import dead_letters, documents, jobs, tables
-from embedfleet.storage.database import Database
-from embedfleet.storage.dead_letters import DeadLetter
+from embedfleet.records import dead_letters, documents, jobs
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
 from support.system import Configure
 
 NOW = 1_700_000_000.0

@@ -24,11 +24,12 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage
+from embedfleet.records import chunks, documents, jobs
+from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import PoolsSettings, Settings
-from embedfleet.storage import chunks, document_lock, documents, jobs, tables
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.database import Database
-from embedfleet.storage.null_store import NullVectorStore
+from embedfleet.sql import document_lock, tables
+from embedfleet.sql.database import Database
+from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.services import Services
 from support.databases import PostgresDatabases, on_both_databases

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from embedfleet.host.election import SqlElection
-from embedfleet.storage import fleet
-from embedfleet.storage.database import Database
+from embedfleet.leader.election import SqlElection
+from embedfleet.records import fleet
+from embedfleet.sql.database import Database
 
 LEASE_SECONDS = 10.0
 

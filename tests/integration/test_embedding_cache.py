@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select, update
 
 from embedfleet.bootstrap import open_guest
-from embedfleet.host.cache_trimming import CacheTrimming, surplus
-from embedfleet.host.election import SoleOrchestrator
+from embedfleet.leader.cache_trimming import CacheTrimming, surplus
+from embedfleet.leader.election import SoleOrchestrator
+from embedfleet.records import embedding_cache
+from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.settings import EmbeddingCacheSettings, Settings
-from embedfleet.storage import embedding_cache, tables
-from embedfleet.storage.embedding_cache import CacheSize
+from embedfleet.sql import tables
 from support.databases import on_both_databases
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 

@@ -14,9 +14,10 @@ from sqlalchemy import Connection, select
 
 from embedfleet.clock import ManualClock
 from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.records import events, jobs
 from embedfleet.settings import Settings
-from embedfleet.storage import events, jobs, tables
-from embedfleet.storage.database import Database
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
 from support.databases import on_both_databases
 from support.system import TENANT, Running, paragraphs, running, until
 

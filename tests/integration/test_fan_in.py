@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.storage import jobs, tables
-from embedfleet.storage.database import Database
-from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.jobs import BrokenPartition
+from embedfleet.records import jobs
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import BrokenPartition
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
 from support.fan_in import (
     CHUNKS_PER_BATCH,
     NOW,

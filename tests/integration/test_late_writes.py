@@ -16,14 +16,15 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
+from embedfleet.records import chunks, jobs
+from embedfleet.records.batches import Batch
+from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.jobs import Job
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
-from embedfleet.storage import chunks, document_lock, jobs, tables
-from embedfleet.storage.batch_rows import Batch
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.database import Database
-from embedfleet.storage.jobs import Job
-from embedfleet.storage.null_store import NullVectorStore
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.sql import document_lock, tables
+from embedfleet.sql.database import Database
+from embedfleet.vectors.null import NullVectorStore
+from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.base_worker import Failures
 from embedfleet.workers.deletion_worker import DeletionWorker
 from embedfleet.workers.services import Services

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from embedfleet.data_directory import DataDirectoryLock, owner_of
 from embedfleet.errors import ConfigError, DataDirectoryInUse
-from embedfleet.storage.ownership import DataDirectoryLock, owner_of
 
 HOLD = """
     import sys
     from pathlib import Path
-    from embedfleet.storage.ownership import DataDirectoryLock
+    from embedfleet.data_directory import DataDirectoryLock
 
     lock = DataDirectoryLock(Path(sys.argv[1]), purpose="embedfleet run")
     lock.acquire()
@@ -35,7 +35,7 @@ HOLD = """
 LEAVE_CHILD = """
     import os, subprocess, sys
     from pathlib import Path
-    from embedfleet.storage.ownership import DataDirectoryLock
+    from embedfleet.data_directory import DataDirectoryLock
 
     lock = DataDirectoryLock(Path(sys.argv[1]), purpose="embedfleet run")
     lock.acquire()

@@ -10,9 +10,10 @@ from sqlalchemy import func, select
 from embedfleet.bootstrap import open_guest
 from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob, UnknownModel
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserTier
+from embedfleet.records import searches
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.storage import searches, tables
+from embedfleet.sql import tables
 from support.databases import on_both_databases
 from support.system import (
     ONE_EACH,

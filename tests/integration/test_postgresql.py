@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError, InvalidRequest, StorageFull
-from embedfleet.storage import migrations, postgresql, usage
-from embedfleet.storage.database import Database
+from embedfleet.records import usage
+from embedfleet.sql import migrations, postgresql
+from embedfleet.sql.database import Database
 from support.command import Command
 from support.databases import PostgresDatabases
 from support.postgres_server import GUARDED_USER, PostgresServer

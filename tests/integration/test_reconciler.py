@@ -14,17 +14,18 @@ from sqlalchemy import Connection
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
 from embedfleet.clock import ManualClock
+from embedfleet.leader.reconciler import Reconciler
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue.redis_scripts import StageScripts
 from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
-from embedfleet.reconciler import Reconciler
+from embedfleet.records import documents, jobs
+from embedfleet.records.batches import Batch
+from embedfleet.records.fleet import broker_epoch
 from embedfleet.settings import Settings
-from embedfleet.storage import document_lock, documents, jobs
-from embedfleet.storage.batch_rows import Batch
-from embedfleet.storage.fleet import broker_epoch
+from embedfleet.sql import document_lock
 from support.databases import on_both_databases
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger, until

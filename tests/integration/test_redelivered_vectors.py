@@ -15,13 +15,14 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import Stage, StorageTask, pack_chunk_ids
+from embedfleet.records import chunks, documents, jobs
+from embedfleet.records.batches import Batch
+from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
-from embedfleet.storage import chunks, document_lock, documents, jobs, tables
-from embedfleet.storage.batch_rows import Batch
-from embedfleet.storage.checksums import checksums_of
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.sql import document_lock, tables
+from embedfleet.vectors.checksums import checksums_of
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import StorageWorker
 from support.system import TENANT, all_at_the_end

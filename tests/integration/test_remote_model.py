@@ -18,7 +18,7 @@ from embedfleet.repair import expected
 from embedfleet.repair.verification import Sampling
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.storage import tables
+from embedfleet.sql import tables
 from support.embedding_server import EmbeddingServer, drops, says, serves, vectors_of
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 

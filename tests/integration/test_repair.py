@@ -23,9 +23,9 @@ from embedfleet.repair.expected import collections_to_check
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Sampling, Verification
 from embedfleet.settings import Settings
-from embedfleet.storage import tables
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.vector_store import VectorRows, VectorStore
+from embedfleet.sql import tables
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows, VectorStore
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases, on_both_databases
 from support.system import (

@@ -11,10 +11,10 @@ import pytest
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import events
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.storage import events
-from embedfleet.storage.database import Database
+from embedfleet.sql.database import Database
 from support import old_release
 from support.databases import PostgresDatabases
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until

@@ -15,15 +15,16 @@ from sqlalchemy import Connection, select
 
 from embedfleet.clock import SystemClock
 from embedfleet.errors import ConfigError
-from embedfleet.host.election import SoleOrchestrator
-from embedfleet.host.event_delivery import EventDelivery
-from embedfleet.host.event_publisher import EventPublisher
-from embedfleet.host.webhook import Webhook
+from embedfleet.leader.election import SoleOrchestrator
+from embedfleet.leader.event_delivery import EventDelivery
+from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.webhook import Webhook
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.records import events, jobs
 from embedfleet.settings import EventsSettings, load_settings
-from embedfleet.storage import events, jobs, tables
-from embedfleet.storage.database import Database
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
 from support.receiver import DIES, FAILS, HANGS, OK, Delivery, Receiver
 from support.system import Configure, paragraphs, running, until
 

@@ -24,9 +24,9 @@ from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings
-from embedfleet.storage.chroma import ChromaVectorStore
-from embedfleet.storage.database import Database
-from embedfleet.storage.vector_store import VectorRows
+from embedfleet.sql.database import Database
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.crew import Crew
 from embedfleet.workers.services import Services

@@ -9,7 +9,7 @@ from functools import cached_property
 import pytest
 from sqlalchemy import create_engine
 
-from embedfleet.storage import migrations
+from embedfleet.sql import migrations
 from support.postgres_server import PostgresServer
 
 on_both_databases = pytest.mark.usefixtures("database_url")

@@ -13,11 +13,12 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.storage import document_lock, documents, jobs
-from embedfleet.storage.batch_rows import Batch
-from embedfleet.storage.database import Database
-from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.jobs import Job
+from embedfleet.records import documents, jobs
+from embedfleet.records.batches import Batch
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import Job
+from embedfleet.sql import document_lock
+from embedfleet.sql.database import Database
 
 NOW = 1_700_000_000.0
 CHUNKS_PER_BATCH = 3

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, MetaData, create_engine, func, insert, select, text
 
-from embedfleet.storage import migrations, tables
+from embedfleet.sql import migrations, tables
 
 # The rest is empty after a stop, or made by the migrations.
 _COPIED = [

@@ -20,10 +20,10 @@ from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue.broker import Broker, Depth, Lease
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, Stage, UserTier
 from embedfleet.settings import Settings, load_settings
-from embedfleet.storage import tables
-from embedfleet.storage.database import Database
-from embedfleet.storage.tables import GenerationState, VectorState
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
+from embedfleet.sql.tables import GenerationState, VectorState
+from embedfleet.vectors.port import VectorStore
 
 TENANT = "alice"
 ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAPHS)

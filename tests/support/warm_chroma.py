@@ -18,7 +18,7 @@ from typing import IO
 _context = multiprocessing.get_context("forkserver")
 # What opening a directory imports. A name that is wrong here is not told of: it only takes longer.
 _context.set_forkserver_preload(
-    ["embedfleet.storage.chroma_child", "chromadb.api.client", "chromadb.api.rust", "chromadb_rust_bindings"]
+    ["embedfleet.vectors.chroma.child", "chromadb.api.client", "chromadb.api.rust", "chromadb_rust_bindings"]
 )
 
 
@@ -58,7 +58,7 @@ def _as_file(connection: Connection, mode: str) -> IO[bytes]:
 
 
 def _serve(questions: Connection, answers: Connection, directory: str) -> None:
-    from embedfleet.storage import chroma_child
+    from embedfleet.vectors.chroma import child as chroma_child
 
     os.setsid()
     os.dup2(questions.fileno(), 0)

@@ -14,8 +14,8 @@ from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import NOTHING_DONE, print_json
 
 if TYPE_CHECKING:
+    from embedfleet.records.fleet import RunningOrchestrator
     from embedfleet.settings import Settings
-    from embedfleet.storage.fleet import RunningOrchestrator
 
 _LITTLE_SPACE_BYTES = 1 << 30
 
@@ -80,8 +80,8 @@ def _settings(settings: Settings) -> str:
 
 
 def _data(settings: Settings) -> str:
+    from embedfleet.data_dir import create_data_dir
     from embedfleet.errors import StorageFull
-    from embedfleet.storage.data_dir import create_data_dir
 
     create_data_dir(settings.data_dir)
     free = shutil.disk_usage(settings.data_dir).free
@@ -91,7 +91,7 @@ def _data(settings: Settings) -> str:
 
 
 def _owner(settings: Settings) -> str:
-    from embedfleet.storage.ownership import owner_of
+    from embedfleet.data_directory import owner_of
 
     owner = owner_of(settings.data_dir)
     if owner is None:

@@ -61,9 +61,9 @@ async def _loaded_models(settings: Settings) -> frozenset[str] | None:
 
     No model library is imported for it, nor a database made.
     """
+    from embedfleet.data_directory import owner_of
     from embedfleet.deployment import deployment_of
     from embedfleet.errors import EmbedfleetError
-    from embedfleet.storage.ownership import owner_of
 
     if deployment_of(settings).owns_data_directory and owner_of(settings.data_dir) is None:
         return frozenset()

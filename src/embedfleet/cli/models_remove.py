@@ -86,7 +86,7 @@ def _require_unused(settings: Settings, name: str) -> None:
 
 async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
     from embedfleet.job_manager import open_database
-    from embedfleet.storage.documents import documents_by_tenant
+    from embedfleet.records.documents import documents_by_tenant
 
     if settings.database.url is None and not settings.data_dir.exists():
         return {}  # it should not be made for this

@@ -14,9 +14,9 @@ from embedfleet.cli.output import print_json
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from embedfleet.records.fleet import PoolReport, RunningOrchestrator
     from embedfleet.settings import Settings
-    from embedfleet.storage.database import Database
-    from embedfleet.storage.fleet import PoolReport, RunningOrchestrator
+    from embedfleet.sql.database import Database
 
 Host = Annotated[
     str | None, typer.Option("--host", help="Only this host's, or one orchestrator's by its id.")
@@ -65,7 +65,7 @@ async def running_orchestrators(database: Database) -> list[RunningOrchestrator]
     """Those that have shown themselves lately."""
     from embedfleet.clock import SystemClock
     from embedfleet.host.registration import SILENT_SECONDS
-    from embedfleet.storage import fleet
+    from embedfleet.records import fleet
 
     since = SystemClock().now() - SILENT_SECONDS
     return await database.read(lambda conn: fleet.running(conn, seen_since=since))
@@ -81,7 +81,7 @@ async def _look(settings: Settings) -> list[RunningOrchestrator]:
 async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[str]:
     from embedfleet.bootstrap import open_guest
     from embedfleet.errors import InvalidRequest
-    from embedfleet.storage import fleet
+    from embedfleet.records import fleet
 
     async with open_guest(settings) as guest:
         found = await running_orchestrators(guest.database)

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from embedfleet.bootstrap import OwnerSystem, open_guest, open_owner
 from embedfleet.cli.pools import running_orchestrators
+from embedfleet.data_directory import owner_of
 from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
+from embedfleet.records.fleet import RunningOrchestrator
 from embedfleet.settings import Settings
-from embedfleet.storage.fleet import RunningOrchestrator
-from embedfleet.storage.ownership import owner_of
 from embedfleet.workers.base_worker import wait_briefly
 
 _LOOK_AGAIN_SECONDS = 0.5

@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.errors import StorageFull, Transient
-from embedfleet.host.election import Election
+from embedfleet.leader.election import Election
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
-from embedfleet.storage import fleet
-from embedfleet.storage.database import Database
-from embedfleet.storage.fleet import PoolReport, RunningOrchestrator
+from embedfleet.records import fleet
+from embedfleet.records.fleet import PoolReport, RunningOrchestrator
+from embedfleet.sql.database import Database
 from embedfleet.workers.base_worker import wait_briefly
 
 # One that has been silent so long is not counted; its row is dropped after a day.

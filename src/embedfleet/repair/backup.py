@@ -23,9 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
 from embedfleet.errors import ConfigError, InvalidRequest
+from embedfleet.records import fleet
 from embedfleet.settings import Settings
-from embedfleet.storage import fleet, migrations
-from embedfleet.storage.tables import leadership, orchestrators, searches
+from embedfleet.sql import migrations
+from embedfleet.sql.tables import leadership, orchestrators, searches
 
 _MANIFEST = "manifest.json"
 _DATABASE = "database.zst"

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
-from embedfleet.storage import documents, jobs
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.documents import Collection, Generation
-from embedfleet.storage.metadata import chunk_metadata
-from embedfleet.storage.paging import chunk_id_pages
-from embedfleet.storage.tables import (
+from embedfleet.records import documents, jobs
+from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.documents import Collection, Generation
+from embedfleet.records.metadata import chunk_metadata
+from embedfleet.sql.paging import chunk_id_pages
+from embedfleet.sql.tables import (
     GenerationState,
     VectorState,
     chunks,
@@ -21,8 +21,8 @@ from embedfleet.storage.tables import (
     generations,
     vectors,
 )
-from embedfleet.storage.tables import documents as document_table
-from embedfleet.storage.vector_store import Metadata
+from embedfleet.sql.tables import documents as document_table
+from embedfleet.vectors.port import Metadata
 
 _KEPT = (GenerationState.BUILDING, GenerationState.LIVE)
 

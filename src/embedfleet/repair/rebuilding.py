@@ -15,15 +15,16 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
+from embedfleet.records import chunks, documents
+from embedfleet.records.documents import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.expected import Record, Target
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Progress
-from embedfleet.storage import chunks, document_lock, documents
-from embedfleet.storage.checksums import checksums_of
-from embedfleet.storage.database import Database
-from embedfleet.storage.documents import Collection
-from embedfleet.storage.vector_store import VectorRows, VectorStore
+from embedfleet.sql import document_lock
+from embedfleet.sql.database import Database
+from embedfleet.vectors.checksums import checksums_of
+from embedfleet.vectors.port import VectorRows, VectorStore
 
 _ROWS_PER_UNIT = 256
 

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from embedfleet.data_dir import create_data_dir
+from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.repair.backup import Manifest, database_file, forget_processes, unpack_backup
 from embedfleet.repair.rebuilding import put_aside
 from embedfleet.settings import Settings
-from embedfleet.storage.data_dir import create_data_dir
-from embedfleet.storage.database import Database
-from embedfleet.storage.ownership import DataDirectoryLock
+from embedfleet.sql.database import Database
 
 
 async def restore_database(

@@ -14,12 +14,13 @@ from embedfleet.errors import ModelError, SpaceMismatch, UnknownModel
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.records import embedding_cache
+from embedfleet.records.documents import Collection
+from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.repair.expected import Target
-from embedfleet.storage import document_lock, embedding_cache
-from embedfleet.storage.database import Database
-from embedfleet.storage.documents import Collection
-from embedfleet.storage.embedding_cache import CacheUse
-from embedfleet.storage.tables import documents
+from embedfleet.sql import document_lock
+from embedfleet.sql.database import Database
+from embedfleet.sql.tables import documents
 from embedfleet.tokenising import tokenised
 
 

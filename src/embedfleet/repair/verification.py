@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import Permanent, VectorStoreUnavailable
+from embedfleet.records.documents import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
-from embedfleet.storage.checksums import checksums_of, same_direction
-from embedfleet.storage.database import Database
-from embedfleet.storage.documents import Collection
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.sql.database import Database
+from embedfleet.vectors.checksums import checksums_of, same_direction
+from embedfleet.vectors.port import VectorStore
 
 _DOCUMENTS_PER_READ = 500
 _ROWS_PER_LOOK = 500

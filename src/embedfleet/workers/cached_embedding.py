@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.inference.runner import EmbedOutcome
-from embedfleet.storage import embedding_cache
-from embedfleet.storage.embedding_cache import CachedVector, CacheUse
+from embedfleet.records import embedding_cache
+from embedfleet.records.embedding_cache import CachedVector, CacheUse
 
 
 @dataclass(frozen=True, slots=True)

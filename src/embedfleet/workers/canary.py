@@ -17,11 +17,11 @@ from embedfleet.errors import ModelUnavailable
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
+from embedfleet.records import canaries
 from embedfleet.settings import ModelsSettings
-from embedfleet.storage import canaries
-from embedfleet.storage.checksums import cosines
-from embedfleet.storage.database import Database
+from embedfleet.sql.database import Database
 from embedfleet.tokenising import cut, tokenised
+from embedfleet.vectors.checksums import cosines
 
 # Never change them: what was recorded was made of these. Prose, code, another script, and one of some length.
 TEXTS = (

@@ -23,19 +23,19 @@ from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.completion import publish_if_done
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.storage import chunks, dead_letters, documents, jobs
-from embedfleet.storage.batch_rows import Batch
-from embedfleet.storage.chunks import HEADING_SEPARATOR, ChunkRow
-from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.documents import Generation
-from embedfleet.storage.identity import ChunkIds
-from embedfleet.storage.jobs import Job
-from embedfleet.storage.tables import GenerationState
+from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records.batches import Batch
+from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.documents import Generation
+from embedfleet.records.identity import ChunkIds
+from embedfleet.records.jobs import Job
+from embedfleet.sql.tables import GenerationState
 from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker, offer
-from embedfleet.workers.batch_id import BatchId
-from embedfleet.workers.completion import publish_if_done
 from embedfleet.workers.services import Services
 
 T = TypeVar("T")

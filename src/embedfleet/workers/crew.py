@@ -10,7 +10,7 @@ from embedfleet.errors import EmbedfleetError
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import Claiming, Worker
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingWorker

@@ -12,12 +12,13 @@ from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.storage import chunks, document_lock, documents, embedding_cache, jobs
-from embedfleet.storage.chunks import MarkedVector
-from embedfleet.storage.documents import Generation
-from embedfleet.storage.metadata import chunk_metadata
-from embedfleet.storage.tables import GenerationState
-from embedfleet.storage.vector_store import VectorStore
+from embedfleet.records import chunks, documents, embedding_cache, jobs
+from embedfleet.records.chunks import MarkedVector
+from embedfleet.records.documents import Generation
+from embedfleet.records.metadata import chunk_metadata
+from embedfleet.sql import document_lock
+from embedfleet.sql.tables import GenerationState
+from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.services import Services
 

@@ -22,6 +22,8 @@ from embedfleet.errors import Permanent, SpaceMismatch, Transient, UndecodableMe
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome, ModelRunner
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.completion import give_up_batch
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue_schemas import (
     DeadChunk,
@@ -30,17 +32,15 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
+from embedfleet.records import chunks, dead_letters, documents, embedding_cache, jobs
+from embedfleet.records.batches import batches_among
+from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
-from embedfleet.storage import chunks, dead_letters, documents, embedding_cache, jobs
-from embedfleet.storage.batch_rows import batches_among
-from embedfleet.storage.embedding_cache import CacheUse
-from embedfleet.storage.tables import BatchState
+from embedfleet.sql.tables import BatchState
 from embedfleet.workers import cached_embedding
 from embedfleet.workers.base_worker import Done, Failures, Worker, decoded, offer
-from embedfleet.workers.batch_id import BatchId
 from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.completion import give_up_batch
 from embedfleet.workers.gathering import Gathering
 from embedfleet.workers.services import Services
 

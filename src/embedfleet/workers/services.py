@@ -8,7 +8,7 @@ from embedfleet.clock import Clock
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker
 from embedfleet.settings import PoolsSettings
-from embedfleet.storage.database import Database
+from embedfleet.sql.database import Database
 from embedfleet.workers.company import Company
 from embedfleet.workers.in_hand import InHand
 

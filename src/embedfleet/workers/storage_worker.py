@@ -15,22 +15,23 @@ import numpy as np
 from sqlalchemy import Connection
 
 from embedfleet.errors import Permanent, SpaceMismatch, Transient
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.completion import give_up_batch, publish_if_done, settle_batch
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
+from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records.batches import Batch, batches_among
+from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.documents import Generation, Segment
+from embedfleet.records.jobs import Job
+from embedfleet.records.metadata import chunk_metadata
 from embedfleet.settings import VectorStoreSettings
-from embedfleet.storage import chunks, dead_letters, document_lock, documents, jobs
-from embedfleet.storage.batch_rows import Batch, batches_among
-from embedfleet.storage.checksums import checksums_of, same_direction
-from embedfleet.storage.chunks import ChunkRow
-from embedfleet.storage.dead_letters import DeadLetter
-from embedfleet.storage.documents import Generation, Segment
-from embedfleet.storage.jobs import Job
-from embedfleet.storage.metadata import chunk_metadata
-from embedfleet.storage.tables import BatchState
-from embedfleet.storage.vector_store import VectorRows, VectorStore
+from embedfleet.sql import document_lock
+from embedfleet.sql.tables import BatchState
+from embedfleet.vectors.checksums import checksums_of, same_direction
+from embedfleet.vectors.port import VectorRows, VectorStore
 from embedfleet.workers.base_worker import Done, Failures, Worker, decoded
-from embedfleet.workers.batch_id import BatchId
-from embedfleet.workers.completion import give_up_batch, publish_if_done, settle_batch
 from embedfleet.workers.services import Services
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedfleet.host.registration import Peers
 from embedfleet.queue_schemas import Stage
-from embedfleet.storage.fleet import PoolReport, RunningOrchestrator
+from embedfleet.records.fleet import PoolReport, RunningOrchestrator
 
 
 def peer(name: str, **pools: PoolReport) -> RunningOrchestrator:

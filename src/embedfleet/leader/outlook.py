@@ -1,0 +1,32 @@
+"""What waits in SQL for the leader: one look for all of its loops, which the same write wakes."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from embedfleet.records import outbox
+from embedfleet.records.outbox import Waiting
+from embedfleet.sql.database import Database
+
+# Loops that one write woke ask within this. A look that is older is repeated though no write was noticed:
+# some of other processes are not.
+_SHARED_SECONDS = 0.02
+
+
+class Outlook:
+    """Looks once for all who ask after the same write. For the tasks of one event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen = -1
+        self._looked_at = 0.0
+        self._look: asyncio.Task[Waiting] | None = None
+
+    async def now(self) -> Waiting:
+        """With every write that had been noticed when this was called. Raises DatabaseUnavailable."""
+        seen = await self._database.version()
+        if self._look is None or seen != self._seen or monotonic() - self._looked_at > _SHARED_SECONDS:
+            self._seen, self._looked_at = seen, monotonic()
+            self._look = asyncio.create_task(self._database.read(outbox.waiting), name="look into SQL")
+        return await asyncio.shield(self._look)

@@ -1,0 +1,197 @@
+"""SQL to broker: offers what SQL says is to be done and the broker has not been told.
+
+The broker is an index that may be lost at any time; SQL is the truth. Every offer may be repeated, since a
+broker ignores a task it already has.
+
+How single tasks are found that the broker lost: every stage enqueues downstream before it acks, and commits
+SQL before it acks. So an unfinished job that was offered always has a task that the broker knows (ready,
+leased or delayed) in some stage. One unknown to the broker and unchanged in SQL meanwhile has lost its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from loguru import logger
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
+from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
+from embedfleet.records import documents, fleet, jobs, usage
+from embedfleet.records.jobs import Job
+from embedfleet.settings import TenantsSettings
+from embedfleet.sql.database import Database
+from embedfleet.workers.base_worker import offer
+
+# Offered in one go; more come with the next pass.
+_OFFERS_PER_PASS = 500
+# A document's cost for fair queuing before its tokens are known: about four characters a token.
+_CHARS_PER_TOKEN = 4
+# Looked at, and offered again, in one pass of a walk; more come with the next pass.
+_JOBS_PER_PASS = 1_000
+_REOFFERS_PER_PASS = 500
+# Dead tasks come with their payloads.
+_DEAD_PER_WALK = 100
+# A dead task is evidence for whoever looks into the broker; SQL's dead letters stay.
+_DEAD_KEPT_SECONDS = 3_600.0
+# A deletion that failed all its attempts is not tried in every walk.
+_WALKS_PER_DEAD_DELETION = 10
+
+
+class Reconciler:
+    """Keeps the broker filled from SQL."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        broker: Broker,
+        clock: Clock,
+        tenants: TenantsSettings,
+        metrics: Metrics,
+        reconcile_seconds: float = 5.0,
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._clock = clock
+        self._tenants = tenants
+        self._known_shares: dict[str, TenantShare] = {}
+        self._known_epoch: str | None = None
+        self._metrics = metrics
+        self._reconcile_seconds = reconcile_seconds
+        # The job the walk has come to; None between two walks.
+        self._walked_to: str | None = None
+        self._next_walk_at = float("-inf")
+        self._walks = 0
+
+    async def notice_lost_broker(self) -> None:
+        """If the broker is another than the one that was told of the jobs, or lost its memory: every
+        unfinished job is to be offered anew."""
+        epoch = await self._broker.epoch()
+        if epoch == self._known_epoch:
+            return
+        unfinished = await self._database.write(lambda conn: _new_epoch(conn, epoch))
+        if unfinished:
+            logger.info("the broker is new or empty: {} unfinished jobs are offered to it", unfinished)
+            self._metrics.reoffered_jobs_total.labels("broker_lost").inc(unfinished)
+        self._known_shares.clear()
+        self._known_epoch = epoch
+
+    async def offer_jobs(self) -> int:
+        """Offer jobs the broker does not know; returns how many."""
+        waiting = await self._database.read(lambda conn: jobs.unoffered(conn, _OFFERS_PER_PASS))
+        if not waiting:
+            return 0
+        await self._set_shares()
+        await offer(self._broker, Stage.CHUNKING, [_chunking_task(job, chars) for job, chars in waiting])
+        now = self._clock.now()
+        # After the offer: a crash in between offers twice, which is harmless; the other order would lose.
+        await self._database.write(lambda conn: jobs.mark_offered(conn, [job for job, _ in waiting], now))
+        return len(waiting)
+
+    async def offer_cleanups(self) -> None:
+        """Offer documents with leftovers; those already on their way are ignored by the broker."""
+        waiting = await self._database.read(lambda conn: documents.awaiting_cleanup(conn, _OFFERS_PER_PASS))
+        tasks = [_deletion_task(tenant_id, document_id) for tenant_id, document_id in waiting]
+        if tasks:
+            await self._broker.enqueue(Stage.DELETION, tasks)
+
+    async def find_lost(self) -> int:
+        """One pass of a walk over all unfinished jobs: those whose tasks the broker lost go back to the
+        outbox; returns how many. Between two walks it does nothing.
+
+        Two leaders at once do no harm: a job that the other has put back, or offered, is left alone."""
+        now = self._clock.now()
+        if self._walked_to is None:
+            if now < self._next_walk_at:
+                return 0
+            self._next_walk_at = now + self._reconcile_seconds
+            self._walks += 1
+            await self._tidy_dead(now)
+        after = self._walked_to or ""
+        page = await self._database.read(
+            lambda conn: jobs.offered_page(conn, after=after, limit=_JOBS_PER_PASS)
+        )
+        # What SQL says must be read before the broker is asked, or a move in between would look like a loss.
+        known = await self._broker.known_jobs([job.job_id for job in page])
+        lost = [job for job in page if job.job_id not in known and self._offered_long_ago(job, now)]
+        again = lost[:_REOFFERS_PER_PASS]
+        self._walked_to = _walked_to(page, lost)
+        return await self._offer_again(again) if again else 0
+
+    def _offered_long_ago(self, job: Job, now: float) -> bool:
+        return job.offered_at is not None and job.offered_at <= now - self._reconcile_seconds
+
+    async def _offer_again(self, lost: Sequence[Job]) -> int:
+        again = await self._database.write(lambda conn: jobs.offer_unmoved_again(conn, lost))
+        if again:
+            logger.warning(
+                "the broker lost the tasks of {} jobs, e.g. {}: offered again", again, lost[0].job_id
+            )
+            self._metrics.reoffered_jobs_total.labels("tasks_lost").inc(again)
+        return again
+
+    async def _tidy_dead(self, now: float) -> None:
+        """Drop old dead tasks that SQL wants no more, a few in each walk; try dead deletions again."""
+        for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
+            dead = await self._broker.dead(stage, limit=_DEAD_PER_WALK)
+            wanted = await self._wanted(jobs.unfinished_among, dead)
+            await self._drop_old(stage, [one for one in dead if one.task.job_id not in wanted], now)
+        dead = await self._broker.dead(Stage.DELETION, limit=_DEAD_PER_WALK)
+        wanted = await self._wanted(documents.asking_for_cleanup, dead)
+        await self._drop_old(Stage.DELETION, [one for one in dead if one.task.job_id not in wanted], now)
+        if wanted and self._walks % _WALKS_PER_DEAD_DELETION == 0:
+            await self._broker.requeue_dead(
+                Stage.DELETION, [one.task.id for one in dead if one.task.job_id in wanted]
+            )
+
+    async def _wanted(
+        self, look: Callable[[Connection, Sequence[str]], set[str]], dead: Sequence[DeadTask]
+    ) -> set[str]:
+        ids = sorted({one.task.job_id for one in dead})
+        return await self._database.read(lambda conn: look(conn, ids)) if ids else set()
+
+    async def _drop_old(self, stage: Stage, dead: Sequence[DeadTask], now: float) -> None:
+        old = [one.task.id for one in dead if one.died_at <= now - _DEAD_KEPT_SECONDS]
+        if old:
+            await self._broker.drop_dead(stage, old)
+
+    async def _set_shares(self) -> None:
+        for tenant_id, tier_name in (await self._database.read(usage.tiers)).items():
+            tier = self._tenants.tiers[tier_name.value]
+            share = TenantShare(weight=tier.weight, max_in_flight=tier.max_in_flight)
+            if self._known_shares.get(tenant_id) != share:
+                await self._broker.set_share(tenant_id, share)
+                self._known_shares[tenant_id] = share
+
+
+def _new_epoch(conn: Connection, epoch: str) -> int:
+    if fleet.broker_epoch(conn) == epoch:
+        return 0
+    fleet.set_broker_epoch(conn, epoch)
+    return jobs.offer_all_again(conn)
+
+
+def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:
+    """Where the next pass goes on; None: the walk has come to its end."""
+    if len(lost) > _REOFFERS_PER_PASS:
+        return lost[_REOFFERS_PER_PASS - 1].job_id
+    return page[-1].job_id if len(page) == _JOBS_PER_PASS else None
+
+
+def _chunking_task(job: Job, chars: int) -> Task:
+    return Task(
+        id=f"{job.job_id}:{job.run}",
+        tenant_id=job.tenant_id,
+        job_id=job.job_id,
+        cost=1 + chars // _CHARS_PER_TOKEN,
+        payload=ChunkingTask(tenant_id=job.tenant_id, job_id=job.job_id).encode(),
+        priority=job.priority,
+    )
+
+
+def _deletion_task(tenant_id: str, document_id: str) -> Task:
+    message = DeletionTask(tenant_id=tenant_id, job_id=document_id, document_id=document_id)
+    return Task(id=document_id, tenant_id=tenant_id, job_id=document_id, cost=1, payload=message.encode())

@@ -1,0 +1,306 @@
+"""Admission: what a submitted document becomes in SQL, and whether it may.
+
+Pure preparation first (`prepare`: cut, hash, compress), then one transaction (`admit`) that checks the quota,
+looks for what is there or under way already, supersedes what is older, and writes document, version and job.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from embedfleet import quota
+from embedfleet.chunking.chunker import PARTITION_VERSION
+from embedfleet.chunking.segments import segment_spans
+from embedfleet.clock import Clock
+from embedfleet.errors import InvalidRequest, QuotaExceeded
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, JobStatus, Stage, UserTier
+from embedfleet.records import dead_letters, documents, identity, jobs, usage
+from embedfleet.records.collections import collection_name
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import Job
+from embedfleet.settings import Settings
+from embedfleet.sql import document_lock
+from embedfleet.sql.tables import GenerationState
+
+_USUAL_PRIORITY = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request with everything prepared that needs no transaction."""
+
+    request: JobRequest
+    model: ModelInfo
+    version: documents.Version
+    segments: Sequence[documents.Segment]
+
+    @property
+    def document_id(self) -> str:
+        return identity.document_id(self.request.user_id, self.request.media_id)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableSource:
+    """A document's version of which there is no text. `source_hash`: of the bytes that could not be read."""
+
+    tenant_id: str
+    media_id: str
+    user_tier: UserTier
+    reason: str
+    model: ModelInfo
+    source: str | None
+    source_hash: str | None
+
+    @property
+    def document_id(self) -> str:
+        return identity.document_id(self.tenant_id, self.media_id)
+
+
+class _Unit:
+    """What one transaction of admissions has looked up and counted so far.
+
+    Nobody else counts for its tenants meanwhile (`usage.set_tier`), so each is asked for once."""
+
+    def __init__(self, conn: Connection, now: float) -> None:
+        self.conn = conn
+        self.now = now
+        self._collections: dict[tuple[str, str], documents.Collection] = {}
+        self._used: dict[str, quota.Usage] = {}
+        self._admitted: dict[str, list[int]] = {}
+
+    def collection(self, tenant_id: str, model: ModelInfo) -> documents.Collection:
+        key = (tenant_id, model.space)
+        if key not in self._collections:
+            self._collections[key] = documents.ensure_collection(
+                self.conn,
+                name=collection_name(tenant_id, model.space),
+                tenant_id=tenant_id,
+                model=model.name,
+                space=model.space,
+                dim=model.dim,
+            )
+        return self._collections[key]
+
+    def used(self, tenant_id: str) -> quota.Usage:
+        """What the tenant has, with what was admitted in this unit."""
+        if tenant_id not in self._used:
+            self._used[tenant_id] = quota.Usage(
+                active_jobs=jobs.count_unfinished(self.conn, tenant_id),
+                chars_today=usage.chars_used(self.conn, tenant_id, self.now),
+            )
+        return self._used[tenant_id]
+
+    def count(self, tenant_id: str, chars: int) -> None:
+        """A document of so many characters is admitted."""
+        before = self.used(tenant_id)
+        self._used[tenant_id] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
+        self._admitted.setdefault(tenant_id, []).append(chars)
+
+    def uncount(self, tenant_id: str, superseded: int) -> None:
+        """Jobs have just ended. Not asked for yet, they are not counted when it is."""
+        if tenant_id in self._used:
+            before = self._used[tenant_id]
+            self._used[tenant_id] = quota.Usage(before.active_jobs - superseded, before.chars_today)
+
+    def reserve(self) -> None:
+        """Write down what was counted."""
+        for tenant_id, chars in sorted(self._admitted.items()):
+            usage.reserve(self.conn, tenant_id, sum(chars), self.now, jobs=len(chars))
+
+
+class Admission:
+    """Needs SQL only, through the connections it is handed."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, clock: Clock) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._clock = clock
+
+    @property
+    def default_chunking(self) -> ChunkingConfig:
+        """The chunking of jobs that bring none."""
+        given = self._settings.chunking
+        return ChunkingConfig.model_validate(given.model_dump(exclude={"batch_chunks"}))
+
+    def prepare(self, request: JobRequest) -> Submission:
+        """All the work that needs no transaction: cut, hash, compress."""
+        model = self._catalogue.info(request.model or self._settings.models.default)
+        digest = identity.ContentHash()
+        segments: list[documents.Segment] = []
+        for ordinal, (start, end) in enumerate(segment_spans(request.content)):
+            text = request.content[start:end]
+            digest.update(text)
+            segments.append(documents.Segment.of(ordinal, start, text))
+        version = documents.Version(
+            content_hash=digest.hexdigest(),
+            source_hash=request.source_hash,
+            content_type=request.content_type,
+            chars=len(request.content),
+            chunking=request.chunking_config or self.default_chunking,
+            batch_chunks=self._settings.chunking.batch_chunks,
+        )
+        return Submission(request, model, version, segments)
+
+    def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
+        """Admit all, or raise: the ids of their jobs. Raises QuotaExceeded."""
+        tiers = {one.request.user_id: one.request.user_tier for one in submissions}
+        for tenant_id in sorted(tiers):
+            usage.set_tier(conn, tenant_id, tiers[tenant_id])
+        document_lock.lock(conn, [one.document_id for one in submissions])
+        unit = _Unit(conn, self._clock.now())
+        job_ids = [self._admit_one(unit, one) for one in submissions]
+        unit.reserve()
+        return job_ids
+
+    def _admit_one(self, unit: _Unit, submission: Submission) -> str:
+        request, version, document_id = submission.request, submission.version, submission.document_id
+        # An instant of its own: jobs are offered, and listed in pages, by when they were made.
+        conn, now = unit.conn, self._clock.now()
+        collection = unit.collection(request.user_id, submission.model)
+        documents.ensure_document(
+            conn,
+            document_id=document_id,
+            tenant_id=request.user_id,
+            media_id=request.media_id,
+            source=request.source,
+            now=now,
+        )
+        building = jobs.unfinished_of_document(conn, document_id)
+        for current in documents.generations_of(conn, document_id):
+            if not version.same_outcome(current, collection):
+                continue
+            under_way = next((j for j in building if j.generation_id == current.generation_id), None)
+            if under_way is not None:
+                return under_way.job_id
+            if current.state is GenerationState.LIVE:
+                self._supersede(unit, request.user_id, building, now)
+                return self._unchanged(conn, submission, current, now)
+        self._check_quota(unit, request, version.chars)
+        self._supersede(unit, request.user_id, building, now)
+        unit.count(request.user_id, version.chars)
+        generation_id = documents.add_generation(
+            conn,
+            document_id,
+            version,
+            collection,
+            submission.segments,
+            chunker_version=PARTITION_VERSION,
+        )
+        job_id = _new_job_id()
+        jobs.create(
+            conn,
+            job_id=job_id,
+            tenant_id=request.user_id,
+            document_id=document_id,
+            generation_id=generation_id,
+            user_tier=request.user_tier,
+            priority=request.priority,
+            now=now,
+        )
+        return job_id
+
+    def _unchanged(
+        self, conn: Connection, submission: Submission, current: documents.Generation, now: float
+    ) -> str:
+        request = submission.request
+        maker = jobs.newest_of_generation(conn, current.generation_id)
+        assert maker is not None, "a live version was made by a job"
+        if submission.version.source_hash is not None:
+            documents.set_source_hash(conn, current.generation_id, submission.version.source_hash)
+        job_id = _new_job_id()
+        jobs.create_unchanged(
+            conn,
+            job_id=job_id,
+            like=maker,
+            user_tier=request.user_tier,
+            priority=request.priority,
+            now=now,
+        )
+        return job_id
+
+    def _supersede(self, unit: _Unit, tenant_id: str, older: Sequence[Job], now: float) -> None:
+        for job in older:
+            jobs.finish(unit.conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
+            documents.abandon(unit.conn, job.generation_id)
+        unit.uncount(tenant_id, len(older))
+
+    def _check_quota(self, unit: _Unit, request: JobRequest, chars: int) -> None:
+        tier = self._settings.tenants.tiers[request.user_tier.value]
+        used = unit.used(request.user_id)
+        refusal = quota.refusal(request.user_tier.value, tier, used, chars)
+        if refusal is not None:
+            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
+
+    def note_unreadable(self, conn: Connection, what: UnreadableSource) -> str:
+        """A failed job with a dead letter; of the same bytes the job there is."""
+        document_lock.lock(conn, [what.document_id])
+        now = self._clock.now()
+        newest = next(iter(documents.generations_of(conn, what.document_id)), None)
+        if newest is not None and newest.unreadable and newest.version.source_hash == what.source_hash:
+            known = jobs.newest_of_generation(conn, newest.generation_id)
+            if known is not None:
+                return known.job_id
+        job_id = self._create_unreadable(conn, what, now)
+        dead_letters.add(conn, job_id, [DeadLetter(Stage.CHUNKING, what.reason)], now)
+        jobs.finish(conn, job_id, JobStatus.FAILED, reason=what.reason, now=now)
+        return job_id
+
+    def _create_unreadable(self, conn: Connection, what: UnreadableSource, now: float) -> str:
+        version = documents.Version(
+            content_hash="",
+            source_hash=what.source_hash,
+            content_type=ContentType.TEXT,
+            chars=0,
+            chunking=self.default_chunking,
+            batch_chunks=self._settings.chunking.batch_chunks,
+        )
+        collection = _Unit(conn, now).collection(what.tenant_id, what.model)
+        documents.ensure_document(
+            conn,
+            document_id=what.document_id,
+            tenant_id=what.tenant_id,
+            media_id=what.media_id,
+            source=what.source,
+            now=now,
+        )
+        generation_id = documents.add_generation(
+            conn, what.document_id, version, collection, [], chunker_version=PARTITION_VERSION
+        )
+        documents.abandon(conn, generation_id)
+        job_id = _new_job_id()
+        jobs.create(
+            conn,
+            job_id=job_id,
+            tenant_id=what.tenant_id,
+            document_id=what.document_id,
+            generation_id=generation_id,
+            user_tier=what.user_tier,
+            priority=_USUAL_PRIORITY,
+            now=now,
+        )
+        return job_id
+
+
+def request_from(**fields: Any) -> JobRequest:
+    """A JobRequest, or InvalidRequest naming the first wrong field in one line."""
+    try:
+        return JobRequest.model_validate(fields)
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"]) or "request"
+        message = problem["msg"].removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f" (got {given!r})" if isinstance(given, int | float | bool) or name != "content" else ""
+        raise InvalidRequest(f"{name}: {message}{shown}") from exc
+
+
+def _new_job_id() -> str:
+    return f"job_{uuid.uuid4().hex}"

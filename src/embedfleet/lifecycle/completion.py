@@ -1,0 +1,72 @@
+"""The end of a job, as every worker that may cause it shares it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.queue.broker import Lease
+from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records.batches import Batch, batches_of
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import Job
+from embedfleet.sql.database import Database
+
+
+def publish_if_done(conn: Connection, job: Job, now: float) -> None:
+    """Finish the job if nothing is left to do and show its version to readers, in one transaction.
+
+    Of all who call this for a job exactly one does it. A version without any stored chunk is not
+    shown: readers keep the one before. The job must be locked (`jobs.lock`).
+    """
+    status = jobs.complete(conn, job.job_id, now)
+    if status is None:
+        return
+    version = documents.generation(conn, job.generation_id)
+    if version is None:
+        return
+    if status is JobStatus.FAILED:
+        documents.abandon(conn, version.generation_id)
+    elif documents.mark_live(conn, version) and version.number > 1:
+        dead_letters.replace(conn, version.document_id, job.job_id, now)
+    if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
+        chunks.mark_unreferenced(conn, version.document_id)
+        documents.request_cleanup(conn, version.document_id)
+
+
+def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
+    """Count the batch if each of its chunks is stored or a dead letter: of a batch in parts, the last part
+    does. The job must be locked."""
+    rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
+    dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
+    settled = chunks.stored(conn, [row.chunk_id for row in rows])
+    lost = {letter.chunk_index for letter in dead}
+    if all(row.chunk_id in settled or row.chunk_index in lost for row in rows):
+        jobs.stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
+
+
+async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
+    """Record every chunk of the task's batch, or of its part, that has no vector as dead; the job goes on
+    without them."""
+    job_id = lease.task.job_id
+    named = BatchId.parse(lease.task.id)  # the payload may be unreadable
+
+    def record(conn: Connection) -> None:
+        job = jobs.lock(conn, job_id)
+        batch = batches_of(conn, job_id, [named.ordinal]).get(named.ordinal)
+        if job is None or not named.wanted_by(job) or batch is None:
+            return
+        first, past = named.span or (0, batch.chunks)
+        rows = chunks.between(conn, job.generation_id, batch.first_chunk + first, past - first)
+        there = chunks.stored(conn, [row.chunk_id for row in rows])
+        dead = [
+            DeadLetter(lease.stage, reason, named.ordinal, row.chunk_index, row.start, row.end)
+            for row in rows
+            if row.chunk_id not in there
+        ]
+        dead_letters.add(conn, job_id, dead, now)
+        settle_batch(conn, job, batch, reused=len(rows) - len(dead), now=now)
+        publish_if_done(conn, job, now)
+
+    await database.write(record)

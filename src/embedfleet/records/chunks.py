@@ -1,0 +1,316 @@
+"""A version's chunks, and which of their vectors the vector store holds.
+
+The rule that keeps readers and deleters apart: a chunk's row is written before its vector, and a vector
+is marked for deletion only when no building or live version has a row with its id, decided in one
+transaction under the document's lock. A marked id is not written again until the deletion is finished; what
+was being written before it was marked counts only if no deletion has ended since (`documents.deletions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
+
+from embedfleet.sql import document_lock
+from embedfleet.sql.paging import chunk_id_pages
+from embedfleet.sql.sql_text import storable
+from embedfleet.sql.tables import (
+    GenerationState,
+    VectorState,
+    chunks,
+    collections,
+    documents,
+    generations,
+    vectors,
+)
+from embedfleet.sql.upsert import upsert
+
+HEADING_SEPARATOR = " > "
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk: `start` and `end` are character offsets in the document, `heading` the path to it."""
+
+    chunk_index: int
+    chunk_id: str
+    start: int
+    end: int
+    tokens: int
+    heading: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a live version, as search shows it (without its text)."""
+
+    chunk: ChunkRow
+    generation_id: int
+    media_id: str
+    source: str | None
+
+
+def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:
+    """Write chunk rows; those already there (a replay) are left as they are."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        _add(conn.dialect.name),
+        [
+            {
+                "generation_id": generation_id,
+                "chunk_index": row.chunk_index,
+                "chunk_id": bytes.fromhex(row.chunk_id),
+                "start": row.start,
+                "end": row.end,
+                "tokens": row.tokens,
+                "heading": storable(row.heading),
+            }
+            for row in rows
+        ],
+    )
+
+
+def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
+    """Chunks [first, first + count) of a version, in order."""
+    rows = conn.execute(_BETWEEN, {"id": generation_id, "first": first, "past": first + count})
+    return [_chunk_row(row) for row in rows]
+
+
+def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
+    conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
+
+
+def live_passages(conn: Connection, tenant_id: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
+    """What readers may see of these ids: chunks of the tenant's live versions, by id."""
+    query = (
+        select(chunks, documents.c.media_id, documents.c.source)
+        .join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .join(
+            documents,
+            and_(
+                documents.c.document_id == generations.c.document_id,
+                documents.c.live_generation == generations.c.number,
+            ),
+        )
+        .where(documents.c.tenant_id == tenant_id)
+    )
+    found: dict[str, Passage] = {}
+    for ids in chunk_id_pages(chunk_ids):
+        for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
+            chunk = _chunk_row(row)
+            found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source)
+    return found
+
+
+# --- vectors ---
+
+
+def stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """Which of these ids have a vector in the store that nobody is about to delete."""
+    return _in_state(conn, chunk_ids, VectorState.STORED)
+
+
+def deleting(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """Which of these ids are being deleted and so must not be written yet."""
+    return _in_state(conn, chunk_ids, VectorState.DELETING)
+
+
+def record_stored(
+    conn: Connection,
+    *,
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
+) -> None:
+    """The vector store now holds these ids, described by this generation's metadata. `checksums`: of what was
+    read back, by id; one that is missing is not known.
+
+    One that is being deleted stays so: whether the deletion came before or after this write nobody knows, so
+    it will be carried out once more.
+    """
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.STORED)
+    _record(conn, document_id, rows)
+
+
+def record_late(
+    conn: Connection,
+    *,
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
+) -> None:
+    """These ids were written for a run of a job that is over.
+
+    A deletion may have been under way, and be through with them before or after the write. So what SQL knew
+    nothing of is to be deleted, whoever refers to it (and writes it again then); the rest stays as it is.
+    """
+    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.DELETING)
+    _record(conn, document_id, rows)
+
+
+def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
+    """The row is as it was, and this is its checksum."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(vectors).where(vectors.c.chunk_id == bytes.fromhex(chunk_id)).values(checksum=checksum)
+    )
+
+
+def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    document_lock.require(conn, document_id)
+    if rows:
+        conn.execute(_write(conn.dialect.name), rows)
+
+
+def _vector_rows(
+    document_id: str,
+    collection_id: int,
+    generation_id: int,
+    chunk_ids: Iterable[str],
+    checksums: Mapping[str, bytes],
+    state: VectorState,
+) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "chunk_id": bytes.fromhex(chunk_id),
+            "document_id": document_id,
+            "collection_id": collection_id,
+            "described_by": generation_id,
+            "writes": 1,
+            "state": state,
+            "checksum": checksums.get(chunk_id),
+        }
+        for chunk_id in chunk_ids
+    ]
+
+
+def mark_unreferenced(conn: Connection, document_id: str) -> None:
+    """Mark the document's vectors that no building or live version refers to."""
+    document_lock.require(conn, document_id)
+    wanted = (  # EXISTS: PostgreSQL carries out NOT IN of many rows by comparing each with each
+        select(chunks.c.chunk_id)
+        .join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .where(
+            chunks.c.chunk_id == vectors.c.chunk_id,
+            generations.c.state.in_([GenerationState.BUILDING, GenerationState.LIVE]),
+        )
+    )
+    conn.execute(
+        update(vectors)
+        .where(
+            vectors.c.document_id == document_id,
+            vectors.c.state == VectorState.STORED,
+            ~wanted.exists(),
+        )
+        .values(state=VectorState.DELETING)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedVector:
+    """A vector to delete, as it was when looked at."""
+
+    chunk_id: str
+    collection: str
+    writes: int
+
+
+def marked(conn: Connection, document_id: str) -> list[MarkedVector]:
+    """The document's vectors that are to be deleted."""
+    query = (
+        select(vectors.c.chunk_id, vectors.c.writes, collections.c.name)
+        .join(collections, collections.c.collection_id == vectors.c.collection_id)
+        .where(vectors.c.document_id == document_id, vectors.c.state == VectorState.DELETING)
+    )
+    return [MarkedVector(row.chunk_id.hex(), row.name, row.writes) for row in conn.execute(query)]
+
+
+def forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
+    """The vector store no longer holds these. One written again since it was looked at stays marked."""
+    document_lock.require(conn, document_id)
+    if gone:
+        conn.execute(
+            delete(vectors).where(
+                vectors.c.chunk_id == bindparam("id"),
+                vectors.c.writes == bindparam("seen"),
+                vectors.c.state == VectorState.DELETING,
+            ),
+            [{"id": bytes.fromhex(vector.chunk_id), "seen": vector.writes} for vector in gone],
+        )
+
+
+def described_by_others(conn: Connection, generation_id: int, limit: int) -> list[ChunkRow]:
+    """Chunks of the version whose row in the vector store still carries another version's metadata."""
+    query = (
+        select(chunks)
+        .join(vectors, vectors.c.chunk_id == chunks.c.chunk_id)
+        .where(
+            chunks.c.generation_id == generation_id,
+            vectors.c.described_by != generation_id,
+            vectors.c.state == VectorState.STORED,
+        )
+        .order_by(chunks.c.chunk_index)
+        .limit(limit)
+    )
+    return [_chunk_row(row) for row in conn.execute(query)]
+
+
+def describe(conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]) -> None:
+    """The rows of these ids now carry this version's metadata."""
+    document_lock.require(conn, document_id)
+    for ids in chunk_id_pages(chunk_ids):
+        conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
+
+
+def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) -> set[str]:
+    found: set[str] = set()
+    for ids in chunk_id_pages(chunk_ids):
+        found.update(value.hex() for value in conn.execute(_IN_STATE, {"ids": ids, "state": state}).scalars())
+    return found
+
+
+# Statements of the hot path, built once: composing one costs more than running it.
+
+
+@cache
+def _add(dialect: str) -> Executable:
+    return upsert(dialect, chunks).on_conflict_do_nothing()
+
+
+@cache
+def _write(dialect: str) -> Executable:
+    """A vector's row, or, where there is one already, the same row written once more."""
+    statement = upsert(dialect, vectors)
+    again = {
+        "described_by": statement.excluded.described_by,
+        "writes": vectors.c.writes + 1,
+        "checksum": statement.excluded.checksum,
+    }
+    return statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again)
+
+
+_BETWEEN = (
+    select(chunks)
+    .where(
+        chunks.c.generation_id == bindparam("id"),
+        chunks.c.chunk_index >= bindparam("first"),
+        chunks.c.chunk_index < bindparam("past"),
+    )
+    .order_by(chunks.c.chunk_index)
+)
+
+_IN_STATE = select(vectors.c.chunk_id).where(
+    vectors.c.chunk_id.in_(bindparam("ids", expanding=True)), vectors.c.state == bindparam("state")
+)
+
+
+def _chunk_row(row: Row[Any]) -> ChunkRow:
+    return ChunkRow(row.chunk_index, row.chunk_id.hex(), row.start, row.end, row.tokens, row.heading)

@@ -1,0 +1,203 @@
+"""What was given up, why, and what an operator did about it. Rows go only with their document.
+
+A letter is open, or ended (`DeadLetterEnd`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select, update
+
+from embedfleet.queue_schemas import DeadLetterInfo, Stage
+from embedfleet.sql.paging import pages
+from embedfleet.sql.sql_text import storable
+from embedfleet.sql.tables import DeadLetterEnd, dead_letters, documents, jobs
+from embedfleet.sql.upsert import upsert
+
+_LARGEST_ID = 2**63 - 1
+_OPEN = dead_letters.c.ended.is_(None)
+_NOT_REQUEUED = func.coalesce(dead_letters.c.ended, "") != DeadLetterEnd.REQUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What was given up: one chunk, or (`chunk_index` None) a whole task. `start`/`end` in characters."""
+
+    stage: Stage
+    reason: str
+    ordinal: int | None = None
+    chunk_index: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
+    """Write the letters of the job's current run. Nothing happens for a chunk whose letter is there; one that
+    was requeued within the run (its document was cut anew) is open again."""
+    if not letters:
+        return
+    job = conn.execute(select(jobs.c.tenant_id, jobs.c.run).where(jobs.c.job_id == job_id)).one()
+    rows = [
+        {
+            "tenant_id": job.tenant_id,
+            "job_id": job_id,
+            "run": job.run,
+            "stage": letter.stage,
+            "ordinal": letter.ordinal,
+            "chunk_index": letter.chunk_index,
+            "start": letter.start,
+            "end": letter.end,
+            "reason": storable(letter.reason),
+            "created_at": now,
+        }
+        for letter in letters
+    ]
+    statement = upsert(conn.dialect.name, dead_letters)
+    given = statement.excluded
+    anew = {name: given[name] for name in ("stage", "ordinal", "start", "end", "reason", "created_at")}
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "run", "chunk_index"],
+            set_={**anew, "ended": None, "ended_at": None},
+            where=dead_letters.c.ended == DeadLetterEnd.REQUEUED,
+        ),
+        rows,
+    )
+
+
+def of_job(conn: Connection, job_id: str) -> list[DeadLetter]:
+    """What the job still lacks (open or purged), in the document's order."""
+    query = select(dead_letters).where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
+    query = query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
+    return [_letter(row) for row in conn.execute(query)]
+
+
+def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
+    """What the batch lacks."""
+    query = select(dead_letters).where(
+        dead_letters.c.job_id == job_id, dead_letters.c.ordinal == ordinal, _NOT_REQUEUED
+    )
+    return [_letter(row) for row in conn.execute(query)]
+
+
+def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
+    """Why chunks of these jobs (at most a few hundred) were given up, by job and chunk index."""
+    rows = conn.execute(_REASONS, {"ids": job_ids})
+    return {(row.job_id, row.chunk_index): row.reason for row in rows}
+
+
+def page(
+    conn: Connection,
+    *,
+    tenant_id: str | None,
+    job_id: str | None,
+    stage: Stage | None,
+    ended: bool,
+    limit: int,
+) -> list[DeadLetterInfo]:
+    """Letters, newest first: the open ones, or with `ended` also the others."""
+    query = _SELECT_INFO.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
+    if tenant_id is not None:
+        query = query.where(dead_letters.c.tenant_id == tenant_id)
+    if job_id is not None:
+        query = query.where(dead_letters.c.job_id == job_id)
+    if stage is not None:
+        query = query.where(dead_letters.c.stage == stage)
+    if not ended:
+        query = query.where(_OPEN)
+    return [_info(row) for row in conn.execute(query)]
+
+
+def get_many(conn: Connection, ids: Sequence[int], *, tenant_id: str | None) -> dict[int, DeadLetterInfo]:
+    """Those of the letters that exist, for this tenant."""
+    possible = [one for one in ids if 0 < one <= _LARGEST_ID]
+    found: dict[int, DeadLetterInfo] = {}
+    for some in pages(possible):
+        query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some))
+        if tenant_id is not None:
+            query = query.where(dead_letters.c.tenant_id == tenant_id)
+        found |= {row.dead_letter_id: _info(row) for row in conn.execute(query)}
+    return found
+
+
+def purge(conn: Connection, ids: Sequence[int], now: float) -> int:
+    """Accept the loss of these, as far as they are open; returns how many were."""
+    return sum(_purge_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
+
+
+def purge_job(conn: Connection, job_id: str, now: float) -> int:
+    return _purge_where(conn, dead_letters.c.job_id == job_id, now)
+
+
+def purge_before(conn: Connection, before: float, now: float, *, tenant_id: str | None) -> int:
+    old = dead_letters.c.created_at < before
+    if tenant_id is not None:
+        old &= dead_letters.c.tenant_id == tenant_id
+    return _purge_where(conn, old, now)
+
+
+def _purge_where(conn: Connection, which: ColumnElement[bool], now: float) -> int:
+    ended = update(dead_letters).where(which, _OPEN).values(ended=DeadLetterEnd.PURGED, ended_at=now)
+    return conn.execute(ended).rowcount
+
+
+def replace(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
+    """Another job made a newer version of the document: what earlier ones lack is of no use any more."""
+    earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
+    ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
+    conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))
+
+
+def requeue(conn: Connection, job_id: str, now: float) -> None:
+    """All that the job lacks is tried again; also what was purged, as its batch is embedded anew."""
+    conn.execute(
+        update(dead_letters)
+        .where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
+        .values(ended=DeadLetterEnd.REQUEUED, ended_at=now)
+    )
+
+
+def forget_document(conn: Connection, document_id: str) -> None:
+    """Drop the letters of a deleted document's jobs; the jobs' rows must still be there."""
+    mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
+    conn.execute(delete(dead_letters).where(dead_letters.c.job_id.in_(mine)))
+
+
+def _letter(row: Row[Any]) -> DeadLetter:
+    return DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
+
+
+_REASONS = select(dead_letters.c.job_id, dead_letters.c.chunk_index, dead_letters.c.reason).where(
+    dead_letters.c.job_id.in_(bindparam("ids", expanding=True)),
+    dead_letters.c.chunk_index.is_not(None),
+    _NOT_REQUEUED,
+)
+
+_SELECT_INFO = (
+    select(dead_letters, func.coalesce(documents.c.media_id, "").label("media_id"), documents.c.source)
+    .join(jobs, jobs.c.job_id == dead_letters.c.job_id)
+    .outerjoin(documents, documents.c.document_id == jobs.c.document_id)
+)
+
+
+def _info(row: Row[Any]) -> DeadLetterInfo:
+    return DeadLetterInfo(
+        dead_letter_id=row.dead_letter_id,
+        tenant_id=row.tenant_id,
+        job_id=row.job_id,
+        run=row.run,
+        stage=Stage(row.stage),
+        media_id=row.media_id,
+        source=row.source,
+        chunk_index=row.chunk_index,
+        start=row.start,
+        end=row.end,
+        reason=row.reason,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        ended=row.ended,
+        ended_at=None if row.ended_at is None else datetime.fromtimestamp(row.ended_at, UTC),
+    )

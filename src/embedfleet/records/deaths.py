@@ -1,0 +1,27 @@
+"""How often a process died with a task in hand, where the queues that counted it died as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, select
+
+from embedfleet.sql.tables import deaths, jobs
+from embedfleet.sql.upsert import upsert
+
+
+def add(conn: Connection, noted: Iterable[tuple[str, str, str]]) -> None:
+    """One death more for each (stage, task id, job id)."""
+    for stage, task_id, job_id in noted:
+        statement = upsert(conn.dialect.name, deaths).values(
+            stage=stage, task_id=task_id, job_id=job_id, deaths=1
+        )
+        more = {"deaths": deaths.c.deaths + 1}
+        conn.execute(statement.on_conflict_do_update(index_elements=["stage", "task_id"], set_=more))
+
+
+def of_unfinished_jobs(conn: Connection) -> dict[tuple[str, str], int]:
+    """By stage and task id. Those of jobs that have ended are forgotten."""
+    unfinished = select(jobs.c.job_id).where(jobs.c.job_id == deaths.c.job_id, jobs.c.finished_at.is_(None))
+    conn.execute(delete(deaths).where(~unfinished.exists()))
+    return {(row.stage, row.task_id): row.deaths for row in conn.execute(select(deaths))}

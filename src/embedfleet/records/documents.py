@@ -1,0 +1,520 @@
+"""Documents, their versions (generations) and texts (segments).
+
+Plain functions over a connection; the caller owns the transaction, and holds the document's lock
+(`document_lock`) where it changes one that exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import zstandard
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, insert, select, update
+
+from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.sql import document_lock
+from embedfleet.sql.paging import pages
+from embedfleet.sql.tables import (
+    GenerationState,
+    collections,
+    documents,
+    generations,
+    segments,
+)
+from embedfleet.sql.upsert import upsert
+
+# Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
+_ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a document's text: `start` in characters, `body` zstd-compressed UTF-8."""
+
+    ordinal: int
+    start: int
+    chars: int
+    body: bytes
+
+    @classmethod
+    def of(cls, ordinal: int, start: int, text: str) -> Segment:
+        return cls(ordinal, start, len(text), zstandard.compress(text.encode(), _ZSTD_LEVEL))
+
+    @property
+    def text(self) -> str:
+        return zstandard.decompress(self.body).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One tenant's vectors of one space."""
+
+    collection_id: int
+    name: str
+    tenant_id: str
+    model: str
+    space: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a generation is made from; two equal versions have equal chunks and vectors."""
+
+    content_hash: str
+    source_hash: str | None
+    content_type: str
+    chars: int
+    chunking: ChunkingConfig
+    batch_chunks: int
+
+    def same_outcome(self, row: Generation, collection: Collection) -> bool:
+        return (
+            row.version.content_hash == self.content_hash
+            and row.version.content_type == self.content_type
+            and row.version.chunking == self.chunking
+            and row.collection.collection_id == collection.collection_id
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One version of a document, as stored."""
+
+    generation_id: int
+    document_id: str
+    tenant_id: str
+    media_id: str
+    source: str | None
+    number: int
+    state: GenerationState
+    version: Version
+    collection: Collection
+    chunker_version: int
+    deletions: int
+    """Of its document's vectors, when it was read (see `deletions`)."""
+
+    @property
+    def unreadable(self) -> bool:
+        """Its source could not be turned into text: there is nothing of it but the note that says so."""
+        return self.version.chars == 0
+
+
+def ensure_collection(
+    conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
+) -> Collection:
+    """The collection of this name, created if missing."""
+    by_name = select(collections).where(collections.c.name == name)
+    found = conn.execute(by_name).one_or_none()
+    if found is None:  # asked first: on PostgreSQL an insert that does nothing uses up a number all the same
+        row = {"name": name, "tenant_id": tenant_id, "model": model, "space": space, "dim": dim}
+        conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
+        found = conn.execute(by_name).one()
+    return Collection(**found._mapping)
+
+
+def collections_of(conn: Connection, tenant_id: str) -> list[Collection]:
+    """A tenant's collections, oldest first."""
+    query = select(collections).where(collections.c.tenant_id == tenant_id)
+    return [Collection(**row._mapping) for row in conn.execute(query.order_by(collections.c.collection_id))]
+
+
+def ensure_document(
+    conn: Connection, *, document_id: str, tenant_id: str, media_id: str, source: str | None, now: float
+) -> None:
+    """Create the document, or bring a deleted one back; its `source` is the latest given."""
+    document_lock.require(conn, document_id)
+    row = {
+        "document_id": document_id,
+        "tenant_id": tenant_id,
+        "media_id": media_id,
+        "source": source,
+        "cleanup": 0,
+        "deletions": 0,
+        "created_at": now,
+    }
+    conn.execute(_ensure_document(conn.dialect.name), row)
+
+
+def add_generation(
+    conn: Connection,
+    document_id: str,
+    version: Version,
+    collection: Collection,
+    texts: Sequence[Segment],
+    *,
+    chunker_version: int,
+) -> int:
+    """Write the next version of a document with its text; returns its id."""
+    document_lock.require(conn, document_id)
+    number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
+    generation_id = conn.execute(
+        _ADD_GENERATION,
+        {
+            "document_id": document_id,
+            "number": number,
+            "state": GenerationState.BUILDING,
+            "collection_id": collection.collection_id,
+            "content_hash": version.content_hash,
+            "source_hash": version.source_hash,
+            "content_type": version.content_type,
+            "chars": version.chars,
+            "chunking": version.chunking.model_dump_json(),
+            "batch_chunks": version.batch_chunks,
+            "chunker_version": chunker_version,
+        },
+    ).scalar_one()
+    rows = [
+        {
+            "generation_id": generation_id,
+            "ordinal": piece.ordinal,
+            "start": piece.start,
+            "chars": piece.chars,
+            "body": piece.body,
+        }
+        for piece in texts
+    ]
+    if rows:
+        conn.execute(_ADD_SEGMENT, rows)
+    return int(generation_id)
+
+
+def generation(conn: Connection, generation_id: int) -> Generation | None:
+    """The version with this id, if it is still kept."""
+    row = conn.execute(_GENERATION_BY_ID, {"id": generation_id}).one_or_none()
+    return None if row is None else _generation(row)
+
+
+def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
+    """The versions with these ids that are still kept, by id."""
+    found: dict[int, Generation] = {}
+    for ids in pages(generation_ids):
+        for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
+            found[row.generation_id] = _generation(row)
+    return found
+
+
+def generations_of(conn: Connection, document_id: str) -> list[Generation]:
+    """The versions of a document, newest first."""
+    return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
+
+
+def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list[Generation]:
+    """The live version of every document of the tenant whose source starts with the prefix."""
+    query = _SELECT_GENERATION.where(
+        documents.c.tenant_id == tenant_id,
+        generations.c.number == documents.c.live_generation,
+        documents.c.source.startswith(source_prefix, autoescape=True),
+    )
+    return [_generation(row) for row in conn.execute(query)]
+
+
+def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
+    """How many documents of each tenant have a version, live or being made, that this model embedded."""
+    query = (
+        select(documents.c.tenant_id, func.count(documents.c.document_id.distinct()).label("documents"))
+        .join(generations, generations.c.document_id == documents.c.document_id)
+        .join(collections, collections.c.collection_id == generations.c.collection_id)
+        .where(
+            collections.c.model == model,
+            generations.c.state != GenerationState.RETIRED,
+            documents.c.deleted_at.is_(None),
+        )
+        .group_by(documents.c.tenant_id)
+    )
+    return {row.tenant_id: row.documents for row in conn.execute(query)}
+
+
+def mark_live(conn: Connection, target: Generation) -> bool:
+    """Make this version the one readers see and retire the one before.
+
+    False, and nothing changes, if a newer version is live already or the document is deleted.
+    """
+    document_lock.require(conn, target.document_id)
+    flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
+    if not flipped.rowcount:
+        return False
+    set_state(conn, target.generation_id, GenerationState.LIVE)
+    if target.number > 1:
+        conn.execute(
+            update(generations)
+            .where(generations.c.document_id == target.document_id, generations.c.number < target.number)
+            .values(state=GenerationState.RETIRED)
+        )
+    return True
+
+
+def set_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
+    conn.execute(_SET_STATE, {"id": generation_id, "new": state})
+
+
+def abandon(conn: Connection, generation_id: int) -> None:
+    """The version will not be finished. One that readers see (its job was being retried) stays."""
+    conn.execute(
+        update(generations)
+        .where(
+            generations.c.generation_id == generation_id,
+            generations.c.state == GenerationState.BUILDING,
+        )
+        .values(state=GenerationState.RETIRED)
+    )
+
+
+def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
+    """The source changed, the text it gives did not."""
+    conn.execute(
+        update(generations)
+        .where(generations.c.generation_id == generation_id)
+        .values(source_hash=source_hash)
+    )
+
+
+def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
+    conn.execute(
+        update(generations)
+        .where(generations.c.generation_id == generation_id)
+        .values(chunker_version=version)
+    )
+
+
+def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
+    """Hide the document from readers; its rows go when its vectors are gone (`purge_document`)."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(deleted_at=now, live_generation=None, cleanup=documents.c.cleanup + 1)
+    )
+    conn.execute(
+        update(generations)
+        .where(generations.c.document_id == document_id)
+        .values(state=GenerationState.RETIRED)
+    )
+
+
+def bury(conn: Connection, target: Generation, now: float) -> None:
+    """If the version's document is gone, put it back as a deleted one: something of it turned up late, and
+    cleaning up after a document needs its row."""
+    document_lock.require(conn, target.document_id)
+    row = {
+        "document_id": target.document_id,
+        "tenant_id": target.tenant_id,
+        "media_id": target.media_id,
+        "source": target.source,
+        "deleted_at": now,
+        "cleanup": 0,
+        "deletions": 0,
+        "created_at": now,
+    }
+    conn.execute(upsert(conn.dialect.name, documents).values(row).on_conflict_do_nothing())
+
+
+def is_deleted(conn: Connection, document_id: str) -> bool:
+    query = select(documents.c.deleted_at).where(documents.c.document_id == document_id)
+    return conn.execute(query).scalar() is not None
+
+
+def request_cleanup(conn: Connection, document_id: str) -> None:
+    """Ask for the document's leftovers to be removed: marked vectors, retired versions, itself if deleted."""
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(cleanup=documents.c.cleanup + 1)
+    )
+
+
+def cleanup_requests(conn: Connection, document_id: str) -> int:
+    query = select(documents.c.cleanup).where(documents.c.document_id == document_id)
+    return int(conn.execute(query).scalar() or 0)
+
+
+def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
+    """Nothing is left to do, unless it was asked for again since `requests` was read."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id, documents.c.cleanup == requests)
+        .values(cleanup=0)
+    )
+
+
+def count_deletion(conn: Connection, document_id: str) -> None:
+    """Vectors of the document were taken out of the vector store."""
+    document_lock.require(conn, document_id)
+    conn.execute(
+        update(documents)
+        .where(documents.c.document_id == document_id)
+        .values(deletions=documents.c.deletions + 1)
+    )
+
+
+def deletions(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
+    """How often vectors of each of these documents have been deleted. Who read this before it wrote some to
+    the vector store, and reads the same under the document's lock, knows that they are there."""
+    found: dict[str, int] = {}
+    for ids in pages(document_ids):
+        found.update((row.document_id, row.deletions) for row in conn.execute(_DELETIONS, {"ids": ids}))
+    return found
+
+
+def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
+    """(tenant, document) pairs that have something for a deletion task to do."""
+    query = select(documents.c.tenant_id, documents.c.document_id).where(documents.c.cleanup > 0)
+    return [(row.tenant_id, row.document_id) for row in conn.execute(query.limit(limit))]
+
+
+def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Which of these have something for a deletion task to do."""
+    query = select(documents.c.document_id).where(
+        documents.c.document_id.in_(document_ids), documents.c.cleanup > 0
+    )
+    return set(conn.execute(query).scalars())
+
+
+def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Drop the text of versions nobody reads or builds any more."""
+    conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
+
+
+def purge_document(conn: Connection, document_id: str) -> None:
+    """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
+    document_lock.require(conn, document_id)
+    mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
+    conn.execute(delete(segments).where(segments.c.generation_id.in_(mine)))
+    conn.execute(delete(generations).where(generations.c.document_id == document_id))
+    conn.execute(delete(documents).where(documents.c.document_id == document_id))
+
+
+def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
+    row = conn.execute(_SEGMENT, {"id": generation_id, "number": ordinal}).one_or_none()
+    return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
+
+
+def segments_between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
+    """The segments that hold any character of [start, end), in order."""
+    span = {"id": generation_id, "span_start": start, "span_end": end}
+    rows = conn.execute(_SEGMENTS_BETWEEN, span)
+    return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
+
+
+def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The text of each [start, end) span; `pieces` are consecutive and hold all of them."""
+    if not spans:
+        return []
+    origin = pieces[0].start
+    whole = "".join(piece.text for piece in pieces)
+    return [whole[start - origin : end - origin] for start, end in spans]
+
+
+_SELECT_GENERATION = (
+    select(
+        generations,
+        documents.c.tenant_id,
+        documents.c.media_id,
+        documents.c.source,
+        documents.c.deletions,
+        collections.c.name,
+        collections.c.model,
+        collections.c.space,
+        collections.c.dim,
+    )
+    .join(documents, documents.c.document_id == generations.c.document_id)
+    .join(collections, collections.c.collection_id == generations.c.collection_id)
+)
+
+
+_ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
+
+_ADD_SEGMENT = insert(segments)
+
+_GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
+
+_GENERATIONS_OF = _SELECT_GENERATION.where(generations.c.document_id == bindparam("document")).order_by(
+    generations.c.number.desc()
+)
+
+_HIGHEST_NUMBER = select(func.max(generations.c.number)).where(
+    generations.c.document_id == bindparam("document")
+)
+
+_GENERATIONS_BY_ID = _SELECT_GENERATION.where(
+    generations.c.generation_id.in_(bindparam("ids", expanding=True))
+)
+
+_DELETIONS = select(documents.c.document_id, documents.c.deletions).where(
+    documents.c.document_id.in_(bindparam("ids", expanding=True))
+)
+
+_FLIP = (
+    update(documents)
+    .where(
+        documents.c.document_id == bindparam("document"),
+        documents.c.deleted_at.is_(None),
+        func.coalesce(documents.c.live_generation, 0) < bindparam("target"),
+    )
+    .values(live_generation=bindparam("target"))
+)
+
+_SET_STATE = (
+    update(generations).where(generations.c.generation_id == bindparam("id")).values(state=bindparam("new"))
+)
+
+_SEGMENT = select(segments).where(
+    segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")
+)
+
+_SEGMENTS_BETWEEN = (
+    select(segments)
+    .where(
+        segments.c.generation_id == bindparam("id"),
+        segments.c.start < bindparam("span_end"),
+        segments.c.start + segments.c.chars > bindparam("span_start"),
+    )
+    .order_by(segments.c.ordinal)
+)
+
+
+@cache
+def _ensure_document(dialect: str) -> Executable:
+    statement = upsert(dialect, documents)
+    again = {"source": statement.excluded.source, "deleted_at": None}
+    return statement.on_conflict_do_update(index_elements=["document_id"], set_=again)
+
+
+@lru_cache(maxsize=64)
+def _chunking(written: str) -> ChunkingConfig:
+    """Most versions are cut alike."""
+    return ChunkingConfig.model_validate_json(written)
+
+
+def _generation(row: Row[Any]) -> Generation:
+    return Generation(
+        generation_id=row.generation_id,
+        document_id=row.document_id,
+        tenant_id=row.tenant_id,
+        media_id=row.media_id,
+        source=row.source,
+        number=row.number,
+        state=GenerationState(row.state),
+        version=Version(
+            content_hash=row.content_hash,
+            source_hash=row.source_hash,
+            content_type=row.content_type,
+            chars=row.chars,
+            chunking=_chunking(row.chunking),
+            batch_chunks=row.batch_chunks,
+        ),
+        collection=Collection(
+            collection_id=row.collection_id,
+            name=row.name,
+            tenant_id=row.tenant_id,
+            model=row.model,
+            space=row.space,
+            dim=row.dim,
+        ),
+        chunker_version=row.chunker_version,
+        deletions=row.deletions,
+    )

@@ -1,0 +1,146 @@
+"""How jobs ended, told to others: the transactional outbox of completion events.
+
+A job's end writes its event in the same transaction. Positions are given afterwards, by `number`, one unit at
+a time: ids drawn by concurrent transactions become visible out of order, so a reader who remembers the last
+one it saw would miss those committed later. Here whoever has read up to a position has read all before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, update
+
+from embedfleet.queue_schemas import JobEvent, JobStatus
+from embedfleet.sql.tables import documents, events, facts, jobs
+from embedfleet.sql.upsert import upsert
+
+# A fact, not max(position): old events are dropped, and a position must never be given again.
+_LAST_POSITION = "event_position"
+_NUMBERED = events.c.position.is_not(None)
+
+
+def record(conn: Connection, job_id: str) -> None:
+    """The job's run has just ended, in this unit. A second event of one run is refused by its key."""
+    conn.execute(_RECORD, {"job": job_id})
+
+
+def number(conn: Connection, limit: int) -> list[JobEvent]:
+    """Give the next positions to events that have none, oldest first; returns these.
+
+    Two units at once, of two leaders, wait for one another at the row of the last position.
+    """
+    last = _lock_last_position(conn)
+    waiting = select(events).where(events.c.position.is_(None))
+    rows = conn.execute(waiting.order_by(events.c.created_at, events.c.event_id).limit(limit)).all()
+    if not rows:
+        return []
+    positions = {row.event_id: last + n for n, row in enumerate(rows, start=1)}
+    conn.execute(_NUMBER, [{"event": event_id, "number": n} for event_id, n in positions.items()])
+    fact = update(facts).where(facts.c.name == _LAST_POSITION)
+    conn.execute(fact.values(value=str(last + len(rows))))
+    return [_event(row, positions[row.event_id]) for row in rows]
+
+
+def any_unnumbered(conn: Connection) -> bool:
+    query = select(events.c.event_id).where(events.c.position.is_(None)).limit(1)
+    return conn.execute(query).first() is not None
+
+
+def after(conn: Connection, position: int, limit: int, *, tenant_id: str | None = None) -> list[JobEvent]:
+    """Events beyond the position, in order."""
+    query = select(events).where(events.c.position > position)
+    if tenant_id is not None:
+        query = query.where(events.c.tenant_id == tenant_id)
+    return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
+
+
+def undelivered(conn: Connection, limit: int) -> list[JobEvent]:
+    """What the webhook has not answered for yet, in order."""
+    query = select(events).where(_NUMBERED, events.c.delivered_at.is_(None))
+    return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
+
+
+def count_undelivered(conn: Connection) -> int:
+    query = select(func.count()).where(_NUMBERED, events.c.delivered_at.is_(None))
+    return int(conn.execute(query).scalar_one())
+
+
+def mark_delivered(conn: Connection, event_id: str, now: float) -> None:
+    mine = (events.c.event_id == event_id) & events.c.delivered_at.is_(None)
+    conn.execute(update(events).where(mine).values(delivered_at=now))
+
+
+def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: bool) -> int:
+    """Forget those of the `limit` oldest events that ended before then; returns how many were forgotten."""
+    oldest = select(events.c.event_id).where(_NUMBERED).order_by(events.c.position).limit(limit)
+    old = delete(events).where(events.c.event_id.in_(oldest), events.c.created_at < before)
+    if delivered_only:
+        old = old.where(events.c.delivered_at.is_not(None))
+    return conn.execute(old).rowcount
+
+
+def _lock_last_position(conn: Connection) -> int:
+    """The last position given. The row is held until the unit ends; what is read from now on is what the
+    unit that held it before has left (each statement of READ COMMITTED looks anew)."""
+    first = upsert(conn.dialect.name, facts).values(name=_LAST_POSITION, value="0")
+    conn.execute(first.on_conflict_do_nothing())
+    query = select(facts.c.value).where(facts.c.name == _LAST_POSITION)
+    return int(conn.execute(query.with_for_update()).scalar_one())
+
+
+_RECORD = insert(events).from_select(
+    [
+        "event_id",
+        "tenant_id",
+        "job_id",
+        "run",
+        "media_id",
+        "status",
+        "reason",
+        "chunks_stored",
+        "chunks_dead",
+        "created_at",
+    ],
+    select(
+        jobs.c.job_id + ":" + cast(jobs.c.run, Text),
+        jobs.c.tenant_id,
+        jobs.c.job_id,
+        jobs.c.run,
+        func.coalesce(documents.c.media_id, ""),
+        jobs.c.status,
+        jobs.c.reason,
+        jobs.c.chunks_stored,
+        jobs.c.chunks_dead,
+        jobs.c.finished_at,
+    )
+    .select_from(jobs.outerjoin(documents, documents.c.document_id == jobs.c.document_id))
+    .where(jobs.c.job_id == bindparam("job")),
+)
+
+_NUMBER = (
+    update(events)
+    .where(events.c.event_id == bindparam("event"), events.c.position.is_(None))
+    .values(position=bindparam("number"))
+)
+
+
+def _events(rows: Sequence[Row[Any]]) -> list[JobEvent]:
+    return [_event(row, row.position) for row in rows]
+
+
+def _event(row: Row[Any], position: int) -> JobEvent:
+    return JobEvent(
+        event_id=row.event_id,
+        position=position,
+        tenant_id=row.tenant_id,
+        job_id=row.job_id,
+        media_id=row.media_id,
+        status=JobStatus(row.status),
+        reason=row.reason,
+        chunks_stored=row.chunks_stored,
+        chunks_dead=row.chunks_dead,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+    )

@@ -1,0 +1,23 @@
+"""What a row of the vector store says about its chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.documents import Generation
+
+Metadata = Mapping[str, str | int | float | bool]
+
+
+def chunk_metadata(version: Generation, job_id: str, row: ChunkRow) -> Metadata:
+    """`media_id, user_id, chunk_id, chunk_index, job_id, source, heading`; absent values are empty."""
+    return {
+        "media_id": version.media_id,
+        "user_id": version.tenant_id,
+        "chunk_id": row.chunk_id,
+        "chunk_index": row.chunk_index,
+        "job_id": job_id,
+        "source": version.source or "",
+        "heading": row.heading,
+    }

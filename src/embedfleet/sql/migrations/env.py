@@ -1,0 +1,13 @@
+"""Alembic's entry point: runs on the connection `upgrade` hands over, in its transaction."""
+
+from alembic import context
+
+from embedfleet.sql.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=False,
+    render_as_batch=True,
+)
+context.run_migrations()

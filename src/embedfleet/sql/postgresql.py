@@ -1,0 +1,227 @@
+"""PostgreSQL through psycopg 3: every unit its own transaction, on a pool of threads and connections.
+
+Write units run side by side under READ COMMITTED: each statement sees what was committed before it began, so
+a unit that has waited for a lock then sees what its predecessor did. (REPEATABLE READ would keep the snapshot
+from before the wait.) The server groups commits itself. A unit that PostgreSQL could not fit in with others
+(deadlock, serialisation, a unique key taken meanwhile), or whose connection turned out to be dead before the
+commit, is run again. Read units run REPEATABLE READ, READ ONLY: one snapshot.
+
+A process that is stopped or cut off in the middle of a unit must not keep its locks: the server ends a
+transaction that has been idle for `_IDLE_IN_TRANSACTION_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
+
+from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, StorageFull
+from embedfleet.sql import migrations
+
+T = TypeVar("T")
+
+# Runs of one unit before its error is its caller's. The pause between grows to a tenth of a second.
+_MAX_RUNS = 8
+_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.1
+_IDLE_IN_TRANSACTION_SECONDS = 3
+# A peer that vanished without a word is noticed in about this time, whether we wait for it or write to it.
+_SILENCE_SECONDS = 10
+
+_SERIALIZATION_FAILURE = "40001"
+_DEADLOCK = "40P01"
+_UNIQUE_VIOLATION = "23505"
+_RUN_AGAIN = {_SERIALIZATION_FAILURE, _DEADLOCK, _UNIQUE_VIOLATION}
+
+
+class PostgresqlEngine:
+    """A `SqlEngine` over a server. Half of `pool_size` connections write, the other half reads, so that
+    units which wait for a lock hold up no reader. They are opened when first needed."""
+
+    def __init__(
+        self, url: URL, *, pool_size: int, connect_timeout_seconds: float, lock_timeout_seconds: float
+    ) -> None:
+        self.location = _location(url)
+        self._opened = False
+        writers = max(1, pool_size // 2)
+        readers = max(1, pool_size - writers)
+        self._engine = _engine(url, writers + readers, connect_timeout_seconds, lock_timeout_seconds)
+        self._snapshots = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="sql-writer")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sql-reader")
+
+    def open(self, committed: Callable[[], None]) -> None:
+        """The schema must be there: a fleet is upgraded once, by a person, not by whoever starts first."""
+        self._committed = committed
+        with self._mapped():
+            migrations.require_head(self._engine, self.location)
+        self._opened = True
+
+    def upgrade(self) -> tuple[str | None, str]:
+        with self._mapped():
+            return migrations.upgrade(self._engine, self.location)
+
+    def write(self, unit: Callable[[Connection], T]) -> Future[T]:
+        return self._writers.submit(self._write, unit)
+
+    def _write(self, unit: Callable[[Connection], T]) -> T:
+        result = self._run(self._engine, unit)
+        self._committed()
+        return result
+
+    def read(self, unit: Callable[[Connection], T]) -> Future[T]:
+        return self._readers.submit(self._run, self._snapshots, unit)
+
+    def change_mark(self) -> Future[Hashable]:
+        """The snapshot: the next transaction id and those still running. No commit leaves it as it was."""
+        return self._readers.submit(self._run, self._looks, _snapshot)
+
+    def close(self) -> None:
+        self._writers.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+    def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
+        """The unit in a transaction; again and again while it is nobody's fault that it failed."""
+        runs = 0
+        with self._mapped():
+            while True:
+                runs += 1
+                committing = False
+                try:
+                    with engine.begin() as conn:
+                        result = unit(conn)
+                        committing = True
+                    return result
+                except DBAPIError as exc:
+                    # Lost while committing: it may have been kept. That is for the caller to find out.
+                    dead = exc.connection_invalidated and not committing
+                    if runs == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
+                        raise
+                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * 2**runs)))
+
+    def _mapped(self) -> _mapped:
+        return _mapped(self.location, opened=self._opened)
+
+
+def _snapshot(conn: Connection) -> str:
+    return str(conn.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+
+def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: float) -> Engine:
+    try:
+        engine = create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,  # they hold document text, which must not reach a log
+            connect_args={
+                "application_name": "embedfleet",
+                "connect_timeout": max(2, round(connect_timeout)),  # libpq knows no less
+                "keepalives_idle": _SILENCE_SECONDS // 2,
+                "keepalives_interval": 1,
+                "keepalives_count": _SILENCE_SECONDS // 2,
+                "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+            },
+        )
+    except ImportError as exc:
+        raise ConfigError(
+            f"database.url: PostgreSQL needs the package psycopg ({exc}): pip install 'psycopg[binary]'"
+        ) from exc
+
+    def prepare(dbapi_connection: Any, _record: object) -> None:
+        # Statements, not libpq's `options`: poolers such as PgBouncer do not pass those on.
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {int(lock_timeout * 1000)}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION_SECONDS * 1000}")
+        dbapi_connection.commit()
+
+    event.listen(engine, "connect", prepare)
+    return engine
+
+
+def _location(url: URL) -> str:
+    """Host and database only: a URL's other parts may hold a password."""
+    named = url.host or url.query.get("host") or "localhost"
+    host = named if isinstance(named, str) else ",".join(named)
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{host}{port}/{url.database or ''}"
+
+
+class _mapped:
+    """Turns the driver's errors into ours, in one place."""
+
+    def __init__(self, location: str, *, opened: bool) -> None:
+        self._location = location
+        self._opened = opened
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
+        if isinstance(exc, NoConnectionLeft):
+            raise DatabaseUnavailable(
+                f"{self._location}: all connections are taken for too long: raise database.pool_size"
+            ) from exc
+        if isinstance(exc, DBAPIError):
+            ours = _translate(exc, self._location, opened=self._opened)
+            if ours is not exc:
+                raise ours from exc
+
+
+# What the server says when it refuses a connection; libpq gives no code there.
+_REFUSALS = re.compile(
+    r"password authentication failed|no password supplied|authentication failed|no pg_hba.conf entry"
+    r"|(database|role) \".*\" does not exist|permission denied for database"
+)
+_FULL = "53100"
+_READ_ONLY = "25006"
+_UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
+_NO_PRIVILEGE = "42501"
+# By class: connection (08), insufficient resources (53), intervention (57), system error (58), rollback (40).
+# By code: out of patience with a lock, idle in transaction.
+_UNAVAILABLE = re.compile(r"08|53|57|58|55P03|25P0[34]|40")
+
+
+def _translate(exc: DBAPIError, location: str, *, opened: bool) -> Exception:
+    code = _sqlstate(exc)
+    reason = _first_line(exc.orig)
+    if code == _FULL:
+        return StorageFull(f"{location}: {reason}; free some space there, nothing stored is lost")
+    if code == _READ_ONLY:
+        return DatabaseUnavailable(
+            f"{location}: {reason}; a standby takes no writes: database.url must name the primary"
+        )
+    if code in _UNDEFINED_TABLE_OR_COLUMN:
+        return ConfigError(f"{location}: {reason}; run `embedfleet db upgrade`")
+    if code == _NO_PRIVILEGE:
+        return ConfigError(f"{location}: {reason}; grant it to the user of database.url")
+    if isinstance(exc, DataError) and code is None:
+        return InvalidRequest(reason)  # the driver refuses a text with NUL in it
+    if code is None and not opened and (isinstance(exc, ProgrammingError) or _REFUSALS.search(reason)):
+        return ConfigError(f"database.url: {location}: {reason}")
+    if code is None or exc.connection_invalidated or _UNAVAILABLE.match(code):
+        return DatabaseUnavailable(f"{location}: {reason}")
+    return exc
+
+
+def _sqlstate(exc: DBAPIError) -> str | None:
+    """PostgreSQL's error code; None if the server did not get to say one."""
+    code: str | None = getattr(exc.orig, "sqlstate", None)
+    return code
+
+
+def _first_line(exc: BaseException | None) -> str:
+    return str(exc).strip().partition("\n")[0]

@@ -1,0 +1,211 @@
+"""SQLite: one writer thread with group commit, readers beside it.
+
+SQLite has one writer at a time. All writes of a process go through one thread which runs whatever is
+waiting in one transaction: with `synchronous=full` the disk flush is shared by everybody who waits for it.
+If a unit fails, the transaction is undone and each unit of it is run again alone. It starts with BEGIN
+IMMEDIATE: a deferred one that reads first fails with BUSY_SNAPSHOT whatever the timeout.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from embedfleet.errors import ConfigError, DatabaseUnavailable, StorageFull
+from embedfleet.sql import migrations
+
+T = TypeVar("T")
+
+# Units that share one commit. Bounds how long the first of them waits for the last.
+_MAX_GROUP = 64
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One atomic piece of work waiting for the writer."""
+
+    work: Callable[[Connection], Any]
+    outcome: Future[Any]
+
+
+class SqliteEngine:
+    """A `SqlEngine` over one file in WAL mode."""
+
+    def __init__(
+        self, url: URL, *, synchronous: Literal["full", "normal"], busy_timeout_seconds: float
+    ) -> None:
+        self.location = url.database or ":memory:"
+        pragmas = (f"synchronous={synchronous}", f"busy_timeout={int(busy_timeout_seconds * 1000)}")
+        self._writer_engine = _engine(url, pragmas, begin="BEGIN IMMEDIATE", connections=1)
+        self._reader_engine = _engine(url, (*pragmas, "query_only=1"), begin="BEGIN", connections=_READERS)
+        self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_loop, name="sql-writer", daemon=True)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
+        self._reader = threading.local()
+        self._reading: list[Connection] = []
+        self._watcher: PoolProxiedConnection | None = None
+
+    def open(self, committed: Callable[[], None]) -> None:
+        """The schema is created or upgraded: embedded mode needs no set-up."""
+        self._committed = committed
+        self.upgrade()
+        with _mapped(self.location):
+            # A bare connection: in a transaction of SQLAlchemy's it would see one snapshot for ever.
+            self._watcher = self._reader_engine.raw_connection()
+        self._writer.start()
+
+    def upgrade(self) -> tuple[str | None, str]:
+        with _mapped(self.location):
+            return migrations.upgrade(self._writer_engine, self.location)
+
+    def write(self, unit: Callable[[Connection], T]) -> Future[T]:
+        outcome: Future[T] = Future()
+        self._units.put(_Unit(unit, outcome))
+        return outcome
+
+    def read(self, unit: Callable[[Connection], T]) -> Future[T]:
+        return self._readers.submit(self._read, unit)
+
+    def _read(self, unit: Callable[[Connection], T]) -> T:
+        with _mapped(self.location):
+            conn = self._connection_of_thread()
+            with conn.begin():
+                return unit(conn)
+
+    def _connection_of_thread(self) -> Connection:
+        """Each reader keeps its own: to borrow one from the pool takes longer than most reads."""
+        conn: Connection | None = getattr(self._reader, "connection", None)
+        if conn is None:
+            conn = self._reader.connection = self._reader_engine.connect()
+            self._reading.append(conn)
+        return conn
+
+    def change_mark(self) -> Future[Hashable]:
+        return self._readers.submit(self._data_version)
+
+    def _data_version(self) -> int:
+        """Changes with the commits of all connections but the one that asks."""
+        assert self._watcher is not None
+        with _mapped(self.location):
+            cursor = self._watcher.cursor()
+            try:
+                cursor.execute("PRAGMA data_version")
+                (version,) = cursor.fetchall()[0]
+                return int(version)
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        self._units.put(None)
+        if self._writer.is_alive():
+            self._writer.join()
+        self._readers.shutdown()
+        for conn in self._reading:
+            conn.close()
+        if self._watcher is not None:
+            self._watcher.close()
+        self._reader_engine.dispose()
+        self._writer_engine.dispose()
+
+    # --- the writer thread ---
+
+    def _write_loop(self) -> None:
+        while (first := self._units.get()) is not None:
+            group = [first]
+            stop = False
+            while len(group) < _MAX_GROUP and not self._units.empty():
+                unit = self._units.get()
+                if unit is None:
+                    stop = True
+                    break
+                group.append(unit)
+            self._commit(group)
+            if stop:
+                return
+
+    def _commit(self, group: list[_Unit]) -> None:
+        """One transaction for the group; if it fails, one for each unit, so that none undoes another."""
+        try:
+            with _mapped(self.location), self._writer_engine.begin() as conn:
+                results = [unit.work(conn) for unit in group]
+        except Exception as exc:  # noqa: BLE001 - handed to whoever waits, none is swallowed
+            if len(group) == 1:
+                group[0].outcome.set_exception(exc)
+                return
+            for unit in group:
+                self._commit([unit])
+            return
+        for unit, result in zip(group, results, strict=True):
+            unit.outcome.set_result(result)
+        self._committed()
+
+
+def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=1,  # the watcher
+        hide_parameters=True,  # they hold document text, which must not reach a log
+        connect_args={"check_same_thread": False, "isolation_level": None},
+    )
+
+    def prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+        dbapi_connection.isolation_level = None  # pysqlite must not begin transactions of its own
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "temp_store=MEMORY", *pragmas):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    event.listen(engine, "connect", prepare)
+
+    def begin_transaction(conn: Connection) -> None:
+        # By the driver: SQLAlchemy's own way takes as long as a short query.
+        driver = conn.connection.driver_connection
+        assert driver is not None
+        driver.execute(begin)
+
+    event.listen(engine, "begin", begin_transaction)
+    return engine
+
+
+class _mapped:
+    """Turns the driver's errors into ours, in one place."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
+        orig = exc.orig if isinstance(exc, DBAPIError) else exc
+        if exc is not None and isinstance(orig, sqlite3.Error):
+            ours = _translate(orig, self._location)
+            if ours is not orig:
+                raise ours from exc
+
+
+def _translate(exc: sqlite3.Error, location: str) -> Exception:
+    reason = str(exc)
+    if "disk is full" in reason or "disk I/O error" in reason:
+        return StorageFull(f"{location}: {reason}; free some space and run again, nothing stored is lost")
+    if "readonly" in reason or "unable to open" in reason:
+        return ConfigError(
+            f"{location}: {reason}; check that the data directory exists and can be written, "
+            "or choose another with --data-dir"
+        )
+    if isinstance(exc, sqlite3.OperationalError):
+        return DatabaseUnavailable(f"{location}: {reason}")
+    if isinstance(exc, sqlite3.DatabaseError) and "not a database" in reason:
+        return ConfigError(f"{location}: {reason}; move the file away or choose another --data-dir")
+    return exc

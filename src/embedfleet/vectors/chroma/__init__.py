@@ -1,0 +1,1 @@
+"""Chroma, embedded (in a child process) or as a server."""

@@ -1,0 +1,114 @@
+"""What the embedded vector store and its process say to each other: length-prefixed msgpack, never pickle.
+
+Down goes one Call, up comes its Value or its Failure; then the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import IO, Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.framing import framed, read_frame
+from embedfleet.vectors.port import Hit, VectorRows
+
+OPEN = "open"
+"""The one call that is no method of `ChromaCollections`: open the directory now, not with the first call."""
+
+_ARRAY, _ROWS, _HIT = range(3)
+"""msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""
+
+_LARGEST_BYTES = 2**32 - 1
+"""What msgpack can hold in one piece: nothing of ours comes near it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method of `ChromaCollections`, by name."""
+
+    operation: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What the call returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`error`: a class of `errors`, by name, or None for a defect; `words`: its message, or a traceback."""
+
+    error: str | None
+    words: str
+
+
+Message = Call | Value | Failure
+_KINDS = {kind.__name__: kind for kind in (Call, Value, Failure)}
+
+
+def write(stream: IO[bytes], message: Message) -> None:
+    """Send it. Raises ValueError, TypeError or OverflowError, and nothing is sent, if it holds what msgpack
+    cannot: an integer beyond 64 bits, say."""
+    fields = tuple(getattr(message, name) for name in message.__dataclass_fields__)
+    stream.write(framed(_pack([type(message).__name__, *fields])))
+    stream.flush()
+
+
+def read(stream: IO[bytes]) -> Message | None:
+    """The next message of a pipe; None at its end, also in the middle of a message."""
+    body = read_frame(stream)
+    if body is None:
+        return None
+    name, *fields = _unpack(body)
+    message: Message = _KINDS[name](*fields)
+    return message
+
+
+def _pack(value: Any) -> bytes:
+    # Lone surrogates travel like any text: what cannot be stored is the store's to say.
+    packed: bytes = msgpack.packb(value, default=_extended, unicode_errors="surrogatepass")
+    return packed
+
+
+def _unpack(packed: bytes) -> Any:
+    return msgpack.unpackb(
+        packed,
+        ext_hook=_plain,
+        unicode_errors="surrogatepass",
+        strict_map_key=False,
+        max_ext_len=_LARGEST_BYTES,
+        max_bin_len=_LARGEST_BYTES,
+    )
+
+
+def _extended(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return msgpack.ExtType(_ARRAY, _pack([list(value.shape), value.astype("<f4", copy=False).tobytes()]))
+    if isinstance(value, VectorRows):
+        return msgpack.ExtType(_ROWS, _pack([value.ids, value.vectors, value.metadatas, value.documents]))
+    if isinstance(value, Hit):
+        return msgpack.ExtType(_HIT, _pack(astuple(value)))
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is nothing that a vector store is told")
+
+
+def _plain(kind: int, packed: bytes) -> Any:
+    fields = _unpack(packed)
+    if kind == _ARRAY:
+        return _array(*fields)
+    return VectorRows(*fields) if kind == _ROWS else Hit(*fields)
+
+
+def _array(shape: Sequence[int], raw: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(raw, dtype="<f4").reshape(shape).copy()

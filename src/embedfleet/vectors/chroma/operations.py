@@ -1,0 +1,201 @@
+"""Chroma's collections, in process or on a server, by blocking calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.errors import InvalidRequest, Permanent, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.vectors.port import Hit, Metadata, VectorRows
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.api.models.Collection import Collection
+
+    from embedfleet.vectors.chroma.clients import ServerClient
+
+_T = TypeVar("_T")
+
+_MAX_ROW_BYTES = 6 * 2**20
+"""A server closes the connection on 40 MiB, often before it says why, and JSON may be six times the text."""
+
+
+class ChromaCollections:
+    """`VectorStore` in Chroma's own calls; what is more than it takes at once is split.
+
+    Nothing of a collection is remembered between calls: others may drop and make it anew. As safe in
+    several threads as the client is, but two writes of one row at the same time may mix their metadata.
+    Raises chromadb's errors beside ours; `chroma_errors` maps them.
+    """
+
+    def __init__(self, client: ClientAPI | ServerClient, *, max_write_bytes: int | None = None) -> None:
+        """`max_write_bytes` bounds, about, what is sent at once; None where nothing is sent."""
+        self._client = client
+        self._max_rows: int = client.get_max_batch_size()
+        self._max_write_bytes = max_write_bytes
+
+    def close(self) -> None:
+        self._client.close()
+
+    def ensure_collection(self, name: str, space: str, dim: int) -> None:
+        collection = self._client.get_or_create_collection(
+            name,
+            metadata={"space": space, "dim": dim},
+            configuration={"hnsw": {"space": "cosine"}},
+            embedding_function=None,
+        )
+        _require_space(collection, space)
+        _require_dim(collection, dim)
+
+    def upsert(self, name: str, rows: VectorRows) -> None:
+        collection = self._find(name)
+        if collection is None:
+            raise VectorStoreUnavailable(f"collection {name} is not there: ensure it, then write again")
+        _require_dim(collection, rows.vectors.shape[1])
+        latest = {row_id: position for position, row_id in enumerate(rows.ids)}
+        for chosen in self._writes(rows, list(latest.values())):
+            ids = [rows.ids[i] for i in chosen]
+            collection.upsert(
+                ids=ids,
+                embeddings=rows.vectors[chosen],
+                metadatas=self._replacements(collection, ids, [rows.metadatas[i] for i in chosen]),
+                documents=None if rows.documents is None else [rows.documents[i] for i in chosen],
+            )
+
+    def update_metadata(self, name: str, ids: Sequence[str], metadatas: Sequence[Metadata]) -> None:
+        collection = self._find(name)
+        if collection is None:
+            return
+        wanted = dict(zip(ids, metadatas, strict=True))
+        for part in parts(list(wanted), self._max_rows):
+            collection.update(
+                ids=part,
+                metadatas=self._replacements(collection, part, [wanted[row_id] for row_id in part]),
+            )
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        collection = self._find(name)
+        if collection is not None:
+            for part in self._distinct_parts(ids):
+                collection.delete(ids=part)
+
+    def query(self, name: str, vector: NDArray[np.float32], space: str, limit: int) -> list[Hit]:
+        if limit < 1:
+            raise InvalidRequest(f"limit must be at least 1, not {limit}")
+        if not np.isfinite(vector).all():
+            raise InvalidRequest("the query vector holds a value that is not finite")
+        collection = self._find(name)
+        if collection is None:
+            return []
+        _require_space(collection, space)
+        _require_dim(collection, len(vector))
+        answer = collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
+        # Rounding takes a distance slightly below 0: a cosine is never above 1.
+        return [
+            Hit(row_id, max(-1.0, min(1.0, 1.0 - distance)))
+            for row_id, distance in zip(answer["ids"][0], answer["distances"][0], strict=True)
+        ]
+
+    def all_ids(self, name: str) -> list[str]:
+        collection = self._find(name)
+        return [] if collection is None else list(collection.get(include=[])["ids"])
+
+    def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """The rows of these that are there."""
+        collection = self._find(name)
+        if collection is None:
+            return [], np.empty((0, 0), dtype=np.float32)
+        dim = int((collection.metadata or {}).get("dim", 0))
+        found_ids: list[str] = []
+        pages = [np.empty((0, dim), dtype=np.float32)]
+        for part in self._distinct_parts(ids):
+            found = collection.get(ids=part, include=["embeddings"])
+            if found["ids"]:
+                found_ids.extend(found["ids"])
+                pages.append(np.asarray(found["embeddings"], dtype=np.float32))
+        return found_ids, np.concatenate(pages)
+
+    def drop_collection(self, name: str) -> None:
+        from chromadb.errors import NotFoundError
+
+        with suppress(NotFoundError):
+            self._client.delete_collection(name)
+
+    def count(self, name: str) -> int:
+        collection = self._find(name)
+        return 0 if collection is None else int(collection.count())
+
+    def _find(self, name: str) -> Collection | None:
+        from chromadb.errors import NotFoundError
+
+        try:
+            return self._client.get_collection(name, embedding_function=None)
+        except NotFoundError:
+            return None
+
+    def _writes(self, rows: VectorRows, positions: list[int]) -> Iterator[list[int]]:
+        """Positions in parts small enough to be written at once; a row is never split."""
+        if self._max_write_bytes is None:
+            yield from parts(positions, self._max_rows)
+            return
+        part: list[int] = []
+        part_bytes = 0
+        for position in positions:
+            row_bytes = _sent_bytes(rows, position)
+            if row_bytes > _MAX_ROW_BYTES:
+                raise Permanent(
+                    f"row {rows.ids[position]} is {row_bytes:,} bytes, more than a Chroma server takes "
+                    f"({_MAX_ROW_BYTES:,}): cut it into smaller chunks"
+                )
+            if part and (len(part) == self._max_rows or part_bytes + row_bytes > self._max_write_bytes):
+                yield part
+                part, part_bytes = [], 0
+            part.append(position)
+            part_bytes += row_bytes
+        if part:
+            yield part
+
+    def _distinct_parts(self, ids: Sequence[str]) -> Iterator[list[str]]:
+        return parts(list(dict.fromkeys(ids)), self._max_rows)
+
+    def _replacements(
+        self, collection: Collection, ids: list[str], metadatas: list[Metadata]
+    ) -> list[dict[str, Any] | None]:
+        """Metadata that leaves nothing of the rows' old one: Chroma merges keys, and None removes one."""
+        found = collection.get(ids=ids, include=["metadatas"])
+        old = dict(zip(found["ids"], found["metadatas"], strict=True))
+        merged = [
+            dict.fromkeys(old.get(row_id) or ()) | dict(new)
+            for row_id, new in zip(ids, metadatas, strict=True)
+        ]
+        return [metadata or None for metadata in merged]  # Chroma refuses an empty one
+
+
+def _require_space(collection: Collection, space: str) -> None:
+    held = (collection.metadata or {}).get("space")
+    if held != space:
+        raise SpaceMismatch(
+            f"collection {collection.name} holds vectors of {held}, not of {space}: "
+            "use the model it was made with"
+        )
+
+
+def _require_dim(collection: Collection, dim: int) -> None:
+    held = (collection.metadata or {}).get("dim")
+    if held != dim:
+        raise SpaceMismatch(f"collection {collection.name} holds vectors of {held} dimensions, not {dim}")
+
+
+def _sent_bytes(rows: VectorRows, position: int) -> int:
+    """About what a row takes in a request: the vector in base64, all else as JSON."""
+    text = "" if rows.documents is None else rows.documents[position]
+    vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
+    return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))
+
+
+def parts(items: list[_T], size: int) -> Iterator[list[_T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,163 @@
+"""Chroma on a server, shared by every process of a fleet.
+
+chromadb's client blocks, so its calls run on a few threads. Writes into one collection follow each other:
+replacing metadata takes a look and a write, and a server that gets several at once does their work again
+for each, which halves its speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from embedfleet.errors import VectorStoreUnavailable
+from embedfleet.vectors.chroma.clients import ServerAddress, open_server
+from embedfleet.vectors.chroma.errors import server_error
+from embedfleet.vectors.chroma.operations import ChromaCollections
+from embedfleet.vectors.chroma.store import ChromaStore
+from embedfleet.vectors.port import Metadata, VectorRows
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_MAX_WRITE_BYTES = 512 * 1024
+"""Sent at once. Chroma takes 40 MiB, nginx before it 1 MiB until told otherwise; more is hardly faster."""
+
+
+class ChromaServerStore(ChromaStore):
+    """The store of a fleet. Cancelling a call stops the waiting, not the write.
+
+    Any number of processes may use one server. When two of them write one row at the same moment with
+    different metadata keys, it may keep the keys of both: give the rows of a collection the same keys. A
+    server that was away is used again by the next call.
+    """
+
+    def __init__(self, address: ServerAddress, *, timeout_seconds: float, connections: int) -> None:
+        """A store that is not open yet: use `open`."""
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+        self._connections = connections
+        self._threads = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="chroma-server")
+        self._running: set[Future[Any]] = set()
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._collections: ChromaCollections | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 30.0,
+        connections: int = 4,
+    ) -> Self:
+        """Connect to an http or https `url`; its port is the scheme's if it names none.
+
+        `headers`, such as a token, go with every request; a login in the url does as well. A server silent
+        for `timeout_seconds` counts as away. `connections` calls run at the same time, more wait.
+
+        Raises VectorStoreUnavailable at once if no server answers, ConfigError naming `vector_store.url`
+        if it is none of Chroma's, or `vector_store.token` if it refuses us.
+        """
+        address = ServerAddress.parse(url, headers or {})
+        store = cls(address, timeout_seconds=timeout_seconds, connections=connections)
+        connecting = store._submit(store._connect, opening=True)
+        try:
+            await asyncio.wrap_future(connecting)
+        except BaseException:
+            # When cancelled it may still be under way.
+            connecting.add_done_callback(lambda _: store._disconnect())
+            store._threads.shutdown(wait=False)
+            raise
+        return store
+
+    async def upsert(self, collection: str, rows: VectorRows) -> None:
+        await self._write(collection, ChromaCollections.upsert, collection, rows)
+
+    async def update_metadata(
+        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
+    ) -> None:
+        await self._write(collection, ChromaCollections.update_metadata, collection, ids, metadatas)
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        await self._write(collection, ChromaCollections.delete, collection, ids)
+
+    async def drop_collection(self, name: str) -> None:
+        await self._write(name, ChromaCollections.drop_collection, name)
+
+    async def close(self) -> None:
+        """Waits for writes whose callers were cancelled: about `timeout_seconds` a request at most."""
+        self._closed = True
+        if running := [asyncio.wrap_future(call) for call in self._running.copy()]:
+            await asyncio.wait(running)
+        self._threads.shutdown()
+        self._disconnect()
+
+    async def _run(
+        self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        return await asyncio.wrap_future(self._start(operation, *args, **kwargs))
+
+    async def _write(
+        self,
+        collection: str,
+        operation: Callable[Concatenate[ChromaCollections, _P], None],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        """Run it when no other write of this store into the collection is under way."""
+        turn = self._writing.setdefault(collection, asyncio.Lock())
+        await turn.acquire()
+        try:
+            writing = self._start(operation, *args, **kwargs)
+        except BaseException:
+            turn.release()
+            raise
+        # Not when the waiting ends: a cancelled write still runs.
+        loop = asyncio.get_running_loop()
+        writing.add_done_callback(lambda _: loop.call_soon_threadsafe(turn.release))
+        await asyncio.wrap_future(writing)
+
+    def _start(
+        self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
+        collections = self._collections
+        if self._closed or collections is None:
+            raise VectorStoreUnavailable(f"the vector store at {self._address.url} is closed")
+        return self._submit(lambda: operation(collections, *args, **kwargs), opening=False)
+
+    def _submit(self, call: Callable[[], _T], *, opening: bool) -> Future[_T]:
+        running = self._threads.submit(self._mapped, call, opening)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return running
+
+    # --- on a thread ---
+
+    def _mapped(self, call: Callable[[], _T], opening: bool) -> _T:
+        try:
+            return call()
+        except Exception as exc:
+            ours = server_error(exc, self._address.url, opening=opening)
+            if ours is exc:
+                raise
+            raise ours from exc
+
+    def _connect(self) -> None:
+        client = open_server(
+            self._address, timeout_seconds=self._timeout_seconds, connections=self._connections
+        )
+        try:
+            self._collections = ChromaCollections(client, max_write_bytes=_MAX_WRITE_BYTES)
+        except BaseException:
+            client.close()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._collections is not None:
+            self._collections.close()
+            self._collections = None
