@@ -21,7 +21,7 @@ from report import write_report
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig
-from embedfleet.records import chunks, documents
+from embedfleet.records import chunks, collections, documents, segments
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import load_settings
 from embedfleet.sql import document_lock
@@ -49,12 +49,12 @@ def copy(conn: Connection, _document_id: str, generation_id: int, rows: Sequence
 
 def new_version(conn: Connection, document_id: str) -> int:
     document_lock.lock(conn, [document_id])
-    collection = documents.ensure_collection(conn, name="c", tenant_id="t", model="m", space="s", dim=8)
+    collection = collections.ensure(conn, name="c", tenant_id="t", model="m", space="s", dim=8)
     documents.ensure_document(
         conn, document_id=document_id, tenant_id="t", media_id=document_id, source=None, now=0.0
     )
     version = documents.Version("h", None, "text", 1, ChunkingConfig(), 64)
-    segment = documents.Segment.of(0, 0, "x")
+    segment = segments.Segment.of(0, 0, "x")
     return documents.add_generation(conn, document_id, version, collection, [segment], chunker_version=1)
 
 

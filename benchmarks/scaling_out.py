@@ -32,13 +32,14 @@ from embedfleet.clock import SystemClock
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
-from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
+from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import MAX_COST, Broker
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobRequest, Stage, UserTier
 from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings, Settings, load_settings
 from embedfleet.sql.database import Database
+from embedfleet.sql.opening import open_database
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.embedding_worker import EmbeddingWorker

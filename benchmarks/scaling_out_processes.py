@@ -24,8 +24,8 @@ from scaling_out import WORKERS, chunk_all, drain, embedding_workers, make_setti
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from embedfleet.bootstrap import open_broker
-from embedfleet.job_manager import open_database
 from embedfleet.settings import Settings
+from embedfleet.sql.opening import open_database
 from support.databases import PostgresDatabases
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer

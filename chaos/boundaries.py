@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedfleet.queue import offering
 from embedfleet.queue.broker import Lease
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
 from embedfleet.vectors.chroma.server import ChromaServerStore
-from embedfleet.workers import base_worker, embedding_worker
+from embedfleet.workers import embedding_worker
 from embedfleet.workers.base_worker import Done, Failures, Worker
 from embedfleet.workers.chunking_worker import ChunkingWorker
 from embedfleet.workers.deletion_worker import DeletionWorker
@@ -88,7 +89,7 @@ def watch(trap: Path) -> None:
         passing(f"{lease.stage.value} before ack")
         await ack(self, lease)
 
-    offer = base_worker.offer
+    offer = offering.offer
 
     async def offered(*arguments: Any) -> None:
         passing("embedding embedded")

@@ -27,8 +27,8 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
 from embedfleet.records.collections import collection_name
-from embedfleet.records.documents import Segment
 from embedfleet.records.identity import ChunkIds, ContentHash, document_id
+from embedfleet.records.segments import Segment
 from embedfleet.settings import ModelsSettings
 from support.poisoned import poisoned
 from support.system import ONE_EACH, paragraphs

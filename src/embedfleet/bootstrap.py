@@ -18,7 +18,7 @@ from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.inference.catalogue import Catalogue, available_cores
 from embedfleet.inference.pool import ModelPool
-from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig, open_database
+from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
@@ -33,7 +33,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import deaths
-from embedfleet.records.documents import Collection
+from embedfleet.records.collections import Collection
 from embedfleet.repair.expected import collections_to_check
 from embedfleet.repair.rebuilding import Rebuilding, emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
@@ -41,6 +41,7 @@ from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
 from embedfleet.sql.database import Database
+from embedfleet.sql.opening import open_database
 from embedfleet.vectors.chroma.clients import ServerAddress
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.metered import MeteredVectorStore

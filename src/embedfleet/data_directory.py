@@ -138,3 +138,14 @@ def _refusal(data_dir: Path) -> str:
         f"{data_dir} is in use by process {owner.pid} on {owner.host} ({owner.purpose}, "
         f"since {owner.since:%Y-%m-%d %H:%M:%S} UTC): stop it first, or set data_dir to another directory"
     )
+
+
+def create_data_dir(path: Path) -> None:
+    """Create it, for its user only (vectors are as private as text). ConfigError if that cannot be done."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"data_dir: cannot create {path} ({exc.strerror or exc}): make its parent writable for this user "
+            "or choose another with --data-dir"
+        ) from exc

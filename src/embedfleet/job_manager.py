@@ -16,11 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.data_dir import create_data_dir
 from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission, UnreadableSource, request_from
-from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import (
     ChunkingConfig,
     DeadLetterInfo,
@@ -39,6 +37,7 @@ from embedfleet.records.jobs import Job
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
+from embedfleet.sql.opening import open_database
 from embedfleet.sql.tables import DeadLetterEnd, GenerationState
 
 
@@ -438,20 +437,6 @@ class EmbeddingJobManager:
             return True
 
         return await self._database.write(remove)
-
-
-def open_database(settings: Settings, metrics: Metrics | None = None) -> Database:
-    """The database of these settings, not yet opened; its directory is created."""
-    if settings.database.url is None:
-        create_data_dir(settings.data_dir)
-    return Database(
-        settings.database_url,
-        synchronous=settings.database.synchronous,
-        busy_timeout_seconds=settings.database.busy_timeout_seconds,
-        pool_size=settings.database.pool_size,
-        connect_timeout_seconds=settings.database.connect_timeout_seconds,
-        seconds=None if metrics is None else metrics.sql_seconds,
-    )
 
 
 def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:

@@ -28,9 +28,9 @@ from embedfleet.errors import (
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.queue_schemas import SearchHit
-from embedfleet.records import chunks, documents, searches
+from embedfleet.records import chunks, collections, searches, segments
 from embedfleet.records.chunks import Passage
-from embedfleet.records.documents import Collection
+from embedfleet.records.collections import Collection
 from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
 from embedfleet.vectors.port import Hit, VectorStore
@@ -115,7 +115,7 @@ class SearchService:
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
     def _choose(self, conn: Connection, tenant_id: str, model: str | None) -> Collection | None:
-        mine = documents.collections_of(conn, tenant_id)
+        mine = collections.of_tenant(conn, tenant_id)
         named = [c for c in mine if c.model == (model or self._default_model)]
         if named:
             return named[-1]
@@ -197,8 +197,8 @@ def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> li
     for hit in best:
         passage = live[hit.id]
         chunk = passage.chunk
-        segments = documents.segments_between(conn, passage.generation_id, chunk.start, chunk.end)
-        if not segments:  # replaced by a newer version since it was found
+        pieces = segments.between(conn, passage.generation_id, chunk.start, chunk.end)
+        if not pieces:  # replaced by a newer version since it was found
             continue
         found.append(
             SearchHit(
@@ -209,7 +209,7 @@ def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> li
                 start=chunk.start,
                 end=chunk.end,
                 heading=chunk.heading,
-                text=documents.slice_text(segments, [(chunk.start, chunk.end)])[0],
+                text=segments.slice_text(pieces, [(chunk.start, chunk.end)])[0],
             )
         )
     return found

@@ -44,7 +44,7 @@ from embedfleet.records.fleet import PoolReport
 from embedfleet.search import SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
-from embedfleet.workers.base_worker import first_of, wait_briefly
+from embedfleet.waiting import first_of, wait_briefly
 
 _HEALTH_SECONDS = 1.0
 # Steps that follow writes are at least this far apart: a burst of writes is looked at once, not each.

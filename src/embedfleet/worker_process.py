@@ -26,7 +26,7 @@ from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 from embedfleet.workers.crew import Crew
 
 _REPORT_SECONDS = 1.0

@@ -22,7 +22,7 @@ from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import Settings
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows
-from embedfleet.workers.base_worker import first_of
+from embedfleet.waiting import first_of
 from support.databases import on_both_databases
 from support.system import (
     ONE_EACH,

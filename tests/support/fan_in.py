@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.records import documents, jobs
+from embedfleet.records import collections, documents, jobs, segments
 from embedfleet.records.batches import Batch
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -36,11 +36,11 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 def new_job(conn: Connection, name: str) -> str:
     document_lock.lock(conn, [name])
-    collection = documents.ensure_collection(conn, name="c", tenant_id="t", model="stub", space="s", dim=8)
+    collection = collections.ensure(conn, name="c", tenant_id="t", model="stub", space="s", dim=8)
     documents.ensure_document(conn, document_id=name, tenant_id="t", media_id=name, source=None, now=NOW)
     version = documents.Version("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
     generation_id = documents.add_generation(
-        conn, name, version, collection, [documents.Segment.of(0, 0, "x")], chunker_version=1
+        conn, name, version, collection, [segments.Segment.of(0, 0, "x")], chunker_version=1
     )
     jobs.create(
         conn,

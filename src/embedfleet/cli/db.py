@@ -19,7 +19,7 @@ def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFil
     PostgreSQL needs it once before the first start and after every new release, while no older release runs.
     SQLite is upgraded by whatever opens it.
     """
-    from embedfleet.job_manager import open_database
+    from embedfleet.sql.opening import open_database
 
     settings = settings_from(data_dir, config)
 

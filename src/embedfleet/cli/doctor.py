@@ -80,7 +80,7 @@ def _settings(settings: Settings) -> str:
 
 
 def _data(settings: Settings) -> str:
-    from embedfleet.data_dir import create_data_dir
+    from embedfleet.data_directory import create_data_dir
     from embedfleet.errors import StorageFull
 
     create_data_dir(settings.data_dir)

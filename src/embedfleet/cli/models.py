@@ -68,7 +68,7 @@ async def _loaded_models(settings: Settings) -> frozenset[str] | None:
     if deployment_of(settings).owns_data_directory and owner_of(settings.data_dir) is None:
         return frozenset()
     from embedfleet.cli.pools import running_orchestrators
-    from embedfleet.job_manager import open_database
+    from embedfleet.sql.opening import open_database
 
     database = open_database(settings)
     try:

@@ -85,8 +85,8 @@ def _require_unused(settings: Settings, name: str) -> None:
 
 
 async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
-    from embedfleet.job_manager import open_database
     from embedfleet.records.documents import documents_by_tenant
+    from embedfleet.sql.opening import open_database
 
     if settings.database.url is None and not settings.data_dir.exists():
         return {}  # it should not be made for this

@@ -81,7 +81,7 @@ async def _opened(
 
     from embedfleet.bootstrap import open_owner
     from embedfleet.errors import Transient
-    from embedfleet.workers.base_worker import wait_briefly
+    from embedfleet.waiting import wait_briefly
 
     async with AsyncExitStack() as stack:
         owner = None

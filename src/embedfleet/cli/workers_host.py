@@ -12,7 +12,7 @@ from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
 from embedfleet.records.fleet import RunningOrchestrator
 from embedfleet.settings import Settings
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 
 _LOOK_AGAIN_SECONDS = 0.5
 

@@ -21,7 +21,7 @@ from embedfleet.launchers.restarts import CrashRecord, RestartPolicy
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
-from embedfleet.workers.base_worker import first_of, wait_briefly
+from embedfleet.waiting import first_of, wait_briefly
 
 _MEMORY_LOOK_SECONDS = 1.0
 

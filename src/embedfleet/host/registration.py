@@ -20,7 +20,7 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.records import fleet
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator
 from embedfleet.sql.database import Database
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 
 # One that has been silent so long is not counted; its row is dropped after a day.
 SILENT_SECONDS = 20.0

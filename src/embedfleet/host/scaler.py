@@ -24,7 +24,7 @@ from embedfleet.scaling import (
     decide,
 )
 from embedfleet.settings import AutoScalingSettings, PoolSettings, PoolsSettings
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 
 _NEXT_STAGE = {Stage.CHUNKING: Stage.EMBEDDING, Stage.EMBEDDING: Stage.STORAGE}
 

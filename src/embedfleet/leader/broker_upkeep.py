@@ -12,7 +12,7 @@ from embedfleet.leader.election import Election
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Depth
 from embedfleet.queue_schemas import Stage
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 
 # Delayed and expired tasks are looked for this often; it bounds how late a retry can be.
 _UPKEEP_SECONDS = 0.2

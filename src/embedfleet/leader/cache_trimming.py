@@ -14,7 +14,7 @@ from embedfleet.records import embedding_cache
 from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.settings import EmbeddingCacheSettings
 from embedfleet.sql.database import Database
-from embedfleet.workers.base_worker import wait_briefly
+from embedfleet.waiting import wait_briefly
 
 _LOOK_SECONDS = 60.0
 _TRIMMED_TO_PERCENT = 90

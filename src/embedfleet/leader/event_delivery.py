@@ -23,7 +23,7 @@ from embedfleet.records import events
 from embedfleet.retry import retry_delay_seconds
 from embedfleet.settings import EventsSettings
 from embedfleet.sql.database import Database
-from embedfleet.workers.base_worker import first_of
+from embedfleet.waiting import first_of
 
 _READ_AT_ONCE = 100
 _LOOK_SECONDS = 5.0

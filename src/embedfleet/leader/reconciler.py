@@ -18,12 +18,12 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
+from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.records import documents, fleet, jobs, usage
 from embedfleet.records.jobs import Job
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
-from embedfleet.workers.base_worker import offer
 
 # Offered in one go; more come with the next pass.
 _OFFERS_PER_PASS = 500

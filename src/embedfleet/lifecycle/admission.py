@@ -22,10 +22,11 @@ from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, JobStatus, Stage, UserTier
-from embedfleet.records import dead_letters, documents, identity, jobs, usage
+from embedfleet.records import collections, dead_letters, documents, identity, jobs, usage
 from embedfleet.records.collections import collection_name
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
+from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import GenerationState
@@ -40,7 +41,7 @@ class Submission:
     request: JobRequest
     model: ModelInfo
     version: documents.Version
-    segments: Sequence[documents.Segment]
+    segments: Sequence[Segment]
 
     @property
     def document_id(self) -> str:
@@ -72,14 +73,14 @@ class _Unit:
     def __init__(self, conn: Connection, now: float) -> None:
         self.conn = conn
         self.now = now
-        self._collections: dict[tuple[str, str], documents.Collection] = {}
+        self._collections: dict[tuple[str, str], collections.Collection] = {}
         self._used: dict[str, quota.Usage] = {}
         self._admitted: dict[str, list[int]] = {}
 
-    def collection(self, tenant_id: str, model: ModelInfo) -> documents.Collection:
+    def collection(self, tenant_id: str, model: ModelInfo) -> collections.Collection:
         key = (tenant_id, model.space)
         if key not in self._collections:
-            self._collections[key] = documents.ensure_collection(
+            self._collections[key] = collections.ensure(
                 self.conn,
                 name=collection_name(tenant_id, model.space),
                 tenant_id=tenant_id,
@@ -134,11 +135,11 @@ class Admission:
         """All the work that needs no transaction: cut, hash, compress."""
         model = self._catalogue.info(request.model or self._settings.models.default)
         digest = identity.ContentHash()
-        segments: list[documents.Segment] = []
+        segments: list[Segment] = []
         for ordinal, (start, end) in enumerate(segment_spans(request.content)):
             text = request.content[start:end]
             digest.update(text)
-            segments.append(documents.Segment.of(ordinal, start, text))
+            segments.append(Segment.of(ordinal, start, text))
         version = documents.Version(
             content_hash=digest.hexdigest(),
             source_hash=request.source_hash,

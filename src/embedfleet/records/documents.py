@@ -1,4 +1,4 @@
-"""Documents, their versions (generations) and texts (segments).
+"""Documents and their versions (generations).
 
 Plain functions over a connection; the caller owns the transaction, and holds the document's lock
 (`document_lock`) where it changes one that exists.
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-import zstandard
 from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, insert, select, update
 
 from embedfleet.queue_schemas import ChunkingConfig
+from embedfleet.records import segments
+from embedfleet.records.collections import Collection
+from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import pages
 from embedfleet.sql.tables import (
@@ -22,42 +24,9 @@ from embedfleet.sql.tables import (
     collections,
     documents,
     generations,
-    segments,
 )
+from embedfleet.sql.tables import segments as segment_table
 from embedfleet.sql.upsert import upsert
-
-# Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
-_ZSTD_LEVEL = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of a document's text: `start` in characters, `body` zstd-compressed UTF-8."""
-
-    ordinal: int
-    start: int
-    chars: int
-    body: bytes
-
-    @classmethod
-    def of(cls, ordinal: int, start: int, text: str) -> Segment:
-        return cls(ordinal, start, len(text), zstandard.compress(text.encode(), _ZSTD_LEVEL))
-
-    @property
-    def text(self) -> str:
-        return zstandard.decompress(self.body).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """One tenant's vectors of one space."""
-
-    collection_id: int
-    name: str
-    tenant_id: str
-    model: str
-    space: str
-    dim: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +70,6 @@ class Generation:
     def unreadable(self) -> bool:
         """Its source could not be turned into text: there is nothing of it but the note that says so."""
         return self.version.chars == 0
-
-
-def ensure_collection(
-    conn: Connection, *, name: str, tenant_id: str, model: str, space: str, dim: int
-) -> Collection:
-    """The collection of this name, created if missing."""
-    by_name = select(collections).where(collections.c.name == name)
-    found = conn.execute(by_name).one_or_none()
-    if found is None:  # asked first: on PostgreSQL an insert that does nothing uses up a number all the same
-        row = {"name": name, "tenant_id": tenant_id, "model": model, "space": space, "dim": dim}
-        conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
-        found = conn.execute(by_name).one()
-    return Collection(**found._mapping)
-
-
-def collections_of(conn: Connection, tenant_id: str) -> list[Collection]:
-    """A tenant's collections, oldest first."""
-    query = select(collections).where(collections.c.tenant_id == tenant_id)
-    return [Collection(**row._mapping) for row in conn.execute(query.order_by(collections.c.collection_id))]
 
 
 def ensure_document(
@@ -167,18 +117,7 @@ def add_generation(
             "chunker_version": chunker_version,
         },
     ).scalar_one()
-    rows = [
-        {
-            "generation_id": generation_id,
-            "ordinal": piece.ordinal,
-            "start": piece.start,
-            "chars": piece.chars,
-            "body": piece.body,
-        }
-        for piece in texts
-    ]
-    if rows:
-        conn.execute(_ADD_SEGMENT, rows)
+    segments.add(conn, int(generation_id), texts)
     return int(generation_id)
 
 
@@ -374,39 +313,13 @@ def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str
     return set(conn.execute(query).scalars())
 
 
-def purge_text(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the text of versions nobody reads or builds any more."""
-    conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
-
-
 def purge_document(conn: Connection, document_id: str) -> None:
     """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
-    conn.execute(delete(segments).where(segments.c.generation_id.in_(mine)))
+    conn.execute(delete(segment_table).where(segment_table.c.generation_id.in_(mine)))
     conn.execute(delete(generations).where(generations.c.document_id == document_id))
     conn.execute(delete(documents).where(documents.c.document_id == document_id))
-
-
-def segment(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
-    row = conn.execute(_SEGMENT, {"id": generation_id, "number": ordinal}).one_or_none()
-    return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
-
-
-def segments_between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
-    """The segments that hold any character of [start, end), in order."""
-    span = {"id": generation_id, "span_start": start, "span_end": end}
-    rows = conn.execute(_SEGMENTS_BETWEEN, span)
-    return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
-
-
-def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """The text of each [start, end) span; `pieces` are consecutive and hold all of them."""
-    if not spans:
-        return []
-    origin = pieces[0].start
-    whole = "".join(piece.text for piece in pieces)
-    return [whole[start - origin : end - origin] for start, end in spans]
 
 
 _SELECT_GENERATION = (
@@ -427,8 +340,6 @@ _SELECT_GENERATION = (
 
 
 _ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
-
-_ADD_SEGMENT = insert(segments)
 
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
 
@@ -460,20 +371,6 @@ _FLIP = (
 
 _SET_STATE = (
     update(generations).where(generations.c.generation_id == bindparam("id")).values(state=bindparam("new"))
-)
-
-_SEGMENT = select(segments).where(
-    segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")
-)
-
-_SEGMENTS_BETWEEN = (
-    select(segments)
-    .where(
-        segments.c.generation_id == bindparam("id"),
-        segments.c.start < bindparam("span_end"),
-        segments.c.start + segments.c.chars > bindparam("span_start"),
-    )
-    .order_by(segments.c.ordinal)
 )
 
 

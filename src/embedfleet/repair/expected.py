@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
-from embedfleet.records import documents, jobs
+from embedfleet.records import documents, jobs, segments
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.documents import Collection, Generation
+from embedfleet.records.collections import Collection
+from embedfleet.records.documents import Generation
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.sql.paging import chunk_id_pages
 from embedfleet.sql.tables import (
@@ -154,8 +155,8 @@ def _preference(row: Row[Any], record: Record) -> tuple[bool, bool, int]:
 def _targets_of(conn: Connection, version: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
     job = jobs.newest_of_generation(conn, version.generation_id)
     for row in rows:
-        pieces = documents.segments_between(conn, version.generation_id, row.start, row.end)
+        pieces = segments.between(conn, version.generation_id, row.start, row.end)
         if pieces:
-            (text,) = documents.slice_text(pieces, [(row.start, row.end)])
+            (text,) = segments.slice_text(pieces, [(row.start, row.end)])
             metadata = chunk_metadata(version, "" if job is None else job.job_id, row)
             yield Target(row.chunk_id, version.document_id, version, text, metadata)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.records import chunks, documents
-from embedfleet.records.documents import Collection
+from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.expected import Record, Target
 from embedfleet.repair.true_vectors import TrueVectors

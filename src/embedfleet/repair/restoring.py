@@ -6,8 +6,7 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from embedfleet.data_dir import create_data_dir
-from embedfleet.data_directory import DataDirectoryLock
+from embedfleet.data_directory import DataDirectoryLock, create_data_dir
 from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.repair.backup import Manifest, database_file, forget_processes, unpack_backup
 from embedfleet.repair.rebuilding import put_aside

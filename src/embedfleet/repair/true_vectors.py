@@ -15,7 +15,7 @@ from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.records import embedding_cache
-from embedfleet.records.documents import Collection
+from embedfleet.records.collections import Collection
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.repair.expected import Target
 from embedfleet.sql import document_lock

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import Permanent, VectorStoreUnavailable
-from embedfleet.records.documents import Collection
+from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.sql.database import Database

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic, perf_counter
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from loguru import logger
 
@@ -26,10 +26,11 @@ from embedfleet.errors import (
     Transient,
     UndecodableMessage,
 )
-from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Message, Stage
 from embedfleet.retry import RetryPolicy
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
+from embedfleet.waiting import first_of, wait_briefly
 from embedfleet.workers.services import Services
 
 # How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
@@ -388,28 +389,3 @@ def decoded(
         except (UndecodableMessage, LaterMessage) as exc:
             failures[lease.task.id] = exc
     return messages, failures
-
-
-async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
-    """Return when the first has ended; the others are cancelled."""
-    waiting = [asyncio.create_task(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
-async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:
-    """A pause that the stop signal ends."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
-
-
-async def offer(broker: Broker, stage: Stage, tasks: Sequence[Task]) -> None:
-    """Enqueue, also what was dead-lettered before: SQL says it is wanted again."""
-    if await broker.enqueue(stage, tasks) < len(tasks):
-        await broker.requeue_dead(stage, [task.id for task in tasks])

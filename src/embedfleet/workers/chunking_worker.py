@@ -26,8 +26,9 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import publish_if_done
 from embedfleet.queue.broker import Lease, Task
+from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records import chunks, dead_letters, documents, jobs, segments
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
 from embedfleet.records.dead_letters import DeadLetter
@@ -35,7 +36,7 @@ from embedfleet.records.documents import Generation
 from embedfleet.records.identity import ChunkIds
 from embedfleet.records.jobs import Job
 from embedfleet.sql.tables import GenerationState
-from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker, offer
+from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker
 from embedfleet.workers.services import Services
 
 T = TypeVar("T")
@@ -172,7 +173,7 @@ class ChunkingWorker(Worker):
     def _segments(self, version: Generation) -> Iterator[str]:
         ordinal = read = 0
         while read < version.version.chars:
-            look = partial(documents.segment, generation_id=version.generation_id, ordinal=ordinal)
+            look = partial(segments.get, generation_id=version.generation_id, ordinal=ordinal)
             segment = self._database.read_blocking(look)
             if segment is None:
                 return

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.records import chunks, documents, embedding_cache, jobs
+from embedfleet.records import chunks, documents, embedding_cache, jobs, segments
 from embedfleet.records.chunks import MarkedVector
 from embedfleet.records.documents import Generation
 from embedfleet.records.metadata import chunk_metadata
@@ -115,5 +115,5 @@ def _purge(conn: Connection, document_id: str, requests: int) -> None:
     old = [v.generation_id for v in versions if v.state is GenerationState.RETIRED and v.number < live]
     chunks.drop(conn, old)
     jobs.purge_batches(conn, old)
-    documents.purge_text(conn, old)
+    segments.purge(conn, old)
     documents.finish_cleanup(conn, document_id, requests)

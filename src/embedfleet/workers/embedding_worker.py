@@ -25,6 +25,7 @@ from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import give_up_batch
 from embedfleet.queue.broker import Lease, Task
+from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import (
     DeadChunk,
     EmbeddingTask,
@@ -32,13 +33,13 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.records import chunks, dead_letters, documents, embedding_cache, jobs
+from embedfleet.records import chunks, dead_letters, embedding_cache, jobs, segments
 from embedfleet.records.batches import batches_among
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.sql.tables import BatchState
 from embedfleet.workers import cached_embedding
-from embedfleet.workers.base_worker import Done, Failures, Worker, decoded, offer
+from embedfleet.workers.base_worker import Done, Failures, Worker, decoded
 from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.gathering import Gathering
@@ -298,8 +299,8 @@ def _texts(conn: Connection, work: Sequence[_Work]) -> tuple[str, ...]:
         wanted = [(rows[i].start, rows[i].end) for i in item.wanted]
         if wanted:
             start, end = wanted[0][0], max(end for _, end in wanted)
-            segments = documents.segments_between(conn, item.generation_id, start, end)
-            texts += documents.slice_text(segments, wanted)
+            pieces = segments.between(conn, item.generation_id, start, end)
+            texts += segments.slice_text(pieces, wanted)
     return tuple(texts)
 
 

@@ -19,13 +19,14 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import give_up_batch, publish_if_done, settle_batch
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
-from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records import chunks, dead_letters, documents, jobs, segments
 from embedfleet.records.batches import Batch, batches_among
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.documents import Generation, Segment
+from embedfleet.records.documents import Generation
 from embedfleet.records.jobs import Job
 from embedfleet.records.metadata import chunk_metadata
+from embedfleet.records.segments import Segment
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import BatchState
@@ -156,7 +157,7 @@ class StorageWorker(Worker):
         texts: list[Segment] = []
         if self._settings.store_documents and message.chunk_ids:
             span = rows[0].start, max(row.end for row in rows)
-            texts = documents.segments_between(conn, version.generation_id, *span)
+            texts = segments.between(conn, version.generation_id, *span)
         return _Work(lease, message, version, batch, rows, texts)
 
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
@@ -224,7 +225,7 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
         metadatas += [chunk_metadata(item.version, item.message.job_id, row) for row in rows]
         vectors.append(item.message.vectors_array()[keep])
         if with_documents:
-            texts += documents.slice_text(item.segments, [(row.start, row.end) for row in rows])
+            texts += segments.slice_text(item.segments, [(row.start, row.end) for row in rows])
     return VectorRows(
         ids=ids,
         vectors=np.concatenate(vectors),

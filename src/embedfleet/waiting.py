@@ -1,0 +1,26 @@
+"""Waiting for the first of several things, and pauses that a signal ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
+    """Return when the first has ended; the others are cancelled."""
+    waiting = [asyncio.create_task(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:
+    """A pause that the stop signal ends."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
