@@ -53,7 +53,7 @@ async def fill(broker: Broker, tenants: int, queued: int) -> float:
         tasks = [
             Task(
                 id=f"task{i}",
-                tenant_id=f"tenant{i % tenants}",
+                tenant=f"tenant{i % tenants}",
                 job_id=f"job{i // 100}",
                 cost=rng.randint(1, 16_384),
                 payload=b"",

@@ -80,7 +80,7 @@ def make_tasks(tenants: int, first: int, count: int, name: str = "task") -> list
     return [
         Task(
             id=f"{name}{i}",
-            tenant_id=f"tenant{i % tenants}",
+            tenant=f"tenant{i % tenants}",
             job_id=f"job{i // 100}",
             cost=rng.randint(1, 16_384),
             payload=b"",

@@ -49,13 +49,13 @@ def copy(conn: Connection, _document_id: str, generation_id: int, rows: Sequence
 
 def new_version(conn: Connection, document_id: str) -> int:
     document_lock.lock(conn, [document_id])
-    collection = collections.ensure(conn, name="c", tenant_id="t", model="m", space="s", dim=8)
+    collection = collections.ensure(conn, name="c", tenant="t", model="m", space="s", dim=8)
     documents.ensure_document(
-        conn, document_id=document_id, tenant_id="t", media_id=document_id, source=None, now=0.0
+        conn, document_id=document_id, tenant="t", media_id=document_id, source=None, now=0.0
     )
-    version = documents.Version("h", None, "text", 1, ChunkingConfig(), 64)
+    recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), 64)
     segment = segments.Segment.of(0, 0, "x")
-    return documents.add_generation(conn, document_id, version, collection, [segment], chunker_version=1)
+    return documents.add_generation(conn, document_id, recipe, collection, [segment], chunker_version=1)
 
 
 def locked(

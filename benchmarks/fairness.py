@@ -164,7 +164,7 @@ def heap_of(chunks: int, rng: random.Random) -> list[Task]:
     return [
         Task(
             id=f"noisy{number}",
-            tenant_id="noisy",
+            tenant="noisy",
             job_id="heap",
             cost=sum(rng.randint(100, 256) for _ in range(HEAP_TASK_CHUNKS)),
             payload=b"",
@@ -195,7 +195,7 @@ async def quiet_latencies(
     rng = random.Random(7)
 
     def offered(task: Task) -> Task:
-        return replace(task, tenant_id="everybody") if fifo else task
+        return replace(task, tenant="everybody") if fifo else task
 
     clock = ManualClock()
     async with open_broker(clock) as broker:

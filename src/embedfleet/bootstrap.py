@@ -212,7 +212,7 @@ async def open_repair(
         if deployment.owns_data_directory:
             stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
         database = await _entered_database(stack, settings)
-        collections = await database.read(partial(collections_to_check, tenant_id=tenant))
+        collections = await database.read(partial(collections_to_check, tenant=tenant))
         put_aside: Path | None = None
         if empty:
             own = settings.chroma_dir if settings.vector_store.url is None else None
@@ -221,7 +221,7 @@ async def open_repair(
             store = await open_store(settings)
         stack.push_async_callback(store.close)
         if put_aside is not None:
-            collections = await database.read(partial(collections_to_check, tenant_id=None))
+            collections = await database.read(partial(collections_to_check, tenant=None))
         catalogue = Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models)
         stack.push_async_callback(models.close)

@@ -186,7 +186,7 @@ class EmbeddingJobManager:
         until = None if before is None else before.timestamp()
 
         def look(conn: Connection) -> list[JobInfo]:
-            found = jobs.page(conn, tenant_id=user_id, status=status, limit=limit, before=until)
+            found = jobs.page(conn, tenant=user_id, status=status, limit=limit, before=until)
             return job_infos(conn, found)
 
         return await self._database.read(look)
@@ -218,7 +218,7 @@ class EmbeddingJobManager:
         """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
         page. Kept for `events.keep_days`. Positions are given by a running orchestrator: what ends while none
         runs is seen when one does."""
-        return await self._database.read(lambda conn: events.after(conn, after, limit, tenant_id=user_id))
+        return await self._database.read(lambda conn: events.after(conn, after, limit, tenant=user_id))
 
     async def follow_events(self, *, user_id: str | None = None, after: int = 0) -> AsyncIterator[JobEvent]:
         """`events`, and then each new one as it comes; never ends by itself. Begun again from a position of
@@ -253,7 +253,7 @@ class EmbeddingJobManager:
             if documents.is_deleted(conn, document_id):
                 return None
             for made in documents.generations_of(conn, document_id):
-                same = made.version.source_hash == source_hash and made.version.chunking == chunking
+                same = made.recipe.source_hash == source_hash and made.recipe.chunking == chunking
                 if same and made.collection.space == info.space and made.state is not GenerationState.RETIRED:
                     job = jobs.newest_of_generation(conn, made.generation_id)
                     return None if job is None else job_info(conn, job)
@@ -340,7 +340,7 @@ class EmbeddingJobManager:
         """What was given up and nothing was done about yet, newest first; with `ended`, the history too."""
         return await self._database.read(
             lambda conn: dead_letters.page(
-                conn, tenant_id=user_id, job_id=job_id, stage=stage, ended=ended, limit=limit
+                conn, tenant=user_id, job_id=job_id, stage=stage, ended=ended, limit=limit
             )
         )
 
@@ -383,9 +383,9 @@ class EmbeddingJobManager:
         """`ids`: those meant; empty: whichever are open."""
         job = _require(jobs.lock(conn, job_id), job_id, user_id)
         named = (
-            dead_letters.get_many(conn, ids, tenant_id=user_id).values()
+            dead_letters.get_many(conn, ids, tenant=user_id).values()
             if ids
-            else dead_letters.page(conn, tenant_id=user_id, job_id=job_id, stage=None, ended=False, limit=1)
+            else dead_letters.page(conn, tenant=user_id, job_id=job_id, stage=None, ended=False, limit=1)
         )
         if all(letter.ended == DeadLetterEnd.REQUEUED for letter in named):
             raise InvalidRequest(f"job {job_id}: no dead letter is left to requeue")
@@ -415,7 +415,7 @@ class EmbeddingJobManager:
                 _require(jobs.get(conn, job_id), job_id, user_id)
                 return dead_letters.purge_job(conn, job_id, now)
             assert before is not None
-            return dead_letters.purge_before(conn, before.timestamp(), now, tenant_id=user_id)
+            return dead_letters.purge_before(conn, before.timestamp(), now, tenant=user_id)
 
         return await self._database.write(purge)
 
@@ -440,14 +440,14 @@ class EmbeddingJobManager:
 
 
 def _require(job: Job | None, job_id: str, user_id: str | None) -> Job:
-    if job is None or (user_id is not None and job.tenant_id != user_id):
+    if job is None or (user_id is not None and job.tenant != user_id):
         raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
     return job
 
 
 def _letters(conn: Connection, ids: Sequence[int], user_id: str | None) -> list[DeadLetterInfo]:
     """The letters in the order asked for. Raises UnknownDeadLetter."""
-    found = dead_letters.get_many(conn, ids, tenant_id=user_id)
+    found = dead_letters.get_many(conn, ids, tenant=user_id)
     for one in ids:
         if one not in found:
             raise UnknownDeadLetter(

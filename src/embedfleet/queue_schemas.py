@@ -19,7 +19,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from embedfleet.errors import LaterMessage, UndecodableMessage
 
@@ -96,6 +104,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+TenantId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        validation_alias=AliasChoices("tenant_id", "tenant"),
+        serialization_alias="tenant_id",
+        description="Whose it is. `tenant_id` on queues and in JSON.",
+    ),
+]
+
+
 class ChunkingConfig(_Frozen):
     """How a document is cut. Part of a generation's identity: another value, other chunks."""
 
@@ -123,11 +142,11 @@ class Message(_Frozen):
     kind: ClassVar[Stage]
 
     schema_version: Literal[2] = 2
-    tenant_id: str = Field(min_length=1)
+    tenant: TenantId
     job_id: str = Field(min_length=1)
 
     def encode(self) -> bytes:
-        body = self.model_dump(mode="python")
+        body = self.model_dump(mode="python", by_alias=True)
         body["kind"] = self.kind.value
         packed: bytes = msgpack.packb(body, use_bin_type=True)
         return packed
@@ -371,7 +390,7 @@ class JobInfo(_Frozen):
 
     schema_version: Literal[1] = 1
     job_id: str
-    tenant_id: str
+    tenant: TenantId
     media_id: str
     source: str | None = None
     status: JobStatus
@@ -392,7 +411,7 @@ class JobInfo(_Frozen):
 
     def json_document(self) -> dict[str, Any]:
         """The stable form that `--json` prints."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class DeadLetterInfo(_Frozen):
@@ -400,7 +419,7 @@ class DeadLetterInfo(_Frozen):
 
     schema_version: Literal[1] = 1
     dead_letter_id: int
-    tenant_id: str
+    tenant: TenantId
     job_id: str
     run: int = Field(description="The run of the job that gave it up, counted from 1.")
     stage: Stage
@@ -416,7 +435,7 @@ class DeadLetterInfo(_Frozen):
 
     def json_document(self) -> dict[str, Any]:
         """The stable form that `--json` prints."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class RefusedJob(_Frozen):
@@ -439,7 +458,7 @@ class JobEvent(_Frozen):
     schema_version: Literal[1] = 1
     event_id: str = Field(description="The job and its run; there is one event of each, ever.")
     position: int = Field(description="Grows; whoever has read up to it has read all before it.")
-    tenant_id: str
+    tenant: TenantId
     job_id: str
     media_id: str
     status: JobStatus
@@ -450,7 +469,7 @@ class JobEvent(_Frozen):
 
     def json_document(self) -> dict[str, Any]:
         """The stable form that `--json` prints and the webhook gets."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class SearchHit(_Frozen):

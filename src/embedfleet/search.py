@@ -63,13 +63,13 @@ class SearchService:
         self._models = models
         self._default_model = default_model
 
-    async def search(self, tenant_id: str, request: SearchRequest) -> list[SearchHit]:
+    async def search(self, tenant: str, request: SearchRequest) -> list[SearchHit]:
         """The `limit` nearest live passages, nearest first; empty if the tenant has none.
 
         Raises InvalidRequest (query too long for the model, several models to choose from),
         UnknownModel, SpaceMismatch.
         """
-        collection = await self._database.read(lambda conn: self._choose(conn, tenant_id, request.model))
+        collection = await self._database.read(lambda conn: self._choose(conn, tenant, request.model))
         if collection is None:
             return []
         vector = await self._embed(request.query, collection)
@@ -77,9 +77,7 @@ class SearchService:
         while True:
             near = await self._store.query(collection.name, vector, space=collection.space, limit=limit)
             ids = [hit.id for hit in near]
-            live = await self._database.read(
-                partial(chunks.live_passages, tenant_id=tenant_id, chunk_ids=ids)
-            )
+            live = await self._database.read(partial(chunks.live_passages, tenant=tenant, chunk_ids=ids))
             if len(live) >= request.limit or len(near) < limit:
                 break
             limit *= _WIDEN
@@ -109,13 +107,13 @@ class SearchService:
 
     async def _respond(self, asked: searches.AskedSearch) -> str:
         try:
-            hits = await self.search(asked.tenant_id, SearchRequest.model_validate_json(asked.request))
+            hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
         except (EmbedfleetError, ValidationError) as exc:  # the latter: a guest of another release
             return json.dumps({"error": " ".join(str(exc).split())})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
-    def _choose(self, conn: Connection, tenant_id: str, model: str | None) -> Collection | None:
-        mine = collections.of_tenant(conn, tenant_id)
+    def _choose(self, conn: Connection, tenant: str, model: str | None) -> Collection | None:
+        mine = collections.of_tenant(conn, tenant)
         named = [c for c in mine if c.model == (model or self._default_model)]
         if named:
             return named[-1]
@@ -123,7 +121,7 @@ class SearchService:
             return None
         if len({c.model for c in mine}) > 1:
             raise InvalidRequest(
-                f"tenant `{tenant_id}` has documents of several models "
+                f"tenant `{tenant}` has documents of several models "
                 f"({', '.join(sorted({c.model for c in mine}))}): say which with --model"
             )
         return mine[-1]
@@ -162,13 +160,13 @@ class SearchClient:
         self._clock = clock
 
     async def search(
-        self, tenant_id: str, request: SearchRequest, *, timeout_seconds: float = 30.0
+        self, tenant: str, request: SearchRequest, *, timeout_seconds: float = 30.0
     ) -> list[SearchHit]:
         """As `SearchService.search`. DatabaseUnavailable if nobody answers in time."""
         search_id = uuid.uuid4().hex
         now = self._clock.now()
         asked = request.model_dump_json()
-        await self._database.write(lambda conn: searches.ask(conn, search_id, tenant_id, asked, now))
+        await self._database.write(lambda conn: searches.ask(conn, search_id, tenant, asked, now))
         try:
             response = json.loads(await self._response(search_id, timeout_seconds))
         except TimeoutError as exc:

@@ -184,7 +184,7 @@ async def test_idle_time_earns_no_credit(broker: Broker) -> None:
     await claim(broker, 10)
     await broker.enqueue(STAGE, tasks("late", 20))
 
-    served = [lease.task.tenant_id for lease in await claim(broker, 10)]
+    served = [lease.task.tenant for lease in await claim(broker, 10)]
     assert served.count("late") == 5, "half of what follows, and nothing for the time before"
 
 

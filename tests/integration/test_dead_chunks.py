@@ -127,7 +127,7 @@ async def test_an_unreadable_message_ends_in_the_dead_letters_and_its_job_ends(s
         for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
             job_id = await fleet.submit(str(stage), "Fine.")
             await fleet.jobs.wait(job_id, timeout_seconds=60)
-            junk = Task(id=f"{job_id}:9:0", tenant_id=TENANT, job_id=job_id, cost=1, payload=b"\xc1junk")
+            junk = Task(id=f"{job_id}:9:0", tenant=TENANT, job_id=job_id, cost=1, payload=b"\xc1junk")
             await fleet.system.broker.enqueue(stage, [junk])
             await _dead(fleet, stage)
             (dead,) = await fleet.system.broker.dead(stage)

@@ -59,7 +59,7 @@ def new_job(conn: Connection) -> None:
     jobs.create(
         conn,
         job_id="j",
-        tenant_id="alice",
+        tenant="alice",
         document_id="d",
         generation_id=1,
         user_tier=UserTier.FREE,

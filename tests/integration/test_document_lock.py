@@ -125,12 +125,12 @@ def refer(conn: Connection, job: jobs.Job) -> None:
 def store(conn: Connection, job: jobs.Job) -> None:
     """As a storage worker does."""
     document_lock.lock(conn, [job.document_id])
-    version = documents.generation(conn, job.generation_id)
-    assert version is not None
+    generation = documents.generation(conn, job.generation_id)
+    assert generation is not None
     chunks.record_stored(
         conn,
         document_id=job.document_id,
-        collection_id=version.collection.collection_id,
+        collection_id=generation.collection.collection_id,
         generation_id=job.generation_id,
         chunk_ids=[CHUNK],
         checksums={},
@@ -164,7 +164,7 @@ async def clean(database: Database, document_id: str) -> None:
     broker = MemoryBroker()
     services = Services(broker, database, Metrics(), ManualClock(), PoolsSettings())
     worker = DeletionWorker("d", services, store=NullVectorStore())
-    message = DeletionTask(tenant_id=TENANT, job_id=document_id, document_id=document_id)
+    message = DeletionTask(tenant=TENANT, job_id=document_id, document_id=document_id)
     task = Task(document_id, TENANT, document_id, 1, message.encode())
     await broker.enqueue(Stage.DELETION, [task])
     leases = await broker.claim(Stage.DELETION, worker="d", max_tasks=1, max_cost=1, lease_seconds=60)

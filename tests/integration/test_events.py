@@ -45,7 +45,7 @@ def end_job(conn: Connection, name: str, *, tenant: str = TENANT, now: float = N
     jobs.create(
         conn,
         job_id=name,
-        tenant_id=tenant,
+        tenant=tenant,
         document_id=name,
         generation_id=1,
         user_tier=UserTier.FREE,

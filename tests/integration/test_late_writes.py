@@ -99,7 +99,7 @@ class Bench:
             "s", self.services(), store=self.store, settings=VectorStoreSettings(store_documents=False)
         )
         message = StorageTask(
-            tenant_id=TENANT,
+            tenant=TENANT,
             job_id=job.job_id,
             ordinal=0,
             space="s",
@@ -115,7 +115,7 @@ class Bench:
         """A deletion worker looks after the document."""
         worker = DeletionWorker("d", self.services(), store=self.store)
         name = job.document_id
-        message = DeletionTask(tenant_id=TENANT, job_id=name, document_id=name)
+        message = DeletionTask(tenant=TENANT, job_id=name, document_id=name)
         assert await carry_out(worker, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
 
     async def stored(self) -> bool:

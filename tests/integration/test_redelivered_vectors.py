@@ -72,10 +72,10 @@ async def store_again(
             jobs.seal(conn, job_id, chunks_total=1, coverage=1.0)
 
         await guest.database.write(chunked)
-        version = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))
-        assert version is not None
-        name = version.collection.name
-        await store.ensure_collection(name, space=version.collection.space, dim=DIM)
+        generation = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))
+        assert generation is not None
+        name = generation.collection.name
+        await store.ensure_collection(name, space=generation.collection.space, dim=DIM)
         await store.upsert(name, VectorRows([CHUNK], there[None], [{"x": 1}], None))
         store.written.clear()
         services = Services(MemoryBroker(), guest.database, Metrics(), ManualClock(), PoolsSettings())
@@ -83,10 +83,10 @@ async def store_again(
             "s", services, store=store, settings=VectorStoreSettings(store_documents=False)
         )
         message = StorageTask(
-            tenant_id=TENANT,
+            tenant=TENANT,
             job_id=job_id,
             ordinal=0,
-            space=version.collection.space,
+            space=generation.collection.space,
             dim=DIM,
             chunk_ids=pack_chunk_ids([CHUNK]),
             vectors=arriving.astype("<f4").tobytes(),

@@ -225,7 +225,7 @@ async def test_one_tenants_repair_leaves_the_others_alone(settings: Settings) ->
             await fleet.ingest("1", paragraphs(tenant, 3), chunking_config=ONE_EACH, user_id=tenant)
     async with open_repair(settings, purpose="test", tenant="bob", empty=True) as system:
         (collection,) = system.collections
-        assert collection.tenant_id == "bob"
+        assert collection.tenant == "bob"
         await mend_all(system)
     assert {row["user_id"] for row in read_chroma(settings)} == {TENANT, "bob"}
 
@@ -279,7 +279,7 @@ async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Sett
         verification = Verification(database, store, truth)
 
         async def look() -> None:
-            for collection in await database.read(partial(collections_to_check, tenant_id=None)):
+            for collection in await database.read(partial(collections_to_check, tenant=None)):
                 assert await store.count(collection.name)
                 found.append(await verification.check(collection))
 
@@ -325,7 +325,7 @@ async def test_a_document_that_was_deleted_and_came_back_between_two_looks_is_no
             await fleet.ingest("1", text, chunking_config=ONE_EACH)
 
         store.move = move
-        (collection,) = await database.read(partial(collections_to_check, tenant_id=None))
+        (collection,) = await database.read(partial(collections_to_check, tenant=None))
         assert (await verification.check(collection)).missing == []
         assert (await verification.check(collection)).count == 0
 

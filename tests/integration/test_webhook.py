@@ -50,7 +50,7 @@ def end_job(conn: Connection, name: str) -> None:
     jobs.create(
         conn,
         job_id=name,
-        tenant_id="alice",
+        tenant="alice",
         document_id=name,
         generation_id=1,
         user_tier=UserTier.FREE,

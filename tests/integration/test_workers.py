@@ -205,7 +205,7 @@ async def claim(broker: MemoryBroker) -> list[Lease]:
 @pytest.fixture
 async def broker(clock: ManualClock) -> MemoryBroker:
     broker = MemoryBroker(clock=clock)
-    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant="t", job_id="j", cost=1, payload=b"x")])
     return broker
 
 
@@ -346,7 +346,7 @@ async def test_a_broker_that_answers_one_loop_of_a_worker_answers_all() -> None:
 async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_done() -> None:
     broker = AwayBroker()
     broker.tried = asyncio.Event()
-    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant="t", job_id="j", cost=1, payload=b"x")])
     worker = ScriptedWorker(broker)
     worker.go_on.clear()
     stop = asyncio.Event()
@@ -367,7 +367,7 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
     broker.tried.clear()
     await broker.tried.wait()  # idle, it goes on asking
     broker.away = False
-    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:1", tenant_id="t", job_id="j", cost=1, payload=b"x")])
+    await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:1", tenant="t", job_id="j", cost=1, payload=b"x")])
     async with asyncio.timeout(30):
         while (await broker.depth(Stage.EMBEDDING)).done == 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -397,7 +397,7 @@ async def test_a_result_whose_lease_was_lost_is_dropped_and_the_new_holder_finis
 async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    others = [Task(id=f"o:1:{n}", tenant_id="t", job_id="o", cost=1, payload=b"x") for n in range(3)]
+    others = [Task(id=f"o:1:{n}", tenant="t", job_id="o", cost=1, payload=b"x") for n in range(3)]
     (died,) = await claim(broker)
     await broker.enqueue(Stage.EMBEDDING, others)
     clock.advance(3600)

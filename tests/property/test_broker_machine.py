@@ -52,7 +52,7 @@ a_share = st.builds(
 )
 an_offer = st.fixed_dictionaries(
     {
-        "tenant_id": a_tenant,
+        "tenant": a_tenant,
         "job_id": st.sampled_from(JOBS),
         "cost": st.integers(1, 30),
         "priority": st.sampled_from([50, 50, 0, 100]),
@@ -136,12 +136,12 @@ class ModelStage:
 
     def settle(self) -> None:
         for lane, model_lane in self.lanes.items():
-            backlogged = {i.task.tenant_id for i in self.in_state("ready") if i.task.lane is lane}
+            backlogged = {i.task.tenant for i in self.in_state("ready") if i.task.lane is lane}
             model_lane.settle({tenant for tenant in backlogged if not self.at_cap(tenant)})
 
     def at_cap(self, tenant: str) -> bool:
         cap = self.share(tenant).max_in_flight
-        leased = sum(item.task.tenant_id == tenant for item in self.in_state("leased"))
+        leased = sum(item.task.tenant == tenant for item in self.in_state("leased"))
         return cap is not None and leased >= cap
 
     def share(self, tenant: str) -> TenantShare:
@@ -165,7 +165,7 @@ class ModelStage:
         if lane is None:
             return None
         tenant = self.lanes[lane].next_tenant()
-        mine = [i for i in self.in_state("ready") if i.task.tenant_id == tenant and i.task.lane is lane]
+        mine = [i for i in self.in_state("ready") if i.task.tenant == tenant and i.task.lane is lane]
         return min(mine, key=lambda item: (-item.task.priority, item.place))
 
     def claim(self, now: float, max_tasks: int, max_cost: int) -> list[ModelTask]:
@@ -175,7 +175,7 @@ class ModelStage:
             if item is None or (taken and sum(i.task.cost for i in [*taken, item]) > max_cost):
                 break
             self.served.append((item.task.lane, bool(self.lanes[Lane.BULK].eligible)))
-            self.lanes[item.task.lane].serve(item.task.cost, self.share(item.task.tenant_id).weight)
+            self.lanes[item.task.lane].serve(item.task.cost, self.share(item.task.tenant).weight)
             item.state, item.at, item.attempt = "leased", now + LEASE_SECONDS, item.attempt + 1
             taken.append(item)
             self.settle()
@@ -421,7 +421,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 DeadTask(item.task, item.attempt, item.reason, item.at) for item in model.in_state("dead")
             ]
             for tenant in TENANTS:
-                ready = sum(item.task.tenant_id == tenant for item in model.in_state("ready"))
+                ready = sum(item.task.tenant == tenant for item in model.in_state("ready"))
                 assert self.call(self.broker.backlog(stage, tenant)) == ready
 
     @invariant()

@@ -40,7 +40,7 @@ a_share = st.builds(
 an_offer = st.builds(
     Task,
     id=st.tuples(a_text, a_text).map("".join),
-    tenant_id=a_text,
+    tenant=a_text,
     job_id=a_text,
     cost=st.one_of(st.integers(1, MAX_COST), st.just(MAX_COST)),
     payload=st.binary(max_size=4),

@@ -79,7 +79,7 @@ class Fairness(RuleBasedStateMachine):
                 assert not any(account.eligible for account in self.accounts.values()), "work must not wait"
                 return
             task = self.ready.serve_first()
-            account = self.accounts[task.tenant_id]
+            account = self.accounts[task.tenant]
             assert account.eligible
             account.given += task.cost / account.weight
             account.ready -= 1

@@ -93,7 +93,7 @@ def ids(leases: Sequence[Lease]) -> list[str]:
 
 
 def tenants(leases: Sequence[Lease]) -> str:
-    return "".join(lease.task.tenant_id for lease in leases)
+    return "".join(lease.task.tenant for lease in leases)
 
 
 async def expire(broker: Broker, clock: ManualClock) -> int:

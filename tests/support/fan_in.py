@@ -36,16 +36,16 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 def new_job(conn: Connection, name: str) -> str:
     document_lock.lock(conn, [name])
-    collection = collections.ensure(conn, name="c", tenant_id="t", model="stub", space="s", dim=8)
-    documents.ensure_document(conn, document_id=name, tenant_id="t", media_id=name, source=None, now=NOW)
-    version = documents.Version("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
+    collection = collections.ensure(conn, name="c", tenant="t", model="stub", space="s", dim=8)
+    documents.ensure_document(conn, document_id=name, tenant="t", media_id=name, source=None, now=NOW)
+    recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
     generation_id = documents.add_generation(
-        conn, name, version, collection, [segments.Segment.of(0, 0, "x")], chunker_version=1
+        conn, name, recipe, collection, [segments.Segment.of(0, 0, "x")], chunker_version=1
     )
     jobs.create(
         conn,
         job_id=name,
-        tenant_id="t",
+        tenant="t",
         document_id=name,
         generation_id=generation_id,
         user_tier=UserTier.FREE,

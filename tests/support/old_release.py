@@ -43,7 +43,8 @@ def build(url: str, source: Path, dead_letters: list[dict[str, object]]) -> None
     with engine.begin() as conn, known.connect() as found:
         for table in _COPIED:
             target = old.tables[table.name]
-            query = select(*(table.c[column.name] for column in target.columns))
+            by_name = {column.name: column for column in table.columns}
+            query = select(*(by_name[column.name] for column in target.columns))
             rows = [dict(row._mapping) for row in found.execute(query)]
             if rows:
                 conn.execute(insert(target), rows)

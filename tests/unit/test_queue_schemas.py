@@ -49,7 +49,7 @@ def embedding_tasks(draw: st.DrawFn) -> EmbeddingTask:
     lengths = draw(sizes)
     token_ids = np.arange(sum(lengths), dtype="<u4") * np.uint32(65_537)
     return EmbeddingTask(
-        tenant_id=draw(names),
+        tenant=draw(names),
         job_id=draw(names),
         ordinal=draw(counts),
         model=draw(names),
@@ -64,7 +64,7 @@ def embedding_tasks(draw: st.DrawFn) -> EmbeddingTask:
 def storage_tasks(draw: st.DrawFn) -> StorageTask:
     rows, dim = draw(st.integers(0, 5)), draw(st.integers(1, 9))
     return StorageTask(
-        tenant_id=draw(names),
+        tenant=draw(names),
         job_id=draw(names),
         ordinal=draw(counts),
         space=draw(names),
@@ -76,8 +76,8 @@ def storage_tasks(draw: st.DrawFn) -> StorageTask:
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(ChunkingTask, tenant_id=names, job_id=names),
-    st.builds(DeletionTask, tenant_id=names, job_id=names, document_id=names),
+    st.builds(ChunkingTask, tenant=names, job_id=names),
+    st.builds(DeletionTask, tenant=names, job_id=names, document_id=names),
     embedding_tasks(),
     storage_tasks(),
 )
@@ -85,7 +85,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
 
 def embedding_task(**changes: Any) -> EmbeddingTask:
     fields: dict[str, Any] = {
-        "tenant_id": "acme",
+        "tenant": "acme",
         "job_id": "j1",
         "ordinal": 3,
         "model": "minilm",
@@ -99,7 +99,7 @@ def embedding_task(**changes: Any) -> EmbeddingTask:
 
 def storage_task(**changes: Any) -> StorageTask:
     fields: dict[str, Any] = {
-        "tenant_id": "acme",
+        "tenant": "acme",
         "job_id": "j1",
         "ordinal": 3,
         "space": "minilm/v1",
@@ -155,8 +155,8 @@ class TestMutations:
     def test_of_ten_thousand_damaged_messages_each_is_refused_or_still_a_valid_one(self) -> None:
         rng = random.Random(20_240_229)
         originals: list[Message] = [
-            ChunkingTask(tenant_id="acme", job_id="j1"),
-            DeletionTask(tenant_id="acme", job_id="j1", document_id="d1"),
+            ChunkingTask(tenant="acme", job_id="j1"),
+            DeletionTask(tenant="acme", job_id="j1", document_id="d1"),
             embedding_task(),
             storage_task(),
         ]
@@ -264,7 +264,7 @@ class TestRefusals:
 
     def test_a_message_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
-            embedding_task().tenant_id = "other"
+            embedding_task().tenant = "other"
 
     def test_the_overlap_of_a_chunking_config_is_smaller_than_its_chunks(self) -> None:
         with pytest.raises(ValidationError, match=r"overlap \(10\) must be smaller than chunk_size \(10\)"):
@@ -296,7 +296,7 @@ class TestStability:
         ("message", "encoded"),
         [
             (
-                ChunkingTask(tenant_id="acme", job_id="j1"),
+                ChunkingTask(tenant="acme", job_id="j1"),
                 "84ae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31a46b"
                 "696e64a86368756e6b696e67",
             ),
@@ -317,7 +317,7 @@ class TestStability:
                 "65a46b696e64a773746f72616765",
             ),
             (
-                DeletionTask(tenant_id="acme", job_id="j1", document_id="d1"),
+                DeletionTask(tenant="acme", job_id="j1", document_id="d1"),
                 "85ae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31ab64"
                 "6f63756d656e745f6964a26431a46b696e64a864656c6574696f6e",
             ),
@@ -344,7 +344,7 @@ class TestStability:
     def test_the_json_form_of_a_job_is_stable(self) -> None:
         info = JobInfo(
             job_id="j1",
-            tenant_id="acme",
+            tenant="acme",
             media_id="7",
             source="notes.md",
             status=JobStatus.COMPLETED_WITH_ERRORS,

@@ -199,7 +199,7 @@ def _show_table(found: list[DeadLetterInfo]) -> None:
         cells = (
             str(letter.dead_letter_id),
             letter.job_id,
-            letter.tenant_id,
+            letter.tenant,
             letter.stage,
             place,
             reason,

@@ -60,4 +60,4 @@ async def _follow(settings: Settings, tenant: str | None, after: int, *, as_json
 def _line(event: JobEvent) -> str:
     reason = f" ({event.reason})" if event.reason else ""
     when = event.created_at.isoformat(timespec="seconds")
-    return f"{event.position}  {when}  {event.tenant_id}  {event.job_id}  {event.status.value}{reason}"
+    return f"{event.position}  {when}  {event.tenant}  {event.job_id}  {event.status.value}{reason}"

@@ -102,7 +102,7 @@ def _show_table(found: list[JobInfo]) -> None:
         total = f"{progress.chunks_total}{'' if progress.sealed else '+'}"
         table.add_row(
             job.job_id,
-            job.tenant_id,
+            job.tenant,
             job.status.value + (f" ({job.reason})" if job.reason else ""),
             f"{progress.chunks_stored}/{total}",
             job.source or job.media_id,

@@ -110,12 +110,12 @@ async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
     found: list[tuple[Differences, int]] = []
     for collection in system.collections:
         differences = await system.verification.check(
-            collection, judge_unknown=repair, progress=_progress(collection.tenant_id, "compared")
+            collection, judge_unknown=repair, progress=_progress(collection.tenant, "compared")
         )
         mended = 0
         if repair:
             mended = await system.rebuilding.mend(
-                differences, progress=_progress(collection.tenant_id, "written")
+                differences, progress=_progress(collection.tenant, "written")
             )
         found.append((differences, mended))
     aside = None if system.put_aside is None else str(system.put_aside)
@@ -163,7 +163,7 @@ def _line(found: Differences, mended: int) -> str:
         said.append(f"{found.sampled} embedded again")
     if found.count:
         said.append(f"{mended} mended")
-    place = f"tenant {found.collection.tenant_id}, model {found.collection.model}"
+    place = f"tenant {found.collection.tenant}, model {found.collection.model}"
     return f"{place}: {found.rows} rows, {', '.join(said) or 'all right'}"
 
 
@@ -175,7 +175,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "put_aside": outcome.put_aside,
         "collections": [
             {
-                "tenant": found.collection.tenant_id,
+                "tenant": found.collection.tenant,
                 "model": found.collection.model,
                 "collection": found.collection.name,
                 "rows": found.rows,

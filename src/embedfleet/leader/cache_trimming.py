@@ -57,7 +57,7 @@ def surplus(found: Iterable[CacheSize], most_bytes: int) -> Mapping[int, int]:
     """How many rows of which collection are to go; a tenant's collections give in proportion."""
     by_tenant: dict[str, list[CacheSize]] = {}
     for size in found:
-        by_tenant.setdefault(size.tenant_id, []).append(size)
+        by_tenant.setdefault(size.tenant, []).append(size)
     rows: dict[int, int] = {}
     for sizes in by_tenant.values():
         total = sum(size.rows * size.row_bytes for size in sizes)

@@ -33,7 +33,7 @@ class EventPublisher:
             numbered = await self._database.write(lambda conn: events.number(conn, _AT_ONCE))
             for event in numbered:
                 self._metrics.jobs_total.labels(event.status.value).inc()
-                self._metrics.count_tenant(event.tenant_id, jobs=1)
+                self._metrics.count_tenant(event.tenant, jobs=1)
 
     async def forget_old(self) -> None:
         """Drop events older than `keep_days`, once a minute; with a webhook, only what it has got."""

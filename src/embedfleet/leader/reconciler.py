@@ -94,7 +94,7 @@ class Reconciler:
     async def offer_cleanups(self) -> None:
         """Offer documents with leftovers; those already on their way are ignored by the broker."""
         waiting = await self._database.read(lambda conn: documents.awaiting_cleanup(conn, _OFFERS_PER_PASS))
-        tasks = [_deletion_task(tenant_id, document_id) for tenant_id, document_id in waiting]
+        tasks = [_deletion_task(tenant, document_id) for tenant, document_id in waiting]
         if tasks:
             await self._broker.enqueue(Stage.DELETION, tasks)
 
@@ -159,12 +159,12 @@ class Reconciler:
             await self._broker.drop_dead(stage, old)
 
     async def _set_shares(self) -> None:
-        for tenant_id, tier_name in (await self._database.read(usage.tiers)).items():
+        for tenant, tier_name in (await self._database.read(usage.tiers)).items():
             tier = self._tenants.tiers[tier_name.value]
             share = TenantShare(weight=tier.weight, max_in_flight=tier.max_in_flight)
-            if self._known_shares.get(tenant_id) != share:
-                await self._broker.set_share(tenant_id, share)
-                self._known_shares[tenant_id] = share
+            if self._known_shares.get(tenant) != share:
+                await self._broker.set_share(tenant, share)
+                self._known_shares[tenant] = share
 
 
 def _new_epoch(conn: Connection, epoch: str) -> int:
@@ -184,14 +184,14 @@ def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:
 def _chunking_task(job: Job, chars: int) -> Task:
     return Task(
         id=f"{job.job_id}:{job.run}",
-        tenant_id=job.tenant_id,
+        tenant=job.tenant,
         job_id=job.job_id,
         cost=1 + chars // _CHARS_PER_TOKEN,
-        payload=ChunkingTask(tenant_id=job.tenant_id, job_id=job.job_id).encode(),
+        payload=ChunkingTask(tenant=job.tenant, job_id=job.job_id).encode(),
         priority=job.priority,
     )
 
 
-def _deletion_task(tenant_id: str, document_id: str) -> Task:
-    message = DeletionTask(tenant_id=tenant_id, job_id=document_id, document_id=document_id)
-    return Task(id=document_id, tenant_id=tenant_id, job_id=document_id, cost=1, payload=message.encode())
+def _deletion_task(tenant: str, document_id: str) -> Task:
+    message = DeletionTask(tenant=tenant, job_id=document_id, document_id=document_id)
+    return Task(id=document_id, tenant=tenant, job_id=document_id, cost=1, payload=message.encode())

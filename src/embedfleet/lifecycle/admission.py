@@ -40,7 +40,7 @@ class Submission:
 
     request: JobRequest
     model: ModelInfo
-    version: documents.Version
+    recipe: documents.Recipe
     segments: Sequence[Segment]
 
     @property
@@ -52,7 +52,7 @@ class Submission:
 class UnreadableSource:
     """A document's version of which there is no text. `source_hash`: of the bytes that could not be read."""
 
-    tenant_id: str
+    tenant: str
     media_id: str
     user_tier: UserTier
     reason: str
@@ -62,7 +62,7 @@ class UnreadableSource:
 
     @property
     def document_id(self) -> str:
-        return identity.document_id(self.tenant_id, self.media_id)
+        return identity.document_id(self.tenant, self.media_id)
 
 
 class _Unit:
@@ -77,44 +77,44 @@ class _Unit:
         self._used: dict[str, quota.Usage] = {}
         self._admitted: dict[str, list[int]] = {}
 
-    def collection(self, tenant_id: str, model: ModelInfo) -> collections.Collection:
-        key = (tenant_id, model.space)
+    def collection(self, tenant: str, model: ModelInfo) -> collections.Collection:
+        key = (tenant, model.space)
         if key not in self._collections:
             self._collections[key] = collections.ensure(
                 self.conn,
-                name=collection_name(tenant_id, model.space),
-                tenant_id=tenant_id,
+                name=collection_name(tenant, model.space),
+                tenant=tenant,
                 model=model.name,
                 space=model.space,
                 dim=model.dim,
             )
         return self._collections[key]
 
-    def used(self, tenant_id: str) -> quota.Usage:
+    def used(self, tenant: str) -> quota.Usage:
         """What the tenant has, with what was admitted in this unit."""
-        if tenant_id not in self._used:
-            self._used[tenant_id] = quota.Usage(
-                active_jobs=jobs.count_unfinished(self.conn, tenant_id),
-                chars_today=usage.chars_used(self.conn, tenant_id, self.now),
+        if tenant not in self._used:
+            self._used[tenant] = quota.Usage(
+                active_jobs=jobs.count_unfinished(self.conn, tenant),
+                chars_today=usage.chars_used(self.conn, tenant, self.now),
             )
-        return self._used[tenant_id]
+        return self._used[tenant]
 
-    def count(self, tenant_id: str, chars: int) -> None:
+    def count(self, tenant: str, chars: int) -> None:
         """A document of so many characters is admitted."""
-        before = self.used(tenant_id)
-        self._used[tenant_id] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
-        self._admitted.setdefault(tenant_id, []).append(chars)
+        before = self.used(tenant)
+        self._used[tenant] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
+        self._admitted.setdefault(tenant, []).append(chars)
 
-    def uncount(self, tenant_id: str, superseded: int) -> None:
+    def uncount(self, tenant: str, superseded: int) -> None:
         """Jobs have just ended. Not asked for yet, they are not counted when it is."""
-        if tenant_id in self._used:
-            before = self._used[tenant_id]
-            self._used[tenant_id] = quota.Usage(before.active_jobs - superseded, before.chars_today)
+        if tenant in self._used:
+            before = self._used[tenant]
+            self._used[tenant] = quota.Usage(before.active_jobs - superseded, before.chars_today)
 
     def reserve(self) -> None:
         """Write down what was counted."""
-        for tenant_id, chars in sorted(self._admitted.items()):
-            usage.reserve(self.conn, tenant_id, sum(chars), self.now, jobs=len(chars))
+        for tenant, chars in sorted(self._admitted.items()):
+            usage.reserve(self.conn, tenant, sum(chars), self.now, jobs=len(chars))
 
 
 class Admission:
@@ -140,7 +140,7 @@ class Admission:
             text = request.content[start:end]
             digest.update(text)
             segments.append(Segment.of(ordinal, start, text))
-        version = documents.Version(
+        recipe = documents.Recipe(
             content_hash=digest.hexdigest(),
             source_hash=request.source_hash,
             content_type=request.content_type,
@@ -148,13 +148,13 @@ class Admission:
             chunking=request.chunking_config or self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        return Submission(request, model, version, segments)
+        return Submission(request, model, recipe, segments)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
         """Admit all, or raise: the ids of their jobs. Raises QuotaExceeded."""
         tiers = {one.request.user_id: one.request.user_tier for one in submissions}
-        for tenant_id in sorted(tiers):
-            usage.set_tier(conn, tenant_id, tiers[tenant_id])
+        for tenant in sorted(tiers):
+            usage.set_tier(conn, tenant, tiers[tenant])
         document_lock.lock(conn, [one.document_id for one in submissions])
         unit = _Unit(conn, self._clock.now())
         job_ids = [self._admit_one(unit, one) for one in submissions]
@@ -162,21 +162,21 @@ class Admission:
         return job_ids
 
     def _admit_one(self, unit: _Unit, submission: Submission) -> str:
-        request, version, document_id = submission.request, submission.version, submission.document_id
+        request, recipe, document_id = submission.request, submission.recipe, submission.document_id
         # An instant of its own: jobs are offered, and listed in pages, by when they were made.
         conn, now = unit.conn, self._clock.now()
         collection = unit.collection(request.user_id, submission.model)
         documents.ensure_document(
             conn,
             document_id=document_id,
-            tenant_id=request.user_id,
+            tenant=request.user_id,
             media_id=request.media_id,
             source=request.source,
             now=now,
         )
         building = jobs.unfinished_of_document(conn, document_id)
         for current in documents.generations_of(conn, document_id):
-            if not version.same_outcome(current, collection):
+            if not recipe.same_outcome(current, collection):
                 continue
             under_way = next((j for j in building if j.generation_id == current.generation_id), None)
             if under_way is not None:
@@ -184,13 +184,13 @@ class Admission:
             if current.state is GenerationState.LIVE:
                 self._supersede(unit, request.user_id, building, now)
                 return self._unchanged(conn, submission, current, now)
-        self._check_quota(unit, request, version.chars)
+        self._check_quota(unit, request, recipe.chars)
         self._supersede(unit, request.user_id, building, now)
-        unit.count(request.user_id, version.chars)
+        unit.count(request.user_id, recipe.chars)
         generation_id = documents.add_generation(
             conn,
             document_id,
-            version,
+            recipe,
             collection,
             submission.segments,
             chunker_version=PARTITION_VERSION,
@@ -199,7 +199,7 @@ class Admission:
         jobs.create(
             conn,
             job_id=job_id,
-            tenant_id=request.user_id,
+            tenant=request.user_id,
             document_id=document_id,
             generation_id=generation_id,
             user_tier=request.user_tier,
@@ -214,8 +214,8 @@ class Admission:
         request = submission.request
         maker = jobs.newest_of_generation(conn, current.generation_id)
         assert maker is not None, "a live version was made by a job"
-        if submission.version.source_hash is not None:
-            documents.set_source_hash(conn, current.generation_id, submission.version.source_hash)
+        if submission.recipe.source_hash is not None:
+            documents.set_source_hash(conn, current.generation_id, submission.recipe.source_hash)
         job_id = _new_job_id()
         jobs.create_unchanged(
             conn,
@@ -227,11 +227,11 @@ class Admission:
         )
         return job_id
 
-    def _supersede(self, unit: _Unit, tenant_id: str, older: Sequence[Job], now: float) -> None:
+    def _supersede(self, unit: _Unit, tenant: str, older: Sequence[Job], now: float) -> None:
         for job in older:
             jobs.finish(unit.conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
             documents.abandon(unit.conn, job.generation_id)
-        unit.uncount(tenant_id, len(older))
+        unit.uncount(tenant, len(older))
 
     def _check_quota(self, unit: _Unit, request: JobRequest, chars: int) -> None:
         tier = self._settings.tenants.tiers[request.user_tier.value]
@@ -245,7 +245,7 @@ class Admission:
         document_lock.lock(conn, [what.document_id])
         now = self._clock.now()
         newest = next(iter(documents.generations_of(conn, what.document_id)), None)
-        if newest is not None and newest.unreadable and newest.version.source_hash == what.source_hash:
+        if newest is not None and newest.unreadable and newest.recipe.source_hash == what.source_hash:
             known = jobs.newest_of_generation(conn, newest.generation_id)
             if known is not None:
                 return known.job_id
@@ -255,7 +255,7 @@ class Admission:
         return job_id
 
     def _create_unreadable(self, conn: Connection, what: UnreadableSource, now: float) -> str:
-        version = documents.Version(
+        recipe = documents.Recipe(
             content_hash="",
             source_hash=what.source_hash,
             content_type=ContentType.TEXT,
@@ -263,24 +263,24 @@ class Admission:
             chunking=self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        collection = _Unit(conn, now).collection(what.tenant_id, what.model)
+        collection = _Unit(conn, now).collection(what.tenant, what.model)
         documents.ensure_document(
             conn,
             document_id=what.document_id,
-            tenant_id=what.tenant_id,
+            tenant=what.tenant,
             media_id=what.media_id,
             source=what.source,
             now=now,
         )
         generation_id = documents.add_generation(
-            conn, what.document_id, version, collection, [], chunker_version=PARTITION_VERSION
+            conn, what.document_id, recipe, collection, [], chunker_version=PARTITION_VERSION
         )
         documents.abandon(conn, generation_id)
         job_id = _new_job_id()
         jobs.create(
             conn,
             job_id=job_id,
-            tenant_id=what.tenant_id,
+            tenant=what.tenant,
             document_id=what.document_id,
             generation_id=generation_id,
             user_tier=what.user_tier,

@@ -23,16 +23,16 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
     status = jobs.complete(conn, job.job_id, now)
     if status is None:
         return
-    version = documents.generation(conn, job.generation_id)
-    if version is None:
+    generation = documents.generation(conn, job.generation_id)
+    if generation is None:
         return
     if status is JobStatus.FAILED:
-        documents.abandon(conn, version.generation_id)
-    elif documents.mark_live(conn, version) and version.number > 1:
-        dead_letters.replace(conn, version.document_id, job.job_id, now)
-    if version.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
-        chunks.mark_unreferenced(conn, version.document_id)
-        documents.request_cleanup(conn, version.document_id)
+        documents.abandon(conn, generation.generation_id)
+    elif documents.mark_live(conn, generation) and generation.number > 1:
+        dead_letters.replace(conn, generation.document_id, job.job_id, now)
+    if generation.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
+        chunks.mark_unreferenced(conn, generation.document_id)
+        documents.request_cleanup(conn, generation.document_id)
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:

@@ -112,9 +112,9 @@ class Metrics:
             _CALL_BUCKETS_SECONDS,
         )
 
-    def count_tenant(self, tenant_id: str, *, tokens: int = 0, jobs: int = 0) -> None:
+    def count_tenant(self, tenant: str, *, tokens: int = 0, jobs: int = 0) -> None:
         """Work done for a tenant."""
-        label = self._tenants.label(tenant_id)
+        label = self._tenants.label(tenant)
         if tokens:
             self._tenant_tokens_total.labels(label).inc(tokens)
         if jobs:

@@ -51,7 +51,7 @@ class Task:
     """
 
     id: str
-    tenant_id: str
+    tenant: str
     job_id: str
     cost: int
     payload: bytes
@@ -59,8 +59,8 @@ class Task:
     lane: Lane = Lane.BULK
 
     def __post_init__(self) -> None:
-        if not (self.id and self.tenant_id and self.job_id):
-            raise InvalidRequest(f"task {self.id!r}: id, tenant_id and job_id must not be empty")
+        if not (self.id and self.tenant and self.job_id):
+            raise InvalidRequest(f"task {self.id!r}: id, tenant and job_id must not be empty")
         if not 1 <= self.cost <= MAX_COST:
             raise InvalidRequest(
                 f"task {self.id!r}: cost is {self.cost} tokens; it must be 1 to {MAX_COST}, so split the work"
@@ -140,7 +140,7 @@ class Broker(Protocol):
     a negative delay); then nothing was changed.
     """
 
-    async def set_share(self, tenant_id: str, share: TenantShare) -> None:
+    async def set_share(self, tenant: str, share: TenantShare) -> None:
         """Set a tenant's weight and cap from now on. Tasks already served stay charged as they were.
 
         A tenant never set has weight 1 and no cap. A cap below what is leased takes nothing back.
@@ -255,7 +255,7 @@ class Broker(Protocol):
         """The stage's counts now."""
         ...
 
-    async def backlog(self, stage: Stage, tenant_id: str) -> int:
+    async def backlog(self, stage: Stage, tenant: str) -> int:
         """How many tasks of one tenant are ready in the stage, over both lanes."""
         ...
 

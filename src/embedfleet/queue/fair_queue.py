@@ -58,15 +58,15 @@ class FairQueue:
         # Superset of the eligible: an entry that disagrees with `_starts` or `_eligible` is stale.
         self._heap: list[tuple[int, str]] = []
 
-    def enter(self, tenant_id: str) -> None:
+    def enter(self, tenant: str) -> None:
         """The tenant may be served from now on; nothing happens if it already could."""
-        if tenant_id not in self._eligible:
-            self._eligible.add(tenant_id)
-            self._place(tenant_id, max(self._virtual_time, self._starts.get(tenant_id, 0)))
+        if tenant not in self._eligible:
+            self._eligible.add(tenant)
+            self._place(tenant, max(self._virtual_time, self._starts.get(tenant, 0)))
 
-    def leave(self, tenant_id: str) -> None:
+    def leave(self, tenant: str) -> None:
         """The tenant has no more work, or may not be served for now."""
-        self._eligible.discard(tenant_id)
+        self._eligible.discard(tenant)
         if not self._eligible:
             self._virtual_time = 0
             self._starts.clear()
@@ -76,34 +76,34 @@ class FairQueue:
         """The tenant to serve next; None if nobody is eligible."""
         heap = self._heap
         while heap:
-            start, tenant_id = heap[0]
-            if tenant_id in self._eligible and self._starts[tenant_id] == start:
-                return tenant_id
+            start, tenant = heap[0]
+            if tenant in self._eligible and self._starts[tenant] == start:
+                return tenant
             heapq.heappop(heap)
         return None
 
     def charge(self, cost: int, weight: float) -> None:
         """The first tenant is served a task of `cost` tokens."""
-        tenant_id = self.first()
-        if tenant_id is None:
+        tenant = self.first()
+        if tenant is None:
             raise LookupError("nobody is eligible: there is nothing to charge for")
         self._virtual_time, _ = heapq.heappop(self._heap)
         if self._virtual_time >= _REBASE_AT:
             self._rebase()
-        self._place(tenant_id, self._virtual_time + cost * stride(weight))
+        self._place(tenant, self._virtual_time + cost * stride(weight))
 
-    def _place(self, tenant_id: str, start: int) -> None:
-        self._starts[tenant_id] = start
-        heapq.heappush(self._heap, (start, tenant_id))
+    def _place(self, tenant: str, start: int) -> None:
+        self._starts[tenant] = start
+        heapq.heappush(self._heap, (start, tenant))
         if len(self._heap) > 2 * len(self._eligible) + 8:
             self._rebuild_heap()
 
     def _rebase(self) -> None:
         """Begin again at V = 0. Only differences count, and what is below V would be raised to it."""
         passed, self._virtual_time = self._virtual_time, 0
-        self._starts = {tenant_id: max(0, start - passed) for tenant_id, start in self._starts.items()}
+        self._starts = {tenant: max(0, start - passed) for tenant, start in self._starts.items()}
         self._rebuild_heap()
 
     def _rebuild_heap(self) -> None:
-        self._heap = [(self._starts[tenant_id], tenant_id) for tenant_id in self._eligible]
+        self._heap = [(self._starts[tenant], tenant) for tenant in self._eligible]
         heapq.heapify(self._heap)

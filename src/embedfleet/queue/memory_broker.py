@@ -41,12 +41,12 @@ class MemoryBroker:
         # Set exactly while a claim of the stage would find something, and for good once closed.
         self._claimable = {stage: asyncio.Event() for stage in Stage}
 
-    async def set_share(self, tenant_id: str, share: TenantShare) -> None:
+    async def set_share(self, tenant: str, share: TenantShare) -> None:
         self._require_open()
-        self._shares[tenant_id] = share
+        self._shares[tenant] = share
         for stage in Stage:
             with self._changing(stage) as queue:
-                queue.share_changed(tenant_id)
+                queue.share_changed(tenant)
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
         with self._changing(stage) as queue:
@@ -86,7 +86,7 @@ class MemoryBroker:
         with self._changing(lease.stage) as queue:
             queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds, counted=counted)
         logger.bind(
-            stage=lease.stage, tenant=lease.task.tenant_id, job_id=lease.task.job_id, lease=lease.fence
+            stage=lease.stage, tenant=lease.task.tenant, job_id=lease.task.job_id, lease=lease.fence
         ).debug(
             "attempt {} of {} failed, again in {} s: {}", lease.attempt, lease.task.id, delay_seconds, reason
         )
@@ -137,9 +137,9 @@ class MemoryBroker:
         self._require_open()
         return self._queues[stage].depth()
 
-    async def backlog(self, stage: Stage, tenant_id: str) -> int:
+    async def backlog(self, stage: Stage, tenant: str) -> int:
         self._require_open()
-        return self._queues[stage].backlog(tenant_id)
+        return self._queues[stage].backlog(tenant)
 
     async def epoch(self) -> str:
         self._require_open()

@@ -35,16 +35,16 @@ class ReadyTasks:
         """The task may be served; `sequence` is its place among its tenant's tasks of equal priority."""
         lane = self._lanes[task.lane]
         lane.add(task, sequence)
-        if not self._at_cap(task.tenant_id):
-            lane.fair.enter(task.tenant_id)
+        if not self._at_cap(task.tenant):
+            lane.fair.enter(task.tenant)
 
     def discard(self, task: Task, sequence: int) -> None:
         """Take an added task out unserved; its tenant is not charged."""
         self._lanes[task.lane].discard(task, sequence)
 
-    def backlog(self, tenant_id: str) -> int:
+    def backlog(self, tenant: str) -> int:
         """How many of the tenant's tasks wait here."""
-        return sum(lane.backlog(tenant_id) for lane in self._lanes.values())
+        return sum(lane.backlog(tenant) for lane in self._lanes.values())
 
     def first(self) -> Task | None:
         """The task to serve next; None if no tenant with work is below its cap."""
@@ -57,26 +57,26 @@ class ReadyTasks:
         if task is None:
             raise LookupError("no task is ready to be served")
         self._count_burst(lane)
-        lane.serve(task, self._share(task.tenant_id).weight)
-        self._in_flight[task.tenant_id] += 1
-        self.share_changed(task.tenant_id)
+        lane.serve(task, self._share(task.tenant).weight)
+        self._in_flight[task.tenant] += 1
+        self.share_changed(task.tenant)
         return task
 
-    def finished(self, tenant_id: str) -> None:
+    def finished(self, tenant: str) -> None:
         """One of the tenant's tasks is in flight no longer, whatever became of it."""
-        self._in_flight[tenant_id] -= 1
-        if not self._in_flight[tenant_id]:
-            del self._in_flight[tenant_id]
-        self.share_changed(tenant_id)
+        self._in_flight[tenant] -= 1
+        if not self._in_flight[tenant]:
+            del self._in_flight[tenant]
+        self.share_changed(tenant)
 
-    def share_changed(self, tenant_id: str) -> None:
+    def share_changed(self, tenant: str) -> None:
         """The tenant's cap, or how far it is filled, may be different now."""
-        at_cap = self._at_cap(tenant_id)
+        at_cap = self._at_cap(tenant)
         for lane in self._lanes.values():
             if at_cap:
-                lane.fair.leave(tenant_id)
-            elif lane.has_work_of(tenant_id):
-                lane.fair.enter(tenant_id)
+                lane.fair.leave(tenant)
+            elif lane.has_work_of(tenant):
+                lane.fair.enter(tenant)
 
     def _next_lane(self) -> _LaneQueue:
         if self._interactive.first() is None:
@@ -91,12 +91,12 @@ class ReadyTasks:
         else:
             self._interactive_in_a_row = 0
 
-    def _share(self, tenant_id: str) -> TenantShare:
-        return self._shares.get(tenant_id, _DEFAULT_SHARE)
+    def _share(self, tenant: str) -> TenantShare:
+        return self._shares.get(tenant, _DEFAULT_SHARE)
 
-    def _at_cap(self, tenant_id: str) -> bool:
-        cap = self._share(tenant_id).max_in_flight
-        return cap is not None and self._in_flight[tenant_id] >= cap
+    def _at_cap(self, tenant: str) -> bool:
+        cap = self._share(tenant).max_in_flight
+        return cap is not None and self._in_flight[tenant] >= cap
 
 
 class _LaneQueue:
@@ -106,32 +106,32 @@ class _LaneQueue:
         self.fair = FairQueue()
         self._backlogs: dict[str, _Backlog] = {}
 
-    def backlog(self, tenant_id: str) -> int:
-        return len(self._backlogs.get(tenant_id, ()))
+    def backlog(self, tenant: str) -> int:
+        return len(self._backlogs.get(tenant, ()))
 
-    def has_work_of(self, tenant_id: str) -> bool:
-        return tenant_id in self._backlogs
+    def has_work_of(self, tenant: str) -> bool:
+        return tenant in self._backlogs
 
     def add(self, task: Task, sequence: int) -> None:
-        self._backlogs.setdefault(task.tenant_id, _Backlog()).add(task, sequence)
+        self._backlogs.setdefault(task.tenant, _Backlog()).add(task, sequence)
 
     def discard(self, task: Task, sequence: int) -> None:
-        self._backlogs[task.tenant_id].discard(sequence)
-        self._drop_if_empty(task.tenant_id)
+        self._backlogs[task.tenant].discard(sequence)
+        self._drop_if_empty(task.tenant)
 
     def first(self) -> Task | None:
-        tenant_id = self.fair.first()
-        return None if tenant_id is None else self._backlogs[tenant_id].first()
+        tenant = self.fair.first()
+        return None if tenant is None else self._backlogs[tenant].first()
 
     def serve(self, first: Task, weight: float) -> None:
-        self._backlogs[first.tenant_id].pop_first()
+        self._backlogs[first.tenant].pop_first()
         self.fair.charge(first.cost, weight)
-        self._drop_if_empty(first.tenant_id)
+        self._drop_if_empty(first.tenant)
 
-    def _drop_if_empty(self, tenant_id: str) -> None:
-        if not self._backlogs[tenant_id]:
-            del self._backlogs[tenant_id]
-            self.fair.leave(tenant_id)
+    def _drop_if_empty(self, tenant: str) -> None:
+        if not self._backlogs[tenant]:
+            del self._backlogs[tenant]
+            self.fair.leave(tenant)
 
 
 class _Backlog:

@@ -92,10 +92,10 @@ class RedisBroker:
             look_again_seconds=look_again_seconds,
         )
 
-    async def set_share(self, tenant_id: str, share: TenantShare) -> None:
+    async def set_share(self, tenant: str, share: TenantShare) -> None:
         price = None if share == _DEFAULT_SHARE else stride(share.weight)
         for stage in Stage:
-            await self._scripts(stage).set_share(tenant_id, price, share.max_in_flight)
+            await self._scripts(stage).set_share(tenant, price, share.max_in_flight)
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
         scripts = self._scripts(stage)
@@ -136,7 +136,7 @@ class RedisBroker:
             lease,
             await self._scripts(lease.stage).retry_later(task.id, lease.fence, delay_seconds, counted),
         )
-        logger.bind(stage=lease.stage, tenant=task.tenant_id, job_id=task.job_id, lease=lease.fence).debug(
+        logger.bind(stage=lease.stage, tenant=task.tenant, job_id=task.job_id, lease=lease.fence).debug(
             "attempt {} of {} failed, again in {} s: {}", lease.attempt, task.id, delay_seconds, reason
         )
 
@@ -191,8 +191,8 @@ class RedisBroker:
     async def depth(self, stage: Stage) -> Depth:
         return await self._scripts(stage).depth()
 
-    async def backlog(self, stage: Stage, tenant_id: str) -> int:
-        return await self._scripts(stage).backlog(tenant_id)
+    async def backlog(self, stage: Stage, tenant: str) -> int:
+        return await self._scripts(stage).backlog(tenant)
 
     async def epoch(self) -> str:
         names = [await self._scripts(stage).epoch(uuid4().hex) for stage in Stage]

@@ -32,7 +32,7 @@ def task_arguments(task: Task) -> list[Argument]:
     """In the order that `enqueue.lua` reads them."""
     return [
         task.id,
-        task.tenant_id,
+        task.tenant,
         task.job_id,
         task.cost,
         task.priority,
@@ -59,7 +59,7 @@ class TaskRecord:
         reason, died_at = fields[11:]
         task = Task(
             id=decoded(task_id),
-            tenant_id=decoded(tenant),
+            tenant=decoded(tenant),
             job_id=decoded(job),
             cost=cost,
             payload=payload,

@@ -94,8 +94,8 @@ class StageQueue:
         """A claim made now would not come back empty."""
         return self._order.first() is not None
 
-    def share_changed(self, tenant_id: str) -> None:
-        self._order.share_changed(tenant_id)
+    def share_changed(self, tenant: str) -> None:
+        self._order.share_changed(tenant)
 
     def enqueue(self, tasks: Sequence[Task]) -> int:
         before = self._enqueued
@@ -207,8 +207,8 @@ class StageQueue:
             delayed_cost=self._delayed.cost,
         )
 
-    def backlog(self, tenant_id: str) -> int:
-        return self._order.backlog(tenant_id)
+    def backlog(self, tenant: str) -> int:
+        return self._order.backlog(tenant)
 
     def _knows(self, task_id: str) -> bool:
         return any(task_id in place for place in (self._ready, self._leased, self._delayed, self._dead))
@@ -244,7 +244,7 @@ class StageQueue:
                 f"fence {held.lease.fence}; drop the result"
             )
         del self._leased[task.id]
-        self._order.finished(task.tenant_id)
+        self._order.finished(task.tenant)
         return held
 
     def _return_to_line(self, held: _Held) -> None:

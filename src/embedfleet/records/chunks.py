@@ -84,7 +84,7 @@ def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
     conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
 
 
-def live_passages(conn: Connection, tenant_id: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
+def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
     """What readers may see of these ids: chunks of the tenant's live versions, by id."""
     query = (
         select(chunks, documents.c.media_id, documents.c.source)
@@ -96,7 +96,7 @@ def live_passages(conn: Connection, tenant_id: str, chunk_ids: Sequence[str]) ->
                 documents.c.live_generation == generations.c.number,
             ),
         )
-        .where(documents.c.tenant_id == tenant_id)
+        .where(documents.c.tenant == tenant)
     )
     found: dict[str, Passage] = {}
     for ids in chunk_id_pages(chunk_ids):

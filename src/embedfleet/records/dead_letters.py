@@ -40,10 +40,10 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
     was requeued within the run (its document was cut anew) is open again."""
     if not letters:
         return
-    job = conn.execute(select(jobs.c.tenant_id, jobs.c.run).where(jobs.c.job_id == job_id)).one()
+    job = conn.execute(select(jobs.c.tenant, jobs.c.run).where(jobs.c.job_id == job_id)).one()
     rows = [
         {
-            "tenant_id": job.tenant_id,
+            "tenant": job.tenant,
             "job_id": job_id,
             "run": job.run,
             "stage": letter.stage,
@@ -93,7 +93,7 @@ def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], s
 def page(
     conn: Connection,
     *,
-    tenant_id: str | None,
+    tenant: str | None,
     job_id: str | None,
     stage: Stage | None,
     ended: bool,
@@ -101,8 +101,8 @@ def page(
 ) -> list[DeadLetterInfo]:
     """Letters, newest first: the open ones, or with `ended` also the others."""
     query = _SELECT_INFO.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
-    if tenant_id is not None:
-        query = query.where(dead_letters.c.tenant_id == tenant_id)
+    if tenant is not None:
+        query = query.where(dead_letters.c.tenant == tenant)
     if job_id is not None:
         query = query.where(dead_letters.c.job_id == job_id)
     if stage is not None:
@@ -112,14 +112,14 @@ def page(
     return [_info(row) for row in conn.execute(query)]
 
 
-def get_many(conn: Connection, ids: Sequence[int], *, tenant_id: str | None) -> dict[int, DeadLetterInfo]:
+def get_many(conn: Connection, ids: Sequence[int], *, tenant: str | None) -> dict[int, DeadLetterInfo]:
     """Those of the letters that exist, for this tenant."""
     possible = [one for one in ids if 0 < one <= _LARGEST_ID]
     found: dict[int, DeadLetterInfo] = {}
     for some in pages(possible):
         query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some))
-        if tenant_id is not None:
-            query = query.where(dead_letters.c.tenant_id == tenant_id)
+        if tenant is not None:
+            query = query.where(dead_letters.c.tenant == tenant)
         found |= {row.dead_letter_id: _info(row) for row in conn.execute(query)}
     return found
 
@@ -133,10 +133,10 @@ def purge_job(conn: Connection, job_id: str, now: float) -> int:
     return _purge_where(conn, dead_letters.c.job_id == job_id, now)
 
 
-def purge_before(conn: Connection, before: float, now: float, *, tenant_id: str | None) -> int:
+def purge_before(conn: Connection, before: float, now: float, *, tenant: str | None) -> int:
     old = dead_letters.c.created_at < before
-    if tenant_id is not None:
-        old &= dead_letters.c.tenant_id == tenant_id
+    if tenant is not None:
+        old &= dead_letters.c.tenant == tenant
     return _purge_where(conn, old, now)
 
 
@@ -187,7 +187,7 @@ _SELECT_INFO = (
 def _info(row: Row[Any]) -> DeadLetterInfo:
     return DeadLetterInfo(
         dead_letter_id=row.dead_letter_id,
-        tenant_id=row.tenant_id,
+        tenant=row.tenant,
         job_id=row.job_id,
         run=row.run,
         stage=Stage(row.stage),

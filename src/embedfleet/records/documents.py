@@ -30,8 +30,8 @@ from embedfleet.sql.upsert import upsert
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """What a generation is made from; two equal versions have equal chunks and vectors."""
+class Recipe:
+    """What a generation is made from: two equal recipes give equal chunks and vectors."""
 
     content_hash: str
     source_hash: str | None
@@ -42,9 +42,9 @@ class Version:
 
     def same_outcome(self, row: Generation, collection: Collection) -> bool:
         return (
-            row.version.content_hash == self.content_hash
-            and row.version.content_type == self.content_type
-            and row.version.chunking == self.chunking
+            row.recipe.content_hash == self.content_hash
+            and row.recipe.content_type == self.content_type
+            and row.recipe.chunking == self.chunking
             and row.collection.collection_id == collection.collection_id
         )
 
@@ -55,12 +55,12 @@ class Generation:
 
     generation_id: int
     document_id: str
-    tenant_id: str
+    tenant: str
     media_id: str
     source: str | None
     number: int
     state: GenerationState
-    version: Version
+    recipe: Recipe
     collection: Collection
     chunker_version: int
     deletions: int
@@ -69,17 +69,17 @@ class Generation:
     @property
     def unreadable(self) -> bool:
         """Its source could not be turned into text: there is nothing of it but the note that says so."""
-        return self.version.chars == 0
+        return self.recipe.chars == 0
 
 
 def ensure_document(
-    conn: Connection, *, document_id: str, tenant_id: str, media_id: str, source: str | None, now: float
+    conn: Connection, *, document_id: str, tenant: str, media_id: str, source: str | None, now: float
 ) -> None:
     """Create the document, or bring a deleted one back; its `source` is the latest given."""
     document_lock.require(conn, document_id)
     row = {
         "document_id": document_id,
-        "tenant_id": tenant_id,
+        "tenant": tenant,
         "media_id": media_id,
         "source": source,
         "cleanup": 0,
@@ -92,7 +92,7 @@ def ensure_document(
 def add_generation(
     conn: Connection,
     document_id: str,
-    version: Version,
+    recipe: Recipe,
     collection: Collection,
     texts: Sequence[Segment],
     *,
@@ -108,12 +108,12 @@ def add_generation(
             "number": number,
             "state": GenerationState.BUILDING,
             "collection_id": collection.collection_id,
-            "content_hash": version.content_hash,
-            "source_hash": version.source_hash,
-            "content_type": version.content_type,
-            "chars": version.chars,
-            "chunking": version.chunking.model_dump_json(),
-            "batch_chunks": version.batch_chunks,
+            "content_hash": recipe.content_hash,
+            "source_hash": recipe.source_hash,
+            "content_type": recipe.content_type,
+            "chars": recipe.chars,
+            "chunking": recipe.chunking.model_dump_json(),
+            "batch_chunks": recipe.batch_chunks,
             "chunker_version": chunker_version,
         },
     ).scalar_one()
@@ -141,10 +141,10 @@ def generations_of(conn: Connection, document_id: str) -> list[Generation]:
     return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
 
 
-def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list[Generation]:
+def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Generation]:
     """The live version of every document of the tenant whose source starts with the prefix."""
     query = _SELECT_GENERATION.where(
-        documents.c.tenant_id == tenant_id,
+        documents.c.tenant == tenant,
         generations.c.number == documents.c.live_generation,
         documents.c.source.startswith(source_prefix, autoescape=True),
     )
@@ -154,7 +154,7 @@ def live_by_source(conn: Connection, tenant_id: str, source_prefix: str) -> list
 def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     """How many documents of each tenant have a version, live or being made, that this model embedded."""
     query = (
-        select(documents.c.tenant_id, func.count(documents.c.document_id.distinct()).label("documents"))
+        select(documents.c.tenant, func.count(documents.c.document_id.distinct()).label("documents"))
         .join(generations, generations.c.document_id == documents.c.document_id)
         .join(collections, collections.c.collection_id == generations.c.collection_id)
         .where(
@@ -162,9 +162,9 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
             generations.c.state != GenerationState.RETIRED,
             documents.c.deleted_at.is_(None),
         )
-        .group_by(documents.c.tenant_id)
+        .group_by(documents.c.tenant)
     )
-    return {row.tenant_id: row.documents for row in conn.execute(query)}
+    return {row.tenant: row.documents for row in conn.execute(query)}
 
 
 def mark_live(conn: Connection, target: Generation) -> bool:
@@ -240,7 +240,7 @@ def bury(conn: Connection, target: Generation, now: float) -> None:
     document_lock.require(conn, target.document_id)
     row = {
         "document_id": target.document_id,
-        "tenant_id": target.tenant_id,
+        "tenant": target.tenant,
         "media_id": target.media_id,
         "source": target.source,
         "deleted_at": now,
@@ -301,8 +301,8 @@ def deletions(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
 
 def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
     """(tenant, document) pairs that have something for a deletion task to do."""
-    query = select(documents.c.tenant_id, documents.c.document_id).where(documents.c.cleanup > 0)
-    return [(row.tenant_id, row.document_id) for row in conn.execute(query.limit(limit))]
+    query = select(documents.c.tenant, documents.c.document_id).where(documents.c.cleanup > 0)
+    return [(row.tenant, row.document_id) for row in conn.execute(query.limit(limit))]
 
 
 def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str]:
@@ -325,7 +325,7 @@ def purge_document(conn: Connection, document_id: str) -> None:
 _SELECT_GENERATION = (
     select(
         generations,
-        documents.c.tenant_id,
+        documents.c.tenant,
         documents.c.media_id,
         documents.c.source,
         documents.c.deletions,
@@ -391,12 +391,12 @@ def _generation(row: Row[Any]) -> Generation:
     return Generation(
         generation_id=row.generation_id,
         document_id=row.document_id,
-        tenant_id=row.tenant_id,
+        tenant=row.tenant,
         media_id=row.media_id,
         source=row.source,
         number=row.number,
         state=GenerationState(row.state),
-        version=Version(
+        recipe=Recipe(
             content_hash=row.content_hash,
             source_hash=row.source_hash,
             content_type=row.content_type,
@@ -407,7 +407,7 @@ def _generation(row: Row[Any]) -> Generation:
         collection=Collection(
             collection_id=row.collection_id,
             name=row.name,
-            tenant_id=row.tenant_id,
+            tenant=row.tenant,
             model=row.model,
             space=row.space,
             dim=row.dim,

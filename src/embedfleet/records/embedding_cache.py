@@ -52,7 +52,7 @@ class CacheSize:
     """One collection's share of the cache."""
 
     collection_id: int
-    tenant_id: str
+    tenant: str
     rows: int
     row_bytes: int
 
@@ -130,11 +130,11 @@ def sizes(conn: Connection) -> list[CacheSize]:
         .group_by(embeddings.c.collection_id)
         .subquery()
     )
-    query = select(counted, collections.c.tenant_id, collections.c.dim).join(
+    query = select(counted, collections.c.tenant, collections.c.dim).join(
         collections, collections.c.collection_id == counted.c.collection_id
     )
     return [
-        CacheSize(row.collection_id, row.tenant_id, int(row.rows), 4 * row.dim) for row in conn.execute(query)
+        CacheSize(row.collection_id, row.tenant, int(row.rows), 4 * row.dim) for row in conn.execute(query)
     ]
 
 

@@ -49,11 +49,11 @@ def any_unnumbered(conn: Connection) -> bool:
     return conn.execute(query).first() is not None
 
 
-def after(conn: Connection, position: int, limit: int, *, tenant_id: str | None = None) -> list[JobEvent]:
+def after(conn: Connection, position: int, limit: int, *, tenant: str | None = None) -> list[JobEvent]:
     """Events beyond the position, in order."""
     query = select(events).where(events.c.position > position)
-    if tenant_id is not None:
-        query = query.where(events.c.tenant_id == tenant_id)
+    if tenant is not None:
+        query = query.where(events.c.tenant == tenant)
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 
@@ -94,7 +94,7 @@ def _lock_last_position(conn: Connection) -> int:
 _RECORD = insert(events).from_select(
     [
         "event_id",
-        "tenant_id",
+        "tenant",
         "job_id",
         "run",
         "media_id",
@@ -106,7 +106,7 @@ _RECORD = insert(events).from_select(
     ],
     select(
         jobs.c.job_id + ":" + cast(jobs.c.run, Text),
-        jobs.c.tenant_id,
+        jobs.c.tenant,
         jobs.c.job_id,
         jobs.c.run,
         func.coalesce(documents.c.media_id, ""),
@@ -135,7 +135,7 @@ def _event(row: Row[Any], position: int) -> JobEvent:
     return JobEvent(
         event_id=row.event_id,
         position=position,
-        tenant_id=row.tenant_id,
+        tenant=row.tenant,
         job_id=row.job_id,
         media_id=row.media_id,
         status=JobStatus(row.status),

@@ -11,9 +11,9 @@ import hashlib
 from embedfleet.queue_schemas import CHUNK_ID_BYTES
 
 
-def document_id(tenant_id: str, media_id: str) -> str:
+def document_id(tenant: str, media_id: str) -> str:
     """32 hex digits naming a tenant's document for ever, whatever its content."""
-    return _digest(tenant_id, media_id).hex()[:32]
+    return _digest(tenant, media_id).hex()[:32]
 
 
 class ContentHash:

@@ -33,7 +33,7 @@ def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
 def _describe(job: Job, made: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
     return JobInfo(
         job_id=job.job_id,
-        tenant_id=job.tenant_id,
+        tenant=job.tenant,
         media_id=made.media_id if made else "",
         source=made.source if made else None,
         status=job.status,
@@ -42,7 +42,7 @@ def _describe(job: Job, made: documents.Generation | None, letters: Sequence[Dea
         user_tier=job.user_tier,
         model=made.collection.model if made else "",
         generation=made.number if made else 0,
-        chars=made.version.chars if made else 0,
+        chars=made.recipe.chars if made else 0,
         progress=JobProgress(
             chunks_total=job.chunks_total,
             chunks_embedded=job.chunks_embedded,

@@ -67,7 +67,7 @@ class Job:
     """A row of `jobs`."""
 
     job_id: str
-    tenant_id: str
+    tenant: str
     document_id: str
     generation_id: int
     user_tier: UserTier
@@ -98,7 +98,7 @@ def create(
     conn: Connection,
     *,
     job_id: str,
-    tenant_id: str,
+    tenant: str,
     document_id: str,
     generation_id: int,
     user_tier: UserTier,
@@ -110,7 +110,7 @@ def create(
         _ADD_JOB,
         {
             "job_id": job_id,
-            "tenant_id": tenant_id,
+            "tenant": tenant,
             "document_id": document_id,
             "generation_id": generation_id,
             "user_tier": user_tier,
@@ -130,7 +130,7 @@ def create_unchanged(
     create(
         conn,
         job_id=job_id,
-        tenant_id=like.tenant_id,
+        tenant=like.tenant,
         document_id=like.document_id,
         generation_id=like.generation_id,
         user_tier=user_tier,
@@ -263,8 +263,8 @@ def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
     return [_job(row) for row in conn.execute(_UNFINISHED_OF_DOCUMENT, {"document": document_id})]
 
 
-def count_unfinished(conn: Connection, tenant_id: str) -> int:
-    query = select(func.count()).where(jobs.c.tenant_id == tenant_id, _UNFINISHED)
+def count_unfinished(conn: Connection, tenant: str) -> int:
+    query = select(func.count()).where(jobs.c.tenant == tenant, _UNFINISHED)
     return int(conn.execute(query).scalar_one())
 
 
@@ -277,15 +277,15 @@ def count_by_status(conn: Connection) -> dict[JobStatus, int]:
 def page(
     conn: Connection,
     *,
-    tenant_id: str | None,
+    tenant: str | None,
     status: JobStatus | None,
     limit: int,
     before: float | None,
 ) -> list[Job]:
     """Jobs, newest first."""
     query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
-    if tenant_id is not None:
-        query = query.where(jobs.c.tenant_id == tenant_id)
+    if tenant is not None:
+        query = query.where(jobs.c.tenant == tenant)
     if status is not None:
         query = query.where(jobs.c.status == status)
     if before is not None:
@@ -563,7 +563,7 @@ _COMPLETE = (
 
 
 def _job(row: Row[Any]) -> Job:
-    values = {column.name: row._mapping[column.name] for column in jobs.columns}
+    values = {column.key: row._mapping[column] for column in jobs.columns}
     values["user_tier"] = UserTier(row.user_tier)
     values["status"] = JobStatus(row.status)
     return Job(**values)

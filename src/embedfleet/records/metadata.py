@@ -10,14 +10,14 @@ from embedfleet.records.documents import Generation
 Metadata = Mapping[str, str | int | float | bool]
 
 
-def chunk_metadata(version: Generation, job_id: str, row: ChunkRow) -> Metadata:
+def chunk_metadata(generation: Generation, job_id: str, row: ChunkRow) -> Metadata:
     """`media_id, user_id, chunk_id, chunk_index, job_id, source, heading`; absent values are empty."""
     return {
-        "media_id": version.media_id,
-        "user_id": version.tenant_id,
+        "media_id": generation.media_id,
+        "user_id": generation.tenant,
         "chunk_id": row.chunk_id,
         "chunk_index": row.chunk_index,
         "job_id": job_id,
-        "source": version.source or "",
+        "source": generation.source or "",
         "heading": row.heading,
     }

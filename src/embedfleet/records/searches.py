@@ -14,21 +14,17 @@ class AskedSearch:
     """`request` is the asker's JSON."""
 
     search_id: str
-    tenant_id: str
+    tenant: str
     request: str
 
 
-def ask(conn: Connection, search_id: str, tenant_id: str, request: str, now: float) -> None:
-    conn.execute(
-        insert(searches).values(search_id=search_id, tenant_id=tenant_id, request=request, created_at=now)
-    )
+def ask(conn: Connection, search_id: str, tenant: str, request: str, now: float) -> None:
+    conn.execute(insert(searches).values(search_id=search_id, tenant=tenant, request=request, created_at=now))
 
 
 def unanswered(conn: Connection, limit: int) -> list[AskedSearch]:
     query = select(searches).where(searches.c.response.is_(None)).order_by(searches.c.created_at)
-    return [
-        AskedSearch(row.search_id, row.tenant_id, row.request) for row in conn.execute(query.limit(limit))
-    ]
+    return [AskedSearch(row.search_id, row.tenant, row.request) for row in conn.execute(query.limit(limit))]
 
 
 def answer(conn: Connection, search_id: str, response: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
-from embedfleet.records import documents, jobs, segments
+from embedfleet.records import collections, documents, jobs, segments
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation
@@ -18,7 +18,6 @@ from embedfleet.sql.tables import (
     GenerationState,
     VectorState,
     chunks,
-    collections,
     generations,
     vectors,
 )
@@ -46,24 +45,21 @@ class Target:
 
     chunk_id: str
     document_id: str
-    version: Generation
+    generation: Generation
     text: str
     metadata: Metadata
 
 
-def collections_to_check(conn: Connection, tenant_id: str | None) -> list[Collection]:
+def collections_to_check(conn: Connection, tenant: str | None) -> list[Collection]:
     """A tenant's, or all, oldest first."""
-    query = select(collections).order_by(collections.c.collection_id)
-    if tenant_id is not None:
-        query = query.where(collections.c.tenant_id == tenant_id)
-    return [Collection(**row._mapping) for row in conn.execute(query)]
+    return collections.of_all_tenants(conn) if tenant is None else collections.of_tenant(conn, tenant)
 
 
-def document_ids(conn: Connection, tenant_id: str, after: str, limit: int) -> list[str]:
+def document_ids(conn: Connection, tenant: str, after: str, limit: int) -> list[str]:
     """The tenant's documents in pages, by id."""
     query = (
         select(document_table.c.document_id)
-        .where(document_table.c.tenant_id == tenant_id, document_table.c.document_id > after)
+        .where(document_table.c.tenant == tenant, document_table.c.document_id > after)
         .order_by(document_table.c.document_id)
         .limit(limit)
     )
@@ -125,11 +121,11 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
         chosen.setdefault(row.generation_id, []).append(
             ChunkRow(row.chunk_index, chunk_id, row.start, row.end, row.tokens, row.heading)
         )
-    versions = documents.generations_by_id(conn, sorted(chosen))
+    kept = documents.generations_by_id(conn, sorted(chosen))
     made: list[Target] = []
     for generation_id, rows in chosen.items():
-        if generation_id in versions:
-            made += _targets_of(conn, versions[generation_id], sorted(rows, key=lambda row: row.start))
+        if generation_id in kept:
+            made += _targets_of(conn, kept[generation_id], sorted(rows, key=lambda row: row.start))
     return made
 
 
@@ -152,11 +148,11 @@ def _preference(row: Row[Any], record: Record) -> tuple[bool, bool, int]:
     return described, row.state == GenerationState.LIVE, row.generation_id
 
 
-def _targets_of(conn: Connection, version: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
-    job = jobs.newest_of_generation(conn, version.generation_id)
+def _targets_of(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
+    job = jobs.newest_of_generation(conn, generation.generation_id)
     for row in rows:
-        pieces = segments.between(conn, version.generation_id, row.start, row.end)
+        pieces = segments.between(conn, generation.generation_id, row.start, row.end)
         if pieces:
             (text,) = segments.slice_text(pieces, [(row.start, row.end)])
-            metadata = chunk_metadata(version, "" if job is None else job.job_id, row)
-            yield Target(row.chunk_id, version.document_id, version, text, metadata)
+            metadata = chunk_metadata(generation, "" if job is None else job.job_id, row)
+            yield Target(row.chunk_id, generation.document_id, generation, text, metadata)

@@ -145,24 +145,26 @@ def _record(conn: Connection, written: Sequence[Target], checksums: Mapping[str,
     """As a storage worker does: what is wanted no more is left to deletion."""
     document_lock.lock(conn, {target.document_id for target in written})
     wanted = expected.records(conn, [target.chunk_id for target in written])
-    by_version: dict[tuple[int, bool], list[Target]] = {}
+    by_generation: dict[tuple[int, bool], list[Target]] = {}
     for target in written:
-        by_version.setdefault((target.version.generation_id, target.chunk_id in wanted), []).append(target)
-    for (generation_id, stays), targets in by_version.items():
-        version = targets[0].version
+        by_generation.setdefault((target.generation.generation_id, target.chunk_id in wanted), []).append(
+            target
+        )
+    for (generation_id, stays), targets in by_generation.items():
+        generation = targets[0].generation
         if not stays:
-            documents.bury(conn, version, now)
+            documents.bury(conn, generation, now)
         (chunks.record_stored if stays else chunks.record_late)(
             conn,
-            document_id=version.document_id,
-            collection_id=version.collection.collection_id,
+            document_id=generation.document_id,
+            collection_id=generation.collection.collection_id,
             generation_id=generation_id,
             chunk_ids=[target.chunk_id for target in targets],
             checksums=checksums,
         )
         # A row that describes another version by now is described anew by a deletion worker.
         if not stays or any(wanted[target.chunk_id].described_by != generation_id for target in targets):
-            documents.request_cleanup(conn, version.document_id)
+            documents.request_cleanup(conn, generation.document_id)
     return len(wanted)
 
 

@@ -102,7 +102,7 @@ class TrueVectors:
             embedding_cache.record_use(conn, use, self._now)
 
     async def _model(self, collection: Collection) -> ModelInfo:
-        where = f"the vectors of tenant `{collection.tenant_id}`"
+        where = f"the vectors of tenant `{collection.tenant}`"
         try:
             info = await asyncio.to_thread(self._catalogue.info, collection.model)
         except (UnknownModel, ModelError) as exc:

@@ -126,7 +126,7 @@ class Verification:
             page = await self._database.read(
                 partial(
                     expected.document_ids,
-                    tenant_id=collection.tenant_id,
+                    tenant=collection.tenant,
                     after=after,
                     limit=_DOCUMENTS_PER_READ,
                 )

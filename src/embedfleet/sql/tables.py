@@ -79,7 +79,7 @@ _Chars = BigInteger()
 tenants = Table(
     "tenants",
     metadata,
-    Column("tenant_id", Text, primary_key=True),
+    Column("tenant_id", Text, primary_key=True, key="tenant"),
     Column("tier", String(16), nullable=False),
 )
 
@@ -88,7 +88,7 @@ collections = Table(
     metadata,
     Column("collection_id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    Column("tenant_id", Text, nullable=False, index=True),
+    Column("tenant_id", Text, nullable=False, index=True, key="tenant"),
     Column("model", Text, nullable=False),
     Column("space", Text, nullable=False),
     Column("dim", Integer, nullable=False),
@@ -98,7 +98,7 @@ documents = Table(
     "documents",
     metadata,
     Column("document_id", String(32), primary_key=True),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("media_id", Text, nullable=False),
     Column("source", Text),
     Column("live_generation", Integer),
@@ -108,7 +108,7 @@ documents = Table(
     # Counts deletions of its vectors: one written while this moved may be gone again.
     Column("deletions", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
-    UniqueConstraint("tenant_id", "media_id"),
+    UniqueConstraint("tenant", "media_id"),
     Index(
         "ix_documents_cleanup",
         "cleanup",
@@ -162,7 +162,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("job_id", String(40), primary_key=True),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("document_id", String(32), nullable=False, index=True),
     Column("generation_id", _Id, nullable=False, index=True),
     Column("user_tier", String(16), nullable=False),
@@ -185,7 +185,7 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("offered_at", Float),
-    Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
+    Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
     # The outbox: what the broker has not been told. Partial, so it is as small as what is left to do.
     Index(
         "ix_jobs_outbox",
@@ -195,7 +195,7 @@ jobs = Table(
     ),
     Index(
         "ix_jobs_unfinished",
-        "tenant_id",
+        "tenant",
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     ),
@@ -255,7 +255,7 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("dead_letter_id", _Id, primary_key=True),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),
     Column("stage", String(16), nullable=False),
     Column("ordinal", Integer),
@@ -296,7 +296,7 @@ events = Table(
     Column("event_id", String(56), primary_key=True),
     # Given by the one publisher, in order, so that nobody who reads on misses one; NULL: not yet.
     Column("position", _Id, unique=True),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),
     Column("run", Integer, nullable=False),
     Column("media_id", Text, nullable=False),
@@ -306,7 +306,7 @@ events = Table(
     Column("chunks_dead", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("delivered_at", Float),
-    Index("ix_events_tenant_id_position", "tenant_id", "position"),
+    Index("ix_events_tenant_id_position", "tenant", "position"),
     Index(
         "ix_events_outbox",
         "created_at",
@@ -324,7 +324,7 @@ events = Table(
 usage = Table(
     "usage",
     metadata,
-    Column("tenant_id", Text, primary_key=True),
+    Column("tenant_id", Text, primary_key=True, key="tenant"),
     Column("day", String(10), primary_key=True),
     Column("chars", _Chars, nullable=False),
     Column("jobs", Integer, nullable=False),
@@ -335,7 +335,7 @@ searches = Table(
     "searches",
     metadata,
     Column("search_id", String(40), primary_key=True),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("request", Text, nullable=False),
     Column("response", Text),
     Column("created_at", Float, nullable=False),

@@ -106,16 +106,16 @@ class ChunkingWorker(Worker):
         started = await self._database.write(lambda conn: self._start(conn, job_id))
         if started is None:
             return
-        job, version = started
-        info = await self._model_of(version)
+        job, generation = started
+        info = await self._model_of(generation)
         tokenizer = await self._on_cpu(lambda: load_tokenizer(info.tokenizer_file))
         chunker = Chunker(
             tokenizer,
-            version.version.chunking,
+            generation.recipe.chunking,
             max_tokens=info.max_tokens,
-            content_type=version.version.content_type,
+            content_type=generation.recipe.content_type,
         )
-        batches = self._batches(job, version, chunker)
+        batches = self._batches(job, generation, chunker)
         chunks_total = 0
         sealed = False
         while not sealed:
@@ -124,7 +124,7 @@ class ChunkingWorker(Worker):
             sealed = len(made) < _BATCHES_PER_WRITE
             end = _End(chunks_total, chunker.coverage.ratio) if sealed else None
             self._make_way()
-            if not await self._hand_on(job, version, made, end):
+            if not await self._hand_on(job, generation, made, end):
                 self._log.info("job ended while it was chunked", job_id=job_id)
                 return
         self._log.debug("chunked", job_id=job_id, chunks=chunks_total)
@@ -133,20 +133,20 @@ class ChunkingWorker(Worker):
         job = jobs.lock(conn, job_id)
         if job is None or not jobs.start_chunking(conn, job_id, self._clock.now()):
             return None
-        version = documents.generation(conn, job.generation_id)
-        if version is None:
+        generation = documents.generation(conn, job.generation_id)
+        if generation is None:
             raise Permanent(f"job {job_id}: its document's text is gone: submit it again")
-        if version.chunker_version != PARTITION_VERSION:
+        if generation.chunker_version != PARTITION_VERSION:
             # Begun by another release, whose cut may differ: one version must not mix two.
-            if version.state is GenerationState.LIVE:
+            if generation.state is GenerationState.LIVE:
                 raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
-            chunks.drop(conn, [version.generation_id])
+            chunks.drop(conn, [generation.generation_id])
             jobs.restart_partition(conn, job_id, self._clock.now())
-            documents.set_chunker_version(conn, version.generation_id, PARTITION_VERSION)
-        return job, version
+            documents.set_chunker_version(conn, generation.generation_id, PARTITION_VERSION)
+        return job, generation
 
-    async def _model_of(self, version: Generation) -> ModelInfo:
-        wanted = version.collection
+    async def _model_of(self, generation: Generation) -> ModelInfo:
+        wanted = generation.collection
         info = await asyncio.to_thread(self._catalogue.info, wanted.model)
         if info.space != wanted.space:
             raise SpaceMismatch(
@@ -155,25 +155,25 @@ class ChunkingWorker(Worker):
             )
         return info
 
-    def _batches(self, job: Job, version: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
+    def _batches(self, job: Job, generation: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
         """The document's batches in order. Blocking; runs on the CPU executor."""
-        ids = ChunkIds(version.document_id, version.collection.space)
-        size = version.version.batch_chunks
+        ids = ChunkIds(generation.document_id, generation.collection.space)
+        size = generation.recipe.batch_chunks
         waiting: list[Chunk] = []
         ordinal = 0
-        for block in chunker.split(self._segments(version)):
+        for block in chunker.split(self._segments(generation)):
             waiting.extend(block)
             while len(waiting) >= size:
-                yield _new_batch(job, version, ordinal, waiting[:size], ids)
+                yield _new_batch(job, generation, ordinal, waiting[:size], ids)
                 del waiting[:size]
                 ordinal += 1
         if waiting:
-            yield _new_batch(job, version, ordinal, waiting, ids)
+            yield _new_batch(job, generation, ordinal, waiting, ids)
 
-    def _segments(self, version: Generation) -> Iterator[str]:
+    def _segments(self, generation: Generation) -> Iterator[str]:
         ordinal = read = 0
-        while read < version.version.chars:
-            look = partial(segments.get, generation_id=version.generation_id, ordinal=ordinal)
+        while read < generation.recipe.chars:
+            look = partial(segments.get, generation_id=generation.generation_id, ordinal=ordinal)
             segment = self._database.read_blocking(look)
             if segment is None:
                 return
@@ -182,24 +182,24 @@ class ChunkingWorker(Worker):
             ordinal += 1
 
     async def _hand_on(
-        self, job: Job, version: Generation, made: Sequence[_NewBatch], end: _End | None
+        self, job: Job, generation: Generation, made: Sequence[_NewBatch], end: _End | None
     ) -> bool:
         """Write the batches, at the end with the job's size, then queue those that are not stored yet. False
         if the job has ended.
 
         A crash in between leaves the task to be delivered again, which queues what was not queued."""
-        open_batches = await self._database.write(lambda conn: self._write(conn, job, version, made, end))
+        open_batches = await self._database.write(lambda conn: self._write(conn, job, generation, made, end))
         if open_batches is None:
             return False
         wanted = {batch.ordinal for batch in open_batches}
         for batch in made:
             if batch.row.ordinal in wanted:
-                await self._until_there_is_room(job.tenant_id)
+                await self._until_there_is_room(job.tenant)
                 await offer(self._broker, Stage.EMBEDDING, [batch.task])
         return True
 
     def _write(
-        self, conn: Connection, job: Job, version: Generation, made: Sequence[_NewBatch], end: _End | None
+        self, conn: Connection, job: Job, generation: Generation, made: Sequence[_NewBatch], end: _End | None
     ) -> list[Batch] | None:
         """The batches that are not stored yet; None if the job has ended."""
         current = jobs.lock(conn, job.job_id)
@@ -208,7 +208,7 @@ class ChunkingWorker(Worker):
         open_batches: list[Batch] = []
         if made:
             rows = [row for batch in made for row in batch.chunk_rows]
-            chunks.add(conn, version.document_id, version.generation_id, rows)
+            chunks.add(conn, generation.document_id, generation.generation_id, rows)
             open_batches = jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
         if end is not None:
             jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
@@ -216,14 +216,14 @@ class ChunkingWorker(Worker):
                 publish_if_done(conn, current, self._clock.now())
         return open_batches
 
-    async def _until_there_is_room(self, tenant_id: str) -> None:
+    async def _until_there_is_room(self, tenant: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
         if self._company.is_alone:  # who could make room waits for us
             return
         limit = self._embedding_pool.max_queued_tasks
         pause = _SHORTEST_PAUSE_SECONDS
         while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
-            if await self._broker.backlog(Stage.EMBEDDING, tenant_id) < max(1, limit // _TENANT_SHARE):
+            if await self._broker.backlog(Stage.EMBEDDING, tenant) < max(1, limit // _TENANT_SHARE):
                 return
             self._make_way()
             await self.wait_for_room(pause)
@@ -242,7 +242,7 @@ def _take(batches: Iterator[_NewBatch], count: int) -> list[_NewBatch]:
 
 
 def _new_batch(
-    job: Job, version: Generation, ordinal: int, members: Sequence[Chunk], ids: ChunkIds
+    job: Job, generation: Generation, ordinal: int, members: Sequence[Chunk], ids: ChunkIds
 ) -> _NewBatch:
     rows = tuple(
         ChunkRow(
@@ -256,18 +256,18 @@ def _new_batch(
         for chunk in members
     )
     message = EmbeddingTask(
-        tenant_id=job.tenant_id,
+        tenant=job.tenant,
         job_id=job.job_id,
         ordinal=ordinal,
-        model=version.collection.model,
-        space=version.collection.space,
+        model=generation.collection.model,
+        space=generation.collection.space,
         chunk_ids=pack_chunk_ids([row.chunk_id for row in rows]),
         lengths=np.array([row.tokens for row in rows], dtype="<u4").tobytes(),
         token_ids=np.concatenate([chunk.token_ids for chunk in members]).astype("<u4").tobytes(),
     )
     task = Task(
         id=str(BatchId(job.job_id, job.run, ordinal)),
-        tenant_id=job.tenant_id,
+        tenant=job.tenant,
         job_id=job.job_id,
         cost=max(1, sum(row.tokens for row in rows)),
         payload=message.encode(),

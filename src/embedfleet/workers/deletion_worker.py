@@ -49,9 +49,9 @@ class DeletionWorker(Worker):
     async def _clean(self, document_id: str) -> None:
         requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
         await self._delete_marked(document_id)
-        version = await self._database.read(lambda conn: _live(conn, document_id))
-        if version is not None:
-            await self._describe_reused(version)
+        generation = await self._database.read(lambda conn: _live(conn, document_id))
+        if generation is not None:
+            await self._describe_reused(generation)
         await self._database.write(lambda conn: _purge(conn, document_id, requests))
 
     async def _delete_marked(self, document_id: str) -> None:
@@ -64,16 +64,16 @@ class DeletionWorker(Worker):
         # Only now: a crash in between finds them marked and deletes them again.
         await self._database.write(lambda conn: _forget(conn, document_id, marked))
 
-    async def _describe_reused(self, version: Generation) -> None:
+    async def _describe_reused(self, generation: Generation) -> None:
         """Rows the new version took over still name the old job, index and heading."""
         while True:
-            rows, job_id = await self._database.read(lambda conn: _undescribed(conn, version))
+            rows, job_id = await self._database.read(lambda conn: _undescribed(conn, generation))
             if not rows:
                 return
             ids = [row.chunk_id for row in rows]
-            metadatas = [chunk_metadata(version, job_id, row) for row in rows]
-            await self._store.update_metadata(version.collection.name, ids, metadatas)
-            await self._database.write(partial(_describe, version=version, chunk_ids=ids))
+            metadatas = [chunk_metadata(generation, job_id, row) for row in rows]
+            await self._store.update_metadata(generation.collection.name, ids, metadatas)
+            await self._database.write(partial(_describe, generation=generation, chunk_ids=ids))
 
 
 def _forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
@@ -83,19 +83,19 @@ def _forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) ->
         documents.count_deletion(conn, document_id)
 
 
-def _describe(conn: Connection, version: Generation, chunk_ids: Sequence[str]) -> None:
-    document_lock.lock(conn, [version.document_id])
-    chunks.describe(conn, version.document_id, version.generation_id, chunk_ids)
+def _describe(conn: Connection, generation: Generation, chunk_ids: Sequence[str]) -> None:
+    document_lock.lock(conn, [generation.document_id])
+    chunks.describe(conn, generation.document_id, generation.generation_id, chunk_ids)
 
 
 def _live(conn: Connection, document_id: str) -> Generation | None:
-    versions = documents.generations_of(conn, document_id)
-    return next((version for version in versions if version.state is GenerationState.LIVE), None)
+    generations = documents.generations_of(conn, document_id)
+    return next((generation for generation in generations if generation.state is GenerationState.LIVE), None)
 
 
-def _undescribed(conn: Connection, version: Generation) -> tuple[list[chunks.ChunkRow], str]:
-    job = jobs.newest_of_generation(conn, version.generation_id)
-    rows = chunks.described_by_others(conn, version.generation_id, _ROWS_PER_STEP)
+def _undescribed(conn: Connection, generation: Generation) -> tuple[list[chunks.ChunkRow], str]:
+    job = jobs.newest_of_generation(conn, generation.generation_id)
+    rows = chunks.described_by_others(conn, generation.generation_id, _ROWS_PER_STEP)
     return rows, "" if job is None else job.job_id
 
 
@@ -104,15 +104,15 @@ def _purge(conn: Connection, document_id: str, requests: int) -> None:
     document_lock.lock(conn, [document_id])
     if chunks.marked(conn, document_id):
         return  # marked meanwhile: the request counter has moved too, and brings the next task
-    versions = documents.generations_of(conn, document_id)
+    generations = documents.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
-        chunks.drop(conn, [version.generation_id for version in versions])
+        chunks.drop(conn, [generation.generation_id for generation in generations])
         jobs.purge_document(conn, document_id)
         embedding_cache.forget_document(conn, document_id)
         documents.purge_document(conn, document_id)
         return
-    live = next((v.number for v in versions if v.state is GenerationState.LIVE), 0)
-    old = [v.generation_id for v in versions if v.state is GenerationState.RETIRED and v.number < live]
+    live = next((v.number for v in generations if v.state is GenerationState.LIVE), 0)
+    old = [v.generation_id for v in generations if v.state is GenerationState.RETIRED and v.number < live]
     chunks.drop(conn, old)
     jobs.purge_batches(conn, old)
     segments.purge(conn, old)

@@ -228,7 +228,7 @@ class EmbeddingWorker(Worker):
                 self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
             tokens = int(item.message.lengths_array()[item.wanted][embedded].sum(dtype=np.int64))
             self._metrics.tokens_embedded_total.inc(tokens)
-            self._metrics.count_tenant(item.message.tenant_id, tokens=tokens)
+            self._metrics.count_tenant(item.message.tenant, tokens=tokens)
 
 
 def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
@@ -315,7 +315,7 @@ def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
     dead = dict(item.dead) | {int(item.wanted[row]): reason for row, reason in outcome.failed.items()}
     good = [row for row in range(len(item.wanted)) if row not in outcome.failed]
     message = StorageTask(
-        tenant_id=item.message.tenant_id,
+        tenant=item.message.tenant,
         job_id=item.message.job_id,
         ordinal=item.message.ordinal,
         span=item.message.span,
@@ -330,7 +330,7 @@ def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
     task = item.lease.task
     return Task(
         id=task.id,
-        tenant_id=task.tenant_id,
+        tenant=task.tenant,
         job_id=task.job_id,
         cost=task.cost,
         payload=message.encode(),

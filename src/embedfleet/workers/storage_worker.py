@@ -62,7 +62,7 @@ class _Work:
 
     lease: Lease
     message: StorageTask
-    version: Generation
+    generation: Generation
     batch: Batch
     rows: Sequence[ChunkRow]
     segments: Sequence[Segment]
@@ -74,9 +74,9 @@ class _Work:
     def vectors(self, written: _Written) -> _Vectors:
         """What SQL records of the rows written for this task."""
         return {
-            "document_id": self.version.document_id,
-            "collection_id": self.version.collection.collection_id,
-            "generation_id": self.version.generation_id,
+            "document_id": self.generation.document_id,
+            "collection_id": self.generation.collection.collection_id,
+            "generation_id": self.generation.generation_id,
             "chunk_ids": [cid for cid in self.message.chunk_id_list() if cid not in written.refused],
             "checksums": written.checksums,
         }
@@ -114,7 +114,7 @@ class StorageWorker(Worker):
         by_collection: dict[str, list[_Work]] = {}
         for item in found:
             if isinstance(item, _Work):
-                by_collection.setdefault(item.version.collection.name, []).append(item)
+                by_collection.setdefault(item.generation.collection.name, []).append(item)
             else:
                 lease, failure = item
                 failures[lease.task.id] = failure
@@ -138,30 +138,30 @@ class StorageWorker(Worker):
         ]
         batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
         # Before the marks: versions know the deletions, and one that ends in between is seen in either.
-        versions = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
+        generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
         marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
         for lease, message, job in wanted:
             batch = batches.get((message.job_id, message.ordinal))
-            version = versions.get(job.generation_id)
-            if batch is None or batch.state is BatchState.DONE or version is None:
+            generation = generations.get(job.generation_id)
+            if batch is None or batch.state is BatchState.DONE or generation is None:
                 continue
             if not marked.isdisjoint(message.chunk_id_list()):
                 yield lease, _marked(lease)
                 continue
-            yield self._work(conn, lease, message, version, batch)
+            yield self._work(conn, lease, message, generation, batch)
 
     def _work(
-        self, conn: Connection, lease: Lease, message: StorageTask, version: Generation, batch: Batch
+        self, conn: Connection, lease: Lease, message: StorageTask, generation: Generation, batch: Batch
     ) -> _Work:
-        rows = chunks.between(conn, version.generation_id, batch.first_chunk, batch.chunks)
+        rows = chunks.between(conn, generation.generation_id, batch.first_chunk, batch.chunks)
         texts: list[Segment] = []
         if self._settings.store_documents and message.chunk_ids:
             span = rows[0].start, max(row.end for row in rows)
-            texts = segments.between(conn, version.generation_id, *span)
-        return _Work(lease, message, version, batch, rows, texts)
+            texts = segments.between(conn, generation.generation_id, *span)
+        return _Work(lease, message, generation, batch, rows, texts)
 
     async def _store_batches(self, collection: str, work: Sequence[_Work]) -> Failures:
-        first = work[0].version.collection
+        first = work[0].generation.collection
         await self._store.ensure_collection(collection, space=first.space, dim=first.dim)
         rows = await self._wrong_or_missing(collection, work)
         refused = await self._upsert(collection, rows)
@@ -222,7 +222,7 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
         keep = [i for i, chunk_id in enumerate(mine) if chunk_id not in there]
         rows = [row_of[mine[i]] for i in keep]
         ids += [mine[i] for i in keep]
-        metadatas += [chunk_metadata(item.version, item.message.job_id, row) for row in rows]
+        metadatas += [chunk_metadata(item.generation, item.message.job_id, row) for row in rows]
         vectors.append(item.message.vectors_array()[keep])
         if with_documents:
             texts += segments.slice_text(item.segments, [(row.start, row.end) for row in rows])
@@ -237,16 +237,16 @@ def _vector_rows(work: Sequence[_Work], there: set[str], *, with_documents: bool
 def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: float) -> list[_Work]:
     """Count the batches and finish the jobs that are done; returns the work that must be done again since
     some of its ids are being deleted, or may have been after they were written."""
-    document_lock.lock(conn, (item.version.document_id for item in work))
+    document_lock.lock(conn, (item.generation.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    deletions = documents.deletions(conn, sorted({item.version.document_id for item in work}))
+    deletions = documents.deletions(conn, sorted({item.generation.document_id for item in work}))
     wanted: list[tuple[_Work, Job]] = []
     again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
         job = current.get(item.message.job_id)
         if job is None or not item.batch_id.wanted_by(job):
             _leave_to_deletion(conn, item, written, now)
-        elif deletions[item.version.document_id] != item.version.deletions:
+        elif deletions[item.generation.document_id] != item.generation.deletions:
             _leave_to_deletion(conn, item, written, now)
             again.append(item)
         else:
@@ -257,7 +257,7 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
         if marked.isdisjoint(item.message.chunk_id_list()):
             _count(conn, item, job, written, now)
         else:
-            documents.request_cleanup(conn, item.version.document_id)
+            documents.request_cleanup(conn, item.generation.document_id)
             again.append(item)
     return again
 
@@ -265,9 +265,9 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
 def _leave_to_deletion(conn: Connection, item: _Work, written: _Written, now: float) -> None:
     """While its vectors were written the job ended, or began anew, or is gone with its document; or others
     of the document were deleted, and perhaps these."""
-    documents.bury(conn, item.version, now)
+    documents.bury(conn, item.generation, now)
     chunks.record_late(conn, **item.vectors(written))
-    documents.request_cleanup(conn, item.version.document_id)
+    documents.request_cleanup(conn, item.generation.document_id)
 
 
 def _count(conn: Connection, item: _Work, job: Job, written: _Written, now: float) -> None:

@@ -24,7 +24,7 @@ def tokens_served(
     served: Counter[str] = Counter()
     while served.total() < total:
         task = ready.serve_first()
-        served[task.tenant_id] += task.cost
+        served[task.tenant] += task.cost
     return served
 
 

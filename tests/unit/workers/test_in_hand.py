@@ -25,7 +25,7 @@ def in_hand(path: Path) -> Iterator[InHand]:
 
 
 def lease(task_id: str) -> Lease:
-    task = Task(id=task_id, tenant_id="t", job_id="j", cost=1, payload=b"")
+    task = Task(id=task_id, tenant="t", job_id="j", cost=1, payload=b"")
     return Lease(Stage.EMBEDDING, task, fence=1, attempt=1, expires_at=0.0)
 
 
