@@ -1,4 +1,4 @@
-"""When to try a failed task again, and when to give it up: arithmetic only."""
+"""How long to wait before the next try: arithmetic only, no clock and no sleeping."""
 
 from __future__ import annotations
 
@@ -39,3 +39,25 @@ class RetryPolicy:
     def delay_seconds(self, attempt: int, rng: random.Random) -> float:
         """How long a task whose delivery `attempt` failed waits."""
         return retry_delay_seconds(attempt, base=self.base_seconds, cap=self.cap_seconds, rng=rng)
+
+
+class BackOff:
+    """Pauses that double: `first_seconds`, then twice as long each time, at most `longest_seconds`.
+
+    One object counts the failures in a row of one thing; `reset` it when that thing works again.
+    """
+
+    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
+        self._first_seconds = first_seconds
+        self._longest_seconds = longest_seconds
+        self.failures = 0
+
+    def next_seconds(self) -> float:
+        """The pause after one more failure in a row."""
+        self.failures += 1
+        doublings = min(self.failures - 1, _MOST_DOUBLINGS)
+        return min(self._longest_seconds, self._first_seconds * 2.0**doublings)
+
+    def reset(self) -> None:
+        """The next failure is the first again."""
+        self.failures = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 
@@ -24,3 +24,14 @@ async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
         return
+
+
+async def repeat(stop: asyncio.Event, step: Callable[[], Awaitable[None]], *, seconds: float) -> None:
+    """Take `step` now and again `seconds` after each has ended, until `stop` is set.
+
+    An exception of `step` ends the loop and passes through: a loop that must survive failures handles them
+    in its step.
+    """
+    while not stop.is_set():
+        await step()
+        await wait_briefly(stop, seconds)

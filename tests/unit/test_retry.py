@@ -8,7 +8,7 @@ import random
 import pytest
 
 from embedfleet.errors import InvalidRequest
-from embedfleet.retry import RetryPolicy, retry_delay_seconds
+from embedfleet.retry import BackOff, RetryPolicy, retry_delay_seconds
 
 
 class HighestDraw(random.Random):
@@ -58,3 +58,18 @@ def test_a_policy_delays_by_its_own_base_and_cap() -> None:
 def test_an_impossible_policy_cannot_be_made(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest, match="retry policy"):
         RetryPolicy(**wrong)
+
+
+def test_pauses_double_up_to_the_longest_and_begin_again_after_a_success() -> None:
+    pauses = BackOff(0.5, 3.0)
+    assert [pauses.next_seconds() for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert pauses.failures == 5
+    pauses.reset()
+    assert pauses.next_seconds() == 0.5
+
+
+def test_pauses_that_double_for_ever_do_not_overflow() -> None:
+    pauses = BackOff(1.0, 60.0)
+    for _ in range(5_000):
+        last = pauses.next_seconds()
+    assert last == 60.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from typing import Literal, Protocol, TypeVar
 
@@ -189,6 +189,19 @@ class Database:
         finally:
             self._waiting -= 1
         return self._version
+
+    async def until(self, look: Callable[[], Awaitable[T | None]], *, every_seconds: float = 1.0) -> T:
+        """Return what `look` finds as soon as it is not None.
+
+        It looks at once, after every write, and at least every `every_seconds`. A write that comes while it
+        looks is not missed. Exceptions of `look` pass through.
+        """
+        while True:
+            seen = await self.version()
+            found = await look()
+            if found is not None:
+                return found
+            await self.wait_for_write(seen, timeout_seconds=every_seconds)
 
     def _note_write(self) -> None:
         self._version += 1

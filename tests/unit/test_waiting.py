@@ -1,0 +1,48 @@
+"""Waiting: a stop ends a pause, and a loop after the step it is in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from embedfleet.waiting import repeat, wait_briefly
+
+
+async def test_a_stop_ends_a_pause() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_soon(stop.set)
+    async with asyncio.timeout(60):
+        await wait_briefly(stop, 3600.0)
+
+
+async def test_a_loop_repeats_its_step_until_it_is_stopped() -> None:
+    stop = asyncio.Event()
+    steps: list[int] = []
+
+    async def step() -> None:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            stop.set()
+
+    async with asyncio.timeout(60):
+        await repeat(stop, step, seconds=0.0)
+    assert steps == [0, 1, 2]
+
+
+async def test_a_loop_that_is_stopped_before_it_begins_takes_no_step() -> None:
+    stop = asyncio.Event()
+    stop.set()
+
+    async def step() -> None:
+        raise AssertionError("not to be called")
+
+    await repeat(stop, step, seconds=0.0)
+
+
+async def test_what_a_step_raises_ends_the_loop() -> None:
+    async def step() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await repeat(asyncio.Event(), step, seconds=0.0)
