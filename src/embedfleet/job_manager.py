@@ -323,7 +323,7 @@ class EmbeddingJobManager:
             raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
         if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
             jobs.restart_partition(conn, job_id, now)
-            documents.set_state(conn, job.generation_id, GenerationState.BUILDING)
+            documents.set_generation_state(conn, job.generation_id, GenerationState.BUILDING)
         jobs.reopen(conn, job_id, now)
 
     # --- dead letters ---
@@ -410,12 +410,12 @@ class EmbeddingJobManager:
             now = self._clock.now()
             if ids is not None:
                 letters = _letters(conn, ids, user_id)
-                return dead_letters.purge(conn, [letter.dead_letter_id for letter in letters], now)
+                return dead_letters.mark_purged(conn, [letter.dead_letter_id for letter in letters], now)
             if job_id is not None:
                 _require(jobs.get(conn, job_id), job_id, user_id)
-                return dead_letters.purge_job(conn, job_id, now)
+                return dead_letters.mark_purged_of_job(conn, job_id, now)
             assert before is not None
-            return dead_letters.purge_before(conn, before.timestamp(), now, tenant=user_id)
+            return dead_letters.mark_purged_before(conn, before.timestamp(), now, tenant=user_id)
 
         return await self._database.write(purge)
 

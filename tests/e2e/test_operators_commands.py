@@ -35,7 +35,7 @@ async def _fail_one(command: Command, tenant: str) -> str:
             jobs.lock(conn, job_id)
             dead_letters.add(conn, job_id, [DeadLetter(Stage.EMBEDDING, "not [finite]", 0, 0, 0, 6)], 1.0)
             jobs.finish(conn, job_id, JobStatus.FAILED, reason="1 of 1 chunks failed", now=1.0)
-            events.number(conn, 10)
+            events.assign_positions(conn, 10)
 
         await guest.database.write(fail)
     return job_id

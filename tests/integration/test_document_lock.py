@@ -109,10 +109,10 @@ async def test_a_chunk_is_not_found_to_be_stored_while_its_vector_is_being_marke
     if await waits_for_a_lock(postgres_databases.server, referring):
         go_on.set()
     await referring
-    left_out = await database.read(lambda conn: chunks.stored(conn, [CHUNK]))
+    left_out = await database.read(lambda conn: chunks.ids_stored(conn, [CHUNK]))
     go_on.set()
     await marking
-    assert await database.read(lambda conn: chunks.deleting(conn, [CHUNK])) == {CHUNK}
+    assert await database.read(lambda conn: chunks.ids_being_deleted(conn, [CHUNK])) == {CHUNK}
     assert left_out == set(), "the new version counts on a vector that is going to be deleted"
 
 

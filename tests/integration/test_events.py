@@ -103,7 +103,7 @@ async def test_a_unit_that_fails_ends_no_job_and_tells_of_none(database: Databas
 
     with pytest.raises(ValueError, match="later"):
         await database.write(end_then_fail)
-    await database.write(lambda conn: events.number(conn, 10))
+    await database.write(lambda conn: events.assign_positions(conn, 10))
     assert await numbered(database) == []
 
 
@@ -119,11 +119,11 @@ async def test_a_reader_misses_no_event_whose_transaction_commits_late(database:
     early = asyncio.create_task(database.write(end_and_hold))
     assert await asyncio.to_thread(ended.wait, 30)
     await database.write(partial(end_job, name="late", now=NOW + 1))
-    await database.write(lambda conn: events.number(conn, 10))
+    await database.write(lambda conn: events.assign_positions(conn, 10))
     seen = await numbered(database)
     commit.set()
     await early
-    await database.write(lambda conn: events.number(conn, 10))
+    await database.write(lambda conn: events.assign_positions(conn, 10))
     beyond = await database.read(lambda conn: events.after(conn, seen[-1][0], 10))
     assert seen + [(event.position, event.job_id) for event in beyond] == [(1, "late"), (2, "early")]
 
@@ -137,7 +137,9 @@ async def test_two_leaders_at_once_number_every_event_once_and_skip_no_position(
 
     async def lead(through: Database) -> None:
         while not done.is_set():
-            given.update(e.position for e in await through.write(lambda conn: events.number(conn, 7)))
+            given.update(
+                e.position for e in await through.write(lambda conn: events.assign_positions(conn, 7))
+            )
 
     async with AsyncExitStack() as stack:
         leaders = [await stack.enter_async_context(opened(database_url)) for _ in range(2)]
@@ -158,12 +160,12 @@ async def test_two_leaders_at_once_number_every_event_once_and_skip_no_position(
 
 async def test_a_position_is_not_given_again_after_its_event_was_dropped(database: Database) -> None:
     await database.write(partial(end_job, name="old"))
-    await database.write(lambda conn: events.number(conn, 10))
+    await database.write(lambda conn: events.assign_positions(conn, 10))
     dropped = await database.write(
         lambda conn: events.drop_old(conn, 10, before=NOW + 1, delivered_only=False)
     )
     await database.write(partial(end_job, name="new"))
-    await database.write(lambda conn: events.number(conn, 10))
+    await database.write(lambda conn: events.assign_positions(conn, 10))
     assert dropped == 1
     assert await numbered(database) == [(2, "new")]
 
@@ -173,7 +175,7 @@ async def test_what_has_no_position_or_is_yet_to_be_delivered_is_not_dropped(
 ) -> None:
     for name in ("delivered", "undelivered"):
         await database.write(partial(end_job, name=name, now=clock.now()))
-        await database.write(lambda conn: events.number(conn, 10))
+        await database.write(lambda conn: events.assign_positions(conn, 10))
     await database.write(lambda conn: events.mark_delivered(conn, "delivered:1", clock.now()))
     await database.write(partial(end_job, name="unnumbered", now=clock.now()))
     clock.advance(1)

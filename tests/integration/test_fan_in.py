@@ -54,9 +54,9 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
         new_job(conn, "j")
         jobs.add_batches(conn, "j", [batch(0)])
         letters = [DeadLetter(Stage.EMBEDDING, "bad", 0, n, n, n + 1) for n in range(CHUNKS_PER_BATCH)]
-        jobs.stored(conn, "j", 0, reused=0, dead=letters, now=NOW)
+        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=letters, now=NOW)
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
-        return jobs.complete(conn, "j", NOW)
+        return jobs.complete_if_done(conn, "j", NOW)
 
     assert await database.write(all_dead) is JobStatus.FAILED
 
@@ -64,9 +64,9 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
 async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database: Database) -> None:
     def walk(conn: Connection) -> list[JobStatus | None]:
         new_job(conn, "j")
-        before = jobs.complete(conn, "j", NOW)
+        before = jobs.complete_if_done(conn, "j", NOW)
         jobs.seal(conn, "j", chunks_total=0, coverage=1.0)
-        return [before, jobs.complete(conn, "j", NOW), jobs.complete(conn, "j", NOW)]
+        return [before, jobs.complete_if_done(conn, "j", NOW), jobs.complete_if_done(conn, "j", NOW)]
 
     assert await database.write(walk) == [None, JobStatus.COMPLETED, None]
 
@@ -77,9 +77,9 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
         jobs.add_batches(conn, "j", [batch(0)])
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
         assert jobs.finish(conn, "j", JobStatus.CANCELLED, reason="cancelled", now=NOW)
-        jobs.stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
         assert not jobs.finish(conn, "j", JobStatus.FAILED, reason="late", now=NOW)
-        return jobs.complete(conn, "j", NOW)
+        return jobs.complete_if_done(conn, "j", NOW)
 
     assert await database.write(cancel_then_store) is None
     job = await database.read(lambda conn: jobs.get(conn, "j"))
@@ -103,7 +103,7 @@ async def test_a_replayed_partition_counts_nothing_twice_and_skips_what_is_done(
         new_job(conn, "j")
         made = [batch(n) for n in range(3)]
         jobs.add_batches(conn, "j", made)
-        jobs.stored(conn, "j", 1, reused=0, dead=[], now=NOW)
+        jobs.record_batch_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
         return [again.ordinal for again in jobs.add_batches(conn, "j", made)]
 
     assert await database.write(twice) == [0, 2]
@@ -125,16 +125,16 @@ async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: D
         look()
         jobs.start_chunking(conn, "j", NOW)
         jobs.add_batches(conn, "j", [batch(0), batch(1)])
-        jobs.embedded(conn, "j", 0, reused=0)
+        jobs.record_batch_embedded(conn, "j", 0, reused=0)
         look()
         jobs.seal(conn, "j", chunks_total=2 * CHUNKS_PER_BATCH, coverage=1.0)
         look()
-        jobs.stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
         look()
-        jobs.embedded(conn, "j", 1, reused=0)
+        jobs.record_batch_embedded(conn, "j", 1, reused=0)
         look()
-        jobs.stored(conn, "j", 1, reused=0, dead=[], now=NOW)
-        jobs.complete(conn, "j", NOW)
+        jobs.record_batch_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
+        jobs.complete_if_done(conn, "j", NOW)
         look()
         return seen
 

@@ -119,10 +119,10 @@ class Bench:
         assert await carry_out(worker, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
 
     async def stored(self) -> bool:
-        return bool(await self.database.read(lambda conn: chunks.stored(conn, [CHUNK])))
+        return bool(await self.database.read(lambda conn: chunks.ids_stored(conn, [CHUNK])))
 
     async def to_be_deleted(self) -> bool:
-        return bool(await self.database.read(lambda conn: chunks.deleting(conn, [CHUNK])))
+        return bool(await self.database.read(lambda conn: chunks.ids_being_deleted(conn, [CHUNK])))
 
 
 async def carry_out(worker: StorageWorker | DeletionWorker, stage: Stage, task: Task) -> Failures:
@@ -205,7 +205,7 @@ async def test_a_vector_written_while_it_is_being_deleted_is_not_believed_to_be_
 
 def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.record_stored) -> None:
     """What a storage worker does that wrote the vector before it was deleted, or before the run was over
-    (`chunks.record_late`), and could not say so yet."""
+    (`chunks.record_for_deletion`), and could not say so yet."""
     document_lock.lock(conn, [late.document_id])
     record(
         conn,
@@ -247,7 +247,7 @@ async def test_a_vector_deleted_since_it_was_written_is_not_believed_to_be_there
 
     async def told_and_cleaned() -> None:
         bench.store.after_upsert = nothing
-        await bench.database.write(lambda conn: _record(conn, ended, chunks.record_late))
+        await bench.database.write(lambda conn: _record(conn, ended, chunks.record_for_deletion))
         await bench.clean(new)
         assert bench.store.ids == set()
 

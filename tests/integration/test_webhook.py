@@ -58,7 +58,7 @@ def end_job(conn: Connection, name: str) -> None:
         now=1.0,
     )
     jobs.finish(conn, name, JobStatus.FAILED, reason="größer \n", now=1.0)
-    events.number(conn, 10)
+    events.assign_positions(conn, 10)
 
 
 async def ended(database: Database, count: int) -> list[str]:

@@ -79,7 +79,7 @@ class Plan:
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:
-        jobs.embedded(conn, self.job_id, ordinal, reused=1)
+        jobs.record_batch_embedded(conn, self.job_id, ordinal, reused=1)
 
     def _store(self, conn: Connection, ordinal: int) -> JobStatus | None:
         dead = (
@@ -87,12 +87,12 @@ class Plan:
             if ordinal in self.dead
             else []
         )
-        if not jobs.stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
+        if not jobs.record_batch_stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
             return None
         return self._complete(conn)
 
     def _complete(self, conn: Connection) -> JobStatus | None:
-        status = jobs.complete(conn, self.job_id, NOW)
+        status = jobs.complete_if_done(conn, self.job_id, NOW)
         if status is not None:  # looked at in the very transaction that finished it
             job = jobs.get(conn, self.job_id)
             assert job is not None

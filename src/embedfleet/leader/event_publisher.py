@@ -30,7 +30,7 @@ class EventPublisher:
     async def number(self) -> None:
         """Number what has ended so far. Here jobs are counted: every end once, whoever caused it."""
         while await self._database.read(events.any_unnumbered):
-            numbered = await self._database.write(lambda conn: events.number(conn, _AT_ONCE))
+            numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
             for event in numbered:
                 self._metrics.jobs_total.labels(event.status.value).inc()
                 self._metrics.count_tenant(event.tenant, jobs=1)

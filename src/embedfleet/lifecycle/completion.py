@@ -20,7 +20,7 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
     Of all who call this for a job exactly one does it. A version without any stored chunk is not
     shown: readers keep the one before. The job must be locked (`jobs.lock`).
     """
-    status = jobs.complete(conn, job.job_id, now)
+    status = jobs.complete_if_done(conn, job.job_id, now)
     if status is None:
         return
     generation = documents.generation(conn, job.generation_id)
@@ -29,7 +29,7 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
     if status is JobStatus.FAILED:
         documents.abandon(conn, generation.generation_id)
     elif documents.mark_live(conn, generation) and generation.number > 1:
-        dead_letters.replace(conn, generation.document_id, job.job_id, now)
+        dead_letters.mark_replaced(conn, generation.document_id, job.job_id, now)
     if generation.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
         chunks.mark_unreferenced(conn, generation.document_id)
         documents.request_cleanup(conn, generation.document_id)
@@ -40,10 +40,10 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
     does. The job must be locked."""
     rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
     dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
-    settled = chunks.stored(conn, [row.chunk_id for row in rows])
+    settled = chunks.ids_stored(conn, [row.chunk_id for row in rows])
     lost = {letter.chunk_index for letter in dead}
     if all(row.chunk_id in settled or row.chunk_index in lost for row in rows):
-        jobs.stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
+        jobs.record_batch_stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
 
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
@@ -59,7 +59,7 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
             return
         first, past = named.span or (0, batch.chunks)
         rows = chunks.between(conn, job.generation_id, batch.first_chunk + first, past - first)
-        there = chunks.stored(conn, [row.chunk_id for row in rows])
+        there = chunks.ids_stored(conn, [row.chunk_id for row in rows])
         dead = [
             DeadLetter(lease.stage, reason, named.ordinal, row.chunk_index, row.start, row.end)
             for row in rows

@@ -109,12 +109,12 @@ def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> di
 # --- vectors ---
 
 
-def stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+def ids_stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
     """Which of these ids have a vector in the store that nobody is about to delete."""
     return _in_state(conn, chunk_ids, VectorState.STORED)
 
 
-def deleting(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+def ids_being_deleted(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
     """Which of these ids are being deleted and so must not be written yet."""
     return _in_state(conn, chunk_ids, VectorState.DELETING)
 
@@ -138,7 +138,7 @@ def record_stored(
     _record(conn, document_id, rows)
 
 
-def record_late(
+def record_for_deletion(
     conn: Connection,
     *,
     document_id: str,
@@ -223,7 +223,7 @@ class MarkedVector:
     writes: int
 
 
-def marked(conn: Connection, document_id: str) -> list[MarkedVector]:
+def vectors_to_delete(conn: Connection, document_id: str) -> list[MarkedVector]:
     """The document's vectors that are to be deleted."""
     query = (
         select(vectors.c.chunk_id, vectors.c.writes, collections.c.name)
@@ -233,7 +233,7 @@ def marked(conn: Connection, document_id: str) -> list[MarkedVector]:
     return [MarkedVector(row.chunk_id.hex(), row.name, row.writes) for row in conn.execute(query)]
 
 
-def forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
+def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
     """The vector store no longer holds these. One written again since it was looked at stays marked."""
     document_lock.require(conn, document_id)
     if gone:
@@ -263,7 +263,9 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
     return [_chunk_row(row) for row in conn.execute(query)]
 
 
-def describe(conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]) -> None:
+def record_description(
+    conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]
+) -> None:
     """The rows of these ids now carry this version's metadata."""
     document_lock.require(conn, document_id)
     for ids in chunk_id_pages(chunk_ids):

@@ -124,16 +124,16 @@ def get_many(conn: Connection, ids: Sequence[int], *, tenant: str | None) -> dic
     return found
 
 
-def purge(conn: Connection, ids: Sequence[int], now: float) -> int:
+def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
     """Accept the loss of these, as far as they are open; returns how many were."""
     return sum(_purge_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
 
 
-def purge_job(conn: Connection, job_id: str, now: float) -> int:
+def mark_purged_of_job(conn: Connection, job_id: str, now: float) -> int:
     return _purge_where(conn, dead_letters.c.job_id == job_id, now)
 
 
-def purge_before(conn: Connection, before: float, now: float, *, tenant: str | None) -> int:
+def mark_purged_before(conn: Connection, before: float, now: float, *, tenant: str | None) -> int:
     old = dead_letters.c.created_at < before
     if tenant is not None:
         old &= dead_letters.c.tenant == tenant
@@ -145,14 +145,14 @@ def _purge_where(conn: Connection, which: ColumnElement[bool], now: float) -> in
     return conn.execute(ended).rowcount
 
 
-def replace(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
+def mark_replaced(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
     """Another job made a newer version of the document: what earlier ones lack is of no use any more."""
     earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
     ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
     conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))
 
 
-def requeue(conn: Connection, job_id: str, now: float) -> None:
+def mark_requeued(conn: Connection, job_id: str, now: float) -> None:
     """All that the job lacks is tried again; also what was purged, as its batch is embedded anew."""
     conn.execute(
         update(dead_letters)
@@ -161,7 +161,7 @@ def requeue(conn: Connection, job_id: str, now: float) -> None:
     )
 
 
-def forget_document(conn: Connection, document_id: str) -> None:
+def drop_of_document(conn: Connection, document_id: str) -> None:
     """Drop the letters of a deleted document's jobs; the jobs' rows must still be there."""
     mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
     conn.execute(delete(dead_letters).where(dead_letters.c.job_id.in_(mine)))

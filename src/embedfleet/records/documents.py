@@ -64,7 +64,7 @@ class Generation:
     collection: Collection
     chunker_version: int
     deletions: int
-    """Of its document's vectors, when it was read (see `deletions`)."""
+    """Of its document's vectors, when it was read (see `deletion_counts`)."""
 
     @property
     def unreadable(self) -> bool:
@@ -176,7 +176,7 @@ def mark_live(conn: Connection, target: Generation) -> bool:
     flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
     if not flipped.rowcount:
         return False
-    set_state(conn, target.generation_id, GenerationState.LIVE)
+    set_generation_state(conn, target.generation_id, GenerationState.LIVE)
     if target.number > 1:
         conn.execute(
             update(generations)
@@ -186,7 +186,7 @@ def mark_live(conn: Connection, target: Generation) -> bool:
     return True
 
 
-def set_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
+def set_generation_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
     conn.execute(_SET_STATE, {"id": generation_id, "new": state})
 
 
@@ -220,7 +220,7 @@ def set_chunker_version(conn: Connection, generation_id: int, version: int) -> N
 
 
 def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
-    """Hide the document from readers; its rows go when its vectors are gone (`purge_document`)."""
+    """Hide the document from readers; its rows go when its vectors are gone (`drop`)."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -234,7 +234,7 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
     )
 
 
-def bury(conn: Connection, target: Generation, now: float) -> None:
+def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None:
     """If the version's document is gone, put it back as a deleted one: something of it turned up late, and
     cleaning up after a document needs its row."""
     document_lock.require(conn, target.document_id)
@@ -290,7 +290,7 @@ def count_deletion(conn: Connection, document_id: str) -> None:
     )
 
 
-def deletions(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
+def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
     """How often vectors of each of these documents have been deleted. Who read this before it wrote some to
     the vector store, and reads the same under the document's lock, knows that they are there."""
     found: dict[str, int] = {}
@@ -313,7 +313,7 @@ def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str
     return set(conn.execute(query).scalars())
 
 
-def purge_document(conn: Connection, document_id: str) -> None:
+def drop(conn: Connection, document_id: str) -> None:
     """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)

@@ -117,7 +117,7 @@ def record_use(conn: Connection, use: CacheUse, now: float) -> None:
         )
 
 
-def forget_document(conn: Connection, document_id: str) -> None:
+def drop_of_document(conn: Connection, document_id: str) -> None:
     """Drop what belongs to a document that is deleted."""
     document_lock.require(conn, document_id)
     conn.execute(delete(embeddings).where(embeddings.c.document_id == document_id))

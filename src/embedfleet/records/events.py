@@ -1,8 +1,9 @@
-"""How jobs ended, told to others: the transactional outbox of completion events.
+"""The transactional outbox of completion events: how each run of a job ended.
 
-A job's end writes its event in the same transaction. Positions are given afterwards, by `number`, one unit at
-a time: ids drawn by concurrent transactions become visible out of order, so a reader who remembers the last
-one it saw would miss those committed later. Here whoever has read up to a position has read all before it.
+The transaction that ends a job writes its event. `assign_positions` gives positions afterwards, one unit at a
+time. Ids drawn inside concurrent transactions would become visible out of order, and a reader who remembers
+the last one it saw would miss those that are committed later. With positions given one unit at a time, a
+reader who has read up to a position has read every event before it.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from embedfleet.queue_schemas import JobEvent, JobStatus
 from embedfleet.sql.tables import documents, events, facts, jobs
 from embedfleet.sql.upsert import upsert
 
-# A fact, not max(position): old events are dropped, and a position must never be given again.
+# Kept as a fact, not computed as max(position): old events are dropped, and no position may be given twice.
 _LAST_POSITION = "event_position"
 _NUMBERED = events.c.position.is_not(None)
 
 
 def record(conn: Connection, job_id: str) -> None:
-    """The job's run has just ended, in this unit. A second event of one run is refused by its key."""
+    """Write the event of a job whose run ended in this unit. The key refuses a second event of one run."""
     conn.execute(_RECORD, {"job": job_id})
 
 
-def number(conn: Connection, limit: int) -> list[JobEvent]:
-    """Give the next positions to events that have none, oldest first; returns these.
+def assign_positions(conn: Connection, limit: int) -> list[JobEvent]:
+    """Give the next positions to at most `limit` events that have none, oldest first; returns these events.
 
-    Two units at once, of two leaders, wait for one another at the row of the last position.
+    When two leaders run this at once, the second waits for the first at the row of the last position.
     """
     last = _lock_last_position(conn)
     waiting = select(events).where(events.c.position.is_(None))
@@ -50,7 +51,7 @@ def any_unnumbered(conn: Connection) -> bool:
 
 
 def after(conn: Connection, position: int, limit: int, *, tenant: str | None = None) -> list[JobEvent]:
-    """Events beyond the position, in order."""
+    """At most `limit` events beyond the position, in the order of their positions."""
     query = select(events).where(events.c.position > position)
     if tenant is not None:
         query = query.where(events.c.tenant == tenant)
@@ -58,7 +59,7 @@ def after(conn: Connection, position: int, limit: int, *, tenant: str | None = N
 
 
 def undelivered(conn: Connection, limit: int) -> list[JobEvent]:
-    """What the webhook has not answered for yet, in order."""
+    """At most `limit` numbered events that the webhook has not accepted yet, in order."""
     query = select(events).where(_NUMBERED, events.c.delivered_at.is_(None))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
@@ -74,7 +75,10 @@ def mark_delivered(conn: Connection, event_id: str, now: float) -> None:
 
 
 def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: bool) -> int:
-    """Forget those of the `limit` oldest events that ended before then; returns how many were forgotten."""
+    """Look at the `limit` oldest events and delete those written before `before`; returns how many.
+
+    `delivered_only` keeps events that the webhook has not accepted yet.
+    """
     oldest = select(events.c.event_id).where(_NUMBERED).order_by(events.c.position).limit(limit)
     old = delete(events).where(events.c.event_id.in_(oldest), events.c.created_at < before)
     if delivered_only:
@@ -83,8 +87,11 @@ def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: boo
 
 
 def _lock_last_position(conn: Connection) -> int:
-    """The last position given. The row is held until the unit ends; what is read from now on is what the
-    unit that held it before has left (each statement of READ COMMITTED looks anew)."""
+    """Lock the row of the last position until the unit ends; returns that position.
+
+    Statements after this one see what the previous holder committed: under READ COMMITTED each statement
+    takes a new snapshot.
+    """
     first = upsert(conn.dialect.name, facts).values(name=_LAST_POSITION, value="0")
     conn.execute(first.on_conflict_do_nothing())
     query = select(facts.c.value).where(facts.c.name == _LAST_POSITION)

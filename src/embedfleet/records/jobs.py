@@ -331,7 +331,7 @@ def add_batches(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Ba
 def restart_partition(conn: Connection, job_id: str, now: float) -> None:
     """Forget the job's batches: its document will be cut anew."""
     conn.execute(delete(batches).where(batches.c.job_id == job_id))
-    dead_letters.requeue(conn, job_id, now)
+    dead_letters.mark_requeued(conn, job_id, now)
     conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
@@ -346,19 +346,19 @@ def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -
     conn.execute(_SEAL, {"job": job_id, "total": written.batches, "covered": coverage})
 
 
-def embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
+def record_batch_embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
     """A batch has its vectors (`reused` of its chunks needed none)."""
     if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
         conn.execute(_COUNT_EMBEDDED, {"job": job_id, "number": ordinal, "reused": reused})
 
 
-def stored(
+def record_batch_stored(
     conn: Connection, job_id: str, ordinal: int, *, reused: int, dead: Sequence[DeadLetter], now: float
 ) -> bool:
     """A batch is in the vector store, but for its `dead` chunks. False if it was recorded before."""
     if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
         # Either it is done, or it was stored before the embedding worker could say that it is embedded.
-        embedded(conn, job_id, ordinal, reused=reused)
+        record_batch_embedded(conn, job_id, ordinal, reused=reused)
         if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
             return False
     conn.execute(_COUNT_STORED, {"job": job_id, "number": ordinal, "dead": len(dead)})
@@ -369,7 +369,7 @@ def stored(
     return True
 
 
-def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
+def complete_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
     """Finish the job if it is sealed and every batch is done. One caller ever gets the status.
 
     A job none of whose chunks could be stored has failed.
@@ -405,7 +405,7 @@ def reopen(conn: Connection, job_id: str, now: float) -> None:
         ).where(retry)
     ).one()
     conn.execute(update(batches).where(retry).values(state=BatchState.PENDING, dead=0))
-    dead_letters.requeue(conn, job_id, now)
+    dead_letters.mark_requeued(conn, job_id, now)
     conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id)
@@ -424,15 +424,15 @@ def reopen(conn: Connection, job_id: str, now: float) -> None:
     )
 
 
-def purge_document(conn: Connection, document_id: str) -> None:
+def drop_of_document(conn: Connection, document_id: str) -> None:
     """Drop every trace of a deleted document's jobs."""
     mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
-    dead_letters.forget_document(conn, document_id)
+    dead_letters.drop_of_document(conn, document_id)
     conn.execute(delete(jobs).where(jobs.c.document_id == document_id))
 
 
-def purge_batches(conn: Connection, generation_ids: Sequence[int]) -> None:
+def drop_batches(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Drop the batch rows of retired versions' jobs; the jobs stay as history."""
     mine = select(jobs.c.job_id).where(jobs.c.generation_id.in_(generation_ids))
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))

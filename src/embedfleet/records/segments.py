@@ -71,7 +71,7 @@ def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> l
     return [whole[start - origin : end - origin] for start, end in spans]
 
 
-def purge(conn: Connection, generation_ids: Sequence[int]) -> None:
+def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Drop the text of versions nobody reads or builds any more."""
     conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
 

@@ -153,8 +153,8 @@ def _record(conn: Connection, written: Sequence[Target], checksums: Mapping[str,
     for (generation_id, stays), targets in by_generation.items():
         generation = targets[0].generation
         if not stays:
-            documents.bury(conn, generation, now)
-        (chunks.record_stored if stays else chunks.record_late)(
+            documents.restore_as_deleted(conn, generation, now)
+        (chunks.record_stored if stays else chunks.record_for_deletion)(
             conn,
             document_id=generation.document_id,
             collection_id=generation.collection.collection_id,

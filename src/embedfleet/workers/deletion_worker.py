@@ -55,7 +55,7 @@ class DeletionWorker(Worker):
         await self._database.write(lambda conn: _purge(conn, document_id, requests))
 
     async def _delete_marked(self, document_id: str) -> None:
-        marked = await self._database.read(lambda conn: chunks.marked(conn, document_id))
+        marked = await self._database.read(lambda conn: chunks.vectors_to_delete(conn, document_id))
         by_collection: dict[str, list[MarkedVector]] = {}
         for vector in marked:
             by_collection.setdefault(vector.collection, []).append(vector)
@@ -79,13 +79,13 @@ class DeletionWorker(Worker):
 def _forget(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
     document_lock.lock(conn, [document_id])
     if gone:
-        chunks.forget(conn, document_id, gone)
+        chunks.record_deleted(conn, document_id, gone)
         documents.count_deletion(conn, document_id)
 
 
 def _describe(conn: Connection, generation: Generation, chunk_ids: Sequence[str]) -> None:
     document_lock.lock(conn, [generation.document_id])
-    chunks.describe(conn, generation.document_id, generation.generation_id, chunk_ids)
+    chunks.record_description(conn, generation.document_id, generation.generation_id, chunk_ids)
 
 
 def _live(conn: Connection, document_id: str) -> Generation | None:
@@ -102,18 +102,18 @@ def _undescribed(conn: Connection, generation: Generation) -> tuple[list[chunks.
 def _purge(conn: Connection, document_id: str, requests: int) -> None:
     """Drop rows nobody needs: a deleted document whole, otherwise the versions before the live one."""
     document_lock.lock(conn, [document_id])
-    if chunks.marked(conn, document_id):
+    if chunks.vectors_to_delete(conn, document_id):
         return  # marked meanwhile: the request counter has moved too, and brings the next task
     generations = documents.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
         chunks.drop(conn, [generation.generation_id for generation in generations])
-        jobs.purge_document(conn, document_id)
-        embedding_cache.forget_document(conn, document_id)
-        documents.purge_document(conn, document_id)
+        jobs.drop_of_document(conn, document_id)
+        embedding_cache.drop_of_document(conn, document_id)
+        documents.drop(conn, document_id)
         return
     live = next((v.number for v in generations if v.state is GenerationState.LIVE), 0)
     old = [v.generation_id for v in generations if v.state is GenerationState.RETIRED and v.number < live]
     chunks.drop(conn, old)
-    jobs.purge_batches(conn, old)
-    segments.purge(conn, old)
+    jobs.drop_batches(conn, old)
+    segments.drop(conn, old)
     documents.finish_cleanup(conn, document_id, requests)

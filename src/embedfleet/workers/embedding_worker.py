@@ -238,7 +238,9 @@ def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]
     found = jobs.get_many(conn, job_ids)
     given_up = dead_letters.reasons(conn, job_ids)
     batches = batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
-    there = chunks.stored(conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()])
+    there = chunks.ids_stored(
+        conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()]
+    )
     for lease, message in messages:
         job = found.get(message.job_id)
         if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
@@ -354,7 +356,7 @@ def _record(
         named = BatchId.parse(item.lease.task.id)
         # Parts count when the whole batch is stored.
         if finished and named.span is None and named.wanted_by(job):
-            jobs.embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
+            jobs.record_batch_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
 
 
 def _parts(item: _Work) -> Iterable[Task]:

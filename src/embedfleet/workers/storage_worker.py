@@ -139,7 +139,9 @@ class StorageWorker(Worker):
         batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
         # Before the marks: versions know the deletions, and one that ends in between is seen in either.
         generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
-        marked = chunks.deleting(conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()])
+        marked = chunks.ids_being_deleted(
+            conn, [cid for _, message, _ in wanted for cid in message.chunk_id_list()]
+        )
         for lease, message, job in wanted:
             batch = batches.get((message.job_id, message.ordinal))
             generation = generations.get(job.generation_id)
@@ -239,7 +241,7 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
     some of its ids are being deleted, or may have been after they were written."""
     document_lock.lock(conn, (item.generation.document_id for item in work))
     current = jobs.get_many(conn, [item.message.job_id for item in work])
-    deletions = documents.deletions(conn, sorted({item.generation.document_id for item in work}))
+    deletions = documents.deletion_counts(conn, sorted({item.generation.document_id for item in work}))
     wanted: list[tuple[_Work, Job]] = []
     again: list[_Work] = []
     for item in sorted(work, key=lambda item: item.message.job_id):
@@ -252,7 +254,9 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
         else:
             chunks.record_stored(conn, **item.vectors(written))
             wanted.append((item, job))
-    marked = chunks.deleting(conn, [cid for item, _ in wanted for cid in item.message.chunk_id_list()])
+    marked = chunks.ids_being_deleted(
+        conn, [cid for item, _ in wanted for cid in item.message.chunk_id_list()]
+    )
     for item, job in wanted:
         if marked.isdisjoint(item.message.chunk_id_list()):
             _count(conn, item, job, written, now)
@@ -265,8 +269,8 @@ def _record(conn: Connection, work: Sequence[_Work], written: _Written, now: flo
 def _leave_to_deletion(conn: Connection, item: _Work, written: _Written, now: float) -> None:
     """While its vectors were written the job ended, or began anew, or is gone with its document; or others
     of the document were deleted, and perhaps these."""
-    documents.bury(conn, item.generation, now)
-    chunks.record_late(conn, **item.vectors(written))
+    documents.restore_as_deleted(conn, item.generation, now)
+    chunks.record_for_deletion(conn, **item.vectors(written))
     documents.request_cleanup(conn, item.generation.document_id)
 
 
@@ -274,7 +278,7 @@ def _count(conn: Connection, item: _Work, job: Job, written: _Written, now: floa
     dead = item.dead(written.refused)
     if item.message.span is None:
         reused = len(item.rows) - len(item.message.chunk_id_list()) - len(item.message.dead)
-        jobs.stored(conn, job.job_id, item.batch.ordinal, reused=reused, dead=dead, now=now)
+        jobs.record_batch_stored(conn, job.job_id, item.batch.ordinal, reused=reused, dead=dead, now=now)
     else:
         dead_letters.add(conn, job.job_id, dead, now)
         settle_batch(conn, job, item.batch, reused=0, now=now)
