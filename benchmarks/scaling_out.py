@@ -2,7 +2,7 @@
 
     python benchmarks/scaling_out.py [--broker memory] [--rounds 3] [--short]
 
-Each worker is one `EmbeddingWorker` loop with a model and a model thread of its own and claims one task at a
+Each worker is one `EmbeddingLoop` with a model and a model thread of its own and claims one task at a
 time. The batches are those of real jobs in SQLite (`synchronous=full`), made by a chunking worker before
 the clock starts; what is embedded goes to a drain that acks it. The model sleeps, so what keeps the
 throughput below n times that of one worker is embedfleet's own work, here all in one process;
@@ -41,8 +41,8 @@ from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings, Settings, 
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.chunking_worker import ChunkingWorker
-from embedfleet.workers.embedding_worker import EmbeddingWorker
+from embedfleet.workers.chunking_worker import ChunkingLoop
+from embedfleet.workers.embedding_worker import EmbeddingLoop
 from embedfleet.workers.services import Services
 
 WORKERS = (1, 2, 4, 8, 16)
@@ -118,11 +118,11 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
         pass
     stop = asyncio.Event()
     with ThreadPoolExecutor(1) as cpu:
-        worker = ChunkingWorker(
+        loop = ChunkingLoop(
             "chunking", services(broker, database), catalogue=Catalogue(settings.models), cpu=cpu
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run(stop))
+            group.create_task(loop.run(stop))
             while (await broker.depth(Stage.EMBEDDING)).ready < tasks:
                 await database.wait_for_write(await database.version(), timeout_seconds=1.0)
             stop.set()
@@ -140,18 +140,18 @@ async def drain(broker: Broker, tasks: int) -> None:
 
 
 @asynccontextmanager
-async def embedding_workers(
+async def embedding_loops(
     number: int, settings: Settings, database: Database, broker: Broker
-) -> AsyncIterator[list[EmbeddingWorker]]:
+) -> AsyncIterator[list[EmbeddingLoop]]:
     """Workers that are ready to run, each with its model loaded."""
     async with AsyncExitStack() as stack:
-        workers: list[EmbeddingWorker] = []
+        loops: list[EmbeddingLoop] = []
         for index in range(number):
             models = ModelPool(SleepyCatalogue(settings.models), settings.models)
             stack.push_async_callback(models.close)
             await models.get("stub")
-            workers.append(
-                EmbeddingWorker(
+            loops.append(
+                EmbeddingLoop(
                     f"embedding-{index}",
                     services(broker, database),
                     models=models,
@@ -159,7 +159,7 @@ async def embedding_workers(
                     caching=False,
                 )
             )
-        yield workers
+        yield loops
 
 
 async def tasks_per_second(open_broker: OpenBroker, number: int, tasks: int, directory: Path) -> float:
@@ -170,12 +170,12 @@ async def tasks_per_second(open_broker: OpenBroker, number: int, tasks: int, dir
         stack.push_async_callback(database.close)
         await database.open()
         await chunk_all(settings, database, broker, tasks)
-        workers = await stack.enter_async_context(embedding_workers(number, settings, database, broker))
+        loops = await stack.enter_async_context(embedding_loops(number, settings, database, broker))
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             started = time.perf_counter()
-            for worker in workers:
-                group.create_task(worker.run(stop))
+            for loop in loops:
+                group.create_task(loop.run(stop))
             await drain(broker, tasks)
             seconds = time.perf_counter() - started
             stop.set()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from loguru import logger
 from report import write_report
-from scaling_out import WORKERS, chunk_all, drain, embedding_workers, make_settings, summary
+from scaling_out import WORKERS, chunk_all, drain, embedding_loops, make_settings, summary
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -40,11 +40,11 @@ async def work() -> None:
         await database.open()
         broker = await open_broker(settings)
         stack.push_async_callback(broker.close)
-        (worker,) = await stack.enter_async_context(embedding_workers(1, settings, database, broker))
+        (loop,) = await stack.enter_async_context(embedding_loops(1, settings, database, broker))
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         stop = asyncio.Event()
-        working = asyncio.create_task(worker.run(stop))
+        working = asyncio.create_task(loop.run(stop))
         await asyncio.to_thread(sys.stdin.read)
         stop.set()
         await working

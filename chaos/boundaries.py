@@ -21,11 +21,11 @@ from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
 from embedfleet.vectors.chroma.server import ChromaServerStore
 from embedfleet.workers import embedding_worker
-from embedfleet.workers.base_worker import Done, Failures, Worker
-from embedfleet.workers.chunking_worker import ChunkingWorker
-from embedfleet.workers.deletion_worker import DeletionWorker
-from embedfleet.workers.embedding_worker import EmbeddingWorker
-from embedfleet.workers.storage_worker import StorageWorker
+from embedfleet.workers.base_worker import Done, Failures, StageLoop
+from embedfleet.workers.chunking_worker import ChunkingLoop
+from embedfleet.workers.deletion_worker import DeletionLoop
+from embedfleet.workers.embedding_worker import EmbeddingLoop
+from embedfleet.workers.storage_worker import StorageLoop
 
 TRAP = "CHAOS_TRAP"
 HOLD_SECONDS = 1.8
@@ -75,9 +75,9 @@ def watch(trap: Path) -> None:
             return
         _fall(What(what), boundary)
 
-    claim = Worker._claim
+    claim = StageLoop._claim
 
-    async def claimed(self: Worker) -> Any:
+    async def claimed(self: StageLoop) -> Any:
         leases = await claim(self)
         if leases:
             passing(f"{self.stage.value} claimed")
@@ -95,20 +95,20 @@ def watch(trap: Path) -> None:
         passing("embedding embedded")
         await offer(*arguments)
 
-    Worker._claim = claimed  # type: ignore[method-assign]
+    StageLoop._claim = claimed  # type: ignore[method-assign]
     RedisBroker.ack = acked  # type: ignore[method-assign]
     setattr(embedding_worker, "offer", offered)  # noqa: B010 - where the worker looks it up
-    process = EmbeddingWorker.process
+    process = EmbeddingLoop.process
 
-    async def processed(self: EmbeddingWorker, leases: Sequence[Lease], done: Done) -> Failures:
+    async def processed(self: EmbeddingLoop, leases: Sequence[Lease], done: Done) -> Failures:
         async def committed(lease: Lease) -> None:
             passing("embedding committed")
             await done(lease)
 
         return await process(self, leases, committed)
 
-    EmbeddingWorker.process = processed  # type: ignore[method-assign]
-    for kind in (ChunkingWorker, StorageWorker, DeletionWorker):
+    EmbeddingLoop.process = processed  # type: ignore[method-assign]
+    for kind in (ChunkingLoop, StorageLoop, DeletionLoop):
         _after(kind, "process", partial(passing, f"{kind.stage.value} committed"))
     _after(ChromaServerStore, "upsert", partial(passing, "storage vector written"))
     _after(ChromaServerStore, "delete", partial(passing, "deletion vector deleted"))

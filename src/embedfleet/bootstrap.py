@@ -47,15 +47,15 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.worker_orchestrator import WorkerOrchestrator, new_orchestrator_id
-from embedfleet.workers.crew import (
-    Crew,
-    chunking_crew,
-    deletion_crew,
-    embedding_crew,
-    storage_crew,
-)
 from embedfleet.workers.in_hand import InHand, read_noted
 from embedfleet.workers.services import Services
+from embedfleet.workers.worker import (
+    Worker,
+    build_chunking_worker,
+    build_deletion_worker,
+    build_embedding_worker,
+    build_storage_worker,
+)
 
 _WORKER_COMMAND = (sys.executable, "-m", "embedfleet.worker_process")
 
@@ -247,7 +247,7 @@ async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metrics) -> AsyncIterator[Crew]:
+async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metrics) -> AsyncIterator[Worker]:
     """What one worker process needs, and no more: only storage and deletion open the vector store, only
     embedding loads models."""
     clock = SystemClock()
@@ -259,20 +259,20 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
         catalogue = Catalogue(settings.models)
         match stage:
             case Stage.CHUNKING:
-                yield chunking_crew(name, services, catalogue=catalogue)
+                yield build_chunking_worker(name, services, catalogue=catalogue)
             case Stage.EMBEDDING:
                 models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)
-                yield embedding_crew(name, services, models=models, settings=settings)
+                yield build_embedding_worker(name, services, models=models, settings=settings)
             case Stage.STORAGE | Stage.DELETION:
                 store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
                 if stage is Stage.STORAGE:
-                    yield storage_crew(name, services, store=store, settings=settings.vector_store)
+                    yield build_storage_worker(name, services, store=store, settings=settings.vector_store)
                 else:
-                    yield deletion_crew(name, services, store=store)
+                    yield build_deletion_worker(name, services, store=store)
 
 
 async def _entered_database(
@@ -387,13 +387,15 @@ def _launcher(
 ) -> Launcher:
     if deployment.worker_processes:
         return ProcessLauncher(_WORKER_COMMAND, settings, collector)
-    crews: Mapping[Stage, Callable[[str], Crew]] = {
-        Stage.CHUNKING: partial(chunking_crew, services=services, catalogue=catalogue),
-        Stage.EMBEDDING: partial(embedding_crew, services=services, models=models, settings=settings),
-        Stage.STORAGE: partial(storage_crew, services=services, store=store, settings=settings.vector_store),
-        Stage.DELETION: partial(deletion_crew, services=services, store=store),
+    builders: Mapping[Stage, Callable[[str], Worker]] = {
+        Stage.CHUNKING: partial(build_chunking_worker, services=services, catalogue=catalogue),
+        Stage.EMBEDDING: partial(build_embedding_worker, services=services, models=models, settings=settings),
+        Stage.STORAGE: partial(
+            build_storage_worker, services=services, store=store, settings=settings.vector_store
+        ),
+        Stage.DELETION: partial(build_deletion_worker, services=services, store=store),
     }
-    return InlineLauncher(crews)
+    return InlineLauncher(builders)
 
 
 def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:

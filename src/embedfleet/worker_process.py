@@ -27,7 +27,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
 from embedfleet.waiting import wait_briefly
-from embedfleet.workers.crew import Crew
+from embedfleet.workers.worker import Worker
 
 _REPORT_SECONDS = 1.0
 _OPEN_AGAIN_SECONDS = 1.0
@@ -77,17 +77,17 @@ async def _run(
     """Open what the worker needs, waiting for services that are away, and work until `stop`."""
     while not stop.is_set():
         try:
-            async with open_worker(settings, order.stage, order.name, metrics) as crew:
-                tell = asyncio.create_task(_tell(reports, crew, metrics, stop), name="reports")
+            async with open_worker(settings, order.stage, order.name, metrics) as worker:
+                tell = asyncio.create_task(_tell(reports, worker, metrics, stop), name="reports")
                 try:
-                    await crew.run(stop)
+                    await worker.run(stop)
                 finally:
                     tell.cancel()
                     await asyncio.gather(tell, return_exceptions=True)
-                    await asyncio.to_thread(_report, reports, crew, metrics)
-                if crew.is_spent:
+                    await asyncio.to_thread(_report, reports, worker, metrics)
+                if worker.has_hung_model:
                     raise ModelStuck("a model hangs in this process: another takes its place")
-        except Transient as exc:  # from opening only: a crew waits for its services itself
+        except Transient as exc:  # from opening only: a worker waits for its services itself
             logger.bind(worker=order.name).warning("waiting: {}", exc)
             _send(reports, Report(False, told(exc), 0, []))
             await wait_briefly(stop, _OPEN_AGAIN_SECONDS)
@@ -102,19 +102,19 @@ async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: async
     stop.set()
 
 
-async def _tell(reports: BinaryIO, crew: Crew, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _tell(reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event) -> None:
     """From a thread: an orchestrator that is slow to read must not hold up the work."""
     while True:
-        await asyncio.to_thread(_report, reports, crew, metrics)
-        if crew.is_spent:
+        await asyncio.to_thread(_report, reports, worker, metrics)
+        if worker.has_hung_model:
             stop.set()
         await asyncio.sleep(_REPORT_SECONDS)
 
 
-def _report(reports: BinaryIO, crew: Crew, metrics: Metrics) -> None:
+def _report(reports: BinaryIO, worker: Worker, metrics: Metrics) -> None:
     memory = psutil.Process().memory_info().rss
     counted = snapshot(metrics.registry)
-    _send(reports, Report(True, told(crew.trouble), memory, counted, crew.loaded_models))
+    _send(reports, Report(True, told(worker.trouble), memory, counted, worker.loaded_models))
 
 
 def _send(reports: BinaryIO, message: Report | Failure) -> None:

@@ -31,7 +31,7 @@ from embedfleet.sql import tables
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
-from embedfleet.workers.base_worker import Done, Worker
+from embedfleet.workers.base_worker import Done, StageLoop
 from support.redis_server import RedisServer
 from support.system import Configure, Running, paragraphs, running
 
@@ -96,10 +96,10 @@ async def test_the_ledger_on_disk_is_the_ledger(settings: Settings, inputs: Inpu
 async def test_an_ack_before_the_commit_loses_what_the_crash_in_between_takes(
     settings: Settings, inputs: InputLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = Worker._process
+    process = StageLoop._process
     crashed = asyncio.Event()
 
-    async def ack_first(self: Worker, leases: Sequence[Lease], done: Done) -> Any:
+    async def ack_first(self: StageLoop, leases: Sequence[Lease], done: Done) -> Any:
         if self.stage is Stage.STORAGE and not crashed.is_set():
             crashed.set()
             for lease in leases:
@@ -107,7 +107,7 @@ async def test_an_ack_before_the_commit_loses_what_the_crash_in_between_takes(
             return {}  # the crash: what it was about to commit is gone, and the broker thinks it is done
         return await process(self, leases, done)
 
-    monkeypatch.setattr(Worker, "_process", ack_first)
+    monkeypatch.setattr(StageLoop, "_process", ack_first)
     async with running(settings) as fleet:
         await inputs.submit_documents(fleet.jobs, "doc", 2, chunks=CHUNKS)
         await crashed.wait()
@@ -205,10 +205,10 @@ async def test_a_stale_ack_that_is_believed_ends_a_task_nobody_has_done(
     settings: Settings, inputs: InputLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = TrustingBroker(ManualClock())
-    process = Worker._process
+    process = StageLoop._process
     crashed = asyncio.Event()
 
-    async def lose_the_lease(self: Worker, leases: Sequence[Lease], done: Done) -> Any:
+    async def lose_the_lease(self: StageLoop, leases: Sequence[Lease], done: Done) -> Any:
         """Its lease runs out before it has done anything; the new holder dies; then it acks all the same."""
         if self.stage is Stage.STORAGE and not crashed.is_set() and len(leases) == 1:
             crashed.set()
@@ -216,7 +216,7 @@ async def test_a_stale_ack_that_is_believed_ends_a_task_nobody_has_done(
             return {}
         return await process(self, leases, done)
 
-    monkeypatch.setattr(Worker, "_process", lose_the_lease)
+    monkeypatch.setattr(StageLoop, "_process", lose_the_lease)
     async with running(settings, broker=broker) as fleet:
         await inputs.submit_documents(fleet.jobs, "doc", 1, chunks=4)
         await crashed.wait()

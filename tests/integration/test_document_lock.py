@@ -30,7 +30,7 @@ from embedfleet.settings import PoolsSettings, Settings
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
 from embedfleet.vectors.null import NullVectorStore
-from embedfleet.workers.deletion_worker import DeletionWorker
+from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
 from support.databases import PostgresDatabases, on_both_databases
 from support.postgres_server import PostgresServer
@@ -163,12 +163,12 @@ async def test_a_document_that_comes_back_while_it_is_purged_is_not_purged_with_
 async def clean(database: Database, document_id: str) -> None:
     broker = MemoryBroker()
     services = Services(broker, database, Metrics(), ManualClock(), PoolsSettings())
-    worker = DeletionWorker("d", services, store=NullVectorStore())
+    loop = DeletionLoop("d", services, store=NullVectorStore())
     message = DeletionTask(tenant=TENANT, job_id=document_id, document_id=document_id)
     task = Task(document_id, TENANT, document_id, 1, message.encode())
     await broker.enqueue(Stage.DELETION, [task])
     leases = await broker.claim(Stage.DELETION, worker="d", max_tasks=1, max_cost=1, lease_seconds=60)
-    assert await worker.process(leases, all_at_the_end) == {}
+    assert await loop.process(leases, all_at_the_end) == {}
 
 
 # --- crowds ---

@@ -26,9 +26,9 @@ from embedfleet.sql.database import Database
 from embedfleet.vectors.null import NullVectorStore
 from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.base_worker import Failures
-from embedfleet.workers.deletion_worker import DeletionWorker
+from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
-from embedfleet.workers.storage_worker import MarkedForDeletion, StorageWorker
+from embedfleet.workers.storage_worker import MarkedForDeletion, StorageLoop
 from support.databases import on_both_databases
 from support.system import TENANT, all_at_the_end
 
@@ -95,7 +95,7 @@ class Bench:
 
     async def write_vector(self, job: Job) -> Failures:
         """A storage worker carries out the task that was made for this run of the job."""
-        worker = StorageWorker(
+        loop = StorageLoop(
             "s", self.services(), store=self.store, settings=VectorStoreSettings(store_documents=False)
         )
         message = StorageTask(
@@ -109,14 +109,14 @@ class Bench:
             dead=(),
         )
         task = Task(f"{job.job_id}:{job.run}:0", TENANT, job.job_id, 1, message.encode())
-        return await carry_out(worker, Stage.STORAGE, task)
+        return await carry_out(loop, Stage.STORAGE, task)
 
     async def clean(self, job: Job) -> None:
         """A deletion worker looks after the document."""
-        worker = DeletionWorker("d", self.services(), store=self.store)
+        loop = DeletionLoop("d", self.services(), store=self.store)
         name = job.document_id
         message = DeletionTask(tenant=TENANT, job_id=name, document_id=name)
-        assert await carry_out(worker, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
+        assert await carry_out(loop, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
 
     async def stored(self) -> bool:
         return bool(await self.database.read(lambda conn: chunks.ids_stored(conn, [CHUNK])))
@@ -125,11 +125,11 @@ class Bench:
         return bool(await self.database.read(lambda conn: chunks.ids_being_deleted(conn, [CHUNK])))
 
 
-async def carry_out(worker: StorageWorker | DeletionWorker, stage: Stage, task: Task) -> Failures:
+async def carry_out(loop: StorageLoop | DeletionLoop, stage: Stage, task: Task) -> Failures:
     broker = MemoryBroker()
     await broker.enqueue(stage, [task])
     leases = await broker.claim(stage, worker="w", max_tasks=1, max_cost=1, lease_seconds=60)
-    return await worker.process(leases, all_at_the_end)
+    return await loop.process(leases, all_at_the_end)
 
 
 @pytest.fixture

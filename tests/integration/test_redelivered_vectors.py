@@ -24,7 +24,7 @@ from embedfleet.vectors.checksums import checksums_of
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.services import Services
-from embedfleet.workers.storage_worker import StorageWorker
+from embedfleet.workers.storage_worker import StorageLoop
 from support.system import TENANT, all_at_the_end
 
 CHUNK = "ab" * 16
@@ -79,9 +79,7 @@ async def store_again(
         await store.upsert(name, VectorRows([CHUNK], there[None], [{"x": 1}], None))
         store.written.clear()
         services = Services(MemoryBroker(), guest.database, Metrics(), ManualClock(), PoolsSettings())
-        worker = StorageWorker(
-            "s", services, store=store, settings=VectorStoreSettings(store_documents=False)
-        )
+        loop = StorageLoop("s", services, store=store, settings=VectorStoreSettings(store_documents=False))
         message = StorageTask(
             tenant=TENANT,
             job_id=job_id,
@@ -91,7 +89,7 @@ async def store_again(
             chunk_ids=pack_chunk_ids([CHUNK]),
             vectors=arriving.astype("<f4").tobytes(),
         )
-        assert await worker.process([await redelivered(job_id, job.run, message)], all_at_the_end) == {}
+        assert await loop.process([await redelivered(job_id, job.run, message)], all_at_the_end) == {}
         query = select(tables.vectors.c.checksum)
         recorded = await guest.database.read(lambda conn: conn.execute(query).scalar_one())
     held = checksums_of(*await store.vectors(name, [CHUNK]))

@@ -27,9 +27,9 @@ from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows
-from embedfleet.workers.base_worker import Done, Failures, Worker
-from embedfleet.workers.crew import Crew
+from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
+from embedfleet.workers.worker import Worker
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
 # --- back-pressure ---
@@ -167,10 +167,10 @@ async def test_a_write_that_lands_after_the_end_of_its_job_leaves_no_vector(tmp_
         assert len(ledger.held) == (1 if end == "supersede" else 0)
 
 
-# --- leases and attempts, with a worker that does what it is told ---
+# --- leases and attempts, with a loop that does what it is told ---
 
 
-class ScriptedWorker(Worker):
+class ScriptedLoop(StageLoop):
     """Does what `script` says to each delivery."""
 
     stage = Stage.EMBEDDING
@@ -218,14 +218,14 @@ async def again(broker: MemoryBroker, clock: ManualClock) -> list[Lease]:
 async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, max_attempts=3)
-    worker.failure = RuntimeError("a defect")
-    await worker.work(await claim(broker))
-    await worker.work(await again(broker, clock))
-    assert worker.given_up == []
-    await worker.work(await again(broker, clock))
-    assert len(worker.deliveries) == 3
-    assert worker.given_up == ["RuntimeError('a defect')"]
+    loop = ScriptedLoop(broker, max_attempts=3)
+    loop.failure = RuntimeError("a defect")
+    await loop.work(await claim(broker))
+    await loop.work(await again(broker, clock))
+    assert loop.given_up == []
+    await loop.work(await again(broker, clock))
+    assert len(loop.deliveries) == 3
+    assert loop.given_up == ["RuntimeError('a defect')"]
     (dead,) = await broker.dead(Stage.EMBEDDING)
     assert dead.task.payload == b"x"
 
@@ -233,9 +233,9 @@ async def test_a_defect_is_retried_as_often_as_allowed_and_then_given_up(
 async def test_a_task_waits_uncounted_and_as_long_as_the_service_says(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, max_attempts=1)
-    worker.failure = ModelUnavailable("the server is busy", retry_after_seconds=60)
-    await worker.work(await claim(broker))
+    loop = ScriptedLoop(broker, max_attempts=1)
+    loop.failure = ModelUnavailable("the server is busy", retry_after_seconds=60)
+    await loop.work(await claim(broker))
     clock.advance(59.9)
     assert await broker.promote_due(Stage.EMBEDDING) == 0
     clock.advance(0.7)  # the worker's own back-off comes on top
@@ -245,30 +245,30 @@ async def test_a_task_waits_uncounted_and_as_long_as_the_service_says(
 
 
 async def test_a_permanent_error_is_given_up_at_once(broker: MemoryBroker) -> None:
-    worker = ScriptedWorker(broker)
-    worker.failure = Permanent("never")
-    await worker.work(await claim(broker))
-    assert worker.given_up == ["never"]
+    loop = ScriptedLoop(broker)
+    loop.failure = Permanent("never")
+    await loop.work(await claim(broker))
+    assert loop.given_up == ["never"]
 
 
 async def test_a_task_whose_workers_died_without_a_word_is_given_up_before_it_kills_another(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, max_attempts=3)
+    loop = ScriptedLoop(broker, max_attempts=3)
     for _ in range(3):  # three workers claim it and are never heard of again
         await claim(broker)
         clock.advance(3600)
         await broker.reap_expired(Stage.EMBEDDING)
-    await worker.work(await claim(broker))
-    assert worker.deliveries == []
-    assert worker.given_up == ["its worker died or failed 3 times"]
+    await loop.work(await claim(broker))
+    assert loop.deliveries == []
+    assert loop.given_up == ["its worker died or failed 3 times"]
 
 
 async def test_a_lease_is_renewed_while_the_work_takes_its_time(
     broker: MemoryBroker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = ScriptedWorker(broker, lease_seconds=1)
-    worker.go_on.clear()
+    loop = ScriptedLoop(broker, lease_seconds=1)
+    loop.go_on.clear()
     renewed = asyncio.Event()
     renew = broker.renew
 
@@ -278,23 +278,23 @@ async def test_a_lease_is_renewed_while_the_work_takes_its_time(
         return answer
 
     monkeypatch.setattr(broker, "renew", told)
-    working = asyncio.create_task(worker.work(await claim(broker)))
-    await worker.entered.wait()
+    working = asyncio.create_task(loop.work(await claim(broker)))
+    await loop.entered.wait()
     clock.advance(59)  # nearly the whole lease
     await renewed.wait()
     clock.advance(0.9)  # past the first lease's end, within the renewed one
     assert await broker.reap_expired(Stage.EMBEDDING) == 0
-    worker.go_on.set()
+    loop.go_on.set()
     await working
     assert (await broker.depth(Stage.EMBEDDING)).done == 1
 
 
 async def test_a_cancelled_worker_hands_back_what_it_holds_uncounted(broker: MemoryBroker) -> None:
     """The second signal: others may have the task at once, not after the lease."""
-    worker = ScriptedWorker(broker)
-    worker.go_on.clear()
-    working = asyncio.create_task(worker.work(await claim(broker)))
-    await worker.entered.wait()
+    loop = ScriptedLoop(broker)
+    loop.go_on.clear()
+    working = asyncio.create_task(loop.work(await claim(broker)))
+    await loop.entered.wait()
     working.cancel()
     await asyncio.wait([working])
     assert working.cancelled()
@@ -328,17 +328,17 @@ async def test_a_broker_that_answers_one_loop_of_a_worker_answers_all() -> None:
     broker = AwayBroker()
     broker.tried, broker.answered = asyncio.Event(), asyncio.Event()
     broker.away = True
-    crew = Crew([ScriptedWorker(broker) for _ in range(8)])
+    worker = Worker([ScriptedLoop(broker) for _ in range(8)])
     stop = asyncio.Event()
-    working = asyncio.create_task(crew.run(stop))
+    working = asyncio.create_task(worker.run(stop))
     for _ in range(8):  # in turn
         broker.tried.clear()
         await broker.tried.wait()
-    assert isinstance(crew.trouble, BrokerUnavailable)
+    assert isinstance(worker.trouble, BrokerUnavailable)
     broker.away = False
     await broker.answered.wait()
     await asyncio.sleep(0)
-    assert crew.trouble is None
+    assert worker.trouble is None
     stop.set()
     await working
 
@@ -347,22 +347,22 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
     broker = AwayBroker()
     broker.tried = asyncio.Event()
     await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:0", tenant="t", job_id="j", cost=1, payload=b"x")])
-    worker = ScriptedWorker(broker)
-    worker.go_on.clear()
+    loop = ScriptedLoop(broker)
+    loop.go_on.clear()
     stop = asyncio.Event()
-    running_worker = asyncio.create_task(worker.run(stop))
-    await worker.entered.wait()
+    running = asyncio.create_task(loop.run(stop))
+    await loop.entered.wait()
     broker.away = True
-    worker.go_on.set()
+    loop.go_on.set()
     await broker.tried.wait()  # the work is done, the ack cannot be said
-    assert isinstance(worker.trouble, BrokerUnavailable)
+    assert isinstance(loop.trouble, BrokerUnavailable)
     broker.tried.clear()
     await broker.tried.wait()  # and is tried again
     broker.away = False
     async with asyncio.timeout(30):
         while (await broker.depth(Stage.EMBEDDING)).done == 0:  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0)
-    assert len(worker.deliveries) == 1
+    assert len(loop.deliveries) == 1
     broker.away = True
     broker.tried.clear()
     await broker.tried.wait()  # idle, it goes on asking
@@ -372,26 +372,26 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
         while (await broker.depth(Stage.EMBEDDING)).done == 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
     stop.set()
-    await running_worker
+    await running
 
 
 async def test_a_result_whose_lease_was_lost_is_dropped_and_the_new_holder_finishes(
     broker: MemoryBroker, clock: ManualClock
 ) -> None:
-    worker = ScriptedWorker(broker, lease_seconds=3600)
-    worker.go_on.clear()
-    slow = asyncio.create_task(worker.work(await claim(broker)))
-    await worker.entered.wait()
+    loop = ScriptedLoop(broker, lease_seconds=3600)
+    loop.go_on.clear()
+    slow = asyncio.create_task(loop.work(await claim(broker)))
+    await loop.entered.wait()
     clock.advance(61)
     assert await broker.reap_expired(Stage.EMBEDDING) == 1
     (taken_over,) = await claim(broker)
-    worker.go_on.set()
+    loop.go_on.set()
     await slow
     depth = await broker.depth(Stage.EMBEDDING)
     assert (depth.leased, depth.done) == (1, 0)
     await broker.ack(taken_over)
     with pytest.raises(LeaseLost):
-        await broker.ack(worker.deliveries[0])
+        await broker.ack(loop.deliveries[0])
 
 
 async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
@@ -402,17 +402,17 @@ async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
     await broker.enqueue(Stage.EMBEDDING, others)
     clock.advance(3600)
     await broker.reap_expired(Stage.EMBEDDING)
-    worker = ScriptedWorker(broker)
+    loop = ScriptedLoop(broker)
     stop = asyncio.Event()
-    running = asyncio.create_task(worker.run(stop))
+    running = asyncio.create_task(loop.run(stop))
     async with asyncio.timeout(10):
-        while len(worker.deliveries) < 4:  # noqa: ASYNC110 - the broker tells nobody
+        while len(loop.deliveries) < 4:  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0)
     stop.set()
     await running
-    assert worker.claims == [1, 3]
-    assert (worker.deliveries[0].task, worker.deliveries[0].attempt) == (died.task, 2)
-    assert all(lease.attempt == 1 for lease in worker.deliveries[1:])
+    assert loop.claims == [1, 3]
+    assert (loop.deliveries[0].task, loop.deliveries[0].attempt) == (died.task, 2)
+    assert all(lease.attempt == 1 for lease in loop.deliveries[1:])
 
 
 class PickyStore(ChromaVectorStore):

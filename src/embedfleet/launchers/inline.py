@@ -10,38 +10,38 @@ from loguru import logger
 from embedfleet.errors import EmbedfleetError
 from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
 from embedfleet.queue_schemas import Stage
-from embedfleet.workers.crew import Crew
+from embedfleet.workers.worker import Worker
 
 
 class InlineLauncher:
     """All workers share this process, its models and its connections."""
 
-    def __init__(self, crews: Mapping[Stage, Callable[[str], Crew]]) -> None:
-        """`crews` makes a named worker of each stage."""
-        self._crews = crews
+    def __init__(self, builders: Mapping[Stage, Callable[[str], Worker]]) -> None:
+        """`builders` makes a named worker of each stage."""
+        self._builders = builders
 
     async def launch(self, spec: WorkerSpec) -> InlineWorker:
-        return InlineWorker(spec, self._crews[spec.stage](spec.name))
+        return InlineWorker(spec, self._builders[spec.stage](spec.name))
 
 
 class InlineWorker:
-    """A running crew."""
+    """A worker that runs in this process."""
 
-    def __init__(self, spec: WorkerSpec, crew: Crew) -> None:
+    def __init__(self, spec: WorkerSpec, worker: Worker) -> None:
         self.spec = spec
         self.ready = True
         self.memory_bytes = 0  # the process is everybody's
-        self._crew = crew
+        self._worker = worker
         self._stop = asyncio.Event()
-        self._task = asyncio.create_task(crew.run(self._stop), name=spec.name)
+        self._task = asyncio.create_task(worker.run(self._stop), name=spec.name)
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        return self._crew.trouble
+        return self._worker.trouble
 
     @property
     def models(self) -> tuple[str, ...]:
-        return self._crew.loaded_models
+        return self._worker.loaded_models
 
     def drain(self) -> None:
         self._stop.set()

@@ -1,4 +1,4 @@
-"""What every worker does around its work: claim, keep the leases, settle each task.
+"""What every loop of a worker does around its work: claim, keep the leases, settle each task.
 
 Delivery is at least once and every step may be repeated harmlessly, so the order is: work, downstream,
 SQL, and the ack last. What an exception means is decided by its class alone (`errors.py`).
@@ -33,9 +33,9 @@ from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.waiting import first_of, wait_briefly
 from embedfleet.workers.services import Services
 
-# How long an idle worker sleeps at most before it looks at its stop signal and the queue again.
+# An idle loop sleeps at most this long before it looks at its stop signal and the queue again.
 _IDLE_SECONDS = 1.0
-# How long a worker pauses when the broker or the database is away: doubling between these two.
+# How long a loop pauses when the broker or the database is away: doubling between these two.
 _PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 # A stop that does not wait gives the broker this long to take the tasks back.
@@ -63,23 +63,29 @@ class WorkerDied(Permanent):
     """A task was in hand when its worker died, as often as that is allowed."""
 
 
-class Claiming:
-    """What loops of one worker share: one at a time waits for tasks and claims, so that they do not all wake
-    up for one task; and what one of them hears of the broker, the others need not find out."""
+class SharedClaiming:
+    """What the loops of one worker share.
+
+    One loop at a time waits for tasks and claims, so that they do not all wake up for one task. What one loop
+    learns about the broker, the others need not find out again.
+    """
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.trouble: BrokerUnavailable | None = None
 
 
-class Worker(ABC):
-    """One member of a pool. `run` it as a task; subclasses say what the work is."""
+class StageLoop(ABC):
+    """One loop of a worker: it claims tasks of one stage and does them. `run` it as a task.
+
+    Subclasses say what the work is.
+    """
 
     stage: ClassVar[Stage]
 
     def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
         self.name = name
-        self.claiming = Claiming()
+        self.claiming = SharedClaiming()
         self._own_trouble: EmbedfleetError | None = None
         self._broker = services.broker
         self._database = services.database

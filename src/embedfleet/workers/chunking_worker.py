@@ -36,7 +36,7 @@ from embedfleet.records.documents import Generation
 from embedfleet.records.identity import ChunkIds
 from embedfleet.records.jobs import Job
 from embedfleet.sql.tables import GenerationState
-from embedfleet.workers.base_worker import Done, Failures, Interrupted, Worker
+from embedfleet.workers.base_worker import Done, Failures, Interrupted, StageLoop
 from embedfleet.workers.services import Services
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class _End:
     coverage: float
 
 
-class ChunkingWorker(Worker):
+class ChunkingLoop(StageLoop):
     """Turns `ChunkingTask`s into `EmbeddingTask`s."""
 
     stage = Stage.CHUNKING

@@ -19,13 +19,13 @@ from embedfleet.records.metadata import chunk_metadata
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import GenerationState
 from embedfleet.vectors.port import VectorStore
-from embedfleet.workers.base_worker import Done, Failures, Worker
+from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
 
 _ROWS_PER_STEP = 1000
 
 
-class DeletionWorker(Worker):
+class DeletionLoop(StageLoop):
     """Carries out `DeletionTask`s."""
 
     stage = Stage.DELETION

@@ -39,7 +39,7 @@ from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.sql.tables import BatchState
 from embedfleet.workers import cached_embedding
-from embedfleet.workers.base_worker import Done, Failures, Worker, decoded
+from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.gathering import Gathering
@@ -86,7 +86,7 @@ class _Work:
         return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
 
 
-class EmbeddingWorker(Worker):
+class EmbeddingLoop(StageLoop):
     """Turns `EmbeddingTask`s into `StorageTask`s."""
 
     stage = Stage.EMBEDDING

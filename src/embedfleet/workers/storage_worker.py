@@ -32,7 +32,7 @@ from embedfleet.sql import document_lock
 from embedfleet.sql.tables import BatchState
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorRows, VectorStore
-from embedfleet.workers.base_worker import Done, Failures, Worker, decoded
+from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.services import Services
 
 
@@ -96,7 +96,7 @@ class _Work:
         return {row.chunk_id: row for row in self.rows}
 
 
-class StorageWorker(Worker):
+class StorageLoop(StageLoop):
     """Writes `StorageTask`s to the vector store and SQL, and completes jobs."""
 
     stage = Stage.STORAGE

@@ -1,5 +1,5 @@
 """Drop-in for `app.core.Embeddings.workers.embedding_worker`."""
 
-from embedfleet.workers.embedding_worker import EmbeddingWorker
+from embedfleet.workers.embedding_worker import EmbeddingLoop as EmbeddingWorker
 
 __all__ = ["EmbeddingWorker"]

@@ -1,0 +1,101 @@
+"""A worker: the loops of one stage that share a model, a store or a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from embedfleet.errors import EmbedfleetError
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.pool import ModelPool
+from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
+from embedfleet.vectors.port import VectorStore
+from embedfleet.workers.base_worker import SharedClaiming, StageLoop
+from embedfleet.workers.canary import Canary
+from embedfleet.workers.chunking_worker import ChunkingLoop
+from embedfleet.workers.deletion_worker import DeletionLoop
+from embedfleet.workers.embedding_worker import EmbeddingLoop
+from embedfleet.workers.services import Services
+from embedfleet.workers.storage_worker import StorageLoop
+
+
+class Worker:
+    """One worker of a pool: a few loops, each with a claim of its own. `run` it once."""
+
+    def __init__(
+        self,
+        loops: Sequence[StageLoop],
+        *,
+        cpu: ThreadPoolExecutor | None = None,
+        models: ModelPool | None = None,
+    ) -> None:
+        claiming = SharedClaiming()
+        for loop in loops:
+            loop.claiming = claiming
+        self._loops = loops
+        self._cpu = cpu
+        self._models = models
+
+    @property
+    def trouble(self) -> EmbedfleetError | None:
+        """Why work is being put off at the moment (disk full, store away), if it is."""
+        return next((loop.trouble for loop in self._loops if loop.trouble), None)
+
+    @property
+    def has_hung_model(self) -> bool:
+        """Whether a model call hangs for good: only the end of the process frees its thread and memory."""
+        return self._models is not None and self._models.left_behind > 0
+
+    @property
+    def loaded_models(self) -> tuple[str, ...]:
+        """Names of the models that are ready in its process, sorted."""
+        return () if self._models is None else tuple(self._models.loaded())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set and what is in hand is done; cancelled, hand it back and end."""
+        try:
+            async with asyncio.TaskGroup() as running:
+                for loop in self._loops:
+                    running.create_task(loop.run(stop), name=loop.name)
+        finally:
+            if self._cpu is not None:
+                self._cpu.shutdown(wait=True, cancel_futures=True)
+
+
+def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue) -> Worker:
+    """Cutting text holds the interpreter's lock, so its loops share one thread: more would not cut faster."""
+    cpu = ThreadPoolExecutor(1, thread_name_prefix=name)
+    loops = [
+        ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu)
+        for loop_name in _loop_names(name, services.pools.chunking)
+    ]
+    return Worker(loops, cpu=cpu)
+
+
+def build_embedding_worker(name: str, services: Services, *, models: ModelPool, settings: Settings) -> Worker:
+    """While the model works on one loop's claim, the next loop fetches and prepares its own."""
+    canary = Canary(services.database, models, settings.models)
+    loops = [
+        EmbeddingLoop(
+            loop_name, services, models=models, canary=canary, caching=settings.embedding_cache.enabled
+        )
+        for loop_name in _loop_names(name, services.pools.embedding)
+    ]
+    return Worker(loops, models=models)
+
+
+def build_storage_worker(
+    name: str, services: Services, *, store: VectorStore, settings: VectorStoreSettings
+) -> Worker:
+    names = _loop_names(name, services.pools.storage)
+    return Worker([StorageLoop(loop_name, services, store=store, settings=settings) for loop_name in names])
+
+
+def build_deletion_worker(name: str, services: Services, *, store: VectorStore) -> Worker:
+    names = _loop_names(name, services.pools.deletion)
+    return Worker([DeletionLoop(loop_name, services, store=store) for loop_name in names])
+
+
+def _loop_names(name: str, pool: PoolSettings) -> list[str]:
+    return [name] if pool.concurrency == 1 else [f"{name}/{number}" for number in range(pool.concurrency)]
