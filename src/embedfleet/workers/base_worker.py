@@ -91,7 +91,7 @@ class StageLoop(ABC):
         self._database = services.database
         self._metrics = services.metrics
         self._clock = services.clock
-        self._company = services.company
+        self._exclusive_slot = services.exclusive_slot
         self._in_hand = services.in_hand
         self._pool = services.pools.of(self.stage)
         self._retries = RetryPolicy(base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS)
@@ -177,7 +177,7 @@ class StageLoop(ABC):
             await wait_briefly(stop)
             return []
         async with AsyncExitStack() as joined:
-            await joined.enter_async_context(self._company.joined())
+            await joined.enter_async_context(self._exclusive_slot.shared())
             leases = [] if stop.is_set() else await self._claim()  # set while somebody was alone, perhaps
             if leases:
                 await company.enter_async_context(joined.pop_all())
@@ -196,8 +196,8 @@ class StageLoop(ABC):
         held = [first, *fresh]
         try:
             await self._hand_back_all(others)
-            async with self._leases_kept(held), self._company.alone() as alone:
-                if alone:
+            async with self._leases_kept(held), self._exclusive_slot.exclusive() as exclusive:
+                if exclusive:
                     self._log.debug("tried alone", task=first.task.id, attempt=first.attempt)
                     await self.work([first])
                 else:

@@ -218,7 +218,7 @@ class ChunkingLoop(StageLoop):
 
     async def _until_there_is_room(self, tenant: str) -> None:
         """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
-        if self._company.is_alone:  # who could make room waits for us
+        if self._exclusive_slot.held_exclusively:  # who could make room waits for us
             return
         limit = self._embedding_pool.max_queued_tasks
         pause = _SHORTEST_PAUSE_SECONDS
@@ -230,7 +230,7 @@ class ChunkingLoop(StageLoop):
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _make_way(self) -> None:
-        if self._stop.is_set() or self._company.should_part:
+        if self._stop.is_set() or self._exclusive_slot.should_yield:
             raise Interrupted
 
     async def _on_cpu(self, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What every worker of a process shares."""
+"""What all loops of a process share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker
 from embedfleet.settings import PoolsSettings
 from embedfleet.sql.database import Database
-from embedfleet.workers.company import Company
+from embedfleet.workers.exclusive_slot import ExclusiveSlot
 from embedfleet.workers.in_hand import InHand
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Opened by whoever assembles the process, and closed by it after the last worker has ended."""
+    """The code that assembles the process opens them, and closes them after the last worker has ended."""
 
     broker: Broker
     database: Database
     metrics: Metrics
     clock: Clock
     pools: PoolsSettings
-    company: Company = field(default_factory=Company)
+    exclusive_slot: ExclusiveSlot = field(default_factory=ExclusiveSlot)
     in_hand: InHand = field(default_factory=InHand)
