@@ -47,8 +47,8 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.worker_orchestrator import WorkerOrchestrator, new_orchestrator_id
-from embedfleet.workers.in_hand import InHand, read_noted
 from embedfleet.workers.services import Services
+from embedfleet.workers.task_journal import TaskJournal, read_journal
 from embedfleet.workers.worker import (
     Worker,
     build_chunking_worker,
@@ -134,8 +134,10 @@ async def open_owner(
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        in_hand = InHand() if deployment.shared_broker else await _noted_in_hand(stack, settings, database)
-        services = Services(broker, database, metrics, clock, settings.worker_pools, in_hand=in_hand)
+        journal = (
+            TaskJournal() if deployment.shared_broker else await _open_journal(stack, settings, database)
+        )
+        services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
         orchestrator_id = new_orchestrator_id(socket.gethostname())
         election = _election(deployment, settings, database, orchestrator_id)
         orchestrator = WorkerOrchestrator(
@@ -284,20 +286,22 @@ async def _entered_database(
     return database
 
 
-async def _noted_in_hand(stack: AsyncExitStack, settings: Settings, database: Database) -> InHand:
-    """Count what the last owner had in hand when it died, and note from now on what is in hand here."""
+async def _open_journal(stack: AsyncExitStack, settings: Settings, database: Database) -> TaskJournal:
+    """Count a death for each task that the last owner had in hand, and open the journal of this process."""
     path = settings.data_dir / "in-hand"
-    noted = read_noted(path)
-    if noted:
-        logger.warning("the process before this one died with {} tasks in hand", len(noted))
+    entries = read_journal(path)
+    if entries:
+        logger.warning("the process before this one died with {} tasks in hand", len(entries))
 
     def count(conn: Connection) -> dict[tuple[str, str], int]:
-        deaths.add(conn, noted)
+        deaths.add(conn, entries)
         return deaths.of_unfinished_jobs(conn)
 
-    in_hand = InHand.open(path, await database.write(count))
-    stack.callback(in_hand.close)
-    return in_hand
+    # Count before the file is emptied: a crash in between counts twice. The other order could lose the count.
+    earlier_deaths = await database.write(count)
+    journal = TaskJournal.open(path, earlier_deaths)
+    stack.callback(journal.close)
+    return journal
 
 
 async def open_broker(settings: Settings) -> Broker:

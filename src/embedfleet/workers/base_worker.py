@@ -92,7 +92,7 @@ class StageLoop(ABC):
         self._metrics = services.metrics
         self._clock = services.clock
         self._exclusive_slot = services.exclusive_slot
-        self._in_hand = services.in_hand
+        self._journal = services.journal
         self._pool = services.pools.of(self.stage)
         self._retries = RetryPolicy(base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS)
         self._rng = rng or random.Random()
@@ -131,7 +131,7 @@ class StageLoop(ABC):
 
     def attempt_of(self, lease: Lease) -> int:
         """This delivery's number, counting those of earlier lives of queues in process."""
-        return lease.attempt + self._in_hand.deaths_of(self.stage, lease.task.id)
+        return lease.attempt + self._journal.deaths_of(self.stage, lease.task.id)
 
     def tokens_per_claim(self) -> int:
         """Where the settings leave it open."""
@@ -227,11 +227,11 @@ class StageLoop(ABC):
         held = {lease.task.id: lease for lease in leases}
         try:
             async with self._leases_kept(leases):
-                with self._in_hand.holding(leases) as let_go:
+                with self._journal.recorded(leases) as remove:
 
                     async def done(lease: Lease) -> None:
                         await self._settle(lease, None, held)
-                        let_go(lease)
+                        remove(lease)
 
                     failures = await self._process(leases, done)
                 await asyncio.gather(

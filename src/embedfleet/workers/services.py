@@ -10,7 +10,7 @@ from embedfleet.queue.broker import Broker
 from embedfleet.settings import PoolsSettings
 from embedfleet.sql.database import Database
 from embedfleet.workers.exclusive_slot import ExclusiveSlot
-from embedfleet.workers.in_hand import InHand
+from embedfleet.workers.task_journal import TaskJournal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,4 @@ class Services:
     clock: Clock
     pools: PoolsSettings
     exclusive_slot: ExclusiveSlot = field(default_factory=ExclusiveSlot)
-    in_hand: InHand = field(default_factory=InHand)
+    journal: TaskJournal = field(default_factory=TaskJournal)
