@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle import ending, retrying
 from embedfleet.lifecycle.admission import Admission, UnreadableSource, request_from
 from embedfleet.queue_schemas import (
     ChunkingConfig,
@@ -31,14 +32,14 @@ from embedfleet.queue_schemas import (
     Stage,
     UserTier,
 )
-from embedfleet.records import chunks, dead_letters, documents, events, identity, jobs
+from embedfleet.records import dead_letters, documents, events, identity, jobs
 from embedfleet.records.job_info import job_info, job_infos
 from embedfleet.records.jobs import Job
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
-from embedfleet.sql.tables import DeadLetterEnd, GenerationState
+from embedfleet.sql.tables import GenerationState
 
 
 class JobManagerConfig(BaseModel):
@@ -288,13 +289,7 @@ class EmbeddingJobManager:
 
         def cancel(conn: Connection) -> bool:
             job = _require(jobs.lock(conn, job_id), job_id, user_id)
-            now = self._clock.now()
-            if not jobs.finish(conn, job_id, JobStatus.CANCELLED, reason="cancelled", now=now):
-                return False
-            documents.abandon(conn, job.generation_id)
-            chunks.mark_unreferenced(conn, job.document_id)
-            documents.request_cleanup(conn, job.document_id)
-            return True
+            return ending.cancel(conn, job, self._clock.now())
 
         return await self._database.write(cancel)
 
@@ -304,27 +299,12 @@ class EmbeddingJobManager:
         Raises InvalidRequest if it has not ended, has nothing left to do, or its document was deleted or
         submitted anew; UnknownJob.
         """
-        await self._database.write(
-            lambda conn: self._retry(conn, _require(jobs.lock(conn, job_id), job_id, user_id))
-        )
 
-    def _retry(self, conn: Connection, job: Job) -> None:
-        job_id, now = job.job_id, self._clock.now()
-        if not job.status.terminal:
-            raise InvalidRequest(f"job {job_id} is still {job.status}: wait for it or cancel it first")
-        if job.status is JobStatus.COMPLETED:
-            raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
-        if documents.is_deleted(conn, job.document_id):
-            raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
-        newest = documents.generations_of(conn, job.document_id)
-        if not newest or newest[0].generation_id != job.generation_id:
-            raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
-        if newest[0].unreadable:
-            raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
-        if newest[0].state is GenerationState.RETIRED:  # its vectors may be gone: look at each chunk anew
-            jobs.restart_partition(conn, job_id, now)
-            documents.set_generation_state(conn, job.generation_id, GenerationState.BUILDING)
-        jobs.reopen(conn, job_id, now)
+        def retry(conn: Connection) -> None:
+            job = _require(jobs.lock(conn, job_id), job_id, user_id)
+            retrying.retry(conn, job, self._clock.now())
+
+        await self._database.write(retry)
 
     # --- dead letters ---
 
@@ -382,14 +362,7 @@ class EmbeddingJobManager:
     def _requeue(self, conn: Connection, job_id: str, ids: Sequence[int], user_id: str | None) -> None:
         """`ids`: those meant; empty: whichever are open."""
         job = _require(jobs.lock(conn, job_id), job_id, user_id)
-        named = (
-            dead_letters.get_many(conn, ids, tenant=user_id).values()
-            if ids
-            else dead_letters.page(conn, tenant=user_id, job_id=job_id, stage=None, ended=False, limit=1)
-        )
-        if all(letter.ended == DeadLetterEnd.REQUEUED for letter in named):
-            raise InvalidRequest(f"job {job_id}: no dead letter is left to requeue")
-        self._retry(conn, job)
+        retrying.requeue(conn, job, ids, self._clock.now())
 
     async def purge_dead_letters(
         self,
@@ -427,14 +400,7 @@ class EmbeddingJobManager:
 
         def remove(conn: Connection) -> bool:
             document_lock.lock(conn, [document_id])
-            if not documents.generations_of(conn, document_id) or documents.is_deleted(conn, document_id):
-                return False
-            now = self._clock.now()
-            for job in jobs.unfinished_of_document(conn, document_id):
-                jobs.finish(conn, job.job_id, JobStatus.CANCELLED, reason="document deleted", now=now)
-            documents.mark_deleted(conn, document_id, now)
-            chunks.mark_unreferenced(conn, document_id)
-            return True
+            return ending.delete_document(conn, document_id, self._clock.now())
 
         return await self._database.write(remove)
 

@@ -175,8 +175,8 @@ async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delive
         jobs.finish(conn, job_id, JobStatus.COMPLETED, reason="", now=now)
         return JobStatus.COMPLETED
 
-    monkeypatch.setattr(jobs, "stored", count_down)
-    monkeypatch.setattr(jobs, "complete", complete)
+    monkeypatch.setattr(jobs, "record_batch_stored", count_down)
+    monkeypatch.setattr(jobs, "complete_if_done", complete)
     patient = {stage.value: {"max_attempts": 1000} for stage in Stage}
     settings = configure(chunking={"batch_chunks": 4}, worker_pools=patient)
     findings = await findings_of(settings, inputs, broker=TwiceBroker(ManualClock()))

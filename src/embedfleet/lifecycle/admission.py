@@ -21,6 +21,7 @@ from embedfleet.clock import Clock
 from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle import ending
 from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.records import collections, dead_letters, documents, identity, jobs, usage
 from embedfleet.records.collections import collection_name
@@ -228,9 +229,7 @@ class Admission:
         return job_id
 
     def _supersede(self, unit: _Unit, tenant: str, older: Sequence[Job], now: float) -> None:
-        for job in older:
-            jobs.finish(unit.conn, job.job_id, JobStatus.CANCELLED, reason="superseded", now=now)
-            documents.abandon(unit.conn, job.generation_id)
+        ending.supersede(unit.conn, older, now)
         unit.uncount(tenant, len(older))
 
     def _check_quota(self, unit: _Unit, request: JobRequest, chars: int) -> None:

@@ -10,9 +10,11 @@ from embedfleet.records.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class BatchId:
-    """A retried job has a new run: what is still on its way from an earlier one must not be counted in it,
-    as the vectors that it found to be there may have been deleted since. `span`: positions [first, past) of
-    the batch; None: all of it."""
+    """Names a batch of one run of a job. `span`: positions [first, past) of the batch; None is all of it.
+
+    The run is part of the name because a retried job must not count batches of its earlier runs: vectors that
+    an earlier run found in the store may have been deleted since.
+    """
 
     job_id: str
     run: int
@@ -35,5 +37,5 @@ class BatchId:
         return cls(job_id, int(run), int(last), span)
 
     def wanted_by(self, job: Job) -> bool:
-        """Whether the job still waits for this batch's run."""
+        """Whether the job is still in the run that this batch belongs to."""
         return not job.status.terminal and job.run == self.run

@@ -1,10 +1,11 @@
-"""The end of a job, as every worker that may cause it shares it."""
+"""How a job completes: its batches are counted, and after the last one its version is shown to readers."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection
 
 from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.ending import leave_rest_to_cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import chunks, dead_letters, documents, jobs
@@ -17,11 +18,11 @@ from embedfleet.sql.database import Database
 def publish_if_done(conn: Connection, job: Job, now: float) -> None:
     """Finish the job if nothing is left to do and show its version to readers, in one transaction.
 
-    Of all who call this for a job exactly one does it. A version without any stored chunk is not
+    Of all the calls for one run of a job exactly one does this. A version without any stored chunk is not
     shown: readers keep the one before. The job must be locked (`jobs.lock`).
     """
     status = jobs.complete_if_done(conn, job.job_id, now)
-    if status is None:
+    if status is None:  # not done yet, or another call has completed it
         return
     generation = documents.generation(conn, job.generation_id)
     if generation is None:
@@ -30,14 +31,16 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
         documents.abandon(conn, generation.generation_id)
     elif documents.mark_live(conn, generation) and generation.number > 1:
         dead_letters.mark_replaced(conn, generation.document_id, job.job_id, now)
-    if generation.number > 1 or status is JobStatus.FAILED:  # a first version replaces nothing
-        chunks.mark_unreferenced(conn, generation.document_id)
-        documents.request_cleanup(conn, generation.document_id)
+    # A first version replaces nothing, so it leaves nothing over unless it failed.
+    if generation.number > 1 or status is JobStatus.FAILED:
+        leave_rest_to_cleanup(conn, generation.document_id)
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
-    """Count the batch if each of its chunks is stored or a dead letter: of a batch in parts, the last part
-    does. The job must be locked."""
+    """Count the batch as stored if each of its chunks is stored or has a dead letter.
+
+    A batch that was divided is counted with its last part. The job must be locked.
+    """
     rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
     dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
     settled = chunks.ids_stored(conn, [row.chunk_id for row in rows])
@@ -47,10 +50,12 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
 
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
-    """Record every chunk of the task's batch, or of its part, that has no vector as dead; the job goes on
-    without them."""
+    """Record a dead letter of every chunk of the task's batch (or part) that has no vector.
+
+    The job goes on without these chunks. Nothing happens if its run is over.
+    """
     job_id = lease.task.job_id
-    named = BatchId.parse(lease.task.id)  # the payload may be unreadable
+    named = BatchId.parse(lease.task.id)  # from the id: the payload may be unreadable
 
     def record(conn: Connection) -> None:
         job = jobs.lock(conn, job_id)

@@ -119,6 +119,37 @@ def ids_being_deleted(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
     return _in_state(conn, chunk_ids, VectorState.DELETING)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """What SQL says of a vector that the store is to hold.
+
+    Two are equal as long as the id was not written in between. `born` is when the document was created: one
+    that is deleted and comes back counts its writes from the beginning.
+    """
+
+    document_id: str
+    born: float
+    described_by: int
+    writes: int
+    checksum: bytes | None
+
+
+def stored_vectors(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, StoredVector]:
+    """What SQL says of these ids now; ids that the store need not hold are left out."""
+    query = (
+        select(vectors, documents.c.created_at)
+        .join(documents, documents.c.document_id == vectors.c.document_id)
+        .where(vectors.c.state == VectorState.STORED)
+    )
+    found: dict[str, StoredVector] = {}
+    for ids in chunk_id_pages(chunk_ids):
+        for row in conn.execute(query.where(vectors.c.chunk_id.in_(ids))):
+            found[row.chunk_id.hex()] = StoredVector(
+                row.document_id, row.created_at, row.described_by, row.writes, row.checksum
+            )
+    return found
+
+
 def record_stored(
     conn: Connection,
     *,

@@ -124,6 +124,18 @@ def get_many(conn: Connection, ids: Sequence[int], *, tenant: str | None) -> dic
     return found
 
 
+def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
+    """Whether the job has one of these letters and it was not requeued yet; without ids, an open letter."""
+    letters = select(dead_letters.c.dead_letter_id).where(dead_letters.c.job_id == job_id)
+    if not ids:
+        return conn.execute(letters.where(_OPEN).limit(1)).first() is not None
+    letters = letters.where(_NOT_REQUEUED).limit(1)
+    return any(
+        conn.execute(letters.where(dead_letters.c.dead_letter_id.in_(some))).first() is not None
+        for some in pages(ids)
+    )
+
+
 def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
     """Accept the loss of these, as far as they are open; returns how many were."""
     return sum(_purge_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))

@@ -220,12 +220,12 @@ def set_chunker_version(conn: Connection, generation_id: int, version: int) -> N
 
 
 def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
-    """Hide the document from readers; its rows go when its vectors are gone (`drop`)."""
+    """Hide the document from readers and retire its versions. `drop` removes the rows, after the vectors."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
         .where(documents.c.document_id == document_id)
-        .values(deleted_at=now, live_generation=None, cleanup=documents.c.cleanup + 1)
+        .values(deleted_at=now, live_generation=None)
     )
     conn.execute(
         update(generations)

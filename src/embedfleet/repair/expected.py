@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
+from embedfleet.records import chunks as chunk_records
 from embedfleet.records import collections, documents, jobs, segments
-from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.chunks import ChunkRow, StoredVector
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation
 from embedfleet.records.metadata import chunk_metadata
@@ -25,18 +26,6 @@ from embedfleet.sql.tables import documents as document_table
 from embedfleet.vectors.port import Metadata
 
 _KEPT = (GenerationState.BUILDING, GenerationState.LIVE)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A vectors row in state stored. Equal as long as nobody has written the id: `born` is when its document
-    was created, as one that is deleted and comes back counts its writes anew."""
-
-    document_id: str
-    born: float
-    described_by: int
-    writes: int
-    checksum: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +65,6 @@ def stored_by_document(conn: Connection, collection_id: int, page: Sequence[str]
     return {row.chunk_id.hex(): row.checksum for row in conn.execute(query)}
 
 
-def records(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Record]:
-    """What SQL says of these ids now; those that need not be in the store are left out."""
-    query = (
-        select(vectors, document_table.c.created_at)
-        .join(document_table, document_table.c.document_id == vectors.c.document_id)
-        .where(vectors.c.state == VectorState.STORED)
-    )
-    found: dict[str, Record] = {}
-    for ids in chunk_id_pages(chunk_ids):
-        for row in conn.execute(query.where(vectors.c.chunk_id.in_(ids))):
-            found[row.chunk_id.hex()] = Record(
-                row.document_id, row.created_at, row.described_by, row.writes, row.checksum
-            )
-    return found
-
-
 def explained(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
     """Those of these ids that may be in the store: SQL has a record of the vector, in whatever state; a
     version that is built or read has the chunk (a write that is not recorded yet); or its document is still
@@ -115,7 +88,7 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
 
     A row describes the version that SQL says it does, or, when that is gone, the one that readers see.
     """
-    wanted = records(conn, chunk_ids)
+    wanted = chunk_records.stored_vectors(conn, chunk_ids)
     chosen: dict[int, list[ChunkRow]] = {}
     for chunk_id, row in _chunk_rows(conn, wanted).items():
         chosen.setdefault(row.generation_id, []).append(
@@ -129,7 +102,7 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
     return made
 
 
-def _chunk_rows(conn: Connection, wanted: dict[str, Record]) -> dict[str, Row[Any]]:
+def _chunk_rows(conn: Connection, wanted: dict[str, StoredVector]) -> dict[str, Row[Any]]:
     query = select(chunks, generations.c.state).join(
         generations, generations.c.generation_id == chunks.c.generation_id
     )
@@ -143,7 +116,7 @@ def _chunk_rows(conn: Connection, wanted: dict[str, Record]) -> dict[str, Row[An
     return best
 
 
-def _preference(row: Row[Any], record: Record) -> tuple[bool, bool, int]:
+def _preference(row: Row[Any], record: StoredVector) -> tuple[bool, bool, int]:
     described = row.generation_id == record.described_by
     return described, row.state == GenerationState.LIVE, row.generation_id
 

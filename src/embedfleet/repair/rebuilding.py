@@ -15,10 +15,12 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
-from embedfleet.records import chunks, documents
+from embedfleet.lifecycle import storing
+from embedfleet.records import chunks
+from embedfleet.records.chunks import StoredVector
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
-from embedfleet.repair.expected import Record, Target
+from embedfleet.repair.expected import Target
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Progress
 from embedfleet.sql import document_lock
@@ -84,8 +86,11 @@ class Rebuilding:
         )
         await self._store.upsert(collection.name, rows)
         checksums = checksums_of(*await self._store.vectors(collection.name, ids))
+        described_by = {target.chunk_id: target.generation for target in ready}
         now = self._clock.now()
-        return await self._database.write(lambda conn: _record(conn, ready, checksums, now))
+        return await self._database.write(
+            lambda conn: storing.record_rewritten(conn, described_by, checksums, now)
+        )
 
     async def _delete(self, collection: Collection, chunk_ids: Sequence[str]) -> int:
         deleted = 0
@@ -100,7 +105,7 @@ class Rebuilding:
     async def _renew_checksums(self, collection: Collection, chunk_ids: Sequence[str]) -> None:
         for start in range(0, len(chunk_ids), _ROWS_PER_UNIT):
             part = chunk_ids[start : start + _ROWS_PER_UNIT]
-            seen = await self._database.read(partial(expected.records, chunk_ids=part))
+            seen = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
             checksums = checksums_of(*await self._store.vectors(collection.name, part))
             await self._database.write(partial(_renew, seen=seen, checksums=checksums))
 
@@ -141,36 +146,9 @@ def put_aside(directory: Path, why: str) -> Path:
     return aside
 
 
-def _record(conn: Connection, written: Sequence[Target], checksums: Mapping[str, bytes], now: float) -> int:
-    """As a storage worker does: what is wanted no more is left to deletion."""
-    document_lock.lock(conn, {target.document_id for target in written})
-    wanted = expected.records(conn, [target.chunk_id for target in written])
-    by_generation: dict[tuple[int, bool], list[Target]] = {}
-    for target in written:
-        by_generation.setdefault((target.generation.generation_id, target.chunk_id in wanted), []).append(
-            target
-        )
-    for (generation_id, stays), targets in by_generation.items():
-        generation = targets[0].generation
-        if not stays:
-            documents.restore_as_deleted(conn, generation, now)
-        (chunks.record_stored if stays else chunks.record_for_deletion)(
-            conn,
-            document_id=generation.document_id,
-            collection_id=generation.collection.collection_id,
-            generation_id=generation_id,
-            chunk_ids=[target.chunk_id for target in targets],
-            checksums=checksums,
-        )
-        # A row that describes another version by now is described anew by a deletion worker.
-        if not stays or any(wanted[target.chunk_id].described_by != generation_id for target in targets):
-            documents.request_cleanup(conn, generation.document_id)
-    return len(wanted)
-
-
-def _renew(conn: Connection, seen: Mapping[str, Record], checksums: Mapping[str, bytes]) -> None:
+def _renew(conn: Connection, seen: Mapping[str, StoredVector], checksums: Mapping[str, bytes]) -> None:
     document_lock.lock(conn, {record.document_id for record in seen.values()})
-    now = expected.records(conn, list(seen))
+    now = chunks.stored_vectors(conn, list(seen))
     for chunk_id, record in now.items():
         if record == seen[chunk_id] and chunk_id in checksums:
             chunks.set_checksum(conn, record.document_id, chunk_id, checksums[chunk_id])

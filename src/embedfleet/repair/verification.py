@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import Permanent, VectorStoreUnavailable
+from embedfleet.records import chunks
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
@@ -185,9 +186,9 @@ class Verification:
         self, collection: Collection, chunk_ids: Sequence[str], *, also_right: bool
     ) -> dict[str, NDArray[np.float32]]:
         """The vectors of these that nobody is moving; those whose checksum is right only if asked for."""
-        before = await self._database.read(partial(expected.records, chunk_ids=chunk_ids))
+        before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         ids, vectors = await self._store.vectors(collection.name, chunk_ids)
-        after = await self._database.read(partial(expected.records, chunk_ids=chunk_ids))
+        after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         checksums = checksums_of(ids, vectors)
         return {
             row_id: vector
@@ -201,9 +202,9 @@ class Verification:
         missing: list[str] = []
         for start in range(0, len(chunk_ids), _ROWS_PER_LOOK):
             part = chunk_ids[start : start + _ROWS_PER_LOOK]
-            before = await self._database.read(partial(expected.records, chunk_ids=part))
+            before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
             there = set((await self._store.vectors(collection.name, part))[0])
-            after = await self._database.read(partial(expected.records, chunk_ids=part))
+            after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
             missing += [
                 row_id
                 for row_id in part

@@ -23,12 +23,13 @@ from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import publish_if_done
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.offering import offer
-from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, JobStatus, Stage, pack_chunk_ids
-from embedfleet.records import chunks, dead_letters, documents, jobs, segments
+from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, Stage, pack_chunk_ids
+from embedfleet.records import chunks, documents, jobs, segments
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
 from embedfleet.records.dead_letters import DeadLetter
@@ -89,16 +90,11 @@ class ChunkingLoop(StageLoop):
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         now = self._clock.now()
-        job_id = lease.task.job_id
 
         def fail(conn: Connection) -> None:
-            job = jobs.lock(conn, job_id)
-            if job is None or not jobs.finish(conn, job_id, JobStatus.FAILED, reason=reason, now=now):
-                return
-            dead_letters.add(conn, job_id, [DeadLetter(self.stage, reason)], now)
-            documents.abandon(conn, job.generation_id)
-            chunks.mark_unreferenced(conn, job.document_id)
-            documents.request_cleanup(conn, job.document_id)
+            job = jobs.lock(conn, lease.task.job_id)
+            if job is not None:
+                ending.give_up(conn, job, DeadLetter(self.stage, reason), now)
 
         await self._database.write(fail)
 
