@@ -42,7 +42,7 @@ from embedfleet.workers import cached_embedding
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.gathering import Gathering
+from embedfleet.workers.claim_progress import ClaimProgress
 from embedfleet.workers.services import Services
 
 # Of a batch of 64: 8 of 8 chunks, then 8 of one. Halving would take three times as many deaths.
@@ -172,42 +172,40 @@ class EmbeddingLoop(StageLoop):
         work, batch = await self._database.read(
             lambda conn: _prepared(conn, opened, needs_texts=needs_texts, caching=self._caching)
         )
-        gathering = Gathering([item.known for item in work], runner.info.dim)
+        progress = ClaimProgress([item.known for item in work], runner.info.dim)
         embedding = asyncio.create_task(
-            runner.embed(batch.take(gathering.missing), owners=gathering.owners, on_part=gathering.arrived)
+            runner.embed(batch.take(progress.missing), owners=progress.owners, on_part=progress.add_outcome)
         )
-        embedding.add_done_callback(lambda _: gathering.news.set())
+        embedding.add_done_callback(lambda _: progress.changed.set())
         try:
             while True:
-                await gathering.news.wait()
-                gathering.news.clear()
+                await progress.changed.wait()
+                progress.changed.clear()
                 over = embedding.done()  # before looking: what became whole after that is looked for again
-                await self._hand_on(work, gathering, handed_on)
+                await self._hand_on(work, progress, handed_on)
                 if over:
                     await embedding
                     return
         except Transient:
-            await self._keep_begun(work, gathering)
+            await self._keep_begun(work, progress)
             raise
         finally:
             embedding.cancel()
             await asyncio.gather(embedding, return_exceptions=True)
 
-    async def _hand_on(self, work: Sequence[_Work], gathering: Gathering, handed_on: Done) -> None:
-        whole = [(work[number], gathering.outcome(number), number) for number in gathering.take_whole()]
+    async def _hand_on(self, work: Sequence[_Work], progress: ClaimProgress, handed_on: Done) -> None:
+        whole = [(work[number], progress.outcome(number), number) for number in progress.take_completed()]
         if not whole:
             return
         await offer(self._broker, Stage.STORAGE, [_storage_task(item, outcome) for item, outcome, _ in whole])
         await self._record([(item, outcome) for item, outcome, _ in whole], finished=True)
         await asyncio.gather(*(handed_on(item.lease) for item, _, _ in whole))
-        self._count([(item, gathering.embedded(number)) for item, _, number in whole])
+        self._count([(item, progress.embedded_positions(number)) for item, _, number in whole])
 
-    async def _keep_begun(self, work: Sequence[_Work], gathering: Gathering) -> None:
+    async def _keep_begun(self, work: Sequence[_Work], progress: ClaimProgress) -> None:
         """In the cache, what was embedded of tasks that are not whole: a server may have been paid for it."""
-        if self._caching and (begun := gathering.take_begun()):
-            await self._record(
-                [(work[number], gathering.outcome(number)) for number in begun], finished=False
-            )
+        if self._caching and (begun := progress.take_partial()):
+            await self._record([(work[number], progress.outcome(number)) for number in begun], finished=False)
 
     async def _record(self, outcomes: Sequence[tuple[_Work, EmbedOutcome]], *, finished: bool) -> None:
         uses = [
