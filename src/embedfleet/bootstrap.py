@@ -35,7 +35,7 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.records import deaths
 from embedfleet.records.collections import Collection
 from embedfleet.repair.expected import collections_to_check
-from embedfleet.repair.rebuilding import Rebuilding, emptied_store
+from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
@@ -218,7 +218,7 @@ async def open_repair(
         put_aside: Path | None = None
         if empty:
             own = settings.chroma_dir if settings.vector_store.url is None else None
-            store, put_aside = await emptied_store(partial(open_store, settings), collections, own)
+            store, put_aside = await open_emptied_store(partial(open_store, settings), collections, own)
         else:
             store = await open_store(settings)
         stack.push_async_callback(store.close)

@@ -80,10 +80,10 @@ async def check(settings: Settings, *, sampling: Sampling | None = None) -> Diff
 async def mend_all(system: RepairSystem) -> None:
     """And find nothing when looking again."""
     for collection in system.collections:
-        found = await system.verification.check(collection, judge_unknown=True)
+        found = await system.verification.check(collection, check_without_checksum=True)
         assert await system.rebuilding.mend(found) == found.count
         again = await system.verification.check(collection)
-        assert (again.count, again.rounded, again.unknown) == (0, [], [])
+        assert (again.count, again.rounded, again.without_checksum) == (0, [], [])
 
 
 async def repair(settings: Settings, *, empty: bool = False) -> int:
@@ -102,7 +102,7 @@ async def test_a_store_nobody_touched_has_no_differences(settings: Settings) -> 
     await ingest(settings)
     found = await check(settings, sampling=Sampling(1.0, seed=1))
     assert (found.rows, found.sampled, found.count) == (CHUNKS, CHUNKS, 0)
-    assert found.unknown == found.rounded == []
+    assert found.without_checksum == found.rounded == []
 
 
 @on_both_databases
@@ -153,7 +153,7 @@ async def test_rows_of_an_older_release_have_no_checksum_until_they_are_repaired
     async with opened_store(settings) as (store, name, ids):
         await overwrite(store, name, ids[:1])
     found = await check(settings)
-    assert (found.count, len(found.unknown)) == (0, CHUNKS)
+    assert (found.count, len(found.without_checksum)) == (0, CHUNKS)
     await repair(settings)
 
 

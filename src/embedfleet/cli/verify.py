@@ -110,7 +110,7 @@ async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
     found: list[tuple[Differences, int]] = []
     for collection in system.collections:
         differences = await system.verification.check(
-            collection, judge_unknown=repair, progress=_progress(collection.tenant, "compared")
+            collection, check_without_checksum=repair, progress=_progress(collection.tenant, "compared")
         )
         mended = 0
         if repair:
@@ -154,9 +154,9 @@ def _line(found: Differences, mended: int) -> str:
         "missing": found.missing,
         "extra": found.extra,
         "wrong": found.wrong,
-        "cannot be judged": found.unjudged,
+        "cannot be judged": found.undecided,
         "rounded": found.rounded,
-        "without checksum": found.unknown,
+        "without checksum": found.without_checksum,
     }
     said = [f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids]
     if found.sampled:
@@ -182,9 +182,9 @@ def _document(outcome: Outcome) -> dict[str, Any]:
                 "missing": found.missing,
                 "extra": found.extra,
                 "wrong": found.wrong,
-                "unjudged": found.unjudged,
+                "unjudged": found.undecided,
                 "rounded": len(found.rounded),
-                "unknown": len(found.unknown),
+                "unknown": len(found.without_checksum),
                 "sampled": found.sampled,
                 "mended": mended,
             }

@@ -14,6 +14,7 @@ from embedfleet.records import embedding_cache
 from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.settings import EmbeddingCacheSettings
 from embedfleet.sql.database import Database
+from embedfleet.sql.paging import pages
 from embedfleet.waiting import wait_briefly
 
 _LOOK_SECONDS = 60.0
@@ -46,9 +47,8 @@ class CacheTrimming:
         found = await self._database.read(embedding_cache.sizes)
         dropped = 0
         for collection_id, rows in surplus(found, self._settings.max_mb_per_tenant * 2**20).items():
-            for start in range(0, rows, _ROWS_PER_UNIT):
-                count = min(_ROWS_PER_UNIT, rows - start)
-                drop = partial(embedding_cache.drop_oldest, collection_id=collection_id, rows=count)
+            for page in pages(range(rows), _ROWS_PER_UNIT):
+                drop = partial(embedding_cache.drop_oldest, collection_id=collection_id, rows=len(page))
                 dropped += await self._database.write(drop)
         return dropped
 

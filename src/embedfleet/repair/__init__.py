@@ -1,4 +1,4 @@
-"""What holds the vector store against SQL and mends it; copies of SQL, and what to make of one.
+"""Compares the vector store with SQL and repairs it; backs up SQL and restores it.
 
-May import: storage, inference, chunking and below.
+May import: lifecycle and below.
 """

@@ -1,6 +1,7 @@
-"""Copies of an embedded system's SQL database, which is all that is needed: vectors are made from it again.
+"""Backups of an embedded system's SQL database. They hold no vectors: a rebuild makes those from SQL.
 
-A backup is a tar of `manifest.json` and `database.zst`. PostgreSQL has its own tools (docs/operations.md).
+A backup file is a tar of `manifest.json` and `database.zst`. PostgreSQL has its own tools:
+see docs/operations.md.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from embedfleet.sql.tables import leadership, orchestrators, searches
 
 _MANIFEST = "manifest.json"
 _DATABASE = "database.zst"
-_PAGES_PER_STEP = 2_000
+_PAGES_PER_STEP = 2_000  # of 4 KiB: progress is reported every 8 MB
 _READ_BYTES = 2**20
-_MOST_MANIFEST_BYTES = 2**16
+_MAX_MANIFEST_BYTES = 2**16  # a manifest has some 300 bytes; a file that is no backup may claim any size
 
 Progress = Callable[[int, int], None]
-"""Told (pages copied, pages there are)."""
+"""Called with (database pages copied so far, database pages in all)."""
 
 
 class Manifest(BaseModel):
-    """What a backup says of itself. `sha256` is of the database before it was compressed."""
+    """Describes a backup, inside of it. `sha256` is of the uncompressed database, in hex."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +57,7 @@ class Manifest(BaseModel):
 
 
 def database_file(settings: Settings) -> Path:
-    """Raises ConfigError where there is no such file."""
+    """The file of an SQLite database. Raises ConfigError for any other database."""
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         raise ConfigError(
@@ -69,9 +70,10 @@ def database_file(settings: Settings) -> Path:
 def write_backup(
     source: Path, target: Path, *, overwrite: bool, progress: Progress | None = None
 ) -> Manifest:
-    """Copy the database while others write to it; blocking. The file appears whole or not at all.
+    """Write a backup of the database `source` to the file `target`. Blocks; other processes may write on.
 
-    Raises InvalidRequest if it exists, ConfigError if there is no database or the copy is damaged.
+    The file appears complete or not at all. Raises InvalidRequest if it exists and `overwrite` is off,
+    ConfigError if there is no database, if its copy is damaged, or if the backup cannot be written.
     """
     if target.exists() and not overwrite:
         raise InvalidRequest(f"{target} exists: choose another name, or --force to replace it")
@@ -85,6 +87,7 @@ def write_backup(
             packed = Path(scratch) / _DATABASE
             with copy.open("rb") as plain, packed.open("wb") as out:
                 zstandard.ZstdCompressor(level=3, threads=-1).copy_stream(plain, out)
+            # The scratch directory is beside the target, on the same file system, so this rename is atomic.
             _write_tar(Path(scratch) / "tar", manifest, packed).replace(target)
     except sqlite3.Error as exc:
         raise ConfigError(f"{source}: cannot be copied ({exc}): restore an earlier backup") from exc
@@ -94,13 +97,14 @@ def write_backup(
 
 
 def unpack_backup(source: Path, target: Path) -> Manifest:
-    """Write the database of a backup to `target`, which is removed again unless all of it is as written.
+    """Write the database of the backup `source` to the new file `target`, and check its SHA-256.
 
-    Raises InvalidRequest for a file that is no backup, or damaged, or of a newer release.
+    `target` is removed if anything is wrong. Raises InvalidRequest if `source` is no backup, is damaged, or
+    comes from a newer release.
     """
     try:
         with tarfile.open(source) as tar:
-            manifest = Manifest.model_validate_json(_member(tar, _MANIFEST).read(_MOST_MANIFEST_BYTES))
+            manifest = Manifest.model_validate_json(_member(tar, _MANIFEST).read(_MAX_MANIFEST_BYTES))
             _require_known_schema(source, manifest)
             found = _unpack(_member(tar, _DATABASE), target)
     except (OSError, EOFError, KeyError, tarfile.TarError, ValidationError, zstandard.ZstdError) as exc:
@@ -114,7 +118,7 @@ def unpack_backup(source: Path, target: Path) -> Manifest:
 
 
 def forget_processes(conn: Connection) -> None:
-    """Drop what belonged to processes that ran when the backup was made."""
+    """Delete the rows of the processes that ran when the backup was made."""
     for table in (orchestrators, searches):
         conn.execute(delete(table))
     fleet.forget_broker_epoch(conn)
@@ -126,18 +130,18 @@ def _copy_online(source: Path, copy: Path, progress: Progress | None) -> None:
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as reading,
         closing(sqlite3.connect(copy)) as writing,
     ):
-        # One snapshot for all steps: else every write of another process would begin the copy anew. In WAL
-        # mode it holds nobody up.
+        # This transaction keeps one snapshot for all steps. Without it, SQLite starts the copy again after
+        # each write of another process. In WAL mode a reader's snapshot blocks no writer.
         reading.execute("BEGIN")
         reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
-        def tell(_status: int, remaining: int, total: int) -> None:
+        def report(_status: int, remaining: int, total: int) -> None:
             if progress is not None:
                 progress(total - remaining, total)
 
-        reading.backup(writing, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
+        reading.backup(writing, pages=_PAGES_PER_STEP, progress=report, sleep=0)
         reading.rollback()
-        # The copy is one file: the mode is written into it.
+        # The header was copied too, and says WAL mode, which needs a second file. A backup is one file.
         writing.execute("PRAGMA journal_mode=DELETE")
         (verdict,) = writing.execute("PRAGMA quick_check").fetchone()
     if verdict != "ok":
@@ -168,14 +172,15 @@ def _sha256(path: Path) -> str:
 def _write_tar(path: Path, manifest: Manifest, packed: Path) -> Path:
     with path.open("wb") as out:
         with tarfile.open(fileobj=out, mode="w") as tar:
-            said = manifest.to_json().encode()
+            content = manifest.to_json().encode()
             entry = tarfile.TarInfo(_MANIFEST)
-            entry.size = len(said)
-            tar.addfile(entry, io.BytesIO(said))
+            entry.size = len(content)
+            # First in the tar: a reader finds it without reading the database.
+            tar.addfile(entry, io.BytesIO(content))
             tar.add(packed, arcname=_DATABASE)
         out.flush()
-        os.fsync(out.fileno())
-    path.chmod(0o600)
+        os.fsync(out.fileno())  # before the rename, or a power cut could leave an empty file with its name
+    path.chmod(0o600)  # a database holds documents: for its owner only
     return path
 
 
@@ -187,6 +192,7 @@ def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _unpack(packed: IO[bytes], target: Path) -> str:
+    """Decompress to `target`; returns the SHA-256 in hex."""
     digest = hashlib.sha256()
     with target.open("xb") as out, zstandard.ZstdDecompressor().stream_reader(packed) as plain:
         target.chmod(0o600)

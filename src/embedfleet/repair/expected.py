@@ -1,4 +1,4 @@
-"""What SQL says the vector store holds, and what it may hold besides."""
+"""Reads from SQL which rows the vector store must hold, and which rows it may hold."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from embedfleet.sql.tables import (
 from embedfleet.sql.tables import documents as document_table
 from embedfleet.vectors.port import Metadata
 
-_KEPT = (GenerationState.BUILDING, GenerationState.LIVE)
+_STATES_WITH_CHUNKS_IN_USE = (GenerationState.BUILDING, GenerationState.LIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """All that a row of the vector store is made from, its vector excepted."""
+    """What a row of the vector store should contain, except for its vector."""
 
     chunk_id: str
     document_id: str
@@ -40,12 +40,12 @@ class Target:
 
 
 def collections_to_check(conn: Connection, tenant: str | None) -> list[Collection]:
-    """A tenant's, or all, oldest first."""
+    """The collections of one tenant, or of all tenants if `tenant` is None; oldest first."""
     return collections.of_all_tenants(conn) if tenant is None else collections.of_tenant(conn, tenant)
 
 
 def document_ids(conn: Connection, tenant: str, after: str, limit: int) -> list[str]:
-    """The tenant's documents in pages, by id."""
+    """The next `limit` document ids of the tenant, in order, after the id `after`."""
     query = (
         select(document_table.c.document_id)
         .where(document_table.c.tenant == tenant, document_table.c.document_id > after)
@@ -55,38 +55,43 @@ def document_ids(conn: Connection, tenant: str, after: str, limit: int) -> list[
     return list(conn.execute(query).scalars())
 
 
-def stored_by_document(conn: Connection, collection_id: int, page: Sequence[str]) -> dict[str, bytes | None]:
-    """The checksum of every id that the store should hold of these documents."""
+def stored_checksums(
+    conn: Connection, collection_id: int, document_ids: Sequence[str]
+) -> dict[str, bytes | None]:
+    """By chunk id: the checksum of every row that the store must hold for these documents."""
     query = select(vectors.c.chunk_id, vectors.c.checksum).where(
-        vectors.c.document_id.in_(page),
+        vectors.c.document_id.in_(document_ids),
         vectors.c.collection_id == collection_id,
         vectors.c.state == VectorState.STORED,
     )
     return {row.chunk_id.hex(): row.checksum for row in conn.execute(query)}
 
 
-def explained(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
-    """Those of these ids that may be in the store: SQL has a record of the vector, in whatever state; a
-    version that is built or read has the chunk (a write that is not recorded yet); or its document is still
-    being cleaned up after."""
+def allowed_ids(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
+    """The subset of these ids that the store may hold.
+
+    A row may be in the store if SQL has a record of the vector in any state, if a building or live
+    generation has the chunk (a worker has written the row and not yet recorded it), or if its document
+    still awaits cleanup.
+    """
     found: set[str] = set()
-    referred = (
+    in_use = (
         select(chunks.c.chunk_id)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
         .join(document_table, document_table.c.document_id == generations.c.document_id)
-        .where(or_(generations.c.state.in_(_KEPT), document_table.c.cleanup > 0))
+        .where(or_(generations.c.state.in_(_STATES_WITH_CHUNKS_IN_USE), document_table.c.cleanup > 0))
     )
     for ids in chunk_id_pages(chunk_ids):
         recorded = select(vectors.c.chunk_id).where(vectors.c.chunk_id.in_(ids))
-        for query in (recorded, referred.where(chunks.c.chunk_id.in_(ids))):
+        for query in (recorded, in_use.where(chunks.c.chunk_id.in_(ids))):
             found.update(value.hex() for value in conn.execute(query).scalars())
     return found
 
 
 def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
-    """What to write for these ids. Left out are those that need not be in the store any more.
+    """What to write for these ids; ids that the store need not hold any more are left out.
 
-    A row describes the version that SQL says it does, or, when that is gone, the one that readers see.
+    A row's metadata describe the generation that SQL names for it, or the live one if that one is gone.
     """
     wanted = chunk_records.stored_vectors(conn, chunk_ids)
     chosen: dict[int, list[ChunkRow]] = {}
@@ -95,14 +100,15 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
             ChunkRow(row.chunk_index, chunk_id, row.start, row.end, row.tokens, row.heading)
         )
     kept = documents.generations_by_id(conn, sorted(chosen))
-    made: list[Target] = []
+    result: list[Target] = []
     for generation_id, rows in chosen.items():
         if generation_id in kept:
-            made += _targets_of(conn, kept[generation_id], sorted(rows, key=lambda row: row.start))
-    return made
+            result += _targets_of(conn, kept[generation_id], sorted(rows, key=lambda row: row.start))
+    return result
 
 
 def _chunk_rows(conn: Connection, wanted: dict[str, StoredVector]) -> dict[str, Row[Any]]:
+    """By chunk id: the chunk's row in the generation that describes it best."""
     query = select(chunks, generations.c.state).join(
         generations, generations.c.generation_id == chunks.c.generation_id
     )
@@ -117,8 +123,9 @@ def _chunk_rows(conn: Connection, wanted: dict[str, StoredVector]) -> dict[str, 
 
 
 def _preference(row: Row[Any], record: StoredVector) -> tuple[bool, bool, int]:
-    described = row.generation_id == record.described_by
-    return described, row.state == GenerationState.LIVE, row.generation_id
+    """The greatest one wins: the recorded generation, then the live one, then the newest."""
+    is_recorded = row.generation_id == record.described_by
+    return is_recorded, row.state == GenerationState.LIVE, row.generation_id
 
 
 def _targets_of(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:

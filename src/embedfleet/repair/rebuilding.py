@@ -1,4 +1,7 @@
-"""Mends what verification found; a rebuilt collection is one of which everything is missing."""
+"""Repairs the differences that verification has found.
+
+To rebuild a collection is to empty it and to repair it: then verification reports every row as missing.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,16 @@ from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Progress
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
+from embedfleet.sql.paging import pages
 from embedfleet.vectors.checksums import checksums_of
 from embedfleet.vectors.port import VectorRows, VectorStore
 
+# One upsert and one transaction each. Small, so that an interruption loses little and workers wait little.
 _ROWS_PER_UNIT = 256
 
 
 class Rebuilding:
-    """Writes what SQL says, in units that may be interrupted anywhere and done again."""
+    """Writes the rows that SQL asks for, in units that may be interrupted anywhere and repeated."""
 
     def __init__(
         self,
@@ -50,12 +55,15 @@ class Rebuilding:
         self._with_documents = with_documents
 
     async def mend(self, found: Differences, *, progress: Progress | None = None) -> int:
-        """Returns how many of its differences are no more."""
+        """Write what is missing or wrong, delete what is extra, record the checksums of what is right.
+
+        Returns how many differences this removed.
+        """
         mended = await self._write(found.collection, found.missing + found.wrong, progress)
         mended += await self._delete(found.collection, found.extra)
-        wrong = set(found.wrong) | set(found.unjudged)
-        right = [row_id for row_id in found.rounded + found.unknown if row_id not in wrong]
-        await self._renew_checksums(found.collection, right)
+        not_right = set(found.wrong) | set(found.undecided)
+        right = [row_id for row_id in found.rounded + found.without_checksum if row_id not in not_right]
+        await self._record_checksums(found.collection, right)
         return mended
 
     async def _write(
@@ -63,66 +71,73 @@ class Rebuilding:
     ) -> int:
         await self._store.ensure_collection(collection.name, space=collection.space, dim=collection.dim)
         mended = 0
-        for start in range(0, len(chunk_ids), _ROWS_PER_UNIT):
-            part = chunk_ids[start : start + _ROWS_PER_UNIT]
-            targets = await self._database.read(partial(expected.targets, chunk_ids=part))
+        done = 0
+        for page in pages(chunk_ids, _ROWS_PER_UNIT):
+            targets = await self._database.read(partial(expected.targets, chunk_ids=page))
             vectors = await self._truth.of(collection, targets)
-            ready = [target for target in targets if target.chunk_id in vectors]
-            if ready:
-                mended += await self._write_unit(collection, ready, vectors)
+            writable = [target for target in targets if target.chunk_id in vectors]
+            if writable:
+                mended += await self._write_unit(collection, writable, vectors)
+            done += len(page)
             if progress is not None:
-                progress(min(start + _ROWS_PER_UNIT, len(chunk_ids)), len(chunk_ids))
+                progress(done, len(chunk_ids))
         return mended
 
     async def _write_unit(
-        self, collection: Collection, ready: Sequence[Target], vectors: Mapping[str, NDArray[np.float32]]
+        self, collection: Collection, targets: Sequence[Target], vectors: Mapping[str, NDArray[np.float32]]
     ) -> int:
-        ids = [target.chunk_id for target in ready]
+        ids = [target.chunk_id for target in targets]
         rows = VectorRows(
             ids=ids,
             vectors=np.stack([vectors[row_id] for row_id in ids]),
-            metadatas=[target.metadata for target in ready],
-            documents=[target.text for target in ready] if self._with_documents else None,
+            metadatas=[target.metadata for target in targets],
+            documents=[target.text for target in targets] if self._with_documents else None,
         )
         await self._store.upsert(collection.name, rows)
+        # Of the vectors read back: the store may round what it is given.
         checksums = checksums_of(*await self._store.vectors(collection.name, ids))
-        described_by = {target.chunk_id: target.generation for target in ready}
+        described_by = {target.chunk_id: target.generation for target in targets}
         now = self._clock.now()
+        # SQL is written after the store, as a storage worker does: a crash in between is repaired by
+        # repeating.
         return await self._database.write(
             lambda conn: storing.record_rewritten(conn, described_by, checksums, now)
         )
 
     async def _delete(self, collection: Collection, chunk_ids: Sequence[str]) -> int:
         deleted = 0
-        for start in range(0, len(chunk_ids), _ROWS_PER_UNIT):
-            part = chunk_ids[start : start + _ROWS_PER_UNIT]
-            explained = await self._database.read(partial(expected.explained, chunk_ids=part))
-            surplus = [row_id for row_id in part if row_id not in explained]
-            await self._store.delete(collection.name, surplus)
-            deleted += len(surplus)
+        for page in pages(chunk_ids, _ROWS_PER_UNIT):
+            # A worker may have written some of these rows since verification: those stay.
+            allowed = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
+            extra = [row_id for row_id in page if row_id not in allowed]
+            await self._store.delete(collection.name, extra)
+            deleted += len(extra)
         return deleted
 
-    async def _renew_checksums(self, collection: Collection, chunk_ids: Sequence[str]) -> None:
-        for start in range(0, len(chunk_ids), _ROWS_PER_UNIT):
-            part = chunk_ids[start : start + _ROWS_PER_UNIT]
-            seen = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
-            checksums = checksums_of(*await self._store.vectors(collection.name, part))
-            await self._database.write(partial(_renew, seen=seen, checksums=checksums))
+    async def _record_checksums(self, collection: Collection, chunk_ids: Sequence[str]) -> None:
+        for page in pages(chunk_ids, _ROWS_PER_UNIT):
+            before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
+            checksums = checksums_of(*await self._store.vectors(collection.name, page))
+            await self._database.write(partial(_set_checksums, before=before, checksums=checksums))
 
 
-async def emptied_store(
+async def open_emptied_store(
     open_store: Callable[[], Awaitable[VectorStore]],
-    dropped: Iterable[Collection],
+    collections_to_drop: Iterable[Collection],
     own_directory: Path | None,
 ) -> tuple[VectorStore, Path | None]:
-    """The store without these collections. (It, and where the whole of the broken one was put, if it was.)
+    """Open the store and drop these collections from it.
 
-    Only a directory of our own can be put aside: with `own_directory` None what the store raises is raised.
+    If the store is too damaged for that, its whole directory is moved aside and an empty store is opened.
+    Returns the store, and the path to which the damaged directory was moved (None: it was not).
+
+    `own_directory` is the directory of an embedded store. None for a store that is a server: then there is
+    nothing to move, and the store's error is raised.
     """
     store: VectorStore | None = None
     try:
         store = await open_store()
-        for collection in dropped:
+        for collection in collections_to_drop:
             await store.drop_collection(collection.name)
     except (VectorStoreUnavailable, VectorStoreDied) as exc:
         if store is not None:
@@ -140,15 +155,17 @@ async def emptied_store(
 
 
 def put_aside(directory: Path, why: str) -> Path:
-    """Rename it, after why and when; returns what it is called now."""
+    """Rename the directory: add `why` and the time to its name. Returns the new path."""
     aside = directory.with_name(f"{directory.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
     directory.rename(aside)
     return aside
 
 
-def _renew(conn: Connection, seen: Mapping[str, StoredVector], checksums: Mapping[str, bytes]) -> None:
-    document_lock.lock(conn, {record.document_id for record in seen.values()})
-    now = chunks.stored_vectors(conn, list(seen))
-    for chunk_id, record in now.items():
-        if record == seen[chunk_id] and chunk_id in checksums:
+def _set_checksums(
+    conn: Connection, before: Mapping[str, StoredVector], checksums: Mapping[str, bytes]
+) -> None:
+    """Record these checksums, except of rows that were written since `before` was read."""
+    document_lock.lock(conn, {record.document_id for record in before.values()})
+    for chunk_id, record in chunks.stored_vectors(conn, list(before)).items():
+        if record == before[chunk_id] and chunk_id in checksums:
             chunks.set_checksum(conn, record.document_id, chunk_id, checksums[chunk_id])

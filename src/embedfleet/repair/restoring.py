@@ -1,4 +1,4 @@
-"""A backup back into a data directory: the database; the vector store is rebuilt from it afterwards."""
+"""Restores the database of a backup into a data directory; the caller rebuilds the vector store from it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from embedfleet.sql.database import Database
 async def restore_database(
     settings: Settings, source: Path, *, replace: bool
 ) -> tuple[Manifest, Path | None]:
-    """Returns what the backup says of itself, and where the data directory that was there is now.
+    """Returns the backup's manifest, and the path to which an existing data directory was moved.
 
-    The backup is checked before anything is touched. Raises DataDirectoryInUse, InvalidRequest if the
-    directory is not empty (unless `replace`) or the backup is not whole, ConfigError for another database.
+    The backup is checked before anything is changed. Raises DataDirectoryInUse; InvalidRequest if the
+    directory is not empty (unless `replace`) or the backup is damaged; ConfigError if the settings name a
+    database outside of the data directory.
     """
     if settings.database.url is not None:
-        database_file(settings)
+        database_file(settings)  # raises the more helpful error for PostgreSQL
         raise ConfigError("database.url: restore writes into the data directory: leave it empty")
     data_dir = settings.data_dir.absolute()
-    aside = await asyncio.to_thread(_put_in_place, data_dir, source, replace)
+    restored = await asyncio.to_thread(_put_in_place, data_dir, source, replace)
     with DataDirectoryLock(data_dir, purpose="restore"):
         database = Database(settings.database_url)
         try:
@@ -34,7 +35,7 @@ async def restore_database(
             await database.write(forget_processes)
         finally:
             await database.close()
-    return aside
+    return restored
 
 
 def _put_in_place(data_dir: Path, source: Path, replace: bool) -> tuple[Manifest, Path | None]:
@@ -49,7 +50,7 @@ def _put_in_place(data_dir: Path, source: Path, replace: bool) -> tuple[Manifest
         manifest = unpack_backup(source, unpacked)
         aside: Path | None = None
         if occupied:
-            # Held while it moves: the name is free for nobody else's start.
+            # The lock is held during the move, so no other process starts in the directory while it moves.
             with DataDirectoryLock(data_dir, purpose="restore"):
                 aside = put_aside(data_dir, "before-restore")
         create_data_dir(data_dir)

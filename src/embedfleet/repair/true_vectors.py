@@ -1,4 +1,4 @@
-"""The vector a chunk should have: the cache's, or what the model makes of its text again."""
+"""The vector that a chunk should have: from the embedding cache, or from the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from embedfleet.tokenising import tokenised
 
 
 class TrueVectors:
-    """Asks the cache first, then the model. `embedded` and `cached` count what was asked of either."""
+    """Takes vectors from the embedding cache and has the model embed the rest.
+
+    `cached` and `embedded` count the vectors that each of them has provided.
+    """
 
     def __init__(
         self, database: Database, catalogue: Catalogue, models: ModelPool, *, caching: bool, now: float
@@ -41,10 +44,11 @@ class TrueVectors:
     async def of(
         self, collection: Collection, targets: Sequence[Target], *, ask_cache: bool = True
     ) -> dict[str, NDArray[np.float32]]:
-        """By id; a chunk that the model fails on is left out. Without `ask_cache` all are embedded.
+        """By chunk id: float32 (dim,). Chunks on which the model fails are left out.
 
-        Raises ModelError, UnknownModel or SpaceMismatch if the model that is needed is not here,
-        ModelUnavailable if its server does not answer.
+        Without `ask_cache` the model embeds all of them. Raises ModelError, UnknownModel or SpaceMismatch
+        if this process does not have the model that made the collection, ModelUnavailable if the model's
+        server does not answer.
         """
         info = await self._model(collection)
         tokens = await asyncio.to_thread(tokenised, [target.text for target in targets], info)
@@ -78,10 +82,12 @@ class TrueVectors:
         good = [row for row in range(len(positions)) if row not in outcome.failed]
         if self._caching:
             fresh = {positions[row]: outcome.vectors[row].astype("<f4", copy=False).tobytes() for row in good}
-            await self._database.write(lambda conn: self._keep(conn, collection, targets, keys, fresh))
+            await self._database.write(
+                lambda conn: self._add_to_cache(conn, collection, targets, keys, fresh)
+            )
         return {targets[positions[row]].chunk_id: outcome.vectors[row] for row in good}
 
-    def _keep(
+    def _add_to_cache(
         self,
         conn: Connection,
         collection: Collection,
@@ -89,16 +95,16 @@ class TrueVectors:
         keys: Sequence[bytes],
         fresh: dict[int, bytes],
     ) -> None:
-        """Only for documents that are there still: nobody would delete the others' rows."""
+        """Only for documents that still exist: deleting a document is what deletes its cache rows."""
         owners = {targets[position].document_id for position in fresh}
-        document_lock.lock(conn, owners)
-        for owner in sorted(owners & _kept_documents(conn, owners)):
-            mine = {
+        document_lock.lock(conn, owners)  # no document may be deleted between the check and the insert
+        for owner in sorted(owners & _existing_documents(conn, owners)):
+            vectors = {
                 keys[position]: vector
                 for position, vector in fresh.items()
                 if targets[position].document_id == owner
             }
-            use = CacheUse(collection.collection_id, owner, {}, mine)
+            use = CacheUse(collection.collection_id, owner, {}, vectors)
             embedding_cache.record_use(conn, use, self._now)
 
     async def _model(self, collection: Collection) -> ModelInfo:
@@ -115,7 +121,7 @@ class TrueVectors:
         return info
 
 
-def _kept_documents(conn: Connection, document_ids: set[str]) -> set[str]:
+def _existing_documents(conn: Connection, document_ids: set[str]) -> set[str]:
     query = select(documents.c.document_id).where(
         documents.c.document_id.in_(sorted(document_ids)), documents.c.deleted_at.is_(None)
     )

@@ -1,7 +1,8 @@
-"""The vector store held against SQL, row by row.
+"""Compares the vector store with SQL, row by row, also while workers write to both.
 
-Right beside running workers: what looks wrong in two snapshots, first of SQL, then of the store, is looked at
-again, SQL before and after the store, and counts only if nobody has touched it meanwhile.
+The first pass compares a snapshot of SQL with a later scan of the store, so a row that a worker writes in
+between looks wrong. Therefore the second pass reads each suspect row again: SQL, the store, and SQL once
+more. A difference counts only if SQL says the same both times.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.sql.database import Database
+from embedfleet.sql.paging import pages
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorStore
 
-_DOCUMENTS_PER_READ = 500
-_ROWS_PER_LOOK = 500
+# A page of vectors takes 2 MB at 1,024 dimensions.
+_DOCUMENTS_PER_PAGE = 500
+_ROWS_PER_PAGE = 500
 
 Progress = Callable[[int, int], None]
-"""Told (rows looked at, rows there should be)."""
+"""Called with (rows compared so far, rows that the store should hold)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Share of the rows whose checksum is right that are embedded again all the same."""
+    """`rate`: the share of the rows with a correct checksum that the model embeds again, as a check."""
 
     rate: float
     seed: int
@@ -40,11 +43,14 @@ class Sampling:
 
 @dataclass(slots=True)
 class Differences:
-    """What one collection has otherwise than SQL says. `rows`: how many there should be.
+    """How one collection differs from SQL: lists of chunk ids.
 
-    `wrong`: another vector than the chunk's. `rounded`: the checksum differs, the vector is the chunk's.
-    `unknown`: SQL has no checksum. `unjudged`: the checksum differs, and nobody can tell, as the text is gone
-    or the model fails on it. Rounded and unknown ones are no differences to a reader.
+    `rows`: how many rows the store should hold. `sampled`: how many rows were embedded again as a sample.
+    `missing`: SQL has the row, the store does not. `extra`: the store has the row, SQL does not allow it.
+    `wrong`: the store holds another vector than the chunk's. `rounded`: the checksum differs, but the vector
+    is the chunk's up to rounding. `without_checksum`: SQL has no checksum of the row.
+    `undecided`: the checksum differs, and the chunk's vector cannot be made, as its text is gone or the model
+    fails on it. A reader does not notice rounded rows and rows without a checksum.
     """
 
     collection: Collection
@@ -54,17 +60,17 @@ class Differences:
     extra: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    unjudged: list[str] = field(default_factory=list)
+    without_checksum: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """Of what readers would notice."""
-        return len(self.missing) + len(self.extra) + len(self.wrong) + len(self.unjudged)
+        """How many differences a reader could notice."""
+        return len(self.missing) + len(self.extra) + len(self.wrong) + len(self.undecided)
 
 
 class Verification:
-    """Reads only. Keeps the ids of one collection in memory, and one page of its vectors."""
+    """Reads and changes nothing. Keeps all ids and one page of vectors of a collection in memory."""
 
     def __init__(
         self, database: Database, store: VectorStore, truth: TrueVectors, *, sampling: Sampling | None = None
@@ -76,62 +82,68 @@ class Verification:
         self._random = random.Random(0 if sampling is None else sampling.seed)
 
     async def check(
-        self, collection: Collection, *, judge_unknown: bool = False, progress: Progress | None = None
+        self,
+        collection: Collection,
+        *,
+        check_without_checksum: bool = False,
+        progress: Progress | None = None,
     ) -> Differences:
-        """Compare all of it. `judge_unknown`: rows without a checksum are embedded again too.
+        """Compare every row.
 
-        Raises ModelError, UnknownModel or SpaceMismatch if a vector must be judged and its model is not here.
+        A row without a checksum in SQL is compared only with `check_without_checksum`: that embeds it again.
+        Raises ModelError, UnknownModel or SpaceMismatch if a vector must be compared and this process does
+        not have the model that made it.
         """
-        promised = await self._promised(collection)
-        found = Differences(collection, rows=len(promised))
-        strangers: list[str] = []
-        looked_at = 0
-        async for ids, vectors in self._scanned(collection):
-            checksums = checksums_of(ids, vectors)
-            strangers += [row_id for row_id in ids if row_id not in promised]
+        # SQL first: a row that a worker adds after this read is unexpected, which the second pass clears up.
+        expected_checksums = await self._expected_checksums(collection)
+        found = Differences(collection, rows=len(expected_checksums))
+        unexpected: list[str] = []
+        compared = 0
+        async for ids, vectors in self._scan(collection):
+            unexpected += [row_id for row_id in ids if row_id not in expected_checksums]
             await self._compare(
                 found,
-                {row_id: promised.pop(row_id) for row_id in ids if row_id in promised},
-                checksums,
-                judge_unknown=judge_unknown,
+                {row_id: expected_checksums.pop(row_id) for row_id in ids if row_id in expected_checksums},
+                checksums_of(ids, vectors),
+                check_without_checksum=check_without_checksum,
             )
-            looked_at += len(ids)
+            compared += len(ids)
             if progress is not None:
-                progress(looked_at, found.rows)
-        found.missing = await self._still_missing(collection, list(promised))
-        found.extra = await self._still_extra(collection, strangers)
+                progress(compared, found.rows)
+        not_scanned = list(expected_checksums)
+        found.missing = await self._still_missing(collection, not_scanned)
+        found.extra = await self._still_extra(collection, unexpected)
         return found
 
-    async def _scanned(self, collection: Collection) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
-        """Every row. A store may be up and yet not be able to read one of its collections."""
+    async def _scan(self, collection: Collection) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
+        """All rows of the store, in pages. Raises VectorStoreUnavailable if it cannot read the collection."""
         try:
             async for page in self._store.scan(collection.name):
                 yield page
         except (VectorStoreUnavailable, Permanent) as exc:
+            # A store may answer and yet be unable to read one of its collections.
             raise VectorStoreUnavailable(
                 f"collection {collection.name} cannot be read: {exc}. If the vector store answers otherwise, "
                 "its index is damaged: `embedfleet rebuild` drops it and writes it anew"
             ) from exc
 
-    async def _promised(self, collection: Collection) -> dict[str, bytes | None]:
-        """The checksum of each id that there should be."""
-        promised: dict[str, bytes | None] = {}
-        async for page in self._documents(collection):
-            read = partial(expected.stored_by_document, collection_id=collection.collection_id, page=page)
-            promised.update(await self._database.read(read))
-        return promised
+    async def _expected_checksums(self, collection: Collection) -> dict[str, bytes | None]:
+        """The checksum in SQL of every row that the store should hold, by chunk id."""
+        checksums: dict[str, bytes | None] = {}
+        async for document_ids in self._document_pages(collection):
+            read = partial(
+                expected.stored_checksums, collection_id=collection.collection_id, document_ids=document_ids
+            )
+            checksums.update(await self._database.read(read))
+        return checksums
 
-    async def _documents(self, collection: Collection) -> AsyncIterator[list[str]]:
+    async def _document_pages(self, collection: Collection) -> AsyncIterator[list[str]]:
         after = ""
         while True:
-            page = await self._database.read(
-                partial(
-                    expected.document_ids,
-                    tenant=collection.tenant,
-                    after=after,
-                    limit=_DOCUMENTS_PER_READ,
-                )
+            read = partial(
+                expected.document_ids, tenant=collection.tenant, after=after, limit=_DOCUMENTS_PER_PAGE
             )
+            page = await self._database.read(read)
             if not page:
                 return
             yield page
@@ -140,52 +152,64 @@ class Verification:
     async def _compare(
         self,
         found: Differences,
-        promised: Mapping[str, bytes | None],
+        expected_checksums: Mapping[str, bytes | None],
         checksums: Mapping[str, bytes],
         *,
-        judge_unknown: bool,
+        check_without_checksum: bool,
     ) -> None:
-        unknown = [row_id for row_id, checksum in promised.items() if checksum is None]
-        found.unknown += unknown
-        doubtful = [
+        """Compare the checksums; then the vectors of rows that differ, and of the sample."""
+        without = [row_id for row_id, checksum in expected_checksums.items() if checksum is None]
+        found.without_checksum += without
+        differing = [
             row_id
-            for row_id, checksum in promised.items()
+            for row_id, checksum in expected_checksums.items()
             if checksum is not None and checksum != checksums[row_id]
         ]
-        await self._judge(found, doubtful + (unknown if judge_unknown else []))
+        await self._compare_vectors(found, differing + (without if check_without_checksum else []))
         if self._sampling is not None:
             rate = self._sampling.rate
-            right = sorted(promised.keys() - set(doubtful) - set(unknown))
-            sample = [row_id for row_id in right if self._random.random() < rate]
+            # Sorted, so that the same seed draws the same sample: the order of a set is not fixed.
+            equal = sorted(expected_checksums.keys() - set(differing) - set(without))
+            sample = [row_id for row_id in equal if self._random.random() < rate]
             found.sampled += len(sample)
-            await self._judge(found, sample, sampled=True)
+            await self._compare_vectors(found, sample, is_sample=True)
 
-    async def _judge(self, found: Differences, chunk_ids: Sequence[str], *, sampled: bool = False) -> None:
-        for start in range(0, len(chunk_ids), _ROWS_PER_LOOK):
-            part = chunk_ids[start : start + _ROWS_PER_LOOK]
-            held = await self._held(found.collection, part, also_right=sampled)
-            targets = await self._database.read(partial(expected.targets, chunk_ids=list(held)))
-            truth = await self._truth.of(found.collection, targets, ask_cache=not sampled)
-            both = [row_id for row_id in held if row_id in truth]
-            if not sampled:
-                found.unjudged += [row_id for row_id in held if row_id not in truth]
-            if not both:
+    async def _compare_vectors(
+        self, found: Differences, chunk_ids: Sequence[str], *, is_sample: bool = False
+    ) -> None:
+        """Compare the stored vectors with those that the chunks should have.
+
+        A sample is compared with what the model makes now, not with the cache: a wrong vector in the cache
+        would confirm itself.
+        """
+        for page in pages(chunk_ids, _ROWS_PER_PAGE):
+            stored = await self._unchanged_vectors(found.collection, page, also_equal=is_sample)
+            targets = await self._database.read(partial(expected.targets, chunk_ids=list(stored)))
+            true_vectors = await self._truth.of(found.collection, targets, ask_cache=not is_sample)
+            comparable = [row_id for row_id in stored if row_id in true_vectors]
+            if not is_sample:
+                found.undecided += [row_id for row_id in stored if row_id not in true_vectors]
+            if not comparable:
                 continue
-            same = same_direction(
-                np.stack([held[row_id] for row_id in both]), np.stack([truth[row_id] for row_id in both])
+            are_same = same_direction(
+                np.stack([stored[row_id] for row_id in comparable]),
+                np.stack([true_vectors[row_id] for row_id in comparable]),
             )
-            found.wrong += [row_id for row_id, right in zip(both, same, strict=True) if not right]
-            if not sampled:
+            found.wrong += [row_id for row_id, same in zip(comparable, are_same, strict=True) if not same]
+            if not is_sample:
                 found.rounded += [
                     row_id
-                    for row_id, right in zip(both, same, strict=True)
-                    if right and row_id not in found.unknown
+                    for row_id, same in zip(comparable, are_same, strict=True)
+                    if same and row_id not in found.without_checksum
                 ]
 
-    async def _held(
-        self, collection: Collection, chunk_ids: Sequence[str], *, also_right: bool
+    async def _unchanged_vectors(
+        self, collection: Collection, chunk_ids: Sequence[str], *, also_equal: bool
     ) -> dict[str, NDArray[np.float32]]:
-        """The vectors of these that nobody is moving; those whose checksum is right only if asked for."""
+        """The stored vectors of the rows that no worker changes during this call.
+
+        Rows whose checksum is the one in SQL are included only with `also_equal`.
+        """
         before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         ids, vectors = await self._store.vectors(collection.name, chunk_ids)
         after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
@@ -195,31 +219,32 @@ class Verification:
             for row_id, vector in zip(ids, vectors, strict=True)
             if row_id in after
             and before.get(row_id) == after[row_id]
-            and (also_right or after[row_id].checksum != checksums[row_id])
+            and (also_equal or after[row_id].checksum != checksums[row_id])
         }
 
     async def _still_missing(self, collection: Collection, chunk_ids: Sequence[str]) -> list[str]:
+        """The ids that the store does not hold although SQL says so before and after looking."""
         missing: list[str] = []
-        for start in range(0, len(chunk_ids), _ROWS_PER_LOOK):
-            part = chunk_ids[start : start + _ROWS_PER_LOOK]
-            before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
-            there = set((await self._store.vectors(collection.name, part))[0])
-            after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=part))
+        for page in pages(chunk_ids, _ROWS_PER_PAGE):
+            before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
+            present = set((await self._store.vectors(collection.name, page))[0])
+            after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
             missing += [
                 row_id
-                for row_id in part
-                if row_id not in there and row_id in after and before.get(row_id) == after[row_id]
+                for row_id in page
+                if row_id not in present and row_id in after and before.get(row_id) == after[row_id]
             ]
         return missing
 
     async def _still_extra(self, collection: Collection, chunk_ids: Sequence[str]) -> list[str]:
+        """The ids that the store holds although SQL does not allow them, before and after looking."""
         extra: list[str] = []
-        for start in range(0, len(chunk_ids), _ROWS_PER_LOOK):
-            part = chunk_ids[start : start + _ROWS_PER_LOOK]
-            # Before the store, or a row that is just deleted would be seen there and then be gone from SQL.
-            before = await self._database.read(partial(expected.explained, chunk_ids=part))
-            strangers = [row_id for row_id in part if row_id not in before]
-            there = (await self._store.vectors(collection.name, strangers))[0] if strangers else []
-            after = await self._database.read(partial(expected.explained, chunk_ids=there))
-            extra += [row_id for row_id in there if row_id not in after]
+        for page in pages(chunk_ids, _ROWS_PER_PAGE):
+            # SQL is read before the store: otherwise a row that a worker is just deleting would be read from
+            # the store, and then be gone from SQL.
+            allowed_before = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
+            suspects = [row_id for row_id in page if row_id not in allowed_before]
+            present = (await self._store.vectors(collection.name, suspects))[0] if suspects else []
+            allowed_after = await self._database.read(partial(expected.allowed_ids, chunk_ids=present))
+            extra += [row_id for row_id in present if row_id not in allowed_after]
         return extra
