@@ -37,8 +37,9 @@ from embedfleet.records.documents import Generation
 from embedfleet.records.identity import ChunkIds
 from embedfleet.records.jobs import Job
 from embedfleet.sql.tables import GenerationState
-from embedfleet.workers.base_worker import Done, Failures, Interrupted, StageLoop
+from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
+from embedfleet.workers.settling import Interrupted
 
 T = TypeVar("T")
 

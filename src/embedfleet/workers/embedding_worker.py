@@ -100,14 +100,14 @@ class EmbeddingLoop(StageLoop):
         self._caching = caching
         self._storage_pool = services.pools.storage
 
-    def most_attempts(self, lease: Lease) -> int:
+    def max_attempts(self, lease: Lease) -> int:
         """A part of what killed its worker is divided again at once."""
         span = BatchId.parse(lease.task.id).span
-        return super().most_attempts(lease) if span is None or span[1] - span[0] == 1 else 1
+        return super().max_attempts(lease) if span is None or span[1] - span[0] == 1 else 1
 
-    def is_suspect(self, lease: Lease) -> bool:
+    def must_run_alone(self, lease: Lease) -> bool:
         part = BatchId.parse(lease.task.id).span is not None
-        return super().is_suspect(lease) or (part and self.attempt_of(lease) <= self.most_attempts(lease))
+        return super().must_run_alone(lease) or (part and self.attempt_of(lease) <= self.max_attempts(lease))
 
     def tokens_per_claim(self) -> int:
         return tokens_per_claim(self._models.largest_call_tokens())

@@ -11,7 +11,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
 from embedfleet.vectors.port import VectorStore
-from embedfleet.workers.base_worker import SharedClaiming, StageLoop
+from embedfleet.workers.base_worker import StageLoop
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import ChunkingLoop
 from embedfleet.workers.deletion_worker import DeletionLoop
@@ -30,9 +30,8 @@ class Worker:
         cpu: ThreadPoolExecutor | None = None,
         models: ModelPool | None = None,
     ) -> None:
-        claiming = SharedClaiming()
         for loop in loops:
-            loop.claiming = claiming
+            loop.claiming = loops[0].claiming  # the log names the first loop for all of them
         self._loops = loops
         self._cpu = cpu
         self._models = models

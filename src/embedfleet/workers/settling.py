@@ -1,0 +1,181 @@
+"""What becomes of a claimed task: acked, handed back, put off, tried again, divided or given up.
+
+The class of the exception alone decides (`errors.py`). Delivery is at least once, so a task that cannot be
+settled is simply delivered again when its lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from embedfleet.errors import BrokerUnavailable, EmbedfleetError, LeaseLost, Permanent, StorageFull, Transient
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, Lease
+from embedfleet.queue_schemas import Stage
+from embedfleet.retry import RetryPolicy
+from embedfleet.waiting import wait_briefly
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+# How long a failed task waits: half a second at first, so that a short fault costs little; half a minute at
+# most, so that work goes on soon after a long fault.
+_RETRIES = RetryPolicy(base_seconds=0.5, cap_seconds=30.0)
+# The pause before a broker that is away is told again; random, so that loops do not all ask at once.
+_SHORTEST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 1.0
+# A stop that does not wait gives the broker this long to take the tasks back.
+_HAND_BACK_SECONDS = 2.0
+
+
+class Interrupted(Exception):
+    """A long task made room for a stop or for a task tried alone: it goes back to the queue, uncounted."""
+
+
+class WorkerDied(Permanent):
+    """The worker died with the task in hand as often as is allowed."""
+
+
+class StageRules(Protocol):
+    """What a stage says about its tasks; every `StageLoop` does."""
+
+    def attempt_of(self, lease: Lease) -> int:
+        """The number of this delivery; the first is 1."""
+        ...
+
+    def max_attempts(self, lease: Lease) -> int:
+        """Deliveries of the task before it is divided or given up."""
+        ...
+
+    async def divide(self, lease: Lease, reason: str) -> bool:
+        """Offer the task again in smaller parts. False if it cannot be divided; then it is given up."""
+        ...
+
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        """Record in SQL that the task will never be done."""
+        ...
+
+
+class Settling:
+    """Tells the broker what became of the tasks of one stage."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        rules: StageRules,
+        broker: Broker,
+        metrics: Metrics,
+        *,
+        lease_seconds: float,
+        note_trouble: Callable[[EmbedfleetError], None],
+        rng: random.Random,
+        log: Logger,
+    ) -> None:
+        """`note_trouble` hears of each failure that is a service's fault and not the task's."""
+        self._stage = stage
+        self._rules = rules
+        self._broker = broker
+        self._metrics = metrics
+        self._lease_seconds = lease_seconds
+        self._note_trouble = note_trouble
+        self._rng = rng
+        self._log = log
+
+    async def settle(self, lease: Lease, failure: Exception | None, stop: asyncio.Event) -> None:
+        """Settle one task; `failure` is None if it is done.
+
+        A broker that is away is tried again for the length of a lease, or until `stop`: after that another
+        worker may have the task anyway.
+        """
+        give_up_at = monotonic() + self._lease_seconds
+        while True:
+            try:
+                await self._tell(lease, failure)
+                return
+            except LeaseLost:
+                # Another worker has the task now and settles it. Every effect of ours may be repeated.
+                self._log.info("lease lost before it was settled", task=lease.task.id)
+                return
+            except BrokerUnavailable as exc:
+                self._note_trouble(exc)
+                if stop.is_set() or monotonic() >= give_up_at:
+                    self._log.warning("not settled, it will be delivered again", task=lease.task.id)
+                    return
+                await wait_briefly(stop, self._rng.uniform(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+
+    async def hand_back(self, leases: Iterable[Lease]) -> None:
+        """Give tasks back, uncounted: other workers may take them at once instead of after the lease.
+
+        Returns within 2 s. A task that could not be given back is delivered again after its lease.
+        """
+        leases = list(leases)
+        if not leases:
+            return
+        try:
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                answers = await asyncio.gather(
+                    *(self._broker.hand_back(lease) for lease in leases), return_exceptions=True
+                )
+        except TimeoutError:
+            self._log.warning("{} tasks could not be handed back in time", len(leases))
+            return
+        for lease, answer in zip(leases, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, LeaseLost):
+                self._log.warning("not handed back: {}", answer, task=lease.task.id)
+
+    async def _tell(self, lease: Lease, failure: Exception | None) -> None:
+        if failure is None:
+            await self._broker.ack(lease)
+        elif isinstance(failure, Interrupted):
+            await self._broker.hand_back(lease)
+        elif isinstance(failure, LeaseLost):
+            self._log.info("lease lost, result dropped", task=lease.task.id)
+        elif isinstance(failure, Transient | StorageFull):
+            await self._put_off(lease, failure)
+        elif isinstance(failure, Permanent) or self._is_last_attempt(lease):
+            await self._divide_or_give_up(lease, failure)
+        else:
+            self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
+            await self._retry(lease, failure, counted=True)
+
+    def _is_last_attempt(self, lease: Lease) -> bool:
+        return self._rules.attempt_of(lease) >= self._rules.max_attempts(lease)
+
+    async def _put_off(self, lease: Lease, failure: EmbedfleetError) -> None:
+        """A service is at fault, not the task: it keeps its attempts however long the service is away."""
+        self._note_trouble(failure)
+        await self._retry(lease, failure, counted=False)
+
+    async def _retry(self, lease: Lease, failure: Exception, *, counted: bool) -> None:
+        delay = _RETRIES.delay_seconds(lease.attempt, self._rng)
+        if isinstance(failure, Transient):
+            delay += failure.retry_after_seconds
+        await self._broker.retry_later(lease, delay_seconds=delay, reason=str(failure), counted=counted)
+        self._metrics.retries_total.labels(self._stage.value).inc()
+
+    async def _divide_or_give_up(self, lease: Lease, failure: Exception) -> None:
+        """Offer the parts of the task if only one part may be at fault; record its end otherwise.
+
+        Order: SQL or the new parts first, the broker last. A crash in between repeats the first step, which
+        does no harm; the other order could lose the task.
+        """
+        reason = str(failure) if isinstance(failure, EmbedfleetError) else repr(failure)
+        unexpected = None if isinstance(failure, EmbedfleetError) else failure  # logged with its traceback
+        may_be_one_part = isinstance(failure, WorkerDied) or not isinstance(failure, Permanent)
+        try:
+            if may_be_one_part and await self._rules.divide(lease, reason):
+                self._log.opt(exception=unexpected).warning("task divided: {}", reason, task=lease.task.id)
+                self._metrics.divided_tasks_total.labels(self._stage.value).inc()
+                await self._broker.ack(lease)
+                return
+            self._log.opt(exception=unexpected).error("task given up: {}", reason, task=lease.task.id)
+            await self._rules.give_up(lease, reason)
+        except (Transient, StorageFull) as exc:
+            await self._put_off(lease, exc)
+            return
+        await self._broker.dead_letter(lease, reason=reason)
+        self._metrics.dead_letters_total.labels(self._stage.value).inc()
