@@ -1,8 +1,10 @@
-"""The only place where adapters are chosen: settings in, a working system out."""
+"""The only place where adapters are chosen: settings in, a working system out.
+
+An orchestrator has many parts that stand on the adapters: `assembly` puts those together.
+"""
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,18 +15,17 @@ from pathlib import Path
 from loguru import logger
 from sqlalchemy import Connection
 
-from embedfleet.clock import Clock, SystemClock
+from embedfleet.assembly import build_orchestrator
+from embedfleet.clock import SystemClock
 from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.deployment import Deployment, deployment_of
-from embedfleet.inference.catalogue import Catalogue, available_cores
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
-from embedfleet.leader.election import Election, SoleOrchestrator, SqlElection
-from embedfleet.leader.event_delivery import EventDelivery
-from embedfleet.leader.webhook import Webhook
+from embedfleet.leader.duties import Foundations
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
@@ -39,14 +40,14 @@ from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import EventsSettings, RedisSettings, Settings, VectorStoreSettings
+from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.vectors.chroma.clients import ServerAddress
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
-from embedfleet.worker_orchestrator import WorkerOrchestrator, new_orchestrator_id
+from embedfleet.worker_orchestrator import WorkerOrchestrator
 from embedfleet.workers.services import Services
 from embedfleet.workers.task_journal import TaskJournal, read_journal
 from embedfleet.workers.worker import (
@@ -138,24 +139,17 @@ async def open_owner(
             TaskJournal() if deployment.shared_broker else await _open_journal(stack, settings, database)
         )
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
-        orchestrator_id = new_orchestrator_id(socket.gethostname())
-        election = _election(deployment, settings, database, orchestrator_id)
-        orchestrator = WorkerOrchestrator(
-            orchestrator_id=orchestrator_id,
-            settings=settings,
-            database=database,
-            broker=broker,
+        orchestrator = build_orchestrator(
+            Foundations(settings, database, broker, metrics, clock),
+            deployment=deployment,
             launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
-            election=election,
             search=search,
-            metrics=metrics,
             collector=collector,
             health=health,
-            clock=clock,
-            cores=available_cores() if deployment.worker_processes else None,
-            delivery=_delivery(settings.events, database, election, metrics, clock),
         )
-        jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
+        jobs = EmbeddingJobManager(
+            JobManagerConfig(settings=settings), database=database, catalogue=catalogue, clock=clock
+        )
         yield OwnerSystem(
             settings=settings,
             deployment=deployment,
@@ -353,31 +347,6 @@ def _redis_options(redis: RedisSettings) -> RedisOptions | None:
 
 def _metered(store: VectorStore, metrics: Metrics) -> VectorStore:
     return MeteredVectorStore(store, metrics.store_seconds)
-
-
-def _election(
-    deployment: Deployment, settings: Settings, database: Database, orchestrator_id: str
-) -> Election:
-    if not deployment.shared_broker:
-        return SoleOrchestrator()
-    lease = settings.orchestrator.leader_lease_seconds
-    return SqlElection(database, orchestrator_id, lease_seconds=lease)
-
-
-def _delivery(
-    settings: EventsSettings, database: Database, election: Election, metrics: Metrics, clock: Clock
-) -> EventDelivery | None:
-    if settings.webhook_url is None:
-        return None
-    secret = settings.webhook_secret
-    webhook = Webhook(
-        settings.webhook_url.get_secret_value(),
-        secret=None if secret is None else secret.get_secret_value(),
-        timeout_seconds=settings.webhook_timeout_seconds,
-    )
-    return EventDelivery(
-        webhook, database=database, election=election, metrics=metrics, clock=clock, settings=settings
-    )
 
 
 def _launcher(

@@ -62,11 +62,13 @@ class EmbeddingJobManager:
         config: JobManagerConfig | None = None,
         *,
         database: Database | None = None,
+        catalogue: Catalogue | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """`database`, `catalogue`: those of this process, if it has them; else the manager makes its own."""
         self._settings = (config or JobManagerConfig()).settings
         self._clock = clock or SystemClock()
-        self._catalogue = Catalogue(self._settings.models)
+        self._catalogue = catalogue or Catalogue(self._settings.models)
         self._admission = Admission(self._settings, self._catalogue, self._clock)
         self._shared_database = database
         self._own_database: Database | None = None

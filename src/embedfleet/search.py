@@ -182,12 +182,9 @@ class SearchClient:
 
     async def _response(self, search_id: str, timeout_seconds: float) -> str:
         async with asyncio.timeout(timeout_seconds):
-            while True:
-                seen = await self._database.version()
-                response = await self._database.read(lambda conn: searches.response(conn, search_id))
-                if response is not None:
-                    return response
-                await self._database.wait_for_write(seen, timeout_seconds=1.0)
+            return await self._database.until(
+                lambda: self._database.read(lambda conn: searches.response(conn, search_id))
+            )
 
 
 def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> list[SearchHit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 
@@ -35,3 +36,14 @@ async def repeat(stop: asyncio.Event, step: Callable[[], Awaitable[None]], *, se
     while not stop.is_set():
         await step()
         await wait_briefly(stop, seconds)
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; it is cancelled if `stop` is set before it has ended. What it raises passes through."""
+    task = asyncio.create_task(work)
+    try:
+        await first_of(asyncio.wait([task]), stop.wait())
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task  # raises what ended the work, if that was not this cancellation

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, func, select, update
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.leader.cache_trimming import CacheTrimming, surplus
-from embedfleet.leader.election import SoleOrchestrator
 from embedfleet.records import embedding_cache
 from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.settings import EmbeddingCacheSettings, Settings
@@ -122,9 +121,7 @@ async def test_a_cache_over_its_size_loses_what_was_not_used_for_longest(setting
     async with open_guest(settings) as guest:
         (size,) = await guest.database.read(embedding_cache.sizes)
         assert (size.rows, size.row_bytes) == (20, 256)
-        trimming = CacheTrimming(
-            database=guest.database, election=SoleOrchestrator(), settings=EmbeddingCacheSettings()
-        )
+        trimming = CacheTrimming(guest.database, max_mb_per_tenant=EmbeddingCacheSettings().max_mb_per_tenant)
         assert await trimming.trim() == 0
         await guest.database.write(
             lambda conn: embedding_cache.drop_oldest(conn, size.collection_id, surplus([size], 12 * 256)[1])

@@ -18,6 +18,8 @@ from embedfleet.errors import ConfigError
 from embedfleet.leader.election import SoleOrchestrator
 from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.service import AfterWrites, LeaderService
+from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus, UserTier
@@ -72,17 +74,19 @@ async def ended(database: Database, count: int) -> list[str]:
 async def delivering(
     database: Database, receiver: Receiver, metrics: Metrics | None = None
 ) -> AsyncIterator[None]:
+    election = SoleOrchestrator()
     delivery = EventDelivery(
         Webhook(receiver.url, secret=SECRET, timeout_seconds=QUICKLY["webhook_timeout_seconds"]),
         database=database,
-        election=SoleOrchestrator(),
+        election=election,
         metrics=metrics or Metrics(),
         clock=SystemClock(),
         settings=EventsSettings.model_validate(QUICKLY),
     )
+    service = LeaderService(delivery, election=election, pace=AfterWrites(database))
     done = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(delivery.run(done))
+        tasks.create_task(service.run(done))
         try:
             yield
         finally:
@@ -180,7 +184,13 @@ async def test_old_events_are_forgotten_once_they_are_delivered(database: Databa
     await ended(database, 2)
     await database.write(lambda conn: events.mark_delivered(conn, "job0:1", 2.0))
     settings = EventsSettings.model_validate({"webhook_url": "http://127.0.0.1/", "keep_days": 1})
-    publisher = EventPublisher(database=database, metrics=Metrics(), clock=SystemClock(), settings=settings)
+    publisher = EventPublisher(
+        database=database,
+        waiting=WaitingWork(database),
+        metrics=Metrics(),
+        clock=SystemClock(),
+        settings=settings,
+    )
     await publisher.forget_old()
     left = await database.read(lambda conn: conn.execute(select(tables.events.c.job_id)).scalars().all())
     assert left == ["job1"]

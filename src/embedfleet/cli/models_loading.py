@@ -41,9 +41,9 @@ def as_a_worker(settings: Settings) -> Settings:
 
     if not deployment_of(settings).worker_processes:
         return settings
+    from embedfleet.host.host_pools import initial_sizes
     from embedfleet.inference.catalogue import available_cores
     from embedfleet.launchers.resources import threads_per_worker
-    from embedfleet.worker_orchestrator import initial_sizes
 
     threads = threads_per_worker(available_cores(), initial_sizes(settings)["embedding"])
     return settings.model_copy(update={"models": settings.models.model_copy(update={"threads": threads})})

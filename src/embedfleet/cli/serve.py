@@ -121,7 +121,7 @@ def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Itera
     from loguru import logger
 
     from embedfleet.errors import ConfigError
-    from embedfleet.worker_orchestrator import initial_sizes
+    from embedfleet.host.host_pools import initial_sizes
 
     def reload() -> None:
         try:
@@ -165,7 +165,7 @@ def _sized(settings: Settings, workers: int | None, pools: list[str]) -> Setting
 
 def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[str]:
     from embedfleet.bootstrap import places
-    from embedfleet.worker_orchestrator import initial_sizes
+    from embedfleet.host.host_pools import initial_sizes
 
     settings, deployment = owner.settings, owner.deployment
     where = places(settings)

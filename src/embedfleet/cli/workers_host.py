@@ -12,7 +12,7 @@ from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
 from embedfleet.records.fleet import RunningOrchestrator
 from embedfleet.settings import Settings
-from embedfleet.waiting import wait_briefly
+from embedfleet.waiting import repeat, wait_briefly
 
 _LOOK_AGAIN_SECONDS = 0.5
 
@@ -43,26 +43,29 @@ class WorkersHost:
             await self._own_or_wait(stop)
 
     async def _leave_it_to_the_fleet(self, stop: asyncio.Event) -> None:
-        told: str | None = None
+        announced: str | None = None
         async with open_guest(self._settings) as guest:
-            while not stop.is_set():
+
+            async def announce_changes() -> None:
+                nonlocal announced
                 words = _who_works(await running_orchestrators(guest.database))
-                if words != told:
+                if words != announced:
                     self._announce(words)
-                    told = words
-                await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
+                    announced = words
+
+            await repeat(stop, announce_changes, seconds=_LOOK_AGAIN_SECONDS)
 
     async def _own_or_wait(self, stop: asyncio.Event) -> None:
-        told = False
+        announced = False
         while not stop.is_set():
             try:
                 async with open_owner(self._settings, purpose=self._purpose) as self._system:
                     await self._system.orchestrator.run(stop)
             except DataDirectoryInUse:
                 owner = owner_of(self._settings.data_dir)
-                if owner is not None and not told:
+                if owner is not None and not announced:
                     self._announce(f"working through process {owner.pid} ({owner.purpose}), which is running")
-                    told = True
+                    announced = True
                 await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
             finally:
                 self._system = None

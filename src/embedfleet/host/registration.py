@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import ClassVar
 
 from loguru import logger
 from sqlalchemy import Connection
@@ -20,10 +21,13 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.records import fleet
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator
 from embedfleet.sql.database import Database
-from embedfleet.waiting import wait_briefly
+from embedfleet.trouble import Trouble
+from embedfleet.waiting import repeat, wait_briefly
 
-# One that has been silent so long is not counted; its row is dropped after a day.
 SILENT_SECONDS = 20.0
+"""An orchestrator that has not written for this long counts as dead: several heartbeats, and time for a
+pause of its process. Its row stays for a day, for an operator who asks what became of it."""
+# Even if nothing changed an orchestrator writes this often, so that it does not count as silent.
 _REFRESH_SECONDS = 5.0
 _FORGET_SECONDS = 86_400.0
 
@@ -51,7 +55,12 @@ class Peers:
 
 
 class Registration:
-    """The heartbeat: stands for election, shows itself, reads its orders, sees the others."""
+    """The heartbeat of a host: it stands for election, reports, reads its orders and sees the others.
+
+    A `Service`.
+    """
+
+    name: ClassVar = "registration"
 
     def __init__(
         self,
@@ -63,10 +72,10 @@ class Registration:
         clock: Clock,
         heartbeat_seconds: float,
         report: Callable[[], Mapping[str, PoolReport]],
-        obey: Callable[[Mapping[str, int]], None],
+        resize: Callable[[Mapping[str, int]], None],
         peers: Peers,
     ) -> None:
-        """`report` gives the pools by stage; `obey` is handed the sizes that an operator ordered."""
+        """`report` returns the pools by stage. `resize` is called with the sizes that an operator ordered."""
         self._id = orchestrator_id
         self._database = database
         self._election = election
@@ -74,37 +83,41 @@ class Registration:
         self._clock = clock
         self._heartbeat_seconds = heartbeat_seconds
         self._report = report
-        self._obey = obey
+        self._resize = resize
         self._peers = peers
-        self._told: Mapping[str, PoolReport] | None = None
-        self._told_at = 0.0
-        self.trouble: str | None = None
+        self._announced: Mapping[str, PoolReport] | None = None
+        self._announced_at = 0.0
+        self.trouble = Trouble(over="the database answers the heartbeat again")
 
-    async def run(self, done: asyncio.Event) -> None:
-        """A beat at an interval until `done`; then makes room for others."""
-        while not done.is_set():
-            await wait_briefly(done, self._heartbeat_seconds)
-            try:
-                await self.beat()
-                self.trouble = None
-            except (Transient, StorageFull) as exc:
-                if self.trouble is None:
-                    logger.warning("waiting: {}", exc)
-                self.trouble = str(exc)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat at an interval until `stop` is set; then give up the lead and the registration.
+
+        The first beat is the caller's (`beat`), before anything else runs.
+        """
+        await wait_briefly(stop, self._heartbeat_seconds)
+        await repeat(stop, self._beat_or_wait, seconds=self._heartbeat_seconds)
         await self._withdraw()
 
+    async def _beat_or_wait(self) -> None:
+        try:
+            await self.beat()
+        except (Transient, StorageFull) as exc:
+            self.trouble.note(exc)
+        else:
+            self.trouble.clear()
+
     async def beat(self) -> None:
-        """After the first it is known who leads."""
+        """One heartbeat. After the first it is known who leads. Raises Transient, StorageFull."""
         await self._election.stand()
         self._metrics.leader.set(self._election.leads)
         pools = self._report()
-        if pools != self._told or monotonic() - self._told_at >= _REFRESH_SECONDS:
+        if pools != self._announced or monotonic() - self._announced_at >= _REFRESH_SECONDS:
             await self._database.write(lambda conn: self._announce(conn, pools))
-            self._told, self._told_at = pools, monotonic()
+            self._announced, self._announced_at = pools, monotonic()
         since = self._clock.now() - SILENT_SECONDS
         self._peers.running = await self._database.read(lambda conn: fleet.running(conn, seen_since=since))
         if any(peer.orchestrator_id == self._id and peer.has_orders for peer in self._peers.running):
-            self._obey(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))
+            self._resize(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))
 
     def _announce(self, conn: Connection, pools: Mapping[str, PoolReport]) -> None:
         now = self._clock.now()

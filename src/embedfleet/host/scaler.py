@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import ClassVar
 
 from loguru import logger
 
@@ -24,7 +25,7 @@ from embedfleet.scaling import (
     decide,
 )
 from embedfleet.settings import AutoScalingSettings, PoolSettings, PoolsSettings
-from embedfleet.waiting import wait_briefly
+from embedfleet.waiting import repeat
 
 _NEXT_STAGE = {Stage.CHUNKING: Stage.EMBEDDING, Stage.EMBEDDING: Stage.STORAGE}
 
@@ -40,7 +41,12 @@ class _Measured:
 
 
 class Scaler:
-    """Looks at every pool of the host at an interval. Sizes change only if `auto_scaling.enabled`."""
+    """Looks at every pool of the host at an interval. Sizes change only if `auto_scaling.enabled`.
+
+    A `Service`.
+    """
+
+    name: ClassVar = "scaler"
 
     def __init__(
         self,
@@ -53,7 +59,7 @@ class Scaler:
         collector: MergedCollector,
         metrics: Metrics,
     ) -> None:
-        """`depths` and `peers` are looked at anew each time; others keep them up to date."""
+        """`depths` and `peers` are kept up to date by others; the scaler reads them at every look."""
         self._pools = pools
         self._settings = settings
         self._auto_scaling = auto_scaling
@@ -64,13 +70,15 @@ class Scaler:
         self._metrics = metrics
         self._measured = {stage: _Measured() for stage in pools}
 
-    async def run(self, done: asyncio.Event) -> None:
-        while not done.is_set():
-            for stage, pool in self._pools.items():
-                self._measure(stage)
-                if stage in self._depths:
-                    self._consider(stage, pool, self._depths[stage])
-            await wait_briefly(done, self._auto_scaling.interval_seconds)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look at every pool at an interval until `stop` is set."""
+        await repeat(stop, self._look, seconds=self._auto_scaling.interval_seconds)
+
+    async def _look(self) -> None:
+        for stage, pool in self._pools.items():
+            self._measure(stage)
+            if stage in self._depths:
+                self._consider(stage, pool, self._depths[stage])
 
     def rate(self, stage: Stage) -> float | None:
         """Tokens one worker of this host serves in a second of work; None before anything was done."""

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import ClassVar
 
-from loguru import logger
-
-from embedfleet.errors import EmbedfleetError
-from embedfleet.leader.election import Election
+from embedfleet.leader.service import LeaderDuty
 from embedfleet.records import embedding_cache
 from embedfleet.records.embedding_cache import CacheSize
-from embedfleet.settings import EmbeddingCacheSettings
 from embedfleet.sql.database import Database
 from embedfleet.sql.paging import pages
-from embedfleet.waiting import wait_briefly
 
-_LOOK_SECONDS = 60.0
+TRIM_SECONDS = 60.0
+"""How often the caches are looked at."""
 _TRIMMED_TO_PERCENT = 90
 """Of the limit: a full cache is not trimmed at every look."""
 _ROWS_PER_UNIT = 1000
 """Dropped in one transaction, so that others need not wait."""
 
 
-class CacheTrimming:
-    """The leader looks once a minute and drops what was not used for longest."""
+class CacheTrimming(LeaderDuty):
+    """Looks at every tenant's cache and drops what was not used for longest."""
 
-    def __init__(self, *, database: Database, election: Election, settings: EmbeddingCacheSettings) -> None:
+    name: ClassVar = "cache trimming"
+    rests_first: ClassVar = True  # a start has more urgent things to do
+    works_again: ClassVar = "the embedding cache is trimmed again"
+
+    def __init__(self, database: Database, *, max_mb_per_tenant: int) -> None:
         self._database = database
-        self._election = election
-        self._settings = settings
+        self._most_bytes = max_mb_per_tenant * 2**20
 
-    async def run(self, done: asyncio.Event) -> None:
-        """Until `done`. With the cache off nothing is looked at."""
-        while self._settings.enabled and not done.is_set():
-            await wait_briefly(done, _LOOK_SECONDS)
-            if self._election.leads and not done.is_set():
-                try:
-                    await self.trim()
-                except EmbedfleetError as exc:
-                    logger.warning("the embedding cache is trimmed later: {}", exc)
+    async def step(self) -> None:
+        await self.trim()
+
+    def pause_after_failure_seconds(self) -> float:
+        """A cache that is a little too large for another minute does no harm."""
+        return TRIM_SECONDS
 
     async def trim(self) -> int:
         """Bring every tenant's cache within its size; returns how many rows were dropped."""
         found = await self._database.read(embedding_cache.sizes)
         dropped = 0
-        for collection_id, rows in surplus(found, self._settings.max_mb_per_tenant * 2**20).items():
+        for collection_id, rows in surplus(found, self._most_bytes).items():
             for page in pages(range(rows), _ROWS_PER_UNIT):
                 drop = partial(embedding_cache.drop_oldest, collection_id=collection_id, rows=len(page))
                 dropped += await self._database.write(drop)

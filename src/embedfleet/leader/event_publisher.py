@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import ClassVar
 
 from embedfleet.clock import Clock
+from embedfleet.leader.service import LeaderDuty
+from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.metrics import Metrics
 from embedfleet.records import events
 from embedfleet.settings import EventsSettings
@@ -15,20 +18,42 @@ _FORGET_SECONDS = 60.0
 _DAY_SECONDS = 86_400.0
 
 
-class EventPublisher:
+class EventPublisher(LeaderDuty):
     """Gives positions to events. Two publishers at once number nothing twice."""
 
+    name: ClassVar = "events"
+    works_again: ClassVar = "events are numbered again"
+
     def __init__(
-        self, *, database: Database, metrics: Metrics, clock: Clock, settings: EventsSettings
+        self,
+        *,
+        database: Database,
+        waiting: WaitingWork,
+        metrics: Metrics,
+        clock: Clock,
+        settings: EventsSettings,
     ) -> None:
         self._database = database
+        self._waiting = waiting
         self._metrics = metrics
         self._clock = clock
         self._settings = settings
         self._forgot_at = float("-inf")
 
+    async def step(self) -> None:
+        if (await self._waiting.now()).events:
+            await self.number()
+        await self.forget_old()
+
+    async def last_step(self) -> None:
+        """Number what ended while this orchestrator drained."""
+        await self.number()
+
     async def number(self) -> None:
-        """Number what has ended so far. Here jobs are counted: every end once, whoever caused it."""
+        """Number what has ended so far.
+
+        Ended jobs are counted here and nowhere else: each end has one event, whichever process caused it.
+        """
         while await self._database.read(events.any_unnumbered):
             numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
             for event in numbered:

@@ -1,4 +1,4 @@
-"""What waits in SQL for the leader: one look for all of its loops, which the same write wakes."""
+"""What waits in SQL for the leader: one look for all of its duties, which the same write wakes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from embedfleet.records import outbox
 from embedfleet.records.outbox import Waiting
 from embedfleet.sql.database import Database
 
-# Loops that one write woke ask within this. A look that is older is repeated though no write was noticed:
-# some of other processes are not.
+# Duties that one write woke ask within this time of one another. An older look is repeated even if no write
+# was noticed since: some writes of other processes are not.
 _SHARED_SECONDS = 0.02
 
 
-class Outlook:
-    """Looks once for all who ask after the same write. For the tasks of one event loop."""
+class WaitingWork:
+    """Looks once for all duties that ask after the same write. Belongs to one event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,9 +24,13 @@ class Outlook:
         self._look: asyncio.Task[Waiting] | None = None
 
     async def now(self) -> Waiting:
-        """With every write that had been noticed when this was called. Raises DatabaseUnavailable."""
+        """What waits, with every write that had been noticed when this was called.
+
+        Raises DatabaseUnavailable.
+        """
         seen = await self._database.version()
         if self._look is None or seen != self._seen or monotonic() - self._looked_at > _SHARED_SECONDS:
             self._seen, self._looked_at = seen, monotonic()
             self._look = asyncio.create_task(self._database.read(outbox.waiting), name="look into SQL")
+        # Shielded: a duty that is cancelled must not take the look away from the others.
         return await asyncio.shield(self._look)

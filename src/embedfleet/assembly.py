@@ -1,0 +1,113 @@
+"""Puts the parts of an orchestrator together. Which adapters they stand on was decided by `bootstrap`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+
+from embedfleet.deployment import Deployment
+from embedfleet.host.broker_watch import BrokerWatch
+from embedfleet.host.host_pools import HostPools, initial_sizes
+from embedfleet.host.host_report import HealthReport, PoolReports
+from embedfleet.host.pool import WorkerPool
+from embedfleet.host.registration import Peers, Registration
+from embedfleet.host.scaler import Scaler
+from embedfleet.inference.catalogue import available_cores
+from embedfleet.launchers.launcher import Launcher
+from embedfleet.launchers.restarts import RestartPolicy
+from embedfleet.leader.duties import Foundations, leader_services
+from embedfleet.leader.election import Election, SoleOrchestrator, SqlElection
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.metrics.server import Health
+from embedfleet.queue_schemas import Stage
+from embedfleet.search import SearchService
+from embedfleet.service import Service
+from embedfleet.settings import Settings
+from embedfleet.worker_orchestrator import WorkerOrchestrator
+
+
+def build_orchestrator(
+    base: Foundations,
+    *,
+    deployment: Deployment,
+    launcher: Launcher,
+    search: SearchService,
+    collector: MergedCollector,
+    health: Health,
+) -> WorkerOrchestrator:
+    """The orchestrator of this host, ready to run. What it is given stays the caller's to close."""
+    settings = base.settings
+    orchestrator_id = _new_orchestrator_id(socket.gethostname())
+    election = _election(base, deployment, orchestrator_id)
+    pools = _pools(base, launcher, share_cores=deployment.worker_processes)
+    peers = Peers()
+    broker_watch = BrokerWatch(broker=base.broker, metrics=base.metrics)
+    scaler = Scaler(
+        pools=pools.by_stage,
+        settings=settings.worker_pools,
+        auto_scaling=settings.auto_scaling,
+        depths=broker_watch.depths,
+        peers=peers,
+        collector=collector,
+        metrics=base.metrics,
+    )
+    registration = Registration(
+        orchestrator_id,
+        database=base.database,
+        election=election,
+        metrics=base.metrics,
+        clock=base.clock,
+        heartbeat_seconds=settings.orchestrator.heartbeat_seconds,
+        report=PoolReports(pools, scaler=scaler, search=search, settings=settings).now,
+        resize=pools.resize,
+        peers=peers,
+    )
+    health_report = HealthReport(health, pools, [broker_watch.trouble, registration.trouble])
+    services: list[Service] = [*leader_services(base, election, search), broker_watch, scaler, health_report]
+    return WorkerOrchestrator(
+        pools=pools, registration=registration, services=services, initial_sizes=initial_sizes(settings)
+    )
+
+
+def _new_orchestrator_id(host: str) -> str:
+    """Unique for this life of this process."""
+    return f"{host[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _election(base: Foundations, deployment: Deployment, orchestrator_id: str) -> Election:
+    if not deployment.shared_broker:
+        return SoleOrchestrator()
+    lease = base.settings.orchestrator.leader_lease_seconds
+    return SqlElection(base.database, orchestrator_id, lease_seconds=lease)
+
+
+def _pools(base: Foundations, launcher: Launcher, *, share_cores: bool) -> HostPools:
+    """A pool of each stage, none with a worker yet.
+
+    `share_cores`: embedding workers share out the host's cores as model threads, as each has a model of its
+    own. Workers of one process share one model, which takes all cores.
+    """
+    settings = base.settings
+    cores = available_cores() if share_cores else None
+    pools = {
+        stage: WorkerPool(
+            stage,
+            launcher=launcher,
+            settings=settings.worker_pools.of(stage.value),
+            restarts=_restart_policy(settings),
+            metrics=base.metrics,
+            cores=cores if stage is Stage.EMBEDDING else None,
+        )
+        for stage in Stage
+    }
+    return HostPools(pools, drain_seconds=settings.orchestrator.drain_seconds)
+
+
+def _restart_policy(settings: Settings) -> RestartPolicy:
+    given = settings.orchestrator
+    return RestartPolicy(
+        base_seconds=given.restart_backoff_seconds,
+        cap_seconds=given.restart_backoff_max_seconds,
+        crash_loop_after=given.crash_loop_after,
+    )

@@ -1,0 +1,56 @@
+"""Every orchestrator looks at the broker: its own metrics and scaling need the counts, leader or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import ClassVar
+
+from embedfleet.errors import Transient
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker, Depth
+from embedfleet.queue_schemas import Stage
+from embedfleet.trouble import Trouble
+from embedfleet.waiting import repeat
+
+_LOOK_SECONDS = 1.0
+
+
+class BrokerWatch:
+    """Keeps `depths` and the broker's metrics up to date. A `Service`."""
+
+    name: ClassVar = "broker watch"
+
+    def __init__(self, *, broker: Broker, metrics: Metrics) -> None:
+        self._broker = broker
+        self._metrics = metrics
+        self._depths: dict[Stage, Depth] = {}
+        self.trouble = Trouble(over="the broker answers again")
+
+    @property
+    def depths(self) -> Mapping[Stage, Depth]:
+        """The counts of each stage as last seen; a stage that was not seen yet is missing."""
+        return self._depths
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a second until `stop` is set. A broker that is away is asked again."""
+        await repeat(stop, self._look, seconds=_LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            for stage in Stage:
+                self._note(stage, await self._broker.depth(stage))
+        except Transient as exc:
+            self._metrics.broker_up.set(0)
+            self.trouble.note(exc)
+        else:
+            self._metrics.broker_up.set(1)
+            self.trouble.clear()
+
+    def _note(self, stage: Stage, depth: Depth) -> None:
+        self._depths[stage] = depth
+        label = stage.value
+        self._metrics.queue_depth.labels(label).set(depth.ready + depth.delayed)
+        self._metrics.backlog_cost_tokens.labels(label).set(depth.ready_cost + depth.delayed_cost)
+        self._metrics.leased_tasks.labels(label).set(depth.leased)
+        self._metrics.dead_tasks.labels(label).set(depth.dead)

@@ -1,0 +1,93 @@
+"""Which duties the leader has, and at what pace. A new duty is a file beside this one and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embedfleet.clock import Clock
+from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
+from embedfleet.leader.cache_trimming import TRIM_SECONDS, CacheTrimming
+from embedfleet.leader.election import Election
+from embedfleet.leader.event_delivery import EventDelivery
+from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.guest_searches import GuestSearches
+from embedfleet.leader.reconciler import Reconciler
+from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
+from embedfleet.leader.waiting_work import WaitingWork
+from embedfleet.leader.webhook import Webhook
+from embedfleet.leader.work_offering import LossSearch, WorkOffering
+from embedfleet.metrics import Metrics
+from embedfleet.queue.broker import Broker
+from embedfleet.search import SearchService
+from embedfleet.settings import Settings
+from embedfleet.sql.database import Database
+
+_LOSS_SEARCH_SECONDS = 1.0
+"""How often the broker is asked whether it is still the one that was told of the jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundations:
+    """What the parts of an orchestrator stand on. Opened and closed by whoever assembles the process."""
+
+    settings: Settings
+    database: Database
+    broker: Broker
+    metrics: Metrics
+    clock: Clock
+
+
+def leader_services(base: Foundations, election: Election, search: SearchService) -> list[LeaderService]:
+    """Every duty of the leader as a service, ready to run."""
+    waiting = WaitingWork(base.database)
+    reconciler = Reconciler(
+        database=base.database,
+        broker=base.broker,
+        clock=base.clock,
+        tenants=base.settings.tenants,
+        metrics=base.metrics,
+        reconcile_seconds=base.settings.orchestrator.reconcile_seconds,
+    )
+    publisher = EventPublisher(
+        database=base.database,
+        waiting=waiting,
+        metrics=base.metrics,
+        clock=base.clock,
+        settings=base.settings.events,
+    )
+    duties: list[tuple[LeaderDuty, Pace]] = [
+        (LossSearch(reconciler), Every(_LOSS_SEARCH_SECONDS)),
+        (WorkOffering(reconciler, waiting), AfterWrites(base.database)),
+        (GuestSearches(search, waiting, base.clock), AfterWrites(base.database)),
+        (publisher, AfterWrites(base.database)),
+        (BrokerUpkeep(broker=base.broker, metrics=base.metrics), Every(UPKEEP_SECONDS)),
+        *_optional_duties(base, election),
+    ]
+    return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
+
+
+def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:
+    """Those that the settings may switch off."""
+    duties: list[tuple[LeaderDuty, Pace]] = []
+    cache, events = base.settings.embedding_cache, base.settings.events
+    if cache.enabled:
+        trimming = CacheTrimming(base.database, max_mb_per_tenant=cache.max_mb_per_tenant)
+        duties.append((trimming, Every(TRIM_SECONDS)))
+    if events.webhook_url is not None:
+        secret = events.webhook_secret
+        webhook = Webhook(
+            events.webhook_url.get_secret_value(),
+            secret=None if secret is None else secret.get_secret_value(),
+            timeout_seconds=events.webhook_timeout_seconds,
+        )
+        delivery = EventDelivery(
+            webhook,
+            database=base.database,
+            election=election,
+            metrics=base.metrics,
+            clock=base.clock,
+            settings=events,
+        )
+        duties.append((delivery, AfterWrites(base.database)))
+    return duties

@@ -1,0 +1,42 @@
+"""The leader keeps the broker filled: two duties over one `Reconciler`, at a pace of their own each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from embedfleet.leader.reconciler import Reconciler
+from embedfleet.leader.service import LeaderDuty
+from embedfleet.leader.waiting_work import WaitingWork
+
+
+class WorkOffering(LeaderDuty):
+    """Offers what was written down in SQL since the last step: new jobs, and documents to clean up after."""
+
+    name: ClassVar = "reconciler"
+    works_again: ClassVar = "work is offered to the broker again"
+
+    def __init__(self, reconciler: Reconciler, waiting: WaitingWork) -> None:
+        self._reconciler = reconciler
+        self._waiting = waiting
+
+    async def step(self) -> None:
+        waiting = await self._waiting.now()
+        if waiting.jobs:
+            while await self._reconciler.offer_jobs():
+                pass
+        if waiting.cleanups:
+            await self._reconciler.offer_cleanups()
+
+
+class LossSearch(LeaderDuty):
+    """Notices that the broker lost its memory, or single tasks, and puts their jobs back into the outbox."""
+
+    name: ClassVar = "search for lost tasks"
+    works_again: ClassVar = "lost tasks are looked for again"
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    async def step(self) -> None:
+        await self._reconciler.notice_lost_broker()
+        await self._reconciler.find_lost()
