@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
 
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
@@ -24,6 +26,16 @@ from support.warm_chroma import ForkedChild
 
 # Optimised graphs and calibrations of these tests, and of the processes they start: not in the user's folder.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "user-cache")
+
+# No property depends on the machine's speed: an example may take as long as it takes. Explaining a failure
+# traces every line, which makes an example many times slower; so failures are shrunk but not explained.
+hypothesis_settings.register_profile(
+    "any speed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
+hypothesis_settings.load_profile("any speed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a script Ctrl-C is ignored, and that is inherited: the commands under test would

@@ -457,7 +457,7 @@ class RedisBrokerMachine(ExactBrokerMachine):
 
 
 TestMemoryBroker = MemoryBrokerMachine.TestCase
-TestMemoryBroker.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestMemoryBroker.settings = settings(max_examples=200, stateful_step_count=60)
 
 
 @pytest.fixture
@@ -466,4 +466,4 @@ def machines_use(shared_redis: RedisServer) -> None:
 
 
 TestRedisBroker = pytest.mark.usefixtures("machines_use")(RedisBrokerMachine.TestCase)
-TestRedisBroker.settings = settings(max_examples=20, stateful_step_count=50, deadline=None)
+TestRedisBroker.settings = settings(max_examples=20, stateful_step_count=50)

@@ -186,4 +186,4 @@ def machines_use(shared_redis: RedisServer) -> None:
 
 
 TestBrokersAgree = Brokers.TestCase
-TestBrokersAgree.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestBrokersAgree.settings = settings(max_examples=30, stateful_step_count=40)

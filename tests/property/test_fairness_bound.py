@@ -113,4 +113,4 @@ class Fairness(RuleBasedStateMachine):
 
 
 TestFairness = Fairness.TestCase
-TestFairness.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestFairness.settings = settings(max_examples=200, stateful_step_count=40)

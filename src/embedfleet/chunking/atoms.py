@@ -40,6 +40,8 @@ class Bounds:
     block: int = 65_536
 
 
+DEFAULT_BOUNDS = Bounds()
+
 LineReader = Callable[[Characters, Lines, Resume], Marks]
 
 _READERS: dict[str, LineReader] = {
@@ -85,7 +87,7 @@ class Atoms:
 
 
 def find_atoms(
-    segments: Iterable[str], *, content_type: str, method: ChunkMethod, bounds: Bounds = Bounds()
+    segments: Iterable[str], *, content_type: str, method: ChunkMethod, bounds: Bounds = DEFAULT_BOUNDS
 ) -> Iterator[Atoms]:
     """The atoms of a document, in runs that follow each other without a gap.
 

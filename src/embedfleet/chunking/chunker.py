@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.chunking.atoms import CONTENT_TYPES, Atoms, find_atoms
+from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.coverage import Coverage, CoverageMeter
 from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
 from embedfleet.chunking.refining import cut_to_characters, tokenise
@@ -17,7 +17,7 @@ from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
 
-PARTITION_VERSION = 2
+PARTITION_VERSION = 3
 """Raise it when the same document, configuration and tokeniser would be cut otherwise: a version that an
 older release began to cut is then cut anew, never continued."""
 
@@ -59,8 +59,10 @@ class Chunker:
         *,
         max_tokens: int,
         content_type: str = "text",
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
-        """`max_tokens`: the model's limit, special tokens taken off. `content_type`: see `CONTENT_TYPES`."""
+        """`max_tokens`: the model's limit, special tokens taken off. `content_type`: see `CONTENT_TYPES`.
+        `bounds`: smaller ones let a test reach the borders between scans with short documents."""
         if max_tokens < 1:
             raise InvalidRequest(f"max_tokens must be at least 1, not {max_tokens}")
         if content_type not in CONTENT_TYPES:
@@ -70,6 +72,7 @@ class Chunker:
         self._config = config
         self._max_tokens = max_tokens
         self._content_type = content_type
+        self._bounds = bounds
         self._meter = CoverageMeter()
 
     @property
@@ -85,7 +88,10 @@ class Chunker:
         """
         self._meter = CoverageMeter()
         packer = _Packer(self._tokenizer, self._config, self._limits(), self._max_tokens)
-        for atoms in find_atoms(segments, content_type=self._content_type, method=self._config.method):
+        runs = find_atoms(
+            segments, content_type=self._content_type, method=self._config.method, bounds=self._bounds
+        )
+        for atoms in runs:
             self._meter.read(atoms.text)
             packer.add(atoms)
             yield from self._measured(packer.pack(final=False))
@@ -171,7 +177,10 @@ class _Packer:
             if len(token_ids) > self._limits.tokens and not self._counting:
                 self._count()
                 continue
-            span, token_ids = self._shortened(span, token_ids)
+            shortened = self._shortened(span, token_ids, final=final)
+            if shortened is None:
+                break
+            span, token_ids = shortened
             chunk = self._chunk(span, token_ids)
             if not chunk.text.isspace():
                 chunks.append(chunk)
@@ -207,16 +216,22 @@ class _Packer:
         token_ids, _ = self._tokenizer.encode_batch([self._span_text(span)])
         return token_ids
 
-    def _shortened(self, span: Span, token_ids: NDArray[np.uint32]) -> tuple[Span, NDArray[np.uint32]]:
+    def _shortened(
+        self, span: Span, token_ids: NDArray[np.uint32], *, final: bool
+    ) -> tuple[Span, NDArray[np.uint32]] | None:
         """The span with its token ids, shortened while they are more than its atoms' together.
 
         Each try asks for proportionally fewer characters, so it ends, at a single atom at the latest.
+        None if a try depends on atoms that are not in the table yet; never None when `final`.
         """
         while len(token_ids) > self._limits.tokens and span.end - span.start > 1:
             chars = len(self._span_text(span)) * self._limits.tokens // len(token_ids)
             fewer = replace(self._limits, chars=chars)
-            shorter = next_span(self._table, span.start, span.fresh, fewer, self._method, final=True)
-            assert shorter is not None
+            # Fewer characters may leave no room for the overlap. The span then starts later, and may end
+            # later than the one before it: even past the atoms that have been read.
+            shorter = next_span(self._table, span.start, span.fresh, fewer, self._method, final=final)
+            if shorter is None:
+                return None
             span, token_ids = shorter, self._token_ids_of(shorter)
         return span, token_ids
 
