@@ -125,7 +125,7 @@ class Scene:
         while monotonic() < give_up_at:
             depths = [await broker.depth(stage) for stage in Stage]
             waiting = sum(depth.ready + depth.leased + depth.delayed for depth in depths)
-            if not waiting and not await self.guest.jobs.cleanups_left():
+            if not waiting and not await self.guest.jobs.of_all_tenants().cleanups_left():
                 return
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 

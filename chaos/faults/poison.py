@@ -65,7 +65,7 @@ async def _model(
             await at.inputs.submit_documents(at.guest.jobs, "good", neighbours, chunks=_CHUNKS)
             ended = await at.until_ended(patience_seconds=_PATIENCE_SECONDS)
             findings = await at.examine()
-        letters = await at.guest.jobs.list_dead_letters()
+        letters = await at.guest.jobs.of_all_tenants().list_dead_letters()
     figures["outcome"] = counted(findings)
     figures["attempts"] += sorted({letter.reason for letter in letters})
     lines = [] if ended else [f"{fate}: the work came to a stop"]
@@ -91,7 +91,7 @@ async def _parser(context: Context) -> tuple[int, list[str]]:
         outcomes = [outcome async for outcome in ingest.submit([*bad, *good])]
         await killer
         jobs = {o.source: await fleet.jobs.wait(str(o.job_id), timeout_seconds=60) for o in outcomes}
-        letters = {letter.source: letter for letter in await fleet.jobs.list_dead_letters()}
+        letters = {letter.source: letter for letter in await fleet.jobs.of_all_tenants().list_dead_letters()}
         await fleet.settled()
         ledger = await take_ledger(fleet.system)
     lines: list[str] = []

@@ -50,7 +50,7 @@ async def _trial(at: Scene, boundary: str, what: What) -> bool:
     await at.inputs.submit(at.guest.jobs, [("alice", name, paragraphs(f"{name} new", _CHUNKS))])
     ended = await at.until_ended(patience_seconds=_PATIENCE_SECONDS)
     give_up_at = monotonic() + _PATIENCE_SECONDS
-    while at.trap.exists() or await at.guest.jobs.cleanups_left():
+    while at.trap.exists() or await at.guest.jobs.of_all_tenants().cleanups_left():
         if monotonic() > give_up_at:
             return False
         await asyncio.sleep(LOOK_AGAIN_SECONDS)

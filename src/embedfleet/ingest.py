@@ -131,7 +131,8 @@ class Ingest:
     """Submits files as jobs of one tenant."""
 
     def __init__(self, *, jobs: EmbeddingJobManager, parser: ParserSandbox, options: IngestOptions) -> None:
-        self._jobs = jobs
+        self._manager = jobs
+        self._jobs = jobs.of(options.tenant)
         self._parser = parser
         self._options = options
 
@@ -149,12 +150,11 @@ class Ingest:
 
     async def prune(self, folders: Iterable[Path]) -> AsyncIterator[FileOutcome]:
         """Delete the tenant's documents that came from these folders and whose files are gone."""
-        tenant = self._options.tenant
         for folder in folders:
-            known = await self._jobs.list_sources(user_id=tenant, prefix=os.path.join(folder, ""))
+            known = await self._jobs.list_sources(prefix=os.path.join(folder, ""))
             gone = await asyncio.to_thread(_without_file, known)
             for source in gone:
-                await self._jobs.delete_document(media_id=known[source], user_id=tenant)
+                await self._jobs.delete_document(media_id=known[source])
                 yield FileOutcome(source, FileState.PRUNED)
 
     async def _submit_file(self, path: Path, source: str) -> FileOutcome:
@@ -164,7 +164,6 @@ class Ingest:
         source_hash = await asyncio.to_thread(_hash_file, path)
         made = await self._jobs.find_job(
             media_id=media_id,
-            user_id=options.tenant,
             source_hash=source_hash,
             chunking_config=options.chunking,
             model=options.model,
@@ -173,14 +172,13 @@ class Ingest:
             return FileOutcome(source, FileState.UNCHANGED, job_id=made.job_id)
         if made is not None:
             if made.status.terminal:
-                await self._jobs.retry_job(made.job_id, user_id=options.tenant)
+                await self._jobs.retry(made.job_id)
             return FileOutcome(source, FileState.RESUMED, job_id=made.job_id)
         try:
             parsed = await self._parser.parse(path)
         except ParseError as exc:
             job_id = await self._jobs.record_unreadable(
                 media_id=media_id,
-                user_id=options.tenant,
                 user_tier=options.tier,
                 reason=str(exc),
                 model=options.model,
@@ -188,7 +186,7 @@ class Ingest:
                 source_hash=source_hash,
             )
             return FileOutcome(source, FileState.FAILED, job_id=job_id, error=str(exc))
-        job_id = await self._jobs.create_job(
+        job_id = await self._manager.create_job(
             media_id=media_id,
             user_id=options.tenant,
             user_tier=options.tier,

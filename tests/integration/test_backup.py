@@ -26,7 +26,7 @@ async def backup(settings: Settings, tmp_path: Path) -> Path:
     file = tmp_path / "backup.tar"
     async with running(settings) as system:
         await system.ingest("1", paragraphs("text", 5), chunking_config=ONE_EACH)
-        async for _event in system.jobs.follow_events():
+        async for _event in system.jobs.of_all_tenants().follow_events():
             break
         manifest = write_backup(database_file(settings), file, overwrite=False)
     assert (manifest.documents, manifest.vectors) == (1, 5)
@@ -54,7 +54,7 @@ async def test_a_restore_moves_the_old_directory_aside_and_forgets_who_ran(
         # But positions of events go on from where they were.
         query = select(tables.facts.c.value).where(tables.facts.c.name == "event_position")
         assert await guest.database.read(partial(_value, query=query)) == 1
-        assert len(await guest.jobs.list_jobs()) == 1
+        assert len(await guest.jobs.of_all_tenants().list_jobs()) == 1
 
 
 def _value(conn: Connection, query: Select[Any]) -> int:

@@ -246,7 +246,7 @@ async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
         ]
 
         async def stored() -> int:
-            infos = await guest.jobs.get_job_statuses(job_ids)
+            infos = await guest.jobs.of_all_tenants().statuses(job_ids)
             return sum(info.progress.chunks_stored for info in infos)
 
         for _ in range(KILLS):
@@ -255,7 +255,7 @@ async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
             process = await start_workers(tmp_path)
 
             async def reached(kill_at: int = kill_at) -> bool:
-                ended = all(i.status.terminal for i in await guest.jobs.get_job_statuses(job_ids))
+                ended = all(i.status.terminal for i in await guest.jobs.of_all_tenants().statuses(job_ids))
                 return ended or await stored() >= kill_at
 
             await until(reached, guest.database)
@@ -267,7 +267,7 @@ async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
         total = sum(text.count("paragraph") for text in documents.values())
-        infos = await fleet.jobs.get_job_statuses(job_ids)
+        infos = await fleet.jobs.of_all_tenants().statuses(job_ids)
         assert sum(info.progress.chunks_stored for info in infos) == total
 
 

@@ -81,7 +81,7 @@ async def test_a_retry_embeds_what_failed_and_only_that(settings: Settings) -> N
         info = await fleet.ingest("1", poisoned("text", 200, bad=[7]), chunking_config=ONE_EACH)
         before = fleet.embedded()
         catalogue.ill = False
-        await fleet.jobs.retry_job(info.job_id)
+        await fleet.jobs.of(TENANT).retry(info.job_id)
         info = await fleet.jobs.wait(info.job_id, timeout_seconds=60)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
@@ -94,18 +94,18 @@ async def test_a_retry_embeds_what_failed_and_only_that(settings: Settings) -> N
 async def test_requeued_dead_letters_run_their_job_again_and_end(settings: Settings) -> None:
     async with poisonable(settings) as (fleet, catalogue):
         info = await fleet.ingest("1", poisoned("text", 50, bad=[7, 30]), chunking_config=ONE_EACH)
-        letters = await fleet.jobs.list_dead_letters(user_id=TENANT, stage=Stage.EMBEDDING)
+        letters = await fleet.jobs.of(TENANT).list_dead_letters(stage=Stage.EMBEDDING)
         assert [(one.start, one.end) for one in reversed(letters)] == [
             (gap.start, gap.end) for gap in info.missing
         ]
         catalogue.ill = False
-        requeued = await fleet.jobs.requeue_dead_letters([letters[0].dead_letter_id], user_id=TENANT)
+        requeued = await fleet.jobs.of(TENANT).requeue_dead_letters([letters[0].dead_letter_id])
         assert requeued.jobs == (info.job_id,)
         again = await fleet.jobs.wait(info.job_id, timeout_seconds=60)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
-        assert await fleet.jobs.list_dead_letters() == []
-        history = await fleet.jobs.list_dead_letters(ended=True)
+        assert await fleet.jobs.of_all_tenants().list_dead_letters() == []
+        history = await fleet.jobs.of_all_tenants().list_dead_letters(ended=True)
     assert (again.status, again.missing) == (JobStatus.COMPLETED, ())
     assert [(one.run, one.ended) for one in history] == [(1, "requeued"), (1, "requeued")]
 

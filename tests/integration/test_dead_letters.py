@@ -51,7 +51,7 @@ async def failed_job(manager: EmbeddingJobManager, database: Database, media_id:
 
 
 async def only_letter(manager: EmbeddingJobManager, job_id: str) -> DeadLetterInfo:
-    (letter,) = await manager.list_dead_letters(job_id=job_id, ended=True)
+    (letter,) = await manager.of_all_tenants().list_dead_letters(job_id=job_id, ended=True)
     return letter
 
 
@@ -120,7 +120,7 @@ async def test_a_letter_says_where_it_belongs_and_never_the_text(
 ) -> None:
     job_id = await failed_job(manager, database, "book", "alice")
     letter = await only_letter(manager, job_id)
-    assert await manager.get_dead_letter(letter.dead_letter_id, user_id="alice") == letter
+    assert await manager.of("alice").get_dead_letter(letter.dead_letter_id) == letter
     assert (letter.media_id, letter.start, letter.end, letter.reason) == ("book", 0, 4, "bad")
     assert (letter.job_id, letter.run, letter.stage, letter.ended) == (job_id, 1, Stage.EMBEDDING, None)
     assert "text of" not in letter.model_dump_json()
@@ -132,11 +132,11 @@ async def test_lists_are_narrowed_down_by_tenant_job_and_stage(
     first = await failed_job(manager, database, "1", "alice")
     second = await failed_job(manager, database, "2", "alice")
     await failed_job(manager, database, "3", "bob")
-    hers = await manager.list_dead_letters(user_id="alice")
+    hers = await manager.of("alice").list_dead_letters()
     assert [letter.job_id for letter in hers] == [second, first]
-    assert [one.job_id for one in await manager.list_dead_letters(job_id=first)] == [first]
-    assert await manager.list_dead_letters(stage=Stage.STORAGE) == []
-    assert len(await manager.list_dead_letters(limit=2)) == 2
+    assert [one.job_id for one in await manager.of_all_tenants().list_dead_letters(job_id=first)] == [first]
+    assert await manager.of_all_tenants().list_dead_letters(stage=Stage.STORAGE) == []
+    assert len(await manager.of_all_tenants().list_dead_letters(limit=2)) == 2
 
 
 async def test_a_foreign_letter_is_as_unknown_as_one_that_never_was(
@@ -147,21 +147,21 @@ async def test_a_foreign_letter_is_as_unknown_as_one_that_never_was(
     messages = set()
     for dead_letter_id in (letter.dead_letter_id, 2**80, 0):
         for act in (
-            manager.get_dead_letter(dead_letter_id, user_id="bob"),
-            manager.requeue_dead_letters([dead_letter_id], user_id="bob"),
-            manager.purge_dead_letters([dead_letter_id], user_id="bob"),
+            manager.of("bob").get_dead_letter(dead_letter_id),
+            manager.of("bob").requeue_dead_letters([dead_letter_id]),
+            manager.of("bob").purge_dead_letters([dead_letter_id]),
         ):
             with pytest.raises(UnknownDeadLetter) as caught:
                 await act
             messages.add(str(caught.value).replace(f"`{dead_letter_id}`", "ID"))
     assert len(messages) == 1
     for by_job in (
-        manager.requeue_dead_letters(job_id=job_id, user_id="bob"),
-        manager.purge_dead_letters(job_id=job_id, user_id="bob"),
+        manager.of("bob").requeue_dead_letters(job_id=job_id),
+        manager.of("bob").purge_dead_letters(job_id=job_id),
     ):
         with pytest.raises(UnknownJob):
             await by_job
-    assert await manager.purge_dead_letters(before=datetime.now(UTC), user_id="bob") == 0
+    assert await manager.of("bob").purge_dead_letters(before=datetime.now(UTC)) == 0
     assert await only_letter(manager, job_id) == letter
 
 
@@ -169,7 +169,7 @@ async def test_requeueing_gives_the_job_a_new_run_once(
     manager: EmbeddingJobManager, database: Database
 ) -> None:
     job_id = await failed_job(manager, database, "1", "alice")
-    assert (await manager.requeue_dead_letters(job_id=job_id)).jobs == (job_id,)
+    assert (await manager.of_all_tenants().requeue_dead_letters(job_id=job_id)).jobs == (job_id,)
     job = await database.read(lambda conn: jobs.get(conn, job_id))
     assert job is not None
     assert (job.status, job.run, job.offered_at) == (JobStatus.PENDING, 2, None)
@@ -177,8 +177,8 @@ async def test_requeueing_gives_the_job_a_new_run_once(
     assert letter.ended == "requeued"
     assert letter.ended_at is not None
     for again in (
-        manager.requeue_dead_letters(job_id=job_id),
-        manager.requeue_dead_letters([letter.dead_letter_id]),
+        manager.of_all_tenants().requeue_dead_letters(job_id=job_id),
+        manager.of_all_tenants().requeue_dead_letters([letter.dead_letter_id]),
     ):
         with pytest.raises(InvalidRequest, match="no dead letter is left"):
             await again
@@ -191,9 +191,9 @@ async def test_what_cannot_run_again_is_refused_by_job_and_the_rest_runs(
     superseded = await failed_job(manager, database, "superseded", "alice")
     deleted = await failed_job(manager, database, "deleted", "alice")
     await manager.create_job(media_id="superseded", user_id="alice", content="a newer text")
-    await manager.delete_document(media_id="deleted", user_id="alice")
-    ids = [letter.dead_letter_id for letter in await manager.list_dead_letters()]
-    done = await manager.requeue_dead_letters(ids)
+    await manager.of("alice").delete_document(media_id="deleted")
+    ids = [letter.dead_letter_id for letter in await manager.of_all_tenants().list_dead_letters()]
+    done = await manager.of_all_tenants().requeue_dead_letters(ids)
     reasons = {one.job_id: one.reason for one in done.refused}
     assert done.jobs == (fine,)
     assert "newer version" in reasons[superseded]
@@ -201,16 +201,16 @@ async def test_what_cannot_run_again_is_refused_by_job_and_the_rest_runs(
     for refused in (superseded, deleted):
         assert (await only_letter(manager, refused)).ended is None
         with pytest.raises(InvalidRequest):
-            await manager.requeue_dead_letters(job_id=refused)
+            await manager.of_all_tenants().requeue_dead_letters(job_id=refused)
 
 
 async def test_a_job_of_a_deleted_document_cannot_be_retried(
     manager: EmbeddingJobManager, database: Database
 ) -> None:
     job_id = await failed_job(manager, database, "1", "alice")
-    await manager.delete_document(media_id="1", user_id="alice")
+    await manager.of("alice").delete_document(media_id="1")
     with pytest.raises(InvalidRequest, match="deleted"):
-        await manager.retry_job(job_id, user_id="alice")
+        await manager.of("alice").retry(job_id)
 
 
 async def test_a_purged_letter_is_open_no_more_and_its_job_still_names_what_is_missing(
@@ -218,9 +218,9 @@ async def test_a_purged_letter_is_open_no_more_and_its_job_still_names_what_is_m
 ) -> None:
     job_id = await failed_job(manager, database, "1", "alice")
     letter = await only_letter(manager, job_id)
-    assert await manager.purge_dead_letters([letter.dead_letter_id], user_id="alice") == 1
-    assert await manager.purge_dead_letters(job_id=job_id) == 0
-    assert await manager.list_dead_letters() == []
+    assert await manager.of("alice").purge_dead_letters([letter.dead_letter_id]) == 1
+    assert await manager.of_all_tenants().purge_dead_letters(job_id=job_id) == 0
+    assert await manager.of_all_tenants().list_dead_letters() == []
     assert (await only_letter(manager, job_id)).ended == "purged"
     assert len(await database.read(lambda conn: dead_letters.of_job(conn, job_id))) == 1
 
@@ -230,12 +230,12 @@ async def test_purging_by_age_takes_the_old_ones_only(
 ) -> None:
     await failed_job(manager, database, "1", "alice")
     moment = datetime.fromtimestamp(NOW, UTC)
-    assert await manager.purge_dead_letters(before=moment) == 0
-    assert await manager.purge_dead_letters(before=moment + timedelta(seconds=1)) == 1
+    assert await manager.of_all_tenants().purge_dead_letters(before=moment) == 0
+    assert await manager.of_all_tenants().purge_dead_letters(before=moment + timedelta(seconds=1)) == 1
 
 
 async def test_letters_are_named_in_one_way_only(manager: EmbeddingJobManager) -> None:
     with pytest.raises(InvalidRequest, match="exactly one of ids, job_id, before"):
-        await manager.purge_dead_letters()
+        await manager.of_all_tenants().purge_dead_letters()
     with pytest.raises(InvalidRequest, match="got ids, job_id"):
-        await manager.requeue_dead_letters([1], job_id="j")
+        await manager.of_all_tenants().requeue_dead_letters([1], job_id="j")

@@ -144,7 +144,7 @@ async def test_a_document_that_comes_back_while_it_is_purged_is_not_purged_with_
 ) -> None:
     through = manager(settings, database)
     old = await job_of(database, await submit(through, "1", "old"))
-    assert await through.delete_document(media_id="1", user_id=TENANT)
+    assert await through.of(TENANT).delete_document(media_id="1")
     with psycopg.connect(postgres_url) as obstacle:
         # The purge has looked by the time it comes to the job's row, and must wait there for us.
         obstacle.execute("SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE", [old.job_id])
@@ -194,7 +194,7 @@ async def test_versions_submitted_at_once_have_a_number_each_and_the_last_one_wi
     settings: Settings, database: Database, crowd: list[EmbeddingJobManager]
 ) -> None:
     job_ids = await at_once(crowd, 40, lambda manager, n: submit(manager, "1", f"version {n}"))
-    found = await crowd[0].get_job_statuses([str(job_id) for job_id in job_ids])
+    found = await crowd[0].of_all_tenants().statuses([str(job_id) for job_id in job_ids])
     by_number = sorted(found, key=lambda info: info.generation)
     assert [info.generation for info in by_number] == list(range(1, 41))
     assert {(info.status, info.reason) for info in by_number[:-1]} == {(JobStatus.CANCELLED, "superseded")}
@@ -225,19 +225,19 @@ async def test_of_a_cancel_a_deletion_and_a_retry_at_once_no_job_is_left_in_betw
 ) -> None:
     for n in range(10):
         job_id = await submit(crowd[0], str(n), "words")
-        await crowd[0].cancel_job(job_id)
+        await crowd[0].of(TENANT).cancel(job_id)
 
         async def retry(manager: EmbeddingJobManager, job_id: str = job_id) -> None:
             try:
-                await manager.retry_job(job_id)
+                await manager.of(TENANT).retry(job_id)
             except InvalidRequest:
                 return
 
         await asyncio.gather(
             retry(crowd[0]),
-            crowd[1].delete_document(media_id=str(n), user_id=TENANT),
+            crowd[1].of(TENANT).delete_document(media_id=str(n)),
             retry(crowd[2]),
-            crowd[3].cancel_job(job_id),
+            crowd[3].of(TENANT).cancel(job_id),
         )
     unfinished = select(tables.generations.c.state, tables.jobs.c.status).join(
         tables.jobs, tables.jobs.c.generation_id == tables.generations.c.generation_id
@@ -270,11 +270,11 @@ async def test_versions_replaced_cancelled_and_deleted_under_many_workers_lose_a
                 await asyncio.sleep(rng.choice([0, 0.01, 0.05, 0.2]))  # any moment of its life will do
                 what = rng.random()
                 if what < 0.2:
-                    await fleet.jobs.cancel_job(job_id)
-                elif what < 0.35 and await fleet.jobs.cancel_job(job_id):
-                    await fleet.jobs.retry_job(job_id)
+                    await fleet.jobs.of(TENANT).cancel(job_id)
+                elif what < 0.35 and await fleet.jobs.of(TENANT).cancel(job_id):
+                    await fleet.jobs.of(TENANT).retry(job_id)
                 elif what < 0.5:
-                    await fleet.jobs.delete_document(media_id=media_id, user_id=TENANT)
+                    await fleet.jobs.of(TENANT).delete_document(media_id=media_id)
             last = await fleet.submit(media_id, "\n\n".join(parts), chunking_config=ONE_EACH)
             info = await fleet.jobs.wait(last, timeout_seconds=60)
             assert info.status is JobStatus.COMPLETED

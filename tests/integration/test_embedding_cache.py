@@ -27,7 +27,7 @@ async def cost(fleet: Running, media_id: str, content: str = TEXT, tenant: str =
 
 
 async def remove(fleet: Running, media_id: str) -> None:
-    await fleet.jobs.delete_document(media_id=media_id, user_id=TENANT)
+    await fleet.jobs.of(TENANT).delete_document(media_id=media_id)
     await fleet.settled()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from embedfleet.clock import ManualClock
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import events, jobs
+from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -56,7 +57,7 @@ def end_job(conn: Connection, name: str, *, tenant: str = TENANT, now: float = N
 
 
 async def numbered(database: Database) -> list[tuple[int, str]]:
-    found = await database.read(lambda conn: events.after(conn, 0, 10_000))
+    found = await database.read(lambda conn: events.after(conn, EveryTenant(), 0, 10_000))
     return [(event.position, event.job_id) for event in found]
 
 
@@ -73,15 +74,15 @@ async def test_every_end_of_a_job_is_told_and_counted_once(settings: Settings) -
         older = await fleet.submit("2", paragraphs("two", 200))
         newer = await fleet.ingest("2", paragraphs("three", 3))
         cancelled = await fleet.submit("4", paragraphs("four", 200))
-        await fleet.jobs.cancel_job(cancelled)
-        await fleet.jobs.retry_job(cancelled)
-        await fleet.jobs.delete_document(media_id="4", user_id=TENANT)
+        await fleet.jobs.of(TENANT).cancel(cancelled)
+        await fleet.jobs.of(TENANT).retry(cancelled)
+        await fleet.jobs.of(TENANT).delete_document(media_id="4")
 
         async def all_told() -> bool:
             return len(await numbered(fleet.system.database)) == 6
 
         await until(all_told, fleet.system.database)
-        told = await fleet.system.database.read(lambda conn: events.after(conn, 0, 100))
+        told = await fleet.system.database.read(lambda conn: events.after(conn, EveryTenant(), 0, 100))
         await fleet.settled()
     assert {event.event_id: (event.media_id, event.status.value, event.reason) for event in told} == {
         f"{first.job_id}:1": ("1", "completed", None),
@@ -124,7 +125,7 @@ async def test_a_reader_misses_no_event_whose_transaction_commits_late(database:
     commit.set()
     await early
     await database.write(lambda conn: events.assign_positions(conn, 10))
-    beyond = await database.read(lambda conn: events.after(conn, seen[-1][0], 10))
+    beyond = await database.read(lambda conn: events.after(conn, EveryTenant(), seen[-1][0], 10))
     assert seen + [(event.position, event.job_id) for event in beyond] == [(1, "late"), (2, "early")]
 
 

@@ -149,8 +149,8 @@ async def test_a_run_that_is_over_is_not_counted_in_the_next(bench: Bench) -> No
 
     async def cancelled_and_retried() -> None:
         bench.store.after_upsert = nothing
-        await bench.jobs.cancel_job(first.job_id)
-        await bench.jobs.retry_job(first.job_id)
+        await bench.jobs.of(TENANT).cancel(first.job_id)
+        await bench.jobs.of(TENANT).retry(first.job_id)
         await bench.chunk(first)
 
     bench.store.after_upsert = cancelled_and_retried
@@ -173,7 +173,7 @@ async def test_a_vector_written_while_it_is_being_deleted_is_not_believed_to_be_
     old = await bench.submit("old")
     await bench.chunk(old)
     assert await bench.write_vector(old) == {}  # live
-    await bench.jobs.delete_document(media_id="1", user_id=TENANT)
+    await bench.jobs.of(TENANT).delete_document(media_id="1")
     assert await bench.to_be_deleted()
     late = await bench.submit(
         "late"
@@ -223,16 +223,16 @@ async def test_what_turns_up_after_its_document_was_purged_is_deleted_too(bench:
     await bench.chunk(job)
 
     async def deleted_and_purged() -> None:
-        await bench.jobs.delete_document(media_id="1", user_id=TENANT)
+        await bench.jobs.of(TENANT).delete_document(media_id="1")
         await bench.clean(job)
 
     bench.store.after_upsert = deleted_and_purged
     assert await bench.write_vector(job) == {}
     assert bench.store.ids == {CHUNK}
-    assert await bench.jobs.cleanups_left()
+    assert await bench.jobs.of_all_tenants().cleanups_left()
     await bench.clean(job)
     assert bench.store.ids == set()
-    assert not await bench.jobs.cleanups_left()
+    assert not await bench.jobs.of_all_tenants().cleanups_left()
     assert not await bench.to_be_deleted()
 
 
@@ -258,7 +258,7 @@ async def test_a_vector_deleted_since_it_was_written_is_not_believed_to_be_there
     assert await bench.write_vector(new) == {}
     assert (await bench.job(new.job_id)).status is JobStatus.COMPLETED
     await bench.clean(new)  # of the version before
-    assert not await bench.jobs.cleanups_left()
+    assert not await bench.jobs.of_all_tenants().cleanups_left()
     assert await bench.stored()
     assert bench.store.ids == {CHUNK}
 
@@ -269,8 +269,8 @@ async def test_a_cancelled_retry_leaves_the_version_that_readers_see(bench: Benc
     await bench.chunk(job)
     assert await bench.write_vector(job) == {}
     await bench.database.write(lambda conn: _fail_partly(conn, job))
-    await bench.jobs.retry_job(job.job_id)
-    await bench.jobs.cancel_job(job.job_id)
+    await bench.jobs.of(TENANT).retry(job.job_id)
+    await bench.jobs.of(TENANT).cancel(job.job_id)
     await bench.clean(job)
     assert bench.store.ids == {CHUNK}
     assert await bench.stored()

@@ -207,7 +207,7 @@ async def test_a_deleted_document_leaves_nothing_behind(settings: Settings) -> N
     async with running(settings) as fleet:
         await fleet.ingest("1", paragraphs("gone", 30), chunking_config=ONE_EACH)
         kept = await fleet.ingest("2", "Kept.")
-        assert await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+        assert await fleet.jobs.of(TENANT).delete_document(media_id="1")
         hits = await fleet.system.search.search(TENANT, SearchRequest(query="gone", limit=50))
         assert [hit.text for hit in hits] == ["Kept."]  # at once, before anything was cleaned up
         await fleet.settled()
@@ -227,7 +227,7 @@ async def test_a_deleted_document_leaves_nothing_behind(settings: Settings) -> N
             }
         )
         assert set(rows.values()) == {1}, rows
-        assert not await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+        assert not await fleet.jobs.of(TENANT).delete_document(media_id="1")
         assert (await fleet.jobs.get_job_status(kept.job_id)).status is JobStatus.COMPLETED
 
 
@@ -235,7 +235,7 @@ async def test_a_deleted_document_leaves_nothing_behind(settings: Settings) -> N
 async def test_a_deleted_document_can_come_back(settings: Settings) -> None:
     async with running(settings) as fleet:
         await fleet.ingest("1", "Here.")
-        await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+        await fleet.jobs.of(TENANT).delete_document(media_id="1")
         info = await fleet.ingest("1", "Here.")
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
@@ -262,15 +262,15 @@ async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(configure: C
             return (await fleet.jobs.get_job_status(job_id)).progress.chunks_stored > 0
 
         await until(some_stored, fleet.system.database)
-        assert await fleet.jobs.cancel_job(job_id)
+        assert await fleet.jobs.cancel_job(job_id, user_id=TENANT)
         await fleet.settled()
         await fleet.idle()
         await fleet.settled()
         ledger = await take_ledger(fleet.system)
         assert ledger.held == frozenset()
-        assert not await fleet.jobs.cancel_job(job_id)
+        assert not await fleet.jobs.of(TENANT).cancel(job_id)
 
-        await fleet.jobs.retry_job(job_id)
+        await fleet.jobs.of(TENANT).retry(job_id)
         info = await fleet.jobs.wait(job_id, timeout_seconds=60)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
@@ -283,7 +283,7 @@ async def test_a_cancelled_new_version_leaves_the_old_one_searchable(settings: S
         await fleet.ingest("1", "Version one.")
     async with open_guest(settings) as guest:
         job_id = await guest.jobs.create_job(media_id="1", user_id=TENANT, content="Version two.")
-        assert await guest.jobs.cancel_job(job_id)
+        assert await guest.jobs.of(TENANT).cancel(job_id)
     async with running(settings) as fleet:
         await fleet.settled()
         hits = await fleet.system.search.search(TENANT, SearchRequest(query="Version"))
@@ -295,15 +295,15 @@ async def test_only_ended_jobs_with_something_left_to_do_can_be_retried(settings
     async with running(settings) as fleet:
         done = await fleet.ingest("1", "Done.")
         with pytest.raises(InvalidRequest, match="nothing to retry"):
-            await fleet.jobs.retry_job(done.job_id)
+            await fleet.jobs.of(TENANT).retry(done.job_id)
     async with open_guest(settings) as guest:
         pending = await guest.jobs.create_job(media_id="2", user_id=TENANT, content="Soon.")
         with pytest.raises(InvalidRequest, match="still pending"):
-            await guest.jobs.retry_job(pending)
-        await guest.jobs.cancel_job(pending)
+            await guest.jobs.of(TENANT).retry(pending)
+        await guest.jobs.of(TENANT).cancel(pending)
         await guest.jobs.create_job(media_id="2", user_id=TENANT, content="Newer.")
         with pytest.raises(InvalidRequest, match="newer version"):
-            await guest.jobs.retry_job(pending)
+            await guest.jobs.of(TENANT).retry(pending)
 
 
 # --- tenants ---
@@ -321,13 +321,13 @@ async def test_tenants_never_see_each_other(settings: Settings) -> None:
         assert [hit.text for hit in found["bob"]] == ["The secret of Bob."]
         assert found["eve"] == []
         with pytest.raises(UnknownJob):
-            await fleet.jobs.get_job_status(bobs.job_id, user_id="alice")
+            await fleet.jobs.of("alice").status(bobs.job_id)
         with pytest.raises(UnknownJob):
             await fleet.jobs.cancel_job(bobs.job_id, user_id="alice")
         with pytest.raises(UnknownJob):
-            await fleet.jobs.retry_job(bobs.job_id, user_id="alice")
-        assert [job.job_id for job in await fleet.jobs.list_jobs(user_id="bob")] == [bobs.job_id]
-        assert not await fleet.jobs.delete_document(media_id="1", user_id="eve")
+            await fleet.jobs.of("alice").retry(bobs.job_id)
+        assert [job.job_id for job in await fleet.jobs.of("bob").list_jobs()] == [bobs.job_id]
+        assert not await fleet.jobs.of("eve").delete_document(media_id="1")
 
 
 @on_both_databases
@@ -342,12 +342,12 @@ async def test_a_tenant_over_its_quota_is_told_what_to_do_and_nothing_is_stored(
         job_id = await create(media_id=1, user_id="u", content="x" * 50)
         with pytest.raises(QuotaExceeded, match="max_active_jobs"):
             await create(media_id=2, user_id="u", content="y")
-        await guest.jobs.cancel_job(job_id)
+        await guest.jobs.of("u").cancel(job_id)
         with pytest.raises(QuotaExceeded, match="daily_chars"):
             await create(media_id=2, user_id="u", content="z" * 11)
         await create(media_id=2, user_id="u", content="z" * 10)
         await create(media_id=2, user_id="other", content="z" * 11)
-        assert len(await guest.jobs.list_jobs(user_id="u")) == 2
+        assert len(await guest.jobs.of("u").list_jobs()) == 2
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ async def test_wrong_requests_are_refused_in_one_line(
         with pytest.raises(InvalidRequest, match=message) as caught:
             await guest.jobs.create_job(**fields)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
-        assert await guest.jobs.list_jobs() == []
+        assert await guest.jobs.of_all_tenants().list_jobs() == []
 
 
 async def test_an_unknown_model_is_refused_with_the_nearest_known(settings: Settings) -> None:
@@ -394,4 +394,4 @@ async def test_bulk_submission_is_all_or_nothing(settings: Settings) -> None:
         too_much = JobRequest(media_id="x", user_id="u", content="y" * 11_000_000, user_tier=UserTier.FREE)
         with pytest.raises(QuotaExceeded):
             await fleet.jobs.create_jobs([JobRequest(media_id="fine", user_id="u", content="fine"), too_much])
-        assert len(await fleet.jobs.list_jobs(user_id="u")) == 50
+        assert len(await fleet.jobs.of("u").list_jobs()) == 50

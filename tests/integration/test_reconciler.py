@@ -105,10 +105,10 @@ async def test_a_job_that_lost_one_task_completes_once_and_nothing_is_doubled(
         assert info.status is JobStatus.COMPLETED
         assert info.progress.chunks_stored == info.progress.chunks_total == 12
         assert reoffered(fleet, "tasks_lost") >= 1
-        async for event in fleet.jobs.follow_events():
+        async for event in fleet.jobs.of_all_tenants().follow_events():
             assert (event.job_id, event.status) == (job_id, JobStatus.COMPLETED)
             break
-        assert len(await fleet.jobs.events()) == 1
+        assert len(await fleet.jobs.of_all_tenants().events()) == 1
         (await take_ledger(fleet.system)).assert_exact()
 
 
@@ -276,7 +276,7 @@ async def test_a_job_that_the_other_leader_offered_meanwhile_is_left_alone(
 async def test_a_job_cancelled_meanwhile_is_not_revived(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     (job_id,) = await idle.offered()
     await lose_one(idle.broker, Stage.CHUNKING)
-    idle.meanwhile(monkeypatch, lambda: idle.system.jobs.cancel_job(job_id))
+    idle.meanwhile(monkeypatch, lambda: idle.system.jobs.of(TENANT).cancel(job_id))
     reconciler = idle.reconciler()
     assert await reconciler.find_lost() == 0
     assert await reconciler.offer_jobs() == 0
@@ -338,7 +338,7 @@ async def dead(idle: Idle, stage: Stage) -> list[str]:
 @pytest.mark.parametrize("stage", PIPELINE)
 async def test_dead_tasks_are_forgotten_when_their_job_has_long_ended(idle: Idle, stage: Stage) -> None:
     job_id, ended = await idle.offered(2)
-    await idle.system.jobs.cancel_job(ended)
+    await idle.system.jobs.of(TENANT).cancel(ended)
     died = [Task(f"{stage}:{job}", TENANT, job, 1, b"") for job in (job_id, ended, "deleted")]
     idle.clock.advance(time.time() - idle.clock.now())  # the broker's deaths are in its own time
     await die(idle, stage, *died) if stage is not Stage.CHUNKING else await die_beside_others(idle, died)

@@ -163,7 +163,7 @@ async def test_a_text_the_server_refuses_is_a_dead_letter_with_the_reason_and_wi
     async with running(far()) as fleet:
         info = await fleet.ingest("1", paragraphs("text", 12), chunking_config=ONE_EACH)
         assert info.status is JobStatus.COMPLETED_WITH_ERRORS
-        (letter,) = await fleet.jobs.list_dead_letters(user_id=TENANT)
+        (letter,) = await fleet.jobs.of(TENANT).list_dead_letters()
         found = await stored(fleet)
     assert letter.reason.endswith("answered 400 (the input is longer than 512 tokens)")
     assert len(found) == 11

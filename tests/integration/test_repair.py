@@ -242,7 +242,7 @@ async def test_beside_workers_that_store_and_delete_nothing_that_moves_is_report
             for turn in range(6):
                 text = paragraphs(f"text{turn % 2}", 60)
                 await fleet.ingest("1", text, chunking_config=ONE_EACH, user_id=tenant)
-                await fleet.jobs.delete_document(media_id="1", user_id=tenant)
+                await fleet.jobs.of(tenant).delete_document(media_id="1")
                 await fleet.settled()
 
         await fleet.ingest("2", paragraphs("stays", 40), chunking_config=ONE_EACH, user_id=tenant)
@@ -320,7 +320,7 @@ async def test_a_document_that_was_deleted_and_came_back_between_two_looks_is_no
         await fleet.ingest("1", text, chunking_config=ONE_EACH)
 
         async def move() -> None:
-            await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+            await fleet.jobs.of(TENANT).delete_document(media_id="1")
             await fleet.settled()
             await fleet.ingest("1", text, chunking_config=ONE_EACH)
 

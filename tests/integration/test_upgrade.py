@@ -76,7 +76,7 @@ async def leave_jobs_in_flight(settings: Settings) -> dict[str, str]:
             content=paragraphs("pending", CHUNKS),
             chunking_config=ONE_EACH,
         )
-        await guest.jobs.delete_document(media_id="deleted", user_id=TENANT)
+        await guest.jobs.of(TENANT).delete_document(media_id="deleted")
     with closing(sqlite3.connect(settings.data_dir / "embedfleet.db")) as conn, conn:
         for name, script in (
             ("chunking", _UNFINISHED + _CHUNKING),
@@ -124,9 +124,9 @@ async def test_jobs_in_flight_of_the_old_release_end_under_the_new_schema(
         for name in ("chunking", "embedding", "pending"):
             info = await fleet.jobs.wait(job_ids[name], timeout_seconds=60)
             assert (info.status, info.progress.chunks_stored) == (JobStatus.COMPLETED, CHUNKS), name
-        (letter,) = await fleet.jobs.list_dead_letters(user_id=TENANT)
+        (letter,) = await fleet.jobs.of(TENANT).list_dead_letters()
         assert (letter.run, letter.ended, letter.media_id) == (1, None, "dead")
-        await fleet.jobs.requeue_dead_letters([letter.dead_letter_id])
+        await fleet.jobs.of_all_tenants().requeue_dead_letters([letter.dead_letter_id])
         again = await fleet.jobs.wait(job_ids["dead"], timeout_seconds=60)
         assert (again.status, again.missing) == (JobStatus.COMPLETED, ())
         new = await fleet.ingest("new", paragraphs("new", 3), chunking_config=ONE_EACH)
@@ -137,6 +137,6 @@ async def test_jobs_in_flight_of_the_old_release_end_under_the_new_schema(
             return not await fleet.system.database.read(events.any_unnumbered)
 
         await until(all_told, fleet.system.database)
-        told = [event.event_id for event in await fleet.jobs.events()]
+        told = [event.event_id for event in await fleet.jobs.of_all_tenants().events()]
     ended = [f"{job_ids[name]}:1" for name in ("chunking", "embedding", "pending")]
     assert sorted(told) == sorted([*ended, f"{job_ids['dead']}:2", f"{new.job_id}:1"])

@@ -152,9 +152,9 @@ async def test_a_write_that_lands_after_the_end_of_its_job_leaves_no_vector(tmp_
         job_id = await fleet.submit("1", paragraphs("late", 5), chunking_config=ONE_EACH)
         await store.entered.wait()
         if end == "cancel":
-            await fleet.jobs.cancel_job(job_id)
+            await fleet.jobs.of(TENANT).cancel(job_id)
         elif end == "delete":
-            await fleet.jobs.delete_document(media_id="1", user_id=TENANT)
+            await fleet.jobs.of(TENANT).delete_document(media_id="1")
             await fleet.settled()  # the document's last row is gone before the write lands
         else:
             await fleet.submit("1", "Something else.")

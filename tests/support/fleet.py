@@ -176,7 +176,7 @@ async def ended(guest: GuestSystem, job_ids: Sequence[str], *, seconds: float = 
 
 async def stored(guest: GuestSystem, job_ids: Sequence[str]) -> int:
     """Chunks of these jobs in the store by now."""
-    return sum(info.progress.chunks_stored for info in await guest.jobs.get_job_statuses(job_ids))
+    return sum(info.progress.chunks_stored for info in await guest.jobs.of_all_tenants().statuses(job_ids))
 
 
 def wait_until_ready(one: Orchestrator) -> None:

@@ -58,7 +58,7 @@ class Running:
 
     async def settled(self) -> None:
         async with asyncio.timeout(60):
-            await self.jobs.wait_for_cleanups()
+            await self.jobs.of_all_tenants().wait_for_cleanups()
 
     async def idle(self) -> None:
         """Until no task is queued or held in any stage."""

@@ -14,8 +14,8 @@ from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant
 from embedfleet.cli.output import PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
-    from embedfleet.job_manager import EmbeddingJobManager
     from embedfleet.queue_schemas import DeadLetterInfo
+    from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 app = typer.Typer(
     help="Dead letters: what was given up. Look, run again, or accept the loss.", no_args_is_help=True
@@ -50,7 +50,9 @@ def list_letters(
     config: ConfigFile = None,
 ) -> None:
     """Open dead letters, newest first (of every tenant unless one is named)."""
-    found = with_jobs(data_dir, config, lambda jobs: _list(jobs, tenant, job, stage, limit, ended=ended))
+    found = with_jobs(
+        data_dir, config, lambda jobs: _list(jobs, job, stage, limit, ended=ended), tenant=tenant
+    )
     if as_json:
         print_json({"dead_letters": [letter.json_document() for letter in found]})
         return
@@ -66,7 +68,7 @@ def show(
     config: ConfigFile = None,
 ) -> None:
     """Everything known about one dead letter, but its text."""
-    letter = with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id, user_id=tenant))
+    letter = with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id), tenant=tenant)
     if as_json:
         print_json({"dead_letter": letter.json_document()})
         return
@@ -94,14 +96,14 @@ def requeue(
     if every:
         _confirm("run the jobs of all open dead letters again", yes)
 
-    async def act(jobs: EmbeddingJobManager) -> tuple[list[str], list[tuple[str, str]]]:
-        wanted = await _open_ids(jobs, tenant, stage) if every else ids or None
+    async def act(jobs: ScopedJobs) -> tuple[list[str], list[tuple[str, str]]]:
+        wanted = await _open_ids(jobs, stage) if every else ids or None
         if every and not wanted:
             return [], []
-        done = await jobs.requeue_dead_letters(wanted, job_id=job, user_id=tenant)
+        done = await jobs.requeue_dead_letters(wanted, job_id=job)
         return list(done.jobs), [(one.job_id, one.reason) for one in done.refused]
 
-    done, refused = with_jobs(data_dir, config, act)
+    done, refused = with_jobs(data_dir, config, act, tenant=tenant)
     if as_json:
         print_json({"requeued": done, "refused": [{"job_id": name, "reason": why} for name, why in refused]})
     else:
@@ -132,11 +134,11 @@ def purge(
         _confirm("accept the loss of these dead letters", yes)
     until = None if before is None else before.replace(tzinfo=UTC)
 
-    async def act(jobs: EmbeddingJobManager) -> int:
-        wanted = await _open_ids(jobs, tenant, stage) if every else ids or None
-        return await jobs.purge_dead_letters(wanted, job_id=job, before=until, user_id=tenant)
+    async def act(jobs: ScopedJobs) -> int:
+        wanted = await _open_ids(jobs, stage) if every else ids or None
+        return await jobs.purge_dead_letters(wanted, job_id=job, before=until)
 
-    purged = with_jobs(data_dir, config, act)
+    purged = with_jobs(data_dir, config, act, tenant=tenant)
     if as_json:
         print_json({"purged": purged})
     else:
@@ -164,8 +166,7 @@ def _confirm(what: str, yes: bool) -> None:
 
 
 async def _list(
-    jobs: EmbeddingJobManager,
-    tenant: str | None,
+    jobs: ScopedJobs,
     job: str | None,
     stage: StageFilter | None,
     limit: int,
@@ -175,11 +176,11 @@ async def _list(
     from embedfleet.queue_schemas import Stage
 
     wanted = None if stage is None else Stage(stage.value)
-    return await jobs.list_dead_letters(user_id=tenant, job_id=job, stage=wanted, limit=limit, ended=ended)
+    return await jobs.list_dead_letters(job_id=job, stage=wanted, limit=limit, ended=ended)
 
 
-async def _open_ids(jobs: EmbeddingJobManager, tenant: str | None, stage: StageFilter | None) -> list[int]:
-    return [one.dead_letter_id for one in await _list(jobs, tenant, None, stage, _MOST_AT_ONCE)]
+async def _open_ids(jobs: ScopedJobs, stage: StageFilter | None) -> list[int]:
+    return [one.dead_letter_id for one in await _list(jobs, None, stage, _MOST_AT_ONCE)]
 
 
 def _show_table(found: list[DeadLetterInfo]) -> None:

@@ -122,7 +122,7 @@ def _database(settings: Settings) -> str:
 
     async def look() -> str:
         async with open_guest(settings) as guest:
-            jobs = await guest.jobs.count_jobs()
+            jobs = await guest.jobs.of_all_tenants().count_jobs()
             unfinished = sum(number for status, number in jobs.items() if not status.terminal)
             failed = jobs.get(JobStatus.FAILED, 0)
             return (

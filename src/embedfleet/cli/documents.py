@@ -30,7 +30,7 @@ def list_documents(
 
     async def look() -> dict[str, str]:
         async with open_guest(settings) as guest:
-            return await guest.jobs.list_sources(user_id=tenant or settings.tenants.default_tenant)
+            return await guest.jobs.of(tenant or settings.tenants.default_tenant).list_sources()
 
     found = sorted(asyncio.run(look()).items())
     if as_json:
@@ -54,10 +54,10 @@ def delete(
     from embedfleet.errors import InvalidRequest
 
     settings = settings_from(data_dir, config)
-    user = tenant or settings.tenants.default_tenant
-    deleted, unknown = asyncio.run(_delete(settings, user, [_Named(name) for name in sources]))
+    owner = tenant or settings.tenants.default_tenant
+    deleted, unknown = asyncio.run(_delete(settings, owner, [_Named(name) for name in sources]))
     problem = (
-        f"tenant `{user}` has no document {', '.join(unknown)}: "
+        f"tenant `{owner}` has no document {', '.join(unknown)}: "
         "`embedfleet documents list` shows those there are"
     )
     if not deleted:
@@ -82,18 +82,19 @@ class _Named:
         return known.get(self.name) or known.get(self._path) or self.name
 
 
-async def _delete(settings: Settings, user: str, named: Sequence[_Named]) -> tuple[list[str], list[str]]:
+async def _delete(settings: Settings, tenant: str, named: Sequence[_Named]) -> tuple[list[str], list[str]]:
     from embedfleet.bootstrap import open_guest
     from embedfleet.cli.workers_host import WorkersHost, work_until
 
     deleted: list[str] = []
     unknown: list[str] = []
     async with open_guest(settings) as guest:
-        known = await guest.jobs.list_sources(user_id=user)
+        jobs = guest.jobs.of(tenant)
+        known = await jobs.list_sources()
         for document in named:
-            done = await guest.jobs.delete_document(media_id=document.media_id(known), user_id=user)
+            done = await jobs.delete_document(media_id=document.media_id(known))
             (deleted if done else unknown).append(document.name)
         if deleted:
             host = WorkersHost(settings, purpose="embedfleet documents delete", announce=warn)
-            await work_until(host, guest.jobs.wait_for_cleanups)
+            await work_until(host, guest.jobs.of_all_tenants().wait_for_cleanups)
     return deleted, unknown

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.cli.guest import jobs_for
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
 from embedfleet.cli.output import print_json
 
@@ -44,14 +45,14 @@ async def _read(settings: Settings, tenant: str | None, after: int, limit: int) 
     from embedfleet.bootstrap import open_guest
 
     async with open_guest(settings) as guest:
-        return await guest.jobs.events(user_id=tenant, after=after, limit=limit)
+        return await jobs_for(guest.jobs, tenant).events(after=after, limit=limit)
 
 
 async def _follow(settings: Settings, tenant: str | None, after: int, *, as_json: bool) -> None:
     from embedfleet.bootstrap import open_guest
 
     async with open_guest(settings) as guest:
-        async for event in guest.jobs.follow_events(user_id=tenant, after=after):
+        async for event in jobs_for(guest.jobs, tenant).follow_events(after=after):
             line = json.dumps(event.json_document(), ensure_ascii=False) if as_json else _line(event)
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()

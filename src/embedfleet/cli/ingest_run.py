@@ -146,7 +146,8 @@ class _Run:
         view: ProgressView,
         stop: asyncio.Event,
     ) -> None:
-        self._jobs = jobs
+        self._jobs = jobs.of(report.tenant)
+        self._all_jobs = jobs.of_all_tenants()
         self._ingest = ingest
         self._report = report
         self._view = view
@@ -182,14 +183,14 @@ class _Run:
             if isinstance(trouble, StorageFull):
                 raise trouble
             await self._look()
-            if self._all_submitted and not self._open_jobs() and not await self._jobs.cleanups_left():
+            if self._all_submitted and not self._open_jobs() and not await self._all_jobs.cleanups_left():
                 return
             await asyncio.sleep(_POLL_SECONDS)
         self._report.interrupted = True
 
     async def _look(self) -> None:
         """Refresh the jobs that have not ended."""
-        for info in await self._jobs.get_job_statuses(self._open_jobs()):
+        for info in await self._jobs.statuses(self._open_jobs()):
             self._report.jobs[info.job_id] = info
         self._view.show(list(self._report.jobs.values()))
 

@@ -45,7 +45,7 @@ def list_jobs(
 
     wanted = None if status is None else JobStatus(status.value)
     found = with_jobs(
-        data_dir, config, lambda jobs: jobs.list_jobs(user_id=tenant, status=wanted, limit=limit)
+        data_dir, config, lambda jobs: jobs.list_jobs(status=wanted, limit=limit), tenant=tenant
     )
     if as_json:
         print_json({"jobs": [job.json_document() for job in found]})
@@ -56,7 +56,7 @@ def list_jobs(
 @app.command("show")
 def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Everything known about one job."""
-    job = with_jobs(data_dir, config, lambda jobs: jobs.get_job_status(job_id))
+    job = with_jobs(data_dir, config, lambda jobs: jobs.status(job_id), tenant=None)
     if as_json:
         print_json({"job": job.json_document()})
         return
@@ -70,7 +70,7 @@ def cancel(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """End an unfinished job. What could be searched before stays searchable."""
-    cancelled = with_jobs(data_dir, config, lambda jobs: jobs.cancel_job(job_id))
+    cancelled = with_jobs(data_dir, config, lambda jobs: jobs.cancel(job_id), tenant=None)
     if as_json:
         print_json({"job_id": job_id, "cancelled": cancelled})
     else:
@@ -82,7 +82,7 @@ def retry(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """Run a failed, cancelled or incomplete job again. A running orchestrator (or the next) takes it up."""
-    with_jobs(data_dir, config, lambda jobs: jobs.retry_job(job_id))
+    with_jobs(data_dir, config, lambda jobs: jobs.retry(job_id), tenant=None)
     if as_json:
         print_json({"job_id": job_id, "status": "pending"})
     else:

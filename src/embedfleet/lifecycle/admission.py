@@ -132,9 +132,13 @@ class Admission:
         given = self._settings.chunking
         return ChunkingConfig.model_validate(given.model_dump(exclude={"batch_chunks"}))
 
+    def model_info(self, name: str | None) -> ModelInfo:
+        """The model of this name, or the default one. Raises UnknownModel."""
+        return self._catalogue.info(name or self._settings.models.default)
+
     def prepare(self, request: JobRequest) -> Submission:
         """All the work that needs no transaction: cut, hash, compress."""
-        model = self._catalogue.info(request.model or self._settings.models.default)
+        model = self.model_info(request.model)
         digest = identity.ContentHash()
         segments: list[Segment] = []
         for ordinal, (start, end) in enumerate(segment_spans(request.content)):

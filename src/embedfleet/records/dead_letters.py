@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, select, update
 
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
+from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import pages
 from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import DeadLetterEnd, dead_letters, documents, jobs
@@ -92,17 +93,16 @@ def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], s
 
 def page(
     conn: Connection,
+    scope: Scope,
     *,
-    tenant: str | None,
     job_id: str | None,
     stage: Stage | None,
     ended: bool,
     limit: int,
 ) -> list[DeadLetterInfo]:
-    """Letters, newest first: the open ones, or with `ended` also the others."""
-    query = _SELECT_INFO.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
-    if tenant is not None:
-        query = query.where(dead_letters.c.tenant == tenant)
+    """Letters within the scope, newest first: the open ones, or with `ended` also the others."""
+    query = _SELECT_INFO.where(scope.rows(dead_letters.c.tenant))
+    query = query.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
     if job_id is not None:
         query = query.where(dead_letters.c.job_id == job_id)
     if stage is not None:
@@ -112,14 +112,12 @@ def page(
     return [_info(row) for row in conn.execute(query)]
 
 
-def get_many(conn: Connection, ids: Sequence[int], *, tenant: str | None) -> dict[int, DeadLetterInfo]:
-    """Those of the letters that exist, for this tenant."""
+def get_many(conn: Connection, scope: Scope, ids: Sequence[int]) -> dict[int, DeadLetterInfo]:
+    """Those of the letters that exist within the scope, by id."""
     possible = [one for one in ids if 0 < one <= _LARGEST_ID]
     found: dict[int, DeadLetterInfo] = {}
     for some in pages(possible):
-        query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some))
-        if tenant is not None:
-            query = query.where(dead_letters.c.tenant == tenant)
+        query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some), scope.rows(dead_letters.c.tenant))
         found |= {row.dead_letter_id: _info(row) for row in conn.execute(query)}
     return found
 
@@ -138,21 +136,20 @@ def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
 
 def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
     """Accept the loss of these, as far as they are open; returns how many were."""
-    return sum(_purge_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
+    return sum(_mark_purged_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
 
 
 def mark_purged_of_job(conn: Connection, job_id: str, now: float) -> int:
-    return _purge_where(conn, dead_letters.c.job_id == job_id, now)
+    return _mark_purged_where(conn, dead_letters.c.job_id == job_id, now)
 
 
-def mark_purged_before(conn: Connection, before: float, now: float, *, tenant: str | None) -> int:
-    old = dead_letters.c.created_at < before
-    if tenant is not None:
-        old &= dead_letters.c.tenant == tenant
-    return _purge_where(conn, old, now)
+def mark_purged_before(conn: Connection, scope: Scope, before: float, now: float) -> int:
+    """`mark_purged` of the letters within the scope that were written before that instant."""
+    old = and_(dead_letters.c.created_at < before, scope.rows(dead_letters.c.tenant))
+    return _mark_purged_where(conn, old, now)
 
 
-def _purge_where(conn: Connection, which: ColumnElement[bool], now: float) -> int:
+def _mark_purged_where(conn: Connection, which: ColumnElement[bool], now: float) -> int:
     ended = update(dead_letters).where(which, _OPEN).values(ended=DeadLetterEnd.PURGED, ended_at=now)
     return conn.execute(ended).rowcount
 

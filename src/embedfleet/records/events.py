@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, update
 
 from embedfleet.queue_schemas import JobEvent, JobStatus
+from embedfleet.records.scope import Scope
 from embedfleet.sql.tables import documents, events, facts, jobs
 from embedfleet.sql.upsert import upsert
 
@@ -50,11 +51,9 @@ def any_unnumbered(conn: Connection) -> bool:
     return conn.execute(query).first() is not None
 
 
-def after(conn: Connection, position: int, limit: int, *, tenant: str | None = None) -> list[JobEvent]:
-    """At most `limit` events beyond the position, in the order of their positions."""
-    query = select(events).where(events.c.position > position)
-    if tenant is not None:
-        query = query.where(events.c.tenant == tenant)
+def after(conn: Connection, scope: Scope, position: int, limit: int) -> list[JobEvent]:
+    """At most `limit` events within the scope beyond the position, in the order of their positions."""
+    query = select(events).where(events.c.position > position, scope.rows(events.c.tenant))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 

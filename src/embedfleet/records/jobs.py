@@ -37,6 +37,7 @@ from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import dead_letters, events
 from embedfleet.records.batches import Batch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import pages
 from embedfleet.sql.sql_text import storable
@@ -276,16 +277,15 @@ def count_by_status(conn: Connection) -> dict[JobStatus, int]:
 
 def page(
     conn: Connection,
+    scope: Scope,
     *,
-    tenant: str | None,
     status: JobStatus | None,
     limit: int,
     before: float | None,
 ) -> list[Job]:
-    """Jobs, newest first."""
-    query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
-    if tenant is not None:
-        query = query.where(jobs.c.tenant == tenant)
+    """Jobs within the scope, newest first: of this status, created before that instant, if they are given."""
+    query = select(jobs).where(scope.rows(jobs.c.tenant))
+    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
     if status is not None:
         query = query.where(jobs.c.status == status)
     if before is not None:

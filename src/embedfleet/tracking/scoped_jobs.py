@@ -1,0 +1,241 @@
+"""What can be asked of submitted jobs and done to them, within a scope: one tenant's rows, or all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock
+from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
+from embedfleet.lifecycle import ending, retrying
+from embedfleet.queue_schemas import (
+    DeadLetterInfo,
+    JobEvent,
+    JobInfo,
+    JobStatus,
+    RefusedJob,
+    Requeued,
+    Stage,
+)
+from embedfleet.records import dead_letters, events, jobs
+from embedfleet.records.job_info import job_info, job_infos
+from embedfleet.records.jobs import Job
+from embedfleet.records.scope import Scope
+from embedfleet.sql.database import Database
+
+
+class ScopedJobs:
+    """The jobs and dead letters within one scope. A row outside it is as unknown as one that never was.
+
+    Needs SQL only. Any method may raise DatabaseUnavailable, those that write also StorageFull.
+    """
+
+    def __init__(self, database: Database, clock: Clock, scope: Scope) -> None:
+        self._database = database
+        self._clock = clock
+        self._scope = scope
+
+    # --- look ---
+
+    async def status(self, job_id: str) -> JobInfo:
+        """Where the job is now. Raises UnknownJob."""
+        return await self._database.read(
+            lambda conn: job_info(conn, self._known(jobs.get(conn, job_id), job_id))
+        )
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
+        """Those of the jobs that exist, in no particular order; one read for all."""
+
+        def look(conn: Connection) -> list[JobInfo]:
+            found = jobs.get_many(conn, job_ids).values()
+            return job_infos(conn, [job for job in found if self._scope.holds(job.tenant)])
+
+        return await self._database.read(look)
+
+    async def list_jobs(
+        self, *, status: JobStatus | None = None, limit: int = 100, before: datetime | None = None
+    ) -> list[JobInfo]:
+        """Jobs, newest first; `before` (the last one's `created_at`) gets the next page."""
+        until = None if before is None else before.timestamp()
+
+        def look(conn: Connection) -> list[JobInfo]:
+            return job_infos(conn, jobs.page(conn, self._scope, status=status, limit=limit, before=until))
+
+        return await self._database.read(look)
+
+    async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
+        """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
+
+        def look(conn: Connection) -> JobInfo | None:
+            # Asked first: it is one look into an index, at every write of anybody, until the job has ended.
+            if not jobs.has_ended(conn, job_id):
+                return None
+            return job_info(conn, self._known(jobs.get(conn, job_id), job_id))
+
+        async with asyncio.timeout(timeout_seconds):
+            await self.status(
+                job_id
+            )  # an unfinished job outside the scope is unknown, too: never wait for it
+            return await self._database.until(lambda: self._database.read(look))
+
+    async def events(self, *, after: int = 0, limit: int = 100) -> list[JobEvent]:
+        """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
+        page.
+
+        Events are kept for `events.keep_days`. A running orchestrator gives the positions: a job that ends
+        while none runs shows here as soon as one does.
+        """
+        return await self._database.read(lambda conn: events.after(conn, self._scope, after, limit))
+
+    async def follow_events(self, *, after: int = 0) -> AsyncIterator[JobEvent]:
+        """`events`, and then each new one as it comes; it never ends by itself.
+
+        A reader that starts again from a position it is not sure of may get an event twice: `event_id` tells.
+        """
+        while True:
+            for event in await self._database.until(partial(self._events_or_none, after)):
+                after = event.position
+                yield event
+
+    async def _events_or_none(self, after: int) -> list[JobEvent] | None:
+        return await self.events(after=after) or None
+
+    # --- change ---
+
+    async def cancel(self, job_id: str) -> bool:
+        """End an unfinished job; readers keep the version they see. False if it had ended already.
+
+        Cooperative: a worker in the middle of a batch notices at the batch's end. Raises UnknownJob.
+        """
+
+        def cancel(conn: Connection) -> bool:
+            return ending.cancel(conn, self._locked(conn, job_id), self._clock.now())
+
+        return await self._database.write(cancel)
+
+    async def retry(self, job_id: str) -> None:
+        """Run an ended job again; what it stored is kept, what failed is done once more.
+
+        Raises InvalidRequest if it has not ended, has nothing left to do, or its document was deleted or
+        submitted again; UnknownJob.
+        """
+
+        def retry(conn: Connection) -> None:
+            retrying.retry(conn, self._locked(conn, job_id), self._clock.now())
+
+        await self._database.write(retry)
+
+    # --- dead letters ---
+
+    async def list_dead_letters(
+        self,
+        *,
+        job_id: str | None = None,
+        stage: Stage | None = None,
+        limit: int = 100,
+        ended: bool = False,
+    ) -> list[DeadLetterInfo]:
+        """The open dead letters, newest first; with `ended`, those requeued, purged or replaced too."""
+        return await self._database.read(
+            lambda conn: dead_letters.page(
+                conn, self._scope, job_id=job_id, stage=stage, ended=ended, limit=limit
+            )
+        )
+
+    async def get_dead_letter(self, dead_letter_id: int) -> DeadLetterInfo:
+        """One letter, open or ended. Raises UnknownDeadLetter."""
+        return (await self._database.read(lambda conn: self._letters(conn, [dead_letter_id])))[0]
+
+    async def requeue_dead_letters(
+        self, ids: Sequence[int] | None = None, *, job_id: str | None = None
+    ) -> Requeued:
+        """Run the jobs of these letters again as `retry` does; all letters of a job go with it.
+
+        Each job is decided by itself. Raises InvalidRequest unless exactly one of `ids` and `job_id` is
+        given, or if none of the jobs can run again (still running, nothing open, document deleted or
+        submitted again); UnknownDeadLetter, UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id)
+        requeued: list[str] = []
+        refused: list[RefusedJob] = []
+        for name, letters in (await self._letters_by_job(ids, job_id)).items():
+            try:
+                await self._database.write(partial(self._requeue, job_id=name, ids=letters))
+                requeued.append(name)
+            except InvalidRequest as exc:
+                refused.append(RefusedJob(job_id=name, reason=str(exc)))
+        if refused and not requeued:
+            raise InvalidRequest("; ".join(one.reason for one in refused))
+        return Requeued(jobs=tuple(requeued), refused=tuple(refused))
+
+    async def purge_dead_letters(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        job_id: str | None = None,
+        before: datetime | None = None,
+    ) -> int:
+        """Accept the loss of these open letters; returns how many. Their jobs go on naming what is missing.
+
+        Raises InvalidRequest unless exactly one of `ids`, `job_id` and `before` is given; UnknownDeadLetter,
+        UnknownJob.
+        """
+        _one_of(ids=ids, job_id=job_id, before=before)
+
+        def purge(conn: Connection) -> int:
+            now = self._clock.now()
+            if ids is not None:
+                letters = self._letters(conn, ids)
+                return dead_letters.mark_purged(conn, [letter.dead_letter_id for letter in letters], now)
+            if job_id is not None:
+                self._known(jobs.get(conn, job_id), job_id)
+                return dead_letters.mark_purged_of_job(conn, job_id, now)
+            assert before is not None
+            return dead_letters.mark_purged_before(conn, self._scope, before.timestamp(), now)
+
+        return await self._database.write(purge)
+
+    async def _letters_by_job(self, ids: Sequence[int] | None, job_id: str | None) -> dict[str, list[int]]:
+        """The ids of the letters meant, by job; none for a job of which any open letter is meant."""
+        if job_id is not None:
+            return {job_id: []}
+        by_job: dict[str, list[int]] = {}
+        for letter in await self._database.read(lambda conn: self._letters(conn, ids or [])):
+            by_job.setdefault(letter.job_id, []).append(letter.dead_letter_id)
+        return by_job
+
+    def _requeue(self, conn: Connection, job_id: str, ids: Sequence[int]) -> None:
+        retrying.requeue(conn, self._locked(conn, job_id), ids, self._clock.now())
+
+    # --- within the scope ---
+
+    def _locked(self, conn: Connection, job_id: str) -> Job:
+        """The job, locked until the unit ends. Raises UnknownJob."""
+        return self._known(jobs.lock(conn, job_id), job_id)
+
+    def _known(self, job: Job | None, job_id: str) -> Job:
+        """The job, if it exists within the scope. Raises UnknownJob, with the same words either way."""
+        if job is None or not self._scope.holds(job.tenant):
+            raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
+        return job
+
+    def _letters(self, conn: Connection, ids: Sequence[int]) -> list[DeadLetterInfo]:
+        """The letters in the order asked for. Raises UnknownDeadLetter."""
+        found = dead_letters.get_many(conn, self._scope, ids)
+        for one in ids:
+            if one not in found:
+                raise UnknownDeadLetter(
+                    f"no dead letter `{one}`: `embedfleet dlq list --ended` shows those there are"
+                )
+        return [found[one] for one in dict.fromkeys(ids)]
+
+
+def _one_of(**given: object) -> None:
+    """Raises InvalidRequest unless exactly one of these is given."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise InvalidRequest(f"name exactly one of {', '.join(given)} (got {', '.join(named) or 'none'})")

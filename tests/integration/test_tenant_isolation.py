@@ -1,0 +1,235 @@
+"""`TenantJobs`: to every method, rows of another tenant are as unknown as rows that never were."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+
+from embedfleet import records
+from embedfleet.errors import EmbedfleetError
+from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
+from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records import dead_letters, documents, events, jobs
+from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
+from embedfleet.tracking.operator_jobs import OperatorJobs
+from embedfleet.tracking.scoped_jobs import ScopedJobs
+from embedfleet.tracking.tenant_jobs import TenantJobs
+from support.system import Configure
+
+OWNER, STRANGER = "alice", "bob"
+NOW = 1_700_000_000.0
+SOURCE_HASH = "5" * 64
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a caller may know of a document: every id that a method of TenantJobs takes."""
+
+    job_id: str
+    dead_letter_id: int
+    media_id: str
+
+
+NEVER = Names("job_" + "0" * 32, 4711, "never")
+Arguments = Callable[[Names], Mapping[str, Any]]
+
+ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
+    "status": [lambda of: {"job_id": of.job_id}],
+    "statuses": [lambda of: {"job_ids": [of.job_id]}],
+    "list_jobs": [
+        lambda _: {},
+        lambda _: {"status": JobStatus.FAILED, "limit": 10, "before": datetime.now(UTC)},
+    ],
+    "wait": [lambda of: {"job_id": of.job_id, "timeout_seconds": 20}],
+    "events": [lambda _: {}, lambda _: {"after": 0, "limit": 10}],
+    "follow_events": [lambda _: {"after": 0}],
+    "cancel": [lambda of: {"job_id": of.job_id}],
+    "retry": [lambda of: {"job_id": of.job_id}],
+    "list_dead_letters": [
+        lambda _: {},
+        lambda of: {"job_id": of.job_id, "stage": Stage.EMBEDDING, "limit": 10, "ended": True},
+    ],
+    "get_dead_letter": [lambda of: {"dead_letter_id": of.dead_letter_id}],
+    "requeue_dead_letters": [lambda of: {"ids": [of.dead_letter_id]}, lambda of: {"job_id": of.job_id}],
+    "purge_dead_letters": [
+        lambda of: {"ids": [of.dead_letter_id]},
+        lambda of: {"job_id": of.job_id},
+        lambda _: {"before": datetime.now(UTC)},
+    ],
+    "find_job": [
+        lambda of: {
+            "media_id": of.media_id,
+            "source_hash": SOURCE_HASH,
+            "chunking_config": None,
+            "model": "stub",
+        }
+    ],
+    "list_sources": [lambda _: {}, lambda _: {"prefix": "/"}],
+    "record_unreadable": [
+        lambda of: {
+            "media_id": of.media_id,
+            "reason": "no text in it",
+            "user_tier": "free",
+            "model": "stub",
+            "source": f"/{of.media_id}",
+            "source_hash": SOURCE_HASH,
+        }
+    ],
+    "delete_document": [lambda of: {"media_id": of.media_id}],
+}
+"""For each public method the ways to call it; together they use every parameter it has."""
+
+CALLS = [(method, build) for method, ways in ARGUMENTS.items() for build in ways]
+CLASSES = (EmbeddingJobManager, TenantJobs, OperatorJobs)
+LOOKING = [(method, build) for method, build in CALLS if method != "record_unreadable"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`ended` names a document with a dead letter that readers see, `unfinished` one on its way; both are the
+    owner's. The stranger has a cancelled job."""
+
+    database: Database
+    manager: EmbeddingJobManager
+    ended: Names
+    unfinished: Names
+
+    async def rows(self) -> Counter[tuple[str, str]]:
+        """Every row of every table."""
+
+        def look(conn: Connection) -> Counter[tuple[str, str]]:
+            return Counter(
+                (table.name, repr(row._asdict()))
+                for table in tables.metadata.sorted_tables
+                for row in conn.execute(select(table))
+            )
+
+        return await self.database.read(look)
+
+
+@pytest.fixture
+async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]:
+    database = Database(database_url, synchronous="normal")
+    await database.open()
+    manager = EmbeddingJobManager(JobManagerConfig(settings=configure()), database=database)
+
+    async def submit(media_id: str, tenant: str) -> str:
+        return await manager.create_job(
+            media_id=media_id,
+            user_id=tenant,
+            content=f"text of {media_id}",
+            source=f"/{media_id}",
+            source_hash=SOURCE_HASH,
+        )
+
+    ended, unfinished = await submit("ended", OWNER), await submit("unfinished", OWNER)
+
+    def end(conn: Connection) -> int:
+        job = jobs.lock(conn, ended)
+        assert job is not None
+        generation = documents.generation(conn, job.generation_id)
+        assert generation is not None
+        dead_letters.add(conn, ended, [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)], NOW)
+        documents.mark_live(conn, generation)
+        jobs.finish(conn, ended, JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
+        return int(conn.execute(select(tables.dead_letters.c.dead_letter_id)).scalar_one())
+
+    letter = await database.write(end)
+    await manager.cancel_job(await submit("another", STRANGER), user_id=STRANGER)
+    await database.write(lambda conn: events.assign_positions(conn, 10))
+    yield Scene(
+        database,
+        manager,
+        Names(ended, letter, "ended"),
+        Names(unfinished, letter, "unfinished"),
+    )
+    await database.close()
+
+
+async def outcome(through: ScopedJobs, method: str, build: Arguments, names: Names) -> str:
+    """What the call returns or raises, in words in which the names that it was given do not show."""
+    try:
+        answer = getattr(through, method)(**build(names))
+        found = await anext(answer) if inspect.isasyncgen(answer) else await answer
+        said = repr(found)
+    except EmbedfleetError as exc:
+        said = f"{type(exc).__name__}: {exc}"
+    for name in (names.job_id, f"`{names.dead_letter_id}`"):
+        said = said.replace(name, "NAME")
+    return re.sub(r"job_[0-9a-f]{32}", "JOB", said) if method == "record_unreadable" else said
+
+
+def public_methods() -> dict[str, Callable[..., Any]]:
+    return {
+        name: member
+        for name, member in inspect.getmembers(TenantJobs, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def test_every_public_method_and_every_parameter_has_a_case() -> None:
+    methods = public_methods()
+    assert set(ARGUMENTS) == set(methods)
+    for name, method in methods.items():
+        parameters = set(inspect.signature(method).parameters) - {"self"}
+        used = {argument for build in ARGUMENTS[name] for argument in build(NEVER)}
+        assert used == parameters, name
+    properties = [name for name, value in vars(TenantJobs).items() if isinstance(value, property)]
+    assert properties == [], "a property needs a case, too"
+
+
+def test_whose_rows_are_meant_is_never_left_to_a_default() -> None:
+    """Neither in what callers use nor in the queries below it."""
+    public = [member for kind in CLASSES for _, member in inspect.getmembers(kind, inspect.isfunction)]
+    queries = [
+        member
+        for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}.")
+        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction)
+    ]
+    scopes = [
+        (function.__qualname__, parameter)
+        for function in public + queries
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name in ("user_id", "tenant", "scope")
+    ]
+    assert len(scopes) > 20
+    for where, parameter in scopes:
+        assert parameter.default is inspect.Parameter.empty, where
+        assert "None" not in str(parameter.annotation), where
+
+
+@pytest.mark.parametrize(("method", "build"), CALLS, ids=[method for method, _ in CALLS])
+async def test_what_another_tenant_has_is_as_unknown_as_what_never_was(
+    scene: Scene, method: str, build: Arguments
+) -> None:
+    stranger = scene.manager.of(STRANGER)
+    before = await scene.rows()
+    said = [await outcome(stranger, method, build, names) for names in (scene.ended, scene.unfinished)]
+    assert OWNER not in "".join(said)
+    assert said == [await outcome(stranger, method, build, NEVER)] * 2
+    after = await scene.rows()
+    assert before - after == Counter(), "rows were changed or dropped"
+    if method != "record_unreadable":  # which makes a document of the stranger's own of any media id
+        assert after == before
+    added = "".join(row for _table, row in after - before)
+    assert OWNER not in added
+    assert scene.ended.job_id not in added
+
+
+@pytest.mark.parametrize(("method", "build"), LOOKING, ids=[method for method, _ in LOOKING])
+async def test_the_same_calls_find_it_for_its_owner(scene: Scene, method: str, build: Arguments) -> None:
+    """Otherwise the test above would show nothing."""
+    said = await outcome(scene.manager.of(OWNER), method, build, scene.ended)
+    assert said != await outcome(scene.manager.of(STRANGER), method, build, scene.ended)
