@@ -109,9 +109,10 @@ async def open_owner(
     broker: Broker | None = None,
     catalogue: Catalogue | None = None,
 ) -> AsyncIterator[OwnerSystem]:
-    """Open everything an orchestrator needs; embedded, own the data directory meanwhile.
+    """Open everything an orchestrator needs; embedded, own the data directory until the end.
 
-    `store`, `broker` and `catalogue` take the place of what the settings would choose; they are closed too.
+    `store`, `broker` and `catalogue` take the place of what the settings would choose. They are closed at the
+    end, as those would be.
 
     Raises DataDirectoryInUse naming the process that owns it now, ConfigError, and Transient when a service
     cannot be reached.
@@ -168,7 +169,7 @@ async def open_owner(
 
 @asynccontextmanager
 async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[SearchService]:
-    """Only what answers searches: no queues, no workers. Embedded, own the data directory meanwhile.
+    """Open only what answers searches: no queues, no workers. Embedded, own the data directory until the end.
 
     Raises as `open_owner` does.
     """

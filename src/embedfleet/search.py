@@ -35,9 +35,11 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
 from embedfleet.vectors.port import Hit, VectorStore
 
-# Asked for beyond what is wanted, as some hits may not be live.
-_SPARE = 16
-_WIDEN = 4
+# How many more rows than wanted are asked for: some may belong to versions that are not live.
+_SPARE_ROWS = 16
+# If too few of them were live, this many times as many are asked for.
+_WIDENING_FACTOR = 4
+# A guest waits seconds for its answer: after an hour it is gone.
 _ABANDONED_AFTER_SECONDS = 3600.0
 _HITS = TypeAdapter(list[SearchHit])
 
@@ -73,14 +75,14 @@ class SearchService:
         if collection is None:
             return []
         vector = await self._embed(request.query, collection)
-        limit = request.limit + _SPARE
+        limit = request.limit + _SPARE_ROWS
         while True:
             near = await self._store.query(collection.name, vector, space=collection.space, limit=limit)
             ids = [hit.id for hit in near]
             live = await self._database.read(partial(chunks.live_passages, tenant=tenant, chunk_ids=ids))
             if len(live) >= request.limit or len(near) < limit:
                 break
-            limit *= _WIDEN
+            limit *= _WIDENING_FACTOR
         best = [hit for hit in near if hit.id in live][: request.limit]
         return await self._database.read(lambda conn: _hits(conn, best, live))
 
@@ -162,7 +164,7 @@ class SearchClient:
     async def search(
         self, tenant: str, request: SearchRequest, *, timeout_seconds: float = 30.0
     ) -> list[SearchHit]:
-        """As `SearchService.search`. DatabaseUnavailable if nobody answers in time."""
+        """As `SearchService.search`. Raises DatabaseUnavailable if no orchestrator answers in time."""
         search_id = uuid.uuid4().hex
         now = self._clock.now()
         asked = request.model_dump_json()

@@ -18,10 +18,10 @@ _LOOK_AGAIN_SECONDS = 0.5
 
 
 class WorkersHost:
-    """Embedded: owns the data directory and works as soon as, and as long as, nobody else does. So a command
-    that found an owner carries on by itself if that owner stops before the work is done.
+    """Embedded: owns the data directory and works while no other process does.
 
-    In a fleet the work is left to its orchestrators; that there is none is said, and waited out.
+    So a command that found an owner carries on by itself if that owner stops before the work is done. In a
+    fleet the work is left to its orchestrators; if none is running, that is announced and waited for.
     """
 
     def __init__(self, settings: Settings, *, purpose: str, announce: Callable[[str], None]) -> None:

@@ -1,8 +1,8 @@
-"""One pool of a host: as many workers as it should have, restarted when they crash, drained when too many.
+"""One pool of a host: keeps its number of workers, restarts those that crash, drains those too many.
 
-A worker that is taken away finishes what it has in hand, however long that takes; only the end of the whole
-host has a limit. A crash is answered by a new start after a pause that grows; crashing again and again is
-reported, and tried on.
+A worker that is taken away finishes what it has in hand, however long that takes; only a stop of the whole
+host has a time limit (`host_pools`). After a crash the pool starts the worker again, after a pause that
+doubles with each crash. A crash loop is reported, and the pool goes on trying.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MEMORY_LOOK_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of one worker; successive lives of it follow one another here."""
+    """The place of one worker: when a worker ends, the next one of its slot follows."""
 
     number: int
     device: str | None
@@ -40,8 +40,10 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What an operator wants to know of a pool. `ready`: of those running, how many claim by now;
-    `crash_loop`: the reason of the last crash, if it is one; `models`: those loaded by some worker, sorted.
+    """What an operator wants to know of a pool.
+
+    `ready`: how many of the `running` workers claim tasks by now. `crash_loop`: the reason of the last crash,
+    if a worker is in a crash loop. `models`: names of the models that any worker has loaded, sorted.
     """
 
     stage: Stage
@@ -55,7 +57,7 @@ class PoolState:
 
 
 class WorkerPool:
-    """Keeps `target` workers of one stage. `run` it as a task; the other methods belong to the same loop."""
+    """Keeps `target` workers of one stage. Call `run` once; the other methods belong to its event loop."""
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class WorkerPool:
         metrics: Metrics,
         cores: int | None = None,
     ) -> None:
-        """`cores`: what the stage's workers share out as model threads; None: not shared out."""
+        """`cores`: how many cores the workers share out as model threads; None: they do not share."""
         self._stage = stage
         self._launcher = launcher
         self._settings = settings
@@ -84,7 +86,7 @@ class WorkerPool:
     # --- size ---
 
     def resize(self, workers: int) -> int:
-        """Have so many workers from now on; returns how many it will be (devices may bound it)."""
+        """Set the number of workers. Returns the number set, which the pool's devices may bound."""
         bounded = most_workers(self._devices, self._per_device, workers)
         if bounded < workers:
             self._log.warning("{} workers asked for, the devices take {}", workers, bounded)
@@ -143,7 +145,8 @@ class WorkerPool:
             used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
             device = next_device(self._devices, used, self._per_device)
             if self._devices and device is None:
-                return  # a draining worker still has it: its end calls us again
+                # Every device is taken by a worker that drains. When it ends, `_changed` brings us back here.
+                return
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
             slot = self._slots[number] = _Slot(number, device)
             tasks.create_task(self._keep(slot), name=f"{self._stage.value}-{number}")
@@ -179,7 +182,8 @@ class WorkerPool:
     async def _one_life(self, slot: _Slot) -> WorkerExit:
         handle = await self._launcher.launch(self._spec(slot))
         slot.handle = handle
-        if slot.leaving.is_set():  # taken away while it was being started
+        # `_take_away` may have run while the worker was being started: it found no handle to drain.
+        if slot.leaving.is_set():
             handle.drain()
         self._count()
         watch = asyncio.create_task(self._watch_memory(handle), name=f"memory of {handle.spec.name}")
@@ -199,7 +203,7 @@ class WorkerPool:
         return WorkerSpec(self._stage, f"{self._stage.value}-{slot.number}", slot.device, threads)
 
     async def _after(self, slot: _Slot, ended: WorkerExit, *, lived_seconds: float) -> None:
-        """The worker ended by itself: start again, after a pause if it crashed."""
+        """Note how the worker ended. After a crash, wait until it may be started again."""
         name = f"{self._stage.value}-{slot.number}"
         if not ended.crashed:
             slot.crashes = CrashRecord()
@@ -222,7 +226,7 @@ class WorkerPool:
         await wait_briefly(slot.leaving, delay)
 
     async def _watch_memory(self, handle: WorkerHandle) -> None:
-        """A worker that has grown too large is replaced when it has finished what it has in hand."""
+        """Drain the worker when it takes more memory than it may; its slot then starts another."""
         limit_mb = self._settings.memory_limit_mb
         if limit_mb is None:
             return

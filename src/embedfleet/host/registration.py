@@ -1,4 +1,4 @@
-"""What orchestrators tell one another through SQL: that they live, what they have, what they should have."""
+"""How orchestrators know of one another: each writes to SQL that it lives and what its pools are doing."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Peers:
     running: list[RunningOrchestrator] = field(default_factory=list)
 
     def hosts(self, stage: Stage) -> int:
-        """How many serve the stage, or would if it had work; at least 1."""
+        """How many hosts serve the stage, or would if it had work; at least 1."""
         return max(1, sum(1 for pool in self._pools(stage) if pool.most))
 
     def workers(self, stage: Stage) -> int:
         return sum(pool.workers for pool in self._pools(stage))
 
     def rate(self, stage: Stage) -> float | None:
-        """The mean of what their workers serve; None if nobody has measured it."""
+        """Mean tokens a second that one worker serves; None if no host has measured it."""
         rates = [pool.rate for pool in self._pools(stage) if pool.rate]
         return sum(rates) / len(rates) if rates else None
 

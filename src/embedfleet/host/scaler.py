@@ -1,4 +1,4 @@
-"""Measures what each pool serves and, where that is wanted, changes its size by the policy of `scaling`."""
+"""Measures what each pool serves and, with auto-scaling on, sets its size by the policy of `scaling`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ class Scaler:
         return self._measured[stage].meter.cost_per_busy_second
 
     def _measure(self, stage: Stage) -> None:
-        """Busy time is counted per claim; a worker with several in hand is busy once."""
+        """Add what the pool's workers did since the last look to its meter."""
+        # Each loop of a worker counts its own busy time. A worker whose loops are all busy is busy once.
         measured = self._measured[stage]
         busy = self._collector.total("embedding_busy_seconds_total", stage=stage.value)
         busy /= self._settings.of(stage.value).concurrency

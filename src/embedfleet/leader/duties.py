@@ -29,7 +29,7 @@ _LOSS_SEARCH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Foundations:
-    """What the parts of an orchestrator stand on. Opened and closed by whoever assembles the process."""
+    """What the parts of an orchestrator stand on. `bootstrap` opens and closes them."""
 
     settings: Settings
     database: Database

@@ -1,4 +1,4 @@
-"""Which of several orchestrators reconciles and reaps: one at a time, another soon after it falls silent."""
+"""The election: one orchestrator at a time leads, and when it falls silent another one does soon after."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from embedfleet.sql.database import Database
 
 
 class Election(Protocol):
-    """Whether this orchestrator leads. Called by one task."""
+    """Whether this orchestrator leads. One task alone calls `stand` and `resign`."""
 
     @property
     def leads(self) -> bool: ...
 
     async def stand(self) -> None:
-        """Keep the lead, or take it if nobody has it. With every heartbeat."""
+        """Keep the lead, or take it if it is free. Called with every heartbeat."""
         ...
 
     async def resign(self) -> None:
-        """Let another lead at once."""
+        """Give the lead up, so that another orchestrator takes it at once."""
         ...
 
 
 class SoleOrchestrator:
-    """Nobody else can serve a broker that is in this process."""
+    """An orchestrator whose broker is in its own process: no other one can serve it, so it always leads."""
 
     leads = True
 
     async def stand(self) -> None:
-        """There is nothing to keep."""
+        """Nothing to do: it leads already."""
 
     async def resign(self) -> None:
-        """Nobody waits."""
+        """Nothing to do: no other orchestrator waits for the lead."""
 
 
 class SqlElection:
-    """By a counter in SQL, without a clock in common (see `records.fleet`).
+    """An election by a counter in SQL: no two clocks are compared (see `records.fleet`).
 
-    A leader that cannot reach SQL for a lease counts itself as deposed; by then another may have taken over.
+    The leader raises the counter with every heartbeat. A candidate that sees the counter stand still for a
+    lease, on its own clock, takes over. A leader that could not reach SQL for a lease counts itself as
+    deposed, because another may have taken over by then.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class SqlElection:
         return self._kept_at is not None and self._now() - self._kept_at < self._lease_seconds
 
     async def stand(self) -> None:
-        started = self._now()  # before the write: a lease must not begin later than others can see it
+        # Read before the write: the others count the lease from when they see the write, so ours must not
+        # begin later than that.
+        started = self._now()
         if self._kept_at is not None:
             if await self._database.write(lambda conn: fleet.keep_lead(conn, self._id)):
                 self._kept_at = started
@@ -89,7 +93,7 @@ class SqlElection:
             logger.warning("the lead ends with its lease instead of now: {}", exc)
 
     async def _may_take_over(self, now: float) -> bool:
-        """Nobody leads, or the leader has not moved for a lease."""
+        """Whether the lead is free, or its holder has not moved the counter for a lease."""
         found = await self._database.read(fleet.leader)
         if found != self._seen:
             self._seen, self._seen_at = found, now

@@ -3,9 +3,10 @@
 The broker is an index that may be lost at any time; SQL is the truth. Every offer may be repeated, since a
 broker ignores a task it already has.
 
-How single tasks are found that the broker lost: every stage enqueues downstream before it acks, and commits
-SQL before it acks. So an unfinished job that was offered always has a task that the broker knows (ready,
-leased or delayed) in some stage. One unknown to the broker and unchanged in SQL meanwhile has lost its tasks.
+How lost tasks are found: every stage enqueues downstream before it acks, and commits SQL before it acks. So
+an unfinished job that was offered always has a task that the broker knows (ready, leased or delayed) in some
+stage. A job that the broker does not know, and that did not change in SQL while the broker was asked, has
+lost its tasks.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _JOBS_PER_PASS = 1_000
 _REOFFERS_PER_PASS = 500
 # Dead tasks come with their payloads.
 _DEAD_PER_WALK = 100
-# A dead task is evidence for whoever looks into the broker; SQL's dead letters stay.
+# How long a dead task stays in the broker, for an operator who looks there; the dead letters in SQL stay.
 _DEAD_KEPT_SECONDS = 3_600.0
 # A deletion that failed all its attempts is not tried in every walk.
 _WALKS_PER_DEAD_DELETION = 10
@@ -67,8 +68,11 @@ class Reconciler:
         self._walks = 0
 
     async def notice_lost_broker(self) -> None:
-        """If the broker is another than the one that was told of the jobs, or lost its memory: every
-        unfinished job is to be offered anew."""
+        """Put every unfinished job back into the outbox if the broker is new to them.
+
+        A broker that restarted empty, was flushed, or was exchanged has another epoch than the one noted in
+        SQL.
+        """
         epoch = await self._broker.epoch()
         if epoch == self._known_epoch:
             return

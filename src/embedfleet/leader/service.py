@@ -29,7 +29,7 @@ _STEP_SECONDS = 0.02
 
 
 class LeaderDuty(ABC):
-    """What one leader does at a time, and nobody else."""
+    """One thing that only the leader does."""
 
     name: ClassVar[str]
     works_again: ClassVar[str] = "it goes on"
@@ -74,7 +74,7 @@ class Pace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """A step every so many `seconds`, counted from the end of the one before."""
+    """Each step begins `seconds` after the end of the one before."""
 
     seconds: float
 
