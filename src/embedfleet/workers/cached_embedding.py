@@ -1,4 +1,4 @@
-"""The cache before the model: what is known is not embedded, what is new is kept."""
+"""The cache before the model: known chunks are not embedded again, and new vectors are kept."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from embedfleet.records.embedding_cache import CachedVector, CacheUse
 
 
 @dataclass(frozen=True, slots=True)
+class CacheQuestion:
+    """The wanted chunks of one task, of one generation. `hashes`: the cache key of each chunk, in order."""
+
+    generation_id: int
+    document_id: str
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """What the cache knew of a task's wanted chunks; `hashes`: the key of each, in order."""
+    """The answer to a `CacheQuestion`. `hits`: the known vectors by cache key."""
 
     collection_id: int
     document_id: str
@@ -24,11 +33,11 @@ class CacheLookup:
     hits: Mapping[bytes, CachedVector]
 
     def vectors(self) -> list[NDArray[np.float32] | None]:
-        """The known vector of each wanted chunk."""
+        """The vector of each wanted chunk; None where the cache has none."""
         return [self.hits[key].array() if key in self.hits else None for key in self.hashes]
 
     def use(self, outcome: EmbedOutcome) -> CacheUse:
-        """What to record of the wanted chunks' outcome."""
+        """What to record in the cache once the wanted chunks have this outcome."""
         fresh = {
             key: outcome.vectors[row].astype("<f4", copy=False).tobytes()
             for row, key in enumerate(self.hashes)
@@ -37,31 +46,22 @@ class CacheLookup:
         return CacheUse(self.collection_id, self.document_id, self.hits, fresh)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which chunks a task wants, of a document's version; `hashes`: the key of each, in order."""
-
-    generation_id: int
-    document_id: str
-    hashes: tuple[bytes, ...]
-
-
-def look_up(conn: Connection, asked: Sequence[Question]) -> list[CacheLookup | None]:
-    """Ask the cache for the chunks of several tasks, each collection once; None where the version is gone."""
-    collections = embedding_cache.collections_of(conn, (one.generation_id for one in asked))
+def look_up(conn: Connection, questions: Sequence[CacheQuestion]) -> list[CacheLookup | None]:
+    """The answer to each question, with one query a collection. None where the generation is gone."""
+    collections = embedding_cache.collections_of(conn, (question.generation_id for question in questions))
     wanted: dict[int, list[bytes]] = {}
-    for one in asked:
-        if one.generation_id in collections:
-            wanted.setdefault(collections[one.generation_id], []).extend(one.hashes)
+    for question in questions:
+        if question.generation_id in collections:
+            wanted.setdefault(collections[question.generation_id], []).extend(question.hashes)
     found = {
         collection_id: embedding_cache.look_up(conn, collection_id, hashes)
         for collection_id, hashes in wanted.items()
     }
-    return [_answer(one, collections.get(one.generation_id), found) for one in asked]
+    return [_answer(question, collections.get(question.generation_id), found) for question in questions]
 
 
 def _answer(
-    question: Question, collection_id: int | None, found: Mapping[int, Mapping[bytes, CachedVector]]
+    question: CacheQuestion, collection_id: int | None, found: Mapping[int, Mapping[bytes, CachedVector]]
 ) -> CacheLookup | None:
     if collection_id is None:
         return None

@@ -1,25 +1,22 @@
 """Embedding: batches of token ids to vectors.
 
-Chunks of all claimed tasks, whatever their tenant, go to the model together; the runner groups them by
-length. Chunks whose vector is in the store already are left out, and the cache is asked before the model.
+Chunks of all claimed tasks, of any tenant, go to the model together; the runner groups them by length.
+Chunks whose vector is in the store already are left out, and the cache is asked before the model.
 
-A batch that ended with its worker as often as is allowed is divided, its parts again, each tried alone: what
-kills the model is found and given up, its neighbours are embedded.
+A batch that ended with its worker as often as is allowed is divided, and its parts again; each part is tried
+alone. So the chunk that kills the model is found and given up, and its neighbours are embedded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.errors import Permanent, SpaceMismatch, Transient, UndecodableMessage
-from embedfleet.inference.backend import TokenBatch
+from embedfleet.errors import SpaceMismatch, Transient, UndecodableMessage
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.lifecycle.batch_id import BatchId
@@ -33,57 +30,27 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.records import chunks, dead_letters, embedding_cache, jobs, segments
-from embedfleet.records.batches import batches_among
+from embedfleet.records import embedding_cache, jobs
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
-from embedfleet.sql.tables import BatchState
-from embedfleet.workers import cached_embedding
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
-from embedfleet.workers.cached_embedding import CacheLookup
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.claim_progress import ClaimProgress
+from embedfleet.workers.embedding_parts import parts_of
+from embedfleet.workers.embedding_work import EmbeddingWork, open_work, prepare
 from embedfleet.workers.services import Services
 
-# Of a batch of 64: 8 of 8 chunks, then 8 of one. Halving would take three times as many deaths.
-_PARTS = 8
-
-# Two claims are in hand: while the model is at the calls of one, the other is fetched or handed on.
+# A worker has two claims in hand: while the model runs the calls of one, the other is fetched or handed on.
+# Four calls last long enough for that.
 _CALLS_PER_CLAIM = 4
 
 
 def tokens_per_claim(call_tokens: int) -> int:
-    """For models whose calls have so many: a device must not be done before the next claim is prepared."""
-    return max(DEFAULT_BATCH_TOKENS, _CALLS_PER_CLAIM * call_tokens)
+    """Tokens of one claim, for a model that takes `call_tokens` in one call.
 
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A claimed task that has something to do, from chunk `first_chunk` of its document's version on.
-
-    `wanted`: positions in the message whose vector is not stored yet, but for the `dead`, which were given up
-    before (position in the message -> reason). `cached`: what the cache answered, None if it was not asked.
+    A device with large calls must not run dry before the next claim is prepared.
     """
-
-    lease: Lease
-    message: EmbeddingTask
-    document_id: str
-    generation_id: int
-    first_chunk: int
-    chunk_ids: Sequence[str]
-    wanted: NDArray[np.int64]
-    dead: Mapping[int, str]
-    cached: CacheLookup | None = None
-
-    @property
-    def known(self) -> Sequence[NDArray[np.float32] | None]:
-        """The vector of each wanted chunk that needs no model."""
-        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
-
-    @property
-    def reused(self) -> int:
-        """Chunks that need no vector, having one."""
-        return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
+    return max(DEFAULT_BATCH_TOKENS, _CALLS_PER_CLAIM * call_tokens)
 
 
 class EmbeddingLoop(StageLoop):
@@ -100,17 +67,19 @@ class EmbeddingLoop(StageLoop):
         self._caching = caching
         self._storage_pool = services.pools.storage
 
-    def max_attempts(self, lease: Lease) -> int:
-        """A part of what killed its worker is divided again at once."""
-        span = BatchId.parse(lease.task.id).span
-        return super().max_attempts(lease) if span is None or span[1] - span[0] == 1 else 1
+    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
+        messages, failures = decoded(leases, EmbeddingTask)
+        work = await self._database.read(lambda conn: list(open_work(conn, messages)))
+        by_model: dict[tuple[str, str], list[EmbeddingWork]] = {}
+        for item in work:
+            by_model.setdefault((item.message.model, item.message.space), []).append(item)
+        groups = await asyncio.gather(
+            *(self._embed_group(model, space, items, done) for (model, space), items in by_model.items())
+        )
+        return dict(failures) | {task_id: failure for group in groups for task_id, failure in group.items()}
 
-    def must_run_alone(self, lease: Lease) -> bool:
-        part = BatchId.parse(lease.task.id).span is not None
-        return super().must_run_alone(lease) or (part and self.attempt_of(lease) <= self.max_attempts(lease))
-
-    def tokens_per_claim(self) -> int:
-        return tokens_per_claim(self._models.largest_call_tokens())
+    async def give_up(self, lease: Lease, reason: str) -> None:
+        await give_up_batch(self._database, lease, reason, self._clock.now())
 
     async def divide(self, lease: Lease, reason: str) -> bool:
         try:
@@ -119,35 +88,37 @@ class EmbeddingLoop(StageLoop):
             return False
         if len(message.chunk_id_list()) == 1:
             return False
-        work = await self._database.read(lambda conn: list(_open_work(conn, [(lease, message)])))
-        parts = [part for item in work for part in _parts(item)]
-        if work and not parts:  # all is stored or dead: there is nothing to try
+        work = await self._database.read(lambda conn: list(open_work(conn, [(lease, message)])))
+        parts = [part for item in work for part in parts_of(item)]
+        if work and not parts:  # every chunk is stored or dead: there is nothing to try
             return False
         await offer(self._broker, Stage.EMBEDDING, parts)
         return True
+
+    def max_attempts(self, lease: Lease) -> int:
+        """One for a part of several chunks: it comes from a task that killed its worker and is divided again
+        at once."""
+        span = BatchId.parse(lease.task.id).span
+        is_part_of_several = span is not None and span[1] - span[0] > 1
+        return 1 if is_part_of_several else super().max_attempts(lease)
+
+    def must_run_alone(self, lease: Lease) -> bool:
+        """A part runs alone from its first delivery on."""
+        is_part = BatchId.parse(lease.task.id).span is not None
+        is_allowed = self.attempt_of(lease) <= self.max_attempts(lease)
+        return super().must_run_alone(lease) or (is_part and is_allowed)
+
+    def tokens_per_claim(self) -> int:
+        return tokens_per_claim(self._models.largest_call_tokens())
 
     async def has_room(self) -> bool:
         depth = await self._broker.depth(Stage.STORAGE)
         return depth.ready < self._storage_pool.max_queued_tasks
 
-    async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
-        messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(_open_work(conn, messages)))
-        by_model: dict[tuple[str, str], list[_Work]] = {}
-        for item in work:
-            by_model.setdefault((item.message.model, item.message.space), []).append(item)
-        outcomes = await asyncio.gather(
-            *(self._embed_group(model, space, items, done) for (model, space), items in by_model.items())
-        )
-        return dict(failures) | {name: failure for outcome in outcomes for name, failure in outcome.items()}
-
-    async def give_up(self, lease: Lease, reason: str) -> None:
-        await give_up_batch(self._database, lease, reason, self._clock.now())
-
     async def _embed_group(
-        self, model: str, space: str, work: Sequence[_Work], done: Done
+        self, model: str, space: str, work: Sequence[EmbeddingWork], done: Done
     ) -> dict[str, Exception]:
-        """What failed of tasks of one model: those that were not handed on before."""
+        """Embed the tasks of one model. Returns the failures; a task that was handed on before has none."""
         left = {item.lease.task.id for item in work}
 
         async def handed_on(lease: Lease) -> None:
@@ -162,15 +133,15 @@ class EmbeddingLoop(StageLoop):
                     )
                 await self._canary.check_if_due(runner)
                 await self._embed(runner, work, handed_on)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, it is these tasks'
+        except Exception as exc:  # noqa: BLE001 - a failure of one model must not reach the tasks of another
             return dict.fromkeys(left, exc)
         return {}
 
-    async def _embed(self, runner: ModelRunner, opened: Sequence[_Work], handed_on: Done) -> None:
-        """Embed, and hand on each task as soon as it is whole: a small one does not wait for the claim."""
+    async def _embed(self, runner: ModelRunner, opened: Sequence[EmbeddingWork], handed_on: Done) -> None:
+        """Embed, and hand on each task once it is complete: a small task does not wait for the others."""
         needs_texts = runner.info.needs_texts
         work, batch = await self._database.read(
-            lambda conn: _prepared(conn, opened, needs_texts=needs_texts, caching=self._caching)
+            lambda conn: prepare(conn, opened, needs_texts=needs_texts, caching=self._caching)
         )
         progress = ClaimProgress([item.known for item in work], runner.info.dim)
         embedding = asyncio.create_task(
@@ -181,45 +152,52 @@ class EmbeddingLoop(StageLoop):
             while True:
                 await progress.changed.wait()
                 progress.changed.clear()
-                over = embedding.done()  # before looking: what became whole after that is looked for again
+                # Read this before the look for completed tasks. The other order would miss tasks that are
+                # completed, with the model done, between the two.
+                model_is_done = embedding.done()
                 await self._hand_on(work, progress, handed_on)
-                if over:
-                    await embedding
+                if model_is_done:
+                    await embedding  # raises what the model raised
                     return
         except Transient:
-            await self._keep_begun(work, progress)
+            await self._keep_partial(work, progress)
             raise
         finally:
             embedding.cancel()
             await asyncio.gather(embedding, return_exceptions=True)
 
-    async def _hand_on(self, work: Sequence[_Work], progress: ClaimProgress, handed_on: Done) -> None:
-        whole = [(work[number], progress.outcome(number), number) for number in progress.take_completed()]
-        if not whole:
+    async def _hand_on(self, work: Sequence[EmbeddingWork], progress: ClaimProgress, handed_on: Done) -> None:
+        """Hand on the tasks completed since the last call. Order: storage queue, SQL, and the ack last."""
+        completed = [(work[number], progress.outcome(number), number) for number in progress.take_completed()]
+        if not completed:
             return
-        await offer(self._broker, Stage.STORAGE, [_storage_task(item, outcome) for item, outcome, _ in whole])
-        await self._record([(item, outcome) for item, outcome, _ in whole], finished=True)
-        await asyncio.gather(*(handed_on(item.lease) for item, _, _ in whole))
-        self._count([(item, progress.embedded_positions(number)) for item, _, number in whole])
+        tasks = [_storage_task(item, outcome) for item, outcome, _ in completed]
+        await offer(self._broker, Stage.STORAGE, tasks)
+        await self._record([(item, outcome) for item, outcome, _ in completed], finished=True)
+        await asyncio.gather(*(handed_on(item.lease) for item, _, _ in completed))
+        self._count([(item, progress.embedded_positions(number)) for item, _, number in completed])
 
-    async def _keep_begun(self, work: Sequence[_Work], progress: ClaimProgress) -> None:
-        """In the cache, what was embedded of tasks that are not whole: a server may have been paid for it."""
-        if self._caching and (begun := progress.take_partial()):
-            await self._record([(work[number], progress.outcome(number)) for number in begun], finished=False)
+    async def _keep_partial(self, work: Sequence[EmbeddingWork], progress: ClaimProgress) -> None:
+        """Keep in the cache the vectors of tasks that are not complete: a server may charge for them."""
+        if self._caching and (partial := progress.take_partial()):
+            outcomes = [(work[number], progress.outcome(number)) for number in partial]
+            await self._record(outcomes, finished=False)
 
-    async def _record(self, outcomes: Sequence[tuple[_Work, EmbedOutcome]], *, finished: bool) -> None:
+    async def _record(
+        self, outcomes: Sequence[tuple[EmbeddingWork, EmbedOutcome]], *, finished: bool
+    ) -> None:
         uses = [
             (item, None if item.cached is None else item.cached.use(outcome)) for item, outcome in outcomes
         ]
         now = self._clock.now()
         await self._database.write(lambda conn: _record(conn, uses, now, finished=finished))
 
-    def _count(self, whole: Sequence[tuple[_Work, NDArray[np.int64]]]) -> None:
-        """Tasks handed on, each with the positions of the wanted chunks that the model embedded."""
-        chunks_embedded = sum(len(embedded) for _, embedded in whole)
+    def _count(self, completed: Sequence[tuple[EmbeddingWork, NDArray[np.int64]]]) -> None:
+        """Count tasks handed on, each with the positions of the wanted chunks that the model embedded."""
+        chunks_embedded = sum(len(embedded) for _, embedded in completed)
         self._metrics.batch_chunks.labels(self.stage.value).observe(chunks_embedded)
         self._metrics.chunks_embedded_total.inc(chunks_embedded)
-        for item, embedded in whole:
+        for item, embedded in completed:
             self._metrics.chunks_reused_total.inc(item.reused)
             if item.cached is not None:
                 self._metrics.cache_misses_total.inc(len(embedded))
@@ -229,88 +207,8 @@ class EmbeddingLoop(StageLoop):
             self._metrics.count_tenant(item.message.tenant, tokens=tokens)
 
 
-def _open_work(conn: Connection, messages: Iterable[tuple[Lease, EmbeddingTask]]) -> Iterable[_Work]:
-    """The tasks whose job is unfinished and whose batch is not stored, with what they still need."""
-    messages = list(messages)
-    job_ids = sorted({message.job_id for _, message in messages})
-    found = jobs.get_many(conn, job_ids)
-    given_up = dead_letters.reasons(conn, job_ids)
-    batches = batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
-    there = chunks.ids_stored(
-        conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()]
-    )
-    for lease, message in messages:
-        job = found.get(message.job_id)
-        if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
-            continue
-        batch = batches.get((message.job_id, message.ordinal))
-        if batch is None or batch.state is BatchState.DONE:
-            continue
-        ids = message.chunk_id_list()
-        first = batch.first_chunk + message.first_position
-        dead = {
-            i: given_up[message.job_id, first + i]
-            for i, chunk_id in enumerate(ids)
-            if chunk_id not in there and (message.job_id, first + i) in given_up
-        }
-        left = [i for i, chunk_id in enumerate(ids) if chunk_id not in there and i not in dead]
-        wanted = np.array(left, dtype=np.int64)
-        yield _Work(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
-
-
-def _prepared(
-    conn: Connection, work: Sequence[_Work], *, needs_texts: bool, caching: bool
-) -> tuple[Sequence[_Work], TokenBatch]:
-    """What the model would have to embed, and the work with the cache asked."""
-    batch = _joined(work)
-    if needs_texts:
-        batch = replace(batch, texts=_texts(conn, work))
-    return _with_cache(conn, work, batch) if caching else work, batch
-
-
-def _with_cache(conn: Connection, work: Sequence[_Work], batch: TokenBatch) -> list[_Work]:
-    hashes = iter(embedding_cache.content_hashes(batch.token_ids, batch.lengths, batch.texts))
-    asked = [
-        cached_embedding.Question(
-            item.generation_id, item.document_id, tuple(islice(hashes, len(item.wanted)))
-        )
-        for item in work
-    ]
-    answers = cached_embedding.look_up(conn, asked)
-    return [replace(item, cached=cached) for item, cached in zip(work, answers, strict=True)]
-
-
-def _joined(work: Sequence[_Work]) -> TokenBatch:
-    """All wanted chunks of all tasks, in order."""
-    parts = [_tokens(item.message, item.wanted) for item in work]
-    return TokenBatch(
-        np.concatenate([part.token_ids for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-    )
-
-
-def _texts(conn: Connection, work: Sequence[_Work]) -> tuple[str, ...]:
-    """The strings of what `_joined` joins. Raises Permanent when a document's text is gone."""
-    texts: list[str] = []
-    for item in work:
-        rows = chunks.between(conn, item.generation_id, item.first_chunk, len(item.chunk_ids))
-        if [row.chunk_id for row in rows] != list(item.chunk_ids):
-            raise Permanent(f"job {item.lease.task.job_id}: its document's text is gone: submit it again")
-        wanted = [(rows[i].start, rows[i].end) for i in item.wanted]
-        if wanted:
-            start, end = wanted[0][0], max(end for _, end in wanted)
-            pieces = segments.between(conn, item.generation_id, start, end)
-            texts += segments.slice_text(pieces, wanted)
-    return tuple(texts)
-
-
-def _tokens(message: EmbeddingTask, positions: NDArray[np.int64]) -> TokenBatch:
-    batch = TokenBatch(message.token_ids_array(), message.lengths_array().astype(np.int64))
-    return batch.take(positions)
-
-
-def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
-    """`outcome`: of the item's wanted chunks."""
+def _storage_task(item: EmbeddingWork, outcome: EmbedOutcome) -> Task:
+    """The task for the next stage. `outcome` has one row for each wanted chunk of the item."""
     offset = item.message.first_position
     dead = dict(item.dead) | {int(item.wanted[row]): reason for row, reason in outcome.failed.items()}
     good = [row for row in range(len(item.wanted)) if row not in outcome.failed]
@@ -339,40 +237,26 @@ def _storage_task(item: _Work, outcome: EmbedOutcome) -> Task:
 
 
 def _record(
-    conn: Connection, uses: Sequence[tuple[_Work, CacheUse | None]], now: float, *, finished: bool
+    conn: Connection,
+    uses: Sequence[tuple[EmbeddingWork, CacheUse | None]],
+    now: float,
+    *,
+    finished: bool,
 ) -> None:
-    """What was embedded is kept, and if it was all, the batches are embedded."""
+    """Keep new vectors in the cache and, if the tasks are `finished`, mark their batches as embedded.
+
+    Jobs are locked and gone through in the order of their ids, so that two loops cannot deadlock.
+    """
     current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
     for item, use in sorted(uses, key=lambda pair: pair[0].message.job_id):
         job = current.get(item.message.job_id)
         if job is None:
             continue
         if use is not None:
-            # Also when storage was faster and the job is over: what was paid for is kept. A document's
-            # jobs go in one unit with its cached vectors, so none is left behind.
+            # Also when storage was faster and the job is over: a vector that was paid for is kept. Deleting a
+            # document removes its jobs and its cached vectors in one unit, so none is left behind.
             embedding_cache.record_use(conn, use, now)
-        named = BatchId.parse(item.lease.task.id)
-        # Parts count when the whole batch is stored.
-        if finished and named.span is None and named.wanted_by(job):
+        batch_id = BatchId.parse(item.lease.task.id)
+        # A part is not marked: its batch counts when all parts of it are stored.
+        if finished and batch_id.span is None and batch_id.wanted_by(job):
             jobs.record_batch_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
-
-
-def _parts(item: _Work) -> Iterable[Task]:
-    """The task as several of a few chunks each, without those in which nothing is left to do."""
-    task, named = item.lease.task, BatchId.parse(item.lease.task.id)
-    for first, past in spans(len(item.chunk_ids), _PARTS):
-        if not np.any((item.wanted >= first) & (item.wanted < past)):
-            continue
-        message = item.message.part(first, past)
-        yield replace(
-            task,
-            id=str(replace(named, span=message.span)),
-            cost=max(1, int(message.lengths_array().sum(dtype=np.int64))),
-            payload=message.encode(),
-        )
-
-
-def spans(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most so many parts of equal length, but for the last."""
-    length = max(1, -(-count // parts))
-    return [(first, min(first + length, count)) for first in range(0, count, length)]

@@ -1,0 +1,136 @@
+"""What a claimed embedding task still has to do: looked up in SQL and in the cache before the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from embedfleet.errors import Permanent
+from embedfleet.inference.backend import TokenBatch
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.queue.broker import Lease
+from embedfleet.queue_schemas import EmbeddingTask
+from embedfleet.records import chunks, dead_letters, embedding_cache, jobs, segments
+from embedfleet.records.batches import batches_among
+from embedfleet.sql.tables import BatchState
+from embedfleet.workers import cached_embedding
+from embedfleet.workers.cached_embedding import CacheLookup, CacheQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingWork:
+    """A claimed task whose batch is still wanted.
+
+    Its chunks are those of one generation of the document, from `first_chunk` on. A position counts within
+    the message.
+
+    `wanted`: int64, positions of the chunks that have no stored vector and were not given up.
+    `dead`: the reason for each position that was given up before.
+    `cached`: what the cache answered about the wanted chunks; None if it was not asked.
+    """
+
+    lease: Lease
+    message: EmbeddingTask
+    document_id: str
+    generation_id: int
+    first_chunk: int
+    chunk_ids: Sequence[str]
+    wanted: NDArray[np.int64]
+    dead: Mapping[int, str]
+    cached: CacheLookup | None = None
+
+    @property
+    def known(self) -> Sequence[NDArray[np.float32] | None]:
+        """The vector of each wanted chunk; None where the model has to make it."""
+        return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
+
+    @property
+    def reused(self) -> int:
+        """How many chunks have a stored vector already."""
+        return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
+
+
+def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> Iterable[EmbeddingWork]:
+    """The tasks whose job is unfinished and whose batch is not stored. The others need no work."""
+    job_ids = sorted({message.job_id for _, message in messages})
+    found_jobs = jobs.get_many(conn, job_ids)
+    given_up = dead_letters.reasons(conn, job_ids)
+    batches = batches_among(conn, sorted({(message.job_id, message.ordinal) for _, message in messages}))
+    stored = chunks.ids_stored(
+        conn, [chunk_id for _, message in messages for chunk_id in message.chunk_id_list()]
+    )
+    for lease, message in messages:
+        job = found_jobs.get(message.job_id)
+        if job is None or not BatchId.parse(lease.task.id).wanted_by(job):
+            continue
+        batch = batches.get((message.job_id, message.ordinal))
+        if batch is None or batch.state is BatchState.DONE:
+            continue
+        ids = message.chunk_id_list()
+        first = batch.first_chunk + message.first_position
+        dead = {
+            i: given_up[message.job_id, first + i]
+            for i, chunk_id in enumerate(ids)
+            if chunk_id not in stored and (message.job_id, first + i) in given_up
+        }
+        left = [i for i, chunk_id in enumerate(ids) if chunk_id not in stored and i not in dead]
+        wanted = np.array(left, dtype=np.int64)
+        yield EmbeddingWork(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
+
+
+def prepare(
+    conn: Connection, work: Sequence[EmbeddingWork], *, needs_texts: bool, caching: bool
+) -> tuple[Sequence[EmbeddingWork], TokenBatch]:
+    """The work with the answers of the cache, and a batch of all wanted chunks of all tasks, in order.
+
+    `needs_texts`: the model reads strings, so the batch carries them too. Raises Permanent when the text of a
+    document is gone.
+    """
+    batch = _joined(work)
+    if needs_texts:
+        batch = replace(batch, texts=_texts(conn, work))
+    return _with_cache(conn, work, batch) if caching else work, batch
+
+
+def _joined(work: Sequence[EmbeddingWork]) -> TokenBatch:
+    parts = [_wanted_tokens(item) for item in work]
+    return TokenBatch(
+        np.concatenate([part.token_ids for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+    )
+
+
+def _wanted_tokens(item: EmbeddingWork) -> TokenBatch:
+    message = item.message
+    batch = TokenBatch(message.token_ids_array(), message.lengths_array().astype(np.int64))
+    return batch.take(item.wanted)
+
+
+def _texts(conn: Connection, work: Sequence[EmbeddingWork]) -> tuple[str, ...]:
+    """The strings of the same chunks in the same order as `_joined` has them."""
+    texts: list[str] = []
+    for item in work:
+        rows = chunks.between(conn, item.generation_id, item.first_chunk, len(item.chunk_ids))
+        if [row.chunk_id for row in rows] != list(item.chunk_ids):
+            raise Permanent(f"job {item.lease.task.job_id}: its document's text is gone: submit it again")
+        wanted = [(rows[i].start, rows[i].end) for i in item.wanted]
+        if wanted:
+            start, end = wanted[0][0], max(end for _, end in wanted)
+            pieces = segments.between(conn, item.generation_id, start, end)
+            texts += segments.slice_text(pieces, wanted)
+    return tuple(texts)
+
+
+def _with_cache(conn: Connection, work: Sequence[EmbeddingWork], batch: TokenBatch) -> list[EmbeddingWork]:
+    hashes = iter(embedding_cache.content_hashes(batch.token_ids, batch.lengths, batch.texts))
+    questions = [
+        CacheQuestion(item.generation_id, item.document_id, tuple(islice(hashes, len(item.wanted))))
+        for item in work
+    ]
+    answers = cached_embedding.look_up(conn, questions)
+    return [replace(item, cached=answer) for item, answer in zip(work, answers, strict=True)]
