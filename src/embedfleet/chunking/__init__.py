@@ -1,4 +1,4 @@
-"""Text to chunks: atoms by offsets, tokenised once, packed to an exact token limit.
+"""Cuts texts into chunks: finds atoms (sentences, lines, words), tokenises them, packs them to exact limits.
 
 May import: queue_schemas, errors.
 """

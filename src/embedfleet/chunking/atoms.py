@@ -1,8 +1,8 @@
-"""Text to atoms: the pieces chunks are made of, found by offsets in one pass of array operations.
+"""Finds the atoms of a text, the pieces that chunks are made of, in one pass of array operations.
 
-An atom is a line or a sentence, or a word where the method asks for it. Each has a strength: how good
-a place its start is for a chunk to begin. Atoms are the same wherever the document's segments happen
-to be cut, because one counts only once everything its borders depend on has been seen.
+An atom is a line or a sentence; it is a word if the chunking method asks for words. Each atom has a strength:
+how good its start is as the start of a chunk. The atoms do not depend on where the document's segments are
+cut: the scanner returns an atom only after it has read everything on which the atom's borders depend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.chunking.characters import Characters, before_mark, look_up
-from embedfleet.chunking.lines import UNSAID, Context, Lines, Marks, Resume, find_lines, unmarked
+from embedfleet.chunking.lines import UNMARKED, Context, Lines, Marks, Resume, find_lines, unmarked
 from embedfleet.chunking.markdown import read_markdown
 from embedfleet.chunking.prose import line_strengths
 from embedfleet.chunking.sentences import sentence_ends
@@ -26,12 +26,13 @@ from embedfleet.queue_schemas import ChunkMethod
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What keeps memory bounded whatever the text; also part of what an atom is. In characters.
+    """Sizes in characters that bound the memory for any text. They are part of the definition of an atom.
 
-    `longest_atom`: longer sentences are cut between words, longer words anywhere. `longest_gap`: more
-    white space than this ends a paragraph. `lookahead`: no border of an atom depends on text farther
-    ahead, so it must exceed the other two and the room a heading with its underline takes.
-    `block`: segments are joined up to this size, for scanning again after each would be quadratic.
+    `longest_atom`: a longer sentence is cut between words, a longer word anywhere. `longest_gap`: a longer
+    run of white space ends a paragraph. `lookahead`: no border of an atom depends on text that is farther
+    ahead. So it must exceed the two sizes above, and the length of a heading with its underline.
+    `block`: segments are joined up to this size before a scan. The scanner reads the last `lookahead`
+    characters again in each scan, so a scan of every small segment would take quadratic time.
     """
 
     longest_atom: int = 8192
@@ -54,7 +55,7 @@ CONTENT_TYPES = tuple(_READERS)
 
 @dataclass(frozen=True, slots=True)
 class _Borders:
-    """Where atoms lie and how strongly each begins: aligned, as in `Atoms`."""
+    """Where atoms start and end, and the strength of each start: aligned arrays, as in `Atoms`."""
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
@@ -69,10 +70,11 @@ _NO_BORDERS = _Borders(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0,
 
 @dataclass(frozen=True, slots=True)
 class Atoms:
-    """Atoms of `text`, which begins at `offset` in the document; offsets below are into `text`.
+    """Atoms of `text`, which begins at `offset` in the document. All other offsets are relative to `text`.
 
-    `starts`, `ends`: int64 (n,), half-open, in order, with nothing but white space between;
-    `strengths`: int8 (n,), of the boundary before each. `paths`: (offset, heading path from there on).
+    `starts`, `ends`: int64 (n,), half-open spans, in order, with only white space between them.
+    `strengths`: int8 (n,), the strength of the boundary before each atom. `paths`: pairs of an offset and the
+    heading path that holds from there on.
     """
 
     text: str
@@ -89,9 +91,9 @@ class Atoms:
 def find_atoms(
     segments: Iterable[str], *, content_type: str, method: ChunkMethod, bounds: Bounds = DEFAULT_BOUNDS
 ) -> Iterator[Atoms]:
-    """The atoms of a document, in runs that follow each other without a gap.
+    """Find the atoms of a document. The yielded `text`s, joined, are the whole document.
 
-    Holds one segment and at most about `block` + 2 * `lookahead` characters more.
+    In memory are one segment and at most about `block` + 2 * `lookahead` more characters.
     """
     scanner = _Scanner(_READERS[content_type], bounds, by_word=method is ChunkMethod.TOKENS)
     pending = ""
@@ -105,7 +107,7 @@ def find_atoms(
 
 
 def _blocks(segments: Iterable[str], size_wanted: int) -> Iterator[str]:
-    """The segments, small ones joined."""
+    """The segments, joined until each has at least `size_wanted` characters; the last may have fewer."""
     parts: list[str] = []
     size = 0
     for segment in segments:
@@ -118,7 +120,7 @@ def _blocks(segments: Iterable[str], size_wanted: int) -> Iterator[str]:
 
 
 class _Scanner:
-    """Goes through a document; remembers where and in what context it stopped."""
+    """Scans a document part by part; remembers at which offset and in which context it has stopped."""
 
     def __init__(self, read_lines: LineReader, bounds: Bounds, *, by_word: bool) -> None:
         self._read_lines = read_lines
@@ -128,13 +130,14 @@ class _Scanner:
         self._offset = 0
 
     def take(self, text: str, *, final: bool) -> Atoms:
-        """The atoms at the start of `text` that no later text can change; all of them if `final`.
+        """Return the first atoms of `text`, as far as no later text can change them; all atoms if `final`.
 
-        `text` starts where the last answer's text ended.
+        `text` must begin where the text of the last returned `Atoms` ended.
         """
         characters = look_up(text)
         words = find_words(characters.kinds)
         if not len(words):
+            # The last `longest_gap` characters are kept: whether the gap is too long depends on what follows.
             size = len(text) if final else len(text) - self._bounds.longest_gap
             return self._close(text[:size], _NO_BORDERS, [], Resume(self._resume.context))
         lines = find_lines(
@@ -150,20 +153,20 @@ class _Scanner:
             atoms = self._close(text, borders, marks.contexts, self._resume)
         else:
             atoms = self._take_certain(text, borders, lines, marks.contexts)
-        # Only now, for a scan must not resume at just any word: that may be in the middle of a heading.
+        # Words are split last: a scan must resume at a line or a sentence, as a word may be inside a heading.
         return _as_words(atoms, words) if self._by_word else atoms
 
     def _word_strengths(
         self, characters: Characters, words: Words, lines: Lines, marks: Marks
     ) -> NDArray[np.int8]:
-        """int8 (n_words,): strength of the boundary before each word."""
+        """int8 (n_words,): the strength of the boundary before each word."""
         ends = self._sentence_ends(characters, words, lines, marks)
         strengths = np.zeros(len(words), dtype=np.int8)
         strengths[1:][ends[:-1]] = Strength.SENTENCE
         last_words = np.append(lines.first_words[1:], len(words)) - 1
         by_prose = line_strengths(characters, lines, ends[last_words], self._resume.column)
-        said = marks.strengths != UNSAID
-        strengths[lines.first_words] = np.where(said, marks.strengths, by_prose)
+        is_marked = marks.strengths != UNMARKED
+        strengths[lines.first_words] = np.where(is_marked, marks.strengths, by_prose)
         after_gap = np.flatnonzero(words.starts[1:] - words.ends[:-1] > self._bounds.longest_gap) + 1
         strengths[after_gap] = np.maximum(strengths[after_gap], Strength.PARAGRAPH)
         strengths[0] = self._resume.strength or max(strengths[0], Strength.PARAGRAPH)
@@ -172,7 +175,7 @@ class _Scanner:
     def _sentence_ends(
         self, characters: Characters, words: Words, lines: Lines, marks: Marks
     ) -> NDArray[np.bool_]:
-        """bool (n_words,): whether a sentence ends with the word; never in a literal line."""
+        """bool (n_words,): whether a sentence ends with the word. No sentence ends in a literal line."""
         first_in_line = np.zeros(len(words), dtype=np.bool_)
         first_in_line[lines.first_words] = True
         first_in_line[0] = self._resume.column == 0
@@ -183,7 +186,7 @@ class _Scanner:
         return ends
 
     def _borders(self, text: str, words: Words, lines: Lines, strengths: NDArray[np.int8]) -> _Borders:
-        """Of the atoms that begin at the words with a strength, none longer than the bound."""
+        """The borders of the atoms that begin at each word with a strength, cut to `longest_atom`."""
         first_words = np.flatnonzero(strengths)
         starts_by_word = words.starts.copy()
         starts_by_word[lines.first_words] = lines.starts
@@ -194,7 +197,7 @@ class _Scanner:
         )
         limit = self._bounds.longest_atom
         long = borders.ends - borders.starts > limit
-        borders.starts[long] = words.starts[first_words[long]]  # cuts are between words: no indentation
+        borders.starts[long] = words.starts[first_words[long]]  # the indentation is not cut
         spans = zip(borders.starts[long].tolist(), borders.ends[long].tolist(), strict=True)
         cuts = [cut for start, end in spans for cut in _cuts(text, words, start, end, limit)]
         return _cut(borders, words, cuts) if cuts else borders
@@ -202,9 +205,9 @@ class _Scanner:
     def _take_certain(
         self, text: str, borders: _Borders, lines: Lines, contexts: list[tuple[int, Context]]
     ) -> Atoms:
-        """Stop where the last atom begins that ends before the lookahead."""
+        """Return the atoms that end before the lookahead begins; the next scan resumes after them."""
         horizon = len(text) - self._bounds.lookahead
-        if borders.ends[-1] < horizon:  # only white space follows: stop inside it, it need not end
+        if borders.ends[-1] < horizon:  # only white space follows, perhaps also in later text: stop in it
             size = len(text) - self._bounds.longest_gap
             resume = Resume(_context_before(size, contexts, self._resume))
             return self._close(text[:size], borders, contexts, resume)
@@ -221,7 +224,7 @@ class _Scanner:
     def _close(
         self, text: str, borders: _Borders, contexts: list[tuple[int, Context]], resume: Resume
     ) -> Atoms:
-        """The answer for `text`; the next scan begins after it."""
+        """The atoms of `text`. The next scan begins after it."""
         paths = [(offset, context.path) for offset, context in contexts if offset < len(text)]
         atoms = Atoms(text, self._offset, borders.starts, borders.ends, borders.strengths, paths)
         self._offset += len(text)
@@ -230,15 +233,15 @@ class _Scanner:
 
 
 def _context_before(offset: int, contexts: list[tuple[int, Context]], resume: Resume) -> Context:
-    """The context without what stands at `offset`, which will be read again."""
+    """The context before `offset`: the next scan reads what stands at `offset` again."""
     before = [context for at, context in contexts if at < offset]
     return before[-1] if before else resume.context
 
 
 def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tuple[int, Strength]]:
-    """Where to cut a long atom: after as many words as fit, or inside a word that alone is too long.
+    """Where to cut a long atom: after as many words as fit, or inside a word that is longer than the limit.
 
-    Each cut depends only on the one before, so a scan that resumes at a cut finds the same others.
+    Each cut depends only on the one before it, so a scan that resumes at a cut finds the same later cuts.
     """
     cuts = []
     while end - start > limit:
@@ -252,7 +255,7 @@ def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tup
 
 
 def _as_words(atoms: Atoms, words: Words) -> Atoms:
-    """The same text with every word an atom, all alike but for the hard cuts."""
+    """The same text with each word as an atom of strength `WORD`, or `HARD` at hard cuts."""
     count = int(np.searchsorted(words.starts, len(atoms.text)))
     strengths = np.full(count, Strength.WORD, dtype=np.int8)
     hard = atoms.starts[atoms.strengths == Strength.HARD]
@@ -264,7 +267,7 @@ def _as_words(atoms: Atoms, words: Words) -> Atoms:
 
 
 def _cut(borders: _Borders, words: Words, cuts: list[tuple[int, Strength]]) -> _Borders:
-    """The borders with those of the `cuts`, (offset, strength) each, put in."""
+    """The borders with further ones inserted at the `cuts`, which are pairs of offset and strength."""
     offsets = np.array([offset for offset, _ in cuts], dtype=np.int64)
     strengths = np.array([strength for _, strength in cuts], dtype=np.int8)
     words_before = np.searchsorted(words.starts, offsets) - 1

@@ -1,8 +1,8 @@
-"""What a character means to the scanner, looked up for a whole text at once.
+"""Classifies characters for the scanner, for a whole text at once.
 
-The `SPACE` kind is narrower than `str.isspace`: only white space that a tokeniser also treats as a
+The kind `SPACE` is narrower than `str.isspace`: it has only the white space that a tokeniser also treats as a
 word border, so a cut there never changes token ids. Form feed, vertical tab and the C0 separators are
-`BLANK`: BERT's normaliser *removes* them, so `a\\fb` is one word to it.
+`BLANK`: BERT's normaliser *removes* them, so `a\\fb` is one word for it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 OTHER, SPACE, BLANK, LOWER, SENTENCE_END, WIDE_SENTENCE_END, WIDE_PAUSE, CLOSER = range(8)
 
 SENTENCE_ENDS = ".!?\u2026\u203d\u061f\u06d4\u0589\u0964\u0965\u1362\u1367\u17d4\u104b"
-"""They end a sentence when white space follows (Latin, Arabic, Armenian, Indic, Ethiopic, Khmer, Burmese)."""
+"""End a sentence if white space follows (Latin, Arabic, Armenian, Indic, Ethiopic, Khmer, Burmese)."""
 
 WIDE_SENTENCE_ENDS = "\u3002\uff01\uff1f\uff61"
-"""They end a sentence whatever follows: Chinese and Japanese write no space."""
+"""End a sentence before any character: Chinese and Japanese put no space after a sentence."""
 
 _WIDE_PAUSES = "\uff0c\u3001\uff1b\uff1a"
 _CLOSERS = ")]}\"'*_`\u2019\u201d\u203a\xbb\u300d\u300f\uff09\u3011\u300b\u3009"
 _SPACES = " \t\n\r\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 _CASED_BLOCKS = range(0x0530)
-"""Latin, Greek and Cyrillic: where a lower-case letter says that a sentence goes on."""
+"""Latin, Greek and Cyrillic: a lower-case letter of these shows that a sentence goes on."""
 
 _LONGEST_MARK_RUN = 16
+"""More combining marks than any real text has on one letter."""
 
 
 def _kind_table() -> NDArray[np.uint8]:
@@ -52,8 +53,7 @@ _LATIN_KINDS = _KINDS[:256].tobytes()
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """A text, and for each of its characters (lone surrogates included) the code point and the kind:
-    arrays (len(text),)."""
+    """A text, and the code point and kind of each character (lone surrogates too): arrays (len(text),)."""
 
     text: str
     points: NDArray[np.uint8] | NDArray[np.uint32]
@@ -70,7 +70,7 @@ def look_up(text: str) -> Characters:
 
 
 def is_blank(text: str) -> NDArray[np.bool_]:
-    """bool (len(text),): true where `str.isspace` is."""
+    """bool (len(text),): for each character, the same as its `str.isspace`."""
     kinds = look_up(text).kinds
     blank: NDArray[np.bool_] = (kinds == SPACE) | (kinds == BLANK)
     return blank
@@ -88,9 +88,9 @@ def _kinds(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray
 
 
 def before_mark(text: str, start: int, cut: int) -> int:
-    """`cut`, moved back so that a letter keeps its combining marks and an emoji its joiners.
+    """Move `cut` back so that it separates no letter from its combining marks and no emoji from its joiners.
 
-    The answer is more than `start`; a run of marks past any real text is cut all the same.
+    The result is greater than `start`. A run of marks longer than in any real text is cut at `cut`.
     """
     moved = cut
     while moved > start and cut - moved < _LONGEST_MARK_RUN:

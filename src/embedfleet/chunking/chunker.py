@@ -1,4 +1,4 @@
-"""A document's segments to its chunks, tokenised on the way."""
+"""Makes a document's chunks from its segments, and tokenises them on the way."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
 
 PARTITION_VERSION = 3
-"""Raise it when the same document, configuration and tokeniser would be cut otherwise: a version that an
-older release began to cut is then cut anew, never continued."""
+"""Raise it with every change that cuts the same document, configuration and tokeniser differently.
 
-_MOST_CHARS_PER_TOKEN = 64
-"""Bounds a chunk sized in tokens when its text makes next to none (white space, unknown words)."""
+A generation that an older release has begun to cut is then cut again from its start, never continued.
+"""
+
+_MAX_CHARS_PER_TOKEN = 64
+"""Bounds a chunk sized in tokens whose text has hardly any (white space, unknown words)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """A piece of a document. `text` is `document[start:end]`, offsets in characters.
+    """A piece of a document. `text` is `document[start:end]`; offsets count characters.
 
-    `heading`: titles of the headings (enclosing definitions, for code) above the chunk's new text,
-    outermost first. `token_ids`: uint32 (n,), what the tokeniser makes of `text`, no special tokens.
+    `heading`: the titles of the headings above the chunk's new text, outermost first; for source code, the
+    names of the enclosing definitions. `token_ids`: uint32 (n,), the tokens of `text` without special tokens.
     """
 
     index: int
@@ -44,12 +46,16 @@ class Chunk:
 class Chunker:
     """Cuts documents by one configuration.
 
-    Guarantees, for every document: each character that is not white space is in some chunk; no chunk
-    has more than `max_tokens` tokens, counted by tokenising its text, nor more than
-    `config.chunk_size` of `config.unit` (only a single character that is more tokens than that
-    exceeds the latter); starts and ends increase; consecutive chunks share at most `config.overlap`,
-    in whole atoms; the chunks depend on nothing but the document's text, the configuration and the
-    tokeniser, in particular not on where the segments are cut.
+    Guarantees for every document:
+
+    - Each character that is not white space is in some chunk.
+    - No chunk has more than `max_tokens` tokens, counted by tokenising its text.
+    - No chunk has more than `config.chunk_size` of `config.unit`, unless it is a single character that alone
+      has more tokens.
+    - The starts of the chunks increase, and so do their ends.
+    - Consecutive chunks share at most `config.overlap`, in whole atoms.
+    - The chunks depend only on the document's text, the configuration and the tokeniser, and not on where the
+      segments are cut.
     """
 
     def __init__(
@@ -61,8 +67,11 @@ class Chunker:
         content_type: str = "text",
         bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
-        """`max_tokens`: the model's limit, special tokens taken off. `content_type`: see `CONTENT_TYPES`.
-        `bounds`: smaller ones let a test reach the borders between scans with short documents."""
+        """`max_tokens`: the model's limit without special tokens. `content_type`: one of `CONTENT_TYPES`.
+        `bounds`: smaller ones let a test reach the borders between scans with short documents.
+
+        Raises InvalidRequest if `max_tokens` or `content_type` is not valid.
+        """
         if max_tokens < 1:
             raise InvalidRequest(f"max_tokens must be at least 1, not {max_tokens}")
         if content_type not in CONTENT_TYPES:
@@ -77,14 +86,14 @@ class Chunker:
 
     @property
     def coverage(self) -> Coverage:
-        """Of the document last split, as far as it was."""
+        """The coverage of the last document, as far as it has been split."""
         return self._meter.coverage
 
     def split(self, segments: Iterable[str]) -> Iterator[list[Chunk]]:
-        """The chunks of the document that the segments make up, some at a time, in order.
+        """Cut the document that the segments make up; yields its chunks in order, some at a time.
 
-        Reads a segment only when it needs it, and holds no more than it and the chunk at hand.
-        Raises InvalidRequest if a single character is more tokens than the model takes.
+        Reads a segment only when it needs it, and keeps only that segment and the current chunk in memory.
+        Raises InvalidRequest if a single character has more tokens than the model takes.
         """
         self._meter = CoverageMeter()
         packer = _Packer(self._tokenizer, self._config, self._limits(), self._max_tokens)
@@ -98,17 +107,17 @@ class Chunker:
         yield from self._measured(packer.pack(final=True))
 
     def _limits(self) -> Limits:
-        """In tokens and characters, whatever the unit.
+        """The configuration's limits in both tokens and characters.
 
-        The overlap keeps its share of a chunk that the model's limit makes smaller than asked: else
-        such a chunk might be almost all overlap, and a document explode into chunks.
+        If the model's limit is below the configured chunk size, the overlap shrinks in proportion. Otherwise
+        such a chunk could consist of overlap almost entirely, and a document would have far too many chunks.
         """
         size, overlap = self._config.chunk_size, self._config.overlap
         if self._config.unit is ChunkUnit.CHARS:
             tokens, chars = self._max_tokens, size
         else:
             tokens = min(size, self._max_tokens)
-            chars = tokens * _MOST_CHARS_PER_TOKEN
+            chars = tokens * _MAX_CHARS_PER_TOKEN
         return Limits(tokens, chars, tokens * overlap // size, chars * overlap // size)
 
     def _measured(self, chunks: list[Chunk]) -> Iterator[list[Chunk]]:
@@ -119,11 +128,13 @@ class Chunker:
 
 
 class _Packer:
-    """Holds the text and atoms that no finished chunk has passed yet, and makes chunks of them.
+    """Makes chunks of the atoms; keeps the text and atoms that a later chunk may still contain.
 
-    Where the atoms' token ids are those of the chunks, they are counted from the start. Else counting them
-    is work that only a chunk too rich in tokens needs: up to the first such chunk of a document, chunks sized
-    in characters are packed by characters alone.
+    If the token ids of a chunk are those of its atoms (`Tokenizer.concatenable`), or if chunks are sized in
+    tokens, the atoms are tokenised from the start. Otherwise the tokens of the atoms matter only if a chunk
+    has too many. So chunks are packed by characters alone, up to the first such chunk of the document.
+
+    `_start` is the atom with which the next chunk begins, overlap included; `_fresh` is its first new atom.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: ChunkingConfig, limits: Limits, max_tokens: int) -> None:
@@ -143,15 +154,15 @@ class _Packer:
         self._index = 0
 
     def add(self, atoms: Atoms) -> None:
-        """Take in the atoms that follow those already here."""
-        self._take(atoms)
+        """Add the atoms that follow those added before."""
+        self._add_to_table(atoms)
         self._text += atoms.text
         for offset, path in atoms.paths:
             self._path_offsets.append(offset + atoms.offset)
             self._paths.append(path)
 
-    def _take(self, atoms: Atoms) -> None:
-        """Into the table, cut to the limits."""
+    def _add_to_table(self, atoms: Atoms) -> None:
+        """Add the atoms, cut to the limits."""
         if self._counting:
             cut = tokenise(atoms, self._tokenizer, self._limits, max_tokens=self._max_tokens)
         else:
@@ -167,7 +178,7 @@ class _Packer:
             self._token_ids = np.concatenate((self._token_ids, cut.token_ids))
 
     def pack(self, *, final: bool) -> list[Chunk]:
-        """The chunks that are certain by now; all that are left if `final`."""
+        """Make the chunks that no later text can change; all remaining chunks if `final`."""
         chunks: list[Chunk] = []
         while self._fresh < len(self._table):
             span = next_span(self._table, self._start, self._fresh, self._limits, self._method, final=final)
@@ -175,7 +186,7 @@ class _Packer:
                 break
             token_ids = self._token_ids_of(span)
             if len(token_ids) > self._limits.tokens and not self._counting:
-                self._count()
+                self._start_counting()
                 continue
             shortened = self._shortened(span, token_ids, final=final)
             if shortened is None:
@@ -186,15 +197,15 @@ class _Packer:
                 chunks.append(chunk)
                 self._index += 1
             self._start, self._fresh = overlap_start(self._table, span, self._limits), span.end
-        self._forget_passed()
+        self._drop_passed()
         return chunks
 
-    def _count(self) -> None:
-        """From here to the document's end atoms are counted in tokens, those in the table, too."""
+    def _start_counting(self) -> None:
+        """Tokenise the atoms in the table, and from now on each atom that is added."""
         self._counting = True
         before, self._table = self._table, AtomTable()
         start, fresh = before.starts[self._start], before.starts[self._fresh]
-        self._take(
+        self._add_to_table(
             Atoms(
                 text=self._text,
                 offset=self._text_offset,
@@ -204,7 +215,7 @@ class _Packer:
                 paths=[],
             )
         )
-        # Atoms may be in parts now; each still begins where it did.
+        # Tokenising may have split atoms, which changes their numbers, but not the offsets where they begin.
         self._start = bisect_left(self._table.starts, start)
         self._fresh = bisect_left(self._table.starts, fresh)
 
@@ -219,10 +230,11 @@ class _Packer:
     def _shortened(
         self, span: Span, token_ids: NDArray[np.uint32], *, final: bool
     ) -> tuple[Span, NDArray[np.uint32]] | None:
-        """The span with its token ids, shortened while they are more than its atoms' together.
+        """The span and its token ids; shortened while they are more than the limit, though its atoms' ids are
+        not.
 
-        Each try asks for proportionally fewer characters, so it ends, at a single atom at the latest.
-        None if a try depends on atoms that are not in the table yet; never None when `final`.
+        Each round asks for proportionally fewer characters. So the loop ends, at a single atom at the latest.
+        None if a round depends on atoms that are not in the table yet; never with `final`.
         """
         while len(token_ids) > self._limits.tokens and span.end - span.start > 1:
             chars = len(self._span_text(span)) * self._limits.tokens // len(token_ids)
@@ -250,8 +262,8 @@ class _Packer:
         start, end = self._table.starts[span.start], self._table.ends[span.end - 1]
         return self._text[start - self._text_offset : end - self._text_offset]
 
-    def _forget_passed(self) -> None:
-        """Drop what no later chunk can hold."""
+    def _drop_passed(self) -> None:
+        """Drop the text, atoms and headings that no later chunk can contain."""
         count = self._start
         keep_from = (
             self._table.starts[count] if count < len(self._table) else self._text_offset + len(self._text)

@@ -1,4 +1,4 @@
-"""How much of a document its chunks hold: the proof that nothing was dropped but white space."""
+"""Measures how much of a document its chunks hold: proves that nothing but white space was dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedfleet.chunking.characters import is_blank
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Counts of characters. `covered_chars` are those in some span that are not blank."""
+    """Counts of characters. `covered_chars` counts those that are not blank and are in at least one span."""
 
     total_chars: int
     blank_chars: int
@@ -21,16 +21,16 @@ class Coverage:
 
     @property
     def ratio(self) -> float:
-        """Covered share of the characters that are not blank; 1.0 when there are none."""
+        """The share of covered characters among those that are not blank; 1.0 if all are blank."""
         visible = self.total_chars - self.blank_chars
         return self.covered_chars / visible if visible else 1.0
 
 
 class CoverageMeter:
-    """Measures while a document streams by; holds only the text no span has passed yet.
+    """Measures a document while it is being cut; keeps only text that the spans have not reached yet.
 
-    Text comes in order through `read`, spans in order of their ends through `cover`, each after its
-    text was read.
+    Call `read` with the text, in order. Call `cover` with each span after its text has been read, in the
+    order of the spans' ends.
     """
 
     def __init__(self) -> None:
@@ -59,9 +59,9 @@ class CoverageMeter:
 
 
 def measure_coverage(segments: Iterable[str], spans: Iterable[tuple[int, int]]) -> Coverage:
-    """The coverage of the text by half-open `spans`, which come in order of their ends.
+    """The coverage of a text by half-open `spans`, which must be in the order of their ends.
 
-    Streams both: holds one segment beyond the span at hand.
+    Reads both as streams: no more than one segment beyond the current span is in memory.
     """
     meter = CoverageMeter()
     read_to = 0

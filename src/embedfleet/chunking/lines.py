@@ -1,4 +1,4 @@
-"""The lines of a text that are not blank, and what a format's reader says about them."""
+"""Finds the lines of a text that are not blank, and holds what a format's reader marks on them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from embedfleet.chunking.characters import Characters
 from embedfleet.chunking.strength import Strength
 from embedfleet.chunking.words import Words
 
-_MOST_INDENT = 256
-"""Deeper indentation is layout, not meaning: the line's atom then starts at its first word."""
+_MAX_INDENT = 256
+"""Deeper indentation is layout without meaning: then the line's atom starts at the line's first word."""
 
 _NEWLINE, _RETURN = 10, 13
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Aligned arrays (n_lines,), int64 but for `after_blank`, which is bool. Offsets into the text.
+    """Aligned arrays (n_lines,) of offsets into the text: int64, except `after_blank`, which is bool.
 
-    A line spans `starts` to `ends`; its first word begins at `texts`, which is `indents` after its
-    start, and is number `first_words`.
+    A line spans `starts` to `ends`. Its first word has the number `first_words` and begins at `texts`, which
+    is `indents` characters after `starts`. `after_blank`: whether a blank line is above it.
     """
 
     starts: NDArray[np.int64]
@@ -38,8 +38,11 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a line means depends on these: the open code fence (its marker) and the headings above,
-    as (level, title), outermost first. `at_start` until the first line of the document is read."""
+    """The state on which the meaning of a line depends.
+
+    `fence`: the marker of the open code fence, "" if none is open. `headings`: (level, title) of the headings
+    above, outermost first. `at_start`: whether the first line of the document has not been read yet.
+    """
 
     fence: str = ""
     headings: tuple[tuple[int, str], ...] = ()
@@ -50,14 +53,17 @@ class Context:
         return tuple(title for _, title in self.headings)
 
     def under(self, level: int, title: str) -> tuple[tuple[int, str], ...]:
-        """The headings once one more is met: those above its level, then itself."""
+        """The headings below a new heading: those of higher rank than `level`, then the new one."""
         return (*(heading for heading in self.headings if heading[0] < level), (level, title))
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a scan goes on: the strength of the boundary there (`NONE`: to be found out, after a
-    blank), how many characters of its line came before, and the context."""
+    """The state with which a scan resumes.
+
+    `strength`: of the boundary where it resumes; `NONE` if the scan must find it out, and white space is
+    before it. `column`: how many characters of the line are before it.
+    """
 
     context: Context
     strength: int = Strength.NONE
@@ -70,44 +76,48 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a format's reader found. `strengths`: int8 (n_lines,), `UNSAID` where prose rules apply;
-    `literal`: bool (n_lines,), lines without sentences; `contexts`: (offset, context from there on)."""
+    """What a format's reader has found.
+
+    `strengths`: int8 (n_lines,), `UNMARKED` for lines to which the rules of prose apply. `literal`: bool
+    (n_lines,), true for lines that have no sentences. `contexts`: pairs of an offset and the context that
+    holds from there on.
+    """
 
     strengths: NDArray[np.int8]
     literal: NDArray[np.bool_]
     contexts: list[tuple[int, Context]] = field(default_factory=list)
 
 
-UNSAID = -1
+UNMARKED = -1
 
 
 def unmarked(lines: Lines) -> Marks:
-    """Plain prose: nothing to say about any line."""
-    return Marks(np.full(len(lines), UNSAID, dtype=np.int8), np.zeros(len(lines), dtype=np.bool_))
+    """The marks of plain prose: none."""
+    return Marks(np.full(len(lines), UNMARKED, dtype=np.int8), np.zeros(len(lines), dtype=np.bool_))
 
 
 def find_lines(characters: Characters, words: Words, *, after_blank: bool, longest_gap: int) -> Lines:
-    """The lines that hold a word. LF, CR LF and a lone CR end a line.
+    """Find the lines that hold a word. LF, CR LF and a lone CR end a line.
 
-    `after_blank` says whether a blank line came before the text. More than `longest_gap` characters of
-    white space count as one too.
+    `after_blank`: whether a blank line is before the text. More than `longest_gap` characters of white space
+    count as a blank line.
     """
     breaks = np.concatenate(([0], _line_breaks(characters) + 1))
     bounds = np.append(np.searchsorted(words.starts, breaks), len(words))
-    busy = np.flatnonzero(bounds[1:] > bounds[:-1])
-    first_words = bounds[busy]
+    with_words = np.flatnonzero(bounds[1:] > bounds[:-1])
+    first_words = bounds[with_words]
     texts = words.starts[first_words]
     ends = words.ends[np.append(first_words[1:], len(words)) - 1]
-    indents = texts - breaks[busy]
-    indents[indents > _MOST_INDENT] = 0
-    blank_between = (np.diff(busy) > 1) | (texts[1:] - ends[:-1] > longest_gap)
+    indents = texts - breaks[with_words]
+    indents[indents > _MAX_INDENT] = 0
+    blank_between = (np.diff(with_words) > 1) | (texts[1:] - ends[:-1] > longest_gap)
     return Lines(
         starts=texts - indents,
         texts=texts,
         ends=ends,
         indents=indents,
         first_words=first_words,
-        after_blank=np.concatenate(([after_blank or busy[0] > 0], blank_between)),
+        after_blank=np.concatenate(([after_blank or with_words[0] > 0], blank_between)),
     )
 
 

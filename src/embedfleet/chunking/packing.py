@@ -1,4 +1,4 @@
-"""Atoms to chunks: greedy, to exact limits, ending at the best boundary in reach. Pure."""
+"""Packs as many atoms into a chunk as its limits allow, ending at the best boundary in reach."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedfleet.queue_schemas import ChunkMethod
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most a chunk may hold, and the most of it that may repeat the chunk before."""
+    """How much a chunk may hold, and how much of it may repeat the chunk before it."""
 
     tokens: int
     chars: int
@@ -21,10 +21,10 @@ class Limits:
 
 @dataclass(slots=True)
 class AtomTable:
-    """Atoms not yet in a finished chunk, column by column; offsets are the document's.
+    """The atoms that a later chunk may contain, as columns. Offsets are relative to the document.
 
-    `token_sums[i]` counts the tokens before atom i, from an arbitrary origin: one entry more than atoms.
-    `hard` holds, in order, the numbers of the atoms that begin with a `HARD` cut.
+    `token_sums[i]` is the number of tokens before atom i, counted from an arbitrary origin; it has one entry
+    more than there are atoms. `hard` lists the numbers of the atoms that begin at a `HARD` cut, in order.
     """
 
     starts: list[int] = field(default_factory=list)
@@ -37,23 +37,23 @@ class AtomTable:
         return len(self.starts)
 
     def extend(self, starts: list[int], ends: list[int], strengths: list[int], token_sums: list[int]) -> None:
-        """Append atoms; `token_sums` goes on from the last entry and has one value an atom."""
-        known = len(self)
+        """Append atoms. `token_sums` continues from the last entry, with one value for each atom."""
+        count = len(self)
         self.starts += starts
         self.ends += ends
         self.strengths += strengths
         self.token_sums += token_sums
         if Strength.HARD in strengths:
-            self.hard += [known + i for i, strength in enumerate(strengths) if strength == Strength.HARD]
+            self.hard += [count + i for i, strength in enumerate(strengths) if strength == Strength.HARD]
 
     def drop(self, count: int) -> None:
-        """Forget the first `count` atoms."""
+        """Remove the first `count` atoms."""
         for column in (self.starts, self.ends, self.strengths, self.token_sums):
             del column[:count]
         self.hard = [atom - count for atom in self.hard if atom >= count]
 
     def first_body(self, start: int, end: int) -> int:
-        """The first atom of [start, end) that is not a heading, i.e. that nothing is glued to."""
+        """The first atom of [start, end) that is no heading: no atom is glued to it."""
         while start + 1 < end and self.strengths[start + 1] == Strength.GLUED:
             start += 1
         return start
@@ -61,7 +61,7 @@ class AtomTable:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A chunk: atoms [start, end), of which those before `fresh` repeat the chunk before."""
+    """A chunk as atoms [start, end). Those before `fresh` repeat the end of the chunk before it."""
 
     start: int
     fresh: int
@@ -77,24 +77,25 @@ def next_span(
     *,
     final: bool,
 ) -> Span | None:
-    """The next chunk: new from atom `fresh` on, with overlap from atom `start` on where it fits.
+    """The next chunk: its new atoms begin at `fresh`, its overlap at `start` or later, if it fits.
 
-    None if it depends on atoms that are not in the table yet; never None when `final`. The chunk is
-    within the limits unless its only atom is not. It holds at least one new atom.
+    It has at least one new atom, and is within the limits unless it is a single atom that is not. Returns
+    None if the chunk depends on atoms that are not in the table yet; never with `final`.
     """
     start = _start_in_reach(table, start, fresh, limits)
     reach = _reach(table, start, fresh, limits)
     if reach == len(table) and not final:
         return None
+    # A chunk always ends at a hard cut.
     hard = bisect_right(table.hard, fresh)
     if hard < len(table.hard) and table.hard[hard] <= reach:
         return Span(start, fresh, table.hard[hard])
     if reach == len(table):
         return Span(start, fresh, reach)
-    whole = _WHOLE.get(method)
-    if whole is not None:
-        end = _last_at_least(table, fresh, reach, whole)
-        if end is None and start < fresh:  # the overlap must not be why a sentence is cut
+    weakest = _WEAKEST_BOUNDARIES.get(method)
+    if weakest is not None:
+        end = _last_at_least(table, fresh, reach, weakest)
+        if end is None and start < fresh:  # without the overlap a whole sentence or paragraph may fit
             return next_span(table, fresh, fresh, limits, method, final=final)
         if end is not None:
             return Span(start, fresh, end)
@@ -102,10 +103,10 @@ def next_span(
 
 
 def overlap_start(table: AtomTable, span: Span, limits: Limits) -> int:
-    """The first atom that the chunk after `span` should repeat; `span.end` if none.
+    """The first atom that the chunk after `span` should repeat; `span.end` if it should repeat none.
 
-    Whole atoms within the overlap limits, from the strongest boundary that leaves at least half of
-    it. Never all of the span, and never across a hard cut.
+    The overlap consists of whole atoms and is within its limits. It begins at the strongest boundary in the
+    first half of what the limits allow. It is never all of the span, and never crosses a hard cut.
     """
     if not limits.overlap_chars or not limits.overlap_tokens:
         return span.end
@@ -117,12 +118,12 @@ def overlap_start(table: AtomTable, span: Span, limits: Limits) -> int:
     return earliest + window.index(max(window)) if earliest < span.end else span.end
 
 
-_WHOLE = {ChunkMethod.SENTENCES: Strength.SENTENCE, ChunkMethod.PARAGRAPHS: Strength.PARAGRAPH}
-"""The weakest boundary at which these methods end a chunk, as long as there is one."""
+_WEAKEST_BOUNDARIES = {ChunkMethod.SENTENCES: Strength.SENTENCE, ChunkMethod.PARAGRAPHS: Strength.PARAGRAPH}
+"""The weakest boundary at which a chunk ends with these methods, unless only weaker ones are in reach."""
 
 
 def _start_in_reach(table: AtomTable, start: int, fresh: int, limits: Limits) -> int:
-    """`start`, later if the overlap would keep the first new atom out."""
+    """`start`, moved so far that the overlap leaves room for the first new atom."""
     if fresh == len(table):
         return start
     return _first_within(table, start, fresh, limits.tokens, limits.chars, through=fresh + 1)
@@ -131,8 +132,10 @@ def _start_in_reach(table: AtomTable, start: int, fresh: int, limits: Limits) ->
 def _first_within(
     table: AtomTable, start: int, stop: int, tokens: int, chars: int, *, through: int | None = None
 ) -> int:
-    """The first atom from `start` on such that all from it up to `through` (`stop`) are in the limits;
-    `stop` if there is none."""
+    """The first atom in [start, stop) from which all atoms up to `through` fit into the limits; else `stop`.
+
+    `through` is exclusive and is `stop` by default.
+    """
     end = stop if through is None else through
     by_tokens = bisect_left(table.token_sums, table.token_sums[end] - tokens, start, stop)
     by_chars = bisect_left(table.starts, table.ends[end - 1] - chars, start, stop)
@@ -140,20 +143,24 @@ def _first_within(
 
 
 def _reach(table: AtomTable, start: int, fresh: int, limits: Limits) -> int:
-    """One past the last atom that still fits, at least one new atom."""
+    """The end of the longest chunk within the limits; it includes at least one new atom."""
     by_tokens = bisect_right(table.token_sums, table.token_sums[start] + limits.tokens, start) - 1
     by_chars = bisect_right(table.ends, table.starts[start] + limits.chars, start)
     return max(min(by_tokens, by_chars), fresh + 1)
 
 
 def _last_at_least(table: AtomTable, fresh: int, reach: int, strength: int) -> int | None:
+    """The last boundary in (fresh, reach] of at least this strength."""
     strengths = table.strengths
     return next((atom for atom in range(reach, fresh, -1) if strengths[atom] >= strength), None)
 
 
 def _strongest_in_last_half(table: AtomTable, start: int, fresh: int, reach: int, limits: Limits) -> int:
-    """The last of the strongest boundaries that leave the chunk at least half full; below that the
-    last that separates nothing from its heading; else as far as it goes."""
+    """The last of the strongest boundaries that leave the chunk at least half full.
+
+    If they all separate glued atoms, such as a heading and its text: the last earlier boundary that does not,
+    or, without one, `reach`.
+    """
     tokens, chars = table.token_sums[start] + limits.tokens / 2, table.starts[start] + limits.chars / 2
     by_tokens = bisect_left(table.token_sums, tokens, fresh + 1, reach)
     by_chars = bisect_left(table.ends, chars, fresh, reach - 1) + 1

@@ -1,4 +1,4 @@
-"""Atoms with their token ids, each small enough for a chunk."""
+"""Tokenises atoms, and cuts those that are too large for a chunk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedfleet.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class TokenisedAtoms:
-    """Like `Atoms`, with `token_ids`: uint32 (sum(lengths),) and `lengths`: int64 (n,)."""
+    """Like `Atoms`, with `token_ids`: uint32 (sum(lengths),), and `lengths`: int64 (n,), in tokens."""
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
@@ -34,10 +34,10 @@ class _Piece:
 
 
 def tokenise(atoms: Atoms, tokenizer: Tokenizer, limits: Limits, *, max_tokens: int) -> TokenisedAtoms:
-    """Tokenise the atoms in one call, and cut those over the limits: into words, and those into parts.
+    """Tokenise all atoms in one call. Cut atoms over the limits into words, and such words into parts.
 
-    A part of a word begins with a `HARD` boundary; it is over the limits only if it is one character.
-    Raises InvalidRequest if such a character is more than `max_tokens`.
+    A part of a word begins with a `HARD` boundary. It is over the limits only if it is a single character.
+    Raises InvalidRequest if such a character has more than `max_tokens` tokens.
     """
     text = atoms.text
     spans = zip(atoms.starts.tolist(), atoms.ends.tolist(), strict=True)
@@ -47,13 +47,15 @@ def tokenise(atoms: Atoms, tokenizer: Tokenizer, limits: Limits, *, max_tokens: 
     if not len(too_long):
         return whole
     fitting = _fit(text, _words_of(atoms, too_long), tokenizer, limits)
-    _refuse_giants(text, atoms.offset, fitting, max_tokens)
+    _refuse_oversized_characters(text, atoms.offset, fitting, max_tokens)
     return _merge(whole, too_long, fitting)
 
 
 def cut_to_characters(atoms: Atoms, limits: Limits) -> TokenisedAtoms:
-    """The atoms, those over the limit in characters cut into words, and those into parts. Nothing is
-    tokenised: the lengths are 0."""
+    """Cut atoms with too many characters into words, and such words into parts.
+
+    Tokenises nothing: the lengths are 0.
+    """
     none = np.empty(0, dtype=np.uint32)
     lengths = np.zeros(len(atoms.starts), dtype=np.int64)
     whole = TokenisedAtoms(atoms.starts, atoms.ends, atoms.strengths, none, lengths)
@@ -92,7 +94,7 @@ def _words(text: str, atom: _Piece) -> list[_Piece]:
 
 
 def _fit(text: str, pieces: list[_Piece], tokenizer: Tokenizer, limits: Limits) -> TokenisedAtoms:
-    """The pieces, those too long cut to the character limit, then halved until their tokens fit."""
+    """Cut the pieces to the character limit, then halve each one until its tokens fit."""
     pieces = [part for piece in pieces for part in _parts(text, piece, limits.chars)]
     while True:
         token_ids, lengths = tokenizer.encode_batch([text[piece.start : piece.end] for piece in pieces])
@@ -116,10 +118,10 @@ def _parts(text: str, piece: _Piece, limit: int) -> list[_Piece]:
     ]
 
 
-def _refuse_giants(text: str, offset: int, atoms: TokenisedAtoms, max_tokens: int) -> None:
-    giants = np.flatnonzero(atoms.lengths > max_tokens)
-    if len(giants):
-        start, length = int(atoms.starts[giants[0]]), int(atoms.lengths[giants[0]])
+def _refuse_oversized_characters(text: str, offset: int, atoms: TokenisedAtoms, max_tokens: int) -> None:
+    oversized = np.flatnonzero(atoms.lengths > max_tokens)
+    if len(oversized):
+        start, length = int(atoms.starts[oversized[0]]), int(atoms.lengths[oversized[0]])
         raise InvalidRequest(
             f"character {offset + start} ({text[start]!a}) is {length} tokens but the model takes "
             f"{max_tokens}: use a model with a larger limit"
@@ -127,7 +129,7 @@ def _refuse_giants(text: str, offset: int, atoms: TokenisedAtoms, max_tokens: in
 
 
 def _merge(whole: TokenisedAtoms, replaced: NDArray[np.int64], by: TokenisedAtoms) -> TokenisedAtoms:
-    """`whole` without its atoms `replaced`, with the atoms `by` in their place."""
+    """`whole` with the atoms `by` in place of its atoms `replaced`."""
     keep = np.ones(len(whole.starts), dtype=np.bool_)
     keep[replaced] = False
     starts = np.concatenate((whole.starts[keep], by.starts))
@@ -147,7 +149,7 @@ def _merge(whole: TokenisedAtoms, replaced: NDArray[np.int64], by: TokenisedAtom
 def _reordered(
     token_ids: NDArray[np.uint32], lengths: NDArray[np.int64], order: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    """The runs of `token_ids`, as long as `lengths` say, in another order."""
+    """Reorder the runs of `token_ids`, whose lengths are `lengths`: run i of the result is run `order[i]`."""
     begins = np.cumsum(lengths) - lengths
     wanted = lengths[order]
     shifts = np.repeat(begins[order] - (np.cumsum(wanted) - wanted), wanted)

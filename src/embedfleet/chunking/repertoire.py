@@ -1,8 +1,8 @@
 """The characters on which the fast tokeniser and the reference agree.
 
-The two libraries carry Unicode tables of different ages, so they part company over characters added
-or reclassified since (measured over all 1.1 million code points: unassigned ones, punctuation and
-marks of recent scripts, DEL). Characters that Unicode 3.2 already had are the same in both.
+The two libraries carry Unicode tables of different ages, so they differ on characters that were added or
+reclassified between them: unassigned ones, punctuation and marks of recent scripts, and DEL (measured over
+all 1.1 million code points). They agree on the characters of Unicode 3.2, which are called settled here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import re
 import sys
 import unicodedata
 
-_LATER = ((0x1F300, 0x1F64F), (0x1F680, 0x1F6D0), (0x1F900, 0x1F9FF), (0x20000, 0x2A6D6))
-"""Emoji and rare Chinese characters: newer or beyond the basic plane, and found to agree."""
+_LATER_SETTLED = ((0x1F300, 0x1F64F), (0x1F680, 0x1F6D0), (0x1F900, 0x1F9FF), (0x20000, 0x2A6D6))
+"""Emoji and rare Chinese characters: newer, or outside of the basic plane; the libraries agree on them."""
 
 _RECLASSIFIED = frozenset("\x7f\u166d\u1734\u1885\u1886")
+"""The characters of Unicode 3.2 on which the libraries differ."""
+
 _SURROGATES = range(0xD800, 0xE000)
-_DENSE_BELOW = 0x3400
+_DENSE_BELOW = 0x3400  # where the large blocks of Chinese characters begin
 _SPARSE_STEP = 16
 
 
 def settled_ranges() -> list[tuple[int, int]]:
-    """The settled characters, as closed ranges of code points in order."""
+    """The settled characters as closed ranges of code points, in order."""
     category = unicodedata.ucd_3_2_0.category
     ranges: list[tuple[int, int]] = []
     for code in range(0x10000):
@@ -32,11 +34,11 @@ def settled_ranges() -> list[tuple[int, int]]:
             ranges[-1] = (ranges[-1][0], code)
         else:
             ranges.append((code, code))
-    return [*ranges, *_LATER]
+    return [*ranges, *_LATER_SETTLED]
 
 
 def unsettled_pattern(ranges: list[tuple[int, int]]) -> re.Pattern[str]:
-    """Finds a character outside `ranges`."""
+    """A pattern that matches one character outside of `ranges`."""
     gaps = []
     following = 0
     for first, last in ranges:
@@ -48,7 +50,7 @@ def unsettled_pattern(ranges: list[tuple[int, int]]) -> re.Pattern[str]:
 
 
 def sample(ranges: list[tuple[int, int]]) -> list[str]:
-    """Characters to try: all of the alphabets and emoji, every sixteenth of the large uniform blocks."""
+    """Characters to try: all of the alphabets and emoji, and every sixteenth of the large uniform blocks."""
     return [
         chr(code)
         for first, last in ranges

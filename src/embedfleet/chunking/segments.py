@@ -1,4 +1,4 @@
-"""A long text as consecutive segments: how a document lies in SQL and is read back piece by piece."""
+"""Cuts a long text into consecutive segments, which SQL stores and workers read one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from embedfleet.chunking.characters import SENTENCE_ENDS, WIDE_SENTENCE_ENDS, before_mark
 
 _SEARCH_BACK_SHARE = 4
-"""A cut is sought in the last quarter before the target, so a segment is never much smaller than asked."""
+"""A cut is searched for in the last quarter before the target, so no segment is much smaller than that."""
 
 _BOUNDARIES = (
     ("\n\n", "\r\n\r\n"),
@@ -21,9 +21,9 @@ _BOUNDARIES = (
 def segment_spans(text: str, *, target_chars: int = 262_144) -> Iterator[tuple[int, int]]:
     """Half-open spans that cover `text` exactly and in order, each of 1 to `target_chars` characters.
 
-    A span ends at the strongest boundary in the last quarter before the target, else at the target.
-    It never ends between CR and LF, between the halves of a surrogate pair, or before a combining
-    mark, unless `target_chars` leaves no other place. Nothing is yielded for an empty text.
+    A span ends at the strongest boundary in the last quarter before the target, or at the target if there is
+    none. It never ends between CR and LF, between the halves of a surrogate pair, or before a combining mark,
+    unless `target_chars` leaves no other place. An empty text has no spans.
     """
     if target_chars < 1:
         raise ValueError(f"target_chars must be at least 1, not {target_chars}")

@@ -1,4 +1,4 @@
-"""Where sentences end: one rule for many languages, in time linear in the text."""
+"""Finds the ends of sentences: one rule for many languages, in time linear in the length of the text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from embedfleet.chunking.characters import CLOSER, LOWER, SENTENCE_END, WIDE_SENTENCE_END, Characters
 from embedfleet.chunking.words import Words
 
-_MOST_CLOSERS = 3
-"""Quotes and brackets between the full stop and the white space, as in `(He said "no.")`."""
+_MAX_CLOSERS = 3
+"""How many quotes and brackets may be between the full stop and the white space, as in `(He said "no.")`."""
 
 _LONGEST_ABBREVIATION = 8
 
@@ -27,13 +27,13 @@ _ABBREVIATIONS_BY_LANGUAGE = {
     "Russian": "т.е т.д т.п г гг см стр им ул",
 }
 _ABBREVIATIONS = frozenset(" ".join(_ABBREVIATIONS_BY_LANGUAGE.values()).split())
-"""Never the end of a sentence."""
+"""A full stop after one of these never ends a sentence."""
 
 _NUMBERED = "no nos nr n\xba fig figs eq eqs sec p pp p\xe1g vol ch chap art ed abb bd"
 _BEFORE_NUMBERS = frozenset(_NUMBERED.split())
-"""Not the end of a sentence when a number follows."""
+"""A full stop after one of these does not end a sentence if a number follows."""
 
-_MOST_ENUMERATOR_DIGITS = 3
+_MAX_LIST_NUMBER_DIGITS = 3
 
 
 def sentence_ends(
@@ -41,9 +41,9 @@ def sentence_ends(
 ) -> NDArray[np.bool_]:
     """bool (n_words,): true for a word that ends a sentence.
 
-    It ends in a full stop, or the like in other scripts, maybe followed by closing quotes; the next
-    word does not start in lower case; and it is no abbreviation, initial, or list number at the start
-    of a line (`first_in_line`: bool (n_words,)).
+    Such a word ends in a full stop or another sentence end, perhaps followed by closing quotes. The next word
+    does not begin in lower case. The word is no abbreviation, no initial, and no list number at the start of
+    a line (`first_in_line`: bool (n_words,)).
     """
     kinds = characters.kinds
     last, closing_kind = _last_before_closers(kinds, words)
@@ -61,11 +61,11 @@ def sentence_ends(
 def _last_before_closers(
     kinds: NDArray[np.uint8], words: Words
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The position of each word's last character that is no closer, and that character's kind."""
+    """For each word: the position of its last character that is no closer, and the kind of that character."""
     last = words.ends - 1
     kind = kinds[last]
     closed = np.flatnonzero(kind == CLOSER)
-    for _ in range(_MOST_CLOSERS):
+    for _ in range(_MAX_CLOSERS):
         closed = closed[last[closed] > words.starts[closed]]
         last[closed] -= 1
         kind[closed] = kinds[last[closed]]
@@ -80,7 +80,7 @@ def _not_ending(
     last: NDArray[np.int64],
     first_in_line: NDArray[np.bool_],
 ) -> list[int]:
-    """Those of the short words ending in a full stop that do not end a sentence."""
+    """The candidates (short words that end in a full stop) that do not end a sentence."""
     following = np.append(words.starts[1:], len(text))
     rows = zip(
         candidates.tolist(),
@@ -98,11 +98,11 @@ def _not_ending(
 
 
 def _is_abbreviation(word: str, next_character: str, first_in_line: bool) -> bool:
-    """`word` is without its full stop."""
+    """Whether `word`, given without its full stop, is an abbreviation, an initial or a list number."""
     word = word.lstrip(_OPENERS)
     if len(word) == 1 and word.isupper():
         return True
     if word.isdigit():
-        return first_in_line and len(word) <= _MOST_ENUMERATOR_DIGITS
+        return first_in_line and len(word) <= _MAX_LIST_NUMBER_DIGITS
     lowered = word.lower()
     return lowered in _ABBREVIATIONS or (lowered in _BEFORE_NUMBERS and next_character.isdigit())

@@ -1,4 +1,4 @@
-"""Source code: lines, with definitions as headings (Python's by name)."""
+"""Reads source code: its lines are the atoms, and definitions are its headings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _UNDERSCORE = ord("_")
 
 
 def read_code(characters: Characters, lines: Lines, resume: Resume) -> Marks:
-    """Lines are atoms; a chunk best begins at a top-level line after a blank one or at a definition.
+    """Mark each line as an atom. A chunk best begins at a top-level line after a blank one, or at a
+    definition.
 
-    A decorator is glued to what it decorates. The heading path names the enclosing Python classes and
-    functions, by indentation.
+    What a decorator decorates is glued to it. The heading path names the enclosing Python classes and
+    functions, which are found by indentation.
     """
     first = characters.points[lines.texts]
     strengths = np.where(lines.after_blank, Strength.PARAGRAPH, Strength.LINE).astype(np.int8)
@@ -34,7 +35,7 @@ def read_code(characters: Characters, lines: Lines, resume: Resume) -> Marks:
     marks = Marks(strengths, np.ones(len(lines), dtype=np.bool_))
     if resume.strength == Strength.GLUED:
         strengths[0] = Strength.GLUED
-    candidates = np.isin(first, _DEFINITION_STARTS) | (top_level & _names(first))
+    candidates = np.isin(first, _DEFINITION_STARTS) | (top_level & _may_start_name(first))
     context = resume.context
     for line in np.flatnonzero(candidates).tolist():
         if line > 0 or resume.column == 0:
@@ -66,12 +67,12 @@ def _read_line(
 
 
 def _strengthen(lines: Lines, marks: Marks, line: int, strength: Strength) -> None:
-    """A definition right below a comment or a decorator stays with it."""
+    """Raise the strength of a line, unless it belongs to a comment or decorator right above it."""
     if marks.strengths[line] != Strength.GLUED and (line == 0 or lines.after_blank[line]):
         marks.strengths[line] = max(strength, marks.strengths[line])
 
 
-def _names(first: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.bool_]:
+def _may_start_name(first: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Whether a line's first character may start a name (ASCII)."""
     lowered = first | 0x20
     names: NDArray[np.bool_] = ((lowered >= ord("a")) & (lowered <= ord("z"))) | (first == _UNDERSCORE)

@@ -1,4 +1,4 @@
-"""How good a place is for a chunk to begin."""
+"""The strength of a boundary: how good it is as the start of a chunk."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from enum import IntEnum
 
 
 class Strength(IntEnum):
-    """Of the boundary before an atom, weakest first."""
+    """The strength of the boundary before an atom, weakest first."""
 
     NONE = 0
     """No boundary."""
     GLUED = 1
-    """The atom belongs to the one before: the text after its heading, the end of a code fence."""
+    """The atom belongs to the one before it: the text after a heading, the end of a code fence."""
     WORD = 2
     WRAP = 3
-    """A line of running text that was merely wrapped here; a line inside a code fence."""
+    """The line break before it only wraps running text; or it is a line inside of a code fence."""
     SENTENCE = 4
     LINE = 5
-    """A list item, a table row, a line of code; a blank line inside a code fence."""
+    """A list item, a table row or a line of code; or a line after a blank one inside of a code fence."""
     PARAGRAPH = 6
     HEADING_6 = 7
     HEADING_5 = 8
@@ -26,9 +26,9 @@ class Strength(IntEnum):
     HEADING_2 = 11
     HEADING_1 = 12
     HARD = 13
-    """A cut inside a word: a chunk always begins here, for across it token ids do not add up."""
+    """A cut inside of a word. A chunk always begins here: across the cut, token ids do not add up."""
 
 
 def heading_strength(level: int) -> Strength:
-    """Of a heading of level 1 (strongest) to 6."""
+    """The strength of a heading of level 1 (strongest) to 6."""
     return Strength(Strength.HARD - level)

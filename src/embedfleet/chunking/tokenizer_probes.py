@@ -1,4 +1,4 @@
-"""Texts that tell whether two tokenisers agree, and whether cutting a text changes its tokens."""
+"""Texts that show whether two tokenisers agree, and whether cutting a text changes its tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EDGES = (
     *("\u4e2d\u6587", "\u3042\u3044", "\ud55c\uad6d", "\u0939\u093f", "\u0e44\u0e17\u0e22", "\U0001f600"),
     *("\u0301e", "e\u0301", "\u200b", "\ufeffx", "\x0c", "\x01", "\ufffd", "x" * 101),
 )
-"""Beginnings and endings of atoms, of every kind that a tokeniser treats its own way."""
+"""Beginnings and endings of atoms: one of each kind that a tokeniser may treat differently."""
 
 _GAPS = (" ", "  ", "\t", "\n", "\r\n", "\n\n    ", "\xa0", "\u2003", "\u2028", "\u3000")
 """White space after which an atom may begin."""
@@ -35,11 +35,11 @@ _WIDE_ENDS = (
     *("\u4e2d\u3002", "\u3042\uff01", "\u4e2d\uff1f\u300d", "\uff76\uff9e\uff61"),
     *("\u4e2d\uff0c", "\u3042\u3001", "x\uff1b", "\uff1a\uff09"),
 )
-"""Endings after which an atom may begin without white space."""
+"""Endings of atoms after which the next atom may begin without white space."""
 
 _LETTERS = ("a", "\xe9", "e\u0301", "\u4e2d", "\u3042", "\ud55c", "\u0915\u094d", "\U0001f600", "1")
 _WORD_LENGTHS = (49, 50, 99, 100, 101, 200, 1000)
-"""Around the limit of 100 characters past which WordPiece gives up on a word."""
+"""Around 100 characters: WordPiece makes an unknown token of a longer word."""
 
 _SENTENCES = (
     "",
@@ -55,11 +55,11 @@ _SENTENCES = (
 
 
 _CHARACTERS_PER_TEXT = 64
-"""Many short texts would take the reference longer than few long ones."""
+"""The reference tokenises a few long texts faster than many short ones."""
 
 
-def odd_texts(characters: Sequence[str]) -> list[str]:
-    """Texts on which tokenisers differ when they differ at all; each of `characters` inside a word."""
+def disputed_texts(characters: Sequence[str]) -> list[str]:
+    """Texts on which tokenisers differ if they differ at all, with each of `characters` inside of a word."""
     pairs = list(itertools.product(_EDGES, repeat=2))
     words = [f"a{character}b" for character in characters]
     marked = [f"{character}\u0301{character}" for character in characters[::4]]
@@ -78,9 +78,9 @@ def _runs(words: list[str]) -> Iterator[list[str]]:
 
 
 def cuts(added_tokens: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(left, gap, right): every kind of place where one atom ends and the next begins."""
+    """(left, gap, right) for every kind of place where one atom ends and the next one begins."""
     edges = [*_EDGES, *added_tokens]
     yield from itertools.product(edges, _GAPS, edges)
-    # A wide ending takes closing marks along, so none begins the next atom.
+    # An atom with a wide ending includes the closing marks after it, so the next atom begins with none.
     openings = [edge for edge in edges if edge[0] not in ".]_"]
     yield from itertools.product(_WIDE_ENDS, [""], openings)

@@ -1,4 +1,4 @@
-"""Text to token ids: fast where that is proven the same, by the reference implementation elsewhere."""
+"""Makes token ids of texts: with a fast library if it agrees with the reference, else with the reference."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from embedfleet.chunking.repertoire import sample, settled_ranges, unsettled_pattern
-from embedfleet.chunking.tokenizer_probes import cuts, odd_texts
+from embedfleet.chunking.tokenizer_probes import cuts, disputed_texts
 from embedfleet.errors import ModelError
 
 TokenArrays = tuple[NDArray[np.uint32], NDArray[np.int64]]
 
-_MOST_ADDED_TOKENS_TRIED = 16
+_MAX_ADDED_TOKENS_TRIED = 16
 
 
 class Tokenizer(Protocol):
@@ -28,21 +28,23 @@ class Tokenizer(Protocol):
 
     @property
     def concatenable(self) -> bool:
-        """Whether a text's ids are its atoms' ids one after the other: every kind of cut between
-        atoms was tried, and changed nothing."""
+        """Whether the token ids of a text are those of its atoms, one after the other.
+
+        Every kind of cut between atoms was tried to find this out.
+        """
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> TokenArrays:
         """Token ids: uint32 (sum(lengths),), concatenated; lengths: int64 (len(texts),).
 
-        No special tokens are added, nothing is truncated or padded. A lone surrogate, which is no
-        character, counts as U+FFFD.
+        Adds no special tokens, truncates and pads nothing. A lone surrogate is no character and counts as
+        U+FFFD.
         """
         ...
 
 
 class ReferenceTokenizer:
-    """Hugging Face `tokenizers`."""
+    """The library `tokenizers` of Hugging Face."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -55,7 +57,7 @@ class ReferenceTokenizer:
 
     @property
     def added_tokens(self) -> list[str]:
-        """Tokens that are found in a text before anything else is done to it."""
+        """The tokens that the tokeniser looks for in a text before it does anything else."""
         return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def encode_batch(self, texts: Sequence[str]) -> TokenArrays:
@@ -68,12 +70,13 @@ class ReferenceTokenizer:
 
 
 class FastTokenizer:
-    """`tokie` for the texts on which it can agree with the reference, the reference for the others.
+    """Uses `tokie` for the texts on which it can agree with the reference, and the reference for the others.
 
-    Whether it does agree, for this tokeniser's file, is what `agrees_with_reference` finds out.
+    `agrees_with_reference` finds out whether the two really agree for one tokeniser's file.
     """
 
-    # tokie cuts a longer text (64 KiB) to work on the parts in parallel, inside a word if need be.
+    # tokie splits a text over 64 KiB, perhaps inside of a word, and works on the parts in parallel. A
+    # character takes up to 4 bytes.
     _LONGEST_TEXT_CHARS = 16_384
 
     def __init__(self, fast: Any, reference: ReferenceTokenizer) -> None:
@@ -89,8 +92,8 @@ class FastTokenizer:
         return is_concatenable(self, self._reference.added_tokens)
 
     def agrees_with_reference(self) -> bool:
-        """Compare the two on some ten thousand odd texts."""
-        texts = odd_texts(sample(self._settled))
+        """Compare the two on about ten thousand texts."""
+        texts = disputed_texts(sample(self._settled))
         (ids, lengths), (reference_ids, reference_lengths) = (
             self.encode_batch(texts),
             self._reference.encode_batch(texts),
@@ -109,7 +112,8 @@ class FastTokenizer:
         )
 
     def _doubtful(self, texts: Sequence[str]) -> list[int]:
-        """Positions of the texts that only the reference can be trusted with; mostly none."""
+        """Positions of the texts that only the reference tokenises reliably; mostly none."""
+        # Most batches have no such text: this joined check is much faster than one of each text.
         wide = "".join([text for text in texts if not text.isascii()])
         if (
             self._unsettled.search(wide) is None
@@ -127,7 +131,7 @@ class FastTokenizer:
         try:
             ids, lengths = self._fast.encode_batch_flat(list(texts), add_special_tokens=False)
         except BaseException as exc:
-            # A panic in Rust arrives as this class of pyo3, which only BaseException catches.
+            # pyo3 raises a panic of Rust code as this class, which is derived from BaseException.
             if type(exc).__name__ != "PanicException":
                 raise
             logger.warning("the fast tokeniser panicked: the reference takes this batch")
@@ -137,10 +141,10 @@ class FastTokenizer:
 
 @functools.lru_cache(maxsize=16)
 def load_tokenizer(file: Path) -> Tokenizer:
-    """The tokeniser of a `tokenizer.json`, loaded once per file and process.
+    """Load the tokeniser of a `tokenizer.json`, once for each file and process.
 
-    The fast one if it can read the file and passes the self-check, else the reference. Raises
-    ModelError, naming the file, if that cannot read it either.
+    Returns the fast one if it can read the file and agrees with the reference, else the reference. Raises
+    ModelError, naming the file, if the reference cannot read it.
     """
     try:
         reference = ReferenceTokenizer(tokenizers.Tokenizer.from_file(str(file)))
@@ -159,8 +163,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
 
 
 def is_concatenable(tokenizer: Tokenizer, added_tokens: list[str]) -> bool:
-    """Try every kind of cut between atoms, also beside the tokeniser's added tokens."""
-    tried = list(cuts(added_tokens[:_MOST_ADDED_TOKENS_TRIED]))
+    """Try every kind of cut between atoms, and cuts beside the tokeniser's added tokens."""
+    tried = list(cuts(added_tokens[:_MAX_ADDED_TOKENS_TRIED]))
     whole_ids, whole_lengths = tokenizer.encode_batch([left + gap + right for left, gap, right in tried])
     ids, lengths = tokenizer.encode_batch([part for left, _, right in tried for part in (left, right)])
     return np.array_equal(whole_ids, ids) and np.array_equal(whole_lengths, lengths[0::2] + lengths[1::2])
@@ -171,7 +175,7 @@ def _without_surrogates(text: str) -> str:
 
 
 def _interleaved(count: int, *parts: tuple[list[int], TokenArrays]) -> TokenArrays:
-    """One answer in the order of `count` texts, from answers for disjoint lists of their positions."""
+    """Merge results for disjoint lists of positions into one result, in the order of the `count` texts."""
     rows: list[NDArray[np.uint32]] = [np.empty(0, dtype=np.uint32)] * count
     for positions, (ids, lengths) in parts:
         ends = np.cumsum(lengths).tolist()

@@ -1,4 +1,4 @@
-"""The finest pieces a text may be cut into without changing a word's token ids."""
+"""Finds words: the smallest pieces into which a text can be cut without changing token ids."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from embedfleet.chunking.characters import (
     look_up,
 )
 
-_LONGEST_CLOSING = 4
-"""Marks looked at after a wide sentence end, as in `。」）`. A longer run is a rule or a decoration."""
+_MAX_CLOSING_MARKS = 4
+"""How many closing marks belong to a wide sentence end, as in `。」）`. A longer run is decoration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """Half-open spans of the words of a text, in order: int64 (n,) each.
 
-    A word starts after white space or after wide (Chinese, Japanese) punctuation, which needs none.
+    A word starts after white space, or right after wide (Chinese, Japanese) punctuation.
     """
 
     starts: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Words:
 
 
 def find_words(kinds: NDArray[np.uint8]) -> Words:
-    """The words of a text, by the kinds of its characters."""
+    """Find the words of a text from the kinds of its characters."""
     inside = np.zeros(len(kinds) + 2, dtype=np.bool_)
     np.not_equal(kinds, SPACE, out=inside[1:-1])
     edges = np.flatnonzero(inside[1:] != inside[:-1])
@@ -47,13 +47,13 @@ def find_words(kinds: NDArray[np.uint8]) -> Words:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """The same words, as half-open spans."""
+    """The words of a text as a list of half-open spans."""
     words = find_words(look_up(text).kinds)
     return list(zip(words.starts.tolist(), words.ends.tolist(), strict=True))
 
 
 def hard_spans(text: str, start: int, end: int, limit: int) -> list[tuple[int, int]]:
-    """[start, end) of `text` in spans of at most `limit` characters, cut wherever that falls."""
+    """Cut [start, end) of `text` into spans of at most `limit` characters, also inside of words."""
     spans = []
     while end - start > limit:
         cut = before_mark(text, start, start + limit)
@@ -64,10 +64,10 @@ def hard_spans(text: str, start: int, end: int, limit: int) -> list[tuple[int, i
 
 
 def _wide_cuts(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Positions inside a run of non-space where wide punctuation, with what closes after it, has ended."""
+    """Positions inside of a run without white space, right after wide punctuation and its closing marks."""
     ends = np.flatnonzero((kinds == WIDE_SENTENCE_END) | (kinds == WIDE_PAUSE)) + 1
     padded = np.append(kinds, np.uint8(SPACE))
-    for _ in range(_LONGEST_CLOSING):
+    for _ in range(_MAX_CLOSING_MARKS):
         ends = ends + _closes(padded[ends])
     following = padded[ends]
     return np.unique(ends[~_closes(following) & (following != SPACE)])
