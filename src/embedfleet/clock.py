@@ -1,4 +1,4 @@
-"""Time as a dependency, so that leases and quotas can be tested without waiting."""
+"""The time as a dependency that is passed in, so that tests of leases and quotas need not wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to: for tests and simulations."""
+    """A clock that moves only by `advance`: for tests and simulations."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._now = start

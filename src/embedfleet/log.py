@@ -1,4 +1,4 @@
-"""Logs: one event a line on stderr, readable or as JSON. Never document text, never secrets."""
+"""Logs on stderr: one event in each line, readable or as JSON. Never document text or secrets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def configure(*, level: str, as_json: bool) -> None:
-    """Send this process's logs to stderr from `level` on. Replaces what was configured before."""
+    """Send this process's logs of `level` and above to stderr. Replaces any earlier configuration."""
     logger.remove()
+    # `diagnose` stays off: it prints the values of variables, and some of them are document text.
     if as_json:
         logger.add(sys.stderr, level=level, serialize=True, backtrace=False, diagnose=False)
     else:
@@ -21,7 +22,7 @@ def configure(*, level: str, as_json: bool) -> None:
 
 
 def _readable(record: Record) -> str:
-    """`diagnose` stays off above: it would print the values of variables, document text among them."""
+    """The format of a line: time, level, message, and the bound values."""
     bound = " ".join(f"{key}={{extra[{key}]}}" for key in record["extra"])
     return (
         "{time:HH:mm:ss.SSS} {level: <7} {message}"

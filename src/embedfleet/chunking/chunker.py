@@ -230,8 +230,9 @@ class _Packer:
     def _shortened(
         self, span: Span, token_ids: NDArray[np.uint32], *, final: bool
     ) -> tuple[Span, NDArray[np.uint32]] | None:
-        """The span and its token ids; shortened while they are more than the limit, though its atoms' ids are
-        not.
+        """The span and its token ids, shortened until the ids are within the limit.
+
+        The atoms' own ids always are, but those of the joined text may be more.
 
         Each round asks for proportionally fewer characters. So the loop ends, at a single atom at the latest.
         None if a round depends on atoms that are not in the table yet; never with `final`.

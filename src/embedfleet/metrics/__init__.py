@@ -1,4 +1,5 @@
-"""What Prometheus reads: the series of a process, those of its worker processes added, one endpoint a host.
+"""Metrics for Prometheus: the series of a process, merged with those of its workers, on one port of each
+host.
 
 May import: errors.
 """

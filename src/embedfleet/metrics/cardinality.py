@@ -1,4 +1,4 @@
-"""Labels that come from users, kept few: a time series each would drown Prometheus."""
+"""Limits the number of label values that come from users: each is a time series that Prometheus must keep."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ OTHER = "_other"
 
 
 class BoundedLabels:
-    """The first `limit` names seen keep theirs, all later ones share `OTHER`."""
+    """The first `limit` names are labels of their own; all later names share the label `OTHER`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._known: set[str] = set()
 
     def label(self, name: str) -> str:
-        """The label to count this name under; the same for as long as the process lives."""
+        """The label under which to count this name. It stays the same as long as the process lives."""
         if name not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER

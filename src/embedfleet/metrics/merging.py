@@ -1,7 +1,7 @@
-"""One view of many processes: the orchestrator's own series, with its workers' counts added.
+"""Merges the series of many processes: adds the counts of the workers to the orchestrator's own series.
 
-Workers report what they counted since they started (`snapshot`). What a worker counted stays counted when
-it ends, so that no counter of the host ever falls. Gauges are the orchestrator's alone.
+Each worker reports what it has counted since it started (`snapshot`). These counts stay when the worker ends,
+so that no counter of the host ever falls. Gauges are those of the orchestrator only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from embedfleet.metrics.cardinality import BoundedLabels
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Counted: TypeAlias = tuple[str, Labels, float]
-"""A sample: name, sorted labels, value since its process started."""
+"""A sample: its name, its sorted labels, and what its process has counted since it started."""
 _Sums: TypeAlias = defaultdict[tuple[str, Labels], float]
 
 _ADDITIVE = ("counter", "histogram")
@@ -28,13 +28,13 @@ _SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
 
 def snapshot(registry: CollectorRegistry) -> list[Counted]:
-    """Everything counted so far, in a form that can travel."""
+    """All counts so far, as plain values that can be sent to another process."""
     families = (family for family in registry.collect() if family.type in _ADDITIVE)
     return [counted for family in families for counted in _counted(family)]
 
 
 class MergedCollector(Collector):
-    """Collects one registry and the snapshots of other processes. Any thread may call it."""
+    """Collects one registry and the snapshots of other processes. Safe to use from any thread."""
 
     def __init__(self, own: CollectorRegistry, *, max_tenants: int = 50) -> None:
         self._own = own
@@ -44,20 +44,20 @@ class MergedCollector(Collector):
         self._ended: _Sums = defaultdict(float)
 
     def update(self, worker: str, counted: Sequence[Counted]) -> None:
-        """The latest snapshot of a worker process; `worker` names this one life of it."""
+        """Replace the snapshot of a worker process. `worker` must be new for each start of a process."""
         latest = {(name, labels): value for name, labels, value in counted}
         with self._lock:
             self._latest[worker] = latest
 
     def ended(self, worker: str) -> None:
-        """The worker will report no more; what it counted stays."""
+        """The worker sends no more snapshots. Its counts stay."""
         with self._lock:
             _add(self._ended, self._latest.pop(worker, {}))
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of a counter's sample over all processes; 0 if nobody counted."""
+        """The sum of a counter's sample over all processes; 0 if no process has counted."""
         key = (name, tuple(sorted(labels.items())))
-        # One family only: to collect all of them takes milliseconds, and this is asked every second.
+        # One family only: collecting all takes milliseconds, and the orchestrator calls this every second.
         families = self._own.restricted_registry([name]).collect()
         own = sum(s.value for family in families for s in family.samples if s.labels == labels)
         with self._lock:
@@ -90,7 +90,7 @@ class MergedCollector(Collector):
 
 
 def _counted(family: Metric) -> Iterable[Counted]:
-    """The family's samples without the instants of creation: those cannot be added up."""
+    """The samples of a family, except the times of creation, which cannot be added."""
     for sample in family.samples:
         if not sample.name.endswith("_created"):
             yield sample.name, tuple(sorted(sample.labels.items())), sample.value

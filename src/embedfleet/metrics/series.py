@@ -1,4 +1,4 @@
-"""Every series there is: names, labels and buckets, in a registry of their own."""
+"""All series of a process, with their names, labels and buckets, in a registry of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from embedfleet.metrics.cardinality import BoundedLabels
 
-# From a claim answered by the cache to a large PDF: 5 ms to 10 minutes.
+# 5 ms (all vectors of a task are in the cache) to 10 minutes (a large PDF).
 _LATENCY_BUCKETS_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
-# One statement of SQL or one call of a vector store: 1 ms to half a minute.
+# 1 ms to half a minute: one unit of SQL or one call of a vector store.
 _CALL_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_BUCKETS_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -20,8 +20,8 @@ _BATCH_BUCKETS_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """Every series of a process; each attribute is exported as `embedding_<attribute>`.
 
-    Labels: `worker_type` and `stage` take `Stage` values, `status` takes `JobStatus` values; `tenant` takes
-    the first `max_tenants` tenants seen, the others together are `_other`. Safe to use from any thread.
+    Labels: `worker_type` and `stage` have `Stage` values, `status` has `JobStatus` values. `tenant` has the
+    names of the first `max_tenants` tenants; all others share `_other`. Safe to use from any thread.
     """
 
     def __init__(self, *, max_tenants: int = 50) -> None:
@@ -113,7 +113,7 @@ class Metrics:
         )
 
     def count_tenant(self, tenant: str, *, tokens: int = 0, jobs: int = 0) -> None:
-        """Work done for a tenant."""
+        """Count work that was done for a tenant."""
         label = self._tenants.label(tenant)
         if tokens:
             self._tenant_tokens_total.labels(label).inc(tokens)
@@ -132,7 +132,7 @@ class Metrics:
 
 @contextmanager
 def timed(histogram: Histogram, label: str) -> Iterator[None]:
-    """Observe how long the block takes, also when it fails."""
+    """Observe how long the block takes, also if it fails."""
     started = perf_counter()
     try:
         yield

@@ -21,10 +21,11 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Health:
-    """What the orchestrator says about itself. Written on its event loop, read by the server's threads.
+    """The orchestrator's report about itself. Its event loop writes it, the server's threads read it.
 
-    Alive: its loop has turned in the last `stuck_after_seconds`. Ready: alive, and nothing is in the way of
-    work. A supervisor restarts what is not alive; what is not ready needs its services, not a restart.
+    It is alive if its event loop has called `beat` in the last `stuck_after_seconds`. It is ready if it is
+    alive and nothing prevents work. A supervisor should restart an orchestrator that is not alive. One that
+    is not ready waits for a service, and a restart does not help.
     """
 
     def __init__(self, *, stuck_after_seconds: float = 30.0, now: Callable[[], float] = monotonic) -> None:
@@ -34,7 +35,7 @@ class Health:
         self._obstacles: Sequence[str] = ("starting",)
 
     def beat(self, obstacles: Sequence[str]) -> None:
-        """The loop turns; `obstacles` says in words what keeps work from being done now."""
+        """Report that the event loop runs. `obstacles`: what prevents work now, in words."""
         self._obstacles = tuple(obstacles)
         self._seen = self._now()
 
@@ -52,12 +53,12 @@ class Health:
 
 
 class MonitoringServer:
-    """Answers on threads of its own until closed."""
+    """Serves HTTP on threads of its own until it is closed."""
 
     def __init__(self, collector: Collector, health: Health, *, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one.
+        """Start to listen; port 0 means any free port.
 
-        Raises ConfigError, naming the setting, when the port is taken or the host is not this machine's.
+        Raises ConfigError, naming the setting, if the port is in use or the host is not one of this machine.
         """
         self._registry = CollectorRegistry()
         self._registry.register(collector)
@@ -75,11 +76,11 @@ class MonitoringServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port on which the server listens."""
         return self._server.server_port
 
     def close(self) -> None:
-        """Stop listening; the port is free on return. May be called twice."""
+        """Stop listening. The port is free when this returns. May be called twice."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -110,7 +111,7 @@ def _health_answer(good: bool, words: str) -> Answer:
 
 def _handler(answer: Callable[[str, str], Answer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = 30  # seconds; a client that says nothing does not hold a thread for ever
+        timeout = 30  # seconds: a client that sends nothing must not occupy a thread forever
 
         def do_GET(self) -> None:
             status, content_type, body = answer(self.path, self.headers.get("Accept", ""))
@@ -121,6 +122,6 @@ def _handler(answer: Callable[[str, str], Answer]) -> type[BaseHTTPRequestHandle
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Scrapes are not events."""
+            """Log nothing: a scrape is not an event."""
 
     return Handler

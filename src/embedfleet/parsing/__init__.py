@@ -1,7 +1,7 @@
-"""Files to text: format detection, extraction, and the child process it runs in.
+"""Extracts the text of files: detects their formats and parses them in a confined child process.
 
-`sandbox.ParserSandbox` is what others use; `formats` says what is understood. Everything `child`
-imports runs confined, next to hostile input, and starts fast: no settings, no models, no database.
+Other packages use `sandbox.ParserSandbox`; `formats` lists the formats. The modules that `child` imports run
+confined, beside hostile input, and must start fast: they import no settings, no models and no database.
 
 May import: queue_schemas, errors, settings.
 """

@@ -1,4 +1,4 @@
-"""ZIP archives that documents are made of, opened with care."""
+"""Opens documents that are ZIP archives, and refuses dangerous ones."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import BinaryIO
 from embedfleet.errors import ParseError
 
 _MAX_UNPACKED_BYTES = 1 << 30
-_MAX_PACKING = 200  # text packs up to about 50:1, a bomb 1000:1
-_SMALL_BYTES = 1 << 26  # below, packing does no harm
+_MAX_PACKING = 200  # text is packed up to about 50:1, an archive bomb 1000:1
+_SMALL_BYTES = 1 << 26  # a document that unpacks to less does no harm, however well it is packed
 
 
 @contextlib.contextmanager
 def open_archive(stream: BinaryIO, *, required: str, kind: str) -> Iterator[zipfile.ZipFile]:
-    """The archive, if it is one, is not encrypted, holds `required` and unpacks to a document's size.
+    """Open an archive that is not encrypted, has the member `required` and does not unpack to too many bytes.
 
-    ParseError otherwise, and for members that turn out broken inside of the block. Members are read by
-    name from the archive, never unpacked to files, and never past the size the archive states.
+    Raises ParseError otherwise, and if a member turns out to be broken inside of the `with` block. Members
+    are read by name, never unpacked to files, and never beyond the size that the archive states.
     """
     stream.seek(0)
     try:

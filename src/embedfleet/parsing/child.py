@@ -1,6 +1,6 @@
-"""The parser process: reads requests from stdin, answers on stdout, until stdin ends.
+"""The parser process: reads requests from stdin and answers on stdout until stdin ends.
 
-Started by `ParserSandbox` as `python -P -m embedfleet.parsing.child MEMORY_MB CPU_SECONDS MAX_FILE_BYTES`.
+`ParserSandbox` starts it as `python -P -m embedfleet.parsing.child MEMORY_MB CPU_SECONDS MAX_FILE_BYTES`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from embedfleet.parsing.frames import (
 
 def main(arguments: list[str]) -> int:
     memory_mb, cpu_seconds, max_file_bytes = map(int, arguments)
-    # Ctrl-C goes to every process of the terminal, but what becomes of the work is the parent's decision.
+    # Ctrl-C signals every process of the terminal; but the parent decides whether the work ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints stays out of the replies
+    # The replies have the only copy of stdout: nothing that a library prints gets among them.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     confine(memory_mb=memory_mb)
     try:
         while (request := read(sys.stdin.buffer)) is not None:
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
-    """Read one file and send its text, or why there is none."""
+    """Read one file; send its text, or the reason why it cannot be read."""
     outgoing = _Outgoing(replies)
     try:
         with _open(request) as stream:
@@ -65,7 +66,7 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
 
 
 class _Outgoing:
-    """Gathers pieces to messages of a good size."""
+    """Joins pieces of text into messages of about `TEXT_CHARS` characters."""
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
@@ -91,7 +92,7 @@ class _Outgoing:
 
 
 def _open(request: Request) -> BinaryIO:
-    """The request's bytes as a stream. Never waits: a FIFO or device is refused, not opened for reading."""
+    """The request's bytes as a stream. Never blocks: refuses FIFOs and devices instead of reading them."""
     if request.data is not None:
         return io.BytesIO(request.data)
     assert request.path is not None

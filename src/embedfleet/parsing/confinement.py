@@ -1,7 +1,7 @@
-"""The walls around a parser process: memory, CPU, files, network, and the life of its parent.
+"""Confines a parser process: limits its memory, CPU time, files and network, and ends it with its parent.
 
-Linux has all of them. macOS does not enforce the memory limit and has no network wall; Windows has no
-`resource` module, so there only the parent's time and output limits hold.
+Linux has all of these limits. macOS does not enforce the memory limit and cannot cut off the network. Windows
+has no `resource` module, so only the limits that the parent enforces hold there: time and output.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _CLONE_NEWNET = 0x4000_0000
 
 
 def confine(*, memory_mb: int) -> None:
-    """Raise the walls that stand for the whole life of the process. Call it before any thread starts.
+    """Set the limits that hold for the whole life of the process. Call it before any thread starts.
 
-    Limits only ever get lower: where the system already set a lower one, that stays.
+    Limits are only lowered: if the system has already set a lower one, that one stays.
     """
     if sys.platform == "linux":
         die_with_parent()
@@ -36,7 +36,7 @@ def confine(*, memory_mb: int) -> None:
 
 
 def allow_cpu_seconds(seconds: int) -> None:
-    """Let the process use this much more CPU time from now; then SIGXCPU ends it."""
+    """Let the process use this many more seconds of CPU time from now on; then SIGXCPU ends it."""
     if sys.platform != "win32":
         usage = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + seconds)
@@ -44,7 +44,7 @@ def allow_cpu_seconds(seconds: int) -> None:
 
 @contextlib.contextmanager
 def writable_files() -> Iterator[None]:
-    """Lift the ban on writing files for a while: for our own doing, never around a user's file."""
+    """Allow writing files inside of the block. Never use it while a user's file is read."""
     if sys.platform == "win32":
         yield
         return
@@ -59,7 +59,7 @@ def writable_files() -> Iterator[None]:
 if sys.platform != "win32":
 
     def _limit(kind: int, value: int) -> None:
-        """Set a soft limit; the hard one stays, so that CPU time can be granted file by file."""
+        """Set the soft limit. The hard one stays, so that each file can be granted CPU time of its own."""
         _, hard = resource.getrlimit(kind)
         soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):  # macOS refuses some values of RLIMIT_AS
@@ -67,10 +67,10 @@ if sys.platform != "win32":
 
 
 def _leave_network() -> None:
-    """Move to a network namespace without interfaces: as root directly, else inside a user namespace.
+    """Move to a network namespace without interfaces: as root directly, otherwise in a new user namespace.
 
-    Where the system forbids both (many containers), only the parser's own restraint is left: nothing it
-    calls opens connections.
+    Many containers forbid both. Then the network stays reachable; but nothing that the parser calls opens
+    connections.
     """
     libc = ctypes.CDLL(None)
     if libc.unshare(_CLONE_NEWNET) != 0:

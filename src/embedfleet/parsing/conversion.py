@@ -1,4 +1,4 @@
-"""The one place that calls kreuzberg: a document's bytes to Markdown, its errors to ours."""
+"""The only module that calls kreuzberg: converts a document to Markdown, and its errors to ParseError."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, extra
 
 from embedfleet.errors import ParseError
 
-# No cache (it would write to disk), no OCR (none is configured), no image extraction, no post-processing
-# of the text, one thread: the pool of parser processes is what runs in parallel.
+# No cache, as it would write to disk; no OCR, as none is configured; no image extraction; no post-processing
+# of the text; one thread, as the parser processes already run in parallel.
 _CONFIG = ExtractionConfig(
     use_cache=False,
     enable_quality_processing=False,
     output_format="markdown",
     concurrency=ConcurrencyConfig(max_threads=1),
-    # Its own idea of what is no body text drops sidebars and forms with all they hold.
+    # Its preprocessing would drop sidebars and forms with all their content.
     html_options={"extract_metadata": False, "preprocessing": {"enabled": False}},
 )
-# A fenced block is kept as it stands. A table row loses the padding that aligns it with the widest cell,
-# which can be hundreds of spaces in every row; the text loses its escapes, `a\_b` is no word to search for.
+# Matches what `_tidied` treats differently. A fenced block stays unchanged. A table row loses the padding to
+# the width of the widest cell, which can be hundreds of spaces in every row. Other text loses its escapes: a
+# search for `a_b` would not find `a\_b`.
 _FENCE_OR_REST = re.compile(
     r"^(?P<fence> *(?P<ticks>`{3,})[^\n]*\n.*?^ *(?P=ticks)[ \t]*$)"
     r"|^(?P<row> *\|[^\n]*\|$)"
@@ -33,14 +34,14 @@ _ESCAPE = re.compile(r"\\([!-/:-@\[-`{}~])")  # punctuation but `|`, which would
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A document as Markdown, and its title if it has one."""
+    """A document as Markdown, and its title (None: it has none)."""
 
     markdown: str
     title: str | None
 
 
 def convert(data: bytes, mime_type: str) -> Converted:
-    """Raises ParseError with what the library says is wrong with the document."""
+    """Convert a document. Raises ParseError with the library's reason if it cannot be converted."""
     try:
         result = extract_bytes_sync(data, mime_type, _CONFIG)
     except KreuzbergError as exc:
@@ -51,7 +52,7 @@ def convert(data: bytes, mime_type: str) -> Converted:
 
 
 def one_line(title: str) -> str | None:
-    """A title without line breaks; None if nothing is left."""
+    """A title with its white space reduced to single spaces; None if it is blank."""
     return " ".join(title.split()) or None
 
 

@@ -1,8 +1,10 @@
-"""Bytes to text in two passes: find the encoding, then decode; neither holds more than a block.
+"""Decodes bytes in two passes: the first finds the encoding, the second decodes. Each holds one block in
+memory.
 
-A byte order mark decides. Otherwise UTF-8 if the file is UTF-8, also if a few bytes of it are broken;
-otherwise what `charset-normalizer` makes of a sample. Whatever was guessed, replaced or left out is
-said in a warning: no U+FFFD and no mojibake comes silently.
+A byte order mark decides the encoding. Without one, the encoding that the document declares is taken if it
+fits every byte, then UTF-8, also if a few bytes are broken, and last what `charset-normalizer` guesses from a
+sample. Everything that is guessed, replaced or left out is reported in a warning, so U+FFFD and mojibake
+never come without one.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from embedfleet.errors import ParseError
 from embedfleet.parsing.extraction import BLOCK_BYTES, Emit
 from embedfleet.parsing.signatures import HEAD_BYTES, known_binary
 
-_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Tab, line feed, form feed, carriage return and escape (terminal colours in logs) occur in text.
+# Text does have tab, line feed, form feed, carriage return, and escape (terminal colours in logs).
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
-_MAX_CONTROL_SHARE = 0.01  # compressed data has 10 %, text files with a little junk far below 1 %
-_LEAD_BYTES = bytes(range(0xC2, 0xF5))  # one opens each multi-byte character of UTF-8
-_MIN_GOOD_PER_BAD = 10  # below, the file is of another encoding rather than broken UTF-8
+_MAX_CONTROL_SHARE = 0.01  # compressed data has 10 %, a text file with a few damaged bytes far below 1 %
+_LEAD_BYTES = bytes(range(0xC2, 0xF5))  # each multi-byte character of UTF-8 begins with one of these
+_MIN_GOOD_PER_BAD = 10  # with fewer, the file has another encoding and is not broken UTF-8
 _SAMPLE_BYTES = 1 << 16
-# Labels pages declare, and the superset browsers read instead (WHATWG Encoding Standard).
+# Encodings that pages declare, and the superset of each that browsers use (WHATWG Encoding Standard).
 _SUPERSETS = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -44,7 +46,7 @@ _SUPERSETS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to decode a file: a codec's name, whether it fits every byte, a warning if it is a guess."""
+    """How to decode a file: the codec's name, whether it fits every byte, and a warning if it is a guess."""
 
     name: str
     exact: bool
@@ -52,9 +54,9 @@ class Encoding:
 
 
 def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
-    """The encoding of a text file; `declared` is what the document says of itself and wins over guesses.
+    """Find the encoding of a text file. `declared`: the encoding that the document itself declares.
 
-    Raises ParseError if it is no text.
+    Raises ParseError if the file is not text.
     """
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
@@ -75,7 +77,7 @@ def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
 
 
 def decode(stream: BinaryIO, encoding: Encoding, emit: Emit) -> tuple[str, ...]:
-    """Emit the whole file as text, lines ending in LF and without NUL; returns the warnings."""
+    """Emit the whole file as text without NUL, with LF as the end of lines; returns the warnings."""
     errors = "strict" if encoding.exact else "replace"
     decoder = io.IncrementalNewlineDecoder(
         codecs.getincrementaldecoder(encoding.name)(errors), translate=True
@@ -98,18 +100,18 @@ def decode(stream: BinaryIO, encoding: Encoding, emit: Emit) -> tuple[str, ...]:
 
 
 def known_codec(label: str) -> str | None:
-    """The codec for the encoding a document declares; None if there is none for text."""
+    """The codec for the encoding that a document declares; None if Python has no such codec for text."""
     try:
         b"a".decode(label)  # refuses codecs that are not for text, such as base64
         name = codecs.lookup(label).name
     except (LookupError, ValueError):
         return None
-    # A page whose declaration could be read byte by byte cannot be UTF-16, whatever it says.
+    # A page cannot be UTF-16 or UTF-32 if its declaration is readable as ASCII, even if it declares that.
     return None if name.startswith(("utf-16", "utf-32")) else _SUPERSETS.get(name, name)
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """The file in blocks, an empty one last."""
+    """The file in blocks; the last one is empty."""
     stream.seek(0)
     while block := stream.read(BLOCK_BYTES):
         yield block
@@ -131,7 +133,7 @@ def _refuse_binary(stream: BinaryIO, head: bytes) -> None:
 
 
 def _first_error(stream: BinaryIO, name: str) -> int | None:
-    """Offset of the first byte the codec cannot read, at most a few bytes late; None if there is none."""
+    """The offset of the first byte that the codec cannot decode, or slightly more; None: it decodes all."""
     decoder = codecs.getincrementaldecoder(name)("strict")
     offset = 0
     for block in _blocks(stream):
@@ -144,7 +146,7 @@ def _first_error(stream: BinaryIO, name: str) -> int | None:
 
 
 def _is_broken_utf8(stream: BinaryIO) -> bool:
-    """Whether far more multi-byte characters are right than wrong."""
+    """Whether the file has far more valid than invalid multi-byte characters."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     leads = bad = 0
     for block in _blocks(stream):
@@ -162,12 +164,12 @@ def _sample(stream: BinaryIO, around: int) -> bytes:
 
 
 def _guess(sample: bytes) -> str:
-    """The detector's answer, but Windows-1252 where it is as likely.
+    """The encoding that the detector finds; Windows-1252 if that is equally likely.
 
-    For a Western text the detector often prefers another code page that reads the same bytes just as
-    well (cp1250 for German); by far the most such files are Windows-1252.
+    For a Western text the detector often prefers another code page that decodes the same bytes as well
+    (cp1250 for German). By far most of such files are Windows-1252.
     """
-    from charset_normalizer import from_bytes  # costs 40 ms: only for the few files that need it
+    from charset_normalizer import from_bytes  # takes 40 ms, and few files need it
 
     matches = list(from_bytes(sample))
     least_chaos = min((match.chaos for match in matches), default=0.0)

@@ -1,8 +1,8 @@
 """CSV and TSV: each row becomes a paragraph of `header: value` lines.
 
-A chunk of a long table then says what its values are, wherever it was cut; Markdown rows would leave
-all but the first chunk without the header. Empty cells are left out. The first row is the header
-unless one of its cells is empty, repeated or a number; without header, a row is its cells, one a line.
+So each chunk of a long table names its values, wherever it is cut. With Markdown rows, only the first chunk
+would have the header. Empty cells are left out. The first row is the header, unless one of its cells is
+empty, repeated or a number. Without a header, each row becomes a paragraph with one cell in each line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.text import whole_text
 
 _DELIMITERS = ",;\t|"
-_CELL_CHARS = 2**31 - 1  # the largest a C long holds everywhere: an unclosed quote takes the whole file
+_CELL_CHARS = (
+    2**31 - 1
+)  # the largest C long of any platform's csv module: an unclosed quote makes one cell of the rest of the file
 _NUMBER = re.compile(r"[-+]?[\d.,]+%?")
 _LINE = re.compile(r"[^\n]+\n?|\n")
 
 
 def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit row after row. Holds the file's text in memory."""
+    """Emit one row at a time. Holds the file's text in memory."""
     text, warnings = whole_text(stream)
     csv.field_size_limit(_CELL_CHARS)
     first_line = next(_lines(text), "")
@@ -35,7 +37,7 @@ def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
         else:
             emit(_paragraph(header, row))
     if header is not None and number == 0:
-        emit("\n".join(header) + "\n")  # nothing but a header: still its text
+        emit("\n".join(header) + "\n")  # the header is the only text of such a file
     return Summary("text", warnings=warnings)
 
 
@@ -49,7 +51,7 @@ def _is_header(row: Sequence[str]) -> bool:
 
 
 def _paragraph(header: Sequence[str] | None, row: Sequence[str]) -> str:
-    """A row as lines and a blank one; empty if the row is. Cells beyond the header stand alone."""
+    """A row as lines and a blank line; "" if it is empty. Cells beyond the header have no name."""
     names = header or ()
     lines = [
         f"{names[i].strip()}: {cell.strip()}\n" if i < len(names) else f"{cell.strip()}\n"

@@ -1,8 +1,8 @@
 """Word documents.
 
-kreuzberg 4 leaves out what XML writes as a reference (`AT&amp;T` becomes `ATT`; xberg-io/xberg#1242), and
-tabs. So it is given the document with stand-ins for them, which are put back into its answer. Text boxes
-it leaves out too: that is said in a warning.
+kreuzberg 4 leaves out tabs and all characters that XML writes as references: `AT&amp;T` becomes `ATT`
+(xberg-io/xberg#1242). So this module replaces them by stand-ins before the conversion, and puts the
+characters back afterwards. kreuzberg also leaves out text boxes; a warning reports that.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from embedfleet.parsing.signatures import OLE2
 _MIME_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _MAIN_PART = "word/document.xml"
 _TEXT_BOX = b"<w:txbxContent"
-_LEFT_OUT = {
+_REPLACED_ELEMENTS = {
     b"<w:tab/>": b'<w:t xml:space="preserve"> </w:t>',
     b"<w:noBreakHyphen/>": b"<w:t>-</w:t>",
 }
 _NAMED = {b"amp": "&", b"lt": "<", b"gt": ">", b"quot": '"', b"apos": "'"}
 _REFERENCE = re.compile(rb"&(?:(amp|lt|gt|quot|apos)|#(\d{1,7})|#x([0-9a-fA-F]{1,6}));")
-_STAND_INS = {char: chr(0x10FF00 + ord(char)) for char in _NAMED.values()}  # private use, in no document
+_STAND_INS = {
+    char: chr(0x10FF00 + ord(char)) for char in _NAMED.values()
+}  # private use characters, which no document has
 _FROM_STAND_INS = str.maketrans({stand_in: char for char, stand_in in _STAND_INS.items()})
 
 
@@ -46,7 +48,7 @@ def read_docx(stream: BinaryIO, emit: Emit) -> Summary:
 
 
 def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:
-    """A copy of the document with every reference in its parts replaced; images and fonts are left out."""
+    """A copy of the document with all references in its parts replaced, and without images and fonts."""
     copied = io.BytesIO()
     with zipfile.ZipFile(copied, "w") as copy:
         for name in archive.namelist():
@@ -57,7 +59,7 @@ def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:
 
 
 def _substituted(part: bytes) -> bytes:
-    for element, stand_in in _LEFT_OUT.items():
+    for element, stand_in in _REPLACED_ELEMENTS.items():
         part = part.replace(element, stand_in)
     return _REFERENCE.sub(_stand_in, part)
 
@@ -67,5 +69,5 @@ def _stand_in(reference: re.Match[bytes]) -> bytes:
     code = ord(_NAMED[named]) if named else int(decimal) if decimal else int(hexadecimal, 16)
     try:
         return _STAND_INS.get(chr(code), chr(code)).encode()
-    except ValueError:  # no character: beyond Unicode, or half a surrogate pair
+    except ValueError:  # not a character: beyond Unicode, or half of a surrogate pair
         return reference[0]

@@ -1,4 +1,4 @@
-"""EPUB books: their chapters, in reading order, each read as the HTML page it is."""
+"""EPUB books: reads their chapters as HTML pages, in reading order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGE_TYPES = frozenset({"application/xhtml+xml", "text/html"})
 
 
 def read_epub(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit chapter after chapter, its table of contents aside. Holds the largest chapter in memory."""
+    """Emit one chapter at a time, without the table of contents. Holds the largest chapter in memory."""
     warnings: dict[str, None] = {}
     with open_archive(stream, required=_CONTAINER, kind="an EPUB book") as archive:
         try:
@@ -45,7 +45,7 @@ def _package_name(archive: zipfile.ZipFile) -> str:
 
 
 def _chapters(package: ElementTree.Element, folder: str) -> Iterator[str]:
-    """The members that hold the chapters, in the order of the spine."""
+    """The archive members with the chapters, in the order of the spine."""
     items = {item.attrib["id"]: item.attrib for item in package.findall(".//{*}manifest/{*}item")}
     for reference in package.findall(".//{*}spine/{*}itemref"):
         item = items[reference.attrib["idref"]]

@@ -1,4 +1,4 @@
-"""One file to text: picks the reader and holds what is true of every format."""
+"""Extracts the text of one file: chooses the reader, and checks what must hold for every format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from embedfleet.parsing.text import read_text
 
 
 def extract(stream: BinaryIO, form: Format | None, emit: Emit) -> Summary:
-    """Emit the file's text piece by piece; the format is found out if it is None.
+    """Emit the file's text piece by piece. If `form` is None, the format is detected from the first bytes.
 
-    Raises ParseError for files that cannot be read, and for those that hold no text at all. What was
-    emitted before an error is to be dropped.
+    Raises ParseError if the file cannot be read or has no text; the caller must drop what was emitted before.
     """
     head = stream.read(HEAD_BYTES)
     if not head:
@@ -25,12 +24,12 @@ def extract(stream: BinaryIO, form: Format | None, emit: Emit) -> Summary:
     stream.seek(0)
     blank = True
 
-    def watched(piece: str) -> None:
+    def emit_and_watch(piece: str) -> None:
         nonlocal blank
         blank = blank and (not piece or piece.isspace())
         emit(piece)
 
-    summary = _read(stream, form or format_from(head), watched)
+    summary = _read(stream, form or format_from(head), emit_and_watch)
     if blank:
         raise ParseError("holds no text: there is nothing to embed")
     return summary
@@ -53,7 +52,7 @@ def _read(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
 
 
 def _read_converted(stream: BinaryIO, form: Format, emit: Emit) -> Summary:
-    """The formats that need kreuzberg. It costs 110 ms to load: text files do without."""
+    """Read a format that needs kreuzberg, which takes 110 ms to import; text files do not wait for that."""
     from embedfleet.parsing import docx, epub, html, pdf
 
     readers = {

@@ -1,4 +1,4 @@
-"""What every reader of a format takes and gives."""
+"""The parameter and the result that the readers of all formats share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from embedfleet.parsing.formats import ContentType
 
 Emit = Callable[[str], None]
-"""Takes the next piece of the text. Pieces are handed on as they are made, so that a file of
-hundreds of megabytes never stands in the child's memory."""
+"""Takes the next piece of the text. A reader emits each piece at once, so that a text file of hundreds of
+megabytes is never all in the child's memory."""
 
 BLOCK_BYTES = 1 << 20
-"""How much of a file is read at once."""
+"""How many bytes of a file are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known of a document once all its text was emitted."""
+    """What a reader returns about a document after it has emitted all text."""
 
     content_type: ContentType
     title: str | None = None

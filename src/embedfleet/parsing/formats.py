@@ -1,4 +1,4 @@
-"""Which files are understood, by name; what reading one gives."""
+"""The file formats that the parser knows, by file name, and the result of parsing a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import PurePath
 from typing import Literal
 
 PARSER_VERSION = 1
-"""Raised whenever the same file would give other text: files are then parsed anew."""
+"""Raise it with every change that gives the same file another text: then all files are parsed again."""
 
 ContentType = Literal["text", "markdown", "code"]
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """A file as text: lines end in LF, no NUL, no lone surrogate.
+    """A file as text. Its lines end in LF; it has no NUL and no lone surrogate.
 
-    `content_type` says how the text is laid out, for the chunker. `warnings` are lines for the user,
-    one for each thing that was read otherwise than it stands in the file.
+    `content_type` tells the chunker how the text is laid out. `warnings` has a line for the user for each
+    respect in which the text differs from the file.
     """
 
     text: str
@@ -28,7 +28,7 @@ class ParsedDocument:
 
 
 class Format(StrEnum):
-    """How a file is read."""
+    """The way in which a file is read."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -71,15 +71,15 @@ _BY_NAME = {
 
 
 def supported_suffixes() -> frozenset[str]:
-    """Suffixes a folder walk picks up, with the dot, lower case."""
+    """The suffixes, with dot and in lower case, of the files that a walk through a folder includes."""
     return frozenset(_BY_SUFFIX)
 
 
 def format_of(path: PurePath) -> Format | None:
-    """The format a file's name stands for; None if the name says nothing known."""
+    """The format that a file's name stands for; None if the name does not tell."""
     return _BY_SUFFIX.get(path.suffix.lower()) or _BY_NAME.get(path.name.lower())
 
 
 def is_supported(path: PurePath) -> bool:
-    """Whether a folder walk picks the file up. An explicitly named file may be read nevertheless."""
+    """Whether a walk through a folder includes the file. Any file that is named explicitly may be read."""
     return format_of(path) is not None

@@ -1,6 +1,6 @@
-"""What the parser's parent and child say to each other: length-prefixed msgpack, never pickle.
+"""The messages between the parser's parent and child: msgpack with a length before it, never pickle.
 
-One Request goes down; up come Accepted, any number of Text, and one Done or Refused.
+The parent sends a Request. The child answers with Accepted, any number of Text, and one Done or Refused.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from embedfleet.framing import framed, read_frame
 from embedfleet.parsing.formats import ContentType, Format
 
 MAX_REPLY_BYTES = 1 << 23
-"""The parent refuses longer messages: the child may be in the hands of the file it reads."""
+"""The parent refuses longer messages: a hostile file may have taken control of the child."""
 
 TEXT_CHARS = 1 << 18
-"""A Text holds up to about this many characters, well below MAX_REPLY_BYTES in UTF-8."""
+"""How many characters a Text may have. In UTF-8 that is at most 1 MiB, well below MAX_REPLY_BYTES."""
 
 EXIT_OUT_OF_MEMORY = 3
-"""The child's exit status after an allocation failed: nothing could be said any more."""
+"""The child's exit status after an allocation failed, as it can send no message then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Read the file at `path` (as the system spells it), or these bytes. `form` None: find out."""
+    """Read the file at `path` (encoded for the file system), or `data`. `form` None: detect the format."""
 
     form: Format | None
     path: bytes | None
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request has arrived, the file is not touched yet: a child lost before may be blamed for nothing."""
+    """The request has arrived. The file is not to blame if the child dies before it sends this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The document was all sent."""
+    """The whole document has been sent."""
 
     content_type: ContentType
     title: str | None
@@ -55,7 +55,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The file cannot be read; drop what was sent of it. `reason` follows the file's name in a message."""
+    """The file cannot be read; the parent drops its text. In a message, `reason` follows the file's name."""
 
     reason: str
 
@@ -65,13 +65,13 @@ _KINDS = {kind.__name__: kind for kind in (Request, Accepted, Text, Done, Refuse
 
 
 def encode(message: Request | Reply) -> bytes:
-    """The message with its length before it."""
+    """The message as bytes, with its length before it."""
     body: bytes = msgpack.packb([type(message).__name__, *astuple(message)])
     return framed(body)
 
 
 def decode(body: bytes) -> Request | Reply:
-    """Inverse of `encode`, without the length. Raises ValueError or TypeError for anything else."""
+    """The message in these bytes, without the length. Raises ValueError or TypeError for other bytes."""
     name, *fields = msgpack.unpackb(body, use_list=False)
     kind = _KINDS.get(name)
     if kind is None:
@@ -80,6 +80,6 @@ def decode(body: bytes) -> Request | Reply:
 
 
 def read(stream: BinaryIO) -> Request | Reply | None:
-    """The next message of a pipe; None at its end."""
+    """Read the next message from a pipe; None at its end."""
     body = read_frame(stream)
     return None if body is None else decode(body)

@@ -1,9 +1,9 @@
-"""HTML: the page's body as Markdown, without navigation, header, footer and scripts.
+"""HTML: converts the body of a page to Markdown, without navigation, header, footer and scripts.
 
-The page is parsed as a browser does (selectolax/lexbor), what is not body is taken out, the rest is
-converted by kreuzberg. Links keep their text and lose their target, emphasis loses its marks: neither
-helps an embedding. Where pruning would leave nothing, the page is kept; where the conversion would lose
-text, the text is kept without layout. So no body text is missing, whatever the page looks like.
+selectolax (lexbor) parses the page as a browser does, this module removes what is not body text, and
+kreuzberg converts the rest. Links lose their targets and emphasis its marks, as neither helps an embedding.
+If pruning would leave no text, the page is not pruned. If the conversion would lose text, the text is kept
+without layout. So body text is never lost.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _DECLARED = re.compile(
     rb"""(?:<meta[^>]+charset|<\?xml[^>]+encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
 
-# Never text, wherever it stands. Controls are not text of the page but of its user interface.
+# Never body text, in any place. The text of controls belongs to the user interface.
 _NOT_TEXT = (
     "head, script, style, template, noscript, iframe, object, embed, svg, canvas, audio, video, "
     "input, button, select, textarea, datalist, annotation, annotation-xml, "
     '[hidden]:not([hidden="until-found"]), [aria-hidden="true"]'
 )
-# Navigation by the author's own word, then by the class names of common manual generators.
-_CHROME = ", ".join(
+# What the author has marked as navigation; then the class names that common manual generators use.
+_NAVIGATION = ", ".join(
     (
         'nav, [role="navigation"], [role="search"], [role="banner"], [role="contentinfo"]',
         '[role="menu"], [role="menubar"], [role="toolbar"]',
@@ -52,26 +52,26 @@ _CHROME = ", ".join(
 _MAIN = 'main, [role="main"]'
 _SECTIONING = frozenset({"article", "section", "main", "blockquote", "td", "th", "figure", "li", "details"})
 _PERMALINK_TEXTS = frozenset("¶#§🔗⚓")
-# Tags that only mark text inside a line. Unwrapped, so that words they cut through come out whole.
-_MARKS = [
+# Tags that only mark text inside of a line. They are unwrapped, as some begin or end inside of a word.
+_INLINE_TAGS = [
     *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "i"),
     *("ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub", "sup"),
     *("time", "u", "var", "wbr"),
 ]
-# XHTML may close these in their opening tag; to an HTML parser all that follows would be inside of them.
+# XHTML may close these elements in their opening tag. An HTML parser would put all later text into them.
 _SELF_CLOSED = re.compile(
     r"<(title|script|style|template|noscript|iframe|object|svg|canvas|audio|video|button|select|textarea|nav)"
     r"\b([^<>]*)/>",
     re.IGNORECASE,
 )
-# Elsewhere white space means a space. The converter sometimes drops a line break after `code`.
+# Outside of `pre`, white space means one space. The converter sometimes drops a line break after `code`.
 _PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
-# Stands for a backslash of the page while it is converted: those left are the converter's own escapes.
+# Replaces the backslashes of the page during the conversion, to tell them from the converter's escapes.
 _BACKSLASH = "\U0010fff0"
 
 
 def read_html(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit the page's body. Holds the page and its tree (about ten times its size) in memory."""
+    """Emit the body of the page. Holds the page and its tree, about ten times its size, in memory."""
     source, warnings = whole_text(stream, declared=_declared_encoding(stream))
     html = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
     tree = LexborHTMLParser(html, scripting=True)
@@ -98,13 +98,13 @@ def _declared_encoding(stream: BinaryIO) -> str | None:
 
 
 def _body(tree: LexborHTMLParser, *, prune: bool = True) -> LexborNode | None:
-    """The element that holds the body text, ready to convert; None if there is no text in it."""
+    """The element with the body text, prepared for the conversion; None if it has no text."""
     _remove(tree, _NOT_TEXT)
     if tree.body is None:
         return None
     if prune:
-        _remove(tree, _CHROME)
-        for node in reversed(tree.css("header, footer, aside")):  # innermost first, as in _remove
+        _remove(tree, _NAVIGATION)
+        for node in reversed(tree.css("header, footer, aside")):  # innermost first, as in `_remove`
             if _is_page_furniture(node):
                 node.decompose()
     body = _main_element(tree) or tree.body
@@ -113,15 +113,17 @@ def _body(tree: LexborHTMLParser, *, prune: bool = True) -> LexborNode | None:
 
 
 def _remove(tree: LexborHTMLParser, selector: str) -> None:
-    # A node matched twice is listed twice, and removing it takes what it holds along: innermost first, once.
+    # Innermost first, as removing a node frees the nodes inside of it. Each once, as `css` lists a node again
+    # for each part of the selector that matches it.
     for node in reversed({node.mem_id: node for node in tree.css(selector)}.values()):
         node.decompose()
 
 
 def _is_page_furniture(node: LexborNode) -> bool:
-    """Whether a header, footer or aside is the page's and not a section's.
+    """Whether a header, footer or aside belongs to the page and not to a section.
 
-    Pandoc puts title and abstract into a header of that id. An aside is furniture if it is mostly links.
+    A header with pandoc's id has the title and the abstract, so it is body text. An aside is body text unless
+    it consists mostly of links.
     """
     if node.id == "title-block-header" or any(parent.tag in _SECTIONING for parent in _ancestors(node)):
         return False
@@ -129,7 +131,7 @@ def _is_page_furniture(node: LexborNode) -> bool:
 
 
 def _main_element(tree: LexborHTMLParser) -> LexborNode | None:
-    """The page's only main element, unless most of the unlinked text stands outside of it."""
+    """The page's main element, if it has exactly one, and that has most of the text that is not linked."""
     outermost = [node for node in tree.css(_MAIN) if not _has_main_ancestor(node)]
     if len(outermost) != 1 or tree.body is None:
         return None
@@ -153,7 +155,7 @@ def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
 
 
 def _flatten(body: LexborNode) -> None:
-    """Take away what only marks text: permalinks, links, emphasis; images become their description."""
+    """Remove permalinks, unwrap links and emphasis, and replace images by their descriptions."""
     for link in body.css('a[href^="#"]'):
         if link.text().strip() in _PERMALINK_TEXTS:
             link.decompose()
@@ -161,14 +163,14 @@ def _flatten(body: LexborNode) -> None:
         image.decompose()
     for image in body.css("img"):
         image.replace_with(image.attributes.get("alt") or "")
-    body.unwrap_tags(_MARKS, delete_empty=True)
+    body.unwrap_tags(_INLINE_TAGS, delete_empty=True)
     body.merge_text_nodes()
 
 
 def _markdown(body: LexborNode) -> str | None:
-    """The element as Markdown; None if the converter would lose letters of it.
+    """The element as Markdown; None if the converter has lost letters of it.
 
-    It leaves out, without a word, what is nested deeper than about 64 elements.
+    The converter silently leaves out what is nested deeper than about 64 elements.
     """
     html = _PREFORMATTED_OR_SPACE.sub(lambda match: match.group(1) or " ", body.html or "")
     source = f"<html>{html}</html>".replace("\\", _BACKSLASH)

@@ -1,8 +1,8 @@
-"""JSON and JSON lines: laid out for reading, one member a line, nothing interpreted.
+"""JSON and JSON lines: lays them out for reading, with one member in each line, without interpreting them.
 
-The layout is lexical: numbers keep their digits, repeated keys stay, nesting of any depth costs no
-stack, and a file that is not quite JSON (comments, a cut end) is still laid out whole. Only escaped
-characters (`\\u00e9`) are written as themselves.
+The layout works on tokens. So numbers keep their digits, repeated keys stay, deep nesting needs no stack, and
+a file that is not quite JSON (has comments, is cut off) still keeps all its text. Only escaped characters
+(`\\u00e9`) are replaced by the characters.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import BinaryIO
 from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.text import whole_text
 
-# Possessive, so that an unclosed string is one token and never a search for its end from every quote.
+# Possessive: an unclosed string is one token, and not a search for its end from each quote in quadratic time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}:,]|[^\s"\[\]{}:,]++', re.DOTALL)
-_OPENING, _CLOSING, _CLINGING = ("[", "{"), ("]", "}"), (",", ":")
-# By depth. Indenting without end would let a small file grow quadratically.
+_OPENING, _CLOSING, _SEPARATORS = ("[", "{"), ("]", "}"), (",", ":")
+# By depth. Indentation has a limit: without it, the layout of a deeply nested file would grow quadratically.
 _NEW_LINES = ["\n" + "  " * depth for depth in range(9)]
 
 
 def read_json(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit value after value, a blank line between those at the top. Holds the file's text in memory."""
+    """Emit the values, with a blank line between two of the top level. Holds the file's text in memory."""
     text, warnings = whole_text(stream)
     depth = 0
     previous = ""
     for match in _TOKEN.finditer(text):
         token = match[0]
-        if token in _CLINGING:
+        if token in _SEPARATORS:
             emit(token)
         elif token in _CLOSING:
             depth = max(0, depth - 1)
@@ -42,7 +42,7 @@ def read_json(stream: BinaryIO, emit: Emit) -> Summary:
 
 
 def _space_after(previous: str, depth: int) -> str:
-    """What stands before a name or value."""
+    """The white space before a name or value."""
     if previous == ":":
         return " "
     if previous == "," or previous in _OPENING:
@@ -55,12 +55,12 @@ def _new_line(depth: int) -> str:
 
 
 def _readable(token: str) -> str:
-    """A string with its escaped characters written out, if that is possible; else the token itself."""
+    """A string with its escaped characters replaced; any other token, or an invalid string, unchanged."""
     if "\\u" not in token:
         return token
     try:
         written = json.dumps(json.loads(token), ensure_ascii=False)
         written.encode("utf-8")
-    except ValueError:  # not a JSON string, or half a surrogate pair
+    except ValueError:  # not a JSON string, or half of a surrogate pair
         return token
     return written

@@ -1,4 +1,4 @@
-"""PDF: its text layer. OCR is not done here."""
+"""PDF: reads the text layer. There is no OCR."""
 
 from __future__ import annotations
 

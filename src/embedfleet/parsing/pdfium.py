@@ -1,8 +1,8 @@
-"""Loads the PDF library that kreuzberg carries inside of it.
+"""Loads the PDF library that is packed inside of kreuzberg.
 
-kreuzberg writes it to a fixed, shared place below the temporary folder and loads it from there: anybody
-on the machine could put another one there first. So it is given a private folder, removed as soon as the
-library is loaded; nothing is left on the disk.
+kreuzberg writes the library to a fixed path below the temporary folder and loads it from there. In a shared
+folder, any user of the machine could put another library at that path first. So this module gives kreuzberg a
+private folder, and removes it as soon as the library is loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ trailer
 
 @functools.cache
 def load_pdfium() -> None:
-    """Load the library, once in a process, by converting a document of our own."""
+    """Load the library once in a process, by converting an empty document."""
     with writable_files(), tempfile.TemporaryDirectory(prefix="embedfleet-pdfium-") as folder:
         os.environ["TMPDIR"] = folder
         convert(_EMPTY_PDF, "application/pdf")

@@ -1,4 +1,4 @@
-"""A parser process as its parent sees it: start, talk, kill."""
+"""A parser process from the view of its parent: starts it, sends requests, kills it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from embedfleet.parsing import frames
 from embedfleet.parsing.frames import MAX_REPLY_BYTES, Accepted, Done, Refused, Reply, Request, Text
 from embedfleet.settings import ParsingSettings
 
-# What Python and the loader need to start. Nothing else of the environment: it holds passwords and keys.
-_PASSED_ON = (
+# Environment variables that Python and the loader need to start. The others may hold passwords and keys.
+_INHERITED_VARIABLES = (
     "PATH",
     "PYTHONPATH",
     "PYTHONHOME",
@@ -24,22 +24,22 @@ _PASSED_ON = (
     "SYSTEMROOT",
     "TMPDIR",
 )
-# With glibc's default each thread reserves 64 MB of address space, which the memory limit counts.
-_ADDED = {"MALLOC_ARENA_MAX": "2"}
-_EXIT_SECONDS = 5.0
+# By default, glibc reserves 64 MB of address space for each thread, which counts towards the memory limit.
+_ADDED_VARIABLES = {"MALLOC_ARENA_MAX": "2"}
+_EXIT_SECONDS = 5.0  # how long a process may take to end after it has closed its pipe
 
 
 class ProcessLost(Exception):
-    """The process ended before its answer was complete."""
+    """The process has ended before its answer was complete."""
 
 
 class GarbledReply(Exception):
-    """The process sent something that is no reply."""
+    """The process has sent something that is not a reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParserProcess:
-    """A running child. After any exception of its methods it can only be killed."""
+    """A running child process. After an exception of one of its methods, only `kill` may be called."""
 
     process: Process
 
@@ -47,7 +47,7 @@ class ParserProcess:
     async def start(cls, settings: ParsingSettings) -> ParserProcess:
         """Start a child in a session of its own, so that signals of the terminal do not reach it.
 
-        -P keeps the current folder off its import path: it may be full of strangers' files.
+        -P keeps the current folder off its import path, as the folder may contain files of other people.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -60,13 +60,14 @@ class ParserProcess:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _ADDED,
+            env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
+            | _ADDED_VARIABLES,
             start_new_session=True,
         )
         return cls(process)
 
     async def send(self, request: Request) -> bool:
-        """Hand a file over. False: the process had ended before it took it. Raises GarbledReply."""
+        """Send a request. False if the process ended before it received the request. Raises GarbledReply."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(frames.encode(request))
@@ -76,7 +77,7 @@ class ParserProcess:
             return False
 
     async def receive(self) -> Reply:
-        """The next reply. Raises ProcessLost, GarbledReply."""
+        """Wait for the next reply. Raises ProcessLost or GarbledReply."""
         assert self.process.stdout is not None
         try:
             (length,) = LENGTH.unpack(await self.process.stdout.readexactly(LENGTH.size))
@@ -92,18 +93,18 @@ class ParserProcess:
         return reply
 
     async def exit_status(self) -> int:
-        """How a lost process ended. One that closed its pipe but does not end is killed."""
+        """The exit status of a lost process; it is killed if it has closed its pipe but does not end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_SECONDS):
                 await self.process.wait()
         return await self.kill()
 
     async def kill(self) -> int:
-        """End the process at once and wait until nothing of it is left; returns its exit status."""
+        """Kill the process and wait until its pipes are closed; returns its exit status."""
         assert self.process.stdin is not None
         if self.process.returncode is None:
             self.process.kill()
         if not self.process.stdin.is_closing():
-            self.process.stdin.transport.abort()  # a request half sent is of no use any more
-        await self.process.communicate()  # reads stdout to its end, else its transport may stay open
+            self.process.stdin.transport.abort()  # drops the rest of a request that is only partly sent
+        await self.process.communicate()  # reads stdout to its end: otherwise its transport may stay open
         return await self.process.wait()

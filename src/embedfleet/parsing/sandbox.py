@@ -1,4 +1,4 @@
-"""Parses files in child processes, so that no file can take the parent's memory, time or life."""
+"""Parses files in child processes, so that no file can crash the parent or use up its memory or time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from embedfleet.settings import ParsingSettings
 
 
 class _TooMuchText(Exception):
-    """The text passed `max_output_chars`."""
+    """The text has more than `max_output_chars` characters."""
 
 
 class ParserSandbox:
-    """Up to `workers` parser processes, started when needed and reused from file to file.
+    """Runs up to `workers` parser processes. Starts them when needed and uses them for many files.
 
-    A process that crashed, overran a limit or was interrupted is killed, and the next file gets a fresh
-    one. Every error is a ParseError of one line: the file, what is wrong, what to do. Memory in the
-    parent is about twice the text.
+    A process that has crashed, exceeded a limit or was interrupted is killed, and the next file gets a new
+    one. Every error is a ParseError with one line: the file, what is wrong, and what to do. The parent needs
+    about twice as much memory as the text.
     """
 
     def __init__(self, settings: ParsingSettings, *, workers: int = 1) -> None:
@@ -35,19 +35,19 @@ class ParserSandbox:
         self._idle: list[ParserProcess] = []
 
     async def parse(self, path: Path) -> ParsedDocument:
-        """The file's text. The name's suffix says how it is read; an unknown one is found out.
+        """Parse a file. The suffix of its name gives the format; if it is unknown, the first bytes do.
 
-        Raises ParseError. Only regular files are read; a path never blocks.
+        Raises ParseError. Only regular files are read, so no path (a FIFO, a device) blocks.
         """
-        absolute = await asyncio.to_thread(path.absolute)  # asks the system for the current folder
+        absolute = await asyncio.to_thread(path.absolute)  # reads the current folder, which may block
         return await self._parse(Request(format_of(path), os.fsencode(absolute), None), str(path))
 
     async def parse_bytes(self, data: bytes, *, name: str) -> ParsedDocument:
-        """As `parse`, for a file's content; `name` is the file's name, for its suffix and for messages."""
+        """Like `parse`, with the content of a file. `name` gives the suffix, and appears in messages."""
         return await self._parse(Request(format_of(Path(name)), None, data), name)
 
     async def close(self) -> None:
-        """Kill the idle processes. Cancel running calls before: each kills its own."""
+        """Kill the idle processes. Cancel running calls first: each of them kills its own process."""
         while self._idle:
             await self._idle.pop().kill()
 
@@ -67,7 +67,7 @@ class ParserSandbox:
         return answer
 
     async def _answer(self, request: Request) -> ParsedDocument | Refused:
-        """Of an idle process, unless it has died meanwhile; else of a new one."""
+        """The answer of an idle process; of a new process if all idle ones have died."""
         while self._idle:
             answer = await self._ask(self._idle.pop(), request)
             if answer is not None:
@@ -79,9 +79,9 @@ class ParserSandbox:
         )
 
     async def _ask(self, process: ParserProcess, request: Request) -> ParsedDocument | Refused | None:
-        """The process's answer, or why it could not give one; None if it never took the request.
+        """The process's answer, or the reason why it gave none; None if it has died before the request.
 
-        The process is idle or dead afterwards.
+        Afterwards the process is idle or dead.
         """
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
@@ -94,7 +94,7 @@ class ParserSandbox:
         except (TimeoutError, GarbledReply, _TooMuchText) as exc:
             await process.kill()
             return Refused(self._explain(exc))
-        except BaseException:  # cancelled in the middle of an answer: the next would begin with its rest
+        except BaseException:  # cancelled: the rest of this answer would come before the next one
             await process.kill()
             raise
         self._idle.append(process)
@@ -103,7 +103,7 @@ class ParserSandbox:
     async def _receive(self, process: ParserProcess) -> ParsedDocument | Refused:
         text = ""
         while isinstance(reply := await process.receive(), Text):
-            # CPython lets a local string grow in place; pieces to be joined would hold a document twice.
+            # CPython extends a local string in place. Joining a list of pieces would need twice the memory.
             text += reply.text
             if len(text) > self._settings.max_output_chars:
                 raise _TooMuchText
@@ -133,7 +133,7 @@ class ParserSandbox:
 
 
 def explain_exit(status: int, limits: ParsingSettings) -> str:
-    """What a parser's exit status says about the file it was reading, and what to do."""
+    """Explains a parser's exit status in words: what is wrong with the file, and what to do."""
     memory = f"more than {limits.memory_mb} MB of memory: leave it out or raise `parsing.memory_mb`"
     if status == EXIT_OUT_OF_MEMORY:
         return f"needs {memory}"

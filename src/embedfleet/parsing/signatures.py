@@ -1,11 +1,11 @@
-"""What kind of file some first bytes belong to."""
+"""Recognises formats by the first bytes of a file."""
 
 from __future__ import annotations
 
 from embedfleet.parsing.formats import Format
 
 HEAD_BYTES = 1024
-"""How much of a file the functions here want to see."""
+"""How many bytes of a file the functions here need."""
 
 ZIP = b"PK\x03\x04"
 OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -42,12 +42,12 @@ _NOT_TEXT: tuple[tuple[bytes, str], ...] = (
 
 
 def known_binary(head: bytes) -> str | None:
-    """The name of the binary format that `head` opens, if it is a well-known one."""
+    """The name of the binary format to which `head` belongs; None if it is of no known one."""
     return next((name for magic, name in _NOT_TEXT if head.startswith(magic)), None)
 
 
 def format_from(head: bytes) -> Format:
-    """How to read a file whose name says nothing; text unless the first bytes are another format's."""
+    """The format of a file whose name does not tell: text, unless its first bytes are of another format."""
     if PDF in head:
         return Format.PDF
     if head.startswith(ZIP):
