@@ -33,9 +33,10 @@ from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
 from embedfleet.queue_schemas import Stage
+from embedfleet.records import collections as collection_records
 from embedfleet.records import deaths
 from embedfleet.records.collections import Collection
-from embedfleet.repair.expected import collections_to_check
+from embedfleet.records.scope import EveryTenant, Scope
 from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
@@ -192,14 +193,14 @@ async def open_repair(
     settings: Settings,
     *,
     purpose: str,
-    tenant: str | None,
+    scope: Scope,
     empty: bool = False,
     sampling: Sampling | None = None,
 ) -> AsyncIterator[RepairSystem]:
-    """What verifies and mends the vector store; beside a fleet, or, embedded, owning the data directory.
+    """Open what verifies and mends the vector store: beside a fleet, or, embedded, owning the data directory.
 
-    `tenant` None: everybody's. With `empty` the collections are dropped first; if the store in the data
-    directory cannot even do that, all of it is put aside, and `collections` are everybody's.
+    With `empty`, the collections within the scope are dropped first. If the store in the data directory
+    cannot even do that, all of it is put aside, and `collections` are those of every tenant.
 
     Raises as `open_owner` does.
     """
@@ -209,7 +210,7 @@ async def open_repair(
         if deployment.owns_data_directory:
             stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
         database = await _entered_database(stack, settings)
-        collections = await database.read(partial(collections_to_check, tenant=tenant))
+        collections = await database.read(partial(collection_records.within, scope=scope))
         put_aside: Path | None = None
         if empty:
             own = settings.chroma_dir if settings.vector_store.url is None else None
@@ -218,7 +219,7 @@ async def open_repair(
             store = await open_store(settings)
         stack.push_async_callback(store.close)
         if put_aside is not None:
-            collections = await database.read(partial(collections_to_check, tenant=None))
+            collections = await database.read(partial(collection_records.within, scope=EveryTenant()))
         catalogue = Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models)
         stack.push_async_callback(models.close)

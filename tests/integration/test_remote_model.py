@@ -14,6 +14,7 @@ from sqlalchemy import select
 from embedfleet.bootstrap import open_repair
 from embedfleet.errors import ModelUnavailable
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records.scope import EveryTenant
 from embedfleet.repair import expected
 from embedfleet.repair.verification import Sampling
 from embedfleet.search import SearchRequest
@@ -187,10 +188,10 @@ async def test_texts_that_only_the_server_tells_apart_have_vectors_of_their_own_
         await fleet.ingest("copy", text.upper(), chunking_config=ONE_EACH)
         assert fleet.embedded() == 12, "known by their text"
     every = Sampling(1.0, seed=1)
-    async with open_repair(settings, purpose="test", tenant=None, sampling=every) as system:
+    async with open_repair(settings, purpose="test", scope=EveryTenant(), sampling=every) as system:
         checked = await system.verification.check(system.collections[0])
         assert (checked.count, checked.sampled, system.truth.embedded) == (0, 18, 18)
-    async with open_repair(settings, purpose="test", tenant=None, empty=True) as system:
+    async with open_repair(settings, purpose="test", scope=EveryTenant(), empty=True) as system:
         missing = await system.verification.check(system.collections[0])
         assert await system.rebuilding.mend(missing) == 18
         assert (system.truth.embedded, system.truth.cached) == (0, 18)

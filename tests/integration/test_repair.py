@@ -19,7 +19,8 @@ from embedfleet.cli.verify import rebuild_store
 from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.repair.expected import collections_to_check
+from embedfleet.records import collections
+from embedfleet.records.scope import EveryTenant, OneTenant
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Sampling, Verification
 from embedfleet.settings import Settings
@@ -72,7 +73,7 @@ async def overwrite(store: VectorStore, name: str, ids: Sequence[str]) -> None:
 
 
 async def check(settings: Settings, *, sampling: Sampling | None = None) -> Differences:
-    async with open_repair(settings, purpose="test", tenant=None, sampling=sampling) as system:
+    async with open_repair(settings, purpose="test", scope=EveryTenant(), sampling=sampling) as system:
         (collection,) = system.collections
         return await system.verification.check(collection)
 
@@ -88,7 +89,7 @@ async def mend_all(system: RepairSystem) -> None:
 
 async def repair(settings: Settings, *, empty: bool = False) -> int:
     """Mend; returns how many texts the model was asked for."""
-    async with open_repair(settings, purpose="test", tenant=None, empty=empty) as system:
+    async with open_repair(settings, purpose="test", scope=EveryTenant(), empty=empty) as system:
         await mend_all(system)
         return system.truth.embedded
 
@@ -196,7 +197,7 @@ async def test_a_store_that_cannot_be_opened_is_put_aside_and_built_anew(
     corrupt(settings.chroma_dir / "chroma.sqlite3", damage)
     with pytest.raises(VectorStoreUnavailable):
         await check(settings)
-    async with open_repair(settings, purpose="test", tenant=None, empty=True) as system:
+    async with open_repair(settings, purpose="test", scope=EveryTenant(), empty=True) as system:
         assert system.put_aside is not None
         assert (system.put_aside / "chroma.sqlite3").exists()
         await mend_all(system)
@@ -223,7 +224,7 @@ async def test_one_tenants_repair_leaves_the_others_alone(settings: Settings) ->
     async with running(settings) as fleet:
         for tenant in (TENANT, "bob"):
             await fleet.ingest("1", paragraphs(tenant, 3), chunking_config=ONE_EACH, user_id=tenant)
-    async with open_repair(settings, purpose="test", tenant="bob", empty=True) as system:
+    async with open_repair(settings, purpose="test", scope=OneTenant("bob"), empty=True) as system:
         (collection,) = system.collections
         assert collection.tenant == "bob"
         await mend_all(system)
@@ -279,7 +280,7 @@ async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Sett
         verification = Verification(database, store, truth)
 
         async def look() -> None:
-            for collection in await database.read(partial(collections_to_check, tenant=None)):
+            for collection in await database.read(partial(collections.within, scope=EveryTenant())):
                 assert await store.count(collection.name)
                 found.append(await verification.check(collection))
 
@@ -325,7 +326,7 @@ async def test_a_document_that_was_deleted_and_came_back_between_two_looks_is_no
             await fleet.ingest("1", text, chunking_config=ONE_EACH)
 
         store.move = move
-        (collection,) = await database.read(partial(collections_to_check, tenant=None))
+        (collection,) = await database.read(partial(collections.within, scope=EveryTenant()))
         assert (await verification.check(collection)).missing == []
         assert (await verification.check(collection)).count == 0
 
@@ -339,7 +340,7 @@ async def open_shared(settings: Settings) -> AsyncIterator[RepairSystem]:
             "worker_pools": settings.worker_pools,
         }
     )
-    async with open_repair(fleet, purpose="test", tenant=None) as system:
+    async with open_repair(fleet, purpose="test", scope=EveryTenant()) as system:
         yield system
 
 
@@ -374,5 +375,5 @@ async def test_a_collection_that_its_server_cannot_read_is_named_and_written_ane
         server.start()
         with pytest.raises(VectorStoreUnavailable, match=r"cannot be read: .* `embedfleet rebuild`"):
             await check(settings)
-        await rebuild_store(settings, None)
+        await rebuild_store(settings, EveryTenant())
         assert (await check(settings)).count == 0

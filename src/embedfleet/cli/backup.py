@@ -77,9 +77,10 @@ def restore(
 
 async def _rebuild_and_verify(settings: Settings) -> tuple[int, int, int]:
     from embedfleet.cli.verify import rebuild_store, verify_store
+    from embedfleet.records.scope import EveryTenant
 
-    rebuilt = await rebuild_store(settings, None)
-    verified = await verify_store(settings, None)
+    rebuilt = await rebuild_store(settings, EveryTenant())
+    verified = await verify_store(settings, EveryTenant())
     return verified.left, rebuilt.cached, rebuilt.embedded
 
 

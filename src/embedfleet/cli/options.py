@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from embedfleet.records.scope import Scope
     from embedfleet.settings import Settings
 
 DataDir = Annotated[
@@ -48,6 +49,13 @@ def settings_of(data_dir: Path | None, file: Path | None) -> Settings:
 
     overrides = {} if data_dir is None else {"data_dir": str(data_dir)}
     return load_settings(file, overrides=overrides)
+
+
+def scope_of(tenant: str | None) -> Scope:
+    """What `--tenant` selects: that tenant's rows, or every tenant's if the option is not given."""
+    from embedfleet.records.scope import EveryTenant, OneTenant
+
+    return EveryTenant() if tenant is None else OneTenant(tenant)
 
 
 def file_to_change(config_file: Path | None) -> Path:

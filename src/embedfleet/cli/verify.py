@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, scope_of, settings_from
 from embedfleet.cli.output import PARTLY_DONE, print_json, warn
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import RepairSystem
+    from embedfleet.records.scope import Scope
     from embedfleet.repair.verification import Differences, Progress, Sampling
     from embedfleet.settings import Settings
 
@@ -65,7 +66,7 @@ def verify(
     settings = settings_from(data_dir, config)
     seed = secrets.randbelow(2**31) if seed is None else seed
     sampling = Sampling(sample, seed) if sample else None
-    outcome = asyncio.run(verify_store(settings, tenant, sampling=sampling, repair=repair))
+    outcome = asyncio.run(verify_store(settings, scope_of(tenant), sampling=sampling, repair=repair))
     more = {} if sampling is None else {"sample": sample, "seed": seed}
     _show(outcome, as_json, more)
 
@@ -85,24 +86,24 @@ def rebuild(
     whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
     if not yes:
         typer.confirm(f"Drop the vectors of {whose} and write them anew?", abort=True, err=True)
-    _show(asyncio.run(rebuild_store(settings, tenant)), as_json, {})
+    _show(asyncio.run(rebuild_store(settings, scope_of(tenant))), as_json, {})
 
 
 async def verify_store(
-    settings: Settings, tenant: str | None, *, sampling: Sampling | None = None, repair: bool = False
+    settings: Settings, scope: Scope, *, sampling: Sampling | None = None, repair: bool = False
 ) -> Outcome:
     """Compare, and mend if asked to."""
     from embedfleet.bootstrap import open_repair
 
-    async with open_repair(settings, purpose="verify", tenant=tenant, sampling=sampling) as system:
+    async with open_repair(settings, purpose="verify", scope=scope, sampling=sampling) as system:
         return await _check(system, repair=repair)
 
 
-async def rebuild_store(settings: Settings, tenant: str | None) -> Outcome:
+async def rebuild_store(settings: Settings, scope: Scope) -> Outcome:
     """Empty and fill."""
     from embedfleet.bootstrap import open_repair
 
-    async with open_repair(settings, purpose="rebuild", tenant=tenant, empty=True) as system:
+    async with open_repair(settings, purpose="rebuild", scope=scope, empty=True) as system:
         return await _check(system, repair=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.tables import collections
 from embedfleet.sql.upsert import upsert
 
@@ -53,12 +54,12 @@ def ensure(conn: Connection, *, name: str, tenant: str, model: str, space: str, 
 
 def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
     """A tenant's collections, oldest first."""
-    return [_collection(row) for row in conn.execute(_OLDEST_FIRST.where(collections.c.tenant == tenant))]
+    return within(conn, OneTenant(tenant))
 
 
-def of_all_tenants(conn: Connection) -> list[Collection]:
-    """Every collection, oldest first."""
-    return [_collection(row) for row in conn.execute(_OLDEST_FIRST)]
+def within(conn: Connection, scope: Scope) -> list[Collection]:
+    """The collections within the scope, oldest first."""
+    return [_collection(row) for row in conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))]
 
 
 _OLDEST_FIRST = select(collections).order_by(collections.c.collection_id)

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from embedfleet.records import chunks as chunk_records
-from embedfleet.records import collections, documents, jobs, segments
+from embedfleet.records import documents, jobs, segments
 from embedfleet.records.chunks import ChunkRow, StoredVector
-from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.sql.paging import chunk_id_pages
@@ -37,11 +36,6 @@ class Target:
     generation: Generation
     text: str
     metadata: Metadata
-
-
-def collections_to_check(conn: Connection, tenant: str | None) -> list[Collection]:
-    """The collections of one tenant, or of all tenants if `tenant` is None; oldest first."""
-    return collections.of_all_tenants(conn) if tenant is None else collections.of_tenant(conn, tenant)
 
 
 def document_ids(conn: Connection, tenant: str, after: str, limit: int) -> list[str]:
