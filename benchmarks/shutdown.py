@@ -79,7 +79,7 @@ async def rounds(
         left += sum(depth.leased for depth in (await fleet.depths()).values())
         print(f"{number + 1}/{stops}: {seconds[-1]:.2f} s", file=sys.stderr)
     with fleet.orchestrator("--workers", "2") as one:
-        infos = await ended(guest, jobs, seconds=600)
+        infos = await ended(guest, jobs)
         again += _second_deliveries(one)
     ledger = await fleet.ledger(guest)
     return {

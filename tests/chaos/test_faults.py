@@ -14,9 +14,6 @@ from chaos.faults import FAULTS
 from chaos.runs import Runs
 from chaos.verdict import Size
 
-pytestmark = pytest.mark.timeout(240)
-
-
 SLOW = {"R1", "R5"}
 IN_SMALL = [
     pytest.param(fault, marks=[pytest.mark.slow] * (fault in SLOW)) for fault in FAULTS if fault != "R13"

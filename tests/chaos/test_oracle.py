@@ -32,6 +32,7 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
 from embedfleet.workers.base_worker import Done, StageLoop
+from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer
 from support.system import Configure, Running, paragraphs, running
 
@@ -61,7 +62,7 @@ async def findings_of(
     async with running(settings, broker=broker, store=store) as fleet:
         job_ids = await inputs.submit_documents(fleet.jobs, "doc", 2, chunks=CHUNKS)
         for job_id in job_ids:
-            await fleet.jobs.wait(job_id, timeout_seconds=30)
+            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         await wait(fleet)
         if then is not None:
             await then(fleet)

@@ -9,7 +9,8 @@ from contextlib import suppress
 import pytest
 from chaos.proxy import TcpProxy
 
-ANSWER_SECONDS = 10
+from support.hangs import HANG_SECONDS
+
 SILENT_SECONDS = 0.1
 
 
@@ -52,7 +53,7 @@ class Client:
     def say(self, text: bytes) -> None:
         self._writer.write(text + b"\n")
 
-    async def hear(self, seconds: float = ANSWER_SECONDS) -> bytes:
+    async def hear(self, seconds: float = HANG_SECONDS) -> bytes:
         return (await asyncio.wait_for(self._reader.readline(), seconds)).strip()
 
     async def ask(self, text: bytes) -> bytes:

@@ -22,7 +22,6 @@ from embedfleet.queue.broker import (
 from embedfleet.queue_schemas import Stage
 from support.brokers import (
     ENDINGS,
-    LONG_WAIT_SECONDS,
     STAGE,
     EndLease,
     claim,
@@ -32,6 +31,7 @@ from support.brokers import (
     tasks,
     tenants,
 )
+from support.hangs import HANG_SECONDS
 
 # --- depth ------------------------------------------------------------------------------------
 
@@ -153,8 +153,7 @@ async def test_a_waiter_wakes_when(broker: Broker, clock: ManualClock, act: EndL
     lease = await claim_one(broker)
     async with asyncio.TaskGroup() as group:
         waiters = [
-            group.create_task(broker.wait_for_ready(STAGE, timeout_seconds=LONG_WAIT_SECONDS))
-            for _ in range(2)
+            group.create_task(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS)) for _ in range(2)
         ]
         await asyncio.sleep(0)  # both wait now
         await act(broker, clock, lease)
@@ -261,7 +260,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
 
 
 async def test_closing_wakes_whoever_waits(broker: Broker) -> None:
-    waiter = asyncio.ensure_future(broker.wait_for_ready(STAGE, timeout_seconds=LONG_WAIT_SECONDS))
+    waiter = asyncio.ensure_future(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
     await asyncio.sleep(0)
     await broker.close()
     with pytest.raises(BrokerUnavailable):

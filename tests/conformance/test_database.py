@@ -19,6 +19,7 @@ from embedfleet.records import chunks, usage
 from embedfleet.sql import document_lock, migrations
 from embedfleet.sql.database import Database
 from embedfleet.sql.document_lock import DocumentNotLocked
+from support.hangs import HANG_SECONDS
 from support.system import until
 
 
@@ -197,7 +198,7 @@ async def test_a_unit_that_forgot_the_lock_of_its_document_is_refused(database: 
 
 async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> None:
     seen = await database.version()
-    waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=60))
+    waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
     await database.write(lambda conn: add(conn, "x"))
     assert await waiting > seen
 
@@ -205,15 +206,15 @@ async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> 
 async def test_waiting_ends_with_a_write_of_another(database: Database, database_url: str) -> None:
     async with opened(database_url) as stranger:
         # Whoever waits first learns what is there already; the second wait is for the stranger alone.
-        seen = await database.wait_for_write(await database.version(), timeout_seconds=60)
-        waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=60))
+        seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
+        waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
         await asyncio.sleep(0)
         await stranger.write(lambda conn: add(conn, "stranger"))
         assert await waiting > seen
 
 
 async def test_waiting_ends_at_its_timeout(database: Database) -> None:
-    seen = await database.wait_for_write(await database.version(), timeout_seconds=60)
+    seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
     assert await database.wait_for_write(seen, timeout_seconds=0.01) == seen
 
 

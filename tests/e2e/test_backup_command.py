@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.command import Command, finish
+from support.hangs import HANG_SECONDS
 
 
 @pytest.fixture
@@ -90,5 +91,5 @@ def rows_in_chroma(command: Command) -> int:
 
 
 def _count(database: Path, table: str) -> int:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=HANG_SECONDS)) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

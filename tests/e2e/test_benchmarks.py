@@ -11,6 +11,8 @@ from pathlib import Path
 import peers
 import pytest
 
+from support.hangs import HANG_SECONDS
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -36,7 +38,7 @@ def test_it_runs_and_leaves_its_figures(tmp_path: Path, command: str, figure: st
         env=os.environ | {"BENCHMARK_RESULTS": str(tmp_path)},
         check=True,
         capture_output=True,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
     (report,) = tmp_path.glob("*.json")
     assert figure in json.dumps(json.loads(report.read_text()))

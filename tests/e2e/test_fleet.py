@@ -15,12 +15,11 @@ from embedfleet.queue_schemas import JobInfo, JobStatus, Stage, UserTier
 from embedfleet.search import SearchRequest
 from support.chroma_server import ChromaServer, free_port
 from support.databases import PostgresDatabases
-from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, eventually, stored
+from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, stored
+from support.hangs import HANG_SECONDS, eventually
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, paragraphs
-
-pytestmark = pytest.mark.timeout(240)
 
 SMALL_BATCHES = {"batch_chunks": 4}
 
@@ -162,7 +161,7 @@ async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet
                 job_ids = await submit(fleet, guest, "alice", 6, 60)
                 workers = a.workers()
                 a.process.kill()
-                _, alive = psutil.wait_procs(workers, timeout=10)
+                _, alive = psutil.wait_procs(workers, timeout=HANG_SECONDS)
                 assert alive == []
                 job_ids += await submit(fleet, guest, "bob", 2, 60)  # nobody but a leader offers these
                 assert_all_completed(await ended(guest, job_ids), 60)

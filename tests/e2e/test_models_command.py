@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
 
 import pytest
 from huggingface_hub import constants
@@ -16,6 +15,7 @@ from huggingface_hub import constants
 from embedfleet.inference.model_files import bundled_tokenizer, find_bundled_minilm, find_bundled_static
 from embedfleet.settings import load_settings
 from support.command import Command, Result, finish
+from support.hangs import eventually
 from support.hub import Hub, Repository
 
 MINILM, STATIC = "sentence-transformers/all-MiniLM-L6-v2", "minishlab/potion"
@@ -162,13 +162,12 @@ def test_the_list_knows_what_a_running_orchestrator_has_loaded(bench: Bench, cor
         assert process.stdout is not None
         assert any(line.startswith("ready") for line in process.stdout), finish(process)
         assert bench.command.run("ingest", corpus, env={**bench.environment, **quick}).code == 0
-        deadline = monotonic() + 30
-        while monotonic() < deadline:
-            rows = bench.typed("--json").document["models"]
-            loaded = {row["name"]: row["loaded"] for row in rows}
-            if loaded["ours"]:
-                break
-        assert loaded == {"minilm": False, "ours": True, "static": False, "stub": False}
+
+        def loaded() -> dict[str, bool]:
+            return {row["name"]: row["loaded"] for row in bench.typed("--json").document["models"]}
+
+        eventually(lambda: loaded()["ours"], what="the model in the list")
+        assert loaded() == {"minilm": False, "ours": True, "static": False, "stub": False}
     finally:
         process.kill()
         process.communicate()

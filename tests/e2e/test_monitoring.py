@@ -15,7 +15,7 @@ import pytest
 
 from support.chroma_server import free_port
 from support.command import Command
-from support.fleet import eventually
+from support.hangs import HANG_SECONDS, eventually
 
 PROMETHEUS = shutil.which("prometheus")
 
@@ -59,7 +59,7 @@ def prometheus(folder: Path, target: int) -> Iterator[int]:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=HANG_SECONDS) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -68,7 +68,7 @@ def answers(url: str) -> bool:
 def value(port: int, query: str) -> float | None:
     """The one value of an instant query; None while there is none."""
     url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=HANG_SECONDS) as answer:
         found = json.load(answer)["data"]["result"]
     return float(found[0]["value"][1]) if found else None
 

@@ -13,11 +13,10 @@ from embedfleet import bootstrap
 from embedfleet.queue_schemas import CharRange, JobStatus, Stage
 from support.chroma_server import ChromaServer
 from support.command import Command, Result, finish
+from support.hangs import HANG_SECONDS
 from support.poisoned import COMMAND, POISON, poisoned
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, make_settings, paragraphs, running, take_ledger
-
-pytestmark = pytest.mark.timeout(240)
 
 TESTS = Path(__file__).parent.parent
 
@@ -65,8 +64,8 @@ async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
             )
             for n in range(20)
         ]
-        info = await fleet.jobs.wait(bad, timeout_seconds=120)
-        others = [await fleet.jobs.wait(job_id, timeout_seconds=60) for job_id in good]
+        info = await fleet.jobs.wait(bad, timeout_seconds=HANG_SECONDS)
+        others = [await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS) for job_id in good]
         await fleet.settled()
         ledger = await take_ledger(fleet.system)
     assert {other.status for other in others} == {JobStatus.COMPLETED}

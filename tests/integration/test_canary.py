@@ -17,6 +17,7 @@ from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.vectors.checksums import cosines
 from support.databases import on_both_databases
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 
 
@@ -79,7 +80,7 @@ async def test_a_model_that_drifted_since_its_space_was_first_used_writes_nothin
         with pytest.raises(ModelUnavailable, match="model stub is in quarantine: known texts have"):
             await fleet.system.models.get("stub")
         catalogue.drifted = False  # the device is mended: the model that is loaded next is sound
-        info = await fleet.jobs.wait(job_id, timeout_seconds=60)
+        info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         assert info.status is JobStatus.COMPLETED
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
@@ -97,7 +98,7 @@ async def test_it_is_looked_at_again_every_so_many_batches(configure: Configure)
         await until_quarantined(fleet)
         assert (await fleet.jobs.get_job_status(job_id)).progress.chunks_stored == 0
         catalogue.drifted = False
-        assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
 
 
 async def test_it_can_be_switched_off(configure: Configure) -> None:

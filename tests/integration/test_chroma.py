@@ -191,7 +191,7 @@ class TestItsProcess:
         def unheard_of(_collections: ChromaCollections) -> None:
             """No method of theirs."""
 
-        with pytest.raises(StoreDefect, match=r"(?s)chroma_child\.py.*AttributeError.*unheard_of"):
+        with pytest.raises(StoreDefect, match=r"(?s)child\.py.*AttributeError.*unheard_of"):
             await store._run(unheard_of)
         assert await store.count(BOOKS) == 0
 

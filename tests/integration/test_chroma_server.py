@@ -27,6 +27,7 @@ from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.server import ChromaServerStore
 from embedfleet.vectors.port import Metadata, VectorRows
 from support.chroma_server import ChromaServer, free_port
+from support.hangs import HANG_SECONDS
 from support.recording_proxy import RecordingProxy
 
 SPACE = "minilm/mean/v1"
@@ -419,7 +420,7 @@ def run_together(url: str, collection: str, spaces: Sequence[str]) -> list[str]:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    return [process.communicate(timeout=60)[0].strip() for process in processes]
+    return [process.communicate(timeout=HANG_SECONDS)[0].strip() for process in processes]
 
 
 class TestManyWriters:

@@ -24,6 +24,7 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.port import VectorRows
 from embedfleet.waiting import first_of
 from support.databases import on_both_databases
+from support.hangs import HANG_SECONDS
 from support.system import (
     ONE_EACH,
     TENANT,
@@ -128,7 +129,7 @@ async def run_to_the_end(settings: Settings, job_id: str, fault: Fault) -> int:
 
 
 async def finished(fleet: Running, job_id: str) -> None:
-    await fleet.jobs.wait(job_id, timeout_seconds=60)
+    await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
     await fleet.settled()
 
 
@@ -263,7 +264,7 @@ async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
             await process.wait()
     async with running(settings) as fleet:
         for job_id in job_ids:
-            assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+            assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
         total = sum(text.count("paragraph") for text in documents.values())
@@ -302,6 +303,6 @@ async def test_a_stop_drains_and_the_next_start_goes_on(configure: Configure) ->
         assert not info.status.terminal
         assert 0 < stored_before < 2000
     async with running(settings) as fleet:
-        info = await fleet.jobs.wait(job_id, timeout_seconds=90)
+        info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         assert fleet.embedded() <= 2000 - stored_before, "something stored was embedded again"
         await assert_exact(fleet, job_id, chunks=2000)

@@ -15,6 +15,7 @@ from embedfleet.queue.broker import Task
 from embedfleet.queue_schemas import CharRange, JobStatus, Stage
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Running, paragraphs, running, take_ledger
 
 POISON = "xylophone"
@@ -82,7 +83,7 @@ async def test_a_retry_embeds_what_failed_and_only_that(settings: Settings) -> N
         before = fleet.embedded()
         catalogue.ill = False
         await fleet.jobs.of(TENANT).retry(info.job_id)
-        info = await fleet.jobs.wait(info.job_id, timeout_seconds=60)
+        info = await fleet.jobs.wait(info.job_id, timeout_seconds=HANG_SECONDS)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
         assert fleet.embedded() - before == 1
@@ -101,7 +102,7 @@ async def test_requeued_dead_letters_run_their_job_again_and_end(settings: Setti
         catalogue.ill = False
         requeued = await fleet.jobs.of(TENANT).requeue_dead_letters([letters[0].dead_letter_id])
         assert requeued.jobs == (info.job_id,)
-        again = await fleet.jobs.wait(info.job_id, timeout_seconds=60)
+        again = await fleet.jobs.wait(info.job_id, timeout_seconds=HANG_SECONDS)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
         assert await fleet.jobs.of_all_tenants().list_dead_letters() == []
@@ -126,7 +127,7 @@ async def test_an_unreadable_message_ends_in_the_dead_letters_and_its_job_ends(s
     async with running(settings) as fleet:
         for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
             job_id = await fleet.submit(str(stage), "Fine.")
-            await fleet.jobs.wait(job_id, timeout_seconds=60)
+            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
             junk = Task(id=f"{job_id}:9:0", tenant=TENANT, job_id=job_id, cost=1, payload=b"\xc1junk")
             await fleet.system.broker.enqueue(stage, [junk])
             await _dead(fleet, stage)

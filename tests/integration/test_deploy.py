@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from embedfleet.metrics import Metrics
 from embedfleet.settings import load_settings
+from support.hangs import HANG_SECONDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CONFIG_IN_IMAGE = "/etc/embedfleet/embeddings_config.yaml"
@@ -55,7 +56,11 @@ def promtool(*arguments: str) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
     ran = subprocess.run(
-        ["promtool", *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60
+        ["promtool", *arguments],
+        cwd=DEPLOY / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

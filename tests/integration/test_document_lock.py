@@ -33,6 +33,7 @@ from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
 from support.databases import PostgresDatabases, on_both_databases
+from support.hangs import HANG_SECONDS
 from support.postgres_server import PostgresServer
 from support.system import ONE_EACH, TENANT, Configure, all_at_the_end, paragraphs, running, take_ledger
 
@@ -276,7 +277,7 @@ async def test_versions_replaced_cancelled_and_deleted_under_many_workers_lose_a
                 elif what < 0.5:
                     await fleet.jobs.of(TENANT).delete_document(media_id=media_id)
             last = await fleet.submit(media_id, "\n\n".join(parts), chunking_config=ONE_EACH)
-            info = await fleet.jobs.wait(last, timeout_seconds=60)
+            info = await fleet.jobs.wait(last, timeout_seconds=HANG_SECONDS)
             assert info.status is JobStatus.COMPLETED
             assert info.progress.chunks_stored == len(parts)
 

@@ -15,6 +15,7 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, Configure, paragraphs, running, take_ledger
 
 
@@ -90,12 +91,12 @@ async def test_a_small_document_is_done_while_a_large_one_beside_it_is_embedded(
         fleet.system.orchestrator.resize({Stage.EMBEDDING: 1})
         await asyncio.to_thread(catalogue.waiting.acquire)
         try:
-            info = await fleet.jobs.wait(small, timeout_seconds=60)
+            info = await fleet.jobs.wait(small, timeout_seconds=HANG_SECONDS)
             assert info.status is JobStatus.COMPLETED
             assert (await fleet.jobs.get_job_status(large)).progress.chunks_stored == 0
         finally:
             catalogue.open_gate()
-        assert (await fleet.jobs.wait(large, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(large, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
 

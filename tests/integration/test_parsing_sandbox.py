@@ -20,6 +20,7 @@ from embedfleet.errors import ParseError
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.settings import ParsingSettings
 from integration.parsing_corpus import docx, epub, pdf
+from support.hangs import HANG_SECONDS
 
 SLOW_PAGE = b"<b>" * 300_000  # the parser takes minutes: time goes with the square of the depth
 Sandbox = Callable[..., Awaitable[ParserSandbox]]
@@ -219,7 +220,7 @@ def test_a_busy_process_dies_with_a_parent_that_is_killed() -> None:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    assert psutil.wait_procs([child], timeout=20)[1] == []
+    assert psutil.wait_procs([child], timeout=HANG_SECONDS)[1] == []
 
 
 @linux_only

@@ -15,6 +15,7 @@ from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from support.databases import on_both_databases
+from support.hangs import HANG_SECONDS
 from support.system import (
     ONE_EACH,
     TENANT,
@@ -56,7 +57,7 @@ async def test_hits_carry_the_exact_text_of_their_offsets(settings: Settings) ->
 async def test_a_job_submitted_by_a_process_with_only_sql_is_picked_up(settings: Settings) -> None:
     async with running(settings), open_guest(settings) as guest:
         job_id = await guest.jobs.create_job(media_id=7, user_id=TENANT, content="From elsewhere.")
-        info = await guest.jobs.wait(job_id, timeout_seconds=60)
+        info = await guest.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         hits = await guest.search.search(TENANT, SearchRequest(query="From elsewhere."))
     assert info.status is JobStatus.COMPLETED
     assert [hit.media_id for hit in hits] == ["7"]
@@ -67,7 +68,7 @@ async def test_a_job_submitted_while_nothing_runs_waits_for_the_next_start(setti
         job_id = await guest.jobs.create_job(media_id=7, user_id=TENANT, content="Patient.")
         assert (await guest.jobs.get_job_status(job_id)).status is JobStatus.PENDING
     async with running(settings) as fleet:
-        assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
 
 
 async def test_an_error_of_the_owner_reaches_the_guest_that_asked(settings: Settings) -> None:
@@ -166,7 +167,7 @@ async def test_a_newer_version_supersedes_an_unfinished_older_one(settings: Sett
         older = await guest.jobs.get_job_status(first)
     assert (older.status, older.reason) == (JobStatus.CANCELLED, "superseded")
     async with running(settings) as fleet:
-        assert (await fleet.jobs.wait(second, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(second, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
         hits = await fleet.system.search.search(TENANT, SearchRequest(query="words"))
@@ -271,7 +272,7 @@ async def test_a_cancelled_job_leaves_no_vectors_and_can_be_retried(configure: C
         assert not await fleet.jobs.of(TENANT).cancel(job_id)
 
         await fleet.jobs.of(TENANT).retry(job_id)
-        info = await fleet.jobs.wait(job_id, timeout_seconds=60)
+        info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
     assert info.status is JobStatus.COMPLETED
@@ -389,7 +390,7 @@ async def test_bulk_submission_is_all_or_nothing(settings: Settings) -> None:
         job_ids = await fleet.jobs.create_jobs(requests)
         assert len(set(job_ids)) == 50
         for job_id in job_ids:
-            assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+            assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         (await take_ledger(fleet.system)).assert_exact()
         too_much = JobRequest(media_id="x", user_id="u", content="y" * 11_000_000, user_tier=UserTier.FREE)
         with pytest.raises(QuotaExceeded):

@@ -20,6 +20,7 @@ from embedfleet.sql import migrations, postgresql
 from embedfleet.sql.database import Database
 from support.command import Command
 from support.databases import PostgresDatabases
+from support.hangs import HANG_SECONDS
 from support.postgres_server import GUARDED_USER, PostgresServer
 
 CURRENT = migrations.HEAD
@@ -178,8 +179,8 @@ async def test_a_server_that_crashed_is_unavailable_and_heals_by_itself(
 async def test_waiting_goes_on_through_a_restart(own_server: PostgresDatabases) -> None:
     with own_server.migrated() as url:
         async with opened(url) as database, opened(url) as stranger:
-            seen = await database.wait_for_write(await database.version(), timeout_seconds=60)
-            waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=60))
+            seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
+            waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
             await asyncio.to_thread(own_server.server.restart)
             await stranger.write(lambda conn: add(conn, "stranger"))
             assert await waiting > seen

@@ -27,6 +27,7 @@ from embedfleet.records.fleet import broker_epoch
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from support.databases import on_both_databases
+from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger, until
 
@@ -100,7 +101,7 @@ async def test_a_job_that_lost_one_task_completes_once_and_nothing_is_doubled(
         assert (await lose_one(fleet.system.broker, stage)).job_id == job_id
         fleet.system.orchestrator.resize({stage.value: 1})
 
-        info = await fleet.jobs.wait(job_id, timeout_seconds=60)
+        info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         await fleet.settled()
         assert info.status is JobStatus.COMPLETED
         assert info.progress.chunks_stored == info.progress.chunks_total == 12
@@ -126,7 +127,7 @@ async def test_a_redis_that_lost_the_end_of_its_file_is_told_what_it_lost(config
             server.start()
             fleet.system.orchestrator.resize({"embedding": 1})
             for job_id in job_ids:
-                info = await fleet.jobs.wait(job_id, timeout_seconds=60)
+                info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
                 assert info.status is JobStatus.COMPLETED
             await fleet.settled()
             # Others may have ended, with the tasks that were left, before the loss was noticed.

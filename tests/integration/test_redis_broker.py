@@ -22,6 +22,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer, free_ports
 
 STAGE = Stage.EMBEDDING
@@ -69,7 +70,7 @@ async def claim(broker: RedisBroker, max_tasks: int = 1000, *, worker: str = "w"
 
 async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
     """Until the server is back: nobody tells when."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             try:
                 await attempt()
@@ -199,7 +200,7 @@ async def test_a_server_killed_and_started_again_goes_on_where_it_was() -> None:
             [again] = await claim(broker)
             assert again.fence > max(lease.fence for lease in leases)
             await broker.ack(again)
-            waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=30))
+            waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
             await broker.hand_back(leases[1])
             assert await waiting
 
@@ -250,7 +251,7 @@ async def test_only_what_is_harmless_is_repeated_when_its_connection_breaks(
             """The call, held up by the server and then cut off."""
             client.client_pause(30_000, all=False)
             task = asyncio.create_task(call)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 while not any("b" in one["flags"] for one in client.client_list()):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             client.client_kill_filter(_type="normal", skipme=True)
@@ -287,7 +288,7 @@ async def test_a_call_that_is_cancelled_ends(redis_server: RedisServer, turns: i
         for _ in range(turns):
             await asyncio.sleep(0)
         call.cancel()
-        await asyncio.wait([call], timeout=10)
+        await asyncio.wait([call], timeout=HANG_SECONDS)
         assert call.cancelled()
 
 
@@ -461,7 +462,7 @@ async def listening(waiter: RedisBroker, client: redis.Redis) -> None:
     """Until the waiter has heard that it is subscribed, so that nothing but a message can wake it."""
     await waiter.wait_for_ready(STAGE, timeout_seconds=0)
     channels = [stage_key("embedfleet", stage, "meta") for stage in Stage]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while any(count == 0 for _, count in client.pubsub_numsub(*channels)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         ring = waiter._doorbell.next_ring(STAGE)
@@ -474,8 +475,8 @@ async def woken_by(waiter: RedisBroker, client: redis.Redis, act: Callable[[], A
         return int(client.info("commandstats")["cmdstat_exists"]["calls"])
 
     before = looks()
-    waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=20))
-    async with asyncio.timeout(10):
+    waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
+    async with asyncio.timeout(HANG_SECONDS):
         while looks() == before:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
     assert not waiting.done()
@@ -487,7 +488,7 @@ async def test_a_message_that_was_lost_costs_a_moment(redis_server: RedisServer)
     async with opened(redis_server, look_again_seconds=0.05) as waiter, opened(redis_server) as other:
         with redis_server.client() as client:
             await listening(waiter, client)
-            waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=20))
+            waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
             await other.enqueue(STAGE, make_tasks(1))
             client.client_kill_filter(_type="pubsub")
             assert await waiting

@@ -16,6 +16,7 @@ from embedfleet.queue.broker import MAX_COST, Lease, Task
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer, free_ports
 from support.redis_topologies import RedisClusterServers, RedisSentinelServers
 
@@ -32,7 +33,7 @@ async def claim(broker: RedisBroker) -> list[Lease]:
 
 async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
     """Until the servers agree who is primary: nobody tells when."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             try:
                 await attempt()
@@ -68,7 +69,7 @@ async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: R
     assert await broker.epoch() != epoch, "a replica may not have heard the last of it"
     [after] = await claim(broker)
     assert (after.task.id, after.fence > before.fence) == ("after", True)
-    waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=30))
+    waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
     await broker.ack(before)
     await broker.hand_back(after)
     assert await waiting

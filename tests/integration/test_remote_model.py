@@ -21,6 +21,7 @@ from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from support.embedding_server import EmbeddingServer, drops, says, serves, vectors_of
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
 
 Far = Callable[..., Settings]
@@ -66,7 +67,7 @@ def assert_right(found: dict[str, NDArray[np.float32]]) -> None:
 
 
 async def arrived(server: EmbeddingServer) -> None:
-    assert await asyncio.to_thread(server.arrived.acquire, timeout=30)
+    assert await asyncio.to_thread(server.arrived.acquire, timeout=HANG_SECONDS)
 
 
 async def test_all_is_stored_once_and_right_though_the_server_is_busy_breaks_and_hangs_up(
@@ -79,7 +80,7 @@ async def test_all_is_stored_once_and_right_though_the_server_is_busy_breaks_and
             await fleet.submit(str(n), paragraphs(f"text{n}", 20), chunking_config=ONE_EACH) for n in range(3)
         ]
         for job in jobs:
-            info = await fleet.jobs.wait(job, timeout_seconds=60)
+            info = await fleet.jobs.wait(job, timeout_seconds=HANG_SECONDS)
             assert (info.status, info.progress.chunks_dead) == (JobStatus.COMPLETED, 0)
         assert not server.script, "it has recovered from all of it"
         found = await stored(fleet)
@@ -97,7 +98,7 @@ async def test_all_is_stored_once_and_right_though_the_server_is_busy_breaks_and
             await arrived(server)
         assert server.most_at_once == 3
         server.gate.set()
-        assert (await fleet.jobs.wait(job, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(job, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
 
 
 async def test_tasks_wait_for_a_server_that_denies_uncounted_and_a_search_says_why(
@@ -113,7 +114,7 @@ async def test_tasks_wait_for_a_server_that_denies_uncounted_and_a_search_says_w
         with pytest.raises(ModelUnavailable, match=r"answered 401: check `remote.api_key`"):
             await fleet.system.search.search(TENANT, SearchRequest(query="word3"))
         server.usual = serves
-        info = await fleet.jobs.wait(job, timeout_seconds=60)
+        info = await fleet.jobs.wait(job, timeout_seconds=HANG_SECONDS)
         assert (info.status, info.progress.chunks_dead) == (JobStatus.COMPLETED, 0)
 
 
@@ -143,13 +144,13 @@ async def test_a_query_goes_before_bulk_work(far: Far, server: EmbeddingServer) 
         await until_it_is_at_the_door(fleet)
         server.gate.set()
         await search
-        await fleet.jobs.wait(job, timeout_seconds=60)
+        await fleet.jobs.wait(job, timeout_seconds=HANG_SECONDS)
     assert list(server.asked[1].texts) == ["what is it?"]
 
 
 async def until_it_is_at_the_door(fleet: Running) -> None:
     runner = await fleet.system.models.get("far")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while not runner._inbox._interactive:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
 

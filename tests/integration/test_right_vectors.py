@@ -21,8 +21,6 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.settings import ModelSettings, ModelsSettings
 from support.right_vectors import cosines, embed, many_texts, sentence_transformer, tokenise
 
-pytestmark = pytest.mark.timeout(300)  # torch, an export and 230 texts, on a busy machine
-
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:

@@ -15,8 +15,6 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.settings import ModelSettings, ModelsSettings
 from support.right_vectors import cosines, embed, many_texts, sentence_transformer, tokenise
 
-pytestmark = pytest.mark.timeout(300)  # torch and hundreds of texts, on a busy machine
-
 FEW = 20
 
 

@@ -17,6 +17,7 @@ from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from support import old_release
 from support.databases import PostgresDatabases
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
 CHUNKS = 12
@@ -122,12 +123,12 @@ async def test_jobs_in_flight_of_the_old_release_end_under_the_new_schema(
         assert {"live", "dead"} <= {hit.media_id for hit in hits}
         assert "deleted" not in {hit.media_id for hit in hits}
         for name in ("chunking", "embedding", "pending"):
-            info = await fleet.jobs.wait(job_ids[name], timeout_seconds=60)
+            info = await fleet.jobs.wait(job_ids[name], timeout_seconds=HANG_SECONDS)
             assert (info.status, info.progress.chunks_stored) == (JobStatus.COMPLETED, CHUNKS), name
         (letter,) = await fleet.jobs.of(TENANT).list_dead_letters()
         assert (letter.run, letter.ended, letter.media_id) == (1, None, "dead")
         await fleet.jobs.of_all_tenants().requeue_dead_letters([letter.dead_letter_id])
-        again = await fleet.jobs.wait(job_ids["dead"], timeout_seconds=60)
+        again = await fleet.jobs.wait(job_ids["dead"], timeout_seconds=HANG_SECONDS)
         assert (again.status, again.missing) == (JobStatus.COMPLETED, ())
         new = await fleet.ingest("new", paragraphs("new", 3), chunking_config=ONE_EACH)
         await fleet.settled()

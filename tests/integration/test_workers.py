@@ -30,6 +30,7 @@ from embedfleet.vectors.port import VectorRows
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
 from embedfleet.workers.worker import Worker
+from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, make_settings, paragraphs, running, take_ledger, until
 
 # --- back-pressure ---
@@ -77,7 +78,7 @@ async def test_with_storage_stopped_queues_stop_growing_and_all_resumes(tmp_path
         await until(reached_embedding, fleet.system.database)  # though the queue is full of the other's
         store.gate.set()
         for job_id in (small, huge):
-            assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+            assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         (await take_ledger(fleet.system)).assert_exact()
 
 
@@ -112,7 +113,7 @@ async def test_work_waits_for_a_store_that_is_away_however_long_and_says_why(
         assert fleet.system.orchestrator.trouble is failure
         assert not (await fleet.jobs.get_job_status(job_id)).status.terminal
         store.failure = None
-        assert (await fleet.jobs.wait(job_id, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         assert fleet.system.orchestrator.trouble is None
 
 
@@ -359,7 +360,7 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
     broker.tried.clear()
     await broker.tried.wait()  # and is tried again
     broker.away = False
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while (await broker.depth(Stage.EMBEDDING)).done == 0:  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0)
     assert len(loop.deliveries) == 1
@@ -368,7 +369,7 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
     await broker.tried.wait()  # idle, it goes on asking
     broker.away = False
     await broker.enqueue(Stage.EMBEDDING, [Task(id="j:1:1", tenant="t", job_id="j", cost=1, payload=b"x")])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while (await broker.depth(Stage.EMBEDDING)).done == 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
     stop.set()
@@ -405,7 +406,7 @@ async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
     loop = ScriptedLoop(broker)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(loop.deliveries) < 4:  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0)
     stop.set()
@@ -455,7 +456,7 @@ async def test_what_the_stores_process_does_not_survive_is_given_up_and_the_rest
     settings = make_settings(tmp_path, worker_pools={"storage": {"max_attempts": 2}})
     async with running(settings, store=await DeadlyStore.open(settings.chroma_dir)) as fleet:
         deadly, fine = await fleet.submit("1", "Something deadly."), await fleet.submit("2", "Wanted.")
-        lost = await fleet.jobs.wait(deadly, timeout_seconds=60)
+        lost = await fleet.jobs.wait(deadly, timeout_seconds=HANG_SECONDS)
         assert (lost.status, lost.progress.chunks_dead) == (JobStatus.FAILED, 1)
-        assert (await fleet.jobs.wait(fine, timeout_seconds=60)).status is JobStatus.COMPLETED
+        assert (await fleet.jobs.wait(fine, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         (await take_ledger(fleet.system)).assert_exact()

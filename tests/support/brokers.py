@@ -21,13 +21,13 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
 
 STAGE = Stage.EMBEDDING
 BURST = 3
 LEASE_SECONDS = 60.0
-LONG_WAIT_SECONDS = 30.0  # only ever waited out by a broker that is wrong
 ALL_OF_THEM = 1_000
 
 
@@ -50,7 +50,7 @@ async def open_redis(url: str, clock: ManualClock) -> Broker:
         RedisOptions(url=url),
         clock=clock,
         interactive_burst=BURST,
-        look_again_seconds=10 * LONG_WAIT_SECONDS,  # so that who wakes was told
+        look_again_seconds=10 * HANG_SECONDS,  # so that who wakes was told
     )
 
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-_START_SECONDS = 30
+from support.hangs import HANG_SECONDS
+
 _LOOK_AGAIN_SECONDS = 0.02
 _PROGRAM = "import sys, chromadb_rust_bindings; chromadb_rust_bindings.cli(['chroma', *sys.argv[1:]])"
 """`chroma run` without importing the rest of chromadb, which takes a second."""
@@ -50,7 +51,7 @@ class ChromaServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -110,12 +111,12 @@ class ChromaServer:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
             return json.load(answer)
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v2/heartbeat", timeout=5):
+            with urllib.request.urlopen(f"{self.url}/api/v2/heartbeat", timeout=HANG_SECONDS):
                 return True
         except (urllib.error.URLError, OSError):
             return False
@@ -123,7 +124,7 @@ class ChromaServer:
     def _gone(self) -> None:
         assert self._process is not None
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=HANG_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -18,8 +18,8 @@ import pytest
 from loguru import logger
 
 from embedfleet.cli import main
+from support.hangs import HANG_SECONDS
 
-_TIMEOUT_SECONDS = 90
 _LOOK_AGAIN_SECONDS = 0.05
 
 
@@ -106,7 +106,9 @@ class Command:
         database = self.data_dir / "embedfleet.db"
         if not database.exists():
             return 0
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(
+            sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=HANG_SECONDS)
+        ) as connection:
             made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]
             if not made:
                 return 0
@@ -126,7 +128,7 @@ class Command:
 def finish(process: subprocess.Popen[str]) -> Result:
     """Wait for its end."""
     try:
-        stdout, stderr = process.communicate(timeout=_TIMEOUT_SECONDS)
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     return Result(process.returncode, stdout, stderr)

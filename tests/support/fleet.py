@@ -10,11 +10,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psutil
@@ -24,10 +23,8 @@ from embedfleet.queue.broker import Depth
 from embedfleet.queue_schemas import JobInfo, Stage
 from embedfleet.settings import Settings, load_settings
 from support.chroma_server import free_port
+from support.hangs import HANG_SECONDS, eventually
 from support.system import Ledger, ledger_of
-
-_READY_SECONDS = 60
-_LOOK_AGAIN_SECONDS = 0.05
 
 # Short, so that what a killed process held is taken over while the test waits.
 QUICK_LEASES = {stage.value: {"lease_seconds": 2} for stage in Stage}
@@ -57,7 +54,9 @@ class Orchestrator:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}{path}", timeout=HANG_SECONDS
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             with refused:
@@ -75,7 +74,7 @@ class Orchestrator:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal and wait for the end; returns the exit code."""
         self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(HANG_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=HANG_SECONDS,
             check=False,
         )
 
@@ -168,9 +167,9 @@ class Fleet:
             await store.close()
 
 
-async def ended(guest: GuestSystem, job_ids: Sequence[str], *, seconds: float = 90) -> list[JobInfo]:
+async def ended(guest: GuestSystem, job_ids: Sequence[str]) -> list[JobInfo]:
     """The jobs when all have ended."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(HANG_SECONDS):
         return [await guest.jobs.wait(job_id) for job_id in job_ids]
 
 
@@ -188,16 +187,7 @@ def wait_until_ready(one: Orchestrator) -> None:
             break
     else:
         raise AssertionError(f"ended before it was ready: {one.log.read_text()}")
-    eventually(lambda: one.get("/readyz")[0] == 200, seconds=_READY_SECONDS, what="ready")
-
-
-def eventually(holds: Callable[[], bool], *, seconds: float = 30, what: str = "the condition") -> None:
-    """Processes tell nobody of what becomes of them: look again and again."""
-    give_up_at = monotonic() + seconds
-    while not holds():
-        if monotonic() > give_up_at:
-            raise AssertionError(f"{what} did not come about in {seconds} s")
-        signal.sigtimedwait([], _LOOK_AGAIN_SECONDS)
+    eventually(lambda: one.get("/readyz")[0] == 200, what="ready")
 
 
 def _title(process: psutil.Process) -> str:

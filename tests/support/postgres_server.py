@@ -24,11 +24,12 @@ from typing import Self
 
 import psycopg
 
+from support.hangs import HANG_SECONDS
+
 GUARDED_USER = "guarded"
 """A role of this name, once created, needs a password; everybody else needs none."""
 
 _UNPRIVILEGED = "nobody"
-_START_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 0.02
 _SETTINGS = {
     "listen_addresses": "",
@@ -95,7 +96,7 @@ class PostgresServer:
         """SIGINT: in order, cutting everybody off. SIGQUIT: as in a crash. Without effect if it is down."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(_START_SECONDS)
+            self._process.wait(HANG_SECONDS)
             self._process = None
 
     def crash(self) -> None:
@@ -175,10 +176,10 @@ class PostgresServer:
         )
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
             try:
-                psycopg.connect(self.url, connect_timeout=5).close()
+                psycopg.connect(self.url, connect_timeout=HANG_SECONDS).close()
             except psycopg.OperationalError as exc:
                 if process.poll() is not None or time.monotonic() > deadline:
                     log = (self.directory / "log").read_text(errors="replace")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from support.hangs import HANG_SECONDS
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 FAILS = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 HANGS = None
@@ -66,7 +68,7 @@ class Receiver:
 
     async def until(self, holds: Callable[[list[Delivery]], bool]) -> None:
         """Return when what has arrived is as wanted."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             while not holds(self.got):
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import urlsplit
 
+from support.hangs import HANG_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -64,7 +66,7 @@ class RecordingProxy:
             self.held.set()
             self.go_on.wait()
         assert self._backend is not None
-        connection = http.client.HTTPConnection(self._backend, timeout=60)
+        connection = http.client.HTTPConnection(self._backend, timeout=HANG_SECONDS)
         try:
             path = request.path.removeprefix(self._prefix)
             kind = {"Content-Type": request.headers.get("content-type", "text/plain")}

@@ -16,7 +16,8 @@ from typing import Self
 import pytest
 import redis
 
-_START_SECONDS = 20.0
+from support.hangs import HANG_SECONDS
+
 _LOOK_AGAIN_SECONDS = 0.01
 
 
@@ -87,7 +88,7 @@ class RedisServer:
         command += ["--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1", *self._arguments]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = monotonic() + _START_SECONDS
+        deadline = monotonic() + HANG_SECONDS
         while not self._answers():
             if self.process.poll() is not None or monotonic() > deadline:
                 log_text = (self.folder / "log").read_text()

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from time import monotonic, sleep
 from typing import Self
 
+from support.hangs import eventually
 from support.redis_server import RedisServer, free_ports
 
 _SLOTS = 16_384
-_SETTLE_SECONDS = 30.0
-
-
-def settle(holds: Callable[[], bool]) -> None:
-    """Until the servers agree; they tell nobody when they do."""
-    deadline = monotonic() + _SETTLE_SECONDS
-    while not holds():
-        assert monotonic() < deadline, "the servers did not settle"
-        sleep(0.02)
 
 
 class RedisClusterServers:
@@ -56,7 +46,7 @@ class RedisClusterServers:
                 slots = range(_SLOTS * number // 3, _SLOTS * (number + 1) // 3)
                 client.execute_command("CLUSTER", "ADDSLOTS", *slots)
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
-        settle(lambda: all(map(_is_whole, self.nodes)))
+        eventually(lambda: all(map(_is_whole, self.nodes)))
 
 
 def _is_whole(node: RedisServer) -> bool:
@@ -77,7 +67,7 @@ class RedisSentinelServers:
             self.replica = stack.enter_context(
                 RedisServer("--replicaof", "127.0.0.1", str(first), port=second)
             )
-            settle(self._replica_follows)
+            eventually(self._replica_follows)
             self._sentinel = stack.enter_context(
                 RedisServer(
                     "--sentinel",
@@ -89,7 +79,7 @@ class RedisSentinelServers:
                     ),
                 )
             )
-            settle(self._sentinel_knows_replica)
+            eventually(self._sentinel_knows_replica)
             self._exit = stack.pop_all()
 
     @property
@@ -100,7 +90,7 @@ class RedisSentinelServers:
         """Until the replica has all that the primary has now. `WAIT` would only speak of its own client's."""
         with self.primary.client() as client:
             written = int(client.info("replication")["master_repl_offset"])
-        settle(lambda: self._replicated() >= written)
+        eventually(lambda: self._replicated() >= written)
 
     def __enter__(self) -> Self:
         return self

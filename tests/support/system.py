@@ -24,6 +24,7 @@ from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState, VectorState
 from embedfleet.vectors.port import VectorStore
+from support.hangs import HANG_SECONDS
 
 TENANT = "alice"
 ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAPHS)
@@ -52,12 +53,12 @@ class Running:
     async def ingest(self, media_id: str, content: str, **more: Any) -> JobInfo:
         """Submit and wait for the end, leftovers included."""
         job_id = await self.submit(media_id, content, **more)
-        info = await self.jobs.wait(job_id, timeout_seconds=60)
+        info = await self.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         await self.settled()
         return info
 
     async def settled(self) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             await self.jobs.of_all_tenants().wait_for_cleanups()
 
     async def idle(self) -> None:
@@ -67,7 +68,7 @@ class Running:
     async def eventually(self, holds: Callable[[dict[Stage, Depth]], bool]) -> None:
         """Until the broker's counts are as wanted. The broker tells nobody, so it is asked at every turn
         of the event loop."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             while not holds(  # noqa: ASYNC110 - there is no event to wait for
                 {stage: await self.system.broker.depth(stage) for stage in Stage}
             ):
@@ -162,7 +163,7 @@ def _promises(conn: Connection) -> tuple[frozenset[str], frozenset[str], int]:
 
 async def until(condition: Callable[[], Awaitable[bool]], database: Database) -> None:
     """Return when the condition holds; it is looked at again after every write to the database."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             seen = await database.version()
             if await condition():

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from embedfleet.waiting import repeat, wait_briefly
+from support.hangs import HANG_SECONDS
 
 
 async def test_a_stop_ends_a_pause() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_soon(stop.set)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         await wait_briefly(stop, 3600.0)
 
 
@@ -25,7 +26,7 @@ async def test_a_loop_repeats_its_step_until_it_is_stopped() -> None:
         if len(steps) == 3:
             stop.set()
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         await repeat(stop, step, seconds=0.0)
     assert steps == [0, 1, 2]
 

@@ -15,6 +15,7 @@ from embedfleet.launchers.restarts import RestartPolicy
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
+from support.hangs import HANG_SECONDS
 
 AT_ONCE = RestartPolicy(base_seconds=0.001, cap_seconds=0.001, crash_loop_after=3)
 
@@ -71,7 +72,7 @@ class PuppetTheatre:
         return puppet
 
     async def next(self, count: int = 1) -> list[Puppet]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             return [await self._waiting.get() for _ in range(count)]
 
     @property
@@ -117,7 +118,7 @@ async def pool_of(
         launcher.over = True
         for puppet in launcher.launched:
             puppet.finish()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await running
 
 
@@ -201,7 +202,7 @@ async def test_a_worker_over_its_memory_limit_drains_and_another_takes_its_place
     async with pool_of(launcher, metrics, workers=1, memory_limit_mb=100):
         (worker,) = await launcher.next()
         worker.memory_bytes = 101 * 2**20
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await worker.draining.wait()
         assert launcher.nobody_else, "the new one waits for the end of the old one"
         worker.finish()

@@ -8,6 +8,7 @@ import numpy as np
 
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.inbox import INTERACTIVE_BURST, Inbox, Microbatch
+from support.hangs import HANG_SECONDS
 
 
 def microbatch() -> Microbatch:
@@ -64,5 +65,5 @@ def test_closing_wakes_a_taker_that_waits() -> None:
     taker = threading.Thread(target=lambda: taken.append(inbox.take()))
     taker.start()
     inbox.close()
-    taker.join(timeout=10)
+    taker.join(timeout=HANG_SECONDS)
     assert taken == [None]

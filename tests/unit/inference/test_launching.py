@@ -19,6 +19,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.finishing import finished
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.settings import ModelSettings, ModelsSettings
+from support.hangs import HANG_SECONDS
 
 pytestmark = pytest.mark.usefixtures("nothing_blocks_the_event_loop", "no_thread_is_left")
 
@@ -127,7 +128,7 @@ async def test_one_caller_is_enough_to_keep_it_supplied(
     await waited_for(model)
     await settled()
     model.turns.release()
-    assert model.waiting.acquire(timeout=10)
+    assert model.waiting.acquire(timeout=HANG_SECONDS)
     assert model.begun == [[1], [2], [3]]
     model.turns.release(ENOUGH)
     assert (await busy).vectors[:, 0].tolist() == [1, 2, 3, 4]

@@ -17,6 +17,7 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import ModelsSettings
+from support.hangs import HANG_SECONDS
 from unit.inference.conftest import BREAKING_ID, texts
 
 
@@ -194,7 +195,7 @@ async def test_one_that_is_never_idle_does_not_keep_another_out(small_pool: Mode
     claims = [asyncio.create_task(busy(name)) for name in "aabb"]
     async with small_pool.using("a"):
         pass
-    async with asyncio.timeout(30), small_pool.using("c") as runner:
+    async with asyncio.timeout(HANG_SECONDS), small_pool.using("c") as runner:
         assert runner.info.name == "c"
     stop.set()
     await asyncio.gather(*claims)
@@ -228,7 +229,7 @@ async def test_one_that_is_loaded_anew_needs_no_room_beside_itself(
     with pytest.raises(Transient):
         await first.embed(texts(BREAKING_ID))
     await asyncio.to_thread(first._lanes[0].join)
-    async with asyncio.timeout(30), pool.using("stub") as again:
+    async with asyncio.timeout(HANG_SECONDS), pool.using("stub") as again:
         assert again is not first
     await pool.close()
 

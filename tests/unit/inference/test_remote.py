@@ -24,6 +24,7 @@ from embedfleet.inference.isolation import embed_isolated
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
 from support.embedding_server import DIM, Asked, EmbeddingServer, Reply, drops, says, serves, vectors_of
+from support.hangs import HANG_SECONDS
 
 TEXTS = [f"text number {n}" for n in range(10)]
 KEY = "sk-very-secret"
@@ -541,14 +542,14 @@ def test_after_a_refusal_lanes_take_turns_and_then_go_side_by_side_again(
     server.script.append(says(429, retry_after="1"))
     results: list[Any] = []
     refused = in_thread(results, two[0], TEXTS)
-    assert clock.someone_waits.acquire(timeout=10)
+    assert clock.someone_waits.acquire(timeout=HANG_SECONDS)
     clock.time += 1
     server.gate.clear()
     threads = [refused, in_thread(results, two[1], TEXTS)]
     two[0]._server.wake()
-    assert server.arrived.acquire(timeout=10)
-    assert server.arrived.acquire(timeout=10), "the refused one and its successor"
-    assert clock.someone_waits.acquire(timeout=10), "one at once: the other waits for its turn"
+    assert server.arrived.acquire(timeout=HANG_SECONDS)
+    assert server.arrived.acquire(timeout=HANG_SECONDS), "the refused one and its successor"
+    assert clock.someone_waits.acquire(timeout=HANG_SECONDS), "one at once: the other waits for its turn"
     assert server.most_at_once == 1
     server.gate.set()
     for thread in threads:
@@ -557,8 +558,8 @@ def test_after_a_refusal_lanes_take_turns_and_then_go_side_by_side_again(
     while server.arrived.acquire(blocking=False):
         pass
     threads = [in_thread(results, lane, TEXTS) for lane in two]
-    assert server.arrived.acquire(timeout=10)
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=HANG_SECONDS)
+    assert server.arrived.acquire(timeout=HANG_SECONDS)
     assert server.most_at_once == 2
     server.gate.set()
     for thread in threads:
@@ -573,11 +574,11 @@ def test_a_query_goes_before_what_has_waited_for_longer(lanes: Any, server: Embe
     server.gate.clear()
     results: list[Any] = []
     threads = [in_thread(results, three[0], TEXTS[:1])]
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=HANG_SECONDS)
     threads.append(in_thread(results, three[1], TEXTS[:2]))
-    assert clock.someone_waits.acquire(timeout=10)
+    assert clock.someone_waits.acquire(timeout=HANG_SECONDS)
     threads.append(in_thread(results, three[2], ["what is it?"], role="query"))
-    assert clock.someone_waits.acquire(timeout=10)
+    assert clock.someone_waits.acquire(timeout=HANG_SECONDS)
     server.gate.set()
     for thread in threads:
         thread.join()
@@ -590,9 +591,9 @@ def test_a_lane_that_waits_can_be_interrupted(lanes: Any, server: EmbeddingServe
     server.script.append(says(429, retry_after="15"))
     results: list[Any] = []
     thread = in_thread(results, lane, TEXTS)
-    assert clock.someone_waits.acquire(timeout=10)
+    assert clock.someone_waits.acquire(timeout=HANG_SECONDS)
     interrupt(lane)
-    thread.join(10)
+    thread.join(HANG_SECONDS)
     assert not thread.is_alive()
     assert "being closed" in str(results[0])
     with pytest.raises(ModelUnavailable, match="being closed"):

@@ -22,6 +22,7 @@ from embedfleet.errors import (
 )
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.runner import ModelRunner
+from support.hangs import HANG_SECONDS
 from unit.inference.conftest import ScriptedBackend
 
 pytestmark = pytest.mark.usefixtures("nothing_blocks_the_event_loop", "no_thread_is_left")
@@ -114,7 +115,7 @@ async def test_the_next_microbatch_waits_at_the_door_while_one_runs(
     await settled()
     backend.gate.set()
     # The loop is kept busy from here on: only what was prefetched can enter the model.
-    assert backend.entered.acquire(timeout=10)
+    assert backend.entered.acquire(timeout=HANG_SECONDS)
     assert len(backend.calls) == 2
     assert len((await embedding).vectors) == 3
 

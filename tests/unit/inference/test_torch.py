@@ -179,7 +179,6 @@ def compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_model_gives_the_same_vectors_and_is_not_compiled_again(
     folder: Path, compiling: None
@@ -192,7 +191,6 @@ def test_a_compiled_model_gives_the_same_vectors_and_is_not_compiled_again(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_model_that_cannot_be_compiled_is_refused_when_opened(folder: Path, compiling: None) -> None:
     with (

@@ -14,6 +14,7 @@ from embedfleet.errors import ConfigError
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health, MonitoringServer
+from support.hangs import HANG_SECONDS
 
 LOOPBACK = "127.0.0.1"
 
@@ -52,7 +53,7 @@ def server(metrics: Metrics, health: Health) -> Iterator[MonitoringServer]:
 
 def get(server: MonitoringServer, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{server.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{server.port}{path}", timeout=HANG_SECONDS) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         with refused:

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from embedfleet.workers.exclusive_slot import ExclusiveSlot
+from support.hangs import HANG_SECONDS
 
 
 async def turns() -> None:
@@ -69,7 +70,7 @@ async def test_a_loop_cancelled_while_it_waits_leaves_the_way_free() -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert not slot.should_yield
-    async with asyncio.timeout(5), slot.shared(), slot.exclusive() as exclusive:
+    async with asyncio.timeout(HANG_SECONDS), slot.shared(), slot.exclusive() as exclusive:
         assert exclusive
 
 
@@ -95,7 +96,7 @@ async def test_in_a_crowd_no_loop_is_ever_beside_one_with_exclusive_use() -> Non
                             assert inside == {number}
                 inside.discard(number)
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         for number in range(20):
             tasks.create_task(one(number))
     assert times_exclusive > 20
