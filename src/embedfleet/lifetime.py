@@ -1,4 +1,4 @@
-"""How processes of ours end: with the one that started them, and without taking the interpreter apart."""
+"""How child processes end: with their parent, and without the slow exit of the interpreter."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+# The option of prctl(2) that sets the signal for the death of the parent, from <sys/prctl.h>.
 _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent_pid: int | None = None) -> None:
-    """Have the kernel kill this process when the thread that started it ends, even by SIGKILL (Linux).
+    """Have the kernel kill this process when the thread that started it ends, even by SIGKILL (Linux only).
 
-    With `parent_pid` a parent that was gone before this was asked ends the process now, with exit code 0.
+    With `parent_pid`, exit with code 0 at once if the parent has ended already.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The check comes second. A parent that ended before the request sends no signal, but is seen here; one
+    # that ends after the request sends it. With the check first, an end between the two would go unnoticed.
     if parent_pid is not None and os.getppid() != parent_pid:
         raise SystemExit(0)
 
 
 def end_process(code: int) -> NoReturn:
-    """Now, everything being closed: to take the interpreter apart as well costs up to a second."""
+    """End now. Everything must be closed: the interpreter's own clean-up would take up to a second more."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(BrokenPipeError):  # its reader is gone
+        with suppress(BrokenPipeError):  # its reader has ended
             stream.flush()
     os._exit(code)

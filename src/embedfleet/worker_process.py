@@ -1,8 +1,9 @@
 """A worker as a process of its own: `python -m embedfleet.worker_process`, started by an orchestrator.
 
-Its order comes by standard input and its reports go to standard output, as frames (`launchers.channel`);
-logs go to standard error, which is the orchestrator's. It never outlives its orchestrator: the kernel kills
-it with its parent (Linux), and everywhere the end of standard input makes it drain and exit.
+It reads its order from standard input and writes its reports to standard output, as frames
+(`launchers.channel`). Logs go to standard error, which it shares with the orchestrator. It never outlives the
+orchestrator: the kernel kills it with its parent (Linux), and on every system the end of standard input makes
+it drain and exit.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from loguru import logger
 from embedfleet import log
 from embedfleet.bootstrap import open_worker
 from embedfleet.errors import EmbedfleetError, ModelStuck, Transient
-from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, told
+from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, pack_trouble, receive
 from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
+from embedfleet.trouble import Trouble
 from embedfleet.waiting import wait_briefly
 from embedfleet.workers.worker import Worker
 
+# A crash loses what the worker counted since its last report.
 _REPORT_SECONDS = 1.0
+# The pause before a worker tries again to open the services it needs.
 _OPEN_AGAIN_SECONDS = 1.0
 _FAILED = 1
 
@@ -42,7 +46,7 @@ def main() -> int:
     except EmbedfleetError as exc:
         _send(reports, Failure(str(exc)))
         return _FAILED
-    except Exception as exc:  # noqa: BLE001 - told to the orchestrator and logged; the exit code says it too
+    except Exception as exc:  # noqa: BLE001 - reported, logged, and in the exit code
         logger.opt(exception=exc).error("worker failed")
         _send(reports, Failure(repr(exc)))
         return _FAILED
@@ -53,7 +57,7 @@ async def _work(reports: BinaryIO) -> None:
     commands = await _stdin()
     order = await receive(commands)
     if not isinstance(order, Order):
-        return  # the orchestrator went away before it said anything
+        return  # the orchestrator ended before it sent an order
     setproctitle.setproctitle(f"embedfleet: {order.name}")
     die_with_parent(order.parent_pid)
     settings = Settings.from_json(order.settings)
@@ -62,39 +66,41 @@ async def _work(reports: BinaryIO) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     metrics = Metrics(max_tenants=settings.monitoring.max_tenants)
     work = asyncio.create_task(_run(order, settings, metrics, reports, stop), name=order.name)
-    obey = asyncio.create_task(_obey(commands, stop, work), name="commands")
+    commanded = asyncio.create_task(_obey(commands, stop, work), name="commands")
     try:
-        with suppress(asyncio.CancelledError):  # aborted: it has handed back what it held
+        with suppress(asyncio.CancelledError):  # aborted: it has handed back its tasks
             await work
     finally:
-        obey.cancel()
-        await asyncio.gather(obey, return_exceptions=True)
+        commanded.cancel()
+        await asyncio.gather(commanded, return_exceptions=True)
 
 
 async def _run(
     order: Order, settings: Settings, metrics: Metrics, reports: BinaryIO, stop: asyncio.Event
 ) -> None:
-    """Open what the worker needs, waiting for services that are away, and work until `stop`."""
+    """Open what the worker needs, wait for services that are away, and work until `stop`."""
+    trouble = Trouble(log=logger.bind(worker=order.name))
     while not stop.is_set():
         try:
             async with open_worker(settings, order.stage, order.name, metrics) as worker:
-                tell = asyncio.create_task(_tell(reports, worker, metrics, stop), name="reports")
+                trouble.clear()
+                reporting = asyncio.create_task(_send_reports(reports, worker, metrics, stop), name="reports")
                 try:
                     await worker.run(stop)
                 finally:
-                    tell.cancel()
-                    await asyncio.gather(tell, return_exceptions=True)
+                    reporting.cancel()
+                    await asyncio.gather(reporting, return_exceptions=True)
                     await asyncio.to_thread(_report, reports, worker, metrics)
                 if worker.has_hung_model:
                     raise ModelStuck("a model hangs in this process: another takes its place")
-        except Transient as exc:  # from opening only: a worker waits for its services itself
-            logger.bind(worker=order.name).warning("waiting: {}", exc)
-            _send(reports, Report(False, told(exc), 0, []))
+        except Transient as exc:  # from opening only: an open worker waits for its services itself
+            trouble.note(exc)
+            _send(reports, Report(False, pack_trouble(exc), 0, []))
             await wait_briefly(stop, _OPEN_AGAIN_SECONDS)
 
 
 async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: asyncio.Task[None]) -> None:
-    """Do as told; when the orchestrator is gone, drain."""
+    """Follow the commands; drain when the orchestrator has ended."""
     while (message := await receive(commands)) is not None:
         stop.set()
         if message is Command.ABORT:
@@ -102,8 +108,11 @@ async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: async
     stop.set()
 
 
-async def _tell(reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event) -> None:
-    """From a thread: an orchestrator that is slow to read must not hold up the work."""
+async def _send_reports(reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Report until cancelled, also while the worker drains.
+
+    A thread writes: an orchestrator that is slow to read must not hold up the work.
+    """
     while True:
         await asyncio.to_thread(_report, reports, worker, metrics)
         if worker.has_hung_model:
@@ -114,17 +123,17 @@ async def _tell(reports: BinaryIO, worker: Worker, metrics: Metrics, stop: async
 def _report(reports: BinaryIO, worker: Worker, metrics: Metrics) -> None:
     memory = psutil.Process().memory_info().rss
     counted = snapshot(metrics.registry)
-    _send(reports, Report(True, told(worker.trouble), memory, counted, worker.loaded_models))
+    _send(reports, Report(True, pack_trouble(worker.trouble), memory, counted, worker.loaded_models))
 
 
 def _send(reports: BinaryIO, message: Report | Failure) -> None:
-    """A reader that is gone is not missed: the end of standard input tells of it."""
+    """Write a message. A reader that has ended is no error here: the end of standard input reports it."""
     with suppress(BrokenPipeError):
         reports.write(pack(message))
 
 
 def _private_stdout() -> BinaryIO:
-    """The pipe to the orchestrator; what prints to standard output prints to standard error from now on."""
+    """The pipe to the orchestrator. From now on, prints to standard output go to standard error."""
     private = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(private, "wb", buffering=0)

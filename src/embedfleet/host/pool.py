@@ -16,8 +16,8 @@ from loguru import logger
 
 from embedfleet.errors import EmbedfleetError
 from embedfleet.launchers.launcher import Launcher, WorkerExit, WorkerHandle, WorkerSpec
-from embedfleet.launchers.resources import most_workers, next_device, threads_per_worker
-from embedfleet.launchers.restarts import CrashRecord, RestartPolicy
+from embedfleet.launchers.resources import max_workers, next_device, threads_per_worker
+from embedfleet.launchers.restarts import CrashCounter, RestartPolicy
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
@@ -32,9 +32,9 @@ class _Slot:
 
     number: int
     device: str | None
+    crashes: CrashCounter
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     handle: WorkerHandle | None = None
-    crashes: CrashRecord = field(default_factory=CrashRecord)
     last_crash: str | None = None
 
 
@@ -87,7 +87,7 @@ class WorkerPool:
 
     def resize(self, workers: int) -> int:
         """Set the number of workers. Returns the number set, which the pool's devices may bound."""
-        bounded = most_workers(self._devices, self._per_device, workers)
+        bounded = max_workers(self._devices, self._per_device, workers)
         if bounded < workers:
             self._log.warning("{} workers asked for, the devices take {}", workers, bounded)
         self._target = bounded
@@ -101,7 +101,7 @@ class WorkerPool:
 
     def state(self) -> PoolState:
         slots = list(self._slots.values())
-        looping = [s.last_crash for s in slots if s.crashes.is_loop(self._restarts)]
+        looping = [s.last_crash for s in slots if s.crashes.is_loop]
         troubles = (s.handle.trouble for s in slots if s.handle is not None)
         return PoolState(
             stage=self._stage,
@@ -148,7 +148,7 @@ class WorkerPool:
                 # Every device is taken by a worker that drains. When it ends, `_changed` brings us back here.
                 return
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
-            slot = self._slots[number] = _Slot(number, device)
+            slot = self._slots[number] = _Slot(number, device, CrashCounter(self._restarts))
             tasks.create_task(self._keep(slot), name=f"{self._stage.value}-{number}")
 
     def _is_free(self, number: int) -> bool:
@@ -206,13 +206,12 @@ class WorkerPool:
         """Note how the worker ended. After a crash, wait until it may be started again."""
         name = f"{self._stage.value}-{slot.number}"
         if not ended.crashed:
-            slot.crashes = CrashRecord()
+            slot.crashes.reset()
             self._log.info("worker {} ended ({}), starting another", name, ended.reason)
             return
-        slot.crashes = slot.crashes.after_crash(self._restarts, lived_seconds=lived_seconds)
+        delay = slot.crashes.count(lived_seconds=lived_seconds)
         slot.last_crash = ended.reason
-        delay = slot.crashes.delay_seconds(self._restarts)
-        level = "ERROR" if slot.crashes.is_loop(self._restarts) else "WARNING"
+        level = "ERROR" if slot.crashes.is_loop else "WARNING"
         self._log.log(
             level,
             "worker {} crashed ({}), {} in a row: again in {:.1f} s",

@@ -1,14 +1,13 @@
-"""What an orchestrator and a worker process say to each other: length-prefixed msgpack over two pipes.
+"""The messages between an orchestrator and a worker process: msgpack frames over two pipes.
 
-Down go one `Order`, then commands. Up come reports. The end of the stream tells either side that the other
-is gone. Nothing is ever unpickled, and what libraries print cannot get in between: the worker keeps the pipe
-to itself (see `worker_process`).
+The orchestrator sends one `Order`, then commands. The worker sends reports. The end of a pipe tells either
+side that the other is gone. Nothing is ever unpickled. Output of libraries cannot get in between, because
+the worker keeps its pipe to itself (see `worker_process`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,16 +15,16 @@ from typing import Any
 import msgpack
 
 from embedfleet.errors import EmbedfleetError, StorageFull, Transient
+from embedfleet.framing import framed, receive_frame
 from embedfleet.metrics.merging import Counted
 from embedfleet.queue_schemas import Stage
 
-_LENGTH = struct.Struct("<I")
-# A snapshot of all metrics is some tens of kilobytes; anything near this is not ours.
-_LARGEST_FRAME_BYTES = 64 * 2**20
+# The largest message is a snapshot of all metrics: some tens of kilobytes. Larger by far is not a message.
+_MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class Command(StrEnum):
-    """What a running worker is told."""
+    """What the orchestrator tells a running worker."""
 
     DRAIN = "drain"
     ABORT = "abort"
@@ -33,7 +32,11 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker process is to be. `settings`: JSON with its secrets, which no command line may show."""
+    """What a worker process is to be.
+
+    `settings`: JSON with its secrets. They come by the pipe because any user of the host can read a command
+    line.
+    """
 
     stage: Stage
     name: str
@@ -43,8 +46,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a worker process is doing. `trouble`: class and words; `counted`: everything since its start;
-    `models`: those it has loaded."""
+    """The state of a worker process.
+
+    `trouble`: class name and message, see `pack_trouble`. `memory_bytes`: its resident size. `counted`: all
+    metrics since its start. `models`: names of the models it has loaded.
+    """
 
     ready: bool
     trouble: tuple[str, str] | None
@@ -53,52 +59,52 @@ class Report:
     models: tuple[str, ...] = ()
 
 
-def told(trouble: EmbedfleetError | None) -> tuple[str, str] | None:
-    """An error as it travels."""
-    return None if trouble is None else (type(trouble).__name__, str(trouble))
-
-
-def understood(trouble: tuple[str, str] | None) -> EmbedfleetError | None:
-    """The error at the other end: a full disk is told apart, all else is Transient."""
-    if trouble is None:
-        return None
-    kind, words = trouble
-    return StorageFull(words) if kind == StorageFull.__name__ else Transient(words)
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last words of a worker process that cannot go on."""
+    """The last message of a worker process that cannot go on."""
 
     reason: str
 
 
-def pack(message: Order | Command | Report | Failure) -> bytes:
+ChannelMessage = Order | Command | Report | Failure
+
+
+def pack_trouble(trouble: EmbedfleetError | None) -> tuple[str, str] | None:
+    """The class name and the message of an error, for a `Report`."""
+    return None if trouble is None else (type(trouble).__name__, str(trouble))
+
+
+def unpack_trouble(packed: tuple[str, str] | None) -> EmbedfleetError | None:
+    """The error of a `Report`: StorageFull for a full disk, Transient for every other class."""
+    if packed is None:
+        return None
+    class_name, message = packed
+    return StorageFull(message) if class_name == StorageFull.__name__ else Transient(message)
+
+
+def pack(message: ChannelMessage) -> bytes:
     """One frame."""
     body = message.value if isinstance(message, Command) else asdict(message)
-    raw: bytes = msgpack.packb([type(message).__name__, body], use_bin_type=True)
-    return _LENGTH.pack(len(raw)) + raw
+    return framed(msgpack.packb([type(message).__name__, body], use_bin_type=True))
 
 
-async def receive(reader: asyncio.StreamReader) -> Order | Command | Report | Failure | None:
+async def receive(reader: asyncio.StreamReader) -> ChannelMessage | None:
     """The next message; None when the other side is gone."""
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        if length > _LARGEST_FRAME_BYTES:
-            return None
-        kind, body = msgpack.unpackb(await reader.readexactly(length), raw=False)
-    except (asyncio.IncompleteReadError, ConnectionError):
+    frame = await receive_frame(reader, max_bytes=_MAX_MESSAGE_BYTES)
+    if frame is None:
         return None
+    kind, body = msgpack.unpackb(frame, raw=False)
     return _message(kind, body)
 
 
-def _message(kind: str, body: Any) -> Order | Command | Report | Failure:
+def _message(kind: str, body: Any) -> ChannelMessage:
     match kind:
         case "Order":
             return Order(**body | {"stage": Stage(body["stage"])})
         case "Command":
             return Command(body)
         case "Report":
+            # msgpack knows lists only; the tuples of the message are made again.
             counted = [(n, tuple((k, v) for k, v in labels), value) for n, labels, value in body["counted"]]
             trouble = body["trouble"] and tuple(body["trouble"])
             models = tuple(body["models"])

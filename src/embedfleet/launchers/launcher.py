@@ -1,4 +1,4 @@
-"""The launcher port: what starts a worker and lets the orchestrator hold on to it."""
+"""The launcher port: it starts workers and gives the orchestrator a handle to each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from embedfleet.queue_schemas import Stage
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """A worker to be. `name` is unique among those alive on the host, e.g. `embedding-3`.
+    """A worker to start. `name` is unique among the live workers of the host, e.g. `embedding-3`.
 
-    `device` is the accelerator dealt to it (None: CPU); `threads` are the CPU threads its model may use
-    (0: as the settings say).
+    `device`: the accelerator it gets (None: CPU). `threads`: the CPU threads its model may use (0: as the
+    settings say).
     """
 
     stage: Stage
@@ -25,53 +25,53 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """How a worker ended. One that was not asked to end has `crashed`, unless it ended in good order."""
+    """How a worker ended. It has `crashed` if it was not told to end and did not end in good order."""
 
     crashed: bool
     reason: str
 
 
 class WorkerHandle(Protocol):
-    """A worker that was launched. All of it belongs to one event loop."""
+    """A launched worker. All methods belong to one event loop."""
 
     @property
     def spec(self) -> WorkerSpec: ...
 
     @property
     def ready(self) -> bool:
-        """It has opened what it needs and claims."""
+        """Whether it has opened what it needs, so that it claims tasks."""
         ...
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why it puts work off at the moment; None if all is well."""
+        """Why it puts work off now; None if all is well."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Resident size of its process as last seen; 0 while unknown or shared with others."""
+        """Resident size of its process as last reported; 0 if unknown or if workers share the process."""
         ...
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the models loaded in its process, as last seen."""
+        """Names of the models loaded in its process, as last reported."""
         ...
 
     def drain(self) -> None:
-        """Claim no more, finish what is in hand, end. May be called again."""
+        """Tell it to claim no more, finish the tasks in hand and end. May be called again."""
         ...
 
     def abort(self) -> None:
-        """End at once, handing back what is in hand. May be called after `drain`, and again."""
+        """Tell it to hand back the tasks in hand and end at once. May be called after `drain`, and again."""
         ...
 
     async def wait(self) -> WorkerExit:
-        """Return when it has ended, whatever ended it."""
+        """Return when it has ended, for any reason."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts workers. Raises nothing for a worker that cannot run: its handle ends as crashed."""
+    """Starts workers. For a worker that cannot run it raises nothing: the handle says that it crashed."""
 
     async def launch(self, spec: WorkerSpec) -> WorkerHandle:
         """Start a worker; it claims as soon as it is ready."""

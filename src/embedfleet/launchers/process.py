@@ -1,7 +1,7 @@
 """Workers as processes of their own: the fleet.
 
-A worker process dies with its orchestrator (see `worker_process`), never the other way round: a crash is an
-exit that the pool hears of. Signals of a terminal do not reach it; the orchestrator decides.
+A worker process dies with its orchestrator (see `worker_process`), never the other way round: the pool sees a
+crash as an exit. Signals of a terminal do not reach a worker process; the orchestrator decides when it ends.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from loguru import logger
 
 from embedfleet.errors import EmbedfleetError
-from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, understood
+from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, unpack_trouble
 from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.settings import Settings
 
-# An aborted worker hands its tasks back first; after this it is killed.
+# An aborted worker gets this long to hand its tasks back (it needs two seconds at most) before it is killed.
 _ABORT_SECONDS = 5.0
 
 
@@ -29,7 +29,7 @@ class ProcessLauncher:
     """Starts worker processes and adds what they count to the host's metrics."""
 
     def __init__(self, command: Sequence[str], settings: Settings, collector: MergedCollector) -> None:
-        """`command` runs a worker process, e.g. `python -m …`; it gets its `Order` on standard input."""
+        """`command` runs a worker process, e.g. `python -m …`; it reads its `Order` from standard input."""
         self._command = command
         self._settings = settings
         self._collector = collector
@@ -62,64 +62,64 @@ class ProcessWorker:
         self.models: tuple[str, ...] = ()
         self._process = process
         self._collector = collector
-        self._life = f"{spec.name} {process.pid}"
-        self._asked_to_end = False
-        self._last_words: str | None = None
+        self._process_key = f"{spec.name} {process.pid}"
+        self._told_to_end = False
+        self._failure_reason: str | None = None
         self._killing: asyncio.Task[None] | None = None
-        self._end = asyncio.create_task(self._follow(), name=f"follow {spec.name}")
+        self._ended = asyncio.create_task(self._receive_reports(), name=f"follow {spec.name}")
 
     def send(self, message: Order | Command) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError, RuntimeError):  # gone already: `wait` tells
+        with contextlib.suppress(ConnectionError, RuntimeError):  # it has ended: `wait` says so
             self._process.stdin.write(pack(message))
 
     def drain(self) -> None:
-        self._asked_to_end = True
+        self._told_to_end = True
         self.send(Command.DRAIN)
 
     def abort(self) -> None:
-        self._asked_to_end = True
+        self._told_to_end = True
         self.send(Command.ABORT)
         if self._killing is None:
-            self._killing = asyncio.create_task(self._kill_later(), name=f"kill {self.spec.name}")
+            self._killing = asyncio.create_task(self._kill_if_it_stays(), name=f"kill {self.spec.name}")
 
     async def wait(self) -> WorkerExit:
-        return await asyncio.shield(self._end)
+        return await asyncio.shield(self._ended)
 
-    async def _kill_later(self) -> None:
+    async def _kill_if_it_stays(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._end), _ABORT_SECONDS)
+            await asyncio.wait_for(asyncio.shield(self._ended), _ABORT_SECONDS)
             return
         logger.warning("worker {} did not stop in {} s: killed", self.spec.name, _ABORT_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    async def _follow(self) -> WorkerExit:
-        """Take its reports until it is gone."""
+    async def _receive_reports(self) -> WorkerExit:
+        """Take the reports of the worker until it has ended."""
         assert self._process.stdout is not None
         while (message := await receive(self._process.stdout)) is not None:
             match message:
                 case Report():
-                    self.ready, self.trouble = message.ready, understood(message.trouble)
+                    self.ready, self.trouble = message.ready, unpack_trouble(message.trouble)
                     self.memory_bytes, self.models = message.memory_bytes, message.models
-                    self._collector.update(self._life, message.counted)
+                    self._collector.update(self._process_key, message.counted)
                 case Failure(reason):
-                    self._last_words = reason
+                    self._failure_reason = reason
         code = await self._process.wait()
-        self._collector.ended(self._life)
-        crashed = code != 0 and not self._asked_to_end
-        return WorkerExit(crashed=crashed, reason=self._last_words or _meaning(code))
+        self._collector.ended(self._process_key)
+        crashed = code != 0 and not self._told_to_end
+        return WorkerExit(crashed=crashed, reason=self._failure_reason or _exit_text(code))
 
 
 def _environment(spec: WorkerSpec) -> Mapping[str, str]:
-    """A worker sees its own device only; its settings come by the pipe, not by the environment."""
+    """The environment without settings, which come by the pipe, and with the worker's own device only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
     if spec.device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = spec.device.removeprefix("cuda:")
     return kept
 
 
-def _meaning(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,4 +1,4 @@
-"""Who gets which device and how many threads: arithmetic only."""
+"""How devices and CPU threads are shared out among workers: arithmetic only."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Iterable, Sequence
 
 
 def threads_per_worker(cores: int, workers: int) -> int:
-    """CPU threads of one embedding worker when so many share the cores; more would fight for them."""
+    """CPU threads of each embedding worker when `workers` of them share the cores. At least one.
+
+    More threads than cores would only take turns.
+    """
     return max(1, cores // max(1, workers))
 
 
 def next_device(devices: Sequence[str], in_use: Iterable[str | None], per_device: int) -> str | None:
-    """The least used device that may take one more worker, in the order given; None if all are full.
+    """The device with the fewest workers, the first of several; None if all are full or there are none.
 
-    Raises nothing; with no devices there is nothing to deal out.
+    `in_use`: the device of each running worker. A device takes at most `per_device` workers.
     """
     used = Counter(device for device in in_use if device is not None)
     free = [device for device in devices if used[device] < per_device]
     return min(free, key=lambda device: used[device], default=None)
 
 
-def most_workers(devices: Sequence[str], per_device: int, limit: int) -> int:
-    """How many workers a pool can have: with devices, no more than they take."""
+def max_workers(devices: Sequence[str], per_device: int, limit: int) -> int:
+    """How many of `limit` workers a pool can have: with devices, no more than the devices take."""
     return min(limit, len(devices) * per_device) if devices else limit

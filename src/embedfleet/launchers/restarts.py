@@ -1,15 +1,20 @@
-"""When a crashed worker starts again, and when crashing has become the normal case: arithmetic only."""
+"""When a crashed worker starts again, and when its crashes have become a loop. No clock, no sleeping."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MOST_DOUBLINGS = 30
+from embedfleet.retry import BackOff
 
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """Seconds throughout. A worker that lived for `healthy_seconds` has its crashes forgiven."""
+    """The pauses between restarts, in seconds, and what counts as a crash loop.
+
+    The pause begins at `base_seconds` (no pause would hide a loop), doubles with each crash in a row and ends
+    at `cap_seconds`. A worker that lived for `healthy_seconds` has its earlier crashes forgiven.
+    `crash_loop_after` crashes in a row are a loop.
+    """
 
     base_seconds: float = 1.0
     cap_seconds: float = 60.0
@@ -17,21 +22,29 @@ class RestartPolicy:
     healthy_seconds: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class CrashRecord:
-    """One slot's crashes in a row."""
+class CrashCounter:
+    """Counts the crashes in a row of the workers of one slot."""
 
-    in_a_row: int = 0
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._back_off = BackOff(policy.base_seconds, policy.cap_seconds)
 
-    def after_crash(self, policy: RestartPolicy, *, lived_seconds: float) -> CrashRecord:
-        return CrashRecord(1 if lived_seconds >= policy.healthy_seconds else self.in_a_row + 1)
+    @property
+    def in_a_row(self) -> int:
+        """Crashes since the last worker that ended in good order or lived long enough."""
+        return self._back_off.failures
 
-    def delay_seconds(self, policy: RestartPolicy) -> float:
-        """The pause before the next start: none after the first crash of a healthy worker would hide a loop,
-        so it begins at the base and doubles."""
-        if not self.in_a_row:
-            return 0.0
-        return min(policy.cap_seconds, policy.base_seconds * 2.0 ** min(self.in_a_row - 1, _MOST_DOUBLINGS))
+    @property
+    def is_loop(self) -> bool:
+        """Whether an operator should hear that the worker crashes again and again."""
+        return self.in_a_row >= self._policy.crash_loop_after
 
-    def is_loop(self, policy: RestartPolicy) -> bool:
-        return self.in_a_row >= policy.crash_loop_after
+    def count(self, *, lived_seconds: float) -> float:
+        """Count a crash. Returns the pause in seconds before the next start."""
+        if lived_seconds >= self._policy.healthy_seconds:
+            self._back_off.reset()
+        return self._back_off.next_seconds()
+
+    def reset(self) -> None:
+        """A worker of the slot has ended in good order."""
+        self._back_off.reset()

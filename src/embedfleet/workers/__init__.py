@@ -1,4 +1,6 @@
-"""The workers of the pools: claim, do the work, write downstream, commit SQL, ack last.
+"""The workers of the pools: they claim tasks, do the work, hand on, commit SQL, and ack last.
 
-May import: job_manager, storage, inference, chunking, queue and everything below.
+A `Worker` (`worker`) runs a few loops of one stage; `base_worker` has the part that all loops share, and one
+module a stage has the work. May import `ingest` and every layer below it: in fact `lifecycle`, `tokenising`,
+`records`, `sql`, `vectors`, `inference`, `chunking`, `queue` and what these stand on.
 """

@@ -1,9 +1,9 @@
-"""Known texts ride along: a model that makes something else of them than it did at first stops writing.
+"""A canary for models: a model whose vectors of known texts change is stopped before it writes wrong ones.
 
-A wrong vector looks like any other. A broken device, a driver or a library that calculates otherwise, a
-server that changed its model: search gets worse, and nobody is told. So each loaded model embeds a few texts
-before its first batch and again every so many, and compares with what was recorded, for its space and in
-SQL, by whoever was first.
+A wrong vector looks like any other. A broken device, a driver or library that computes differently, or a
+server that changed its model makes search worse, and no error says so. So each loaded model embeds a few
+known texts before its first batch, and again every `models.canary_every_batches` batches. It compares them
+with the vectors that the first process with this space recorded in SQL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import cut, tokenised
 from embedfleet.vectors.checksums import cosines
 
-# Never change them: what was recorded was made of these. Prose, code, another script, and one of some length.
+# Never change them: the recorded vectors were made of these. Prose, code, other scripts, and a longer text.
 TEXTS = (
     "The ship left the harbour at dawn, and nobody saw it again.",
     "def area(width: float, height: float) -> float:\n    return width * height",
@@ -33,33 +33,35 @@ TEXTS = (
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A loaded model: batches since it was looked at, None before the first; `lock` while it is looked at."""
+class _WatchedModel:
+    """A loaded model. `batches`: since its last check, None before the first. `lock`: held by a check."""
 
     batches: int | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Canary:
-    """Of one process, shared by its embedding workers."""
+    """The checks of one process, shared by its embedding loops."""
 
     def __init__(self, database: Database, models: ModelPool, settings: ModelsSettings) -> None:
         self._database = database
         self._models = models
-        self._every = settings.canary_every_batches
+        self._every_batches = settings.canary_every_batches
         self._least_cosine = settings.canary_least_cosine
-        self._watched: WeakKeyDictionary[ModelRunner, _Watched] = WeakKeyDictionary()
+        self._watched: WeakKeyDictionary[ModelRunner, _WatchedModel] = WeakKeyDictionary()
 
     async def check_if_due(self, runner: ModelRunner) -> None:
-        """Count one batch. Raises ModelUnavailable, with the model in quarantine, if it fails the check.
+        """Count one batch, and check the model first if it is due.
 
-        A second claim of the model waits for the verdict; claims of other models do not.
+        A model that fails is put in quarantine; then and later raises ModelUnavailable. Other claims of the
+        same model wait for the result, so that none is embedded by a model that fails. Claims of other models
+        do not wait.
         """
-        if not self._every:
+        if not self._every_batches:
             return
-        watched = self._watched.setdefault(runner, _Watched())
+        watched = self._watched.setdefault(runner, _WatchedModel())
         async with watched.lock:
-            if watched.batches is None or watched.batches >= self._every:
+            if watched.batches is None or watched.batches >= self._every_batches:
                 await self._check(runner)
                 watched.batches = 0
             watched.batches += 1
@@ -72,8 +74,8 @@ class Canary:
             await self._quarantine(info, f"it fails on a known text ({next(iter(outcome.failed.values()))})")
         vectors = outcome.vectors
         recorded = await self._database.write(partial(canaries.first, space=info.space, vectors=vectors))
-        least = float(cosines(vectors, recorded).min())  # of one space, so of one dimension
-        if not least >= self._least_cosine:
+        least = float(cosines(vectors, recorded).min())  # same space, so same dimension
+        if not least >= self._least_cosine:  # written so that a NaN fails, too
             await self._quarantine(
                 info,
                 f"known texts have a cosine of {least:.4f} to what they were at first (least allowed "

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from embedfleet.errors import EmbedfleetError
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.service import run_services
 from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
 from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import StageLoop
@@ -21,7 +22,7 @@ from embedfleet.workers.storage_worker import StorageLoop
 
 
 class Worker:
-    """One worker of a pool: a few loops, each with a claim of its own. `run` it once."""
+    """One worker of a pool: a few loops of one stage, each with claims of its own. `run` it once."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Worker:
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why work is being put off at the moment (disk full, store away), if it is."""
+        """Why work is being put off now (disk full, store away); None if all is well."""
         return next((loop.trouble for loop in self._loops if loop.trouble), None)
 
     @property
@@ -52,18 +53,16 @@ class Worker:
         return () if self._models is None else tuple(self._models.loaded())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set and what is in hand is done; cancelled, hand it back and end."""
+        """Work until `stop` is set and the tasks in hand are done. Cancelled, hand them back and end."""
         try:
-            async with asyncio.TaskGroup() as running:
-                for loop in self._loops:
-                    running.create_task(loop.run(stop), name=loop.name)
+            await run_services(self._loops, stop)
         finally:
             if self._cpu is not None:
                 self._cpu.shutdown(wait=True, cancel_futures=True)
 
 
 def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue) -> Worker:
-    """Cutting text holds the interpreter's lock, so its loops share one thread: more would not cut faster."""
+    """The loops share one thread. Cutting text holds the interpreter's lock: more threads would not help."""
     cpu = ThreadPoolExecutor(1, thread_name_prefix=name)
     loops = [
         ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu)
@@ -73,7 +72,7 @@ def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue
 
 
 def build_embedding_worker(name: str, services: Services, *, models: ModelPool, settings: Settings) -> Worker:
-    """While the model works on one loop's claim, the next loop fetches and prepares its own."""
+    """While the model works on the claim of one loop, the next loop fetches and prepares its own."""
     canary = Canary(services.database, models, settings.models)
     loops = [
         EmbeddingLoop(

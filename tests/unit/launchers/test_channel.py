@@ -7,7 +7,16 @@ import asyncio
 import pytest
 
 from embedfleet.errors import BrokerUnavailable, StorageFull, Transient
-from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, told, understood
+from embedfleet.launchers.channel import (
+    Command,
+    Failure,
+    Order,
+    Report,
+    pack,
+    pack_trouble,
+    receive,
+    unpack_trouble,
+)
 from embedfleet.queue_schemas import Stage
 
 
@@ -46,9 +55,9 @@ async def test_what_is_no_frame_of_ours_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("trouble", [None, StorageFull("disk full"), Transient("closing")])
 def test_trouble_keeps_its_kind_and_words(trouble: Transient | StorageFull | None) -> None:
-    arrived = understood(told(trouble))
+    arrived = unpack_trouble(pack_trouble(trouble))
     assert (type(arrived), str(arrived)) == (type(trouble), str(trouble))
 
 
 def test_other_trouble_is_transient_at_the_other_end() -> None:
-    assert type(understood(told(BrokerUnavailable("redis: away")))) is Transient
+    assert type(unpack_trouble(pack_trouble(BrokerUnavailable("redis: away")))) is Transient

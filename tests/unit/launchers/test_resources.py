@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.launchers.resources import most_workers, next_device, threads_per_worker
+from embedfleet.launchers.resources import max_workers, next_device, threads_per_worker
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,6 @@ def test_a_new_worker_gets_the_least_used_device(
 
 
 def test_a_pool_is_no_larger_than_its_devices_take() -> None:
-    assert most_workers(["cuda:0", "cuda:1"], 2, 16) == 4
-    assert most_workers(["cuda:0", "cuda:1"], 2, 3) == 3
-    assert most_workers([], 1, 16) == 16
+    assert max_workers(["cuda:0", "cuda:1"], 2, 16) == 4
+    assert max_workers(["cuda:0", "cuda:1"], 2, 3) == 3
+    assert max_workers([], 1, 16) == 16
