@@ -49,7 +49,7 @@ def copy(conn: Connection, _document_id: str, generation_id: int, rows: Sequence
 
 def new_version(conn: Connection, document_id: str) -> int:
     document_lock.lock(conn, [document_id])
-    collection = collections.ensure(conn, name="c", tenant="t", model="m", space="s", dim=8)
+    collection = collections.ensure(conn, tenant="t", model="m", space="s", dim=8)
     documents.ensure_document(
         conn, document_id=document_id, tenant="t", media_id=document_id, source=None, now=0.0
     )

@@ -28,7 +28,7 @@ from report import write_report
 
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.server import ChromaServerStore
-from embedfleet.vectors.port import VectorRows, VectorStore
+from embedfleet.vectors.port import TenantSpace, VectorRows, VectorStore
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.chroma_server import ChromaServer
@@ -37,6 +37,8 @@ DIM = 384
 PASSAGE_CHARS = 1000
 BATCH_ROWS = 512
 WRITERS = 4
+BENCH = TenantSpace("bench", "bench", DIM)
+SHARED = TenantSpace("shared", "bench", DIM)
 METADATA_KEYS = ("job_id", "media_id", "document_id", "heading", "start", "end", "generation")
 
 
@@ -103,27 +105,27 @@ async def server_seconds(directory: Path, work: Sequence[VectorRows]) -> dict[st
 async def store_seconds(store: VectorStore, work: Sequence[VectorRows]) -> dict[str, float]:
     """The same rows through a store: written, written again, looked up, scanned and queried. Closes it."""
     seconds: dict[str, float] = {}
-    await store.ensure_collection("bench", space="bench", dim=DIM)
+    await store.ensure_collection(BENCH)
     for name in ("write", "rewrite"):
         started = perf_counter()
         for rows in work:
-            await store.upsert("bench", rows)
+            await store.upsert(BENCH, rows)
         seconds[name] = perf_counter() - started
 
     started = perf_counter()
     for rows in work:
-        await store.vectors("bench", rows.ids)
+        await store.vectors(BENCH, rows.ids)
     seconds["vectors"] = perf_counter() - started
 
     started = perf_counter()
-    async for _ in store.scan("bench"):
+    async for _ in store.scan(BENCH):
         pass
     seconds["scan"] = perf_counter() - started
 
     queries = work[0].vectors[:100]
     started = perf_counter()
     for vector in queries:
-        await store.query("bench", vector, space="bench", limit=10)
+        await store.query(BENCH, vector, limit=10)
     seconds["query"] = (perf_counter() - started) / len(queries)
     await store.close()
     return seconds
@@ -132,12 +134,12 @@ async def store_seconds(store: VectorStore, work: Sequence[VectorRows]) -> dict[
 async def shared_write_seconds(url: str, work: Sequence[VectorRows]) -> float:
     """Into a new collection, by writers that share the batches."""
     store = await ChromaServerStore.open(url, connections=WRITERS)
-    await store.ensure_collection("shared", space="bench", dim=DIM)
+    await store.ensure_collection(SHARED)
     left = iter(work)
 
     async def write(batches: Iterable[VectorRows]) -> None:
         for rows in batches:
-            await store.upsert("shared", rows)
+            await store.upsert(SHARED, rows)
 
     started = perf_counter()
     await asyncio.gather(*(write(left) for _ in range(WRITERS)))

@@ -26,10 +26,10 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
-from embedfleet.records.collections import collection_name
 from embedfleet.records.identity import ChunkIds, ContentHash, document_id
 from embedfleet.records.segments import Segment
 from embedfleet.settings import ModelsSettings
+from embedfleet.vectors.port import TenantSpace
 from support.poisoned import poisoned
 from support.system import ONE_EACH, paragraphs
 
@@ -44,11 +44,17 @@ class Document:
     tenant: str
     media_id: str
     document_id: str
-    collection: str
+    space: str
+    dim: int
     content_sha256: str
     chunk_ids: tuple[str, ...]
     vectors: str
     dead: tuple[int, ...] = ()
+
+    @property
+    def collection(self) -> TenantSpace:
+        """Where its vectors must be."""
+        return TenantSpace(self.tenant, self.space, self.dim)
 
     @property
     def stored_ids(self) -> list[str]:
@@ -179,7 +185,8 @@ def expect(tenant: str, media_id: str, text: str, chunking: ChunkingConfig = ONE
         tenant=tenant,
         media_id=media_id,
         document_id=name,
-        collection=collection_name(tenant, info.space),
+        space=info.space,
+        dim=info.dim,
         content_sha256=digest.hexdigest(),
         chunk_ids=tuple(ids.next_id(chunk.text) for chunk in chunks),
         vectors=base64.b64encode(vectors.astype("<f4").tobytes()).decode(),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from chaos.inputs import Document, InputLedger
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.keys import stage_key
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records import collections
+from embedfleet.records.scope import EveryTenant
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import BatchState, GenerationState, VectorState
-from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.port import TenantSpace, VectorStore
 
 _ULPS = 2
 _MOST_NAMED = 20
@@ -206,12 +209,14 @@ def _differences(where: str, expected: set[str], found: set[str]) -> Iterator[Fi
 
 async def _vectors(inputs: InputLedger, database: Database, store: VectorStore) -> list[Finding]:
     expected = _by_collection(inputs)
-    named = await database.read(lambda conn: set(conn.execute(select(tables.collections.c.name)).scalars()))
+    recorded = await database.read(partial(collections.within, scope=EveryTenant()))
+    keys = {TenantSpace(one.tenant, one.space, one.dim) for one in recorded}
     findings: list[Finding] = []
-    for name in sorted(named | set(expected)):
-        wanted = expected.get(name, {})
+    for collection in sorted(keys | set(expected), key=store.name_in_store):
+        name = store.name_in_store(collection)
+        wanted = expected.get(collection, {})
         seen: Counter[str] = Counter()
-        async for ids, vectors in store.scan(name):
+        async for ids, vectors in store.scan(collection):
             seen.update(ids)
             findings += _wrong(name, wanted, ids, vectors)
         findings += _differences(f"vector store, {name}", set(wanted), set(seen))
@@ -223,8 +228,8 @@ async def _vectors(inputs: InputLedger, database: Database, store: VectorStore) 
     return findings
 
 
-def _by_collection(inputs: Iterable[Document]) -> dict[str, dict[str, NDArray[np.float32]]]:
-    expected: dict[str, dict[str, NDArray[np.float32]]] = {}
+def _by_collection(inputs: Iterable[Document]) -> dict[TenantSpace, dict[str, NDArray[np.float32]]]:
+    expected: dict[TenantSpace, dict[str, NDArray[np.float32]]] = {}
     for document in inputs:
         rows = zip(document.stored_ids, document.stored_vectors(), strict=True)
         expected.setdefault(document.collection, {}).update(rows)

@@ -41,13 +41,12 @@ from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import RedisSettings, Settings, VectorStoreSettings
+from embedfleet.settings import RedisSettings, Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
-from embedfleet.vectors.chroma.clients import ServerAddress
-from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.registry import store_kind
 from embedfleet.worker_orchestrator import WorkerOrchestrator
 from embedfleet.workers.services import Services
 from embedfleet.workers.task_journal import TaskJournal, read_journal
@@ -213,7 +212,7 @@ async def open_repair(
         collections = await database.read(partial(collection_records.within, scope=scope))
         put_aside: Path | None = None
         if empty:
-            own = settings.chroma_dir if settings.vector_store.url is None else None
+            own = store_kind(settings.vector_store.kind).own_directory(settings)
             store, put_aside = await open_emptied_store(partial(open_store, settings), collections, own)
         else:
             store = await open_store(settings)
@@ -311,24 +310,16 @@ async def open_broker(settings: Settings) -> Broker:
 
 
 async def open_store(settings: Settings) -> VectorStore:
-    """The vector store of these settings."""
-    if settings.vector_store.url is None:
-        return await ChromaVectorStore.open(settings.chroma_dir)
-    from embedfleet.vectors.chroma.server import ChromaServerStore
-
-    return await ChromaServerStore.open(
-        settings.vector_store.url,
-        headers=token_headers(settings.vector_store),
-        timeout_seconds=settings.vector_store.timeout_seconds,
-    )
+    """The vector store of these settings. Raises ConfigError for an unknown `vector_store.kind`."""
+    return await store_kind(settings.vector_store.kind).open_store(settings)
 
 
 def places(settings: Settings) -> Mapping[str, str]:
     """Where queues and vectors are, for a person: without user and password."""
-    options, url = _redis_options(settings.redis), settings.vector_store.url
+    options = _redis_options(settings.redis)
     return {
         "queues": "in this process" if options is None else f"Redis at {parse_endpoint(options)}",
-        "vectors": str(settings.chroma_dir) if url is None else ServerAddress.parse(url, {}).url,
+        "vectors": store_kind(settings.vector_store.kind).place(settings),
     }
 
 
@@ -371,11 +362,3 @@ def _launcher(
         Stage.DELETION: partial(build_deletion_worker, services=services, store=store),
     }
     return InlineLauncher(builders)
-
-
-def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:
-    """What proves to the vector store's proxy who we are."""
-    if settings.token is None:
-        return {}
-    token = settings.token.get_secret_value()
-    return {settings.token_header: f"Bearer {token}" if settings.token_header == "Authorization" else token}

@@ -77,7 +77,7 @@ class SearchService:
         vector = await self._embed(request.query, collection)
         limit = request.limit + _SPARE_ROWS
         while True:
-            near = await self._store.query(collection.name, vector, space=collection.space, limit=limit)
+            near = await self._store.query(collection, vector, limit=limit)
             ids = [hit.id for hit in near]
             live = await self._database.read(partial(chunks.live_passages, tenant=tenant, chunk_ids=ids))
             if len(live) >= request.limit or len(near) < limit:

@@ -29,7 +29,9 @@ from embedfleet.records import identity, jobs
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows, VectorStore
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.chroma.layout import collection_name
+from embedfleet.vectors.port import CollectionKey, VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
 from embedfleet.workers.base_worker import Done, StageLoop
 from support.hangs import HANG_SECONDS
@@ -250,8 +252,9 @@ async def test_a_vector_with_one_bit_changed_is_named(
 
     findings = await findings_of(settings, inputs, then=flip)
     document, _ = first_vector(inputs)
+    name = collection_name(document.tenant, document.space)
     assert [str(one) for one in findings] == [
-        f"wrong: vector store, {document.collection}: chunk {document.chunk_ids[0]} has another vector"
+        f"wrong: vector store, {name}: chunk {document.chunk_ids[0]} has another vector"
     ]
 
 
@@ -286,12 +289,12 @@ async def test_a_surplus_row_is_named(settings: Settings, inputs: InputLedger) -
 
 async def test_a_row_that_a_store_returns_twice_is_named(settings: Settings, inputs: InputLedger) -> None:
     class Echo(ChromaVectorStore):
-        async def scan(self, collection: str, *, page: int = 1000) -> Any:
+        async def scan(self, collection: CollectionKey, *, page: int = 1000) -> Any:
             async for ids, vectors in super().scan(collection, page=page):
                 yield ids, vectors
                 yield ids[:1], vectors[:1]
 
-    echo = await Echo.open(settings.chroma_dir)
+    echo = await Echo.open(chroma_directory(settings.data_dir))
     findings = await findings_of(settings, inputs, store=echo)
     assert [finding.kind for finding in findings] == [Kind.DOUBLED]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,20 @@ from embedfleet.errors import (
     VectorStoreUnavailable,
 )
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.server import ChromaServerStore
+from embedfleet.vectors.chroma.store import ChromaStore
 from embedfleet.vectors.null import NullVectorStore
-from embedfleet.vectors.port import Metadata, VectorRows, VectorStore
+from embedfleet.vectors.port import CollectionKey, Metadata, TenantSpace, VectorRows, VectorStore
 from support.chroma_server import ChromaServer
 
 SPACE = "minilm/mean/v1"
 DIM = 8
-BOOKS = "acme-books"
-FILMS = "acme-films"
+BOOKS = TenantSpace("acme", SPACE, DIM)
+FILMS = TenantSpace("acme", "films/v1", DIM)
+
+
+OTHERS = (replace(BOOKS, tenant="Acme"), replace(BOOKS, space="minilm/mean/v2"))
 
 
 def unit_vectors(n: int, *, seed: int = 0) -> NDArray[np.float32]:
@@ -62,7 +68,7 @@ async def everything(store: VectorStore, *, page: int = 1000) -> dict[str, NDArr
     return found
 
 
-async def existing(store: VectorStore, collection: str, ids: Sequence[str]) -> set[str]:
+async def existing(store: VectorStore, collection: CollectionKey, ids: Sequence[str]) -> set[str]:
     found, vectors = await store.vectors(collection, ids)
     assert len(found) == len(vectors) == len(set(found))
     return set(found)
@@ -76,9 +82,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         opened = await ChromaVectorStore.open(tmp_path / "chroma")
     else:
         server: ChromaServer = request.getfixturevalue("chroma_server")
-        server.drop(BOOKS, FILMS)
         opened = await ChromaServerStore.open(server.url)
-    await opened.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        for collection in (BOOKS, FILMS, *OTHERS):
+            await opened.drop_collection(collection)
+    await opened.ensure_collection(BOOKS)
     yield opened
     await opened.close()
 
@@ -131,7 +138,7 @@ class TestWriting:
     ) -> None:
         with pytest.raises(VectorStoreUnavailable, match="ensure it"):
             await store.upsert(FILMS, rows(["a"]))
-        await store.ensure_collection(FILMS, space=SPACE, dim=DIM)
+        await store.ensure_collection(FILMS)
         await store.upsert(FILMS, rows(["a"]))
         assert await store.count(FILMS) == 1
         assert await store.count(BOOKS) == 0
@@ -175,7 +182,7 @@ class TestVectorsAndDelete:
         for _ in range(2):
             await store.drop_collection(BOOKS)
         assert await everything(store) == {}
-        await store.ensure_collection(BOOKS, space="e5", dim=4)
+        await store.ensure_collection(replace(BOOKS, dim=4))
         assert await store.count(BOOKS) == 0
 
     async def test_delete_removes_the_named_rows_only_and_may_be_repeated(self, store: VectorStore) -> None:
@@ -189,7 +196,7 @@ class TestVectorsAndDelete:
         vectors = unit_vectors(2)
         await store.upsert(BOOKS, rows(["a", "b"], vectors=vectors))
         await store.delete(BOOKS, ["a"])
-        hits = await store.query(BOOKS, vectors[0], space=SPACE, limit=2)
+        hits = await store.query(BOOKS, vectors[0], limit=2)
         assert [hit.id for hit in hits] == ["b"]
 
 
@@ -198,7 +205,7 @@ class TestQuery:
         same, right, opposite = np.zeros((3, DIM), dtype=np.float32)
         same[0], right[1], opposite[0] = 1, 1, -2  # length does not matter
         await store.upsert(BOOKS, rows(["o", "r", "s"], vectors=np.stack([opposite, right, same])))
-        hits = await store.query(BOOKS, 3 * same, space=SPACE, limit=3)
+        hits = await store.query(BOOKS, 3 * same, limit=3)
         assert [hit.id for hit in hits] == ["s", "r", "o"]
         assert [hit.score for hit in hits] == pytest.approx([1, 0, -1], abs=1e-6)
 
@@ -208,7 +215,7 @@ class TestQuery:
         vectors = unit_vectors(200)
         await store.upsert(BOOKS, rows(ids_of(200), vectors=vectors))
         for query in vectors[:20]:
-            hits = await store.query(BOOKS, query, space=SPACE, limit=200)
+            hits = await store.query(BOOKS, query, limit=200)
             expected = np.sort(vectors @ query)[::-1]
             np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
             assert all(-1 <= hit.score <= 1 for hit in hits)
@@ -216,38 +223,65 @@ class TestQuery:
     async def test_limit_bounds_the_hits(self, store: VectorStore) -> None:
         vectors = unit_vectors(5)
         await store.upsert(BOOKS, rows(ids_of(5), vectors=vectors))
-        assert len(await store.query(BOOKS, vectors[0], space=SPACE, limit=2)) == 2
-        assert len(await store.query(BOOKS, vectors[0], space=SPACE, limit=1_000)) == 5
+        assert len(await store.query(BOOKS, vectors[0], limit=2)) == 2
+        assert len(await store.query(BOOKS, vectors[0], limit=1_000)) == 5
 
     async def test_an_empty_or_missing_collection_has_no_hits(self, store: VectorStore) -> None:
-        assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=3) == []
-        assert await store.query(FILMS, unit_vectors(1)[0], space=SPACE, limit=3) == []
+        assert await store.query(BOOKS, unit_vectors(1)[0], limit=3) == []
+        assert await store.query(FILMS, unit_vectors(1)[0], limit=3) == []
 
     async def test_a_query_that_cannot_be_right_is_refused(self, store: VectorStore) -> None:
         query = unit_vectors(1)[0]
         with pytest.raises(InvalidRequest, match="limit"):
-            await store.query(BOOKS, query, space=SPACE, limit=0)
+            await store.query(BOOKS, query, limit=0)
         query[3] = np.nan
         with pytest.raises(InvalidRequest, match="not finite"):
-            await store.query(BOOKS, query, space=SPACE, limit=1)
+            await store.query(BOOKS, query, limit=1)
 
 
 class TestSpaces:
-    async def test_a_collection_of_another_space_or_dimension_is_refused(self, store: VectorStore) -> None:
-        await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
-        with pytest.raises(SpaceMismatch, match=r"holds vectors of minilm/mean/v1, not of e5"):
-            await store.ensure_collection(BOOKS, space="e5", dim=DIM)
-        with pytest.raises(SpaceMismatch, match="8 dimensions, not 16"):
-            await store.ensure_collection(BOOKS, space=SPACE, dim=16)
-
-    async def test_a_query_of_another_space_is_refused_even_when_it_would_fit(
-        self, store: VectorStore
+    @pytest.mark.parametrize("other", OTHERS, ids=str)
+    async def test_collections_of_another_tenant_or_space_never_see_each_others_rows(
+        self, store: VectorStore, other: TenantSpace
     ) -> None:
+        """Even where both hold a row of the same id."""
+        mine, theirs = unit_vectors(2)
+        await store.ensure_collection(other)
+        await store.upsert(BOOKS, rows(["shared", "mine"], vectors=np.stack([mine, mine])))
+        await store.upsert(other, rows(["shared", "theirs"], vectors=np.stack([theirs, theirs])))
+        for collection, own_id, own in ((BOOKS, "mine", mine), (other, "theirs", theirs)):
+            assert await existing(store, collection, ["shared", "mine", "theirs"]) == {"shared", own_id}
+            assert {row_id async for ids, _ in store.scan(collection) for row_id in ids} == {"shared", own_id}
+            assert await store.count(collection) == 2
+            hits = await store.query(collection, own, limit=10)
+            assert {hit.id for hit in hits} == {"shared", own_id}
+            assert [hit.score for hit in hits] == pytest.approx([1, 1], abs=1e-6)
+
+    @pytest.mark.parametrize("other", OTHERS, ids=str)
+    async def test_a_write_to_a_collection_of_another_tenant_or_space_changes_nothing_here(
+        self, store: VectorStore, other: TenantSpace
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a", "b"]))
+        before = await everything(store)
+        await store.ensure_collection(other)
+        await store.upsert(other, rows(["a", "b"], vectors=unit_vectors(2, seed=1)))
+        await store.update_metadata(other, ["a"], [{"x": 1}])
+        await store.delete(other, ["b"])
+        await store.drop_collection(other)
+        after = await everything(store)
+        assert {row_id: vector.tobytes() for row_id, vector in after.items()} == {
+            row_id: vector.tobytes() for row_id, vector in before.items()
+        }
+
+    async def test_a_collection_of_another_dimension_is_refused(self, store: VectorStore) -> None:
+        await store.ensure_collection(BOOKS)
+        with pytest.raises(SpaceMismatch, match="8 dimensions, not 16"):
+            await store.ensure_collection(replace(BOOKS, dim=16))
+
+    async def test_a_query_of_another_dimension_is_refused(self, store: VectorStore) -> None:
         await store.upsert(BOOKS, rows(["a"]))
-        with pytest.raises(SpaceMismatch, match="not of e5"):
-            await store.query(BOOKS, unit_vectors(1)[0], space="e5", limit=1)
         with pytest.raises(SpaceMismatch, match="dimensions"):
-            await store.query(BOOKS, np.ones(4, dtype=np.float32), space=SPACE, limit=1)
+            await store.query(BOOKS, np.ones(4, dtype=np.float32), limit=1)
 
     async def test_vectors_of_another_dimension_are_refused_also_by_an_empty_collection(
         self, store: VectorStore
@@ -255,6 +289,21 @@ class TestSpaces:
         with pytest.raises(SpaceMismatch, match="8 dimensions, not 4"):
             await store.upsert(BOOKS, rows(["a"], vectors=np.ones((1, 4), dtype=np.float32)))
         assert await store.count(BOOKS) == 0
+
+
+class TestChromaSpaces:
+    """Chroma's collections also say themselves of which space they are: a name alone is not trusted."""
+
+    async def test_a_collection_that_holds_another_space_is_refused_even_when_its_vectors_would_fit(
+        self, store: VectorStore
+    ) -> None:
+        assert isinstance(store, ChromaStore)
+        await store.drop_collection(BOOKS)
+        await store._run(ChromaCollections.ensure_collection, store.name_in_store(BOOKS), "e5", DIM)
+        with pytest.raises(SpaceMismatch, match=r"holds vectors of e5, not of minilm/mean/v1"):
+            await store.ensure_collection(BOOKS)
+        with pytest.raises(SpaceMismatch, match="not of minilm"):
+            await store.query(BOOKS, unit_vectors(1)[0], limit=1)
 
 
 class TestScan:
@@ -304,12 +353,12 @@ class TestRows:
 
 async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     store = NullVectorStore()
-    await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+    await store.ensure_collection(BOOKS)
     await store.upsert(BOOKS, rows(["a"]))
     await store.update_metadata(BOOKS, ["a"], [{"x": 1}])
     assert await existing(store, BOOKS, ["a"]) == set()
     await store.drop_collection(BOOKS)
-    assert await store.query(BOOKS, unit_vectors(1)[0], space=SPACE, limit=1) == []
+    assert await store.query(BOOKS, unit_vectors(1)[0], limit=1) == []
     assert await everything(store) == {}
     assert await store.count(BOOKS) == 0
     await store.delete(BOOKS, ["a"])

@@ -13,7 +13,10 @@ import numpy as np
 
 from embedfleet.errors import StorageFull
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.port import TenantSpace, VectorRows
+
+BOOKS = TenantSpace("acme", "s", 384)
+FILMS = TenantSpace("acme", "films", 384)
 
 
 def batch(number: int) -> VectorRows:
@@ -26,8 +29,8 @@ def batch(number: int) -> VectorRows:
 async def main(small_disk: Path) -> None:
     assert shutil.disk_usage(small_disk).total < 2**27, "this fills the disk: give it a small one"
     store = await ChromaVectorStore.open(small_disk / "chroma")
-    await store.ensure_collection("acme-books", space="s", dim=384)
-    await store.upsert("acme-books", batch(0))
+    await store.ensure_collection(BOOKS)
+    await store.upsert(BOOKS, batch(0))
 
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 300_000))
@@ -35,16 +38,16 @@ async def main(small_disk: Path) -> None:
     with suppress(StorageFull):
         while True:
             number += 1
-            await store.upsert("acme-books", batch(number))
+            await store.upsert(BOOKS, batch(number))
     try:  # this is what leaves a transaction open in Chroma
-        await store.ensure_collection("acme-films", space="s", dim=384)
+        await store.ensure_collection(FILMS)
     except StorageFull:
         print("refused")
 
     ballast.unlink()
     for _ in range(3):  # through the same Chroma client, the second of these never returns
-        await store.upsert("acme-books", batch(number))
-    assert await store.count("acme-books") == 50 * (number + 1)
+        await store.upsert(BOOKS, batch(number))
+    assert await store.count(BOOKS) == 50 * (number + 1)
     await store.close()
     print("stored")
 

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from embedfleet.errors import StorageFull, VectorStoreUnavailable
 from embedfleet.vectors.chroma.server import ChromaServerStore
-from integration.fill_disk import batch
+from integration.fill_disk import BOOKS, batch
 from support.chroma_server import ChromaServer
 
 
@@ -20,7 +20,7 @@ async def main(small_disk: Path) -> None:
     assert shutil.disk_usage(small_disk).total < 2**27, "this fills the disk: give it a small one"
     with ChromaServer(small_disk / "data") as server:
         store = await ChromaServerStore.open(server.url, timeout_seconds=3)
-        await store.ensure_collection("acme-books", space="s", dim=384)
+        await store.ensure_collection(BOOKS)
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 300_000))
 
@@ -28,7 +28,7 @@ async def main(small_disk: Path) -> None:
         refused: list[Exception] = []
         while not any(isinstance(exc, StorageFull) for exc in refused) and len(refused) < 10:
             try:
-                await store.upsert("acme-books", batch(number))
+                await store.upsert(BOOKS, batch(number))
                 number += 1
             except (StorageFull, VectorStoreUnavailable) as exc:  # it does not always say why
                 refused.append(exc)
@@ -38,8 +38,8 @@ async def main(small_disk: Path) -> None:
         server.kill()  # with a transaction left open it may not end by itself
         server.start()
         for again in range(number + 3):
-            await store.upsert("acme-books", batch(again))
-        assert await store.count("acme-books") == 50 * (number + 3)
+            await store.upsert(BOOKS, batch(again))
+        assert await store.count(BOOKS) == 50 * (number + 3)
         await store.close()
     print("stored")
 

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,14 @@ from embedfleet.errors import (
 )
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.errors import embedded_error
+from embedfleet.vectors.chroma.layout import collection_name
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import StoreDefect
-from embedfleet.vectors.port import Metadata, VectorRows
+from embedfleet.vectors.port import Metadata, TenantSpace, VectorRows
 
 SPACE = "minilm/mean/v1"
 DIM = 8
-BOOKS = "acme-books"
+BOOKS = TenantSpace("acme", SPACE, DIM)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ async def existing(store: ChromaVectorStore) -> set[str]:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[ChromaVectorStore]:
     opened = await ChromaVectorStore.open(tmp_path / "chroma")
-    await opened.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+    await opened.ensure_collection(BOOKS)
     yield opened
     await opened.close()
 
@@ -80,7 +82,13 @@ def stored(directory: Path) -> dict[str, list[object]]:
         print(json.dumps({key: [got[key][i] for i in order] for key in ("ids", "metadatas", "documents")}))
     """
     ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(directory), BOOKS],
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(script),
+            str(directory),
+            collection_name(BOOKS.tenant, BOOKS.space),
+        ],
         check=True,
         capture_output=True,
         cwd=directory,
@@ -191,7 +199,7 @@ class TestItsProcess:
         def unheard_of(_collections: ChromaCollections) -> None:
             """No method of theirs."""
 
-        with pytest.raises(StoreDefect, match=r"(?s)child\.py.*AttributeError.*unheard_of"):
+        with pytest.raises(StoreDefect, match=r"(?s)chroma/child\.py.*AttributeError.*unheard_of"):
             await store._run(unheard_of)
         assert await store.count(BOOKS) == 0
 
@@ -200,8 +208,11 @@ class TestOpenAndClose:
     async def test_the_space_outlives_the_process(self, store: ChromaVectorStore, tmp_path: Path) -> None:
         await store.close()
         reopened = await ChromaVectorStore.open(tmp_path / "chroma")
-        with pytest.raises(SpaceMismatch):
-            await reopened.ensure_collection(BOOKS, space="e5", dim=DIM)
+        with pytest.raises(SpaceMismatch, match="8 dimensions, not 16"):
+            await reopened.ensure_collection(replace(BOOKS, dim=16))
+        name = reopened.name_in_store(BOOKS)
+        with pytest.raises(SpaceMismatch, match=r"holds vectors of minilm/mean/v1, not of e5"):
+            await reopened._run(ChromaCollections.ensure_collection, name, "e5", DIM)
         await reopened.close()
 
     async def test_an_upsert_that_returned_survives_sigkill(self, tmp_path: Path) -> None:
@@ -210,15 +221,16 @@ class TestOpenAndClose:
             from pathlib import Path
             import numpy as np
             from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-            from embedfleet.vectors.port import VectorRows
+            from embedfleet.vectors.port import TenantSpace, VectorRows
 
             async def main():
                 store = await ChromaVectorStore.open(Path(sys.argv[1]))
-                await store.ensure_collection("acme-books", space="s", dim=8)
+                books = TenantSpace("acme", "minilm/mean/v1", 8)
+                await store.ensure_collection(books)
                 vectors = np.load(sys.argv[2])
                 ids = [f"{i:032x}" for i in range(len(vectors))]
                 await store.upsert(
-                    "acme-books", VectorRows(ids, vectors, [{"n": 1}] * len(ids), ["text"] * len(ids))
+                    books, VectorRows(ids, vectors, [{"n": 1}] * len(ids), ["text"] * len(ids))
                 )
                 print("stored", flush=True)
                 await asyncio.Event().wait()
@@ -247,7 +259,7 @@ class TestOpenAndClose:
         self, store: ChromaVectorStore, tmp_path: Path
     ) -> None:
         other = await ChromaVectorStore.open(tmp_path / "other")
-        await other.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        await other.ensure_collection(BOOKS)
         await store.upsert(BOOKS, rows(["a"]))
         await store.close()
 
@@ -299,7 +311,7 @@ class TestOpenAndClose:
         monkeypatch.setenv("MIGRATIONS", "none")
         monkeypatch.setenv("ALLOW_RESET", "perhaps")
         store = await ChromaVectorStore.open(tmp_path / "chroma")
-        await store.ensure_collection(BOOKS, space=SPACE, dim=DIM)
+        await store.ensure_collection(BOOKS)
         await store.close()
         assert (tmp_path / "chroma" / "chroma.sqlite3").exists()
 

@@ -25,7 +25,7 @@ from embedfleet.errors import (
 )
 from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.server import ChromaServerStore
-from embedfleet.vectors.port import Metadata, VectorRows
+from embedfleet.vectors.port import Metadata, TenantSpace, VectorRows
 from support.chroma_server import ChromaServer, free_port
 from support.hangs import HANG_SECONDS
 from support.recording_proxy import RecordingProxy
@@ -48,15 +48,15 @@ def ids_of(name: str, count: int) -> list[str]:
 
 
 @pytest.fixture
-def books() -> str:
+def books() -> TenantSpace:
     """A collection of the test's own."""
-    return f"books-{uuid4().hex}"
+    return TenantSpace(f"books-{uuid4().hex}", SPACE, DIM)
 
 
 @pytest.fixture
-async def store(chroma_server: ChromaServer, books: str) -> AsyncIterator[ChromaServerStore]:
+async def store(chroma_server: ChromaServer, books: TenantSpace) -> AsyncIterator[ChromaServerStore]:
     opened = await ChromaServerStore.open(chroma_server.url)
-    await opened.ensure_collection(books, space=SPACE, dim=DIM)
+    await opened.ensure_collection(books)
     yield opened
     await opened.close()
 
@@ -166,9 +166,9 @@ class TestOpening:
 
 
 class TestSecrets:
-    async def test_the_token_goes_with_every_request(self, proxy: RecordingProxy, books: str) -> None:
+    async def test_the_token_goes_with_every_request(self, proxy: RecordingProxy, books: TenantSpace) -> None:
         store = await ChromaServerStore.open(proxy.url, headers={"Authorization": f"Bearer {SECRET}"})
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         await store.upsert(books, rows(["a"]))
         assert await store.count(books) == 1
         await store.close()
@@ -176,12 +176,12 @@ class TestSecrets:
         assert {request.headers["authorization"] for request in proxy.requests} == {f"Bearer {SECRET}"}
 
     async def test_a_login_and_a_path_in_the_url_are_used_and_the_login_is_never_shown(
-        self, chroma_server: ChromaServer, books: str
+        self, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         with RecordingProxy(chroma_server.url, prefix="/vectors") as proxy:
             url = proxy.url.replace("http://", f"http://fleet:{SECRET}%40@") + "/"
             store = await ChromaServerStore.open(url)
-            await store.ensure_collection(books, space=SPACE, dim=DIM)
+            await store.ensure_collection(books)
             assert {request.headers["authorization"] for request in proxy.requests} == {
                 "Basic ZmxlZXQ6czNjcmV0LXQwa2VuQA=="  # fleet:s3cret-t0ken@
             }
@@ -197,7 +197,7 @@ class TestSecrets:
 
 class TestRows:
     async def test_an_upsert_replaces_metadata_whole_and_keeps_a_text_it_does_not_bring(
-        self, store: ChromaServerStore, chroma_server: ChromaServer, books: str
+        self, store: ChromaServerStore, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         await store.upsert(books, rows(["a", "b"], metadatas=[{"old": 1}, {"old": 1}], documents=["t", "\0"]))
         await store.upsert(books, rows(["a", "b"], metadatas=[{"new": True}, {}]))
@@ -206,21 +206,21 @@ class TestRows:
         assert chroma_server.rows(books)["a"] == ({"newer": 0.5}, "t")
 
     async def test_a_collection_dropped_and_made_anew_by_another_process_is_found(
-        self, store: ChromaServerStore, chroma_server: ChromaServer, books: str
+        self, store: ChromaServerStore, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         await store.upsert(books, rows(["a"]))
         chroma_server.drop(books)
         with pytest.raises(VectorStoreUnavailable, match="ensure it"):
             await store.upsert(books, rows(["b"]))
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         await store.upsert(books, rows(["b"]))
         assert set(chroma_server.rows(books)) == {"b"}
 
     async def test_a_large_write_is_sent_in_requests_a_proxy_lets_through(
-        self, proxy: RecordingProxy, chroma_server: ChromaServer, books: str
+        self, proxy: RecordingProxy, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(proxy.url)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         many = ids_of("row", 3_000)
         await store.upsert(books, rows(many, documents=['some "words"\n' * 80] * len(many)))
         await store.close()
@@ -229,7 +229,7 @@ class TestRows:
         assert set(chroma_server.rows(books)) == set(many)
 
     async def test_a_row_larger_than_the_server_takes_is_refused_for_good(
-        self, store: ChromaServerStore, books: str
+        self, store: ChromaServerStore, books: TenantSpace
     ) -> None:
         """The server itself may only drop the connection, and such a write would be repeated for ever."""
         with pytest.raises(Permanent, match=r"row b is .* cut it"):
@@ -238,21 +238,21 @@ class TestRows:
         assert set((await store.vectors(books, ["a", "b"]))[0]) == {"a"}
 
     async def test_a_row_larger_than_a_proxy_takes_is_refused_for_good(
-        self, proxy: RecordingProxy, books: str
+        self, proxy: RecordingProxy, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(proxy.url)
         proxy.answer = (413, "<html>Request Entity Too Large</html>")
         with pytest.raises(Permanent, match="too large"):
-            await store.ensure_collection(books, space=SPACE, dim=DIM)
+            await store.ensure_collection(books)
         await store.close()
 
 
 class TestDying:
     async def test_a_server_that_was_away_is_used_again_by_the_next_call(
-        self, own_server: ChromaServer, books: str
+        self, own_server: ChromaServer, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(own_server.url)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         await store.upsert(books, rows(["a"]))
         own_server.kill()
         with pytest.raises(VectorStoreUnavailable, match=own_server.url):
@@ -263,10 +263,10 @@ class TestDying:
         await store.close()
 
     async def test_no_acknowledged_row_is_lost_by_sigkill_and_a_repeated_upsert_heals(
-        self, own_server: ChromaServer, books: str
+        self, own_server: ChromaServer, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(own_server.url)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         acknowledged: set[str] = set()
         enough = asyncio.Event()
 
@@ -298,26 +298,26 @@ class TestDying:
         await store.close()
 
     async def test_after_it_opened_a_refusal_is_only_a_trouble_that_passes(
-        self, proxy: RecordingProxy, books: str
+        self, proxy: RecordingProxy, books: TenantSpace
     ) -> None:
         """A token withdrawn or a proxy being renewed must not make workers give documents up."""
         store = await ChromaServerStore.open(proxy.url)
         for status in (401, 403, 404, 301, 500, 502, 503, 429):
             proxy.answer = (status, "<html>no</html>")
             with pytest.raises(VectorStoreUnavailable, match=str(status)):
-                await store.ensure_collection(books, space=SPACE, dim=DIM)
+                await store.ensure_collection(books)
         proxy.answer = (200, "<html>no</html>")
         with pytest.raises(VectorStoreUnavailable):
-            await store.ensure_collection(books, space=SPACE, dim=DIM)
+            await store.ensure_collection(books)
         proxy.answer = None
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         await store.close()
 
     async def test_a_call_that_gets_no_answer_ends_by_its_time_out(
-        self, proxy: RecordingProxy, books: str
+        self, proxy: RecordingProxy, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(proxy.url, timeout_seconds=0.5)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         proxy.hold_upserts.set()
         with pytest.raises(VectorStoreUnavailable, match="timed out"):
             await store.upsert(books, rows(["a"]))
@@ -327,10 +327,10 @@ class TestDying:
 
 class TestClosing:
     async def test_a_cancelled_write_is_not_stopped_and_close_waits_for_it(
-        self, proxy: RecordingProxy, chroma_server: ChromaServer, books: str
+        self, proxy: RecordingProxy, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(proxy.url)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         proxy.hold_upserts.set()
         writing = asyncio.create_task(store.upsert(books, rows(["a"])))
         await asyncio.to_thread(proxy.held.wait)
@@ -345,7 +345,7 @@ class TestClosing:
         assert set(chroma_server.rows(books)) == {"a"}
 
     async def test_closing_twice_is_harmless_leaves_no_thread_and_a_closed_store_says_so(
-        self, chroma_server: ChromaServer, books: str
+        self, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         before = set(threading.enumerate())
         store = await ChromaServerStore.open(chroma_server.url)
@@ -357,10 +357,10 @@ class TestClosing:
             await store.count(books)
 
     async def test_writes_that_wait_for_each_other_keep_no_reader_waiting(
-        self, proxy: RecordingProxy, books: str
+        self, proxy: RecordingProxy, books: TenantSpace
     ) -> None:
         store = await ChromaServerStore.open(proxy.url, connections=2)
-        await store.ensure_collection(books, space=SPACE, dim=DIM)
+        await store.ensure_collection(books)
         proxy.hold_upserts.set()
         writing = [asyncio.create_task(store.upsert(books, rows([f"row-{n}"]))) for n in range(5)]
         await asyncio.to_thread(proxy.held.wait)
@@ -381,18 +381,19 @@ _WRITER = """
     import numpy as np
     from embedfleet.errors import SpaceMismatch
     from embedfleet.vectors.chroma.server import ChromaServerStore
-    from embedfleet.vectors.port import VectorRows
+    from embedfleet.vectors.port import TenantSpace, VectorRows
 
-    async def main(url, name, space, own):
+    async def main(url, tenant, space, dim, own):
+        books, dim = TenantSpace(tenant, space, int(dim)), int(dim)
         store = await ChromaServerStore.open(url)
         print("ready", flush=True)
         sys.stdin.readline()
         try:
-            await store.ensure_collection(name, space=space, dim=8)
+            await store.ensure_collection(books)
             for number in range(8):
                 ids = [f"{own}-{number}-{i}" for i in range(10)] + [f"shared-{i}" for i in range(10)]
-                vectors = np.eye(8, dtype=np.float32)[np.arange(20) % 8]
-                await store.upsert(name, VectorRows(ids, vectors, [{"by": own}] * 20, ["text"] * 20))
+                vectors = np.eye(dim, dtype=np.float32)[np.arange(20) % dim]
+                await store.upsert(books, VectorRows(ids, vectors, [{"by": own}] * 20, ["text"] * 20))
             print("wrote")
         except SpaceMismatch:
             print("refused")
@@ -402,16 +403,19 @@ _WRITER = """
 """
 
 
-def run_together(url: str, collection: str, spaces: Sequence[str]) -> list[str]:
-    """A process each that ensures the collection with its space and writes, all at once; what each says."""
+def run_together(url: str, books: TenantSpace, dims: Sequence[int]) -> list[str]:
+    """What processes say that ensure the collection at once, each with its dimension, and write."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(_WRITER), url, collection, space, f"p{number}"],
+            [
+                *(sys.executable, "-c", textwrap.dedent(_WRITER)),
+                *(url, books.tenant, books.space, str(dim), f"p{number}"),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for number, space in enumerate(spaces)
+        for number, dim in enumerate(dims)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -425,22 +429,22 @@ def run_together(url: str, collection: str, spaces: Sequence[str]) -> list[str]:
 
 class TestManyWriters:
     def test_processes_ensure_and_write_one_collection_at_the_same_time(
-        self, chroma_server: ChromaServer, books: str
+        self, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
-        assert run_together(chroma_server.url, books, [SPACE] * 3) == ["wrote"] * 3
+        assert run_together(chroma_server.url, books, [DIM] * 3) == ["wrote"] * 3
         own = {f"p{p}-{number}-{i}" for p in range(3) for number in range(8) for i in range(10)}
         assert set(chroma_server.rows(books)) == own | {f"shared-{i}" for i in range(10)}
 
-    def test_of_processes_that_want_another_space_exactly_one_gets_the_collection(
-        self, chroma_server: ChromaServer, books: str
+    def test_of_processes_that_want_another_dimension_exactly_one_gets_the_collection(
+        self, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
-        said = run_together(chroma_server.url, books, ["minilm", "e5", "bge"])
+        said = run_together(chroma_server.url, books, [8, 16, 32])
         assert sorted(said) == ["refused", "refused", "wrote"]
         writers = {metadata["by"] for metadata, _ in chroma_server.rows(books).values() if metadata}
         assert writers == {f"p{said.index('wrote')}"}
 
     async def test_two_upserts_of_one_row_at_the_same_time_do_not_mix_their_metadata(
-        self, store: ChromaServerStore, chroma_server: ChromaServer, books: str
+        self, store: ChromaServerStore, chroma_server: ChromaServer, books: TenantSpace
     ) -> None:
         """Chroma merges metadata; each upsert looks at the old first, so one must not come in between."""
         for number in range(8):

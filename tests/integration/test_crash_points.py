@@ -21,7 +21,8 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import Settings
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.waiting import first_of
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
@@ -87,12 +88,12 @@ class FaultyBroker(MemoryBroker):
 class FaultyStore(ChromaVectorStore):
     fault: Fault
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         self.fault.passing("before writing vectors")
         await super().upsert(collection, rows)
         self.fault.passing("after writing vectors")
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         self.fault.passing("before deleting vectors")
         await super().delete(collection, ids)
         self.fault.passing("after deleting vectors")
@@ -112,7 +113,7 @@ POINTS = [
 async def run_to_the_end(settings: Settings, job_id: str, fault: Fault) -> int:
     """Run workers until the job has ended and nothing is left over; start anew whenever all falls over."""
     for starts in range(1, 20):
-        store = await FaultyStore.open(settings.chroma_dir)
+        store = await FaultyStore.open(chroma_directory(settings.data_dir))
         store.fault = fault
         try:
             async with running(settings, store=store, broker=FaultyBroker(fault)) as fleet:

@@ -8,8 +8,10 @@ from sqlalchemy import Connection, func, select, update
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.leader.cache_trimming import CacheTrimming, surplus
-from embedfleet.records import embedding_cache
+from embedfleet.records import collections, embedding_cache
+from embedfleet.records.collections import Collection
 from embedfleet.records.embedding_cache import CacheSize
+from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import EmbeddingCacheSettings, Settings
 from embedfleet.sql import tables
 from support.databases import on_both_databases
@@ -103,12 +105,12 @@ async def vectors_by_text(fleet: Running) -> dict[str, NDArray[np.float32]]:
         .where(tables.documents.c.media_id == "mixed")
     )
 
-    def look(conn: Connection) -> tuple[str, list[str]]:
-        name = conn.execute(select(tables.collections.c.name)).scalar_one()
-        return name, [value.hex() for value in conn.execute(query).scalars()]
+    def look(conn: Connection) -> tuple[Collection, list[str]]:
+        (collection,) = collections.within(conn, EveryTenant())
+        return collection, [value.hex() for value in conn.execute(query).scalars()]
 
-    name, ids = await fleet.system.database.read(look)
-    found, vectors = await fleet.system.store.vectors(name, ids)
+    collection, ids = await fleet.system.database.read(look)
+    found, vectors = await fleet.system.store.vectors(collection, ids)
     return dict(zip(found, vectors, strict=True))
 
 

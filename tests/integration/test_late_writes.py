@@ -24,7 +24,7 @@ from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
 from embedfleet.vectors.null import NullVectorStore
-from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.workers.base_worker import Failures
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
@@ -48,15 +48,17 @@ class HeldStore(NullVectorStore):
         self.after_upsert: Callable[[], Awaitable[object]] = nothing
         self.after_delete: Callable[[], Awaitable[object]] = nothing
 
-    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
         there = sorted(self.ids & set(ids))
         return there, np.ones((len(there), 1), dtype=np.float32)
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         self.ids |= set(rows.ids)
         await self.after_upsert()
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         self.ids -= set(ids)
         await self.after_delete()
 

@@ -22,7 +22,8 @@ from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.vectors.checksums import checksums_of
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import StorageLoop
 from support.system import TENANT, all_at_the_end
@@ -36,14 +37,14 @@ class CountingStore(ChromaVectorStore):
 
     written: list[str]
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         self.written += rows.ids
         await super().upsert(collection, rows)
 
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[CountingStore]:
-    store = await CountingStore.open(settings.chroma_dir)
+    store = await CountingStore.open(chroma_directory(settings.data_dir))
     store.written = []
     yield store
     await store.close()
@@ -74,9 +75,9 @@ async def store_again(
         await guest.database.write(chunked)
         generation = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))
         assert generation is not None
-        name = generation.collection.name
-        await store.ensure_collection(name, space=generation.collection.space, dim=DIM)
-        await store.upsert(name, VectorRows([CHUNK], there[None], [{"x": 1}], None))
+        collection = generation.collection
+        await store.ensure_collection(collection)
+        await store.upsert(collection, VectorRows([CHUNK], there[None], [{"x": 1}], None))
         store.written.clear()
         services = Services(MemoryBroker(), guest.database, Metrics(), ManualClock(), PoolsSettings())
         loop = StorageLoop("s", services, store=store, settings=VectorStoreSettings(store_documents=False))
@@ -84,7 +85,7 @@ async def store_again(
             tenant=TENANT,
             job_id=job_id,
             ordinal=0,
-            space=generation.collection.space,
+            space=collection.space,
             dim=DIM,
             chunk_ids=pack_chunk_ids([CHUNK]),
             vectors=arriving.astype("<f4").tobytes(),
@@ -92,7 +93,7 @@ async def store_again(
         assert await loop.process([await redelivered(job_id, job.run, message)], all_at_the_end) == {}
         query = select(tables.vectors.c.checksum)
         recorded = await guest.database.read(lambda conn: conn.execute(query).scalar_one())
-    held = checksums_of(*await store.vectors(name, [CHUNK]))
+    held = checksums_of(*await store.vectors(collection, [CHUNK]))
     return store.written, recorded, held[CHUNK]
 
 

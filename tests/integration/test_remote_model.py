@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from embedfleet.bootstrap import open_repair
 from embedfleet.errors import ModelUnavailable
 from embedfleet.queue_schemas import JobStatus, Stage
+from embedfleet.records import collections
 from embedfleet.records.scope import EveryTenant
 from embedfleet.repair import expected
 from embedfleet.repair.verification import Sampling
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
-from embedfleet.sql import tables
 from support.embedding_server import EmbeddingServer, drops, says, serves, vectors_of
 from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger
@@ -51,10 +51,10 @@ def far(configure: Configure, server: EmbeddingServer) -> Far:
 async def stored(fleet: Running) -> dict[str, NDArray[np.float32]]:
     """The vector of each text."""
     database, store = fleet.system.database, fleet.system.store
-    name = await database.read(lambda conn: conn.execute(select(tables.collections.c.name)).scalar_one())
+    (collection,) = await database.read(partial(collections.within, scope=EveryTenant()))
     by_id = {
         row_id: vector
-        async for ids, vectors in store.scan(name)
+        async for ids, vectors in store.scan(collection)
         for row_id, vector in zip(ids, vectors, strict=True)
     }
     targets = await database.read(lambda conn: expected.targets(conn, list(by_id)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import delete, make_url, select, update
+from sqlalchemy import delete, make_url, update
 
 from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
 from embedfleet.cli.verify import rebuild_store
@@ -20,13 +20,15 @@ from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnav
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import collections
+from embedfleet.records.collections import Collection
 from embedfleet.records.scope import EveryTenant, OneTenant
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Sampling, Verification
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows, VectorStore
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.port import CollectionKey, VectorRows, VectorStore
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases, on_both_databases
 from support.system import (
@@ -52,24 +54,22 @@ async def ingest(settings: Settings, count: int = CHUNKS) -> None:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[tuple[VectorStore, str, list[str]]]:
-    """The store, the name of its one collection, and the ids there, for doing damage."""
+async def opened_store(settings: Settings) -> AsyncIterator[tuple[VectorStore, Collection, list[str]]]:
+    """The store, its one collection, and the ids there, for doing damage."""
     store = await open_store(settings)
     async with open_guest(settings) as guest:
-        name = await guest.database.read(
-            lambda conn: conn.execute(select(tables.collections.c.name)).scalar_one()
-        )
-    ids = [row_id async for page, _ in store.scan(name) for row_id in page]
+        (collection,) = await guest.database.read(partial(collections.within, scope=EveryTenant()))
+    ids = [row_id async for page, _ in store.scan(collection) for row_id in page]
     try:
-        yield store, name, sorted(ids)
+        yield store, collection, sorted(ids)
     finally:
         await store.close()
 
 
-async def overwrite(store: VectorStore, name: str, ids: Sequence[str]) -> None:
+async def overwrite(store: VectorStore, collection: Collection, ids: Sequence[str]) -> None:
     """The ids stay, the vectors are those of something else."""
     vectors = np.random.default_rng(7).standard_normal((len(ids), 64)).astype(np.float32)
-    await store.upsert(name, VectorRows(ids, vectors, [{"chunk_id": row_id} for row_id in ids], None))
+    await store.upsert(collection, VectorRows(ids, vectors, [{"chunk_id": row_id} for row_id in ids], None))
 
 
 async def check(settings: Settings, *, sampling: Sampling | None = None) -> Differences:
@@ -110,9 +110,9 @@ async def test_a_store_nobody_touched_has_no_differences(settings: Settings) -> 
 async def test_every_kind_of_damage_is_named_and_mended_from_the_cache(settings: Settings) -> None:
     await ingest(settings)
     before = by_id(settings)
-    async with opened_store(settings) as (store, name, ids):
-        await store.delete(name, ids[:3])
-        await overwrite(store, name, [*ids[3:5], ORPHAN])
+    async with opened_store(settings) as (store, collection, ids):
+        await store.delete(collection, ids[:3])
+        await overwrite(store, collection, [*ids[3:5], ORPHAN])
     found = await check(settings)
     assert sorted(found.missing) == ids[:3]
     assert sorted(found.wrong) == ids[3:5]
@@ -126,11 +126,11 @@ async def test_what_the_cache_does_not_know_is_embedded_again_and_kept(settings:
     await ingest(settings)
     async with open_guest(settings) as guest:
         await guest.database.write(lambda conn: conn.execute(delete(tables.embeddings)))
-    async with opened_store(settings) as (store, name, ids):
-        await store.delete(name, ids[:4])
+    async with opened_store(settings) as (store, collection, ids):
+        await store.delete(collection, ids[:4])
     assert await repair(settings) == 4
-    async with opened_store(settings) as (store, name, ids):
-        await store.delete(name, ids[:4])
+    async with opened_store(settings) as (store, collection, ids):
+        await store.delete(collection, ids[:4])
     assert await repair(settings) == 0
 
 
@@ -151,8 +151,8 @@ async def test_rows_of_an_older_release_have_no_checksum_until_they_are_repaired
     await ingest(settings)
     async with open_guest(settings) as guest:
         await guest.database.write(lambda conn: conn.execute(update(tables.vectors).values(checksum=None)))
-    async with opened_store(settings) as (store, name, ids):
-        await overwrite(store, name, ids[:1])
+    async with opened_store(settings) as (store, collection, ids):
+        await overwrite(store, collection, ids[:1])
     found = await check(settings)
     assert (found.count, len(found.without_checksum)) == (0, CHUNKS)
     await repair(settings)
@@ -173,8 +173,8 @@ async def test_a_sample_finds_what_was_wrong_from_the_start(settings: Settings) 
 async def test_a_wiped_store_is_rebuilt_without_a_model(settings: Settings) -> None:
     await ingest(settings)
     before = by_id(settings)
-    async with opened_store(settings) as (store, name, _ids):
-        await store.drop_collection(name)
+    async with opened_store(settings) as (store, collection, _ids):
+        await store.drop_collection(collection)
     assert len((await check(settings)).missing) == CHUNKS
     assert await repair(settings, empty=True) == 0
     assert by_id(settings) == before
@@ -194,7 +194,7 @@ async def test_a_store_that_cannot_be_opened_is_put_aside_and_built_anew(
 ) -> None:
     await ingest(settings)
     before = by_id(settings)
-    corrupt(settings.chroma_dir / "chroma.sqlite3", damage)
+    corrupt(chroma_directory(settings.data_dir) / "chroma.sqlite3", damage)
     with pytest.raises(VectorStoreUnavailable):
         await check(settings)
     async with open_repair(settings, purpose="test", scope=EveryTenant(), empty=True) as system:
@@ -213,8 +213,8 @@ async def test_a_store_in_use_is_left_alone_and_its_user_named(settings: Setting
 async def test_a_model_that_is_another_by_now_is_said_so(configure: Configure) -> None:
     await ingest(configure())
     changed = configure(models={"default": "stub", "catalogue": {"stub": {"backend": "stub", "dim": 32}}})
-    async with opened_store(changed) as (store, name, ids):
-        await store.delete(name, ids[:1])
+    async with opened_store(changed) as (store, collection, ids):
+        await store.delete(collection, ids[:1])
     assert len((await check(changed)).missing) == 1
     with pytest.raises(SpaceMismatch, match="restore that model"):
         await repair(changed)
@@ -266,13 +266,13 @@ class LookedAtStore(ChromaVectorStore):
 
     look: Callable[[], Awaitable[None]]
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         await super().upsert(collection, rows)
         await self.look()
 
 
 async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Settings) -> None:
-    store = await LookedAtStore.open(settings.chroma_dir)
+    store = await LookedAtStore.open(chroma_directory(settings.data_dir))
     found: list[Differences] = []
     async with running(settings, store=store) as fleet:
         database, models = fleet.system.database, fleet.system.models
@@ -281,7 +281,7 @@ async def test_a_write_that_sql_has_not_recorded_yet_is_not_extra(settings: Sett
 
         async def look() -> None:
             for collection in await database.read(partial(collections.within, scope=EveryTenant())):
-                assert await store.count(collection.name)
+                assert await store.count(collection)
                 found.append(await verification.check(collection))
 
         store.look = look
@@ -295,13 +295,15 @@ class MovingStore(ChromaVectorStore):
     move: Callable[[], Awaitable[None]] | None = None
 
     async def scan(
-        self, collection: str, *, page: int = 1000
+        self, collection: CollectionKey, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         if self.move is None:
             async for some in super().scan(collection, page=page):
                 yield some
 
-    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
         if self.move is None:
             return await super().vectors(collection, ids)
         move, self.move = self.move, None
@@ -312,7 +314,7 @@ class MovingStore(ChromaVectorStore):
 async def test_a_document_that_was_deleted_and_came_back_between_two_looks_is_not_missing(
     settings: Settings,
 ) -> None:
-    store = await MovingStore.open(settings.chroma_dir)
+    store = await MovingStore.open(chroma_directory(settings.data_dir))
     text = paragraphs("text", CHUNKS)
     async with running(settings, store=store) as fleet:
         database, models = fleet.system.database, fleet.system.models

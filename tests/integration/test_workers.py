@@ -26,7 +26,8 @@ from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
 from embedfleet.workers.worker import Worker
@@ -41,7 +42,7 @@ class GatedStore(ChromaVectorStore):
 
     gate: asyncio.Event
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         await self.gate.wait()
         await super().upsert(collection, rows)
 
@@ -55,7 +56,7 @@ async def test_with_storage_stopped_queues_stop_growing_and_all_resumes(tmp_path
         chunking={"batch_chunks": 4},
         tenants={"tiers": {"premium": {"max_in_flight": 4}}},
     )
-    store = await GatedStore.open(settings.chroma_dir)
+    store = await GatedStore.open(chroma_directory(settings.data_dir))
     store.gate = asyncio.Event()
     async with running(settings, store=store) as fleet:
         huge = await fleet.submit("1", paragraphs("huge", 1000), chunking_config=ONE_EACH)
@@ -90,7 +91,7 @@ class AbsentStore(ChromaVectorStore):
 
     failure: Exception | None = None
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         if self.failure is not None:
             raise self.failure
         await super().upsert(collection, rows)
@@ -103,7 +104,7 @@ async def test_work_waits_for_a_store_that_is_away_however_long_and_says_why(
     tmp_path: Path, failure: Exception
 ) -> None:
     settings = make_settings(tmp_path, worker_pools={"storage": {"max_attempts": 1}})
-    store = await AbsentStore.open(settings.chroma_dir)
+    store = await AbsentStore.open(chroma_directory(settings.data_dir))
     store.failure = failure
     async with running(settings, store=store) as fleet:
         job_id = await fleet.submit("1", "Patience.")
@@ -119,7 +120,7 @@ async def test_work_waits_for_a_store_that_is_away_however_long_and_says_why(
 
 async def test_a_store_that_refuses_for_good_costs_the_batch_not_the_worker(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
-    store = await AbsentStore.open(settings.chroma_dir)
+    store = await AbsentStore.open(chroma_directory(settings.data_dir))
     store.failure = Permanent("not these rows")
     async with running(settings, store=store) as fleet:
         info = await fleet.ingest("1", "Unwanted.")
@@ -138,7 +139,7 @@ class SlowStore(ChromaVectorStore):
     entered: asyncio.Event
     go_on: asyncio.Event
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         self.entered.set()
         await self.go_on.wait()
         await super().upsert(collection, rows)
@@ -147,7 +148,7 @@ class SlowStore(ChromaVectorStore):
 @pytest.mark.parametrize("end", ["cancel", "supersede", "delete"])
 async def test_a_write_that_lands_after_the_end_of_its_job_leaves_no_vector(tmp_path: Path, end: str) -> None:
     settings = make_settings(tmp_path)
-    store = await SlowStore.open(settings.chroma_dir)
+    store = await SlowStore.open(chroma_directory(settings.data_dir))
     store.entered, store.go_on = asyncio.Event(), asyncio.Event()
     async with running(settings, store=store) as fleet:
         job_id = await fleet.submit("1", paragraphs("late", 5), chunking_config=ONE_EACH)
@@ -419,7 +420,7 @@ async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
 class PickyStore(ChromaVectorStore):
     """Refuses every write with a row of a certain text."""
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         if any("unwanted" in text for text in rows.documents or ()):
             raise Permanent("the store cannot hold this text")
         await super().upsert(collection, rows)
@@ -430,7 +431,7 @@ async def test_a_row_the_store_refuses_costs_itself_and_not_its_neighbours(tmp_p
     parts = paragraphs("fine", 40).split("\n\n")
     parts[11] = parts[11].replace("fine", "unwanted")
     text = "\n\n".join(parts)
-    async with running(settings, store=await PickyStore.open(settings.chroma_dir)) as fleet:
+    async with running(settings, store=await PickyStore.open(chroma_directory(settings.data_dir))) as fleet:
         info = await fleet.ingest("1", text, chunking_config=ONE_EACH)
         ledger = await take_ledger(fleet.system)
     assert (info.status, info.reason) == (JobStatus.COMPLETED_WITH_ERRORS, "1 of 40 chunks failed")
@@ -443,7 +444,7 @@ async def test_a_row_the_store_refuses_costs_itself_and_not_its_neighbours(tmp_p
 class DeadlyStore(ChromaVectorStore):
     """Its process does not survive a row of a certain text."""
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         if any("deadly" in text for text in rows.documents or ()):
             assert self._process is not None
             psutil.Process(self._process.pid).kill()
@@ -454,7 +455,7 @@ async def test_what_the_stores_process_does_not_survive_is_given_up_and_the_rest
     tmp_path: Path,
 ) -> None:
     settings = make_settings(tmp_path, worker_pools={"storage": {"max_attempts": 2}})
-    async with running(settings, store=await DeadlyStore.open(settings.chroma_dir)) as fleet:
+    async with running(settings, store=await DeadlyStore.open(chroma_directory(settings.data_dir))) as fleet:
         deadly, fine = await fleet.submit("1", "Something deadly."), await fleet.submit("2", "Wanted.")
         lost = await fleet.jobs.wait(deadly, timeout_seconds=HANG_SECONDS)
         assert (lost.status, lost.progress.chunks_dead) == (JobStatus.FAILED, 1)

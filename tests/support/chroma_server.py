@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from embedfleet.vectors.chroma.layout import collection_name
+from embedfleet.vectors.port import CollectionKey
 from support.hangs import HANG_SECONDS
 
 _LOOK_AGAIN_SECONDS = 0.02
@@ -85,15 +87,15 @@ class ChromaServer:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def drop(self, *collections: str) -> None:
+    def drop(self, *collections: CollectionKey) -> None:
         """Those that are there, as another client would."""
-        for name in collections:
+        for collection in collections:
             with suppress(urllib.error.HTTPError):
-                self._ask("DELETE", f"/{name}")
+                self._ask("DELETE", f"/{_name(collection)}")
 
-    def rows(self, collection: str) -> dict[str, tuple[dict[str, Any] | None, str | None]]:
+    def rows(self, collection: CollectionKey) -> dict[str, tuple[dict[str, Any] | None, str | None]]:
         """Metadata and text of every row by its id, as Chroma's own users see them."""
-        collection_id = self._ask("GET", f"/{collection}")["id"]
+        collection_id = self._ask("GET", f"/{_name(collection)}")["id"]
         got = self._ask("POST", f"/{collection_id}/get", {"include": ["metadatas", "documents"]})
         return dict(zip(got["ids"], zip(got["metadatas"], got["documents"], strict=True), strict=True))
 
@@ -137,3 +139,7 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _name(collection: CollectionKey) -> str:
+    return collection_name(collection.tenant, collection.space)

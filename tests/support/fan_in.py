@@ -36,7 +36,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 def new_job(conn: Connection, name: str) -> str:
     document_lock.lock(conn, [name])
-    collection = collections.ensure(conn, name="c", tenant="t", model="stub", space="s", dim=8)
+    collection = collections.ensure(conn, tenant="t", model="stub", space="s", dim=8)
     documents.ensure_document(conn, document_id=name, tenant="t", media_id=name, source=None, now=NOW)
     recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
     generation_id = documents.add_generation(

@@ -9,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, MetaData, create_engine, func, insert, select, text
 
 from embedfleet.sql import migrations, tables
+from embedfleet.vectors.chroma.layout import collection_name
 
 # The rest is empty after a stop, or made by the migrations.
 _COPIED = [
@@ -44,8 +45,10 @@ def build(url: str, source: Path, dead_letters: list[dict[str, object]]) -> None
         for table in _COPIED:
             target = old.tables[table.name]
             by_name = {column.name: column for column in table.columns}
-            query = select(*(by_name[column.name] for column in target.columns))
+            query = select(*(by_name[column.name] for column in target.columns if column.name in by_name))
             rows = [dict(row._mapping) for row in found.execute(query)]
+            if table is tables.collections:
+                rows = [{**row, "name": collection_name(row["tenant_id"], row["space"])} for row in rows]
             if rows:
                 conn.execute(insert(target), rows)
         if dead_letters:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue.broker import Broker, Depth, Lease
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, Stage, UserTier
+from embedfleet.records import collections
+from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState, VectorState
+from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import VectorStore
 from support.hangs import HANG_SECONDS
 
@@ -136,16 +140,12 @@ async def take_ledger(system: OwnerSystem) -> Ledger:
 
 async def ledger_of(database: Database, store: VectorStore) -> Ledger:
     held: list[str] = []
-    for name in await database.read(_collection_names):
-        async for ids, _vectors in store.scan(name):
+    for collection in await database.read(partial(collections.within, scope=EveryTenant())):
+        async for ids, _vectors in store.scan(collection):
             held += ids
     assert len(held) == len(set(held)), "the store returned an id twice"
     promised, recorded, marked = await database.read(_promises)
     return Ledger(promised, recorded, frozenset(held), marked)
-
-
-def _collection_names(conn: Connection) -> list[str]:
-    return list(conn.execute(select(tables.collections.c.name)).scalars())
 
 
 def _promises(conn: Connection) -> tuple[frozenset[str], frozenset[str], int]:
@@ -185,7 +185,7 @@ print(json.dumps(rows))
 
 def read_chroma(settings: Settings) -> list[dict[str, Any]]:
     """Every row as Chroma's own users see it: read by a process of its own, when nobody owns the data."""
-    command = [sys.executable, "-c", _READ_CHROMA, str(settings.chroma_dir)]
+    command = [sys.executable, "-c", _READ_CHROMA, str(chroma_directory(settings.data_dir))]
     rows: list[dict[str, Any]] = json.loads(subprocess.check_output(command))
     return rows
 

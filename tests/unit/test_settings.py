@@ -21,6 +21,7 @@ from embedfleet.settings import (
     load_settings,
     with_pool_sizes,
 )
+from embedfleet.vectors.registry import store_kind
 
 EXAMPLE = Path(__file__).parents[2] / "embeddings_config.yaml"
 NOTHING: Mapping[str, str] = {}
@@ -267,7 +268,7 @@ class TestSafety:
     def test_everything_lives_in_the_data_directory_unless_said_otherwise(self, tmp_path: Path) -> None:
         settings = load_settings(environ=NOTHING, overrides={"data_dir": tmp_path})
         assert settings.database_url == f"sqlite:///{tmp_path / 'embedfleet.db'}"
-        assert settings.chroma_dir == tmp_path / "chroma"
+        assert store_kind(settings.vector_store.kind).own_directory(settings) == tmp_path / "chroma"
 
 
 def fields_of(section: type[BaseModel]) -> dict[str, Any]:

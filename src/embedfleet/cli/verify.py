@@ -178,7 +178,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
             {
                 "tenant": found.collection.tenant,
                 "model": found.collection.model,
-                "collection": found.collection.name,
+                "collection": found.name_in_store,
                 "rows": found.rows,
                 "missing": found.missing,
                 "extra": found.extra,

@@ -24,7 +24,6 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending
 from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.records import collections, dead_letters, documents, identity, jobs, usage
-from embedfleet.records.collections import collection_name
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
@@ -82,12 +81,7 @@ class _Unit:
         key = (tenant, model.space)
         if key not in self._collections:
             self._collections[key] = collections.ensure(
-                self.conn,
-                name=collection_name(tenant, model.space),
-                tenant=tenant,
-                model=model.name,
-                space=model.space,
-                dim=model.dim,
+                self.conn, tenant=tenant, model=model.name, space=model.space, dim=model.dim
             )
         return self._collections[key]
 

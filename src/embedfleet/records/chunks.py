@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
 
+from embedfleet.records.collections import Collection
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import chunk_id_pages
 from embedfleet.sql.sql_text import storable
@@ -250,18 +251,20 @@ class MarkedVector:
     """A vector to delete, as it was when looked at."""
 
     chunk_id: str
-    collection: str
+    collection: Collection
     writes: int
 
 
 def vectors_to_delete(conn: Connection, document_id: str) -> list[MarkedVector]:
     """The document's vectors that are to be deleted."""
     query = (
-        select(vectors.c.chunk_id, vectors.c.writes, collections.c.name)
+        select(vectors.c.chunk_id, vectors.c.writes, collections)
         .join(collections, collections.c.collection_id == vectors.c.collection_id)
         .where(vectors.c.document_id == document_id, vectors.c.state == VectorState.DELETING)
     )
-    return [MarkedVector(row.chunk_id.hex(), row.name, row.writes) for row in conn.execute(query)]
+    return [
+        MarkedVector(row.chunk_id.hex(), Collection.of_row(row), row.writes) for row in conn.execute(query)
+    ]
 
 
 def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:

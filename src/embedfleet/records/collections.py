@@ -1,9 +1,7 @@
-"""Which collection a tenant's vectors of one space are in."""
+"""Collections: which tenant has vectors of which space."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,43 +11,32 @@ from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.tables import collections
 from embedfleet.sql.upsert import upsert
 
-_PLAIN_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """One tenant's vectors of one space."""
+    """One tenant's vectors of one space. Where and how they lie is the vector store's affair."""
 
     collection_id: int
-    name: str
     tenant: str
     model: str
     space: str
     dim: int
 
-
-def collection_name(tenant: str, space: str) -> str:
-    """A valid Chroma name that no other pair of tenant and space has.
-
-    The SHA-256 alone tells pairs apart, so nothing in a tenant's id can make it another's; the
-    readable part in front is for people only and is `tenant` unless the id is plain ASCII.
-    """
-    raw = tenant.encode("utf-8", "surrogatepass")
-    # The length in front says where the tenant ends: ("ab", "c") and ("a", "bc") differ.
-    identity = b"%d:%b%b" % (len(raw), raw, space.encode("utf-8", "surrogatepass"))
-    readable = tenant if _PLAIN_TENANT.fullmatch(tenant) else "tenant"
-    return f"{readable}-{hashlib.sha256(identity).hexdigest()}"
+    @classmethod
+    def of_row(cls, row: Row[Any]) -> Collection:
+        """The collection in a row that has these columns, perhaps among others."""
+        return cls(row.collection_id, row.tenant, row.model, row.space, row.dim)
 
 
-def ensure(conn: Connection, *, name: str, tenant: str, model: str, space: str, dim: int) -> Collection:
-    """The collection of this name, created if missing."""
-    by_name = select(collections).where(collections.c.name == name)
-    found = conn.execute(by_name).one_or_none()
+def ensure(conn: Connection, *, tenant: str, model: str, space: str, dim: int) -> Collection:
+    """The tenant's collection of this space, created if it is missing."""
+    this_one = select(collections).where(collections.c.tenant == tenant, collections.c.space == space)
+    found = conn.execute(this_one).one_or_none()
     if found is None:  # asked first: on PostgreSQL an insert that does nothing uses up a number all the same
-        row = {"name": name, "tenant": tenant, "model": model, "space": space, "dim": dim}
+        row = {"tenant": tenant, "model": model, "space": space, "dim": dim}
         conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
-        found = conn.execute(by_name).one()
-    return _collection(found)
+        found = conn.execute(this_one).one()
+    return Collection.of_row(found)
 
 
 def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
@@ -59,11 +46,8 @@ def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
 
 def within(conn: Connection, scope: Scope) -> list[Collection]:
     """The collections within the scope, oldest first."""
-    return [_collection(row) for row in conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))]
+    rows = conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))
+    return [Collection.of_row(row) for row in rows]
 
 
 _OLDEST_FIRST = select(collections).order_by(collections.c.collection_id)
-
-
-def _collection(row: Row[Any]) -> Collection:
-    return Collection(row.collection_id, row.name, row.tenant, row.model, row.space, row.dim)

@@ -329,7 +329,6 @@ _SELECT_GENERATION = (
         documents.c.media_id,
         documents.c.source,
         documents.c.deletions,
-        collections.c.name,
         collections.c.model,
         collections.c.space,
         collections.c.dim,
@@ -404,14 +403,7 @@ def _generation(row: Row[Any]) -> Generation:
             chunking=_chunking(row.chunking),
             batch_chunks=row.batch_chunks,
         ),
-        collection=Collection(
-            collection_id=row.collection_id,
-            name=row.name,
-            tenant=row.tenant,
-            model=row.model,
-            space=row.space,
-            dim=row.dim,
-        ),
+        collection=Collection.of_row(row),
         chunker_version=row.chunker_version,
         deletions=row.deletions,
     )

@@ -69,7 +69,7 @@ class Rebuilding:
     async def _write(
         self, collection: Collection, chunk_ids: Sequence[str], progress: Progress | None
     ) -> int:
-        await self._store.ensure_collection(collection.name, space=collection.space, dim=collection.dim)
+        await self._store.ensure_collection(collection)
         mended = 0
         done = 0
         for page in pages(chunk_ids, _ROWS_PER_UNIT):
@@ -93,9 +93,9 @@ class Rebuilding:
             metadatas=[target.metadata for target in targets],
             documents=[target.text for target in targets] if self._with_documents else None,
         )
-        await self._store.upsert(collection.name, rows)
+        await self._store.upsert(collection, rows)
         # Of the vectors read back: the store may round what it is given.
-        checksums = checksums_of(*await self._store.vectors(collection.name, ids))
+        checksums = checksums_of(*await self._store.vectors(collection, ids))
         described_by = {target.chunk_id: target.generation for target in targets}
         now = self._clock.now()
         # SQL is written after the store, as a storage worker does: a crash in between is repaired by
@@ -110,14 +110,14 @@ class Rebuilding:
             # A worker may have written some of these rows since verification: those stay.
             allowed = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
             extra = [row_id for row_id in page if row_id not in allowed]
-            await self._store.delete(collection.name, extra)
+            await self._store.delete(collection, extra)
             deleted += len(extra)
         return deleted
 
     async def _record_checksums(self, collection: Collection, chunk_ids: Sequence[str]) -> None:
         for page in pages(chunk_ids, _ROWS_PER_UNIT):
             before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
-            checksums = checksums_of(*await self._store.vectors(collection.name, page))
+            checksums = checksums_of(*await self._store.vectors(collection, page))
             await self._database.write(partial(_set_checksums, before=before, checksums=checksums))
 
 
@@ -138,7 +138,7 @@ async def open_emptied_store(
     try:
         store = await open_store()
         for collection in collections_to_drop:
-            await store.drop_collection(collection.name)
+            await store.drop_collection(collection)
     except (VectorStoreUnavailable, VectorStoreDied) as exc:
         if store is not None:
             await store.close()

@@ -45,7 +45,8 @@ class Sampling:
 class Differences:
     """How one collection differs from SQL: lists of chunk ids.
 
-    `rows`: how many rows the store should hold. `sampled`: how many rows were embedded again as a sample.
+    `name_in_store`: what the store calls the collection. `rows`: how many rows the store should hold.
+    `sampled`: how many rows were embedded again as a sample.
     `missing`: SQL has the row, the store does not. `extra`: the store has the row, SQL does not allow it.
     `wrong`: the store holds another vector than the chunk's. `rounded`: the checksum differs, but the vector
     is the chunk's up to rounding. `without_checksum`: SQL has no checksum of the row.
@@ -54,6 +55,7 @@ class Differences:
     """
 
     collection: Collection
+    name_in_store: str
     rows: int = 0
     sampled: int = 0
     missing: list[str] = field(default_factory=list)
@@ -96,7 +98,8 @@ class Verification:
         """
         # SQL first: a row that a worker adds after this read is unexpected, which the second pass clears up.
         expected_checksums = await self._expected_checksums(collection)
-        found = Differences(collection, rows=len(expected_checksums))
+        name = self._store.name_in_store(collection)
+        found = Differences(collection, name, rows=len(expected_checksums))
         unexpected: list[str] = []
         compared = 0
         async for ids, vectors in self._scan(collection):
@@ -118,13 +121,15 @@ class Verification:
     async def _scan(self, collection: Collection) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         """All rows of the store, in pages. Raises VectorStoreUnavailable if it cannot read the collection."""
         try:
-            async for page in self._store.scan(collection.name):
+            async for page in self._store.scan(collection):
                 yield page
         except (VectorStoreUnavailable, Permanent) as exc:
             # A store may answer and yet be unable to read one of its collections.
+            name = self._store.name_in_store(collection)
             raise VectorStoreUnavailable(
-                f"collection {collection.name} cannot be read: {exc}. If the vector store answers otherwise, "
-                "its index is damaged: `embedfleet rebuild` drops it and writes it anew"
+                f"collection {name} (tenant `{collection.tenant}`, model `{collection.model}`) cannot be "
+                f"read: {exc}. If the vector store answers otherwise, its index is damaged: "
+                "`embedfleet rebuild` drops it and writes it anew"
             ) from exc
 
     async def _expected_checksums(self, collection: Collection) -> dict[str, bytes | None]:
@@ -211,7 +216,7 @@ class Verification:
         Rows whose checksum is the one in SQL are included only with `also_equal`.
         """
         before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
-        ids, vectors = await self._store.vectors(collection.name, chunk_ids)
+        ids, vectors = await self._store.vectors(collection, chunk_ids)
         after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         checksums = checksums_of(ids, vectors)
         return {
@@ -227,7 +232,7 @@ class Verification:
         missing: list[str] = []
         for page in pages(chunk_ids, _ROWS_PER_PAGE):
             before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
-            present = set((await self._store.vectors(collection.name, page))[0])
+            present = set((await self._store.vectors(collection, page))[0])
             after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
             missing += [
                 row_id
@@ -244,7 +249,7 @@ class Verification:
             # the store, and then be gone from SQL.
             allowed_before = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
             suspects = [row_id for row_id in page if row_id not in allowed_before]
-            present = (await self._store.vectors(collection.name, suspects))[0] if suspects else []
+            present = (await self._store.vectors(collection, suspects))[0] if suspects else []
             allowed_after = await self._database.read(partial(expected.allowed_ids, chunk_ids=present))
             extra += [row_id for row_id in present if row_id not in allowed_after]
         return extra

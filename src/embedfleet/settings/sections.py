@@ -311,8 +311,9 @@ class DatabaseSettings(Section):
 
 
 class VectorStoreSettings(Section):
-    """Chroma."""
+    """What makes vectors searchable."""
 
+    kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
     url: str | None = Field(
         default=None,
         description="None: Chroma of our own, in the data directory. http(s)://HOST:PORT of a Chroma server.",
@@ -459,10 +460,6 @@ class Settings(Section):
         if self.database.url is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'embedfleet.db'}"
-
-    @property
-    def chroma_dir(self) -> Path:
-        return self.data_dir / "chroma"
 
     def to_json(self) -> str:
         """Everything, secrets in clear text: for a pipe to our own processes, never for a log or a file."""

@@ -87,11 +87,12 @@ collections = Table(
     "collections",
     metadata,
     Column("collection_id", _Id, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("tenant_id", Text, nullable=False, index=True, key="tenant"),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("model", Text, nullable=False),
     Column("space", Text, nullable=False),
     Column("dim", Integer, nullable=False),
+    # Its index serves look-ups by tenant alone too.
+    UniqueConstraint("tenant", "space"),
 )
 
 documents = Table(

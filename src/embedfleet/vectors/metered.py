@@ -1,4 +1,4 @@
-"""Any vector store, with the time of its calls measured."""
+"""Measures how long the calls of a vector store take."""
 
 from __future__ import annotations
 
@@ -9,55 +9,58 @@ from numpy.typing import NDArray
 from prometheus_client import Histogram
 
 from embedfleet.metrics.series import timed
-from embedfleet.vectors.port import Hit, Metadata, VectorRows, VectorStore
+from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, VectorStore
 
 
 class MeteredVectorStore(VectorStore):
-    """Hands every call on."""
+    """Hands every call on to another store. A scan is not measured: its reader decides how long it takes."""
 
     def __init__(self, store: VectorStore, seconds: Histogram) -> None:
-        """`seconds` is labelled by operation."""
+        """`seconds` is labelled with the operation, which is the method's name."""
         self._store = store
         self._seconds = seconds
 
-    async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:
-        with timed(self._seconds, "ensure_collection"):
-            await self._store.ensure_collection(name, space=space, dim=dim)
+    def name_in_store(self, collection: CollectionKey) -> str:
+        return self._store.name_in_store(collection)
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def ensure_collection(self, collection: CollectionKey) -> None:
+        with timed(self._seconds, "ensure_collection"):
+            await self._store.ensure_collection(collection)
+
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         with timed(self._seconds, "upsert"):
             await self._store.upsert(collection, rows)
 
     async def update_metadata(
-        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
+        self, collection: CollectionKey, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
         with timed(self._seconds, "update_metadata"):
             await self._store.update_metadata(collection, ids, metadatas)
 
-    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
         with timed(self._seconds, "vectors"):
             return await self._store.vectors(collection, ids)
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         with timed(self._seconds, "delete"):
             await self._store.delete(collection, ids)
 
-    async def query(
-        self, collection: str, vector: NDArray[np.float32], *, space: str, limit: int
-    ) -> list[Hit]:
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         with timed(self._seconds, "query"):
-            return await self._store.query(collection, vector, space=space, limit=limit)
+            return await self._store.query(collection, vector, limit=limit)
 
     def scan(
-        self, collection: str, *, page: int = 1000
+        self, collection: CollectionKey, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         return self._store.scan(collection, page=page)
 
-    async def drop_collection(self, name: str) -> None:
+    async def drop_collection(self, collection: CollectionKey) -> None:
         with timed(self._seconds, "drop_collection"):
-            await self._store.drop_collection(name)
+            await self._store.drop_collection(collection)
 
-    async def count(self, collection: str) -> int:
+    async def count(self, collection: CollectionKey) -> int:
         with timed(self._seconds, "count"):
             return await self._store.count(collection)
 

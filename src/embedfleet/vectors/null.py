@@ -1,4 +1,4 @@
-"""A vector store that forgets: the rest of the pipeline, measured without Chroma."""
+"""A vector store that keeps nothing. Benchmarks measure the rest of the pipeline with it."""
 
 from __future__ import annotations
 
@@ -7,44 +7,47 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.vectors.port import Hit, Metadata, VectorRows, VectorStore
+from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, VectorStore
 
 
 class NullVectorStore(VectorStore):
-    """Accepts every write and keeps nothing: always empty, never fails, holds no resources."""
+    """Accepts every write and keeps nothing. It is always empty, never fails and holds no resources."""
 
-    async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:
+    def name_in_store(self, collection: CollectionKey) -> str:
+        return f"{collection.tenant} {collection.space}"
+
+    async def ensure_collection(self, collection: CollectionKey) -> None:
         return None
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         return None
 
     async def update_metadata(
-        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
+        self, collection: CollectionKey, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
         return None
 
-    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
         return [], np.empty((0, 0), dtype=np.float32)
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         return None
 
-    async def query(
-        self, collection: str, vector: NDArray[np.float32], *, space: str, limit: int
-    ) -> list[Hit]:
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         return []
 
     async def scan(
-        self, collection: str, *, page: int = 1000
+        self, collection: CollectionKey, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         return
         yield  # makes this a generator
 
-    async def drop_collection(self, name: str) -> None:
+    async def drop_collection(self, collection: CollectionKey) -> None:
         return None
 
-    async def count(self, collection: str) -> int:
+    async def count(self, collection: CollectionKey) -> int:
         return 0
 
     async def close(self) -> None:

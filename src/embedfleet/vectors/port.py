@@ -14,11 +14,37 @@ from embedfleet.errors import Permanent
 Metadata = Mapping[str, str | int | float | bool]
 
 
+class CollectionKey(Protocol):
+    """Names a collection: the vectors of one tenant in one space. `dim` is the dimension of that space.
+
+    `tenant` and `space` tell collections apart; a space has one `dim`. `records.collections.Collection`
+    satisfies this protocol as it is.
+    """
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def space(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSpace:
+    """A `CollectionKey` for callers that have no record of the collection in SQL."""
+
+    tenant: str
+    space: str
+    dim: int
+
+
 @dataclass(frozen=True, slots=True)
 class VectorRows:
     """Aligned rows: `vectors` float32 (n, dim), finite; `documents` None when texts stay in SQL only.
 
-    Raises Permanent when made of anything else, so that no store needs to check.
+    Raises Permanent when it is made of anything else, so that no store needs to check.
     """
 
     ids: Sequence[str]
@@ -58,20 +84,29 @@ class Hit:
 
 
 class VectorStore(Protocol):
-    """Collections of vectors, each of exactly one space; `collection_name` says which is whose.
+    """Holds rows (an id, a vector, metadata, perhaps a text) in collections, one for each tenant and space.
 
-    Every method may raise VectorStoreUnavailable (retry, also after `close`), VectorStoreDied (retry, but not
-    for ever: the call may be why), StorageFull, or Permanent for content the store cannot hold (a text with
-    lone surrogates). All may be repeated harmlessly. A write of many rows may be kept in part when it fails:
-    repeat it whole. An id given twice in one call counts once, with its last row.
+    How a collection lies in the store is the adapter's choice: a collection of its own, a table for each
+    tenant, or one table for all. In every layout a call sees and changes only the rows of the collection it
+    names, and one id may be in several collections.
+
+    Every method may raise VectorStoreUnavailable (try again; also after `close`), VectorStoreDied (try again,
+    but not for ever: the call may be the reason), StorageFull, or Permanent for content that the store cannot
+    hold (a text with lone surrogates). Every call may be repeated without harm. When a write of many rows
+    fails, the store may have kept some of them: repeat the whole write. An id given twice in one call counts
+    once, with its last row.
     """
 
-    async def ensure_collection(self, name: str, *, space: str, dim: int) -> None:
+    def name_in_store(self, collection: CollectionKey) -> str:
+        """The name under which a person finds the collection in the store. For messages; it is no address."""
+        ...
+
+    async def ensure_collection(self, collection: CollectionKey) -> None:
         """Create the collection if it is missing. SpaceMismatch if it holds another space or dimension."""
         ...
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
-        """Write rows; of a row with a known id, vector and metadata are replaced whole. Durable on return.
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
+        """Write rows; a row with a known id gets the new vector and only the new metadata. Durable on return.
 
         A text stored earlier stays when `documents` is None. SpaceMismatch if the vectors have another
         dimension. VectorStoreUnavailable if the collection is missing: ensure it, then repeat.
@@ -79,49 +114,50 @@ class VectorStore(Protocol):
         ...
 
     async def update_metadata(
-        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
+        self, collection: CollectionKey, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
-        """Replace metadata of rows that exist; ids or collections not there are ignored."""
+        """Replace the metadata of rows that exist. A missing row or collection is ignored."""
         ...
 
-    async def vectors(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
         """Which of these ids have a row, in any order, and their vectors (n, dim), as `scan` gives them.
 
-        The same bits each time until the row is written again, though not quite those that were written:
-        a store may scale a vector to length 1.
+        A vector comes back with the same bits each time until its row is written again. These may differ
+        from the bits that were written: a store may scale a vector to length 1.
         """
         ...
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        """Remove rows; ids not there are ignored. A missing collection is no error."""
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
+        """Remove rows. A missing row or collection is ignored."""
         ...
 
-    async def query(
-        self, collection: str, vector: NDArray[np.float32], *, space: str, limit: int
-    ) -> list[Hit]:
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         """Up to `limit` (>= 1) of the nearest rows to `vector` (dim,), nearest first.
 
-        Approximate: a large collection may miss a near row. SpaceMismatch if the query is of another
-        space or dimension, InvalidRequest if it is not finite. A missing collection has no hits.
+        Approximate: a large collection may miss a near row. SpaceMismatch if the collection holds another
+        space, or vectors of another dimension than the query; InvalidRequest if the query is not finite. A
+        missing collection has no hits.
         """
         ...
 
     def scan(
-        self, collection: str, *, page: int = 1000
+        self, collection: CollectionKey, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         """Rows in pages of up to `page` (ids, vectors float32 (n, dim)), in no particular order.
 
-        Each row that is there from start to end comes exactly once, whatever is written meanwhile. Vectors
-        come back to within float32 rounding, and the same bits each time. Keeps all ids in memory: about 100
-        bytes a row.
+        Each row that is there from start to end comes exactly once, whatever is written during the scan.
+        Vectors are those written, to within float32 rounding, with the same bits each time. Keeps all ids in
+        memory: about 100 bytes a row.
         """
         ...
 
-    async def drop_collection(self, name: str) -> None:
-        """Remove the collection with all its rows, damaged ones too. A missing one is no error."""
+    async def drop_collection(self, collection: CollectionKey) -> None:
+        """Remove the collection with all its rows, damaged ones too. A missing collection is ignored."""
         ...
 
-    async def count(self, collection: str) -> int:
+    async def count(self, collection: CollectionKey) -> int:
         """Rows in the collection; 0 if it does not exist."""
         ...
 

@@ -14,6 +14,7 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
 from embedfleet.records import chunks, documents
 from embedfleet.records.chunks import MarkedVector
+from embedfleet.records.collections import Collection
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
@@ -50,7 +51,7 @@ class DeletionLoop(StageLoop):
 
     async def _delete_marked(self, document_id: str) -> None:
         marked = await self._database.read(lambda conn: chunks.vectors_to_delete(conn, document_id))
-        by_collection: dict[str, list[MarkedVector]] = {}
+        by_collection: dict[Collection, list[MarkedVector]] = {}
         for vector in marked:
             by_collection.setdefault(vector.collection, []).append(vector)
         for collection, gone in by_collection.items():
@@ -64,5 +65,5 @@ class DeletionLoop(StageLoop):
         while (found := await self._database.read(look)) is not None:
             ids = [row.chunk_id for row in found.rows]
             metadatas = [chunk_metadata(found.generation, found.job_id, row) for row in found.rows]
-            await self._store.update_metadata(found.generation.collection.name, ids, metadatas)
+            await self._store.update_metadata(found.generation.collection, ids, metadatas)
             await self._database.write(partial(cleanup.record_description, described=found))

@@ -18,6 +18,7 @@ from embedfleet.lifecycle.storing import BatchToStore, WrittenVectors
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.records import segments
+from embedfleet.records.collections import Collection
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.vectors.checksums import checksums_of, same_direction
@@ -47,19 +48,18 @@ class StorageLoop(StageLoop):
         with_texts = self._settings.store_documents
         found = await self._database.read(lambda conn: storing.look_up(conn, messages, with_texts=with_texts))
         failures.update({lease.task.id: _being_deleted(lease) for lease in found.waiting})
-        by_collection: dict[str, list[BatchToStore]] = {}
+        by_collection: dict[Collection, list[BatchToStore]] = {}
         for batch in found.to_store:
-            by_collection.setdefault(batch.generation.collection.name, []).append(batch)
-        for name, batches in by_collection.items():
-            failures.update(await self._store_batches(name, batches))
+            by_collection.setdefault(batch.generation.collection, []).append(batch)
+        for collection, batches in by_collection.items():
+            failures.update(await self._store_batches(collection, batches))
         return failures
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         await give_up_batch(self._database, lease, reason, self._clock.now())
 
-    async def _store_batches(self, collection: str, batches: Sequence[BatchToStore]) -> Failures:
-        first = batches[0].generation.collection
-        await self._store.ensure_collection(collection, space=first.space, dim=first.dim)
+    async def _store_batches(self, collection: Collection, batches: Sequence[BatchToStore]) -> Failures:
+        await self._store.ensure_collection(collection)
         rows = await self._wrong_or_missing(collection, batches)
         refused = await self._upsert(collection, rows)
         held = [cid for batch in batches for cid in batch.message.chunk_id_list() if cid not in refused]
@@ -71,7 +71,7 @@ class StorageLoop(StageLoop):
         again = await self._database.write(lambda conn: storing.record_batches(conn, batches, written, now))
         return {batch.lease.task.id: _being_deleted(batch.lease) for batch in again}
 
-    async def _upsert(self, collection: str, rows: VectorRows) -> Mapping[str, str]:
+    async def _upsert(self, collection: Collection, rows: VectorRows) -> Mapping[str, str]:
         """Write the rows; returns why the store refuses some, by id. These are found by halving."""
         if not rows.ids:
             return {}
@@ -88,14 +88,14 @@ class StorageLoop(StageLoop):
             return {**first, **await self._upsert(collection, rows.part(middle, len(rows.ids)))}
         return {}
 
-    async def _wrong_or_missing(self, collection: str, batches: Sequence[BatchToStore]) -> VectorRows:
+    async def _wrong_or_missing(self, collection: Collection, batches: Sequence[BatchToStore]) -> VectorRows:
         """The rows to write. On a redelivery, rows that are in the store already and right are left alone:
         rewriting an existing id while being killed is what corrupts Chroma's index (chroma #7678)."""
         again = [batch.message for batch in batches if self.attempt_of(batch.lease) > 1]
         there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(batches, there, with_documents=self._settings.store_documents)
 
-    async def _right_rows(self, collection: str, messages: Sequence[StorageTask]) -> set[str]:
+    async def _right_rows(self, collection: Collection, messages: Sequence[StorageTask]) -> set[str]:
         """Ids whose row holds the message's vector, or the one that another batch made of the same text."""
         wanted = {
             chunk_id: vector

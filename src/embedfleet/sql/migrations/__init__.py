@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from embedfleet.errors import ConfigError
 
-HEAD = "0004"
+HEAD = "0005"
 
 _VERSIONS = Path(__file__).parent / "versions"
 # Any number, as long as nobody else locks the same in the same database.
@@ -20,7 +22,7 @@ def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
 
     Raises ConfigError if the database was written by a newer release.
     """
-    with engine.begin() as conn:  # SQLite: BEGIN IMMEDIATE, so one process migrates, the others find it done
+    with _schema_transaction(engine) as conn:
         if conn.dialect.name == "postgresql":
             conn.execute(text("SET LOCAL lock_timeout = 0"))
             conn.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
@@ -39,7 +41,39 @@ def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
             command.upgrade(config, "head")
         except CommandError as exc:
             raise _newer(current, location) from exc
+        _require_whole_references(conn)
         return current, HEAD
+
+
+@contextmanager
+def _schema_transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction for all migrations; if one of them fails, nothing changes.
+
+    SQLite: BEGIN IMMEDIATE, so one process migrates and the others find it done. Its foreign keys are off, as
+    SQLite's own recipe for changing a table demands: a migration may copy a table that others refer to into
+    a new one and drop the old one.
+    """
+    with engine.connect() as conn:
+        if conn.dialect.name != "sqlite":
+            with conn.begin():
+                yield conn
+            return
+        driver = conn.connection.driver_connection
+        assert driver is not None
+        # Inside a transaction SQLite ignores this pragma. The driver is asked: SQLAlchemy would begin one.
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with conn.begin():
+                yield conn
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _require_whole_references(conn: Connection) -> None:
+    """Fail, and so undo the migrations, if a row now refers to one that is gone."""
+    if conn.dialect.name == "sqlite":
+        dangling = conn.execute(text("PRAGMA foreign_key_check")).first()
+        assert dangling is None, f"the migration left a reference without its row: {dangling}"
 
 
 def require_head(engine: Engine, location: str) -> None:

@@ -18,7 +18,7 @@ from embedfleet.vectors.chroma.clients import ServerAddress, open_server
 from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.store import ChromaStore
-from embedfleet.vectors.port import Metadata, VectorRows
+from embedfleet.vectors.port import CollectionKey, Metadata, VectorRows
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -75,19 +75,19 @@ class ChromaServerStore(ChromaStore):
             raise
         return store
 
-    async def upsert(self, collection: str, rows: VectorRows) -> None:
-        await self._write(collection, ChromaCollections.upsert, collection, rows)
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
+        await self._write(collection, ChromaCollections.upsert, rows)
 
     async def update_metadata(
-        self, collection: str, ids: Sequence[str], metadatas: Sequence[Metadata]
+        self, collection: CollectionKey, ids: Sequence[str], metadatas: Sequence[Metadata]
     ) -> None:
-        await self._write(collection, ChromaCollections.update_metadata, collection, ids, metadatas)
+        await self._write(collection, ChromaCollections.update_metadata, ids, metadatas)
 
-    async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        await self._write(collection, ChromaCollections.delete, collection, ids)
+    async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
+        await self._write(collection, ChromaCollections.delete, ids)
 
-    async def drop_collection(self, name: str) -> None:
-        await self._write(name, ChromaCollections.drop_collection, name)
+    async def drop_collection(self, collection: CollectionKey) -> None:
+        await self._write(collection, ChromaCollections.drop_collection)
 
     async def close(self) -> None:
         """Waits for writes whose callers were cancelled: about `timeout_seconds` a request at most."""
@@ -104,16 +104,17 @@ class ChromaServerStore(ChromaStore):
 
     async def _write(
         self,
-        collection: str,
-        operation: Callable[Concatenate[ChromaCollections, _P], None],
+        collection: CollectionKey,
+        operation: Callable[Concatenate[ChromaCollections, str, _P], None],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> None:
-        """Run it when no other write of this store into the collection is under way."""
-        turn = self._writing.setdefault(collection, asyncio.Lock())
+        """Run the operation when no other write of this store into the collection is under way."""
+        name = self.name_in_store(collection)
+        turn = self._writing.setdefault(name, asyncio.Lock())
         await turn.acquire()
         try:
-            writing = self._start(operation, *args, **kwargs)
+            writing = self._start(operation, name, *args, **kwargs)
         except BaseException:
             turn.release()
             raise

@@ -1,4 +1,4 @@
-"""Collection names: valid for Chroma, one for each tenant and space, and nothing smuggled in."""
+"""Names of Chroma collections: valid, one for each tenant and space, and no tenant can forge another's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.records.collections import collection_name
+from embedfleet.vectors.chroma.layout import collection_name
 
 CHROMA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]")
 

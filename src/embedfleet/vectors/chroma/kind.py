@@ -1,0 +1,50 @@
+"""Chroma as a kind of vector store (`vectors.registry.StoreKind`): embedded or on a server.
+
+The settings decide: with `vector_store.url` it is the server there, without it a directory of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedfleet.settings import Settings, VectorStoreSettings
+from embedfleet.vectors.chroma.clients import ServerAddress
+from embedfleet.vectors.port import VectorStore
+
+
+def chroma_directory(data_dir: Path) -> Path:
+    """Where embedded Chroma keeps its files."""
+    return data_dir / "chroma"
+
+
+async def open_store(settings: Settings) -> VectorStore:
+    url = settings.vector_store.url
+    if url is None:
+        from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+
+        return await ChromaVectorStore.open(chroma_directory(settings.data_dir))
+    from embedfleet.vectors.chroma.server import ChromaServerStore
+
+    return await ChromaServerStore.open(
+        url,
+        headers=token_headers(settings.vector_store),
+        timeout_seconds=settings.vector_store.timeout_seconds,
+    )
+
+
+def place(settings: Settings) -> str:
+    url = settings.vector_store.url
+    return str(chroma_directory(settings.data_dir)) if url is None else ServerAddress.parse(url, {}).url
+
+
+def own_directory(settings: Settings) -> Path | None:
+    return chroma_directory(settings.data_dir) if settings.vector_store.url is None else None
+
+
+def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:
+    """The headers that prove to the proxy before the server who we are."""
+    if settings.token is None:
+        return {}
+    token = settings.token.get_secret_value()
+    return {settings.token_header: f"Bearer {token}" if settings.token_header == "Authorization" else token}
