@@ -18,8 +18,7 @@ def retry_delay_seconds(attempt: int, *, base: float, cap: float, rng: random.Ra
     tasks that failed together must not come back together: M. Brooker, "Exponential Backoff And
     Jitter", AWS Architecture Blog, 2015, found it the least total work.
     """
-    ceiling: float = min(cap, base * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
-    return rng.uniform(0.0, ceiling)
+    return rng.uniform(0.0, _doubled_seconds(attempt, base=base, cap=cap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +41,41 @@ class RetryPolicy:
 
 
 class BackOff:
-    """Pauses that double: `first_seconds`, then twice as long each time, at most `longest_seconds`.
+    """Pauses that double: `first_seconds`, then twice as long after each failure, at most `longest_seconds`.
 
-    One object counts the failures in a row of one thing; `reset` it when that thing works again.
+    One object counts the failures in a row of one thing; `reset` it when that thing works again. With an
+    `rng` every pause has full jitter, as `retry_delay_seconds` has; without one it is exact.
     """
 
-    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
+    def __init__(
+        self, first_seconds: float, longest_seconds: float, rng: random.Random | None = None
+    ) -> None:
         self._first_seconds = first_seconds
         self._longest_seconds = longest_seconds
+        self._rng = rng
         self.failures = 0
 
-    def next_seconds(self) -> float:
-        """The pause after one more failure in a row."""
+    def add_failure(self) -> None:
+        """Count one more failure in a row."""
         self.failures += 1
-        doublings = min(self.failures - 1, _MOST_DOUBLINGS)
-        return min(self._longest_seconds, self._first_seconds * 2.0**doublings)
+
+    def pause_seconds(self) -> float:
+        """The pause after the failures so far; a new draw each time if there is an `rng`. 0: no failure."""
+        if not self.failures:
+            return 0.0
+        ceiling = _doubled_seconds(self.failures, base=self._first_seconds, cap=self._longest_seconds)
+        return ceiling if self._rng is None else self._rng.uniform(0.0, ceiling)
+
+    def next_seconds(self) -> float:
+        """Count one more failure in a row and return the pause after it."""
+        self.add_failure()
+        return self.pause_seconds()
 
     def reset(self) -> None:
         """The next failure is the first again."""
         self.failures = 0
+
+
+def _doubled_seconds(failures: int, *, base: float, cap: float) -> float:
+    """`base`, doubled with every failure after the first, at most `cap`."""
+    return min(cap, base * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))

@@ -73,3 +73,18 @@ def test_pauses_that_double_for_ever_do_not_overflow() -> None:
     for _ in range(5_000):
         last = pauses.next_seconds()
     assert last == 60.0
+
+
+def test_a_pause_may_be_asked_for_again_without_another_failure() -> None:
+    pauses = BackOff(1.0, 60.0)
+    assert pauses.pause_seconds() == 0.0
+    pauses.add_failure()
+    pauses.add_failure()
+    assert [pauses.pause_seconds(), pauses.pause_seconds()] == [2.0, 2.0]
+
+
+def test_pauses_with_an_rng_have_full_jitter() -> None:
+    highest = BackOff(0.5, 3.0, HighestDraw())
+    assert [highest.next_seconds() for _ in range(4)] == [0.5, 1.0, 2.0, 3.0]
+    spread = BackOff(0.5, 3.0, random.Random(5))
+    assert len({spread.next_seconds() for _ in range(9)}) == 9
