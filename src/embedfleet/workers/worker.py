@@ -45,7 +45,7 @@ class Worker:
     @property
     def has_hung_model(self) -> bool:
         """Whether a model call hangs for good: only the end of the process frees its thread and memory."""
-        return self._models is not None and self._models.left_behind > 0
+        return self._models is not None and self._models.stuck_runners > 0
 
     @property
     def loaded_models(self) -> tuple[str, ...]:

@@ -234,6 +234,32 @@ async def test_one_that_is_loaded_anew_needs_no_room_beside_itself(
     await pool.close()
 
 
+async def test_a_load_that_fails_gives_its_room_to_the_model_that_waits_for_it() -> None:
+    asked = asyncio.Event()
+
+    class OneFits(CountingCatalogue):
+        def memory_mb(self, name: str) -> int:
+            if name == "static":
+                asked.set()  # the pool looks for room in the same step
+            return 100
+
+    catalogue = OneFits()
+    pool = ModelPool(catalogue, ModelsSettings(memory_mb={"cpu": 150}))
+    catalogue.gate.clear()
+    catalogue.fail_next = True
+    failing = asyncio.create_task(pool.get("stub"))
+    await asyncio.to_thread(catalogue.entered.acquire)
+    waiting = asyncio.create_task(pool.get("static"))
+    async with asyncio.timeout(30):
+        await asked.wait()
+        assert not waiting.done()
+        catalogue.gate.set()
+        with pytest.raises(ModelError, match="out of file handles"):
+            await failing
+        assert (await waiting).info.name == "static"
+    await pool.close()
+
+
 # --- trouble ----------------------------------------------------------------------------------------
 
 
@@ -286,3 +312,16 @@ async def test_each_quarantine_is_twice_as_long_until_the_model_is_trusted_again
     pool.trusted("stub")
     assert await pause() == pytest.approx(pauses[0], abs=0.3)
     await pool.close()
+
+
+async def test_a_quarantine_leaves_no_thread_of_a_load_under_way(catalogue: CountingCatalogue) -> None:
+    """The load is newer than the model that was found wrong."""
+    pool = ModelPool(catalogue, ModelsSettings(), now=Clock())
+    catalogue.gate.clear()
+    loading = asyncio.create_task(pool.get("stub"))
+    await asyncio.to_thread(catalogue.entered.acquire)
+    await pool.quarantine("stub", "it dreams")
+    catalogue.gate.set()
+    await loading
+    await pool.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "model"]
