@@ -1,4 +1,12 @@
-"""Tokens to vectors: the backend port, the backends, batching, and the thread a model lives on.
+"""Token ids to vectors: the backend port, the backends, and the threads on which models run.
 
-May import: queue_schemas, errors, settings, metrics.
+- `backend`, `description`, `registry`, `backends`: the port of a loaded model, what a backend module offers,
+  the list of these modules, and the modules.
+- `catalogue`, `model_files`, `tokenizer_file`, `space`, `finishing`, `hub`: which models there are, what
+  their files say, prefixes and shorter vectors, downloads.
+- `pool`, `model_slot`, `budget`: the loaded models of a process within its memory.
+- `runner`, `lane`, `inbox`, `batching`, `isolation`, `meter`, `calibration`: one model at work.
+
+May import: the floors below (`queue_schemas`, `quota`, `scaling`, `retry`; `deployment`; `settings`,
+`metrics`, `clock` and the others of that floor; `errors`), and no package of its own floor.
 """

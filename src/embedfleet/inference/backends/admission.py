@@ -5,11 +5,14 @@ from __future__ import annotations
 from embedfleet.errors import ModelError
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 
+ANY_TOKEN_ID = 2**32
+"""The vocabulary size of a backend that looks up no token ids: every uint32 is below it."""
+
 
 def admit(batch: TokenBatch, info: ModelInfo, vocabulary_size: int) -> None:
     """Raises ModelError for a text over `max_tokens` or a token id outside the vocabulary.
 
-    A native library would truncate the one silently and read foreign memory for the other.
+    A native library would silently truncate such a text, and would read foreign memory for such an id.
     """
     if not len(batch):
         return

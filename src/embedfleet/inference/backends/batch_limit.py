@@ -4,17 +4,19 @@ from __future__ import annotations
 
 
 class BatchLimit:
-    """Halved, for good, by every refusal of a batch within it."""
+    """Halved by each refusal of a batch within it; it stays halved."""
 
-    def __init__(self, most: int) -> None:
-        self._texts = most
+    def __init__(self, most_texts: int) -> None:
+        self._texts = most_texts
 
     @property
     def texts(self) -> int:
+        """Texts that one request may have."""
         return self._texts
 
     def refused(self, texts: int) -> bool:
-        """So many, more than one, were too many. False if that was known."""
+        """The server refused `texts` texts, two or more, as too many. Returns whether that lowered the limit:
+        it does not if the limit was lowered already, by a refusal of another request."""
         halved = texts // 2
         if halved >= self._texts:
             return False
@@ -22,5 +24,6 @@ class BatchLimit:
         return True
 
     def restore(self, texts: int) -> None:
-        """It was not their number: a single one of them was refused as well."""
+        """Allow `texts` texts again: their number was not the reason, as the server refused a single one of
+        them, too."""
         self._texts = max(self._texts, texts)

@@ -12,7 +12,11 @@ from embedfleet.inference.tokenizer_file import TokenizerFacts
 def pad(
     batch: TokenBatch, tokenizer: TokenizerFacts, *, least_columns: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`ids` and `mask`, int64 (n, longest or `least_columns`): special tokens added, padded on the right."""
+    """`ids` and `mask`, int64 (n, longest), with special tokens added and padded on the right.
+
+    `mask` is 1 at a text's own tokens and 0 at padding. There are at least `least_columns` columns. The batch
+    has at least one text.
+    """
     before, after = len(tokenizer.prefix), len(tokenizer.suffix)
     columns = np.arange(max(before + int(batch.lengths.max()) + after, least_columns))
     ends = batch.lengths[:, None] + before

@@ -1,4 +1,4 @@
-"""Many vectors of a text to one."""
+"""The vectors of a text's tokens to one vector of the text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedfleet.inference.description import Pooling
 
 
 def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: Pooling) -> NDArray[np.float32]:
-    """(n, longest, dim), padded on the right where `mask` (n, longest) is 0, to (n, dim)."""
+    """float32 (n, longest, dim), padded on the right where `mask` (n, longest) is 0, to (n, dim)."""
     match pooling:
         case "mean":
             return mean_pool(hidden, mask)

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LONGEST_MESSAGE = 200
-# So much of a text in a message is no coincidence.
-_TELLING_CHARS = 16
-_FEWEST_TELLING_CHARS = 6
+# A message quotes a text if it has 16 characters in a row of it: fewer may be a coincidence. A shorter text
+# must stand in it whole, and have at least 6 characters.
+_QUOTED_CHARS = 16
+_FEWEST_QUOTED_CHARS = 6
+# Messages of servers that were tried:
 # "batch size 64 > 32", "array too long", "too many inputs", "at most 96 texts", "list should have at most".
 _ABOUT_BATCH = re.compile(
     r"batch|array|\blist\b|too many (inputs|texts|items|documents|strings|sentences)"
@@ -29,7 +31,7 @@ _ABOUT_BATCH = re.compile(
 
 
 class Meaning(Enum):
-    """What to do about an answer."""
+    """What the client does about an answer."""
 
     SERVED = "read the vectors"
     BUSY = "wait as long as it says, then ask again"
@@ -48,7 +50,8 @@ class Answer:
 
 
 class UnusableAnswer(Exception):
-    """The server said 200 and sent no vectors of the texts. `other_model`: asking again would not help."""
+    """The server answered with status 200 and without usable vectors. `other_model`: the vectors are another
+    model's, so that asking again does not help."""
 
     def __init__(self, reason: str, *, other_model: bool = False) -> None:
         super().__init__(reason)
@@ -56,6 +59,7 @@ class UnusableAnswer(Exception):
 
 
 def meaning_of(answer: Answer) -> Meaning:
+    """What the status says; a served answer must still be read."""
     status = answer.status
     if 200 <= status < 300:
         return Meaning.SERVED
@@ -69,19 +73,23 @@ def meaning_of(answer: Answer) -> Meaning:
 
 
 def is_about_batch(answer: Answer) -> bool:
-    """Whether a refusal speaks of how many texts there were, rather than of one of them. A 413 that says
-    nothing, as a proxy's, counts as such."""
-    told = _told(answer.body)
-    return bool(_ABOUT_BATCH.search(told)) or (answer.status == 413 and not told)
+    """Whether a refusal is about the number of texts and not about one of them. A 413 without a message, as
+    proxies send it, counts as being about the number."""
+    message = _error_message(answer.body)
+    return bool(_ABOUT_BATCH.search(message)) or (answer.status == 413 and not message)
 
 
 def retry_after_seconds(headers: Mapping[str, str], unix_now: float) -> float | None:
-    """What `Retry-After` says, in seconds or as a date by the server's own clock; None: nothing legible."""
-    said = headers.get("retry-after", "").strip()
+    """The seconds that `Retry-After` asks for; None if it is missing or cannot be read.
+
+    It may be a number of seconds, or a date. A date is compared with the server's own `Date`, if it sent one,
+    as its clock may differ from ours.
+    """
+    value = headers.get("retry-after", "").strip()
     try:
-        seconds = float(said)
+        seconds = float(value)
     except ValueError:
-        due = _date(said)
+        due = _date(value)
         now = _date(headers.get("date", ""))
         if due is None:
             return None
@@ -90,18 +98,20 @@ def retry_after_seconds(headers: Mapping[str, str], unix_now: float) -> float | 
 
 
 def explained(answer: Answer, texts: Iterable[str], secret: str | None) -> str:
-    """Status and message in one short line. A message that repeats a text, or the key, is left out."""
-    told = _told(answer.body)
-    if not told or (secret and secret in told) or any(_repeats(told, text) for text in texts):
+    """Status and message in one short line. The message is left out if it quotes one of the `texts` or the
+    `secret`, because the line goes to the log."""
+    message = _error_message(answer.body)
+    has_secret = bool(secret and secret in message)
+    if not message or has_secret or any(_quotes(message, text) for text in texts):
         return f"answered {answer.status}"
-    if len(told) > _LONGEST_MESSAGE:
-        told = f"{told[:_LONGEST_MESSAGE]} ..."
-    return f"answered {answer.status} ({told})"
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]} ..."
+    return f"answered {answer.status} ({message})"
 
 
 def read_vectors(body: bytes, *, texts: int, dim: int, models: Sequence[str]) -> NDArray[np.float32]:
-    """float32 (texts, dim), row i is text i, whatever the order in the answer. A row that is not finite is
-    handed on: it says that the model failed on this text.
+    """float32 (texts, dim); row i is text i, whatever the order in the answer. A row that is not finite is
+    returned as it is: it says that the model failed on this text.
 
     Raises UnusableAnswer unless there is one vector of `dim` for each text, made by one of `models`.
     """
@@ -130,7 +140,7 @@ def read_vectors(body: bytes, *, texts: int, dim: int, models: Sequence[str]) ->
         )
     found = np.empty((texts, dim), dtype=np.float32)
     try:
-        with np.errstate(over="ignore"):  # what a float32 does not hold becomes infinite
+        with np.errstate(over="ignore"):  # a value too large for a float32 becomes infinite
             found[order] = vectors
     except (ValueError, TypeError, OverflowError) as exc:
         raise UnusableAnswer("its embeddings are not numbers") from exc
@@ -138,15 +148,15 @@ def read_vectors(body: bytes, *, texts: int, dim: int, models: Sequence[str]) ->
 
 
 def _same_model(one: str, other: str) -> bool:
-    """Servers answer with a path or a tag where the name was asked for."""
-    return _bare(one) == _bare(other)
+    """Whether two names are of one model: servers may answer with a path or a tag where a name was sent."""
+    return _bare_name(one) == _bare_name(other)
 
 
-def _bare(name: str) -> str:
+def _bare_name(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix(":latest")
 
 
-def _told(body: bytes) -> str:
+def _error_message(body: bytes) -> str:
     """The message of an error, in one line; empty if it is in none of the usual places."""
     try:
         document: Any = json.loads(body)
@@ -167,16 +177,16 @@ def _messages(node: Any) -> Iterable[str]:
             yield from _messages(node.get(name))
 
 
-def _repeats(told: str, text: str) -> bool:
+def _quotes(message: str, text: str) -> bool:
     text = " ".join(text.split())
-    size = min(_TELLING_CHARS, len(text))
-    if size < _FEWEST_TELLING_CHARS:
+    size = min(_QUOTED_CHARS, len(text))
+    if size < _FEWEST_QUOTED_CHARS:
         return False
-    return any(told[start : start + size] in text for start in range(len(told) - size + 1))
+    return any(message[start : start + size] in text for start in range(len(message) - size + 1))
 
 
-def _date(said: str) -> datetime | None:
+def _date(value: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(said)
+        return parsedate_to_datetime(value)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""HTTP to an embedding server: texts out, an answer in, or why there is none."""
+"""HTTP to an embedding server: one request and its whole answer, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from embedfleet.settings import RemoteSettings
 if TYPE_CHECKING:
     import httpx
 
-# A float in JSON has about 20 characters: what is far longer is no answer, and must not fill the memory.
+# A float in JSON has about 20 characters. An answer that is far longer than its vectors need is not read to
+# its end, because it would fill the memory.
 _MOST_BYTES_A_VALUE = 64
 _MOST_BYTES_BESIDES = 1_000_000
 
@@ -29,10 +30,10 @@ class NoAnswer(Exception):
 
 
 class RemoteClient:
-    """One connection, kept alive. For one thread.
+    """One connection, which is kept alive. Belongs to one thread.
 
-    Certificates are verified; redirects are not followed and no proxy of the environment is used: texts and
-    key go where the settings say, or nowhere.
+    Certificates are verified, redirects are not followed, and a proxy that the environment names is not used:
+    texts and key go only to the server that the settings name.
     """
 
     def __init__(self, settings: RemoteSettings, dim: int) -> None:
@@ -45,7 +46,8 @@ class RemoteClient:
         self._client = _connect(settings, self._key)
 
     def post(self, texts: Sequence[str], timeout_seconds: float) -> Answer:
-        """Raises NoAnswer saying why, also for an answer that takes longer, or does not end."""
+        """Send the texts and wait for the whole answer. Raises NoAnswer saying why there is none within
+        `timeout_seconds`."""
         import httpx
 
         content = json.dumps({**self._body, **self._dimensions, "input": list(texts)}).encode()
@@ -60,14 +62,15 @@ class RemoteClient:
             raise NoAnswer(f"cannot be reached ({type(exc).__name__}: {exc})") from exc
 
     def explained(self, answer: Answer, texts: Sequence[str]) -> str:
-        """What the answer to these texts says, in one line without any of them."""
+        """What the answer to these texts says: one line that quotes neither a text nor the key."""
         return explained(answer, texts, None if self._key is None else self._key.get_secret_value())
 
     def close(self) -> None:
         self._client.close()
 
     def _read(self, response: httpx.Response, texts: int, deadline: float) -> bytes:
-        """In all, as a server may send a byte now and then for ever."""
+        """The body. `deadline` (monotonic seconds) is for all of it: httpx's timeout is for each part, and a
+        server that sends a byte now and then would never exceed it."""
         body = bytearray()
         most = _MOST_BYTES_BESIDES + texts * self._dim * _MOST_BYTES_A_VALUE
         for part in response.iter_bytes():
@@ -80,7 +83,7 @@ class RemoteClient:
 
 
 def _key_of(settings: RemoteSettings) -> SecretStr | None:
-    """Without the line break that comes along when it is read from a file."""
+    """The API key without the line break that a key read from a file ends with; None: there is no key."""
     key = "" if settings.api_key is None else settings.api_key.get_secret_value().strip()
     return SecretStr(key) if key else None
 
@@ -102,7 +105,7 @@ def _connect(settings: RemoteSettings, key: SecretStr | None) -> httpx.Client:
 
 @cache
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """Whom to trust, read once for all lanes: it takes a while."""
+    """The certificates to trust, read once for all lanes because that takes a while."""
     import httpx
 
     if ca_file is None:

@@ -1,4 +1,4 @@
-"""What all who ask one server must know of each other: how much, how often, and whether at all."""
+"""What all requests to one server share: how many may go out, how fast, and whether any may at all."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class WaitingClock(Protocol):
     def now(self) -> float: ...
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
-        """Until it is notified, or so many seconds have passed. The caller holds it."""
+        """Wait until `changed` is notified or `seconds` have passed. The caller holds `changed`."""
         ...
 
 
 class SystemWaitingClock:
-    """The machine's."""
+    """The machine's clock."""
 
     def now(self) -> float:
         return monotonic()
@@ -44,11 +44,13 @@ class SystemWaitingClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A request that wants to go out, charged as so many `tokens`; `urgent`: before those that are not.
+class TurnRequest:
+    """A request that waits for its turn to go out. Times are seconds of the server's clock.
 
-    It does not want to go before `not_before`. For a server in trouble it waits no more than
-    `trouble_seconds`, and not beyond `trouble_until`; whatever is in its way, not beyond `call_until`.
+    It is charged as `tokens` tokens; an `urgent` one goes before those that are not. It does not go out
+    before `not_before`. While the server is in trouble it waits at most `trouble_seconds`, and not beyond
+    `trouble_until`; whatever the reason for waiting, not beyond `call_until`. Once `interrupted` is set it
+    waits no more.
     """
 
     tokens: int
@@ -57,12 +59,16 @@ class Wish:
     trouble_seconds: float
     trouble_until: float
     call_until: float
-    given_up: threading.Event
+    interrupted: threading.Event
 
 
 @dataclass(slots=True)
-class Sent:
-    """A request on its way. Whoever sent it says what the answer meant; else it counts for nothing."""
+class SentRequest:
+    """A request under way. Its sender fills in what the answer meant; left at None, it teaches nothing.
+
+    `number` counts the requests to this server in the order they went out. `probe`: its outcome decides
+    whether the circuit breaker closes.
+    """
 
     number: int
     probe: bool
@@ -74,8 +80,8 @@ class Sent:
 class Server:
     """One server as its clients know it; thread-safe.
 
-    A limit is the server's, whoever asks: the lanes of a model, and catalogue entries that say the same of
-    it, share one (see `server_of`).
+    The server's limits hold for all requests together. So the lanes of a model, and catalogue entries with
+    the same `remote` settings, share one object (see `server_of`).
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class Server:
         self.clock = clock or SystemWaitingClock()
         self.rng = rng or random.Random()
         self.address = urlsplit(settings.url).netloc
+        # Guards every field below; notified when any of them changes, as a waiting request may go out then.
         self._changed = threading.Condition()
         self._requests = _bucket(settings.requests_per_minute)
         self._tokens = _bucket(settings.tokens_per_minute)
@@ -101,10 +108,11 @@ class Server:
 
     @property
     def batch_texts(self) -> int:
-        """Texts that a request may have, by what was learnt so far."""
+        """Texts that a request may have, as far as is known."""
         return self._limit.texts
 
-    def too_many_texts(self, texts: int) -> None:
+    def lower_batch_limit(self, texts: int) -> None:
+        """The server refused a request because it had `texts` texts."""
         with self._changed:
             if self._limit.refused(texts):
                 logger.warning(
@@ -114,18 +122,19 @@ class Server:
                     self._limit.texts,
                 )
 
-    def not_too_many_texts(self, before: int) -> None:
-        """The refusals since the limit was `before` had another reason."""
+    def restore_batch_limit(self, texts: int) -> None:
+        """Allow `texts` texts again: the refusals that lowered the limit had another reason."""
         with self._changed:
-            self._limit.restore(before)
+            self._limit.restore(texts)
 
     @contextmanager
-    def turn(self, wish: Wish) -> Iterator[Sent]:
-        """Wait for the request's turn; while the block runs it is under way.
+    def turn(self, request: TurnRequest) -> Iterator[SentRequest]:
+        """Wait for the request's turn; while the block runs the request counts as under way.
 
-        Raises ModelUnavailable when the server is left alone, or the turn would come too late.
+        Raises ModelUnavailable when the circuit breaker is open, when the turn would come too late, or when
+        the request is interrupted.
         """
-        sent = self._wait(wish)
+        sent = self._wait_for_turn(request)
         try:
             yield sent
         finally:
@@ -135,59 +144,66 @@ class Server:
                 self._changed.notify_all()
 
     def wake(self) -> None:
-        """Those who wait look whether they have been given up."""
+        """Let the waiting requests look whether they have been interrupted."""
         with self._changed:
             self._changed.notify_all()
 
-    def _wait(self, wish: Wish) -> Sent:
+    def _wait_for_turn(self, request: TurnRequest) -> SentRequest:
+        # The look and the sending are one step under the lock: otherwise two requests could both see the
+        # last free place.
         with self._changed:
-            self._urgent_waiting += wish.urgent
+            self._urgent_waiting += request.urgent
             try:
-                while (seconds := self._seconds_to_wait(wish)) > 0:
+                while (seconds := self._seconds_to_wait(request)) > 0:
                     self.clock.wait(self._changed, seconds)
-                return self._send(wish)
+                return self._send(request)
             finally:
-                self._urgent_waiting -= wish.urgent
+                self._urgent_waiting -= request.urgent
+                # The requests that are not urgent wait for this counter to become 0.
                 self._changed.notify_all()
 
-    def _seconds_to_wait(self, wish: Wish) -> float:
-        """At most; 0: it is its turn."""
+    def _seconds_to_wait(self, request: TurnRequest) -> float:
+        """How long the request waits before it looks again; 0: it is its turn."""
         now = self.clock.now()
-        if wish.given_up.is_set():
+        if request.interrupted.is_set():
             raise ModelUnavailable("the model is being closed: try again on another worker")
-        refused = self._breaker.refuses_for(now)
-        if refused:
-            raise self._unavailable(self._trouble, refused)
-        spared = max(self._congestion.pause_seconds(now), wish.not_before - now)
-        if spared > wish.trouble_seconds or now + spared > wish.trouble_until:
-            raise self._unavailable(self._trouble, spared)
-        paced = max(
-            self._requests.wait_seconds(1, now) if self._requests else 0.0,
-            self._tokens.wait_seconds(wish.tokens, now) if self._tokens else 0.0,
-        )
-        seconds = max(spared, paced)
-        if now + seconds > wish.call_until:
+        breaker_seconds = self._breaker.refuses_for(now)
+        if breaker_seconds:
+            raise self._unavailable(self._trouble, breaker_seconds)
+        trouble_seconds = max(self._congestion.pause_seconds(now), request.not_before - now)
+        if trouble_seconds > request.trouble_seconds or now + trouble_seconds > request.trouble_until:
+            raise self._unavailable(self._trouble, trouble_seconds)
+        seconds = max(trouble_seconds, self._rate_limit_seconds(request.tokens, now))
+        if now + seconds > request.call_until:
             raise self._unavailable("has no room for more requests within its limits", seconds)
         if seconds:
             return seconds
-        crowded = self._under_way >= self._congestion.window
-        if crowded or (self._urgent_waiting and not wish.urgent):
-            if now >= wish.call_until:
+        window_full = self._under_way >= self._congestion.window
+        urgent_first = self._urgent_waiting > 0 and not request.urgent
+        if window_full or urgent_first:
+            if now >= request.call_until:
                 raise self._unavailable("has been busy for too long", 0.0)
-            return wish.call_until - now
+            # Both ends come with a notification, so this is only the longest wait.
+            return request.call_until - now
         return 0.0
 
-    def _send(self, wish: Wish) -> Sent:
+    def _rate_limit_seconds(self, tokens: int, now: float) -> float:
+        return max(
+            self._requests.wait_seconds(1, now) if self._requests else 0.0,
+            self._tokens.wait_seconds(tokens, now) if self._tokens else 0.0,
+        )
+
+    def _send(self, request: TurnRequest) -> SentRequest:
         now = self.clock.now()
         if self._requests:
             self._requests.take(1, now)
         if self._tokens:
-            self._tokens.take(wish.tokens, now)
+            self._tokens.take(request.tokens, now)
         self._sent += 1
         self._under_way += 1
-        return Sent(self._sent, self._breaker.let_through())
+        return SentRequest(self._sent, self._breaker.let_through())
 
-    def _learn(self, sent: Sent) -> None:
+    def _learn(self, sent: SentRequest) -> None:
         now, was_open = self.clock.now(), self._breaker.is_open
         self._trouble = sent.reason or self._trouble
         match sent.meaning:
@@ -206,9 +222,9 @@ class Server:
         elif was_open and not self._breaker.is_open:
             logger.info("model server {}: answers again", self.address)
 
-    def _unavailable(self, what: str, seconds: float) -> ModelUnavailable:
+    def _unavailable(self, reason: str, seconds: float) -> ModelUnavailable:
         return ModelUnavailable(
-            f"model server {self.address}: {what}: asked again in {seconds:.1f} s",
+            f"model server {self.address}: {reason}: asked again in {seconds:.1f} s",
             retry_after_seconds=seconds,
         )
 
@@ -218,14 +234,16 @@ def _bucket(per_minute: float | None) -> TokenBucket | None:
 
 
 _servers: weakref.WeakValueDictionary[RemoteSettings, Server] = weakref.WeakValueDictionary()
+# Lanes ask from threads of their own, all at once when a model is loaded: without the lock each could make a
+# `Server` of its own.
 _servers_lock = threading.Lock()
 
 
 def server_of(settings: RemoteSettings) -> Server:
-    """The process's one `Server` of these settings, known as long as somebody has it.
+    """The process's one `Server` of these settings, kept as long as a backend refers to it.
 
-    A module's own and not the catalogue's: lanes are opened one by one, each on its thread, and a process may
-    have several catalogues, yet the server counts all their requests together.
+    The module keeps it and not the catalogue: a process may have several catalogues, and the server counts
+    all their requests together.
     """
     with _servers_lock:
         server = _servers.get(settings)

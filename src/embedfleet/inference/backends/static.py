@@ -1,4 +1,4 @@
-"""Static embeddings (model2vec): the mean of the tokens' rows in a table. No attention, no padding."""
+"""Backend `static` (model2vec): the mean of the tokens' rows in a table. No attention, no padding."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def open_backend(model: Description, place: Place) -> StaticBackend:
 
 
 class StaticBackend:
-    """Rows are independent by construction. Unknown tokens do not count, as in model2vec."""
+    """A token table. A row of the result depends on its text alone. Unknown tokens do not count, as in
+    model2vec."""
 
     def __init__(self, weights: Path, *, info: ModelInfo, normalise: bool) -> None:
         """Raises ModelError if model2vec is missing or cannot read the files."""
@@ -60,7 +61,8 @@ class StaticBackend:
         return l2_normalised(means) if self._normalise else means
 
     def _sums(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """(n, dim). Text by text: its rows fit the processor's cache (5 times as fast as all at once)."""
+        """float32 (n, dim). Text by text, because the rows of one text fit the processor's cache: 5 times as
+        fast as all texts at once."""
         sums = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         start = 0
         for row, length in enumerate(batch.lengths.tolist()):
@@ -69,7 +71,7 @@ class StaticBackend:
         return sums
 
     def close(self) -> None:
-        """The table goes with the object."""
+        """Does nothing: the table is freed with the object."""
 
     def _without_unknown(self, batch: TokenBatch) -> TokenBatch:
         if self._unknown_id is None:
@@ -102,7 +104,7 @@ def _load(weights: Path, info: ModelInfo) -> Any:
 
 
 def _token_table(model: Any) -> NDArray[np.float32]:
-    """float32 (vocabulary, dim): each token's row, its mapping and weight already applied."""
+    """float32 (vocabulary, dim): each token's row, with the model's mapping and weights applied."""
     table = model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
     rows: NDArray[np.float32] = table.astype(np.float32)
     if model.weights is not None:

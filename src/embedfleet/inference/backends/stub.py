@@ -1,4 +1,4 @@
-"""A model without a model: vectors hashed from token ids, for tests and overhead benchmarks."""
+"""Backend `stub`: vectors hashed from token ids, without a model, for tests and overhead benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.inference.backend import ModelInfo, TokenBatch
-from embedfleet.inference.backends.admission import admit
+from embedfleet.inference.backends.admission import ANY_TOKEN_ID, admit
 from embedfleet.inference.backends.normalise import l2_normalised
 from embedfleet.inference.description import Description, Place
 from embedfleet.inference.model_files import ModelFiles, bundled_tokenizer
@@ -20,7 +20,7 @@ pools = False
 pads = False
 
 _DEFAULT_DIM = 64
-_ANY_ID = 2**32
+# 2^64 divided by the golden ratio: SplitMix64's step.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -47,7 +47,7 @@ class StubBackend:
         self._columns = np.arange(1, info.dim + 1, dtype=np.uint64) * _GOLDEN
 
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
-        admit(batch, self.info, _ANY_ID)
+        admit(batch, self.info, ANY_TOKEN_ID)
         starts = np.repeat(np.cumsum(batch.lengths) - batch.lengths, batch.lengths)
         place = (np.arange(len(batch.token_ids)) - starts).astype(np.uint64)
         tokens = _mix(batch.token_ids.astype(np.uint64) + (place << np.uint64(32)))
@@ -58,11 +58,11 @@ class StubBackend:
         return l2_normalised(values)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: the backend holds no resources."""
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014), wrapping around as it should."""
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), modulo 2^64."""
     values = values + _GOLDEN
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
