@@ -26,11 +26,11 @@ from report import write_report
 from embedfleet.scaling import (
     Observation,
     PoolLimits,
-    ScalingPolicy,
     ScalingState,
     ServiceMeter,
     decide,
 )
+from embedfleet.settings import ScalingPolicy
 
 COST_PER_SECOND = 1000.0
 START_SECONDS = 3.0

@@ -29,8 +29,8 @@ from report import write_report
 
 from embedfleet.queue.broker import MAX_COST, Task
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
+from support.redis_server import redis_settings
 
 STAGE = Stage.EMBEDDING
 TENANTS = (10, 10_000)
@@ -128,7 +128,7 @@ async def measure(url: str, queued: int, rounds: int, claims: int) -> list[Times
     """Both numbers of tenants on one server, taking turns."""
     sides: list[tuple[RedisBroker, Times]] = []
     for tenants in TENANTS:
-        options = RedisOptions(url=url, key_prefix=f"bench-{tenants}", socket_timeout_seconds=60)
+        options = redis_settings(url, key_prefix=f"bench-{tenants}", socket_timeout_seconds=60)
         broker, times = await RedisBroker.open(options), Times(tenants)
         await fill(broker, times, queued)
         sides.append((broker, times))

@@ -13,8 +13,7 @@ from embedfleet.clock import Clock, SystemClock
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 
 OpenBroker = Callable[[Clock], AbstractAsyncContextManager[Broker]]
 """An empty broker that lives on the given clock, closed after the block."""
@@ -34,7 +33,7 @@ async def redis(clock: Clock) -> AsyncIterator[Broker]:
     """On a server of its own, reached by a unix socket."""
     with RedisServer() as server:
         own = None if isinstance(clock, SystemClock) else clock
-        broker = await RedisBroker.open(RedisOptions(url=server.url), clock=own)
+        broker = await RedisBroker.open(redis_settings(server.url), clock=own)
         try:
             yield broker
         finally:

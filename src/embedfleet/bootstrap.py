@@ -31,7 +31,7 @@ from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
-from embedfleet.queue.redis_options import RedisOptions, parse_endpoint
+from embedfleet.queue.redis_endpoint import parse_endpoint
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import collections as collection_records
 from embedfleet.records import deaths
@@ -41,7 +41,7 @@ from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Sampling, Verification
 from embedfleet.search import SearchClient, SearchService
-from embedfleet.settings import RedisSettings, Settings
+from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.vectors.metered import MeteredVectorStore
@@ -301,12 +301,11 @@ async def _open_journal(stack: AsyncExitStack, settings: Settings, database: Dat
 
 async def open_broker(settings: Settings) -> Broker:
     """The queues of these settings."""
-    options = _redis_options(settings.redis)
-    if options is None:
+    if settings.redis.url is None:
         return MemoryBroker()
     from embedfleet.queue.redis_broker import RedisBroker
 
-    return await RedisBroker.open(options)
+    return await RedisBroker.open(settings.redis)
 
 
 async def open_store(settings: Settings) -> VectorStore:
@@ -316,26 +315,11 @@ async def open_store(settings: Settings) -> VectorStore:
 
 def places(settings: Settings) -> Mapping[str, str]:
     """Where queues and vectors are, for a person: without user and password."""
-    options = _redis_options(settings.redis)
+    redis = settings.redis
     return {
-        "queues": "in this process" if options is None else f"Redis at {parse_endpoint(options)}",
+        "queues": "in this process" if redis.url is None else f"Redis at {parse_endpoint(redis)}",
         "vectors": store_kind(settings.vector_store.kind).place(settings),
     }
-
-
-def _redis_options(redis: RedisSettings) -> RedisOptions | None:
-    if redis.url is None:
-        return None
-    return RedisOptions(
-        url=redis.url.get_secret_value(),
-        username=redis.username,
-        password=None if redis.password is None else redis.password.get_secret_value(),
-        key_prefix=redis.key_prefix,
-        connect_timeout_seconds=redis.connect_timeout_seconds,
-        socket_timeout_seconds=redis.socket_timeout_seconds,
-        max_connections=redis.max_connections,
-        tls_ca_file=None if redis.tls_ca_file is None else str(redis.tls_ca_file),
-    )
 
 
 def _metered(store: VectorStore, metrics: Metrics) -> VectorStore:

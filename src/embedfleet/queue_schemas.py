@@ -30,6 +30,10 @@ from pydantic import (
 )
 
 from embedfleet.errors import LaterMessage, UndecodableMessage
+from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
+from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
+from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
+from embedfleet.validation import first_problem
 
 SCHEMA_VERSION = 2
 CHUNK_ID_BYTES = 16
@@ -76,22 +80,6 @@ class Stage(StrEnum):
     DELETION = "deletion"
 
 
-class ChunkUnit(StrEnum):
-    CHARS = "chars"
-    TOKENS = "tokens"
-
-
-class ChunkMethod(StrEnum):
-    """Where a chunk may end: `recursive` prefers the strongest boundary in reach (heading,
-    paragraph, list item or line, sentence, word); `sentences` and `paragraphs` never cut inside one
-    that fits the limit; `tokens` cuts at any word."""
-
-    RECURSIVE = "recursive"
-    SENTENCES = "sentences"
-    PARAGRAPHS = "paragraphs"
-    TOKENS = "tokens"
-
-
 class ContentType(StrEnum):
     """How a document's structure is read: headings of Markdown, definitions of code, or plain text."""
 
@@ -113,24 +101,6 @@ TenantId = Annotated[
         description="Whose it is. `tenant_id` on queues and in JSON.",
     ),
 ]
-
-
-class ChunkingConfig(_Frozen):
-    """How a document is cut. Part of a generation's identity: another value, other chunks."""
-
-    chunk_size: int = Field(default=1000, ge=1, le=1_000_000, description="Largest chunk, in `unit`.")
-    overlap: int = Field(default=200, ge=0, description="Repeated from the chunk before, in `unit`.")
-    unit: ChunkUnit = ChunkUnit.CHARS
-    method: ChunkMethod = ChunkMethod.RECURSIVE
-
-    @model_validator(mode="after")
-    def _overlap_below_size(self) -> Self:
-        if self.overlap >= self.chunk_size:
-            raise ValueError(
-                f"overlap ({self.overlap}) must be smaller than chunk_size ({self.chunk_size}): "
-                "lower the overlap or raise the chunk size"
-            )
-        return self
 
 
 # --- messages ---------------------------------------------------------------------------------
@@ -165,9 +135,9 @@ class Message(_Frozen):
         try:
             return cls.model_validate(body, strict=True)  # "3" is not 3: `encode` makes no such thing
         except ValidationError as exc:
-            first = exc.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "message"
-            raise UndecodableMessage(f"{cls.__name__}.{where}: {first['msg']}") from exc
+            problem = first_problem(exc)
+            where = problem.field or "message"
+            raise UndecodableMessage(f"{cls.__name__}.{where}: {problem.message}") from exc
 
 
 def _bring_up_to_date(kind: Stage, body: dict[str, Any], name: str) -> None:

@@ -28,43 +28,7 @@ from collections import deque
 from dataclasses import dataclass, fields, replace
 
 from embedfleet.errors import InvalidRequest
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingPolicy:
-    """When a pool changes, and by how much. InvalidRequest for values outside.
-
-    The head-room of `target_busy_fraction` is what swallows noise: at 0.8, load may rise by a quarter before
-    anything waits. `grow_cooldown_seconds` is counted from the last growth, `shrink_cooldown_seconds` from
-    the last change of either kind.
-    """
-
-    target_backlog_seconds: float = 10.0
-    shrink_below_backlog_seconds: float = 2.0
-    target_busy_fraction: float = 0.8
-    max_growth_factor: float = 2.0
-    max_shrink_fraction: float = 0.25
-    grow_cooldown_seconds: float = 5.0
-    shrink_cooldown_seconds: float = 30.0
-    stabilisation_seconds: float = 60.0
-    idle_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        _require_not_negative(self)
-        if not 0 <= self.shrink_below_backlog_seconds < self.target_backlog_seconds:
-            raise InvalidRequest(
-                f"scaling: shrink_below_backlog_seconds is {self.shrink_below_backlog_seconds}; it must be "
-                f"less than target_backlog_seconds, which is {self.target_backlog_seconds}"
-            )
-        for name in ("target_busy_fraction", "max_shrink_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InvalidRequest(
-                    f"scaling: {name} is {getattr(self, name)}; it must be over 0, at most 1"
-                )
-        if not self.max_growth_factor > 1:
-            raise InvalidRequest(
-                f"scaling: max_growth_factor is {self.max_growth_factor}; it must be more than 1"
-            )
+from embedfleet.settings import ScalingPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,10 +266,8 @@ def _passed(seconds: float, *, since: float | None, now: float) -> bool:
     return since is None or now - since >= seconds
 
 
-def _require_not_negative(numbers: ScalingPolicy | Observation) -> None:
+def _require_not_negative(numbers: Observation) -> None:
     for field in fields(numbers):
         value = getattr(numbers, field.name)
         if value is not None and not 0 <= value < math.inf:
-            raise InvalidRequest(
-                f"{type(numbers).__name__}: {field.name} is {value}; it must be 0 or more, and finite"
-            )
+            raise InvalidRequest(f"Observation: {field.name} is {value}; it must be 0 or more, and finite")

@@ -23,7 +23,6 @@ from embedfleet.queue.broker import Broker, Lease
 from embedfleet.queue.keys import stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.records import identity, jobs
 from embedfleet.settings import Settings
@@ -35,7 +34,7 @@ from embedfleet.vectors.port import CollectionKey, VectorRows, VectorStore
 from embedfleet.workers import chunking_worker
 from embedfleet.workers.base_worker import Done, StageLoop
 from support.hangs import HANG_SECONDS
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 from support.system import Configure, Running, paragraphs, running
 
 CHUNKS = 12
@@ -350,7 +349,7 @@ async def test_a_leaked_lease_is_named(settings: Settings, inputs: InputLedger) 
 
 
 async def test_a_leaked_key_in_redis_is_named(redis_server: RedisServer, inputs: InputLedger) -> None:
-    broker = await RedisBroker.open(RedisOptions(url=redis_server.url))
+    broker = await RedisBroker.open(redis_settings(redis_server.url))
     try:
         await broker.epoch()
         with redis_server.client() as client:

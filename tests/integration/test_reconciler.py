@@ -18,7 +18,6 @@ from embedfleet.leader.reconciler import Reconciler
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue.redis_scripts import StageScripts
 from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
 from embedfleet.records import documents, jobs
@@ -28,7 +27,7 @@ from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 from support.system import ONE_EACH, TENANT, Configure, Running, paragraphs, running, take_ledger, until
 
 PIPELINE = [Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE]
@@ -51,7 +50,7 @@ def without_workers(configure: Configure, *stages: Stage, reconcile_seconds: flo
 
 @asynccontextmanager
 async def over_redis(server: RedisServer, settings: Settings) -> AsyncIterator[Running]:
-    broker = await RedisBroker.open(RedisOptions(url=server.url))
+    broker = await RedisBroker.open(redis_settings(server.url))
     try:
         async with running(settings, broker=broker) as fleet:
             await until(partial(knows_its_broker, fleet), fleet.system.database)
@@ -303,7 +302,7 @@ async def test_a_job_that_moves_on_while_the_stages_are_looked_at_is_not_missed(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its task is always one step ahead of the look, as far as there is a next stage."""
-    broker = await RedisBroker.open(RedisOptions(url=redis_server.url))
+    broker = await RedisBroker.open(redis_settings(redis_server.url))
     await broker.enqueue(Stage.CHUNKING, [Task("t", TENANT, "job", 1, b"")])
     look = StageScripts.known_jobs
     looked: list[Stage] = []

@@ -20,10 +20,9 @@ from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import KEY_TYPES, stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
 from support.hangs import HANG_SECONDS
-from support.redis_server import RedisServer, free_ports
+from support.redis_server import RedisServer, free_ports, redis_settings
 
 STAGE = Stage.EMBEDDING
 LEASE_SECONDS = 60.0
@@ -42,7 +41,7 @@ async def opened(
     server: RedisServer, *, look_again_seconds: float = 1.0, clock: ManualClock | None = None
 ) -> AsyncIterator[RedisBroker]:
     broker = await RedisBroker.open(
-        RedisOptions(url=server.url), look_again_seconds=look_again_seconds, clock=clock
+        redis_settings(server.url), look_again_seconds=look_again_seconds, clock=clock
     )
     try:
         yield broker
@@ -51,7 +50,7 @@ async def opened(
 
 
 async def open_and_close(url: str, **options: str) -> None:
-    broker = await RedisBroker.open(RedisOptions(url=url, **options))  # type: ignore[arg-type]
+    broker = await RedisBroker.open(redis_settings(url, **options))
     await broker.close()
 
 
@@ -107,7 +106,7 @@ async def test_a_wrong_password_is_a_matter_of_settings() -> None:
 async def test_a_user_without_rights_is_a_matter_of_settings() -> None:
     with RedisServer() as server, server.client() as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+info", "+client")
-        broker = await RedisBroker.open(RedisOptions(url=server.url, username="reader", password="pw"))
+        broker = await RedisBroker.open(redis_settings(server.url, username="reader", password="pw"))
         with pytest.raises(ConfigError, match=r"rights of redis\.username"):
             await broker.enqueue(STAGE, make_tasks(1))
         await broker.close()
@@ -120,7 +119,7 @@ async def test_a_user_who_may_not_ask_how_the_server_is_set_up_is_warned() -> No
         with RedisServer() as server, server.client() as client:
             rights = ["~{embedfleet:*", "resetchannels", "&{embedfleet:*", "+@all", "-info"]
             client.execute_command("ACL", "SETUSER", "worker", "on", ">pw", *rights)
-            broker = await RedisBroker.open(RedisOptions(url=server.url, username="worker", password="pw"))
+            broker = await RedisBroker.open(redis_settings(server.url, username="worker", password="pw"))
             assert await broker.enqueue(STAGE, make_tasks(1)) == 1
             assert await broker.epoch()
             await broker.close()
@@ -267,7 +266,7 @@ async def test_only_what_is_harmless_is_repeated_when_its_connection_breaks(
 
 async def test_a_server_that_does_not_answer_is_unavailable_and_heals() -> None:
     with RedisServer() as server:
-        options = RedisOptions(url=server.url, socket_timeout_seconds=0.2, connect_timeout_seconds=0.2)
+        options = redis_settings(server.url, socket_timeout_seconds=0.2, connect_timeout_seconds=0.2)
         broker = await RedisBroker.open(options)
         await broker.depth(STAGE)
         server.pause()
@@ -296,7 +295,7 @@ async def test_a_call_that_is_cancelled_ends(redis_server: RedisServer, turns: i
 
 
 async def test_more_callers_than_connections_wait_their_turn(redis_server: RedisServer) -> None:
-    broker = await RedisBroker.open(RedisOptions(url=redis_server.url, max_connections=3))
+    broker = await RedisBroker.open(redis_settings(redis_server.url, max_connections=3))
     await asyncio.gather(*(broker.enqueue(STAGE, make_tasks(1, job=str(n))) for n in range(64)))
     assert (await broker.depth(STAGE)).ready == 64
     with redis_server.client() as client:
@@ -379,7 +378,7 @@ async def test_a_payload_comes_back_byte_for_byte(broker: RedisBroker) -> None:
 
 async def test_prefixes_keep_fleets_apart(redis_server: RedisServer) -> None:
     async with opened(redis_server) as broker:
-        other = await RedisBroker.open(RedisOptions(url=redis_server.url, key_prefix="other"))
+        other = await RedisBroker.open(redis_settings(redis_server.url, key_prefix="other"))
         await broker.enqueue(STAGE, make_tasks(1))
         assert await claim(other) == []
         assert len(await claim(broker)) == 1

@@ -14,10 +14,9 @@ import pytest
 from embedfleet.errors import BrokerUnavailable, ConfigError
 from embedfleet.queue.broker import MAX_COST, Lease, Task
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
 from support.hangs import HANG_SECONDS
-from support.redis_server import RedisServer, free_ports
+from support.redis_server import RedisServer, free_ports, redis_settings
 from support.redis_topologies import RedisClusterServers, RedisSentinelServers
 
 STAGE = Stage.EMBEDDING
@@ -53,12 +52,12 @@ async def test_sentinels_that_do_not_know_the_service_are_unavailable(
     sentinels: RedisSentinelServers,
 ) -> None:
     with pytest.raises(BrokerUnavailable, match="other"):
-        await RedisBroker.open(RedisOptions(url=sentinels.url.replace("/main", "/other")))
+        await RedisBroker.open(redis_settings(sentinels.url.replace("/main", "/other")))
 
 
 async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: RedisSentinelServers) -> None:
     """The last test of these servers: one of them is gone after it."""
-    broker = await RedisBroker.open(RedisOptions(url=sentinels.url))
+    broker = await RedisBroker.open(redis_settings(sentinels.url))
     epoch = await broker.epoch()
     await broker.enqueue(STAGE, [a_task("before")])
     [before] = await claim(broker)
@@ -78,7 +77,7 @@ async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: R
 
 async def test_every_stage_of_a_cluster_is_reached_from_one_node(redis_cluster: RedisClusterServers) -> None:
     url = f"redis+cluster://127.0.0.1:{redis_cluster.nodes[0].port}"
-    broker = await RedisBroker.open(RedisOptions(url=url))
+    broker = await RedisBroker.open(redis_settings(url))
     for stage in Stage:
         assert await broker.enqueue(stage, [a_task("a")]) == 1
     assert await broker.cancel_job("job") == len(Stage)
@@ -92,14 +91,14 @@ async def test_a_cluster_that_evicts_anywhere_is_refused(redis_cluster: RedisClu
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
             with pytest.raises(ConfigError, match="maxmemory-policy"):
-                await RedisBroker.open(RedisOptions(url=redis_cluster.url))
+                await RedisBroker.open(redis_settings(redis_cluster.url))
         finally:
             client.config_set("maxmemory-policy", "noeviction")
 
 
 async def test_a_lost_node_is_unavailable_and_heals() -> None:
     with RedisClusterServers() as servers:
-        options = RedisOptions(url=servers.url, socket_timeout_seconds=1)
+        options = redis_settings(servers.url, socket_timeout_seconds=1)
         broker = await RedisBroker.open(options)
         await broker.depth(STAGE)
         [holder] = [node for node in servers.nodes if _serves(node, STAGE)]
@@ -132,11 +131,11 @@ async def test_a_server_is_trusted_by_its_certificate(tmp_path: Path) -> None:
         pytest.skip("this redis-server has no TLS")
     with server:
         url = f"rediss://127.0.0.1:{port}"
-        broker = await RedisBroker.open(RedisOptions(url=url, tls_ca_file=str(certificate)))
+        broker = await RedisBroker.open(redis_settings(url, tls_ca_file=str(certificate)))
         assert await broker.enqueue(STAGE, [a_task("a")]) == 1
         await broker.close()
         with pytest.raises(BrokerUnavailable, match="certificate"):
-            await RedisBroker.open(RedisOptions(url=url))
+            await RedisBroker.open(redis_settings(url))
 
 
 def _make_certificate(folder: Path) -> tuple[Path, Path]:

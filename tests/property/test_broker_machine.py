@@ -30,9 +30,8 @@ from embedfleet.errors import LeaseLost
 from embedfleet.queue.broker import Broker, DeadTask, Depth, Lane, Lease, Task, TenantShare
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 
 STAGES = [Stage.EMBEDDING, Stage.STORAGE]
 BURST = 2
@@ -452,7 +451,7 @@ class RedisBrokerMachine(ExactBrokerMachine):
         with self.server.client() as client:
             client.flushall()
         return self.call(
-            RedisBroker.open(RedisOptions(url=self.server.url), clock=clock, interactive_burst=BURST)
+            RedisBroker.open(redis_settings(self.server.url), clock=clock, interactive_burst=BURST)
         )
 
 

@@ -21,9 +21,8 @@ from embedfleet.errors import LeaseLost
 from embedfleet.queue.broker import MAX_COST, MAX_WEIGHT, MIN_WEIGHT, Broker, Lane, Lease, Task, TenantShare
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 
 STAGE = Stage.EMBEDDING
 BURST = 3
@@ -62,7 +61,7 @@ class Brokers(RuleBasedStateMachine):
         with self.server.client() as client:
             client.flushall()
         self.redis: Broker = self.wait(
-            RedisBroker.open(RedisOptions(url=self.server.url), clock=self.clock, interactive_burst=BURST)
+            RedisBroker.open(redis_settings(self.server.url), clock=self.clock, interactive_burst=BURST)
         )
         self.leases: list[tuple[Lease, Lease]] = []
 

@@ -19,10 +19,9 @@ from embedfleet.queue.broker import (
 )
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue_schemas import Stage
 from support.hangs import HANG_SECONDS
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, redis_settings
 from support.redis_topologies import RedisClusterServers
 
 STAGE = Stage.EMBEDDING
@@ -47,7 +46,7 @@ async def redis_cluster_broker(request: pytest.FixtureRequest, clock: ManualCloc
 
 async def open_redis(url: str, clock: ManualClock) -> Broker:
     return await RedisBroker.open(
-        RedisOptions(url=url),
+        redis_settings(url),
         clock=clock,
         interactive_burst=BURST,
         look_again_seconds=10 * HANG_SECONDS,  # so that who wakes was told

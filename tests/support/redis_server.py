@@ -11,11 +11,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import redis
 
+from embedfleet.settings import RedisSettings
 from support.hangs import HANG_SECONDS
 
 _LOOK_AGAIN_SECONDS = 0.01
@@ -145,3 +146,8 @@ def free_ports(count: int) -> list[int]:
             if one.getsockname()[1] < 55_000:
                 ports.append(one.getsockname()[1])
     return ports
+
+
+def redis_settings(url: str, **more: Any) -> RedisSettings:
+    """The settings of a broker at this URL. Raises ValidationError for values that cannot be right."""
+    return RedisSettings.model_validate({"url": url, **more})

@@ -97,8 +97,9 @@ def _chunking(
 
     from embedfleet.errors import InvalidRequest
     from embedfleet.queue_schemas import ChunkingConfig
+    from embedfleet.validation import first_problem
 
-    base = settings.chunking.model_dump(exclude={"batch_chunks"})
+    base = settings.chunking.config.model_dump()
     if chunk_size is not None and overlap is None:
         overlap = min(base["overlap"], max(chunk_size, 0) // 5)
     given = {"chunk_size": chunk_size, "overlap": overlap, "unit": unit, "method": method}
@@ -106,7 +107,6 @@ def _chunking(
     try:
         return ChunkingConfig.model_validate(base)
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        name = "--" + "".join(str(part) for part in problem["loc"]).replace("_", "-")
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(message if name == "--" else f"{name}: {message}") from exc
+        problem = first_problem(exc)
+        flag = "--" + problem.field.replace("_", "-")
+        raise InvalidRequest(f"{flag}: {problem.message}" if problem.path else problem.message) from exc

@@ -163,10 +163,9 @@ def _texts(text: str, runner: ModelRunner, settings: Settings) -> _Texts:
 def _chunks(text: str, info: ModelInfo, settings: Settings) -> Iterator[str]:
     from embedfleet.chunking.chunker import Chunker
     from embedfleet.chunking.tokenizers import load_tokenizer
-    from embedfleet.queue_schemas import ChunkingConfig
 
-    config = ChunkingConfig.model_validate(settings.chunking.model_dump(exclude={"batch_chunks"}))
-    chunker = Chunker(load_tokenizer(info.tokenizer_file), config, max_tokens=info.max_tokens)
+    tokenizer = load_tokenizer(info.tokenizer_file)
+    chunker = Chunker(tokenizer, settings.chunking.config, max_tokens=info.max_tokens)
     for some in chunker.split([text]):
         yield from (chunk.text for chunk in some)
 

@@ -19,7 +19,6 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.scaling import (
     Observation,
     PoolLimits,
-    ScalingPolicy,
     ScalingState,
     ServiceMeter,
     decide,
@@ -63,7 +62,6 @@ class Scaler:
         self._pools = pools
         self._settings = settings
         self._auto_scaling = auto_scaling
-        self._policy = policy_of(auto_scaling)
         self._depths = depths
         self._peers = peers
         self._collector = collector
@@ -109,7 +107,7 @@ class Scaler:
         if not self._auto_scaling.enabled:
             return
         measured = self._measured[stage]
-        decision = decide(self._policy, limits_of(self._settings.of(stage.value)), seen, measured.state)
+        decision = decide(self._auto_scaling, limits_of(self._settings.of(stage.value)), seen, measured.state)
         measured.state = decision.state
         if decision.target != pool.target:
             logger.bind(stage=stage.value).info("scaling: {}", decision.reason)
@@ -133,10 +131,6 @@ class Scaler:
             cost_per_busy_second=self.rate(stage) or self._peers.rate(stage),
             downstream_full=full,
         )
-
-
-def policy_of(settings: AutoScalingSettings) -> ScalingPolicy:
-    return ScalingPolicy(**settings.model_dump(exclude={"enabled", "interval_seconds"}))
 
 
 def limits_of(settings: PoolSettings) -> PoolLimits:

@@ -30,6 +30,7 @@ from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import GenerationState
+from embedfleet.validation import first_problem
 
 _USUAL_PRIORITY = 50
 
@@ -123,8 +124,7 @@ class Admission:
     @property
     def default_chunking(self) -> ChunkingConfig:
         """The chunking of jobs that bring none."""
-        given = self._settings.chunking
-        return ChunkingConfig.model_validate(given.model_dump(exclude={"batch_chunks"}))
+        return self._settings.chunking.config
 
     def model_info(self, name: str | None) -> ModelInfo:
         """The model of this name, or the default one. Raises UnknownModel."""
@@ -292,12 +292,11 @@ def request_from(**fields: Any) -> JobRequest:
     try:
         return JobRequest.model_validate(fields)
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"]) or "request"
-        message = problem["msg"].removeprefix("Value error, ")
-        given = problem.get("input")
-        shown = f" (got {given!r})" if isinstance(given, int | float | bool) or name != "content" else ""
-        raise InvalidRequest(f"{name}: {message}{shown}") from exc
+        problem = first_problem(exc)
+        # The content is not shown: it is private, and may be long.
+        is_short = isinstance(problem.given, int | float | bool) or problem.field != "content"
+        shown = f" (got {problem.given!r})" if is_short else ""
+        raise InvalidRequest(f"{problem.field or 'request'}: {problem.message}{shown}") from exc
 
 
 def _new_job_id() -> str:

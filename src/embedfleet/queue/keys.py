@@ -29,9 +29,6 @@ the order of bytes is the order of code points.
 
 from __future__ import annotations
 
-import re
-
-from embedfleet.errors import ConfigError
 from embedfleet.queue_schemas import Stage
 
 KEY_TYPES = {
@@ -51,17 +48,7 @@ KEY_TYPES = {
     "bulk_debts": "zset",
 }
 
-_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
 
 def stage_key(prefix: str, stage: Stage, name: str) -> str:
     """The key of one of the names above."""
     return f"{{{prefix}:{stage.value}}}:{name}"
-
-
-def require_valid_prefix(prefix: str) -> None:
-    """ConfigError for a prefix that could break the hash tag or hardly be typed."""
-    if not _PREFIX.fullmatch(prefix):
-        raise ConfigError(
-            f"redis.key_prefix is {prefix!r}; it must be 1 to 64 of letters, digits and . _ : -"
-        )

@@ -19,10 +19,10 @@ from embedfleet.queue.keys import stage_key
 from embedfleet.queue.redis_acks import TogetherAcks
 from embedfleet.queue.redis_connection import RedisConnection
 from embedfleet.queue.redis_doorbell import Doorbell
-from embedfleet.queue.redis_options import RedisOptions
 from embedfleet.queue.redis_parts import MOST_ITEMS, parts, parts_by_payload, until_fewer
 from embedfleet.queue.redis_scripts import Holder, StageScripts
 from embedfleet.queue_schemas import Stage
+from embedfleet.settings import RedisSettings
 
 _LOOK_AGAIN_SECONDS = 1.0
 _DEAD_AT_ONCE = 100  # with their payloads
@@ -76,17 +76,17 @@ class RedisBroker:
     @classmethod
     async def open(
         cls,
-        options: RedisOptions,
+        settings: RedisSettings,
         *,
         clock: Clock | None = None,
         interactive_burst: int = 8,
         look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> Self:
         """Connect. ConfigError for a server or a setting that will not do, BrokerUnavailable."""
-        connection = await RedisConnection.open(options)
+        connection = await RedisConnection.open(settings)
         return cls(
             connection,
-            key_prefix=options.key_prefix,
+            key_prefix=settings.key_prefix,
             clock=clock,
             interactive_burst=interactive_burst,
             look_again_seconds=look_again_seconds,

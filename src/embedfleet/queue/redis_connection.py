@@ -25,9 +25,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 
 from embedfleet.errors import BrokerUnavailable, ConfigError
+from embedfleet.queue.redis_endpoint import Endpoint, parse_endpoint, secret_text
 from embedfleet.queue.redis_errors import BROKEN_CONNECTION, REDIS_FAILURES, explained
-from embedfleet.queue.redis_options import Endpoint, RedisOptions, parse_endpoint
 from embedfleet.queue.redis_scripts import Script
+from embedfleet.settings import RedisSettings
 
 _OLDEST_SERVER = (6, 2)
 _HEALTH_CHECK_SECONDS = 30
@@ -44,20 +45,20 @@ class RedisConnection:
     restarted, or another became primary) is sent in full.
     """
 
-    def __init__(self, client: _Client, options: RedisOptions, where: str) -> None:
+    def __init__(self, client: _Client, settings: RedisSettings, where: str) -> None:
         self._client = client
         self._where = where
         # One connection is left to whoever listens. Pools refuse when they are exhausted; this waits.
-        self._slots = options.max_connections - 1
+        self._slots = settings.max_connections - 1
         self._free = asyncio.Semaphore(self._slots)
         self._closed = False
 
     @classmethod
-    async def open(cls, options: RedisOptions) -> Self:
+    async def open(cls, settings: RedisSettings) -> Self:
         """Connect and check the server. ConfigError for one that will not do, BrokerUnavailable."""
-        endpoint = parse_endpoint(options)
-        client, where = _make_client(endpoint, options), str(endpoint)
-        connection = cls(client, options, where)
+        endpoint = parse_endpoint(settings)
+        client, where = _make_client(endpoint, settings), str(endpoint)
+        connection = cls(client, settings, where)
         try:
             await connection._check()
         except BaseException:
@@ -166,24 +167,25 @@ def _cancellation_kept() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
-def _make_client(endpoint: Endpoint, options: RedisOptions) -> _Client:
+def _make_client(endpoint: Endpoint, settings: RedisSettings) -> _Client:
     shared: dict[str, Any] = {
         "username": endpoint.username,
         "password": endpoint.password,
-        "socket_connect_timeout": options.connect_timeout_seconds,
-        "socket_timeout": options.socket_timeout_seconds,
+        "socket_connect_timeout": settings.connect_timeout_seconds,
+        "socket_timeout": settings.socket_timeout_seconds,
         "health_check_interval": _HEALTH_CHECK_SECONDS,
         # What may be repeated is decided here, not in the client: it would repeat a claim.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        "max_connections": options.max_connections,
+        "max_connections": settings.max_connections,
     }
-    tls: dict[str, Any] = {"ssl_ca_certs": options.tls_ca_file} if endpoint.tls else {}
+    ca_file = None if settings.tls_ca_file is None else str(settings.tls_ca_file)
+    tls: dict[str, Any] = {"ssl_ca_certs": ca_file} if endpoint.tls else {}
     match endpoint.kind:
         case "cluster":
             return _cluster(endpoint, shared | ({"ssl": True} | tls if endpoint.tls else {}))
         case "sentinel":
-            return _sentinel(endpoint, options, shared | {"db": endpoint.db, "ssl": endpoint.tls} | tls)
+            return _sentinel(endpoint, settings, shared | {"db": endpoint.db, "ssl": endpoint.tls} | tls)
         case "socket":
             where: dict[str, Any] = {"path": endpoint.path}
             kind: type[AbstractConnection] = UnixDomainSocketConnection
@@ -200,13 +202,13 @@ def _cluster(endpoint: Endpoint, shared: dict[str, Any]) -> RedisCluster:
     return RedisCluster(startup_nodes=nodes, **shared)
 
 
-def _sentinel(endpoint: Endpoint, options: RedisOptions, shared: dict[str, Any]) -> Redis:
+def _sentinel(endpoint: Endpoint, settings: RedisSettings, shared: dict[str, Any]) -> Redis:
     """The sentinels are asked for the primary whenever a connection is made."""
     own = {
-        "username": options.sentinel_username,
-        "password": options.sentinel_password,
-        "socket_connect_timeout": options.connect_timeout_seconds,
-        "socket_timeout": options.socket_timeout_seconds,
+        "username": settings.sentinel_username,
+        "password": secret_text(settings.sentinel_password),
+        "socket_connect_timeout": settings.connect_timeout_seconds,
+        "socket_timeout": settings.socket_timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }

@@ -11,11 +11,11 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from embedfleet.errors import ConfigError, hint
 from embedfleet.settings.sections import Settings
 from embedfleet.settings.yaml_text import parse, parse_sections, read_text
+from embedfleet.validation import Problem, first_problem
 
 ENV_PREFIX = "EMBEDFLEET_"
 ENV_SEPARATOR = "__"
@@ -48,7 +48,7 @@ def load_settings(
     try:
         return Settings.model_validate(merged)
     except ValidationError as exc:
-        raise ConfigError(_first_problem(exc, sources)) from exc
+        raise ConfigError(_explain_first(exc, sources)) from exc
 
 
 def usual_config_file() -> Path:
@@ -109,21 +109,19 @@ def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _first_problem(exc: ValidationError, sources: Sequence[_Source]) -> str:
-    problem = exc.errors()[0]
-    path = [str(part) for part in problem["loc"] if part != "[key]"]
+def _explain_first(exc: ValidationError, sources: Sequence[_Source]) -> str:
+    problem = first_problem(exc)
+    path = list(problem.path)
     places = [source.place(path) for source in reversed(sources) if source.sets(path)]
-    return f"{places[0]}: {_explain(problem, path)}" if places else _explain(problem, path)
+    return f"{places[0]}: {_explain(problem)}" if places else _explain(problem)
 
 
-def _explain(problem: ErrorDetails, path: list[str]) -> str:
-    name = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting `{name}`: {hint(path[-1], _known_keys(path[:-1]))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"setting `{name}`: {message}{shown}"
+def _explain(problem: Problem) -> str:
+    if problem.kind == "extra_forbidden":
+        *section, key = problem.path
+        return f"unknown setting `{problem.field}`: {hint(key, _known_keys(section))}"
+    shown = f" (got {problem.given!r})" if isinstance(problem.given, str | int | float | bool) else ""
+    return f"setting `{problem.field}`: {problem.message}{shown}"
 
 
 def _section_of(annotation: Any) -> Any:

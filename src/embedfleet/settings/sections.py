@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from pydantic import Field, SecretStr, model_validator
 
+from embedfleet.settings.chunking import ChunkingSettings
 from embedfleet.settings.models import ModelsSettings
 from embedfleet.settings.section import Section
 
@@ -167,9 +168,15 @@ class RedisSettings(Section):
     )
     username: str | None = Field(default=None, description="ACL user; instead of one in the url.")
     password: SecretStr | None = Field(default=None, description="Instead of one in the url.")
+    sentinel_username: str | None = Field(
+        default=None, description="ACL user of the sentinels, where they ask for one of their own."
+    )
+    sentinel_password: SecretStr | None = Field(
+        default=None, description="Password of the sentinels, where they ask for one of their own."
+    )
     key_prefix: str = Field(
         default="embedfleet",
-        pattern=r"^[A-Za-z0-9._-]+$",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="Begins every key. Change it when several fleets share one Redis.",
     )
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Raise on a slow network.")
@@ -180,13 +187,14 @@ class RedisSettings(Section):
     tls_ca_file: Path | None = Field(default=None, description="CA of a rediss:// server of your own.")
 
 
-class AutoScalingSettings(Section):
-    """How pools grow and shrink by themselves, between `min_workers` and `max_workers`; see `scaling`."""
+class ScalingPolicy(Section):
+    """When a pool changes its size, and by how much. `scaling` says how the numbers work together.
 
-    enabled: bool = Field(
-        default=False, description="True when load varies and the machine has other uses for idle memory."
-    )
-    interval_seconds: float = Field(default=1.0, gt=0, description="How often a pool is looked at.")
+    The head-room of `target_busy_fraction` swallows noise: at 0.8, load may rise by a quarter before anything
+    waits. `grow_cooldown_seconds` is counted from the last growth, `shrink_cooldown_seconds` from the last
+    change of either kind.
+    """
+
     target_backlog_seconds: float = Field(
         default=10.0,
         gt=0,
@@ -199,7 +207,7 @@ class AutoScalingSettings(Section):
         default=0.8, gt=0, le=1, description="Head-room for load that varies. Lower if load jumps often."
     )
     max_growth_factor: float = Field(
-        default=2.0, gt=1, description="Largest step up: a pool at most so many times as large at once."
+        default=2.0, gt=1, description="Largest step up: a pool is at most this many times as large at once."
     )
     max_shrink_fraction: float = Field(
         default=0.25, gt=0, le=1, description="Largest step down, as a share of the pool."
@@ -220,8 +228,20 @@ class AutoScalingSettings(Section):
     @model_validator(mode="after")
     def _hysteresis(self) -> Self:
         if self.shrink_below_backlog_seconds >= self.target_backlog_seconds:
-            raise ValueError("shrink_below_backlog_seconds must be less than target_backlog_seconds")
+            raise ValueError(
+                f"shrink_below_backlog_seconds ({self.shrink_below_backlog_seconds}) must be less than "
+                f"target_backlog_seconds ({self.target_backlog_seconds})"
+            )
         return self
+
+
+class AutoScalingSettings(ScalingPolicy):
+    """How pools grow and shrink by themselves, between `min_workers` and `max_workers`."""
+
+    enabled: bool = Field(
+        default=False, description="True when load varies and the machine has other uses for idle memory."
+    )
+    interval_seconds: float = Field(default=1.0, gt=0, description="How often a pool is looked at.")
 
 
 class MonitoringSettings(Section):
@@ -345,26 +365,6 @@ class EmbeddingCacheSettings(Section):
         ge=1,
         description="What was not used for longest goes first. Raise to rebuild more without a model.",
     )
-
-
-class ChunkingSettings(Section):
-    """Defaults of jobs that bring no chunking config."""
-
-    chunk_size: int = Field(default=1000, ge=1, description="Smaller: sharper hits, more vectors.")
-    overlap: int = Field(default=200, ge=0, description="Raise if answers straddle chunk borders.")
-    unit: Literal["chars", "tokens"] = Field(default="chars", description="What sizes are counted in.")
-    method: Literal["recursive", "sentences", "paragraphs", "tokens"] = Field(
-        default="recursive", description="`sentences` or `paragraphs` to never cut inside one that fits."
-    )
-    batch_chunks: int = Field(
-        default=64, ge=1, le=1000, description="Chunks per embedding task, the unit of retry."
-    )
-
-    @model_validator(mode="after")
-    def _overlap_below_size(self) -> Self:
-        if self.overlap >= self.chunk_size:
-            raise ValueError(f"overlap ({self.overlap}) must be smaller than chunk_size ({self.chunk_size})")
-        return self
 
 
 class ParsingSettings(Section):

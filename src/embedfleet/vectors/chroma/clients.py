@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import ValidationError
 
 from embedfleet.errors import ConfigError
+from embedfleet.validation import first_problem
 
 if TYPE_CHECKING:
     import httpx
@@ -172,10 +173,10 @@ def _system(**settings: Any) -> System:
     try:
         from chromadb.config import Settings, System
     except ValidationError as exc:  # importing chromadb reads the environment and `.env`
-        problem = exc.errors()[0]
-        name = str(problem["loc"][0]).upper()
+        problem = first_problem(exc)
+        name = problem.path[0].upper()
         raise ConfigError(
-            f"environment or .env: Chroma cannot read {name} ({problem['msg']}): correct or unset it"
+            f"environment or .env: Chroma cannot read {name} ({problem.message}): correct or unset it"
         ) from exc
 
     class OnlyTheseSettings(Settings):  # type: ignore[misc]  # chromadb is untyped here

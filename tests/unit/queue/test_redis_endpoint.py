@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from embedfleet.errors import ConfigError
-from embedfleet.queue.redis_options import Endpoint, RedisOptions, parse_endpoint
+from embedfleet.queue.redis_endpoint import Endpoint, parse_endpoint
+from embedfleet.settings import load_settings
+from support.redis_server import redis_settings
 
 
 def parse(url: str, **more: Any) -> Endpoint:
-    return parse_endpoint(RedisOptions(url=url, **more))
+    return parse_endpoint(redis_settings(url, **more))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_a_refusal_does_not_show_the_password(url: str) -> None:
 
 
 def test_secrets_are_masked() -> None:
-    options = RedisOptions(url="redis://user:hunter2@db", password="hunter3", sentinel_password="hunter4")
+    options = redis_settings("redis://user:hunter2@db", password="hunter3", sentinel_password="hunter4")
     shown = f"{options!r} {parse_endpoint(options)!r} {parse_endpoint(options)}"
     assert "hunter" not in shown
 
@@ -99,4 +101,4 @@ def test_secrets_are_masked() -> None:
 )
 def test_options_that_cannot_be_right_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"redis\.{field}"):
-        RedisOptions(url="redis://db", **{field: value})
+        load_settings(environ={}, overrides={"redis": {"url": "redis://db", field: value}})

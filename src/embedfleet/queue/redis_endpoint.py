@@ -1,4 +1,4 @@
-"""Where Redis is and how to reach it: the options, and the URL forms they may have.
+"""Where Redis is: the forms that `redis.url` may have, and what each means.
 
 ::
 
@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from pydantic import SecretStr
+
 from embedfleet.errors import ConfigError
-from embedfleet.queue.keys import require_valid_prefix
+from embedfleet.settings import RedisSettings
 
 _DEFAULT_PORT = 6379
 _DEFAULT_SENTINEL_PORT = 26379
@@ -29,37 +31,6 @@ _KINDS: dict[str, Kind] = {
     "redis+sentinel": "sentinel",
     "redis+cluster": "cluster",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisOptions:
-    """How to reach Redis. ConfigError for values that cannot be right.
-
-    `username` and `password` go before those in the URL, so that a secret need not be part of it.
-    `max_connections` bounds the connections of one broker (to each node of a cluster); further calls
-    wait for one. The sentinels may have names and passwords of their own.
-    """
-
-    url: str = field(repr=False)
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    sentinel_username: str | None = None
-    sentinel_password: str | None = field(default=None, repr=False)
-    key_prefix: str = "embedfleet"
-    connect_timeout_seconds: float = 5.0
-    socket_timeout_seconds: float = 10.0
-    max_connections: int = 32
-    tls_ca_file: str | None = None
-
-    def __post_init__(self) -> None:
-        require_valid_prefix(self.key_prefix)
-        if self.max_connections < 2:
-            raise ConfigError(
-                f"redis.max_connections is {self.max_connections}; it must be at least 2: one only listens"
-            )
-        for name in ("connect_timeout_seconds", "socket_timeout_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"redis.{name} is {getattr(self, name)}; it must be more than 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +53,15 @@ class Endpoint:
         return f"{self.service} of {hosts}" if self.service else hosts
 
 
-def parse_endpoint(options: RedisOptions) -> Endpoint:
-    """ConfigError for a URL that cannot be understood; the message never has the password."""
+def parse_endpoint(settings: RedisSettings) -> Endpoint:
+    """What the settings' URL says. `username` and `password` of the settings go before those in the URL.
+
+    Raises ConfigError for a URL that cannot be understood; the message never has the password.
+    """
+    if settings.url is None:
+        raise _wrong("is not set")
     try:
-        parts = urlsplit(options.url)
+        parts = urlsplit(settings.url.get_secret_value())
         credentials, _, address = parts.netloc.rpartition("@")
     except ValueError as exc:
         raise _wrong("is not a URL") from exc
@@ -104,9 +80,13 @@ def parse_endpoint(options: RedisOptions) -> Endpoint:
         path=_socket_path(parts) if kind == "socket" else "",
         service=service,
         db=db,
-        username=options.username or unquote(username) or None,
-        password=options.password or unquote(password) or None,
+        username=settings.username or unquote(username) or None,
+        password=secret_text(settings.password) or unquote(password) or None,
     )
+
+
+def secret_text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _wrong(what: str) -> ConfigError:

@@ -1,0 +1,69 @@
+"""How documents are cut: the part that a job may bring with it, and the defaults of jobs that do not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from embedfleet.settings.section import Section
+
+
+class ChunkUnit(StrEnum):
+    CHARS = "chars"
+    TOKENS = "tokens"
+
+
+class ChunkMethod(StrEnum):
+    """Where a chunk may end: `recursive` prefers the strongest boundary in reach (heading,
+    paragraph, list item or line, sentence, word); `sentences` and `paragraphs` never cut inside one
+    that fits the limit; `tokens` cuts at any word."""
+
+    RECURSIVE = "recursive"
+    SENTENCES = "sentences"
+    PARAGRAPHS = "paragraphs"
+    TOKENS = "tokens"
+
+
+class ChunkingConfig(Section):
+    """How a document is cut. Part of a generation's identity: another value, other chunks."""
+
+    chunk_size: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Largest chunk, in `unit`. Smaller: sharper hits, more vectors.",
+    )
+    overlap: int = Field(
+        default=200,
+        ge=0,
+        description="Repeated from the chunk before, in `unit`. Raise if answers straddle chunk borders.",
+    )
+    unit: ChunkUnit = Field(default=ChunkUnit.CHARS, description="What sizes are counted in.")
+    method: ChunkMethod = Field(
+        default=ChunkMethod.RECURSIVE,
+        description="`sentences` or `paragraphs` to never cut inside one that fits.",
+    )
+
+    @model_validator(mode="after")
+    def _overlap_below_size(self) -> Self:
+        if self.overlap >= self.chunk_size:
+            raise ValueError(
+                f"overlap ({self.overlap}) must be smaller than chunk_size ({self.chunk_size}): "
+                "lower the overlap or raise the chunk size"
+            )
+        return self
+
+
+class ChunkingSettings(ChunkingConfig):
+    """Defaults of jobs that bring no chunking config."""
+
+    batch_chunks: int = Field(
+        default=64, ge=1, le=1000, description="Chunks per embedding task, the unit of retry."
+    )
+
+    @property
+    def config(self) -> ChunkingConfig:
+        """The part that a job may bring."""
+        return ChunkingConfig.model_validate(self.model_dump(exclude={"batch_chunks"}))
