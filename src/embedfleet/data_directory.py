@@ -17,7 +17,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from embedfleet.errors import ConfigError, DataDirectoryInUse
+from embedfleet.errors import ConfigError, DataDirectoryInUse, Remedy
 
 _LOCK_FILE = "owner.lock"
 _RECORD_FILE = "owner.json"
@@ -147,5 +147,6 @@ def create_data_dir(path: Path) -> None:
     except OSError as exc:
         raise ConfigError(
             f"data_dir: cannot create {path} ({exc.strerror or exc}): make its parent writable for this user "
-            "or choose another with --data-dir"
+            "or choose another data directory",
+            remedy=Remedy.CHOOSE_DATA_DIRECTORY,
         ) from exc

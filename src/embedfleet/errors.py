@@ -30,15 +30,17 @@
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
     └── LeaseLost              the task belongs to somebody else now: drop the result
 
-A message is one line: what was wrong, where, and what to do. An adapter maps its library's errors
-to these once, ``from exc``. Workers decide by class: `Transient` is retried, `Permanent` is
-dead-lettered, `LeaseLost` is dropped.
+A message is one line: what was wrong, where, and what to do. It names no command and no flag, because a
+library and an HTTP server raise it too: what a command does about it is its `remedy`, which each front end
+says in its own terms. An adapter maps its library's errors to these once, ``from exc``. Workers decide by
+class: `Transient` is retried, `Permanent` is dead-lettered, `LeaseLost` is dropped.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import StrEnum
 
 
 def hint(wrong: str, known: Iterable[str]) -> str:
@@ -48,8 +50,37 @@ def hint(wrong: str, known: Iterable[str]) -> str:
     return f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(names)}"
 
 
+class Remedy(StrEnum):
+    """The operation that ends an error. A front end adds its own command, link or button to the message.
+
+    The values are stable: they cross processes.
+    """
+
+    LIST_JOBS = "list_jobs"
+    LIST_DEAD_LETTERS = "list_dead_letters"
+    CHOOSE_MODEL = "choose_model"
+    CHOOSE_FILES = "choose_files"
+    CHOOSE_DATA_DIRECTORY = "choose_data_directory"
+    OVERWRITE_FILE = "overwrite_file"
+    REPLACE_DATA_DIRECTORY = "replace_data_directory"
+    UPGRADE_SCHEMA = "upgrade_schema"
+    UPGRADE_SCHEMA_AND_REBUILD = "upgrade_schema_and_rebuild"
+    REBUILD_VECTORS = "rebuild_vectors"
+    DOWNLOAD_MODEL = "download_model"
+    EXAMINE = "examine"
+
+    @classmethod
+    def from_code(cls, code: str | None) -> Remedy | None:
+        """The remedy of this value; None for no value, or for one of another release."""
+        return next((remedy for remedy in cls if remedy.value == code), None)
+
+
 class EmbedfleetError(Exception):
-    """Root of the tree; the command line prints its message as one line."""
+    """Root of the tree. `str()` is the whole message, one line; `remedy` is None if no operation helps."""
+
+    def __init__(self, message: str, *, remedy: Remedy | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class ConfigError(EmbedfleetError):
@@ -91,8 +122,10 @@ class DataDirectoryInUse(EmbedfleetError):
 class Transient(EmbedfleetError):
     """The work is fine, a service is not: try again later, and not before `retry_after_seconds`."""
 
-    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, retry_after_seconds: float = 0.0, remedy: Remedy | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
         self.retry_after_seconds = retry_after_seconds
 
 

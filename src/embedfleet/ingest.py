@@ -99,8 +99,8 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
 
 def _why_barren(globs: Sequence[str]) -> str:
     if globs:
-        return f"no file in it matches --glob {' or '.join(globs)}: change the pattern"
-    return "no file of a known format in it: name files outright, or choose them with --glob"
+        return f"no file in it matches {' or '.join(globs)}: change the pattern"
+    return "no file of a known format in it: name files outright, or choose them with a pattern"
 
 
 def _walk(folder: Path, globs: Sequence[str], problems: list[tuple[Path, str]]) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from embedfleet.errors import (
     EmbedfleetError,
     InvalidRequest,
     ModelError,
+    Remedy,
     SpaceMismatch,
 )
 from embedfleet.inference.pool import ModelPool
@@ -111,7 +112,8 @@ class SearchService:
         try:
             hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
         except (EmbedfleetError, ValidationError) as exc:  # the latter: a guest of another release
-            return json.dumps({"error": " ".join(str(exc).split())})
+            remedy = exc.remedy if isinstance(exc, EmbedfleetError) else None
+            return json.dumps({"error": " ".join(str(exc).split()), "remedy": remedy})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
     def _choose(self, conn: Connection, tenant: str, model: str | None) -> Collection | None:
@@ -124,7 +126,8 @@ class SearchService:
         if len({c.model for c in mine}) > 1:
             raise InvalidRequest(
                 f"tenant `{tenant}` has documents of several models "
-                f"({', '.join(sorted({c.model for c in mine}))}): say which with --model"
+                f"({', '.join(sorted({c.model for c in mine}))}): say which one",
+                remedy=Remedy.CHOOSE_MODEL,
             )
         return mine[-1]
 
@@ -173,13 +176,14 @@ class SearchClient:
             response = json.loads(await self._response(search_id, timeout_seconds))
         except TimeoutError as exc:
             raise DatabaseUnavailable(
-                f"no answer from the running orchestrator in {timeout_seconds:.0f} s: is it stopped or "
-                "stuck? `embedfleet doctor` tells"
+                f"no answer from the running orchestrator in {timeout_seconds:.0f} s: look whether it is "
+                "stopped or stuck",
+                remedy=Remedy.EXAMINE,
             ) from exc
         finally:
             await self._database.write(lambda conn: searches.remove(conn, search_id))
         if "error" in response:
-            raise InvalidRequest(response["error"])
+            raise InvalidRequest(response["error"], remedy=Remedy.from_code(response.get("remedy")))
         return _HITS.validate_python(response["hits"])
 
     async def _response(self, search_id: str, timeout_seconds: float) -> str:

@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_
         (("ingest", "nowhere"), 1, "no such file or folder"),
         (("ingest", "corpus", "--model", "nope"), 1, "known are"),
         (("ingest", "corpus", "--chunk-size", "10", "--overlap", "10"), 1, "must be smaller"),
-        (("ingest", "corpus", "--glob", "*.zz"), 1, "matches --glob"),
+        (("ingest", "corpus", "--glob", "*.zz"), 1, "matches *.zz: change the pattern (--glob)"),
         (("ingest", "corpus", "--bogus"), 2, "No such option"),
         (("search", "  "), 1, "query is empty"),
         (("search",), 2, "Missing argument"),

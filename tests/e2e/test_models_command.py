@@ -421,4 +421,5 @@ def test_the_doctor_names_a_model_whose_files_are_missing(bench: Bench) -> None:
     examined = bench.command.run("doctor", "--json", env=bench.environment)
     (finding,) = [one for one in examined.document["findings"] if one["check"] == "models"]
     assert (examined.code, finding["ok"]) == (1, False)
-    assert "model `e5`: nobody/nothing is not on this machine: `embedfleet models warm`" in finding["detail"]
+    assert "model `e5`: nobody/nothing is not on this machine: download it" in finding["detail"]
+    assert "(run `embedfleet models warm`)" in finding["detail"]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, Select, func, select
 
 from embedfleet.bootstrap import open_guest
-from embedfleet.errors import ConfigError, DataDirectoryInUse, InvalidRequest
+from embedfleet.errors import ConfigError, DataDirectoryInUse, InvalidRequest, Remedy
 from embedfleet.records import fleet
 from embedfleet.repair.backup import database_file, write_backup
 from embedfleet.repair.restoring import restore_database
@@ -34,8 +34,9 @@ async def backup(settings: Settings, tmp_path: Path) -> Path:
 
 
 def test_a_backup_that_is_there_is_replaced_only_when_asked(settings: Settings, backup: Path) -> None:
-    with pytest.raises(InvalidRequest, match="--force"):
+    with pytest.raises(InvalidRequest, match="allow it to be replaced") as refused:
         write_backup(database_file(settings), backup, overwrite=False)
+    assert refused.value.remedy is Remedy.OVERWRITE_FILE
     write_backup(database_file(settings), backup, overwrite=True)
 
 

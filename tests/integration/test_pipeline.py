@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from embedfleet.bootstrap import open_guest
-from embedfleet.errors import InvalidRequest, QuotaExceeded, UnknownJob, UnknownModel
+from embedfleet.errors import InvalidRequest, QuotaExceeded, Remedy, UnknownJob, UnknownModel
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserTier
 from embedfleet.records import searches
 from embedfleet.search import SearchRequest
@@ -76,6 +76,17 @@ async def test_an_error_of_the_owner_reaches_the_guest_that_asked(settings: Sett
         await fleet.ingest("1", "Something.")
         with pytest.raises(InvalidRequest, match="shorten it"):
             await guest.search.search(TENANT, SearchRequest(query="word " * 3000))
+
+
+async def test_what_helps_against_an_error_of_the_owner_reaches_the_guest_too(configure: Configure) -> None:
+    one, two = {"backend": "stub"}, {"backend": "stub", "document_prefix": "another space: "}
+    settings = configure(models={"default": "stub", "catalogue": {"one": one, "two": two}})
+    async with running(settings) as fleet, open_guest(settings) as guest:
+        await fleet.ingest("1", "Something.", model="one")
+        await fleet.ingest("2", "Something.", model="two")
+        with pytest.raises(InvalidRequest, match=r"several models \(one, two\): say which one") as refused:
+            await guest.search.search(TENANT, SearchRequest(query="word"))
+    assert refused.value.remedy is Remedy.CHOOSE_MODEL
 
 
 async def test_a_question_that_cannot_be_read_is_answered_with_an_error(settings: Settings) -> None:

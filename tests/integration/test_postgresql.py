@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError, InvalidRequest, StorageFull
+from embedfleet.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    EmbedfleetError,
+    InvalidRequest,
+    Remedy,
+    StorageFull,
+)
 from embedfleet.records import usage
 from embedfleet.sql import migrations, postgresql
 from embedfleet.sql.database import Database
@@ -118,7 +125,8 @@ async def test_a_missing_schema_is_refused_with_what_to_do(postgres_databases: P
     with postgres_databases.empty() as url:
         error = await refusal(url)
     assert isinstance(error, ConfigError)
-    assert "the schema is missing: run `embedfleet db upgrade`" in str(error)
+    assert "the schema is missing: upgrade it" in str(error)
+    assert error.remedy is Remedy.UPGRADE_SCHEMA
 
 
 async def test_an_older_schema_is_refused_with_what_to_do(
@@ -126,7 +134,9 @@ async def test_an_older_schema_is_refused_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(migrations, "HEAD", "9999")
     error = await refusal(postgres_url)
-    assert f"at {CURRENT}, this release needs 9999: run `embedfleet db upgrade`" in str(error)
+    assert isinstance(error, ConfigError)
+    assert f"at {CURRENT}, this release needs 9999: upgrade it" in str(error)
+    assert error.remedy is Remedy.UPGRADE_SCHEMA
 
 
 async def test_the_upgrade_says_what_it_did_and_may_be_repeated(

@@ -16,7 +16,7 @@ from sqlalchemy import delete, make_url, update
 
 from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
 from embedfleet.cli.verify import rebuild_store
-from embedfleet.errors import DataDirectoryInUse, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.errors import DataDirectoryInUse, Remedy, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import collections
@@ -375,7 +375,10 @@ async def test_a_collection_that_its_server_cannot_read_is_named_and_written_ane
             damaged = database.execute("UPDATE embeddings_queue SET vector = x'00' WHERE vector IS NOT NULL")
             assert damaged.rowcount == CHUNKS
         server.start()
-        with pytest.raises(VectorStoreUnavailable, match=r"cannot be read: .* `embedfleet rebuild`"):
+        with pytest.raises(
+            VectorStoreUnavailable, match=r"cannot be read: .* rebuild the vectors"
+        ) as refused:
             await check(settings)
+        assert refused.value.remedy is Remedy.REBUILD_VECTORS
         await rebuild_store(settings, EveryTenant())
         assert (await check(settings)).count == 0

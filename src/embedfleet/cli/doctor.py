@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, print_json
+from embedfleet.cli.output import NOTHING_DONE, explain, print_json
 
 if TYPE_CHECKING:
     from embedfleet.records.fleet import RunningOrchestrator
@@ -52,7 +52,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         try:
             yield Finding(name, True, check(settings))
         except EmbedfleetError as exc:
-            yield Finding(name, False, str(exc))
+            yield Finding(name, False, explain(exc))
 
 
 def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[Settings], str]]]:
@@ -191,7 +191,7 @@ def _models(settings: Settings) -> str:
         try:
             catalogue.info(name)
         except EmbedfleetError as exc:
-            troubles.append(str(exc))
+            troubles.append(explain(exc))
     if troubles:
         raise ModelError("; ".join(troubles))
     return f"{', '.join(names)}: their files are here"

@@ -12,8 +12,9 @@ from typing import Any
 from embedfleet.bootstrap import open_guest
 from embedfleet.cli.ingest_progress import ProgressView
 from embedfleet.cli.interrupts import stop_on_signal
+from embedfleet.cli.output import with_command
 from embedfleet.cli.workers_host import WorkersHost, work_until
-from embedfleet.errors import StorageFull
+from embedfleet.errors import Remedy, StorageFull
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, find_files, printable
 from embedfleet.job_manager import EmbeddingJobManager
@@ -120,9 +121,11 @@ async def run_ingest(
     report = IngestReport(tenant=options.tenant)
     started = monotonic()
     found = await asyncio.to_thread(find_files, paths, options.globs)
+    barren = [] if prune else found.barren
+    problems = found.problems + [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in barren]
     report.outcomes += [
         FileOutcome(printable(str(path)), FileState.FAILED, error=f"{printable(str(path))}: {why}")
-        for path, why in found.problems + ([] if prune else found.barren)
+        for path, why in problems
     ]
     stop = asyncio.Event()
     with stop_on_signal(stop):

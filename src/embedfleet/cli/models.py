@@ -12,7 +12,7 @@ from embedfleet.cli.models_bench import bench
 from embedfleet.cli.models_remove import remove
 from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import in_columns, print_json
+from embedfleet.cli.output import explain, in_columns, print_json
 
 if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
@@ -100,7 +100,7 @@ def _row(
     try:
         info = catalogue.info(name)
     except EmbedfleetError as exc:
-        return row | {"available": False, "reason": str(exc)}
+        return row | {"available": False, "reason": explain(exc)}
     return row | {
         "available": True,
         "dim": info.dim,

@@ -15,7 +15,7 @@ import typer
 
 from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, in_columns, print_json, warn
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, in_columns, print_json, warn
 
 if TYPE_CHECKING:
     from embedfleet.inference.backend import ModelInfo, TokenBatch
@@ -78,8 +78,8 @@ def bench(
         try:
             rows.append(asyncio.run(_measured(name, settings, text, seconds)))
         except EmbedfleetError as exc:
-            errors.append({"name": name, "error": str(exc)})
-            warn(f"{name}: {exc}")
+            errors.append({"name": name, "error": explain(exc)})
+            warn(f"{name}: {explain(exc)}")
     if as_json:
         print_json({"models": rows, "errors": errors})
     elif rows:

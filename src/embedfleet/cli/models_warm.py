@@ -9,7 +9,7 @@ import typer
 
 from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, print_json, warn
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, warn
 
 if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
@@ -60,7 +60,7 @@ def _warmed(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:
             row["downloaded"] = True
         return row | asyncio.run(_tried(name, catalogue, settings))
     except EmbedfleetError as exc:
-        return row | {"error": str(exc)}
+        return row | {"error": explain(exc)}
 
 
 async def _tried(name: str, catalogue: Catalogue, settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from embedfleet.errors import EmbedfleetError
+from embedfleet.errors import EmbedfleetError, Remedy
 
 DONE = 0
 NOTHING_DONE = 1
@@ -20,6 +20,22 @@ PARTLY_DONE = 3
 INTERRUPTED = 130
 
 JSON_SCHEMA_VERSION = 1
+
+# What the command line offers for each remedy of an error.
+_COMMANDS = {
+    Remedy.LIST_JOBS: "`embedfleet jobs list`",
+    Remedy.LIST_DEAD_LETTERS: "`embedfleet dlq list --ended`",
+    Remedy.CHOOSE_MODEL: "--model",
+    Remedy.CHOOSE_FILES: "--glob",
+    Remedy.CHOOSE_DATA_DIRECTORY: "--data-dir",
+    Remedy.OVERWRITE_FILE: "--force",
+    Remedy.REPLACE_DATA_DIRECTORY: "--data-dir or --force",
+    Remedy.UPGRADE_SCHEMA: "run `embedfleet db upgrade`",
+    Remedy.UPGRADE_SCHEMA_AND_REBUILD: "run `embedfleet db upgrade`, then `embedfleet rebuild`",
+    Remedy.REBUILD_VECTORS: "run `embedfleet rebuild`",
+    Remedy.DOWNLOAD_MODEL: "run `embedfleet models warm`",
+    Remedy.EXAMINE: "run `embedfleet doctor`",
+}
 
 # Click's UsageError, whether Typer brings its own copy of click (newer releases) or imports it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -33,7 +49,7 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
     except _UsageError as exc:
         _fail_usage(exc)
     except EmbedfleetError as exc:
-        _fail(str(exc), NOTHING_DONE)
+        _fail(explain(exc), NOTHING_DONE)
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -46,6 +62,16 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
             raise
         _fail(f"internal error: {exc!r}; set {DEBUG_ENV}=1 to see where, and report it", NOTHING_DONE)
     sys.exit(DONE)
+
+
+def explain(error: EmbedfleetError) -> str:
+    """The error's message and, in brackets, the command or the flag that helps."""
+    return with_command(str(error), error.remedy)
+
+
+def with_command(message: str, remedy: Remedy | None) -> str:
+    """The message and, in brackets, the command or the flag for this remedy."""
+    return message if remedy is None else f"{message} ({_COMMANDS[remedy]})"
 
 
 def print_json(document: dict[str, Any]) -> None:

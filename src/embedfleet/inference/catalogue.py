@@ -118,7 +118,7 @@ def _describe(name: str, settings: ModelSettings) -> Description:
     try:
         return _description(name, settings)
     except ModelError as exc:
-        raise ModelError(f"model `{name}`: {exc}") from exc
+        raise ModelError(f"model `{name}`: {exc}", remedy=exc.remedy) from exc
 
 
 def _description(name: str, settings: ModelSettings) -> Description:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from embedfleet.errors import ModelError
+from embedfleet.errors import ModelError, Remedy
 from embedfleet.settings import ModelSettings
 
 _DEFAULT_MAX_TOKENS: int = ModelSettings.model_fields["max_tokens"].default
@@ -218,7 +218,7 @@ def downloaded_folder(settings: ModelSettings) -> Path:
     except LocalEntryNotFoundError as exc:
         at = f" at {revision}" if revision else ""
         raise ModelError(
-            f"{hub}{at} is not on this machine: `embedfleet models warm` downloads it, or set `path`"
+            f"{hub}{at} is not on this machine: download it, or set `path`", remedy=Remedy.DOWNLOAD_MODEL
         ) from exc
     except ValueError as exc:
         raise ModelError(f"`hub: {hub}` is no Hugging Face id ({exc})") from exc

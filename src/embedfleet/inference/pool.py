@@ -165,7 +165,7 @@ class ModelPool:
             await self._notify()
             if isinstance(exc, ModelError) and self._settings.on_load_failure == "wait":
                 slot.pause(str(exc), self._now())
-                raise ModelUnavailable(str(exc)) from exc
+                raise ModelUnavailable(str(exc), remedy=exc.remedy) from exc
             raise
         slot.used_at = self._now()
         return runner

@@ -23,7 +23,7 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
-from embedfleet.errors import ConfigError, InvalidRequest
+from embedfleet.errors import ConfigError, InvalidRequest, Remedy
 from embedfleet.records import fleet
 from embedfleet.settings import Settings
 from embedfleet.sql import migrations
@@ -62,7 +62,8 @@ def database_file(settings: Settings) -> Path:
     if url.get_backend_name() != "sqlite" or not url.database:
         raise ConfigError(
             "backup and restore are for SQLite: with PostgreSQL use pg_dump and pg_restore, then "
-            "`embedfleet db upgrade` and `embedfleet rebuild` (docs/operations.md)"
+            "upgrade the schema and rebuild the vectors (docs/operations.md)",
+            remedy=Remedy.UPGRADE_SCHEMA_AND_REBUILD,
         )
     return Path(url.database)
 
@@ -76,9 +77,14 @@ def write_backup(
     ConfigError if there is no database, if its copy is damaged, or if the backup cannot be written.
     """
     if target.exists() and not overwrite:
-        raise InvalidRequest(f"{target} exists: choose another name, or --force to replace it")
+        raise InvalidRequest(
+            f"{target} exists: choose another name, or allow it to be replaced", remedy=Remedy.OVERWRITE_FILE
+        )
     if not source.exists():
-        raise ConfigError(f"{source}: there is no database to back up: check --data-dir")
+        raise ConfigError(
+            f"{source}: there is no database to back up: check which data directory is meant",
+            remedy=Remedy.CHOOSE_DATA_DIRECTORY,
+        )
     try:
         with TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
             copy = Path(scratch) / "database"

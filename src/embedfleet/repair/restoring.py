@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from embedfleet.data_directory import DataDirectoryLock, create_data_dir
-from embedfleet.errors import ConfigError, InvalidRequest
+from embedfleet.errors import ConfigError, InvalidRequest, Remedy
 from embedfleet.repair.backup import Manifest, database_file, forget_processes, unpack_backup
 from embedfleet.repair.rebuilding import put_aside
 from embedfleet.settings import Settings
@@ -42,7 +42,8 @@ def _put_in_place(data_dir: Path, source: Path, replace: bool) -> tuple[Manifest
     occupied = data_dir.exists() and any(data_dir.iterdir())
     if occupied and not replace:
         raise InvalidRequest(
-            f"{data_dir} is not empty: choose another --data-dir, or --force to move it aside"
+            f"{data_dir} is not empty: choose another data directory, or allow it to be moved aside",
+            remedy=Remedy.REPLACE_DATA_DIRECTORY,
         )
     create_data_dir(data_dir.parent)
     with TemporaryDirectory(prefix=f".{data_dir.name}.restoring-", dir=data_dir.parent) as scratch:

@@ -112,7 +112,7 @@ class TrueVectors:
         try:
             info = await asyncio.to_thread(self._catalogue.info, collection.model)
         except (UnknownModel, ModelError) as exc:
-            raise type(exc)(f"{where} need a model that is not here: {exc}") from exc
+            raise type(exc)(f"{where} need a model that is not here: {exc}", remedy=exc.remedy) from exc
         if info.space != collection.space:
             raise SpaceMismatch(
                 f"{where} are of another `{collection.model}` (space {collection.space}, now {info.space}): "

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import Permanent, VectorStoreUnavailable
+from embedfleet.errors import Permanent, Remedy, VectorStoreUnavailable
 from embedfleet.records import chunks
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
@@ -129,7 +129,8 @@ class Verification:
             raise VectorStoreUnavailable(
                 f"collection {name} (tenant `{collection.tenant}`, model `{collection.model}`) cannot be "
                 f"read: {exc}. If the vector store answers otherwise, its index is damaged: "
-                "`embedfleet rebuild` drops it and writes it anew"
+                "rebuild the vectors, which drops it and writes another",
+                remedy=Remedy.REBUILD_VECTORS,
             ) from exc
 
     async def _expected_checksums(self, collection: Collection) -> dict[str, bytes | None]:

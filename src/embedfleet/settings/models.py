@@ -91,7 +91,7 @@ class ModelSettings(Section):
         default=None, description="Folder with the model's files; None: from `hub`, else bundled."
     )
     hub: str | None = Field(
-        default=None, description="Hugging Face id; `embedfleet models add` or `warm` downloads it."
+        default=None, description="Hugging Face id. Its files are downloaded beforehand, never by a worker."
     )
     revision: str | None = Field(default=None, description="Commit or tag of `hub`. Pin it in production.")
     weights_file: str | None = Field(

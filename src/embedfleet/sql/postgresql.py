@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
-from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, StorageFull
+from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, Remedy, StorageFull
 from embedfleet.sql import migrations
 
 T = TypeVar("T")
@@ -205,7 +205,7 @@ def _translate(exc: DBAPIError, location: str, *, opened: bool) -> Exception:
             f"{location}: {reason}; a standby takes no writes: database.url must name the primary"
         )
     if code in _UNDEFINED_TABLE_OR_COLUMN:
-        return ConfigError(f"{location}: {reason}; run `embedfleet db upgrade`")
+        return ConfigError(f"{location}: {reason}; upgrade the schema", remedy=Remedy.UPGRADE_SCHEMA)
     if code == _NO_PRIVILEGE:
         return ConfigError(f"{location}: {reason}; grant it to the user of database.url")
     if isinstance(exc, DataError) and code is None:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from embedfleet.errors import ConfigError, DatabaseUnavailable, StorageFull
+from embedfleet.errors import ConfigError, DatabaseUnavailable, Remedy, StorageFull
 from embedfleet.sql import migrations
 
 T = TypeVar("T")
@@ -202,10 +202,14 @@ def _translate(exc: sqlite3.Error, location: str) -> Exception:
     if "readonly" in reason or "unable to open" in reason:
         return ConfigError(
             f"{location}: {reason}; check that the data directory exists and can be written, "
-            "or choose another with --data-dir"
+            "or choose another one",
+            remedy=Remedy.CHOOSE_DATA_DIRECTORY,
         )
     if isinstance(exc, sqlite3.OperationalError):
         return DatabaseUnavailable(f"{location}: {reason}")
     if isinstance(exc, sqlite3.DatabaseError) and "not a database" in reason:
-        return ConfigError(f"{location}: {reason}; move the file away or choose another --data-dir")
+        return ConfigError(
+            f"{location}: {reason}; move the file away or choose another data directory",
+            remedy=Remedy.CHOOSE_DATA_DIRECTORY,
+        )
     return exc

@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
+from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
     DeadLetterInfo,
@@ -220,7 +220,9 @@ class ScopedJobs:
     def _known(self, job: Job | None, job_id: str) -> Job:
         """The job, if it exists within the scope. Raises UnknownJob, with the same words either way."""
         if job is None or not self._scope.holds(job.tenant):
-            raise UnknownJob(f"no job `{job_id}`: `embedfleet jobs list` shows those there are")
+            raise UnknownJob(
+                f"no job `{job_id}`: list the jobs to see which there are", remedy=Remedy.LIST_JOBS
+            )
         return job
 
     def _letters(self, conn: Connection, ids: Sequence[int]) -> list[DeadLetterInfo]:
@@ -229,7 +231,8 @@ class ScopedJobs:
         for one in ids:
             if one not in found:
                 raise UnknownDeadLetter(
-                    f"no dead letter `{one}`: `embedfleet dlq list --ended` shows those there are"
+                    f"no dead letter `{one}`: list the dead letters to see which there are",
+                    remedy=Remedy.LIST_DEAD_LETTERS,
                 )
         return [found[one] for one in dict.fromkeys(ids)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from embedfleet.errors import ConfigError
+from embedfleet.errors import ConfigError, Remedy
 
 HEAD = "0005"
 
@@ -85,7 +85,9 @@ def require_head(engine: Engine, location: str) -> None:
     if current is not None and not any(_VERSIONS.glob(f"{current}_*.py")):
         raise _newer(current, location)
     state = "missing" if current is None else f"at {current}, this release needs {HEAD}"
-    raise ConfigError(f"database.url: {location}: the schema is {state}: run `embedfleet db upgrade`")
+    raise ConfigError(
+        f"database.url: {location}: the schema is {state}: upgrade it", remedy=Remedy.UPGRADE_SCHEMA
+    )
 
 
 def _current(conn: Connection) -> str | None:
