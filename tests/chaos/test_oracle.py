@@ -24,7 +24,7 @@ from embedfleet.queue.keys import stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import identity, jobs
+from embedfleet.records import batches, identity, jobs
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
@@ -177,7 +177,7 @@ async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delive
         jobs.finish(conn, job_id, JobStatus.COMPLETED, reason="", now=now)
         return JobStatus.COMPLETED
 
-    monkeypatch.setattr(jobs, "record_batch_stored", count_down)
+    monkeypatch.setattr(batches, "record_stored", count_down)
     monkeypatch.setattr(jobs, "complete_if_done", complete)
     patient = {stage.value: {"max_attempts": 1000} for stage in Stage}
     settings = configure(chunking={"batch_chunks": 4}, worker_pools=patient)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import jobs
+from embedfleet.records import batches, jobs
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import BrokenPartition
 from embedfleet.sql import tables
@@ -52,9 +52,9 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
 async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> None:
     def all_dead(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")
-        jobs.add_batches(conn, "j", [batch(0)])
+        batches.add(conn, "j", [batch(0)])
         letters = [DeadLetter(Stage.EMBEDDING, "bad", 0, n, n, n + 1) for n in range(CHUNKS_PER_BATCH)]
-        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=letters, now=NOW)
+        batches.record_stored(conn, "j", 0, reused=0, dead=letters, now=NOW)
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
         return jobs.complete_if_done(conn, "j", NOW)
 
@@ -74,10 +74,10 @@ async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database
 async def test_a_cancelled_job_never_completes(database: Database) -> None:
     def cancel_then_store(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")
-        jobs.add_batches(conn, "j", [batch(0)])
+        batches.add(conn, "j", [batch(0)])
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
         assert jobs.finish(conn, "j", JobStatus.CANCELLED, reason="cancelled", now=NOW)
-        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        batches.record_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
         assert not jobs.finish(conn, "j", JobStatus.FAILED, reason="late", now=NOW)
         return jobs.complete_if_done(conn, "j", NOW)
 
@@ -90,7 +90,7 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
 async def test_a_partition_that_lost_a_batch_cannot_be_sealed(database: Database) -> None:
     def seal_too_early(conn: Connection) -> None:
         new_job(conn, "j")
-        jobs.add_batches(conn, "j", [batch(0), batch(2)])
+        batches.add(conn, "j", [batch(0), batch(2)])
         jobs.seal(conn, "j", chunks_total=3 * CHUNKS_PER_BATCH, coverage=1.0)
 
     with pytest.raises(BrokenPartition, match="9 chunks made, 6 in its batches"):
@@ -102,9 +102,9 @@ async def test_a_replayed_partition_counts_nothing_twice_and_skips_what_is_done(
     def twice(conn: Connection) -> list[int]:
         new_job(conn, "j")
         made = [batch(n) for n in range(3)]
-        jobs.add_batches(conn, "j", made)
-        jobs.record_batch_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
-        return [again.ordinal for again in jobs.add_batches(conn, "j", made)]
+        batches.add(conn, "j", made)
+        batches.record_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
+        return [again.ordinal for again in batches.add(conn, "j", made)]
 
     assert await database.write(twice) == [0, 2]
     job = await database.read(lambda conn: jobs.get(conn, "j"))
@@ -124,16 +124,16 @@ async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: D
         new_job(conn, "j")
         look()
         jobs.start_chunking(conn, "j", NOW)
-        jobs.add_batches(conn, "j", [batch(0), batch(1)])
-        jobs.record_batch_embedded(conn, "j", 0, reused=0)
+        batches.add(conn, "j", [batch(0), batch(1)])
+        batches.record_embedded(conn, "j", 0, reused=0)
         look()
         jobs.seal(conn, "j", chunks_total=2 * CHUNKS_PER_BATCH, coverage=1.0)
         look()
-        jobs.record_batch_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        batches.record_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
         look()
-        jobs.record_batch_embedded(conn, "j", 1, reused=0)
+        batches.record_embedded(conn, "j", 1, reused=0)
         look()
-        jobs.record_batch_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
+        batches.record_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
         jobs.complete_if_done(conn, "j", NOW)
         look()
         return seen

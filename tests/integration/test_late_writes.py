@@ -16,7 +16,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
-from embedfleet.records import chunks, jobs
+from embedfleet.records import batches, chunks, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.jobs import Job
@@ -90,7 +90,7 @@ class Bench:
         def write(conn: Connection) -> None:
             document_lock.lock(conn, [job.document_id])
             chunks.add(conn, job.document_id, job.generation_id, [ChunkRow(0, CHUNK, 0, 1, 1, "")])
-            jobs.add_batches(conn, job.job_id, [Batch(0, 0, 1)])
+            batches.add(conn, job.job_id, [Batch(0, 0, 1)])
             jobs.seal(conn, job.job_id, chunks_total=1, coverage=1.0)
 
         await self.database.write(write)

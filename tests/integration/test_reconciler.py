@@ -20,7 +20,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_scripts import StageScripts
 from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
-from embedfleet.records import documents, jobs
+from embedfleet.records import batches, documents, jobs, outbox
 from embedfleet.records.batches import Batch
 from embedfleet.records.fleet import broker_epoch
 from embedfleet.settings import Settings
@@ -178,7 +178,7 @@ class Idle:
         return job_ids
 
     async def outbox(self) -> set[str]:
-        waiting = await self.database.read(lambda conn: jobs.unoffered(conn, 10_000))
+        waiting = await self.database.read(lambda conn: outbox.unoffered(conn, 10_000))
         return {job.job_id for job, _ in waiting}
 
     def meanwhile(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
@@ -291,7 +291,7 @@ async def test_a_job_that_moved_meanwhile_is_left_alone(idle: Idle, monkeypatch:
 
     def seal(conn: Connection) -> None:
         jobs.lock(conn, job_id)
-        jobs.add_batches(conn, job_id, [Batch(0, 0, 3)])
+        batches.add(conn, job_id, [Batch(0, 0, 3)])
         jobs.seal(conn, job_id, chunks_total=3, coverage=1.0)
 
     idle.meanwhile(monkeypatch, lambda: idle.database.write(seal))

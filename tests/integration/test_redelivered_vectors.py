@@ -15,7 +15,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import Stage, StorageTask, pack_chunk_ids
-from embedfleet.records import chunks, documents, jobs
+from embedfleet.records import batches, chunks, documents, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
@@ -69,7 +69,7 @@ async def store_again(
             document_lock.lock(conn, [job.document_id])
             row = ChunkRow(0, CHUNK, 0, 5, 1, "")
             chunks.add(conn, job.document_id, job.generation_id, [row])
-            jobs.add_batches(conn, job_id, [Batch(0, 0, 1)])
+            batches.add(conn, job_id, [Batch(0, 0, 1)])
             jobs.seal(conn, job_id, chunks_total=1, coverage=1.0)
 
         await guest.database.write(chunked)

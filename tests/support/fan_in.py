@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.records import collections, documents, jobs, segments
+from embedfleet.records import batches, collections, documents, jobs, segments
 from embedfleet.records.batches import Batch
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -79,7 +79,7 @@ class Plan:
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:
-        jobs.record_batch_embedded(conn, self.job_id, ordinal, reused=1)
+        batches.record_embedded(conn, self.job_id, ordinal, reused=1)
 
     def _store(self, conn: Connection, ordinal: int) -> JobStatus | None:
         dead = (
@@ -87,7 +87,7 @@ class Plan:
             if ordinal in self.dead
             else []
         )
-        if not jobs.record_batch_stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
+        if not batches.record_stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
             return None
         return self._complete(conn)
 
@@ -118,9 +118,9 @@ _DATABASES, _LANES = 4, 4
 def make_plans(count: int, rng: random.Random) -> list[Plan]:
     plans = []
     for n in range(count):
-        batches = rng.choice(_BATCHES_OF_JOBS)
-        dead = frozenset(i for i in range(batches) if rng.random() < 0.1)
-        plans.append(Plan(f"job{n}", batches, dead))
+        count = rng.choice(_BATCHES_OF_JOBS)
+        dead = frozenset(i for i in range(count) if rng.random() < 0.1)
+        plans.append(Plan(f"job{n}", count, dead))
     return plans
 
 
@@ -130,7 +130,7 @@ async def create(database: Database, plans: Sequence[Plan]) -> None:
     def write(conn: Connection, some: Sequence[Plan]) -> None:
         for plan in some:
             new_job(conn, plan.job_id)
-            jobs.add_batches(conn, plan.job_id, [batch(n) for n in range(plan.batches)])
+            batches.add(conn, plan.job_id, [batch(n) for n in range(plan.batches)])
 
     for start in range(0, len(plans), _CREATED_AT_ONCE):
         await database.write(partial(write, some=plans[start : start + _CREATED_AT_ONCE]))

@@ -21,7 +21,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
-from embedfleet.records import documents, fleet, jobs, usage
+from embedfleet.records import documents, fleet, jobs, outbox, usage
 from embedfleet.records.jobs import Job
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
@@ -85,14 +85,14 @@ class Reconciler:
 
     async def offer_jobs(self) -> int:
         """Offer jobs the broker does not know; returns how many."""
-        waiting = await self._database.read(lambda conn: jobs.unoffered(conn, _OFFERS_PER_PASS))
+        waiting = await self._database.read(lambda conn: outbox.unoffered(conn, _OFFERS_PER_PASS))
         if not waiting:
             return 0
         await self._set_shares()
         await offer(self._broker, Stage.CHUNKING, [_chunking_task(job, chars) for job, chars in waiting])
         now = self._clock.now()
         # After the offer: a crash in between offers twice, which is harmless; the other order would lose.
-        await self._database.write(lambda conn: jobs.mark_offered(conn, [job for job, _ in waiting], now))
+        await self._database.write(lambda conn: outbox.mark_offered(conn, [job for job, _ in waiting], now))
         return len(waiting)
 
     async def offer_cleanups(self) -> None:
@@ -116,7 +116,7 @@ class Reconciler:
             await self._tidy_dead(now)
         after = self._walked_to or ""
         page = await self._database.read(
-            lambda conn: jobs.offered_page(conn, after=after, limit=_JOBS_PER_PASS)
+            lambda conn: outbox.offered_page(conn, after=after, limit=_JOBS_PER_PASS)
         )
         # What SQL says must be read before the broker is asked, or a move in between would look like a loss.
         known = await self._broker.known_jobs([job.job_id for job in page])
@@ -129,7 +129,7 @@ class Reconciler:
         return job.offered_at is not None and job.offered_at <= now - self._reconcile_seconds
 
     async def _offer_again(self, lost: Sequence[Job]) -> int:
-        again = await self._database.write(lambda conn: jobs.offer_unmoved_again(conn, lost))
+        again = await self._database.write(lambda conn: outbox.offer_unmoved_again(conn, lost))
         if again:
             logger.warning(
                 "the broker lost the tasks of {} jobs, e.g. {}: offered again", again, lost[0].job_id
@@ -175,7 +175,7 @@ def _new_epoch(conn: Connection, epoch: str) -> int:
     if fleet.broker_epoch(conn) == epoch:
         return 0
     fleet.set_broker_epoch(conn, epoch)
-    return jobs.offer_all_again(conn)
+    return outbox.offer_all_again(conn)
 
 
 def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:

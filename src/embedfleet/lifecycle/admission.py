@@ -1,7 +1,8 @@
-"""Admission: what a submitted document becomes in SQL, and whether it may.
+"""Admission: whether a submitted document is taken, and what it becomes in SQL.
 
-Pure preparation first (`prepare`: cut, hash, compress), then one transaction (`admit`) that checks the quota,
-looks for what is there or under way already, supersedes what is older, and writes document, version and job.
+`prepare` does what needs no transaction: cut, hash, compress. `admit` is one transaction: it looks for the
+same version live or under way, checks the quota, supersedes an older unfinished version, and writes document,
+version and job.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSource:
-    """A document's version of which there is no text. `source_hash`: of the bytes that could not be read."""
+    """A version of a document whose text could not be read. `source_hash` is of the bytes of its source."""
 
     tenant: str
     media_id: str
@@ -69,7 +70,9 @@ class UnreadableSource:
 class _Unit:
     """What one transaction of admissions has looked up and counted so far.
 
-    Nobody else counts for its tenants meanwhile (`usage.set_tier`), so each is asked for once."""
+    Each tenant's usage is read once: `usage.set_tier` locks the tenant's row, so no other unit admits a
+    document of the tenant before this one ends.
+    """
 
     def __init__(self, conn: Connection, now: float) -> None:
         self.conn = conn
@@ -87,7 +90,7 @@ class _Unit:
         return self._collections[key]
 
     def used(self, tenant: str) -> quota.Usage:
-        """What the tenant has, with what was admitted in this unit."""
+        """What the tenant uses, including what this unit has admitted."""
         if tenant not in self._used:
             self._used[tenant] = quota.Usage(
                 active_jobs=jobs.count_unfinished(self.conn, tenant),
@@ -96,19 +99,19 @@ class _Unit:
         return self._used[tenant]
 
     def count(self, tenant: str, chars: int) -> None:
-        """A document of so many characters is admitted."""
+        """Count one admitted document of `chars` characters."""
         before = self.used(tenant)
         self._used[tenant] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
         self._admitted.setdefault(tenant, []).append(chars)
 
     def uncount(self, tenant: str, superseded: int) -> None:
-        """Jobs have just ended. Not asked for yet, they are not counted when it is."""
+        """Take back superseded jobs. A usage that is not read yet will not include them: they have ended."""
         if tenant in self._used:
             before = self._used[tenant]
             self._used[tenant] = quota.Usage(before.active_jobs - superseded, before.chars_today)
 
     def reserve(self) -> None:
-        """Write down what was counted."""
+        """Write the usage of all documents that were counted."""
         for tenant, chars in sorted(self._admitted.items()):
             usage.reserve(self.conn, tenant, sum(chars), self.now, jobs=len(chars))
 
@@ -150,7 +153,7 @@ class Admission:
         return Submission(request, model, recipe, segments)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
-        """Admit all, or raise: the ids of their jobs. Raises QuotaExceeded."""
+        """Admit all, or raise and admit none; returns the ids of their jobs. Raises QuotaExceeded."""
         tiers = {one.request.user_id: one.request.user_tier for one in submissions}
         for tenant in sorted(tiers):
             usage.set_tier(conn, tenant, tiers[tenant])
@@ -162,7 +165,7 @@ class Admission:
 
     def _admit_one(self, unit: _Unit, submission: Submission) -> str:
         request, recipe, document_id = submission.request, submission.recipe, submission.document_id
-        # An instant of its own: jobs are offered, and listed in pages, by when they were made.
+        # Each job gets its own instant: jobs are offered, and listed in pages, in the order of creation.
         conn, now = unit.conn, self._clock.now()
         collection = unit.collection(request.user_id, submission.model)
         documents.ensure_document(
@@ -238,7 +241,7 @@ class Admission:
             raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
 
     def note_unreadable(self, conn: Connection, what: UnreadableSource) -> str:
-        """A failed job with a dead letter; of the same bytes the job there is."""
+        """Write a failed job with a dead letter; returns its id, or that of the job of the same bytes."""
         document_lock.lock(conn, [what.document_id])
         now = self._clock.now()
         newest = next(iter(documents.generations_of(conn, what.document_id)), None)

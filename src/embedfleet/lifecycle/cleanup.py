@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from embedfleet.records import chunks, documents, embedding_cache, jobs, segments
+from embedfleet.records import batches, chunks, documents, embedding_cache, jobs, segments
 from embedfleet.records.chunks import ChunkRow, MarkedVector
 from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
@@ -103,5 +103,5 @@ def _drop_replaced(conn: Connection, generations: Sequence[Generation], live: Ge
         if one.state is GenerationState.RETIRED and one.number < live.number
     ]
     chunks.drop(conn, replaced)
-    jobs.drop_batches(conn, replaced)
+    batches.drop(conn, replaced)
     segments.drop(conn, replaced)

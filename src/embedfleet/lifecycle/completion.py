@@ -8,7 +8,7 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.ending import leave_rest_to_cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records import batches, chunks, dead_letters, documents, jobs
 from embedfleet.records.batches import Batch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -46,7 +46,7 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
     settled = chunks.ids_stored(conn, [row.chunk_id for row in rows])
     lost = {letter.chunk_index for letter in dead}
     if all(row.chunk_id in settled or row.chunk_index in lost for row in rows):
-        jobs.record_batch_stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
+        batches.record_stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
 
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:

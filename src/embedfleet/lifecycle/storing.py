@@ -16,7 +16,7 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import publish_if_done, settle_batch
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
-from embedfleet.records import chunks, dead_letters, documents, jobs, segments
+from embedfleet.records import batches, chunks, dead_letters, documents, jobs, segments
 from embedfleet.records.batches import Batch, batches_among
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.dead_letters import DeadLetter
@@ -94,7 +94,7 @@ def look_up(
         for lease, message in messages
         if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
     ]
-    batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
+    known_batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
     # Read before the marks: a generation carries its document's number of deletions, so a deletion that ends
     # between the two reads shows in one of them.
     generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
@@ -103,7 +103,7 @@ def look_up(
     to_store: list[BatchToStore] = []
     waiting: list[Lease] = []
     for lease, message, job in wanted:
-        batch = batches.get((message.job_id, message.ordinal))
+        batch = known_batches.get((message.job_id, message.ordinal))
         generation = generations.get(job.generation_id)
         if batch is None or batch.state is BatchState.DONE or generation is None:
             continue
@@ -226,7 +226,7 @@ def _count(
     message = stored.message
     if message.span is None:
         reused = len(stored.rows) - len(message.chunk_id_list()) - len(message.dead)
-        jobs.record_batch_stored(conn, job.job_id, stored.batch.ordinal, reused=reused, dead=letters, now=now)
+        batches.record_stored(conn, job.job_id, stored.batch.ordinal, reused=reused, dead=letters, now=now)
     else:  # a part of a batch: the batch counts when its last part is settled
         dead_letters.add(conn, job.job_id, letters, now)
         settle_batch(conn, job, stored.batch, reused=0, now=now)

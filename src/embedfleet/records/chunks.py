@@ -1,9 +1,12 @@
 """A version's chunks, and which of their vectors the vector store holds.
 
-The rule that keeps readers and deleters apart: a chunk's row is written before its vector, and a vector
-is marked for deletion only when no building or live version has a row with its id, decided in one
-transaction under the document's lock. A marked id is not written again until the deletion is finished; what
-was being written before it was marked counts only if no deletion has ended since (`documents.deletions`).
+Three rules keep a vector that a version needs from being deleted:
+
+- A chunk's row is written before its vector. A vector is marked for deletion only if no building or live
+  version has a row with its id, which one unit decides under the document's lock.
+- A marked id is not written again until the deletion is finished.
+- A write that began before the mark counts only if no deletion of the document's vectors has ended since
+  (`documents.deletion_counts`).
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class Passage:
 
 
 def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:
-    """Write chunk rows; those already there (a replay) are left as they are."""
+    """Write chunk rows. Rows that an earlier delivery of the task wrote are left as they are."""
     document_lock.require(conn, document_id)
     conn.execute(
         _add(conn.dialect.name),
@@ -82,11 +85,12 @@ def between(conn: Connection, generation_id: int, first: int, count: int) -> lis
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Drop the chunk rows of these versions; their vectors are marked for deletion before."""
     conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
 
 
 def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-    """What readers may see of these ids: chunks of the tenant's live versions, by id."""
+    """Those of these ids that are chunks of the tenant's live versions, which readers may see, by id."""
     query = (
         select(chunks, documents.c.media_id, documents.c.source)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
@@ -111,12 +115,12 @@ def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> di
 
 
 def ids_stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
-    """Which of these ids have a vector in the store that nobody is about to delete."""
+    """Which of these ids have a vector in the store that is not marked for deletion."""
     return _in_state(conn, chunk_ids, VectorState.STORED)
 
 
 def ids_being_deleted(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
-    """Which of these ids are being deleted and so must not be written yet."""
+    """Which of these ids are marked for deletion, and so must not be written yet."""
     return _in_state(conn, chunk_ids, VectorState.DELETING)
 
 
@@ -160,11 +164,11 @@ def record_stored(
     chunk_ids: Iterable[str],
     checksums: Mapping[str, bytes],
 ) -> None:
-    """The vector store now holds these ids, described by this generation's metadata. `checksums`: of what was
-    read back, by id; one that is missing is not known.
+    """Record that the vector store holds these ids, with this generation's metadata.
 
-    One that is being deleted stays so: whether the deletion came before or after this write nobody knows, so
-    it will be carried out once more.
+    `checksums`: of the vectors that were read back, by id; one that is missing is not known. An id that is
+    marked for deletion keeps its mark: the deletion may have come before or after this write, so it is done
+    once more.
     """
     rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.STORED)
     _record(conn, document_id, rows)
@@ -179,17 +183,18 @@ def record_for_deletion(
     chunk_ids: Iterable[str],
     checksums: Mapping[str, bytes],
 ) -> None:
-    """These ids were written for a run of a job that is over.
+    """Record ids that were written for a run of a job that is over: those without a row are to be deleted.
 
-    A deletion may have been under way, and be through with them before or after the write. So what SQL knew
-    nothing of is to be deleted, whoever refers to it (and writes it again then); the rest stays as it is.
+    A deletion that was under way may have removed them before the write or after it. So an id without a row
+    is marked, even if a version refers to it (that version's task writes it again); an id with a row keeps
+    its state.
     """
     rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.DELETING)
     _record(conn, document_id, rows)
 
 
 def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
-    """The row is as it was, and this is its checksum."""
+    """Record the checksum of a vector that was not written again."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(vectors).where(vectors.c.chunk_id == bytes.fromhex(chunk_id)).values(checksum=checksum)
@@ -225,9 +230,10 @@ def _vector_rows(
 
 
 def mark_unreferenced(conn: Connection, document_id: str) -> None:
-    """Mark the document's vectors that no building or live version refers to."""
+    """Mark for deletion the document's vectors that no building or live version refers to."""
     document_lock.require(conn, document_id)
-    wanted = (  # EXISTS: PostgreSQL carries out NOT IN of many rows by comparing each with each
+    # NOT EXISTS, not NOT IN: PostgreSQL would compare each row with each.
+    wanted = (
         select(chunks.c.chunk_id)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
         .where(
@@ -248,7 +254,7 @@ def mark_unreferenced(conn: Connection, document_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MarkedVector:
-    """A vector to delete, as it was when looked at."""
+    """A vector to delete; `writes` is how often it had been written when it was looked at."""
 
     chunk_id: str
     collection: Collection
@@ -268,7 +274,7 @@ def vectors_to_delete(conn: Connection, document_id: str) -> list[MarkedVector]:
 
 
 def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
-    """The vector store no longer holds these. One written again since it was looked at stays marked."""
+    """Drop the rows of deleted vectors. One that was written since it was looked at stays marked."""
     document_lock.require(conn, document_id)
     if gone:
         conn.execute(
@@ -300,7 +306,7 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
 def record_description(
     conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]
 ) -> None:
-    """The rows of these ids now carry this version's metadata."""
+    """Record that the vector store's rows of these ids carry this version's metadata."""
     document_lock.require(conn, document_id)
     for ids in chunk_id_pages(chunk_ids):
         conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
@@ -313,7 +319,7 @@ def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) ->
     return found
 
 
-# Statements of the hot path, built once: composing one costs more than running it.
+# Statements of the hot path are built once: SQLAlchemy takes longer to compose one than to run it.
 
 
 @cache
@@ -323,7 +329,7 @@ def _add(dialect: str) -> Executable:
 
 @cache
 def _write(dialect: str) -> Executable:
-    """A vector's row, or, where there is one already, the same row written once more."""
+    """Insert a vector's row, or count one more write of the row that is there, whose state stays."""
     statement = upsert(dialect, vectors)
     again = {
         "described_by": statement.excluded.described_by,

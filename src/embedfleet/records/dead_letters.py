@@ -1,4 +1,6 @@
-"""What was given up, why, and what an operator did about it. Rows go only with their document.
+"""Dead letters: what was given up, why, and what an operator did about it.
+
+Rows are dropped only with their document.
 
 A letter is open, or ended (`DeadLetterEnd`).
 """
@@ -37,8 +39,11 @@ class DeadLetter:
 
 
 def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
-    """Write the letters of the job's current run. Nothing happens for a chunk whose letter is there; one that
-    was requeued within the run (its document was cut anew) is open again."""
+    """Write letters of the job's current run.
+
+    A chunk has one letter in a run: one that is there stays as it is, unless it was requeued within the run
+    because the document was cut again; then it is open again, with what is given here.
+    """
     if not letters:
         return
     job = conn.execute(select(jobs.c.tenant, jobs.c.run).where(jobs.c.job_id == job_id)).one()
@@ -59,11 +64,11 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
     ]
     statement = upsert(conn.dialect.name, dead_letters)
     given = statement.excluded
-    anew = {name: given[name] for name in ("stage", "ordinal", "start", "end", "reason", "created_at")}
+    rewritten = {name: given[name] for name in ("stage", "ordinal", "start", "end", "reason", "created_at")}
     conn.execute(
         statement.on_conflict_do_update(
             index_elements=["job_id", "run", "chunk_index"],
-            set_={**anew, "ended": None, "ended_at": None},
+            set_={**rewritten, "ended": None, "ended_at": None},
             where=dead_letters.c.ended == DeadLetterEnd.REQUEUED,
         ),
         rows,
@@ -71,14 +76,14 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
 
 
 def of_job(conn: Connection, job_id: str) -> list[DeadLetter]:
-    """What the job still lacks (open or purged), in the document's order."""
+    """The letters of what the job still lacks (all but the requeued ones), in the document's order."""
     query = select(dead_letters).where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
     query = query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
     return [_letter(row) for row in conn.execute(query)]
 
 
 def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
-    """What the batch lacks."""
+    """The letters of what the batch still lacks."""
     query = select(dead_letters).where(
         dead_letters.c.job_id == job_id, dead_letters.c.ordinal == ordinal, _NOT_REQUEUED
     )
@@ -135,11 +140,12 @@ def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
 
 
 def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
-    """Accept the loss of these, as far as they are open; returns how many were."""
+    """Accept the loss of those of these letters that are open; returns how many were."""
     return sum(_mark_purged_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
 
 
 def mark_purged_of_job(conn: Connection, job_id: str, now: float) -> int:
+    """`mark_purged` of all letters of the job."""
     return _mark_purged_where(conn, dead_letters.c.job_id == job_id, now)
 
 
@@ -155,14 +161,14 @@ def _mark_purged_where(conn: Connection, which: ColumnElement[bool], now: float)
 
 
 def mark_replaced(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
-    """Another job made a newer version of the document: what earlier ones lack is of no use any more."""
+    """End the open letters of the document's other jobs, because this job made a newer version of it."""
     earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
     ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
     conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))
 
 
 def mark_requeued(conn: Connection, job_id: str, now: float) -> None:
-    """All that the job lacks is tried again; also what was purged, as its batch is embedded anew."""
+    """End all letters of the job that is run again; purged ones too, as their batch is embedded again."""
     conn.execute(
         update(dead_letters)
         .where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)

@@ -168,7 +168,7 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
 
 
 def mark_live(conn: Connection, target: Generation) -> bool:
-    """Make this version the one readers see and retire the one before.
+    """Make this version the one readers see and retire those before it.
 
     False, and nothing changes, if a newer version is live already or the document is deleted.
     """
@@ -187,11 +187,12 @@ def mark_live(conn: Connection, target: Generation) -> bool:
 
 
 def set_generation_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
+    """Set the state of one version, whatever it was."""
     conn.execute(_SET_STATE, {"id": generation_id, "new": state})
 
 
 def abandon(conn: Connection, generation_id: int) -> None:
-    """The version will not be finished. One that readers see (its job was being retried) stays."""
+    """Retire a version that will not be finished. One that readers see (a retried job's) stays live."""
     conn.execute(
         update(generations)
         .where(
@@ -203,7 +204,7 @@ def abandon(conn: Connection, generation_id: int) -> None:
 
 
 def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
-    """The source changed, the text it gives did not."""
+    """Record that the source has changed while the text it gives has not."""
     conn.execute(
         update(generations)
         .where(generations.c.generation_id == generation_id)
@@ -212,6 +213,7 @@ def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> N
 
 
 def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
+    """Record which version of the chunker cuts this version of the document."""
     conn.execute(
         update(generations)
         .where(generations.c.generation_id == generation_id)
@@ -235,8 +237,10 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
 
 
 def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None:
-    """If the version's document is gone, put it back as a deleted one: something of it turned up late, and
-    cleaning up after a document needs its row."""
+    """If the document of this version is gone, write its row again as a deleted document.
+
+    A vector of it was written late, and a cleanup needs the document's row.
+    """
     document_lock.require(conn, target.document_id)
     row = {
         "document_id": target.document_id,
@@ -252,12 +256,13 @@ def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None
 
 
 def is_deleted(conn: Connection, document_id: str) -> bool:
+    """Whether the document was deleted and not submitted again; false if there is none."""
     query = select(documents.c.deleted_at).where(documents.c.document_id == document_id)
     return conn.execute(query).scalar() is not None
 
 
 def request_cleanup(conn: Connection, document_id: str) -> None:
-    """Ask for the document's leftovers to be removed: marked vectors, retired versions, itself if deleted."""
+    """Ask for a deletion task, for marked vectors and for rows of retired versions or a deleted document."""
     conn.execute(
         update(documents)
         .where(documents.c.document_id == document_id)
@@ -266,12 +271,13 @@ def request_cleanup(conn: Connection, document_id: str) -> None:
 
 
 def cleanup_requests(conn: Connection, document_id: str) -> int:
+    """How many cleanups were asked for since the last one was finished."""
     query = select(documents.c.cleanup).where(documents.c.document_id == document_id)
     return int(conn.execute(query).scalar() or 0)
 
 
 def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
-    """Nothing is left to do, unless it was asked for again since `requests` was read."""
+    """End the document's cleanup, unless another was asked for since `requests` was read."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -281,7 +287,7 @@ def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
 
 
 def count_deletion(conn: Connection, document_id: str) -> None:
-    """Vectors of the document were taken out of the vector store."""
+    """Count one more deletion of vectors of the document from the vector store (see `deletion_counts`)."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -291,8 +297,11 @@ def count_deletion(conn: Connection, document_id: str) -> None:
 
 
 def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
-    """How often vectors of each of these documents have been deleted. Who read this before it wrote some to
-    the vector store, and reads the same under the document's lock, knows that they are there."""
+    """How often vectors of each of these documents were deleted, by document id.
+
+    A storage worker reads this before it writes vectors, and again under the document's lock: if the numbers
+    are equal, no deletion ended in between, and what it wrote is there.
+    """
     found: dict[str, int] = {}
     for ids in pages(document_ids):
         found.update((row.document_id, row.deletions) for row in conn.execute(_DELETIONS, {"ids": ids}))
@@ -314,7 +323,7 @@ def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str
 
 
 def drop(conn: Connection, document_id: str) -> None:
-    """Drop the document and its versions; chunks, jobs and vectors rows must be gone already."""
+    """Drop the document, its versions and their text. Its chunks, jobs and vectors must be dropped before."""
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
     conn.execute(delete(segment_table).where(segment_table.c.generation_id.in_(mine)))
@@ -382,7 +391,7 @@ def _ensure_document(dialect: str) -> Executable:
 
 @lru_cache(maxsize=64)
 def _chunking(written: str) -> ChunkingConfig:
-    """Most versions are cut alike."""
+    """Parsed once for many versions: most are cut alike."""
     return ChunkingConfig.model_validate_json(written)
 
 

@@ -1,8 +1,8 @@
-"""Chunking: one job's document to chunks, batches and embedding tasks.
+"""Chunking: turns the document of one job into chunks, batches and embedding tasks.
 
-Deterministic: run again, it makes the same chunks and batches and skips those already stored, so a crash
-costs only the cutting. It pauses while the embedding queue is full, so a document's size never decides how
-much memory is used.
+A task that is done again makes the same chunks and batches and skips those that are stored, so a crash costs
+only the cutting. The worker pauses while the embedding queue is full, so the memory it uses does not grow
+with the document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from embedfleet.lifecycle.completion import publish_if_done
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, Stage, pack_chunk_ids
-from embedfleet.records import chunks, documents, jobs, segments
+from embedfleet.records import batches, chunks, documents, jobs, segments
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
 from embedfleet.records.dead_letters import DeadLetter
@@ -45,16 +45,16 @@ T = TypeVar("T")
 
 # Batches written in one transaction: enough to share its cost, few enough to hold in memory.
 _BATCHES_PER_WRITE = 8
-# However full the embedding queue is, a tenant may have this share of its high-water mark waiting there.
+# However full the embedding queue is, each tenant may have an eighth of its high-water mark waiting there.
 _TENANT_SHARE = 8
-# While it is full it is asked less and less often: dozens of documents may be waiting.
+# While the queue is full it is asked less and less often: dozens of documents may be waiting for it.
 _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class _NewBatch:
-    """A batch as rows and as a message."""
+    """A batch as rows for SQL and as a task for the broker."""
 
     row: Batch
     chunk_rows: tuple[ChunkRow, ...]
@@ -63,7 +63,10 @@ class _NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What is known of a document when it is chunked to its end: the share of its text in its chunks, too."""
+    """What is known of a document once it is chunked to its end.
+
+    `coverage`: the share of its text, 0 to 1, that is in its chunks.
+    """
 
     chunks: int
     coverage: float
@@ -85,7 +88,7 @@ class ChunkingLoop(StageLoop):
         for lease in leases:
             try:
                 await self._chunk(ChunkingTask.decode(lease.task.payload).job_id)
-            except Exception as exc:  # noqa: BLE001 - one document's trouble is not the others'
+            except Exception as exc:  # noqa: BLE001 - a document that fails must not fail the others
                 failures[lease.task.id] = exc
         return failures
 
@@ -112,11 +115,11 @@ class ChunkingLoop(StageLoop):
             max_tokens=info.max_tokens,
             content_type=generation.recipe.content_type,
         )
-        batches = self._batches(job, generation, chunker)
+        coming = self._new_batches(job, generation, chunker)
         chunks_total = 0
         sealed = False
         while not sealed:
-            made = await self._on_cpu(lambda: _take(batches, _BATCHES_PER_WRITE))
+            made = await self._on_cpu(lambda: _take(coming, _BATCHES_PER_WRITE))
             chunks_total += sum(batch.row.chunks for batch in made)
             sealed = len(made) < _BATCHES_PER_WRITE
             end = _End(chunks_total, chunker.coverage.ratio) if sealed else None
@@ -134,7 +137,7 @@ class ChunkingLoop(StageLoop):
         if generation is None:
             raise Permanent(f"job {job_id}: its document's text is gone: submit it again")
         if generation.chunker_version != PARTITION_VERSION:
-            # Begun by another release, whose cut may differ: one version must not mix two.
+            # Another release has begun to cut it, perhaps at other places. One version must not mix two cuts.
             if generation.state is GenerationState.LIVE:
                 raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
             chunks.drop(conn, [generation.generation_id])
@@ -152,7 +155,7 @@ class ChunkingLoop(StageLoop):
             )
         return info
 
-    def _batches(self, job: Job, generation: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
+    def _new_batches(self, job: Job, generation: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
         """The document's batches in order. Blocking; runs on the CPU executor."""
         ids = ChunkIds(generation.document_id, generation.collection.space)
         size = generation.recipe.batch_chunks
@@ -181,10 +184,11 @@ class ChunkingLoop(StageLoop):
     async def _hand_on(
         self, job: Job, generation: Generation, made: Sequence[_NewBatch], end: _End | None
     ) -> bool:
-        """Write the batches, at the end with the job's size, then queue those that are not stored yet. False
-        if the job has ended.
+        """Write the batches (at the document's end also the job's size), then queue those not stored yet.
 
-        A crash in between leaves the task to be delivered again, which queues what was not queued."""
+        False if the job has ended. After a crash in between, the chunking task is delivered again, and queues
+        the batches that were not queued.
+        """
         open_batches = await self._database.write(lambda conn: self._write(conn, job, generation, made, end))
         if open_batches is None:
             return False
@@ -206,10 +210,11 @@ class ChunkingLoop(StageLoop):
         if made:
             rows = [row for batch in made for row in batch.chunk_rows]
             chunks.add(conn, generation.document_id, generation.generation_id, rows)
-            open_batches = jobs.add_batches(conn, job.job_id, [batch.row for batch in made])
+            open_batches = batches.add(conn, job.job_id, [batch.row for batch in made])
         if end is not None:
             jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
-            if not open_batches:  # all may have been stored before: then nobody else will finish the job
+            # If all batches were stored before, no storage task follows that would finish the job.
+            if not open_batches:
                 publish_if_done(conn, current, self._clock.now())
         return open_batches
 
@@ -234,8 +239,8 @@ class ChunkingLoop(StageLoop):
         return await asyncio.get_running_loop().run_in_executor(self._cpu, work)
 
 
-def _take(batches: Iterator[_NewBatch], count: int) -> list[_NewBatch]:
-    return list(islice(batches, count))
+def _take(coming: Iterator[_NewBatch], count: int) -> list[_NewBatch]:
+    return list(islice(coming, count))
 
 
 def _new_batch(

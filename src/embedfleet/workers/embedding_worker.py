@@ -30,7 +30,7 @@ from embedfleet.queue_schemas import (
     StorageTask,
     pack_chunk_ids,
 )
-from embedfleet.records import embedding_cache, jobs
+from embedfleet.records import batches, embedding_cache, jobs
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
@@ -259,4 +259,4 @@ def _record(
         batch_id = BatchId.parse(item.lease.task.id)
         # A part is not marked: its batch counts when all parts of it are stored.
         if finished and batch_id.span is None and batch_id.wanted_by(job):
-            jobs.record_batch_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
+            batches.record_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
