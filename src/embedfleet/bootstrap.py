@@ -289,7 +289,7 @@ async def _open_journal(stack: AsyncExitStack, settings: Settings, database: Dat
         logger.warning("the process before this one died with {} tasks in hand", len(entries))
 
     def count(conn: Connection) -> dict[tuple[str, str], int]:
-        deaths.add(conn, entries)
+        deaths.count(conn, entries)
         return deaths.of_unfinished_jobs(conn)
 
     # Count before the file is emptied: a crash in between counts twice. The other order could lose the count.

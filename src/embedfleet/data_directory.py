@@ -1,7 +1,7 @@
-"""One data directory, one owner: SQLite would queue a second writer, Chroma would be corrupted by it.
+"""Gives each data directory one owner: SQLite would make a second writer wait, Chroma would be corrupted.
 
-Two files: `owner.lock` carries the operating system's lock, which ends with the process however it
-dies; `owner.json` says in words who holds it and decides nothing, so that it may be stale.
+There are two files. `owner.lock` carries a lock of the operating system, which ends with the process, however
+it dies. `owner.json` describes the owner for messages. It decides nothing, so it may be out of date.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from embedfleet.errors import ConfigError, DataDirectoryInUse, Remedy
 _LOCK_FILE = "owner.lock"
 _RECORD_FILE = "owner.json"
 
-# `owner_of` holds the lock for an instant; whoever acquires meanwhile must outwait it.
+# `owner_of` holds the lock for an instant. `acquire` waits this long, so as not to mistake that for an owner.
 _PROBE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns a data directory. `pid` is 0 while an owner has not yet said who it is."""
+    """The owner of a data directory. `pid` is 0 if the owner has not described itself yet."""
 
     pid: int
     host: str
@@ -37,10 +37,10 @@ class Owner:
 
 
 class DataDirectoryLock:
-    """The right to open a data directory's databases, from `acquire` to `release` or the process's end.
+    """The right to open the databases of a data directory, from `acquire` to `release` or the process's end.
 
-    Keep this object as long: dropping it releases too. A child process does not inherit the right, by
-    fork or by exec. Any thread may release it.
+    Keep a reference to this object for that time: when it is freed, the lock is released. A child process
+    does not inherit the right, neither by fork nor by exec. Any thread may release it.
     """
 
     def __init__(self, data_dir: Path, *, purpose: str) -> None:
@@ -49,9 +49,9 @@ class DataDirectoryLock:
         self._lock = _os_lock(data_dir)
 
     def acquire(self) -> None:
-        """Own the directory, creating it (mode 0700) if it is missing.
+        """Become the owner of the directory; creates it, with mode 0700, if it does not exist.
 
-        Raises DataDirectoryInUse naming the owner, ConfigError if the directory cannot be written.
+        Raises DataDirectoryInUse, naming the owner, or ConfigError if the directory cannot be written.
         """
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,9 +67,9 @@ class DataDirectoryLock:
             ) from exc
 
     def release(self) -> None:
-        """Let another process own the directory. Without effect unless acquired."""
+        """Let another process become the owner. Has no effect if this one is not."""
         if self._lock.is_locked:
-            # First the record, then the lock: the next owner's record must not be the one removed.
+            # The record goes first. After the lock is released, the record may be that of the next owner.
             (self._data_dir / _RECORD_FILE).unlink(missing_ok=True)
             self._lock.release(force=True)
 
@@ -85,13 +85,14 @@ class DataDirectoryLock:
     def _write_record(self) -> None:
         owner = Owner(os.getpid(), socket.gethostname(), self._purpose, datetime.now(UTC))
         record = asdict(owner) | {"since": owner.since.isoformat(timespec="seconds")}
+        # Written beside and renamed: other processes never read half a record.
         draft = self._data_dir / f"{_RECORD_FILE}.new"
         draft.write_text(json.dumps(record), encoding="utf-8")
         draft.replace(self._data_dir / _RECORD_FILE)
 
 
 def owner_of(data_dir: Path) -> Owner | None:
-    """The live owner, None when the directory is free or missing. Holds the lock for an instant only.
+    """The current owner; None if the directory is free or does not exist. Takes the lock for an instant.
 
     Raises ConfigError if the directory's lock cannot be read.
     """
@@ -112,12 +113,13 @@ def owner_of(data_dir: Path) -> Owner | None:
 
 
 def _os_lock(data_dir: Path) -> FileLock:
-    # thread_local would let only the acquiring thread release.
+    # With thread_local, only the thread that has acquired the lock could release it.
     return FileLock(data_dir / _LOCK_FILE, mode=0o600, thread_local=False)
 
 
 def _read_record(data_dir: Path) -> Owner:
-    """What the owner wrote. For the instant until it has: an unnamed owner, or a killed predecessor."""
+    """The owner's record. Before the owner has written it: pid 0, or the record of an earlier, killed
+    owner."""
     try:
         record = json.loads((data_dir / _RECORD_FILE).read_text(encoding="utf-8"))
         return Owner(
@@ -141,7 +143,10 @@ def _refusal(data_dir: Path) -> str:
 
 
 def create_data_dir(path: Path) -> None:
-    """Create it, for its user only (vectors are as private as text). ConfigError if that cannot be done."""
+    """Create a data directory that only its user can read, as vectors are as private as texts.
+
+    Raises ConfigError if it cannot be created.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:

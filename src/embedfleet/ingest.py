@@ -1,6 +1,6 @@
-"""Files to jobs: find them, skip what is unchanged, parse the rest, submit.
+"""Makes jobs from files: finds files, skips unchanged ones, parses the others and submits them.
 
-One bad file never stops the others: whatever happens to a file is an outcome, not an exception.
+One bad file never stops the others: an error of a file is an outcome, not an exception.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 
 class FileState(StrEnum):
-    """What was done with a file; the job tells what comes of it."""
+    """What was done with a file. Its job shows what becomes of it."""
 
     SUBMITTED = "submitted"
     RESUMED = "resumed"
@@ -35,7 +35,7 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """`error` is set exactly when the state is FAILED; `job_id` when there is a job to look at."""
+    """`error` is set exactly if the state is FAILED; `job_id` is set if the file has a job."""
 
     source: str
     state: FileState
@@ -46,7 +46,7 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """For whom and how. `globs` replace the default choice of files in folders (every known format)."""
+    """Options of an ingest. `globs` choose files in folders; without any, all known formats are taken."""
 
     tenant: str
     tier: UserTier
@@ -58,23 +58,23 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the given paths hold.
+    """The files and folders at the given paths.
 
-    `problems`: (path, why) for those that cannot be used at all. `barren`: the folders in which nothing is to
-    be taken, and why; a mistake, unless the wish is to prune what they held.
+    `problems`: (path, reason) for paths that cannot be used. `empty_folders`: (path, reason) for folders in
+    which no file is taken. That is probably a mistake, unless the user prunes documents whose files are gone.
     """
 
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
-    barren: list[tuple[Path, str]] = field(default_factory=list)
+    empty_folders: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
-    """Every file below the paths, each once, sorted within its folder.
+    """Every file at or below the paths, each once, sorted within its folder.
 
-    In folders only known formats (or the globs' choice) are taken and hidden names are left out; a file
-    named outright is always taken. Links to folders are not followed.
+    In a folder, only known formats are taken, or the files that match a glob; hidden files and folders are
+    left out, and links to folders are not followed. A file that is named itself is always taken.
     """
     found = Found()
     seen: set[str] = set()
@@ -84,7 +84,7 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
             found.folders.append(path)
             candidates = list(_walk(path, globs, found.problems))
             if not candidates:
-                found.barren.append((path, _why_barren(globs)))
+                found.empty_folders.append((path, _reason_for_no_file(globs)))
         elif os.path.lexists(path):
             candidates = [path]
         else:
@@ -97,7 +97,7 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
     return found
 
 
-def _why_barren(globs: Sequence[str]) -> str:
+def _reason_for_no_file(globs: Sequence[str]) -> str:
     if globs:
         return f"no file in it matches {' or '.join(globs)}: change the pattern"
     return "no file of a known format in it: name files outright, or choose them with a pattern"
@@ -123,7 +123,8 @@ def _wanted(path: Path, folder: Path, globs: Sequence[str]) -> bool:
 
 
 def media_id_of(source: str) -> str:
-    """The document id of a file: of its path, so that a changed file is a new version, not a new document."""
+    """The media id of a file. It is made from the path, so a changed file is a new version, no new
+    document."""
     return f"file-{hashlib.sha256(source.encode()).hexdigest()[:24]}"
 
 
@@ -137,9 +138,9 @@ class Ingest:
         self._options = options
 
     async def submit(self, files: Iterable[Path]) -> AsyncIterator[FileOutcome]:
-        """One outcome a file, in order, as soon as it is known.
+        """Submit the files; yields one outcome for each, in order, as soon as it is known.
 
-        Raises only what makes going on pointless: StorageFull, ConfigError, DatabaseUnavailable.
+        Raises only errors that would hit every further file: StorageFull, ConfigError, DatabaseUnavailable.
         """
         for path in files:
             source = str(path)
@@ -149,7 +150,7 @@ class Ingest:
                 yield FileOutcome(printable(source), FileState.FAILED, error=str(exc))
 
     async def prune(self, folders: Iterable[Path]) -> AsyncIterator[FileOutcome]:
-        """Delete the tenant's documents that came from these folders and whose files are gone."""
+        """Delete the tenant's documents that came from these folders and whose files no longer exist."""
         for folder in folders:
             known = await self._jobs.list_sources(prefix=os.path.join(folder, ""))
             gone = await asyncio.to_thread(_without_file, known)
@@ -162,18 +163,18 @@ class Ingest:
         _refuse_undecodable_name(source)
         media_id = media_id_of(source)
         source_hash = await asyncio.to_thread(_hash_file, path)
-        made = await self._jobs.find_job(
+        job = await self._jobs.find_job(
             media_id=media_id,
             source_hash=source_hash,
             chunking_config=options.chunking,
             model=options.model,
         )
-        if made is not None and made.status is JobStatus.COMPLETED:
-            return FileOutcome(source, FileState.UNCHANGED, job_id=made.job_id)
-        if made is not None:
-            if made.status.terminal:
-                await self._jobs.retry(made.job_id)
-            return FileOutcome(source, FileState.RESUMED, job_id=made.job_id)
+        if job is not None and job.status is JobStatus.COMPLETED:
+            return FileOutcome(source, FileState.UNCHANGED, job_id=job.job_id)
+        if job is not None:
+            if job.status.terminal:
+                await self._jobs.retry(job.job_id)
+            return FileOutcome(source, FileState.RESUMED, job_id=job.job_id)
         try:
             parsed = await self._parser.parse(path)
         except ParseError as exc:
@@ -209,7 +210,7 @@ def _refuse_undecodable_name(source: str) -> None:
 
 
 def printable(name: str) -> str:
-    """A file name as text; bytes that are not UTF-8 show as backslash escapes."""
+    """A file name as printable text: bytes that are not UTF-8 become backslash escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
@@ -218,7 +219,7 @@ def _without_file(known: Iterable[str]) -> list[str]:
 
 
 def _hash_file(path: Path) -> str:
-    """Fingerprint of the bytes and of the parser: a new parser reads the file anew."""
+    """SHA-256 of the parser's version and the file's bytes, so that a new parser reads the file again."""
     digest = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
     try:
         if not path.is_file():

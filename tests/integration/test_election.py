@@ -100,8 +100,8 @@ async def test_orders_reach_the_one_they_are_for_once(database: Database) -> Non
         await database.write(
             lambda conn, name=name: fleet.announce(conn, name, host="h", pid=1, now=100.0, pools={})  # type: ignore[misc]
         )
-    await database.write(lambda conn: fleet.want(conn, "a", "embedding", 3))
-    await database.write(lambda conn: fleet.want(conn, "a", "storage", 0))
+    await database.write(lambda conn: fleet.order_workers(conn, "a", "embedding", 3))
+    await database.write(lambda conn: fleet.order_workers(conn, "a", "storage", 0))
     running = await database.read(lambda conn: fleet.running(conn, seen_since=100.0))
     assert [(one.orchestrator_id, one.has_orders) for one in running] == [("a", True), ("b", False)]
     assert await database.write(lambda conn: fleet.take_orders(conn, "b")) == {}

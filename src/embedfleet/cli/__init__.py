@@ -1,7 +1,8 @@
-"""The command line: one file a command group. Heavy modules are imported by the command that needs them,
-so that `--help` answers at once.
+"""The command line: one file for each group of commands.
 
-May import everything; nothing imports it.
+A command imports heavy modules inside of its function, so that `--help` answers at once.
+
+May import: bootstrap and below.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ app.add_typer(db.app, name="db")
 
 
 def main() -> None:
-    """The command in a process that goes on: ends by SystemExit. Exit codes: 0 done, 1 nothing done, 2 wrong
-    usage, 3 done but for some files or rows, 130 interrupted."""
+    """Run a command; always raises SystemExit, and does not end the process.
+
+    Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done except for some files or rows, 130 interrupted.
+    """
     run_safely(lambda: app(standalone_mode=False))
 
 
 def run() -> NoReturn:
-    """The `embedfleet` command."""
+    """The `embedfleet` command: runs a command and ends the process."""
     try:
         main()
     except SystemExit as done:

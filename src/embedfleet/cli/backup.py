@@ -23,7 +23,7 @@ def backup(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Copy everything but the vector store, which is made from it again. Workers may go on meanwhile."""
+    """Copy everything but the vector store, which `restore` makes again. Workers may keep running."""
     from embedfleet.repair.backup import database_file, write_backup
 
     settings = settings_from(data_dir, config)
@@ -44,8 +44,11 @@ def restore(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make a data directory of a backup, its vector store from cached vectors and by the model for the rest,
-    and verify it. Jobs that were under way go on at the next start."""
+    """Make a data directory from a backup, and verify it.
+
+    The vector store is made from cached vectors, and with the model for the rest. Unfinished jobs go on at
+    the next start.
+    """
     settings = settings_from(data_dir, config)
     from embedfleet.repair.restoring import restore_database
 

@@ -17,20 +17,20 @@ def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFil
     """Bring the schema to this release's. May be repeated; concurrent calls wait for one another.
 
     PostgreSQL needs it once before the first start and after every new release, while no older release runs.
-    SQLite is upgraded by whatever opens it.
+    Every command that opens an SQLite database upgrades it.
     """
     from embedfleet.sql.opening import open_database
 
     settings = settings_from(data_dir, config)
 
-    async def carry_out() -> tuple[str, str | None, str]:
+    async def upgrade_schema() -> tuple[str, str | None, str]:
         database = open_database(settings)
         try:
             return (database.location, *await database.upgrade_schema())
         finally:
             await database.close()
 
-    location, before, now = asyncio.run(carry_out())
+    location, before, now = asyncio.run(upgrade_schema())
     if as_json:
         print_json({"database": location, "schema_before": before, "schema": now})
     elif before == now:

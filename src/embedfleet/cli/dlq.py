@@ -1,4 +1,4 @@
-"""`embedfleet dlq list|show|requeue|purge`: what was given up, and what to do about it."""
+"""`embedfleet dlq list|show|requeue|purge`: what workers gave up, and what an operator does about it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ app = typer.Typer(
     help="Dead letters: what was given up. Look, run again, or accept the loss.", no_args_is_help=True
 )
 
-_MOST_AT_ONCE = 100_000
+_MAX_LETTERS = 100_000
 
 
 class StageFilter(StrEnum):
-    """The values of Stage that leave dead letters (not imported here: it would cost `--help` its speed)."""
+    """The values of Stage that leave dead letters (not imported here, as that would slow down `--help`)."""
 
     CHUNKING = "chunking"
     EMBEDDING = "embedding"
@@ -44,7 +44,7 @@ def list_letters(
     job: JobOption = None,
     stage: StageOption = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also those requeued or purged.")] = False,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=_MOST_AT_ONCE, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=_MAX_LETTERS, help="How many.")] = 20,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -89,10 +89,12 @@ def requeue(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Run the jobs of these letters again; all letters of a job go with it. A running orchestrator (or the
-    next) takes them up."""
-    _one_of(ids=ids, job=job, all=every)
-    _only_with_all(stage, every)
+    """Run the jobs of these letters again; this requeues all letters of each job.
+
+    A running orchestrator takes them up, or the next one that starts.
+    """
+    _require_one_of(ids=ids, job=job, all=every)
+    _require_all_for_stage(stage, every)
     if every:
         _confirm("run the jobs of all open dead letters again", yes)
 
@@ -127,9 +129,9 @@ def purge(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Accept the loss: the letters are open no more, their jobs go on naming the missing ranges."""
-    _one_of(ids=ids, job=job, before=before, all=every)
-    _only_with_all(stage, every)
+    """Accept the loss: the letters are no longer open; their jobs still name the missing ranges."""
+    _require_one_of(ids=ids, job=job, before=before, all=every)
+    _require_all_for_stage(stage, every)
     if every or before is not None:
         _confirm("accept the loss of these dead letters", yes)
     until = None if before is None else before.replace(tzinfo=UTC)
@@ -145,14 +147,14 @@ def purge(
         typer.echo(f"{purged} purged")
 
 
-def _one_of(**given: object) -> None:
+def _require_one_of(**given: object) -> None:
     named = [name for name, value in given.items() if value]
     if len(named) != 1:
         choices = " or ".join("IDS" if name == "ids" else f"--{name}" for name in given)
         raise typer.BadParameter(f"name the dead letters by one of {choices}")
 
 
-def _only_with_all(stage: StageFilter | None, every: bool) -> None:
+def _require_all_for_stage(stage: StageFilter | None, every: bool) -> None:
     if stage is not None and not every:
         raise typer.BadParameter("--stage narrows down --all: name both")
 
@@ -180,7 +182,7 @@ async def _list(
 
 
 async def _open_ids(jobs: ScopedJobs, stage: StageFilter | None) -> list[int]:
-    return [one.dead_letter_id for one in await _list(jobs, None, stage, _MOST_AT_ONCE)]
+    return [one.dead_letter_id for one in await _list(jobs, None, stage, _MAX_LETTERS)]
 
 
 def _show_table(found: list[DeadLetterInfo]) -> None:

@@ -1,4 +1,4 @@
-"""`embedfleet doctor`: is everything in order, and if not, what to do."""
+"""`embedfleet doctor`: checks whether everything is in order, and says what to do if not."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from embedfleet.records.fleet import RunningOrchestrator
     from embedfleet.settings import Settings
 
-_LITTLE_SPACE_BYTES = 1 << 30
+_MIN_FREE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `detail` says what is wrong and what to do when it is not `ok`."""
+    """The result of one check. `detail`: what was found; if not `ok`, what is wrong and what to do."""
 
     check: str
     ok: bool
@@ -85,7 +85,7 @@ def _data(settings: Settings) -> str:
 
     create_data_dir(settings.data_dir)
     free = shutil.disk_usage(settings.data_dir).free
-    if free < _LITTLE_SPACE_BYTES:
+    if free < _MIN_FREE_BYTES:
         raise StorageFull(f"{settings.data_dir}: only {free / 1e6:.0f} MB free: make room before ingesting")
     return f"{settings.data_dir}, {free / 1e9:.1f} GB free"
 
@@ -179,13 +179,13 @@ def _parser(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    """All that these settings speak of, by their files alone; one is loaded by the check after this."""
-    from embedfleet.cli.models_loading import spoken_of
+    """Check the files of all configured models. Only the next check loads a model."""
+    from embedfleet.cli.models_loading import configured_models
     from embedfleet.errors import EmbedfleetError, ModelError
     from embedfleet.inference.catalogue import Catalogue
 
     catalogue = Catalogue(settings.models)
-    names = spoken_of(settings)
+    names = configured_models(settings)
     troubles = []
     for name in names:
         try:

@@ -23,7 +23,7 @@ app = typer.Typer(help="What can be searched; delete what should not be.", no_ar
 def list_documents(
     tenant: Tenant = None, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
-    """The documents readers see, by source."""
+    """The documents that searches find, by source."""
     from embedfleet.bootstrap import open_guest
 
     settings = settings_from(data_dir, config)
@@ -50,7 +50,7 @@ def delete(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Delete documents with everything of them: text, chunks, vectors, jobs."""
+    """Delete documents with their texts, chunks, vectors and jobs."""
     from embedfleet.errors import InvalidRequest
 
     settings = settings_from(data_dir, config)
@@ -72,13 +72,14 @@ def delete(
 
 
 class _Named:
-    """A document as the user named it: by source, by a path relative to here, or by media id."""
+    """A document as the user names it: by source, by a path from the current folder, or by media id."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._path = os.path.abspath(Path(name).expanduser())
 
     def media_id(self, known: Mapping[str, str]) -> str:
+        """`known`: media ids by source. A name that is no source is taken as a media id."""
         return known.get(self.name) or known.get(self._path) or self.name
 
 

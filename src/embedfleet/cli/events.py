@@ -27,8 +27,10 @@ def events(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """How jobs ended, in order (of every tenant unless one is named). With --follow --json: one JSON object a
-    line. Whoever reads some twice tells by `event_id`."""
+    """How jobs ended, in order (of every tenant unless one is named).
+
+    With --follow --json: one JSON object in each line. An event may come twice, with the same `event_id`.
+    """
     settings = settings_from(data_dir, config)
     if follow:
         asyncio.run(_follow(settings, tenant, after, as_json=as_json))

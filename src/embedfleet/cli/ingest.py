@@ -1,4 +1,4 @@
-"""`embedfleet ingest`: a folder in, searchable passages out."""
+"""`embedfleet ingest`: makes the files of folders searchable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Unit(StrEnum):
-    """The values of ChunkUnit (not imported here: it would cost `--help` its speed)."""
+    """The values of ChunkUnit (not imported here, as that would slow down `--help`)."""
 
     CHARS = "chars"
     TOKENS = "tokens"
@@ -92,7 +92,8 @@ def _chunking(
     unit: Unit | None,
     method: Method | None,
 ) -> ChunkingConfig:
-    """The settings' chunking with the flags on top. The default overlap shrinks with a given size."""
+    """The settings' chunking, changed by the flags. With only a size, the overlap is at most a fifth of
+    it."""
     from pydantic import ValidationError
 
     from embedfleet.errors import InvalidRequest

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from embedfleet.queue_schemas import JobInfo
 
-# Until a document is chunked to its end, its chunks are guessed from its size.
-_GUESSED_CHARS_PER_CHUNK = 700
+# The number of chunks is estimated from the size of a document until all of it is chunked.
+_ESTIMATED_CHARS_PER_CHUNK = 700
 
 
 class ProgressView:
-    """Files submitted, chunks stored, chunks per second and the time left. Silent when `quiet`."""
+    """Shows files submitted, chunks stored, chunks per second and the time left. Shows nothing if `quiet`."""
 
     def __init__(self, files: int, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
@@ -44,7 +44,7 @@ class ProgressView:
         self._progress.stop()
 
     def note(self, message: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(message, highlight=False, soft_wrap=True, markup=False)
 
     def file_done(self) -> None:
@@ -59,14 +59,14 @@ class ProgressView:
 
 
 def expected_chunks(jobs: Sequence[JobInfo]) -> int:
-    """Chunks the jobs will have: known for sealed ones, guessed for others from the sealed ones' size."""
+    """How many chunks the jobs will have: exact if they are sealed, otherwise estimated."""
     sealed = [job for job in jobs if job.progress.sealed]
     known = sum(job.progress.chunks_total for job in sealed)
     chars = sum(job.chars for job in sealed)
-    per_chunk = chars / known if known else _GUESSED_CHARS_PER_CHUNK
-    guessed = sum(
+    per_chunk = chars / known if known else _ESTIMATED_CHARS_PER_CHUNK
+    estimated = sum(
         max(job.progress.chunks_total, round(job.chars / per_chunk))
         for job in jobs
         if not job.progress.sealed and not job.status.terminal
     )
-    return known + guessed
+    return known + estimated

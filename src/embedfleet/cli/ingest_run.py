@@ -1,4 +1,4 @@
-"""The run behind `embedfleet ingest`: submit, have the work done, follow it, report."""
+"""The work of `embedfleet ingest`: submits files, has workers process them, follows the jobs, reports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import JobInfo, JobStatus
 from embedfleet.settings import Settings
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.2  # fast enough for a progress bar
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """What became of every file; complete even after an interruption."""
+    """What became of every file. It is complete even after an interruption."""
 
     tenant: str
     outcomes: list[FileOutcome] = field(default_factory=list)
@@ -36,7 +36,7 @@ class IngestReport:
     interrupted: bool = False
 
     def problems(self) -> list[tuple[str, str]]:
-        """(source, why) of everything that is not searchable as a whole."""
+        """(source, reason) of every file that is not completely searchable."""
         found = [(o.source, o.error) for o in self.outcomes if o.error is not None]
         for outcome, job in self._with_jobs():
             if job.status in (JobStatus.FAILED, JobStatus.COMPLETED_WITH_ERRORS):
@@ -71,7 +71,7 @@ class IngestReport:
         }
 
     def document(self) -> dict[str, Any]:
-        """The `--json` form."""
+        """The report for `--json`."""
         by_id = {job_id: job.json_document() for job_id, job in self.jobs.items()}
         files = [
             {
@@ -93,6 +93,7 @@ class IngestReport:
         }
 
     def lines(self) -> Iterable[str]:
+        """The report for people."""
         totals = self.totals()
         yield (
             f"{totals['ingested']} ingested, {totals['unchanged']} unchanged, {totals['failed']} failed"
@@ -116,13 +117,14 @@ class IngestReport:
 async def run_ingest(
     settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: bool, quiet: bool
 ) -> IngestReport:
-    """Ingest the paths. Errors of single files are in the report; others are raised."""
-    Catalogue(settings.models).info(options.model or settings.models.default)  # unknown: say so at once
+    """Ingest the paths. Errors of single files are in the report; other errors are raised."""
+    # Raises for an unknown model before any work is done.
+    Catalogue(settings.models).info(options.model or settings.models.default)
     report = IngestReport(tenant=options.tenant)
     started = monotonic()
     found = await asyncio.to_thread(find_files, paths, options.globs)
-    barren = [] if prune else found.barren
-    problems = found.problems + [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in barren]
+    empty = [] if prune else found.empty_folders
+    problems = found.problems + [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in empty]
     report.outcomes += [
         FileOutcome(printable(str(path)), FileState.FAILED, error=f"{printable(str(path))}: {why}")
         for path, why in problems
@@ -132,13 +134,13 @@ async def run_ingest(
         async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
             ingest = Ingest(jobs=guest.jobs, parser=parser, options=options)
             with ProgressView(len(found.files), quiet=quiet) as view:
-                await _Run(settings, guest.jobs, ingest, report, view, stop).to_the_end(found, prune=prune)
+                await _Run(settings, guest.jobs, ingest, report, view, stop).run(found, prune=prune)
     report.seconds = monotonic() - started
     return report
 
 
 class _Run:
-    """One ingest: files are submitted and followed while the workers are at work."""
+    """One ingest: submits files and follows their jobs while workers process them."""
 
     def __init__(
         self,
@@ -158,15 +160,16 @@ class _Run:
         self._host = WorkersHost(settings, purpose="embedfleet ingest", announce=view.note)
         self._all_submitted = False
 
-    async def to_the_end(self, found: Found, *, prune: bool) -> None:
+    async def run(self, found: Found, *, prune: bool) -> None:
         async def submit_and_follow() -> None:
             async with asyncio.TaskGroup() as steps:
                 submitting = steps.create_task(self._submit(found, prune=prune), name="submit")
                 await self._follow()
-                submitting.cancel()  # at the stop signal it may be in the middle of a long file
+                # After a stop signal, the submission may be in the middle of a long file.
+                submitting.cancel()
 
         await work_until(self._host, submit_and_follow)
-        await self._look()
+        await self._refresh_jobs()
 
     async def _submit(self, found: Found, *, prune: bool) -> None:
         async for outcome in self._ingest.submit(found.files):
@@ -180,19 +183,22 @@ class _Run:
         self._all_submitted = True
 
     async def _follow(self) -> None:
-        """Until everything is submitted and has ended, or the stop signal."""
+        """Return when all files are submitted and their jobs have ended, or at the stop signal.
+
+        Raises StorageFull if the workers wait for space: an ingest should fail then, and not wait.
+        """
         while not self._stop.is_set():
             trouble = self._host.trouble
             if isinstance(trouble, StorageFull):
                 raise trouble
-            await self._look()
+            await self._refresh_jobs()
             if self._all_submitted and not self._open_jobs() and not await self._all_jobs.cleanups_left():
                 return
             await asyncio.sleep(_POLL_SECONDS)
         self._report.interrupted = True
 
-    async def _look(self) -> None:
-        """Refresh the jobs that have not ended."""
+    async def _refresh_jobs(self) -> None:
+        """Read the state of the jobs that have not ended."""
         for info in await self._jobs.statuses(self._open_jobs()):
             self._report.jobs[info.job_id] = info
         self._view.show(list(self._report.jobs.values()))

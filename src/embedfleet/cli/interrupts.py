@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an event: the first asks for a clean stop, the second stops at once."""
+"""Turns Ctrl-C and SIGTERM into an event: the first asks for a clean stop, the second stops at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first signal, cancel the current task at the second. Within a running loop."""
+    """Set `stop` at the first signal; cancel the current task at the second. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 
@@ -25,13 +25,13 @@ def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
     for number in _SIGNALS:
         try:
             loop.add_signal_handler(number, interrupt)
-        except NotImplementedError:  # Windows: loops take no signal handlers there
+        except NotImplementedError:  # Windows: its event loops support no signal handlers
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(interrupt))
     try:
         yield
     finally:
         for number, handler in previous.items():
-            with_loop = getattr(loop, "remove_signal_handler", None)
-            if with_loop is not None:
-                with_loop(number)
+            remove_handler = getattr(loop, "remove_signal_handler", None)
+            if remove_handler is not None:
+                remove_handler(number)
             signal.signal(number, handler)

@@ -19,7 +19,7 @@ JobId = Annotated[str, typer.Argument(help="A job's id, as `jobs list` shows it.
 
 
 class StatusFilter(StrEnum):
-    """The values of JobStatus (not imported here: it would cost `--help` its speed)."""
+    """The values of JobStatus (not imported here, as that would slow down `--help`)."""
 
     PENDING = "pending"
     CHUNKING = "chunking"

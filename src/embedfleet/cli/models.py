@@ -1,4 +1,4 @@
-"""`embedfleet models`: what can embed here. Adding, trying and removing are in the files beside this one."""
+"""`embedfleet models`: lists the models. The other model commands are in the files beside this one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOADED = {True: "loaded", False: "-", None: "?"}
 def models(
     context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
-    """The models this installation can embed with; the default one is marked."""
+    """The models with which this installation can embed; the default one is marked."""
     if context.invoked_subcommand is None:
         list_models(as_json=as_json, data_dir=data_dir, config=config)
     elif as_json or data_dir or config:
@@ -50,16 +50,16 @@ def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
     if as_json:
         print_json({"models": rows})
     else:
-        typer.echo(in_columns([_HEADINGS, *(_words(row) for row in rows)], right=(2, 3, 4)))
+        typer.echo(in_columns([_HEADINGS, *(_cells(row) for row in rows)], right=(2, 3, 4)))
         for row in rows:
             if not row["available"]:
                 typer.echo(f"not available: {row['reason']}")
 
 
 async def _loaded_models(settings: Settings) -> frozenset[str] | None:
-    """Names of those that some running orchestrator or worker of its holds; None: nobody can tell.
+    """Names of the models that running orchestrators or their workers have loaded; None if that is not known.
 
-    No model library is imported for it, nor a database made.
+    Imports no model library, and creates no database.
     """
     from embedfleet.data_directory import owner_of
     from embedfleet.deployment import deployment_of
@@ -74,12 +74,12 @@ async def _loaded_models(settings: Settings) -> frozenset[str] | None:
     try:
         await database.open()
         running = await running_orchestrators(database)
-    except EmbedfleetError:  # the list is of use without it, and `doctor` says what is wrong
+    except EmbedfleetError:  # the list is useful without it, and `doctor` shows the error
         return None
     finally:
         await database.close()
-    told = [pool.models for one in running for pool in one.pools.values()]
-    return None if None in told else frozenset(name for names in told for name in names or ())
+    reports = [pool.models for one in running for pool in one.pools.values()]
+    return None if None in reports else frozenset(name for names in reports for name in names or ())
 
 
 def _row(
@@ -113,14 +113,14 @@ def _row(
 _HEADINGS = ["  model", "backend", "size", "dim", "tokens", "devices", "loaded", "description"]
 
 
-def _words(row: dict[str, Any]) -> list[str]:
-    there = row["available"]
+def _cells(row: dict[str, Any]) -> list[str]:
+    available = row["available"]
     return [
         f"{'*' if row['default'] else ' '} {row['name']}",
         row["backend"],
-        f"{row['size_bytes'] / 1e6:,.0f} MB" if there else "-",
-        f"{row['dim']:,}" if there else "-",
-        f"{row['max_tokens']:,}" if there else "-",
+        f"{row['size_bytes'] / 1e6:,.0f} MB" if available else "-",
+        f"{row['dim']:,}" if available else "-",
+        f"{row['max_tokens']:,}" if available else "-",
         ",".join(row["devices"]),
         _LOADED[row["loaded"]],
         row["description"],

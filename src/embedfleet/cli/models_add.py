@@ -1,4 +1,4 @@
-"""`embedfleet models add`: an entry of the catalogue, tried out before it is written."""
+"""`embedfleet models add`: writes an entry of the catalogue, after it has checked the model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def add(
         "description": description,
     }
     entry = {key: value for key, value in given.items() if value is not None}
-    _require_sense(name, entry)
+    _require_consistent(name, entry)
     document = _add(name, entry, file_to_change(config), data_dir, replace=replace, progress=not as_json)
     for warning in document["warnings"]:
         warn(f"warning: {warning}")
@@ -95,7 +95,7 @@ def add(
         typer.echo(document["hint"])
 
 
-def _require_sense(name: str, entry: dict[str, Any]) -> None:
+def _require_consistent(name: str, entry: dict[str, Any]) -> None:
     from embedfleet.errors import InvalidRequest
 
     if not _NAME.fullmatch(name):
@@ -122,18 +122,18 @@ def _add(
     from embedfleet.inference.hub import download
     from embedfleet.settings import CatalogueFile
 
-    there = CatalogueFile.read(file).entries()  # before a download of minutes
-    if (name in there or name in BUILT_IN) and not replace:
-        where = f"in {file}" if name in there else "built in"
+    existing = CatalogueFile.read(file).entries()  # checked before a download that takes minutes
+    if (name in existing or name in BUILT_IN) and not replace:
+        where = f"in {file}" if name in existing else "built in"
         raise InvalidRequest(f"there is a model `{name}` already ({where}): choose a name, or --replace it")
     settings = settings_of(data_dir, file if os.path.exists(file) else None)
-    model = _valid(name, entry)
+    model = _validated(name, entry)
     if model.hub is not None:
         entry |= {"revision": download(model, progress=progress)}
-        model = _valid(name, entry)
-    info = _described(settings, name, model)
-    warnings = _changes(settings, name, info) if replace else []
-    before = CatalogueFile.read(file)
+        model = _validated(name, entry)
+    info = _model_info(settings, name, model)
+    warnings = _warnings_of_replacing(settings, name, info) if replace else []
+    before = CatalogueFile.read(file)  # again: the file may have changed during the download
     before.with_entry(name, _ordered(entry)).save(before)
     return {
         "model": {
@@ -146,14 +146,14 @@ def _add(
             "revision": model.revision,
         },
         "config": str(file),
-        "replaced": replace and name in there,
+        "replaced": replace and name in existing,
         "warnings": warnings,
-        "hint": "" if before.text else f"{file} is new: {_who_reads(file)}",
+        "hint": "" if before.text else f"{file} is new: {_how_it_is_read(file)}",
     }
 
 
-def _valid(name: str, entry: dict[str, Any]) -> ModelSettings:
-    """As the settings would read it."""
+def _validated(name: str, entry: dict[str, Any]) -> ModelSettings:
+    """The entry as the settings read it."""
     from embedfleet.settings import load_settings
 
     overrides = {"models": {"catalogue": {name: entry}}}
@@ -167,14 +167,14 @@ def _ordered(entry: dict[str, Any]) -> dict[str, Any]:
     return {field: entry[field] for field in ModelSettings.model_fields if field in entry}
 
 
-def _described(settings: Settings, name: str, model: ModelSettings) -> ModelInfo:
+def _model_info(settings: Settings, name: str, model: ModelSettings) -> ModelInfo:
     from embedfleet.inference.catalogue import Catalogue
 
     catalogue = {**settings.models.catalogue, name: model}
     return Catalogue(settings.models.model_copy(update={"catalogue": catalogue})).info(name)
 
 
-def _changes(settings: Settings, name: str, info: ModelInfo) -> list[str]:
+def _warnings_of_replacing(settings: Settings, name: str, info: ModelInfo) -> list[str]:
     from embedfleet.errors import EmbedfleetError
     from embedfleet.inference.catalogue import Catalogue
 
@@ -190,7 +190,7 @@ def _changes(settings: Settings, name: str, info: ModelInfo) -> list[str]:
     ]
 
 
-def _who_reads(file: Path) -> str:
+def _how_it_is_read(file: Path) -> str:
     from embedfleet.settings import usual_config_file
 
     return "commands without --config read it" if file == usual_config_file() else "name it with --config"

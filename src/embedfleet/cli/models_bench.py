@@ -1,4 +1,4 @@
-"""`embedfleet models bench`: how fast models are here, for bulk work and for a single query."""
+"""`embedfleet models bench`: measures how fast models are on this machine, in bulk and for single queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
+from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, in_columns, print_json, warn
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from embedfleet.settings import Settings
 
 _QUERIES_SHARE = 0.2
-_FEWEST_QUERIES = 5
-_MOST_QUERIES = 500
-_CALLS_AT_ONCE = 2  # as an embedding worker has in hand
+_MIN_QUERIES = 5
+_MAX_QUERIES = 500
+_CALLS_AT_ONCE = 2  # as many as an embedding worker makes
 _WORDS = str.split(
     "the of and to a in that is was for on are with as at by an be this from or have it not were had "
     "river stone market letter engine garden history island number paper question reason season silver "
@@ -38,7 +38,7 @@ _WORDS = str.split(
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """What is embedded: batches as a chunking worker would make them, and queries."""
+    """The texts to embed: batches as a chunking worker makes them, and queries."""
 
     batches: Sequence[TokenBatch]
     queries: Sequence[TokenBatch]
@@ -63,38 +63,38 @@ def bench(
 ) -> None:
     """Measure models on this machine: chunks and tokens a second, the time of a query, padding.
 
-    Text is cut as the settings say. Nothing else should run meanwhile. Exit code 3 if some models failed, 1
-    if all did.
+    Text is cut as the settings say. Nothing else should run at the same time. Exit code 3 if some models
+    failed, 1 if all did.
     """
     from embedfleet import log
     from embedfleet.errors import EmbedfleetError
 
-    settings = as_a_worker(settings_from(data_dir, config))
+    settings = with_worker_threads(settings_from(data_dir, config))
     text = _made_up_prose() if file is None else _read(file)
     log.configure(level="ERROR", as_json=False)
     rows: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     for name in _measurable(names or (), settings):
         try:
-            rows.append(asyncio.run(_measured(name, settings, text, seconds)))
+            rows.append(asyncio.run(_measure(name, settings, text, seconds)))
         except EmbedfleetError as exc:
             errors.append({"name": name, "error": explain(exc)})
             warn(f"{name}: {explain(exc)}")
     if as_json:
         print_json({"models": rows, "errors": errors})
     elif rows:
-        typer.echo(in_columns([_HEADINGS, *map(_words, rows)], right=range(1, 7)))
+        typer.echo(in_columns([_HEADINGS, *map(_cells, rows)], right=range(1, 7)))
     if errors:
         raise SystemExit(PARTLY_DONE if rows else NOTHING_DONE)
 
 
 def _measurable(names: Sequence[str], settings: Settings) -> list[str]:
-    """A server is asked only by name: that may cost money."""
+    """The models to measure. Servers are measured only if they are named, as their use may cost money."""
     from embedfleet.inference.catalogue import Catalogue
 
     catalogue = Catalogue(settings.models)
-    picked = chosen(names, settings)
-    return [name for name in picked if names or catalogue.settings_of(name).backend != "remote"]
+    selected = selected_models(names, settings)
+    return [name for name in selected if names or catalogue.settings_of(name).backend != "remote"]
 
 
 def _read(file: Path) -> str:
@@ -110,7 +110,7 @@ def _read(file: Path) -> str:
 
 
 def _made_up_prose() -> str:
-    """About 200,000 characters, the same every time: sentences of 4 to 30 words, paragraphs of 1 to 12."""
+    """About 200,000 characters, always the same: sentences of 4 to 30 words, paragraphs of 1 to 12."""
     random = Random(20)
     paragraphs: list[str] = []
     size = 0
@@ -124,7 +124,7 @@ def _made_up_prose() -> str:
     return "\n\n".join(paragraphs)
 
 
-async def _measured(name: str, settings: Settings, text: str, seconds: float) -> dict[str, Any]:
+async def _measure(name: str, settings: Settings, text: str, seconds: float) -> dict[str, Any]:
     from embedfleet.inference.catalogue import Catalogue
     from embedfleet.metrics import Metrics
 
@@ -133,8 +133,8 @@ async def _measured(name: str, settings: Settings, text: str, seconds: float) ->
     async with loaded(name, catalogue, settings, metrics) as runner:
         load_seconds = perf_counter() - started
         texts = _texts(text, runner, settings)
-        bulk = await _bulk(runner, texts, metrics, seconds * (1 - _QUERIES_SHARE))
-        waits = await _queries(runner, texts.queries, seconds * _QUERIES_SHARE)
+        bulk = await _measure_bulk(runner, texts, metrics, seconds * (1 - _QUERIES_SHARE))
+        waits = await _measure_queries(runner, texts.queries, seconds * _QUERIES_SHARE)
         return {
             "name": name,
             "devices": list(catalogue.devices(name)),
@@ -166,12 +166,14 @@ def _chunks(text: str, info: ModelInfo, settings: Settings) -> Iterator[str]:
 
     tokenizer = load_tokenizer(info.tokenizer_file)
     chunker = Chunker(tokenizer, settings.chunking.config, max_tokens=info.max_tokens)
-    for some in chunker.split([text]):
-        yield from (chunk.text for chunk in some)
+    for chunks in chunker.split([text]):
+        yield from (chunk.text for chunk in chunks)
 
 
-async def _bulk(runner: ModelRunner, texts: _Texts, metrics: Metrics, seconds: float) -> dict[str, Any]:
-    """Tokens are those of the micro-batches that the model has run, so the end cuts no call short."""
+async def _measure_bulk(
+    runner: ModelRunner, texts: _Texts, metrics: Metrics, seconds: float
+) -> dict[str, Any]:
+    """Embed batches for `seconds`. Counts the tokens of completed micro-batches, so calls may be cut off."""
     from embedfleet.errors import LeaseLost
 
     source = cycle(texts.batches)
@@ -191,7 +193,7 @@ async def _bulk(runner: ModelRunner, texts: _Texts, metrics: Metrics, seconds: f
     async with asyncio.TaskGroup() as tasks:
         for _ in range(_CALLS_AT_ONCE):
             tasks.create_task(calls())
-    await runner.embed(texts.queries[0])  # what the model was busy with is done then
+    await runner.embed(texts.queries[0])  # waits for the micro-batch under way
     took = perf_counter() - started
     after = _counted(metrics, runner.info)
     real, padding = (now - then for now, then in zip(after, before, strict=True))
@@ -204,7 +206,7 @@ async def _bulk(runner: ModelRunner, texts: _Texts, metrics: Metrics, seconds: f
 
 
 def _counted(metrics: Metrics, info: ModelInfo) -> tuple[float, float]:
-    """Real and padding tokens that the model has been given so far."""
+    """How many real and padding tokens the model has been given so far."""
     real, padding = (
         metrics.registry.get_sample_value(f"embedding_{kind}_tokens_total", {"model": info.name}) or 0.0
         for kind in ("real", "padding")
@@ -212,13 +214,13 @@ def _counted(metrics: Metrics, info: ModelInfo) -> tuple[float, float]:
     return real, padding
 
 
-async def _queries(runner: ModelRunner, queries: Sequence[TokenBatch], seconds: float) -> list[float]:
-    """Milliseconds of each, one after the other."""
+async def _measure_queries(runner: ModelRunner, queries: Sequence[TokenBatch], seconds: float) -> list[float]:
+    """Embed queries one after the other; returns the time of each in milliseconds."""
     waits: list[float] = []
     started = perf_counter()
     for query in cycle(queries):
-        enough = perf_counter() - started > seconds and len(waits) >= _FEWEST_QUERIES
-        if enough or len(waits) == _MOST_QUERIES:
+        enough = perf_counter() - started > seconds and len(waits) >= _MIN_QUERIES
+        if enough or len(waits) == _MAX_QUERIES:
             return waits
         asked = perf_counter()
         await runner.embed(query, interactive=True)
@@ -234,7 +236,7 @@ def _percentile(values: Sequence[float], share: float) -> float:
 _HEADINGS = ["model", "chunks/s", "tokens/s", "padding", "query p50", "query p95", "threads", "devices"]
 
 
-def _words(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
         f"{row['chunks_per_second']:,.1f}",

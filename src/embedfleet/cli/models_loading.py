@@ -1,4 +1,4 @@
-"""What `models warm` and `models bench` share: which models, and each loaded as a worker would load it."""
+"""Shared by `models warm` and `models bench`: selects models, and loads each as a worker does."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ if TYPE_CHECKING:
     from embedfleet.settings import Settings
 
 
-def spoken_of(settings: Settings) -> list[str]:
+def configured_models(settings: Settings) -> list[str]:
     """The models that these settings name: the default, the embedding pool's and the catalogue's."""
     models = settings.models
     return list(dict.fromkeys((models.default, *settings.worker_pools.embedding.models, *models.catalogue)))
 
 
-def chosen(names: Sequence[str], settings: Settings) -> list[str]:
-    """Those given, else all that the settings speak of.
+def selected_models(names: Sequence[str], settings: Settings) -> list[str]:
+    """The given models, or all configured ones if none is given.
 
-    Raises UnknownModel for a name that is none, before anything is loaded.
+    Raises UnknownModel for an unknown name, before any model is loaded.
     """
     from embedfleet.inference.catalogue import Catalogue
 
-    picked = list(dict.fromkeys(names)) or spoken_of(settings)
+    selected = list(dict.fromkeys(names)) or configured_models(settings)
     catalogue = Catalogue(settings.models)
-    for name in picked:
+    for name in selected:
         catalogue.settings_of(name)
-    return picked
+    return selected
 
 
-def as_a_worker(settings: Settings) -> Settings:
-    """With the threads that a worker's model has here: the worker processes of a fleet share out the cores,
-    and what a calibration finds is kept by their number."""
+def with_worker_threads(settings: Settings) -> Settings:
+    """The settings with as many threads as a worker's model has on this host.
+
+    The worker processes of a fleet divide the cores among them. A calibration is stored for a number of
+    threads, so it must be made with the number that the workers use.
+    """
     from embedfleet.deployment import deployment_of
 
     if not deployment_of(settings).worker_processes:
@@ -53,8 +56,7 @@ def as_a_worker(settings: Settings) -> Settings:
 async def loaded(
     name: str, catalogue: Catalogue, settings: Settings, metrics: Metrics | None = None
 ) -> AsyncIterator[ModelRunner]:
-    """The model alone in this process, calibrated; nothing of it is left afterwards. Raises as
-    `ModelPool.get` does."""
+    """Load and calibrate a model; unload it afterwards. Raises what `ModelPool.get` raises."""
     from embedfleet.inference.pool import ModelPool
 
     pool = ModelPool(catalogue, settings.models, metrics, calibrating=True)
@@ -66,7 +68,7 @@ async def loaded(
 
 
 def as_batch(texts: Sequence[str], runner: ModelRunner, role: Role) -> TokenBatch:
-    """The texts as the model takes them, each cut to what it takes."""
+    """Tokenise the texts for the model, and cut each to the model's limit."""
     from embedfleet.tokenising import cut, tokenised
 
     return cut(tokenised(texts, runner.info, role=role), runner.info)

@@ -41,10 +41,10 @@ def remove(
     entry = settings.models.catalogue[name]
     kept = _kept_files(settings, name) if files else []
     before.without_entry(name).save(before)
-    freed = sum(file.stat().st_size for file in kept)
-    for one in kept:
-        one.unlink()
-    if files and entry.hub is not None and not _shares(settings, name, entry):
+    freed = sum(path.stat().st_size for path in kept)
+    for path in kept:
+        path.unlink()
+    if files and entry.hub is not None and not _shares_files(settings, name, entry):
         from embedfleet.inference.hub import forget
 
         freed += forget(entry)
@@ -69,6 +69,7 @@ def _require_entry(file: CatalogueFile, name: str) -> None:
 
 
 def _require_unused(settings: Settings, name: str) -> None:
+    """Raises InvalidRequest if the settings name the model, or documents are embedded with it."""
     from embedfleet.errors import InvalidRequest
 
     pools = settings.worker_pools.embedding.models
@@ -89,7 +90,7 @@ async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
     from embedfleet.sql.opening import open_database
 
     if settings.database.url is None and not settings.data_dir.exists():
-        return {}  # it should not be made for this
+        return {}  # no data directory, so no documents: do not create one
     database = open_database(settings)
     try:
         await database.open()
@@ -98,8 +99,8 @@ async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
         await database.close()
 
 
-def _shares(settings: Settings, name: str, entry: ModelSettings) -> bool:
-    """Another entry needs the same files."""
+def _shares_files(settings: Settings, name: str, entry: ModelSettings) -> bool:
+    """Whether another entry of the catalogue needs the same files."""
     return any(
         other.hub == entry.hub
         and (other.revision == entry.revision or None in (other.revision, entry.revision))
@@ -109,7 +110,7 @@ def _shares(settings: Settings, name: str, entry: ModelSettings) -> bool:
 
 
 def _kept_files(settings: Settings, name: str) -> list[Path]:
-    """Calibrations and the optimised graph."""
+    """The files that were made for the model on this machine: calibrations and the optimised graph."""
     from embedfleet.errors import ModelError
     from embedfleet.inference.backends.onnx_graphs import kept_graph
     from embedfleet.inference.calibration import Calibrations
@@ -118,7 +119,7 @@ def _kept_files(settings: Settings, name: str) -> list[Path]:
     catalogue = Catalogue(settings.models)
     kept = Calibrations(catalogue.cache_dir).of_model(name)
     if catalogue.settings_of(name).backend == "onnx":
-        with suppress(ModelError):  # without its weights nobody can tell which graph it was
+        with suppress(ModelError):  # which graph it is depends on the weights, and they may be gone
             graph = kept_graph(catalogue.describe(name).files, catalogue.cache_dir)
             kept += [graph] if graph.is_file() else []
     return kept

@@ -1,4 +1,4 @@
-"""`embedfleet models warm`: everything that the first use of a model costs, paid beforehand."""
+"""`embedfleet models warm`: does everything in advance that slows down the first use of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.models_loading import as_a_worker, as_batch, chosen, loaded
+from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, warn
 
@@ -31,10 +31,10 @@ def warm(
 
     Exit code 3 if some models failed, 1 if all did.
     """
-    settings = as_a_worker(settings_from(data_dir, config))
+    settings = with_worker_threads(settings_from(data_dir, config))
     rows = []
-    for name in chosen(names or (), settings):
-        rows.append(_warmed(name, settings, progress=not as_json))
+    for name in selected_models(names or (), settings):
+        rows.append(_warm(name, settings, progress=not as_json))
         if not as_json:
             _show(rows[-1])
     if as_json:
@@ -44,7 +44,7 @@ def warm(
         raise SystemExit(PARTLY_DONE if good else NOTHING_DONE)
 
 
-def _warmed(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:
+def _warm(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:
     from embedfleet import log
     from embedfleet.errors import EmbedfleetError
     from embedfleet.inference.catalogue import Catalogue
@@ -58,12 +58,12 @@ def _warmed(name: str, settings: Settings, *, progress: bool) -> dict[str, Any]:
         if is_missing(entry):
             download(entry, progress=progress)
             row["downloaded"] = True
-        return row | asyncio.run(_tried(name, catalogue, settings))
+        return row | asyncio.run(_try_out(name, catalogue, settings))
     except EmbedfleetError as exc:
         return row | {"error": explain(exc)}
 
 
-async def _tried(name: str, catalogue: Catalogue, settings: Settings) -> dict[str, Any]:
+async def _try_out(name: str, catalogue: Catalogue, settings: Settings) -> dict[str, Any]:
     from time import perf_counter
 
     from embedfleet.errors import ModelError

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings they make."""
+"""The options that several commands share, and the settings that result from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 
 def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
-    """Defaults < file < environment < flags."""
+    """The settings of a command: defaults < file < environment < flags."""
     from embedfleet.settings import CONFIG_ENV, usual_config_file
 
     if config_file is None and (os.path.exists(usual_config_file()) or os.environ.get(CONFIG_ENV)):
@@ -44,7 +44,7 @@ def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
 
 
 def settings_of(data_dir: Path | None, file: Path | None) -> Settings:
-    """Of this file and no other; None: of none."""
+    """The settings with exactly this file; None: without any file."""
     from embedfleet.settings import load_settings
 
     overrides = {} if data_dir is None else {"data_dir": str(data_dir)}
@@ -59,7 +59,7 @@ def scope_of(tenant: str | None) -> Scope:
 
 
 def file_to_change(config_file: Path | None) -> Path:
-    """The settings file of a command, which may have to be made."""
+    """The settings file that a command changes; it may not exist yet."""
     from embedfleet.settings import usual_config_file
 
     return config_file or usual_config_file()

@@ -1,4 +1,4 @@
-"""What a person or a program reads: one line an error, one JSON document a command, fixed exit codes."""
+"""The output of commands: one line for an error, one JSON document for a command, fixed exit codes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _COMMANDS = {
     Remedy.EXAMINE: "run `embedfleet doctor`",
 }
 
-# Click's UsageError, whether Typer brings its own copy of click (newer releases) or imports it.
+# Click's UsageError: newer releases of Typer contain a copy of click, older ones import it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def run_safely(command: Callable[[], Any]) -> NoReturn:
-    """Run and exit; whatever goes wrong is one line on stderr (and in the JSON, if JSON was asked for)."""
+    """Run a command and exit. Any error becomes one line on stderr, and with `--json` a JSON document too."""
     try:
         if command() == INTERRUPTED:  # newer releases of Typer turn Ctrl-C into a return value
             _fail("interrupted", INTERRUPTED)
@@ -53,10 +53,11 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Python would complain again when it flushes at exit.
+        # The reader, such as `| head`, has ended. Without this, Python prints an error when it flushes at
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as exc:
-        from embedfleet.settings import DEBUG_ENV  # here: it costs more than all of `--help`
+        from embedfleet.settings import DEBUG_ENV  # not at the top, as it takes longer than all of `--help`
 
         if os.environ.get(DEBUG_ENV):
             raise
@@ -75,19 +76,19 @@ def with_command(message: str, remedy: Remedy | None) -> str:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The command's one document on stdout."""
+    """Write the only JSON document of a command to stdout."""
     body = {"schema_version": JSON_SCHEMA_VERSION, **document}
     sys.stdout.write(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
 
 def warn(message: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     sys.stderr.write(f"{one_line(message)}\n")
 
 
 def in_columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
-    """One line a row, each column as wide as its longest cell; those numbered in `right` end together."""
+    """A table with one line for each row. Columns in `right` are aligned to the right, others to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -104,7 +105,7 @@ def one_line(message: str) -> str:
 
 
 def _fail_usage(exc: Any) -> NoReturn:
-    """`exc` is a click UsageError: it can show itself with the usage line and where to find help."""
+    """Exit for a click UsageError, which prints itself with the usage line and how to get help."""
     if "--json" in sys.argv:
         print_json({"error": one_line(exc.format_message())})
     exc.show()

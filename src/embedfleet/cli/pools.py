@@ -34,7 +34,7 @@ def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile 
     for one in found:
         typer.echo(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
         for stage, pool in one.pools.items():
-            typer.echo(f"  {stage:<10} {_in_words(pool)}")
+            typer.echo(f"  {stage:<10} {_described(pool)}")
 
 
 def scale(
@@ -44,16 +44,16 @@ def scale(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Change a pool's size on every running orchestrator, without a restart; those too many drain.
+    """Change a pool's size on every running orchestrator, without a restart. Surplus workers drain.
 
-    With auto-scaling on, this is where it goes on from.
+    Auto-scaling, if it is on, continues from this size.
     """
     from embedfleet.settings import with_pool_sizes
 
     settings = settings_from(data_dir, config)
-    with_pool_sizes(settings, {pool: workers})  # an unknown pool is said so at once
-    told = asyncio.run(_order(settings, pool, workers, host))
-    for name in told:
+    with_pool_sizes(settings, {pool: workers})  # raises for an unknown pool
+    orchestrators = asyncio.run(_order(settings, pool, workers, host))
+    for name in orchestrators:
         typer.echo(f"told {name} to have {workers} {pool} workers")
 
 
@@ -62,7 +62,7 @@ def _document(one: RunningOrchestrator) -> dict[str, Any]:
 
 
 async def running_orchestrators(database: Database) -> list[RunningOrchestrator]:
-    """Those that have shown themselves lately."""
+    """The orchestrators that have announced themselves recently enough to count as running."""
     from embedfleet.clock import SystemClock
     from embedfleet.host.registration import SILENT_SECONDS
     from embedfleet.records import fleet
@@ -90,15 +90,15 @@ async def _order(settings: Settings, pool: str, workers: int, host: str | None) 
             seen = ", ".join(sorted({one.host for one in found})) or "none"
             raise InvalidRequest(f"no running orchestrator to tell (running on: {seen})")
 
-        def tell(conn: Connection) -> None:
+        def give_orders(conn: Connection) -> None:
             for one in chosen:
-                fleet.want(conn, one.orchestrator_id, pool, workers)
+                fleet.order_workers(conn, one.orchestrator_id, pool, workers)
 
-        await guest.database.write(tell)
+        await guest.database.write(give_orders)
         return [f"{one.host} (pid {one.pid})" for one in chosen]
 
 
-def _in_words(pool: PoolReport) -> str:
+def _described(pool: PoolReport) -> str:
     words = f"{pool.workers} of {pool.target} workers"
     if pool.draining:
         words += f", {pool.draining} draining"

@@ -41,7 +41,7 @@ def search(
 
 
 async def _search(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
-    """In the process that owns the data directory if there is one, in this one otherwise."""
+    """Search in this process; if another one owns the data directory, let that one search."""
     from embedfleet.bootstrap import open_guest, open_search
     from embedfleet.errors import DataDirectoryInUse
 

@@ -1,4 +1,4 @@
-"""`embedfleet serve-workers`: the orchestrator as a service of its own."""
+"""`embedfleet serve-workers`: runs an orchestrator as a service."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def serve_workers(
     from embedfleet import log
 
     def load() -> Settings:
-        return _sized(settings_from(data_dir, config), workers, pool or [])
+        return _with_sizes(settings_from(data_dir, config), workers, pool or [])
 
     settings = load()
     log.configure(level=settings.monitoring.log_level, as_json=settings.monitoring.log_json)
@@ -74,7 +74,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool
 async def _opened(
     settings: Settings, stop: asyncio.Event, *, wait: bool
 ) -> AsyncIterator[OwnerSystem | None]:
-    """The system; with `wait`, as soon as its services are there. None if the stop signal came first."""
+    """Open the system; with `wait`, wait for its services. None if the stop signal comes first."""
     from contextlib import AsyncExitStack
 
     from loguru import logger
@@ -94,7 +94,8 @@ async def _opened(
                 logger.warning("waiting: {}", exc)
                 await wait_briefly(stop, _LOOK_AGAIN_SECONDS)
         if owner is not None and not owner.deployment.worker_processes:
-            await owner.models.get(settings.models.default)  # the first job must not wait for it
+            # Loaded now, so that the first job need not wait for it.
+            await owner.models.get(settings.models.default)
         yield owner
 
 
@@ -117,7 +118,7 @@ def _monitoring(owner: OwnerSystem) -> Iterator[MonitoringServer | None]:
 
 @contextmanager
 def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Iterator[None]:
-    """SIGHUP: pool sizes change without a restart; other settings wait for one, and are said to."""
+    """Change the pools' sizes at SIGHUP. Other settings need a restart; a warning says so if they differ."""
     from loguru import logger
 
     from embedfleet.errors import ConfigError
@@ -130,7 +131,7 @@ def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Itera
             logger.error("settings not read again, everything stays as it is: {}", exc)
             return
         owner.orchestrator.resize(initial_sizes(settings))
-        if _but_for_sizes(settings) != _but_for_sizes(owner.settings):
+        if _without_sizes(settings) != _without_sizes(owner.settings):
             logger.warning("only the pools' sizes were changed: the other new settings need a restart")
 
     if not hasattr(signal, "SIGHUP"):  # Windows
@@ -144,13 +145,13 @@ def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Itera
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _but_for_sizes(settings: Settings) -> Settings:
+def _without_sizes(settings: Settings) -> Settings:
     from embedfleet.settings import with_pool_sizes
 
     return with_pool_sizes(settings, dict.fromkeys(type(settings.worker_pools).model_fields, 0))
 
 
-def _sized(settings: Settings, workers: int | None, pools: list[str]) -> Settings:
+def _with_sizes(settings: Settings, workers: int | None, pools: list[str]) -> Settings:
     from embedfleet.queue_schemas import Stage
     from embedfleet.settings import with_pool_sizes
 

@@ -26,7 +26,10 @@ OneTenant = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was found of every collection, what of it was mended, and what that cost."""
+    """What was found in each collection, how much of it was mended, and how many vectors that took.
+
+    `put_aside`: where a vector store that could not be used is now.
+    """
 
     found: list[tuple[Differences, int]]
     embedded: int
@@ -35,6 +38,7 @@ class Outcome:
 
     @property
     def left(self) -> int:
+        """How many differences are left."""
         return sum(differences.count - mended for differences, mended in self.found)
 
 
@@ -59,7 +63,7 @@ def verify(
 ) -> None:
     """Compare every row of the vector store with SQL. Exit code 3 if differences are left.
 
-    Beside a fleet at work, or, embedded, while nothing else runs.
+    A fleet may be running. An embedded system must not run.
     """
     from embedfleet.repair.verification import Sampling
 
@@ -78,7 +82,7 @@ def rebuild(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Empty the vector store and fill it anew from SQL: from cached vectors, and by the model for the rest.
+    """Empty the vector store and fill it again: from cached vectors, and with the model for the rest.
 
     Searches find less until it is done. May be interrupted and run again.
     """
@@ -92,7 +96,7 @@ def rebuild(
 async def verify_store(
     settings: Settings, scope: Scope, *, sampling: Sampling | None = None, repair: bool = False
 ) -> Outcome:
-    """Compare, and mend if asked to."""
+    """Compare the vector store with SQL; with `repair`, mend the differences."""
     from embedfleet.bootstrap import open_repair
 
     async with open_repair(settings, purpose="verify", scope=scope, sampling=sampling) as system:
@@ -100,7 +104,7 @@ async def verify_store(
 
 
 async def rebuild_store(settings: Settings, scope: Scope) -> Outcome:
-    """Empty and fill."""
+    """Empty the vector store and fill it again."""
     from embedfleet.bootstrap import open_repair
 
     async with open_repair(settings, purpose="rebuild", scope=scope, empty=True) as system:
@@ -159,13 +163,13 @@ def _line(found: Differences, mended: int) -> str:
         "rounded": found.rounded,
         "without checksum": found.without_checksum,
     }
-    said = [f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids]
+    parts = [f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids]
     if found.sampled:
-        said.append(f"{found.sampled} embedded again")
+        parts.append(f"{found.sampled} embedded again")
     if found.count:
-        said.append(f"{mended} mended")
+        parts.append(f"{mended} mended")
     place = f"tenant {found.collection.tenant}, model {found.collection.model}"
-    return f"{place}: {found.rows} rows, {', '.join(said) or 'all right'}"
+    return f"{place}: {found.rows} rows, {', '.join(parts) or 'all right'}"
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:

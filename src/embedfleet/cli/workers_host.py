@@ -1,4 +1,4 @@
-"""Workers for a command that needs work done: those of a running orchestrator, or its own."""
+"""Workers for a command that submits jobs: those of a running orchestrator, or its own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class WorkersHost:
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why its workers put work off at the moment, if they do."""
+        """Why the workers of this process put off their work; None if they do not."""
         return None if self._system is None else self._system.orchestrator.trouble
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; then drains."""
+        """Have workers at work until `stop` is set; then drain those of this process."""
         if deployment_of(self._settings).shared_broker:
             await self._leave_it_to_the_fleet(stop)
         else:
@@ -72,7 +72,7 @@ class WorkersHost:
 
 
 async def work_until(host: WorkersHost, done: Callable[[], Awaitable[None]]) -> None:
-    """Have workers at work while `done` runs; raises the first error of either, not a group."""
+    """Have workers at work while `done` runs. Raises the first error of either, and no exception group."""
     stop = asyncio.Event()
 
     async def follow() -> None:
@@ -96,6 +96,6 @@ def _who_works(found: Sequence[RunningOrchestrator]) -> str:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error a person should see: groups are how tasks end, not what went wrong."""
+    """The first error inside of a group: the group itself only says that tasks have ended."""
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

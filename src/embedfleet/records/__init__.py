@@ -1,4 +1,6 @@
-"""The truth: what SQL says of jobs, documents, chunks and their ends. Plain functions over a connection.
+"""Reads and writes the SQL tables: one file for each kind of record, plain functions over a connection.
 
-May import: sql and below. Never `vectors`: the truth does not depend on a view of it.
+SQL is the truth, and the vector store is a view of it, so nothing here imports `vectors`.
+
+May import: sql and below.
 """

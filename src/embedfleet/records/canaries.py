@@ -1,4 +1,4 @@
-"""What the known texts of each space looked like when they were first embedded."""
+"""The vectors that each space's known texts had when they were first embedded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from embedfleet.sql.tables import facts
 from embedfleet.sql.upsert import upsert
 
 
-def first(conn: Connection, space: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What was recorded first of this space, float32 (n, dim); `vectors` are recorded if nothing was."""
+def record_first(conn: Connection, space: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Record these vectors unless the space already has some; returns the recorded ones: float32 (n, dim)."""
     name = f"canary_{space}"
     packed = base64.b85encode(vectors.astype("<f4", copy=False).tobytes()).decode()
     record = upsert(conn.dialect.name, facts).values(name=name, value=packed)

@@ -1,4 +1,4 @@
-"""Collections: which tenant has vectors of which space."""
+"""The collections: one for each tenant and space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedfleet.sql.upsert import upsert
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """One tenant's vectors of one space. Where and how they lie is the vector store's affair."""
+    """One tenant's vectors of one space. The vector store decides where and how it keeps them."""
 
     collection_id: int
     tenant: str
@@ -29,10 +29,11 @@ class Collection:
 
 
 def ensure(conn: Connection, *, tenant: str, model: str, space: str, dim: int) -> Collection:
-    """The tenant's collection of this space, created if it is missing."""
+    """The tenant's collection of this space; creates it if it does not exist."""
     this_one = select(collections).where(collections.c.tenant == tenant, collections.c.space == space)
     found = conn.execute(this_one).one_or_none()
-    if found is None:  # asked first: on PostgreSQL an insert that does nothing uses up a number all the same
+    # Read first: on PostgreSQL, an insert that does nothing still takes a number from the sequence.
+    if found is None:
         row = {"tenant": tenant, "model": model, "space": space, "dim": dim}
         conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
         found = conn.execute(this_one).one()

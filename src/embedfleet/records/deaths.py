@@ -1,4 +1,7 @@
-"""How often a process died with a task in hand, where the queues that counted it died as well."""
+"""How often a process has died while it worked on a task.
+
+Only for queues in that process: the count of attempts that they keep is lost with them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from embedfleet.sql.tables import deaths, jobs
 from embedfleet.sql.upsert import upsert
 
 
-def add(conn: Connection, noted: Iterable[tuple[str, str, str]]) -> None:
-    """One death more for each (stage, task id, job id)."""
-    for stage, task_id, job_id in noted:
+def count(conn: Connection, tasks: Iterable[tuple[str, str, str]]) -> None:
+    """Count one more death for each of these (stage, task id, job id)."""
+    for stage, task_id, job_id in tasks:
         statement = upsert(conn.dialect.name, deaths).values(
             stage=stage, task_id=task_id, job_id=job_id, deaths=1
         )
@@ -21,7 +24,7 @@ def add(conn: Connection, noted: Iterable[tuple[str, str, str]]) -> None:
 
 
 def of_unfinished_jobs(conn: Connection) -> dict[tuple[str, str], int]:
-    """By stage and task id. Those of jobs that have ended are forgotten."""
+    """The number of deaths by stage and task id. Drops those of jobs that have ended."""
     unfinished = select(jobs.c.job_id).where(jobs.c.job_id == deaths.c.job_id, jobs.c.finished_at.is_(None))
     conn.execute(delete(deaths).where(~unfinished.exists()))
     return {(row.stage, row.task_id): row.deaths for row in conn.execute(select(deaths))}

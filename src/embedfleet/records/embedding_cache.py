@@ -1,8 +1,8 @@
-"""Vectors by what was embedded: a text that moves, comes back or must be stored anew costs no model.
+"""The embedding cache: a text that moves, comes back or must be stored again needs no model.
 
-One tenant's and one space's only (its collection). The key is a hash of all that the model sees: the token
-ids, or the text where it reads that. A row belongs to the document that used it last, and goes when that is
-deleted.
+It is kept by collection, that is by tenant and space, so no tenant gets the vectors of another. The key is a
+hash of all that the model reads: the token ids, or the text if the model reads texts. A row belongs to the
+document that used it last, and is deleted with that document.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from embedfleet.sql.tables import collections, embeddings, generations
 from embedfleet.sql.upsert import upsert
 
 _HASH_BYTES = 16
-_SECONDS_A_DAY = 86_400
+_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class CachedVector:
-    """`vector`: float32 LE bytes, as the model gave it. `used_on`: days since 1970."""
+    """`vector`: the model's result as little-endian float32 bytes. `used_on`: in days since 1970."""
 
     vector: bytes
     document_id: str
@@ -39,7 +39,11 @@ class CachedVector:
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """What a document took from the cache (`hits`: what was found there) and can add to it (`fresh`)."""
+    """How a document uses the cache, by content hash.
+
+    `hits`: the vectors that the cache had. `fresh`: the vectors that the model made and the cache should
+    keep.
+    """
 
     collection_id: int
     document_id: str
@@ -49,7 +53,7 @@ class CacheUse:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """One collection's share of the cache."""
+    """How many rows of the cache a collection has, and the size of the vector in each."""
 
     collection_id: int
     tenant: str
@@ -60,8 +64,11 @@ class CacheSize:
 def content_hashes(
     token_ids: NDArray[np.uint32], lengths: Iterable[int], texts: Sequence[str] | None = None
 ) -> list[bytes]:
-    """One key a text; `token_ids` are concatenated. `texts` for a model that reads them: two that it tells
-    apart may be the same tokens of a tokenizer that is not its own."""
+    """One key for each text; `token_ids` are concatenated, `lengths` counts the ids of each text.
+
+    For a model that reads texts, give `texts` too: the tokens are then not the model's own, and two texts
+    that the model tells apart may have the same tokens.
+    """
     if texts is not None:
         return [hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest() for text in texts]
     packed = np.ascontiguousarray(token_ids, dtype="<u4").tobytes()
@@ -75,56 +82,59 @@ def content_hashes(
 
 
 def day_of(now: float) -> int:
-    return int(now // _SECONDS_A_DAY)
+    return int(now // _SECONDS_PER_DAY)
 
 
 def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int, int]:
-    """By version, the collection that its vectors are in; without the versions that are gone."""
+    """The collection of each generation's vectors; generations that are gone are left out."""
     rows = conn.execute(_COLLECTIONS, {"ids": sorted(set(generation_ids))})
     return {row.generation_id: row.collection_id for row in rows}
 
 
 def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
-    """Those of these that the collection has a vector for."""
+    """The cached vectors of the collection for these hashes, by hash; unknown hashes are left out."""
     found: dict[bytes, CachedVector] = {}
-    for some in pages(hashes):
-        asked = {"collection": collection_id, "hashes": some}
-        for row in conn.execute(_LOOK_UP, asked):
+    for page in pages(hashes):
+        for row in conn.execute(_LOOK_UP, {"collection": collection_id, "hashes": page}):
             found[row.content_hash] = CachedVector(row.vector, row.document_id, row.used_on)
     return found
 
 
 def record_use(conn: Connection, use: CacheUse, now: float) -> None:
-    """Keep what is fresh; a hit is noted at most once a day and whenever another document takes it over."""
+    """Add the fresh vectors, and update the document and day of use of the hits.
+
+    A hit is written only if its document or day changes: for one document, at most once a day.
+    """
     document_lock.require(conn, use.document_id)
     day = day_of(now)
     mine = {"collection_id": use.collection_id, "document_id": use.document_id, "used_on": day}
     if use.fresh:
+        # Sorted, here and below: transactions that lock rows in the same order rarely deadlock.
         rows = [mine | {"content_hash": key, "vector": use.fresh[key]} for key in sorted(use.fresh)]
-        conn.execute(_keep(conn.dialect.name), rows)
-    noted = [
+        conn.execute(_upsert(conn.dialect.name), rows)
+    changed = [
         key
         for key, hit in sorted(use.hits.items())
         if hit.used_on != day or hit.document_id != use.document_id
     ]
-    if noted:
+    if changed:
         conn.execute(
-            _NOTE_USE,
+            _UPDATE_USE,
             [
                 {"collection": use.collection_id, "key": key, "document": use.document_id, "day": day}
-                for key in noted
+                for key in changed
             ],
         )
 
 
 def drop_of_document(conn: Connection, document_id: str) -> None:
-    """Drop what belongs to a document that is deleted."""
+    """Drop the rows of a document that is deleted."""
     document_lock.require(conn, document_id)
     conn.execute(delete(embeddings).where(embeddings.c.document_id == document_id))
 
 
 def sizes(conn: Connection) -> list[CacheSize]:
-    """How much each collection has. Counted in an index: no vector is read."""
+    """The size of every collection's cache. Counts in an index, and reads no vector."""
     counted = (
         select(embeddings.c.collection_id, func.count().label("rows"))
         .group_by(embeddings.c.collection_id)
@@ -139,7 +149,7 @@ def sizes(conn: Connection) -> list[CacheSize]:
 
 
 def drop_oldest(conn: Connection, collection_id: int, rows: int) -> int:
-    """Drop so many rows of the collection, those not used for longest first; returns how many there were."""
+    """Drop up to `rows` rows of the collection, least recently used first; returns how many were dropped."""
     oldest = (
         select(embeddings.c.content_hash)
         .where(embeddings.c.collection_id == collection_id)
@@ -155,10 +165,10 @@ def drop_oldest(conn: Connection, collection_id: int, rows: int) -> int:
 
 
 @cache
-def _keep(dialect: str) -> Executable:
+def _upsert(dialect: str) -> Executable:
     statement = upsert(dialect, embeddings)
-    taken_over = {"document_id": statement.excluded.document_id, "used_on": statement.excluded.used_on}
-    return statement.on_conflict_do_update(index_elements=["collection_id", "content_hash"], set_=taken_over)
+    new_use = {"document_id": statement.excluded.document_id, "used_on": statement.excluded.used_on}
+    return statement.on_conflict_do_update(index_elements=["collection_id", "content_hash"], set_=new_use)
 
 
 _COLLECTIONS = select(generations.c.generation_id, generations.c.collection_id).where(
@@ -172,7 +182,7 @@ _LOOK_UP = select(
     embeddings.c.content_hash.in_(bindparam("hashes", expanding=True)),
 )
 
-_NOTE_USE = (
+_UPDATE_USE = (
     update(embeddings)
     .where(
         embeddings.c.collection_id == bindparam("collection"), embeddings.c.content_hash == bindparam("key")

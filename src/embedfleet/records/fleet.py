@@ -1,8 +1,8 @@
-"""Orchestrators as they see one another: who runs, who leads, what each was told to have.
+"""What orchestrators know of one another: which run, which one leads, and which pool sizes are ordered.
 
-Leadership needs no clock in common: the leader moves a counter, and whoever has watched it stand still for
-a lease, by its own clock, may take over. Two leaders at once are possible for a moment (one was paused) and
-harmless: all that a leader does may be repeated.
+The election needs no common clock. The leader increments a counter. An orchestrator that has seen the counter
+unchanged for a lease, by its own clock, may take the lead. If a leader was paused, there can be two leaders
+for a moment. That does no harm, as everything that a leader does may be repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BROKER_EPOCH = "broker_epoch"
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """The leader as it was looked at; `holder` None: nobody."""
+    """The state of the leadership when it was read. `holder` None: no orchestrator leads."""
 
     holder: str | None
     term: int
@@ -30,7 +30,7 @@ class Leadership:
 
 
 class PoolReport(BaseModel):
-    """One pool of one orchestrator, as it tells the others. Fields of later releases are ignored."""
+    """One pool of an orchestrator, as it reports it to the others. Ignores fields of later releases."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +51,7 @@ _POOLS = TypeAdapter(dict[str, PoolReport])
 
 @dataclass(frozen=True, slots=True)
 class RunningOrchestrator:
-    """A row of `orchestrators`. `pools`: by stage."""
+    """A row of `orchestrators`. `pools`: by stage. Times are Unix seconds."""
 
     orchestrator_id: str
     host: str
@@ -71,8 +71,9 @@ def leader(conn: Connection) -> Leadership:
 
 
 def take_lead(conn: Connection, orchestrator_id: str, seen: Leadership) -> bool:
-    """Become the leader, unless something has moved since `seen` was looked at."""
-    won = conn.execute(
+    """Become the leader. False, without a change, if the leadership has changed since `seen` was read."""
+    # One conditional update: of several orchestrators that saw the same, only one can match it.
+    taken = conn.execute(
         update(leadership)
         .where(
             leadership.c.name == _LEADER,
@@ -81,32 +82,32 @@ def take_lead(conn: Connection, orchestrator_id: str, seen: Leadership) -> bool:
         )
         .values(holder=orchestrator_id, term=seen.term + 1, beats=0)
     )
-    return bool(won.rowcount)
+    return bool(taken.rowcount)
 
 
 def keep_lead(conn: Connection, orchestrator_id: str) -> bool:
-    """Show that the leader lives; False if somebody else leads by now."""
+    """Show that the leader is alive; False if another orchestrator leads by now."""
     mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
     kept = conn.execute(update(leadership).where(mine).values(beats=leadership.c.beats + 1))
     return bool(kept.rowcount)
 
 
 def resign(conn: Connection, orchestrator_id: str) -> None:
-    """Make room at once, instead of after the lease."""
+    """Give up the lead, so that another orchestrator can take it at once and need not wait for the lease."""
     mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
     conn.execute(update(leadership).where(mine).values(holder=None))
 
 
-# --- the broker's life ---
+# --- the broker's epoch ---
 
 
 def broker_epoch(conn: Connection) -> str | None:
-    """The life of the broker that has been told of all jobs marked as offered."""
+    """The epoch of the broker to which all jobs marked as offered were offered; None: of no broker."""
     return conn.execute(select(facts.c.value).where(facts.c.name == _BROKER_EPOCH)).scalar()
 
 
 def forget_broker_epoch(conn: Connection) -> None:
-    """No broker has been told of any job."""
+    """Record that no broker knows the jobs, so that the leader offers all unfinished ones again."""
     conn.execute(delete(facts).where(facts.c.name == _BROKER_EPOCH))
 
 
@@ -115,7 +116,7 @@ def set_broker_epoch(conn: Connection, epoch: str) -> None:
     conn.execute(insert(facts).values(name=_BROKER_EPOCH, value=epoch))
 
 
-# --- who runs ---
+# --- running orchestrators ---
 
 
 def announce(
@@ -127,7 +128,7 @@ def announce(
     now: float,
     pools: Mapping[str, PoolReport],
 ) -> None:
-    """The orchestrator lives and has these pools."""
+    """Record that the orchestrator is alive at `now` and has these pools."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
     alive = {"seen_at": now, "pools": _POOLS.dump_json(dict(pools)).decode()}
     if not conn.execute(update(orchestrators).where(mine).values(alive)).rowcount:
@@ -143,9 +144,9 @@ def withdraw(conn: Connection, orchestrator_id: str) -> None:
 
 
 def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:
-    """Those that have shown themselves since, by host."""
-    who = orchestrators.c
-    query = select(orchestrators).where(who.seen_at >= seen_since)
+    """The orchestrators that announced themselves at or after `seen_since`, ordered by host."""
+    columns = orchestrators.c
+    query = select(orchestrators).where(columns.seen_at >= seen_since)
     return [
         RunningOrchestrator(
             row.orchestrator_id,
@@ -156,32 +157,33 @@ def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]
             _POOLS.validate_json(row.pools),
             row.wanted is not None,
         )
-        for row in conn.execute(query.order_by(who.host, who.started_at, who.orchestrator_id))
+        for row in conn.execute(query.order_by(columns.host, columns.started_at, columns.orchestrator_id))
     ]
 
 
 def forget_silent(conn: Connection, *, seen_before: float) -> None:
-    """Drop what killed orchestrators left."""
+    """Drop the rows of orchestrators that were killed: the others withdraw theirs."""
     conn.execute(delete(orchestrators).where(orchestrators.c.seen_at < seen_before))
 
 
 # --- orders ---
 
 
-def want(conn: Connection, orchestrator_id: str, stage: str, workers: int) -> None:
-    """Tell an orchestrator how many workers of a stage to have; it looks with its next heartbeat."""
+def order_workers(conn: Connection, orchestrator_id: str, stage: str, workers: int) -> None:
+    """Order an orchestrator to run this many workers of a stage; it reads the order at its next heartbeat."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
+    # The row is locked: without that, an order that is written or taken at the same time would be lost.
     query = select(orchestrators.c.wanted).where(mine).with_for_update()
-    told = json.loads(conn.execute(query).scalar() or "{}")
-    conn.execute(update(orchestrators).where(mine).values(wanted=json.dumps(told | {stage: workers})))
+    orders = json.loads(conn.execute(query).scalar() or "{}")
+    conn.execute(update(orchestrators).where(mine).values(wanted=json.dumps(orders | {stage: workers})))
 
 
 def take_orders(conn: Connection, orchestrator_id: str) -> dict[str, int]:
-    """What the orchestrator was told since it looked last: stage to workers."""
+    """Return and delete the orders for the orchestrator: the number of workers by stage."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
-    told = conn.execute(select(orchestrators.c.wanted).where(mine).with_for_update()).scalar()
-    if told is None:
+    ordered = conn.execute(select(orchestrators.c.wanted).where(mine).with_for_update()).scalar()
+    if ordered is None:
         return {}
     conn.execute(update(orchestrators).where(mine).values(wanted=None))
-    orders: dict[str, int] = json.loads(told)
+    orders: dict[str, int] = json.loads(ordered)
     return orders

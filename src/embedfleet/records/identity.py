@@ -1,7 +1,6 @@
-"""Ids derived from content: the same input, submitted or replayed any number of times, has one id.
+"""Ids that are derived from content: the same input has the same id, however often it is submitted.
 
-Every id is a SHA-256 over length-prefixed parts, so no two different tuples of parts can spell the
-same bytes.
+Every id is a SHA-256 of parts with a length before each, so different parts never give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from embedfleet.queue_schemas import CHUNK_ID_BYTES
 
 
 def document_id(tenant: str, media_id: str) -> str:
-    """32 hex digits naming a tenant's document for ever, whatever its content."""
+    """32 hex digits that name a tenant's document, whatever its content."""
     return _digest(tenant, media_id).hex()[:32]
 
 
 class ContentHash:
-    """64 hex digits of a whole text, independent of where it was cut for `update`."""
+    """The SHA-256 of a text, in 64 hex digits. It does not depend on where the text is cut for `update`."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -30,10 +29,11 @@ class ContentHash:
 
 
 class ChunkIds:
-    """Names a document's chunks in order.
+    """Makes the ids of a document's chunks, which must come in order.
 
-    An id is made of document, space, text and how often the same text came before. So a chunk keeps its id
-    (and its vector) when other parts of the document change, and two equal paragraphs have two ids.
+    An id depends on the document, the space, the text, and how often the same text came before. So a chunk
+    keeps its id, and its vector, when other parts of the document change; and two equal paragraphs have two
+    ids.
     """
 
     def __init__(self, document: str, space: str) -> None:
@@ -41,7 +41,7 @@ class ChunkIds:
         self._seen: dict[bytes, int] = {}
 
     def next_id(self, text: str) -> str:
-        """32 hex digits (16 bytes)."""
+        """The id of the next chunk: 32 hex digits (16 bytes)."""
         key = hashlib.sha256(text.encode()).digest()[:8]
         occurrence = self._seen.get(key, 0)
         self._seen[key] = occurrence + 1

@@ -1,4 +1,4 @@
-"""A job as callers see it, put together from its rows."""
+"""Makes the description of a job that callers get, from the rows of several tables."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ def job_info(conn: Connection, job: Job) -> JobInfo:
 
 
 def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
-    """One query for the versions of all jobs; dead letters only of those that have some."""
-    made = documents.generations_by_id(conn, [job.generation_id for job in found])
+    """One query reads the generations of all jobs; dead letters are read only for jobs that have some."""
+    generations = documents.generations_by_id(conn, [job.generation_id for job in found])
     return [
         _describe(
             job,
-            made.get(job.generation_id),
+            generations.get(job.generation_id),
             dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
         )
         for job in found
     ]
 
 
-def _describe(job: Job, made: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
+def _describe(job: Job, generation: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
     return JobInfo(
         job_id=job.job_id,
         tenant=job.tenant,
-        media_id=made.media_id if made else "",
-        source=made.source if made else None,
+        media_id=generation.media_id if generation else "",
+        source=generation.source if generation else None,
         status=job.status,
         reason=job.reason,
         priority=job.priority,
         user_tier=job.user_tier,
-        model=made.collection.model if made else "",
-        generation=made.number if made else 0,
-        chars=made.recipe.chars if made else 0,
+        model=generation.collection.model if generation else "",
+        generation=generation.number if generation else 0,
+        chars=generation.recipe.chars if generation else 0,
         progress=JobProgress(
             chunks_total=job.chunks_total,
             chunks_embedded=job.chunks_embedded,
@@ -57,11 +57,11 @@ def _describe(job: Job, made: documents.Generation | None, letters: Sequence[Dea
             for letter in letters
             if letter.start is not None and letter.end is not None
         ),
-        created_at=_when(job.created_at),
-        started_at=None if job.started_at is None else _when(job.started_at),
-        finished_at=None if job.finished_at is None else _when(job.finished_at),
+        created_at=_utc(job.created_at),
+        started_at=None if job.started_at is None else _utc(job.started_at),
+        finished_at=None if job.finished_at is None else _utc(job.finished_at),
     )
 
 
-def _when(instant: float) -> datetime:
-    return datetime.fromtimestamp(instant, UTC)
+def _utc(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, UTC)

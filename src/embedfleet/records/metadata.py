@@ -1,4 +1,4 @@
-"""What a row of the vector store says about its chunk."""
+"""The metadata of a chunk's row in the vector store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Metadata = Mapping[str, str | int | float | bool]
 
 
 def chunk_metadata(generation: Generation, job_id: str, row: ChunkRow) -> Metadata:
-    """`media_id, user_id, chunk_id, chunk_index, job_id, source, heading`; absent values are empty."""
+    """The keys below are a public format. A value that is absent is an empty string."""
     return {
         "media_id": generation.media_id,
         "user_id": generation.tenant,

@@ -1,4 +1,4 @@
-"""The mailbox of searches: a process that does not own the vector store asks here, its owner answers."""
+"""Searches through SQL: a process without the vector store writes them here, its owner answers them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedfleet.sql.tables import searches
 
 @dataclass(frozen=True, slots=True)
 class AskedSearch:
-    """`request` is the asker's JSON."""
+    """A search without an answer. `request`: JSON of the process that asks."""
 
     search_id: str
     tenant: str
@@ -23,6 +23,7 @@ def ask(conn: Connection, search_id: str, tenant: str, request: str, now: float)
 
 
 def unanswered(conn: Connection, limit: int) -> list[AskedSearch]:
+    """The first `limit` searches without an answer, oldest first."""
     query = select(searches).where(searches.c.response.is_(None)).order_by(searches.c.created_at)
     return [AskedSearch(row.search_id, row.tenant, row.request) for row in conn.execute(query.limit(limit))]
 
@@ -32,6 +33,7 @@ def answer(conn: Connection, search_id: str, response: str) -> None:
 
 
 def response(conn: Connection, search_id: str) -> str | None:
+    """The answer, as JSON; None if there is none yet."""
     return conn.execute(select(searches.c.response).where(searches.c.search_id == search_id)).scalar()
 
 
@@ -40,5 +42,5 @@ def remove(conn: Connection, search_id: str) -> None:
 
 
 def remove_older(conn: Connection, created_before: float) -> None:
-    """Drop what askers left behind when they died."""
+    """Drop searches of processes that died before they could read the answer."""
     conn.execute(delete(searches).where(searches.c.created_at < created_before))

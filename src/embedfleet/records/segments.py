@@ -1,4 +1,4 @@
-"""The text of a document's versions, in compressed pieces."""
+"""The texts of generations, in compressed pieces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Segment:
 
 
 def add(conn: Connection, generation_id: int, pieces: Sequence[Segment]) -> None:
-    """Write the text of a version."""
+    """Write the text of a generation."""
     if pieces:
         conn.execute(
             _ADD_SEGMENT,
@@ -56,14 +56,14 @@ def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
 
 
 def between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
-    """The segments that hold any character of [start, end), in order."""
+    """The segments with any character of [start, end), in order."""
     span = {"id": generation_id, "span_start": start, "span_end": end}
     rows = conn.execute(_SEGMENTS_BETWEEN, span)
     return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
 
 
 def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """The text of each [start, end) span; `pieces` are consecutive and hold all of them."""
+    """The text of each [start, end) span. `pieces` must be consecutive and contain all spans."""
     if not spans:
         return []
     origin = pieces[0].start
@@ -72,7 +72,7 @@ def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> l
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the text of versions nobody reads or builds any more."""
+    """Drop the texts of generations that are neither read nor built any more."""
     conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
 
 

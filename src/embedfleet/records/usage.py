@@ -1,4 +1,4 @@
-"""What each tenant used, by day, and the tier it was last seen with."""
+"""How much each tenant has used on each day, and the tier with which it was last seen."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from embedfleet.sql.upsert import upsert
 
 
 def set_tier(conn: Connection, tenant: str, tier: UserTier) -> None:
-    """Remember the tier. Until the unit ends no other admits anything of the tenant, so that what it counts
-    against the quota stays true."""
+    """Record the tier of a tenant.
+
+    This also locks the tenant's row until the transaction ends. So no other transaction admits a document of
+    the tenant, and the usage that this one reads for the quota stays current.
+    """
     statement = upsert(conn.dialect.name, tenants).values(tenant=tenant, tier=tier)
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tier}))
 
 
 def tiers(conn: Connection) -> dict[str, UserTier]:
-    """Every known tenant's tier."""
+    """The tier of every known tenant."""
     return {row.tenant: UserTier(row.tier) for row in conn.execute(select(tenants))}
 
 
 def chars_used(conn: Connection, tenant: str, now: float) -> int:
-    """Characters the tenant submitted on the UTC day of `now`."""
+    """How many characters the tenant has submitted on the UTC day of `now`."""
     query = select(usage.c.chars).where(usage.c.tenant == tenant, usage.c.day == utc_day(now))
     return int(conn.execute(query).scalar() or 0)
 
 
 def reserve(conn: Connection, tenant: str, chars: int, now: float, *, jobs: int = 1) -> None:
-    """Count so many jobs, of `chars` characters together, against the day."""
+    """Count `jobs` jobs, with `chars` characters together, as used on the UTC day of `now`."""
     statement = upsert(conn.dialect.name, usage).values(
         tenant=tenant, day=utc_day(now), chars=chars, jobs=jobs
     )

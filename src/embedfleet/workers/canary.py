@@ -73,7 +73,9 @@ class Canary:
         if outcome.failed:
             await self._quarantine(info, f"it fails on a known text ({next(iter(outcome.failed.values()))})")
         vectors = outcome.vectors
-        recorded = await self._database.write(partial(canaries.first, space=info.space, vectors=vectors))
+        recorded = await self._database.write(
+            partial(canaries.record_first, space=info.space, vectors=vectors)
+        )
         least = float(cosines(vectors, recorded).min())  # same space, so same dimension
         if not least >= self._least_cosine:  # written so that a NaN fails, too
             await self._quarantine(

@@ -1,4 +1,7 @@
-"""Alembic migrations of the SQL schema, run from the package (no ini file). One chain for both databases."""
+"""Migrates the SQL schema with Alembic, without an ini file. One chain of migrations serves both databases.
+
+May import: sql and below.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from embedfleet.errors import ConfigError, Remedy
 HEAD = "0005"
 
 _VERSIONS = Path(__file__).parent / "versions"
-# Any number, as long as nobody else locks the same in the same database.
+# "embed" in ASCII. Any number works that no other application uses as an advisory lock in the same database.
 _ADVISORY_LOCK = 0x656D626564
 
 
 def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
-    """Bring the schema to this release's: (what it was, what it is). Concurrent callers wait for one another.
+    """Bring the schema to that of this release; returns (the revision before, the revision now).
 
-    Raises ConfigError if the database was written by a newer release.
+    Concurrent callers wait for one another. Raises ConfigError if a newer release has written the database.
     """
     with _schema_transaction(engine) as conn:
         if conn.dialect.name == "postgresql":
@@ -29,7 +32,7 @@ def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
         current = _current(conn)
         if current == HEAD:
             return current, HEAD
-        # Alembic is imported only when there is something to do: it costs start-up time.
+        # Alembic is imported only if there is something to do, as its import slows down the start.
         from alembic import command
         from alembic.config import Config
         from alembic.util.exc import CommandError
@@ -77,7 +80,7 @@ def _require_whole_references(conn: Connection) -> None:
 
 
 def require_head(engine: Engine, location: str) -> None:
-    """Raises ConfigError, saying what to do, unless the schema is exactly this release's."""
+    """Raise ConfigError, with what to do, unless the schema is exactly that of this release."""
     with engine.connect() as conn:
         current = _current(conn)
     if current == HEAD:

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs on the connection `upgrade` hands over, in its transaction."""
+"""The entry point for Alembic: runs the migrations on the connection of `upgrade`, in its transaction."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Orchestrators: who runs, who leads, and which life of the broker the outbox knows."""
+"""Orchestrators: which of them run, which one leads, and the broker epoch that the outbox knows."""
 
 import sqlalchemy as sa
 from alembic import op

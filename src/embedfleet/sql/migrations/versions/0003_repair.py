@@ -1,4 +1,4 @@
-"""What losing nothing takes: events, the embedding cache, checksums, deaths, dead letters with an end."""
+"""Events, the embedding cache, checksums, deaths, and how dead letters ended."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,7 +40,7 @@ def _create_embeddings() -> None:
 
 
 def _extend_dead_letters() -> None:
-    # Filled by the default, as rows are there already; no later row relies on it.
+    # The default fills the rows that exist already. All rows written later have a value.
     op.add_column("dead_letters", sa.Column("run", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("dead_letters", sa.Column("ended", sa.String(length=16), nullable=True))
     op.add_column("dead_letters", sa.Column("ended_at", sa.Float(), nullable=True))

@@ -1,4 +1,4 @@
-"""How often vectors of a document were deleted: what was written meanwhile may be gone again."""
+"""How often vectors of a document were deleted: such a deletion may also have removed rows written since."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Filled by the default, as rows are there already; no later row relies on it.
+    # The default fills the rows that exist already. All rows written later have a value.
     op.add_column("documents", sa.Column("deletions", sa.Integer(), nullable=False, server_default="0"))
