@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.chunker import Chunk, Chunker
-from embedfleet.chunking.coverage import measure_coverage
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
+from support.coverage import measure_coverage
 
 MINILM = Path(str(resources.files("embedfleet.data") / "minilm_tokenizer.json"))
 LLAMA = Path(wordllama.__file__).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"

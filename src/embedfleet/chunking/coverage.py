@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,21 +55,3 @@ class CoverageMeter:
     @property
     def coverage(self) -> Coverage:
         return Coverage(self._total, self._blank, self._covered)
-
-
-def measure_coverage(segments: Iterable[str], spans: Iterable[tuple[int, int]]) -> Coverage:
-    """The coverage of a text by half-open `spans`, which must be in the order of their ends.
-
-    Reads both as streams: no more than one segment beyond the current span is in memory.
-    """
-    meter = CoverageMeter()
-    read_to = 0
-    unread = iter(segments)
-    for start, end in spans:
-        while read_to < end and (segment := next(unread, None)) is not None:
-            meter.read(segment)
-            read_to += len(segment)
-        meter.cover(start, end)
-    for segment in unread:
-        meter.read(segment)
-    return meter.coverage

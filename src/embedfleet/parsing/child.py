@@ -62,7 +62,7 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
         outgoing.finish(Refused(f"cannot be read ({exc.strerror or exc}): check path and permissions"))
     else:
         outgoing.flush()
-        outgoing.finish(Done(summary.content_type, summary.title, summary.warnings))
+        outgoing.finish(Done(summary.content_type, summary.warnings))
 
 
 class _Outgoing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, extract_bytes_sync
 
@@ -32,28 +31,13 @@ _PADDING = re.compile(r" +(?= \|)|(?<=---)-+")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{}~])")  # punctuation but `|`, which would end a cell
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """A document as Markdown, and its title (None: it has none)."""
-
-    markdown: str
-    title: str | None
-
-
-def convert(data: bytes, mime_type: str) -> Converted:
-    """Convert a document. Raises ParseError with the library's reason if it cannot be converted."""
+def convert(data: bytes, mime_type: str) -> str:
+    """The document as Markdown. Raises ParseError with the library's reason if it cannot be converted."""
     try:
         result = extract_bytes_sync(data, mime_type, _CONFIG)
     except KreuzbergError as exc:
         raise ParseError(_reason(exc)) from exc
-    title = result.metadata.get("title")
-    markdown = _FENCE_OR_REST.sub(_tidied, result.content)
-    return Converted(markdown, one_line(title) if isinstance(title, str) else None)
-
-
-def one_line(title: str) -> str | None:
-    """A title with its white space reduced to single spaces; None if it is blank."""
-    return " ".join(title.split()) or None
+    return _FENCE_OR_REST.sub(_tidied, result.content)
 
 
 def _tidied(match: re.Match[str]) -> str:
@@ -68,4 +52,4 @@ def _reason(exc: KreuzbergError) -> str:
     if "password" in exc.message.lower() or "encrypted" in exc.message.lower():
         return "is encrypted: remove the password and try again"
     cause = exc.message.rsplit(": ", maxsplit=1)[-1]  # the library repeats itself before the last colon
-    return f"is broken ({one_line(cause)}): repair it or leave it out"
+    return f"is broken ({' '.join(cause.split())}): repair it or leave it out"

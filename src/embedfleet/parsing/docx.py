@@ -41,10 +41,10 @@ def read_docx(stream: BinaryIO, emit: Emit) -> Summary:
         )
     with open_archive(stream, required=_MAIN_PART, kind="a Word document") as archive:
         has_text_boxes = _TEXT_BOX in archive.read(_MAIN_PART)
-        document = convert(_with_stand_ins(archive), _MIME_TYPE)
-    emit(document.markdown.translate(_FROM_STAND_INS))
+        markdown = convert(_with_stand_ins(archive), _MIME_TYPE)
+    emit(markdown.translate(_FROM_STAND_INS))
     warnings = ("the text in its text boxes was left out",) if has_text_boxes else ()
-    return Summary("markdown", document.title, warnings)
+    return Summary("markdown", warnings)
 
 
 def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:

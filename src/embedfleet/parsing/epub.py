@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 
 from embedfleet.errors import ParseError
 from embedfleet.parsing.archives import open_archive
-from embedfleet.parsing.conversion import one_line
 from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.html import read_html
 
@@ -33,8 +32,7 @@ def read_epub(stream: BinaryIO, emit: Emit) -> Summary:
                 warnings |= dict.fromkeys(summary.warnings)
         except (ElementTree.ParseError, KeyError) as exc:
             raise ParseError(f"is broken ({exc}): repair it or leave it out") from exc
-    title = package.findtext(".//{*}title")
-    return Summary("markdown", one_line(title) if title else None, tuple(warnings))
+    return Summary("markdown", tuple(warnings))
 
 
 def _package_name(archive: zipfile.ZipFile) -> str:

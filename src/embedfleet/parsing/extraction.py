@@ -20,5 +20,4 @@ class Summary:
     """What a reader returns about a document after it has emitted all text."""
 
     content_type: ContentType
-    title: str | None = None
     warnings: tuple[str, ...] = ()

@@ -23,7 +23,6 @@ class ParsedDocument:
 
     text: str
     content_type: ContentType
-    title: str | None
     warnings: tuple[str, ...]
 
 
@@ -68,11 +67,6 @@ _BY_NAME = {
     "notice": Format.TEXT,
     "authors": Format.TEXT,
 }
-
-
-def supported_suffixes() -> frozenset[str]:
-    """The suffixes, with dot and in lower case, of the files that a walk through a folder includes."""
-    return frozenset(_BY_SUFFIX)
 
 
 def format_of(path: PurePath) -> Format | None:

@@ -49,7 +49,6 @@ class Done:
     """The whole document has been sent."""
 
     content_type: ContentType
-    title: str | None
     warnings: tuple[str, ...]
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from embedfleet.parsing.conversion import convert, one_line
+from embedfleet.parsing.conversion import convert
 from embedfleet.parsing.decoding import known_codec
 from embedfleet.parsing.extraction import Emit, Summary
 from embedfleet.parsing.text import whole_text
@@ -75,21 +75,15 @@ def read_html(stream: BinaryIO, emit: Emit) -> Summary:
     source, warnings = whole_text(stream, declared=_declared_encoding(stream))
     html = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
     tree = LexborHTMLParser(html, scripting=True)
-    title = _title(tree)
     body = _body(tree) or _body(LexborHTMLParser(html, scripting=True), prune=False)
     if body is None:
-        return Summary("markdown", title, warnings)
+        return Summary("markdown", warnings)
     markdown = _markdown(body)
     if markdown is None:
         warnings += ("only its text was kept: its layout is too deep for Markdown",)
         markdown = body.text(separator="\n")
     emit(markdown)
-    return Summary("markdown", title, warnings)
-
-
-def _title(tree: LexborHTMLParser) -> str | None:
-    titles = (tree.css_first(selector) for selector in ("head > title", "h1"))
-    return next((one_line(node.text()) for node in titles if node is not None), None)
+    return Summary("markdown", warnings)
 
 
 def _declared_encoding(stream: BinaryIO) -> str | None:
@@ -174,7 +168,7 @@ def _markdown(body: LexborNode) -> str | None:
     """
     html = _PREFORMATTED_OR_SPACE.sub(lambda match: match.group(1) or " ", body.html or "")
     source = f"<html>{html}</html>".replace("\\", _BACKSLASH)
-    markdown = convert(source.encode(), "text/html").markdown.replace(_BACKSLASH, "\\")
+    markdown = convert(source.encode(), "text/html").replace(_BACKSLASH, "\\")
     lost = Counter(filter(str.isalpha, body.text())) - Counter(filter(str.isalpha, markdown))
     return None if lost else markdown
 

@@ -17,8 +17,8 @@ def read_pdf(stream: BinaryIO, emit: Emit) -> Summary:
     if PDF not in head:
         raise ParseError("is not a PDF file (it does not begin with %PDF): fetch it again or rename it")
     load_pdfium()
-    document = convert(head + stream.read(), "application/pdf")
-    if not document.markdown.strip():
+    markdown = convert(head + stream.read(), "application/pdf")
+    if not markdown.strip():
         raise ParseError("has no text layer, it is probably scanned: run OCR on it first (`ocrmypdf`)")
-    emit(document.markdown)
-    return Summary("markdown", document.title)
+    emit(markdown)
+    return Summary("markdown")

@@ -109,7 +109,7 @@ class ParserSandbox:
                 raise _TooMuchText
         match reply:
             case Done():
-                return ParsedDocument(text, reply.content_type, reply.title, reply.warnings)
+                return ParsedDocument(text, reply.content_type, reply.warnings)
             case Refused():
                 return reply
             case Accepted():

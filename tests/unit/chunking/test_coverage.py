@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.chunking.coverage import Coverage, measure_coverage
+from embedfleet.chunking.coverage import Coverage
+from support.coverage import measure_coverage
 
 
 @pytest.mark.parametrize("segments", [["ab cd ef"], ["ab", " cd ", "", "ef"], list("ab cd ef")])

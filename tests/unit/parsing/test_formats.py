@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from embedfleet.parsing.formats import Format, format_of, is_supported, supported_suffixes
+from embedfleet.parsing import formats
+from embedfleet.parsing.formats import Format, format_of, is_supported
 from embedfleet.parsing.signatures import format_from
 
 
 def test_every_suffix_has_its_dot_and_is_lower_case() -> None:
-    assert all(s == s.lower() and s.startswith(".") and s.count(".") == 1 for s in supported_suffixes())
+    assert all(s == s.lower() and s.startswith(".") and s.count(".") == 1 for s in formats._BY_SUFFIX)
 
 
 @pytest.mark.parametrize(

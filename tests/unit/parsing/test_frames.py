@@ -20,7 +20,7 @@ from embedfleet.parsing.frames import Accepted, Done, Refused, Reply, Request, T
         Request(None, None, b"\x00data"),
         Accepted(),
         Text("größe 😀"),
-        Done("markdown", None, ("one", "two")),
+        Done("markdown", ("one", "two")),
         Refused("is empty"),
     ],
 )
