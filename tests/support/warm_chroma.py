@@ -58,7 +58,7 @@ def _as_file(connection: Connection, mode: str) -> IO[bytes]:
 
 
 def _serve(questions: Connection, answers: Connection, directory: str) -> None:
-    from embedfleet.vectors.chroma import child as chroma_child
+    from embedfleet.vectors.chroma import child
 
     os.setsid()
     os.dup2(questions.fileno(), 0)
@@ -66,5 +66,5 @@ def _serve(questions: Connection, answers: Connection, directory: str) -> None:
     questions.close()
     answers.close()
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # multiprocessing gives its children others
-    chroma_child.main(directory, str(os.getppid()))
+    child.main(directory, str(os.getppid()))
     os._exit(0)

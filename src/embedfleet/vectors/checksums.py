@@ -1,7 +1,8 @@
-"""What tells whether a vector in the store is still the one that was written.
+"""Checksums of vectors, which tell whether a vector in the store is still the one that was written.
 
-Chroma scales vectors to length 1 when it takes them and then gives back the same bits for ever, which for a
-quarter of the rows are not quite those it was sent. So a checksum is made of what was read back.
+Chroma scales a vector to length 1 when it takes it, and from then on always returns the same bits. For a
+quarter of the rows these bits differ slightly from those that were sent. So a checksum is made from the
+vector that is read back, not from the vector that was sent.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 
 _BYTES = 8
 SAME_COSINE = 0.999
-"""From here on two vectors are the same text by the same model: rounding, of another batch or another
-machine, stays far above, another text far below."""
+"""Two vectors with at least this cosine are of the same text by the same model. Rounding (another batch,
+another machine) leaves the cosine far above this value; the vector of another text is far below it."""
 
 
 def checksums_of(ids: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, bytes]:
-    """Eight bytes for each vector's float32 bytes, by id."""
+    """The checksum of each vector by its id: eight bytes, over the vector's little-endian float32 bytes."""
     rows = np.ascontiguousarray(vectors, dtype="<f4")
     return {
         row_id: hashlib.blake2b(row.tobytes(), digest_size=_BYTES).digest()
@@ -28,13 +29,13 @@ def checksums_of(ids: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, 
 
 
 def same_direction(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Row by row, whether both are one vector but for length and rounding."""
+    """Row by row, whether the two vectors are the same up to length and rounding."""
     products, lengths = _products(left, right)
     return products >= SAME_COSINE * lengths
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Row by row, whatever the lengths; 0 where one has none."""
+    """The cosine of each pair of rows. Lengths do not matter; a vector of length 0 gives 0."""
     products, lengths = _products(left, right)
     return products / np.maximum(lengths, np.finfo(np.float64).tiny)
 
@@ -42,6 +43,6 @@ def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
 def _products(
     left: NDArray[np.float32], right: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Row by row, the inner product, and that of the lengths."""
+    """For each pair of rows: their inner product, and the product of their lengths."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a * b).sum(axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

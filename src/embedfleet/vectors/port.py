@@ -1,4 +1,4 @@
-"""The vector store port. A store is a view that can be rebuilt from SQL, never the truth."""
+"""The vector store port. A store is a view that can be rebuilt from SQL; SQL is the truth."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class VectorRows:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`score` is the cosine similarity, -1..1, higher is nearer."""
+    """One row that a query found. `score` is the cosine similarity, -1..1; a higher score is nearer."""
 
     id: str
     score: float

@@ -1,6 +1,6 @@
-"""The process that holds an embedded vector store: answers calls from stdin on stdout, until stdin ends.
+"""The child process that holds an embedded Chroma: it answers calls from stdin on stdout until stdin ends.
 
-Started by `ChromaProcess` as `python -P -m embedfleet.vectors.chroma.child DIRECTORY PARENT_PID`.
+`ChromaProcess` starts it as `python -P -m embedfleet.vectors.chroma.child DIRECTORY PARENT_PID`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from embedfleet.vectors.chroma.frames import OPEN, Call, Failure, Value, read, w
 from embedfleet.vectors.chroma.operations import ChromaCollections
 
 _LOCK_FILE = "process.lock"
-# A predecessor that was killed may still be inside the kernel, with a write that it had begun.
+# A child that was killed a moment ago may still be in the kernel, finishing a write that it had begun.
 _LOCK_SECONDS = 5.0
 
 
 class _Directory:
-    """Chroma in this process. Its errors are ours, or those of a defect."""
+    """Chroma in this process, opened by the first call. It answers every call, also with an error."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,11 +41,12 @@ class _Directory:
             return Value(getattr(collections, call.operation)(*call.args, **call.kwargs))
         except EmbedfleetError as exc:
             return _failure(exc)
-        except BaseException as exc:  # noqa: BLE001 - a panic of Chroma's is no Exception; all are answered
+        except BaseException as exc:  # noqa: BLE001 - a panic of Chroma is no Exception, but needs an answer
             ours = embedded_error(exc, self._path)
             if isinstance(ours, VectorStoreUnavailable | StorageFull):
-                # A write that failed can leave a transaction open on a pooled connection, and the
-                # write after next then waits for it without end. Opening anew rolls it back.
+                # A failed write can leave a transaction open on a pooled connection. The second write after
+                # it would then wait for that transaction for ever. The next call opens the directory again,
+                # which rolls the transaction back.
                 self.close()
             return _failure(ours)
 
@@ -62,8 +63,11 @@ class _Directory:
         return self._collections
 
     def _own(self) -> None:
-        """For the life of this process: two that have one directory open corrupt it, and the owner's lock on
-        the data directory ends with the owner, a moment before this process does."""
+        """Lock the directory until this process ends, as two processes that have it open corrupt it.
+
+        The parent's lock on the data directory is not enough: it ends with the parent, a moment before this
+        process does. Raises VectorStoreUnavailable if another process holds the directory.
+        """
         try:
             self._lock.acquire(timeout=0 if self._lock.is_locked else _LOCK_SECONDS)
         except Timeout as exc:
@@ -79,12 +83,13 @@ def _failure(exc: BaseException) -> Failure:
 
 
 def main(directory: str, parent_pid: str) -> None:
-    # A terminal's Ctrl-C and a supervisor's SIGTERM reach every process, but the parent has work to finish.
+    # Ctrl-C in a terminal and a supervisor's SIGTERM reach this process too, but the parent still needs it to
+    # finish its work. This process ends when the parent closes stdin, or dies.
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     die_with_parent(int(parent_pid))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints stays out of the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with answers
     opened = _Directory(Path(directory))
     while (call := read(sys.stdin.buffer)) is not None:
         assert isinstance(call, Call)

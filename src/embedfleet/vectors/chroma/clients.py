@@ -1,6 +1,6 @@
-"""Chroma's clients: opened without its environment, its `.env` and its telemetry.
+"""Opens Chroma's clients: embedded or of a server, without Chroma's environment, `.env` file and telemetry.
 
-chromadb and httpx are imported when the first client is opened: it takes a second.
+chromadb and httpx are imported when the first client is opened, as that takes a second.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from chromadb.config import System
 
 _CONNECT_SECONDS = 5.0
-"""A server that is there takes a connection at once; one that is not should be known soon."""
+"""A server that runs accepts a connection at once. A short limit soon tells of one that does not."""
 
 _MOST_QUOTED_CHARS = 200
 
 
 def make_directory(directory: Path) -> None:
-    """Raises ConfigError if it is not there and cannot be made."""
+    """Create the directory, for its user only, if it is missing. Raises ConfigError if that fails."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
@@ -40,7 +40,7 @@ def make_directory(directory: Path) -> None:
 
 
 def open_directory(directory: Path) -> ClientAPI:
-    """Chroma in this process; the directory is there."""
+    """Open Chroma in this process. The directory must exist."""
     system = _system(
         chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
         is_persistent=True,
@@ -49,7 +49,7 @@ def open_directory(directory: Path) -> ClientAPI:
     from chromadb.api import ServerAPI
     from chromadb.api.client import Client
 
-    # Not PersistentClient: when that fails, the broken system stays in a global cache under this path.
+    # Not PersistentClient: when it fails to open, the broken system stays in a global cache under this path.
     system.instance(ServerAPI)
     system.start()
     return Client.from_system(system)
@@ -57,7 +57,7 @@ def open_directory(directory: Path) -> ClientAPI:
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a Chroma server is and what to show it; `url` has no credentials, `repr` no secrets."""
+    """Where a Chroma server is, and the credentials it gets. `url` and `repr` show none of them."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -65,16 +65,19 @@ class ServerAddress:
 
     @classmethod
     def parse(cls, url: str, headers: Mapping[str, str]) -> ServerAddress:
-        """Raises ConfigError, without quoting what may be secret."""
+        """Read a url, in which a user and a password may stand.
+
+        Raises ConfigError, whose message quotes nothing that may be secret.
+        """
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
-        except ValueError:  # a port that is no number, a bracket left open
+        except ValueError:  # the port is no number, or a bracket is left open
             host = None
         if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
             raise ConfigError("vector_store.url: must be like http://chroma:8000 or https://host/path")
         for name, value in headers.items():
-            # httpx would refuse it too, but with the value in its message.
+            # Refused here, as httpx would refuse it with the secret value in the message.
             if not ((name + value).isascii() and (name + value).isprintable() and value == value.strip()):
                 raise ConfigError(
                     f"vector_store.token: the header {name!r} can hold printable ASCII only, without blanks "
@@ -84,13 +87,14 @@ class ServerAddress:
 
 
 class ServerClient:
-    """As much of chromadb's own client as we use, which would open connections without any time-out.
+    """The part of chromadb's own client that we use, over connections that have time-outs.
 
-    Its calls may come from several threads. It raises httpx's errors beside chromadb's.
+    chromadb's client opens connections without a time-out. Several threads may call this one. It raises
+    httpx's errors beside chromadb's.
     """
 
     def __init__(self, system: System, session: httpx.Client) -> None:
-        """Use `open_server`."""
+        """A client that is not checked yet: use `open_server`."""
         from chromadb.api import ServerAPI
 
         self._system = system
@@ -101,7 +105,7 @@ class ServerClient:
         system.start()
 
     def get_version(self) -> Any:
-        """What the server answers to that, whatever kind of server it is."""
+        """The server's answer. It may be anything if the server is not Chroma."""
         return self._api.get_version()
 
     def get_max_batch_size(self) -> int:
@@ -136,26 +140,28 @@ class ServerClient:
 
 
 def open_server(address: ServerAddress, *, timeout_seconds: float, connections: int) -> ServerClient:
-    """A client of a server that answered as Chroma 1 does.
+    """Connect to a server, and check that it answers as Chroma 1 does.
 
-    Raises chromadb's and httpx's errors beside ConfigError; `server_error` maps them.
+    A request may take `timeout_seconds`; up to `connections` requests run at the same time. Raises
+    ConfigError for a server that is not Chroma 1, and chromadb's and httpx's errors, which `server_error`
+    maps.
     """
     import httpx
 
     system = _system(
         chroma_api_impl="chromadb.api.fastapi.FastAPI",
         chroma_server_host=address.url,
-        chroma_server_http_port=0,  # must be given, but the one in the url counts
+        chroma_server_http_port=0,  # chromadb demands one, but uses the port of the url
     )
     session = httpx.Client(
         headers={"Content-Type": "application/json", **address.headers},
         auth=address.login,
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        # The certificates this machine trusts, but no proxy and no `.netrc` of its user.
+        # Trust the certificates that this machine trusts. Use no proxy and no `.netrc` of its user.
         verify=ssl.create_default_context() if address.url.startswith("https:") else False,
         trust_env=False,
-        event_hooks={"response": [_raise_what_chroma_did_not_say]},
+        event_hooks={"response": [_raise_unless_chroma_named_the_error]},
     )
     client = ServerClient(system, session)
     try:
@@ -169,7 +175,7 @@ def open_server(address: ServerAddress, *, timeout_seconds: float, connections: 
 
 
 def _system(**settings: Any) -> System:
-    """Chroma's parts, not yet started."""
+    """Chroma's components with these settings only, not started yet."""
     try:
         from chromadb.config import Settings, System
     except ValidationError as exc:  # importing chromadb reads the environment and `.env`
@@ -180,7 +186,7 @@ def _system(**settings: Any) -> System:
         ) from exc
 
     class OnlyTheseSettings(Settings):  # type: ignore[misc]  # chromadb is untyped here
-        """Chroma's, without the environment and the `.env` of whatever directory we run in."""
+        """Chroma's settings, without the environment and the `.env` file of the current directory."""
 
         @classmethod
         def settings_customise_sources(
@@ -191,8 +197,11 @@ def _system(**settings: Any) -> System:
     return System(OnlyTheseSettings(anonymized_telemetry=False, **settings))
 
 
-def _raise_what_chroma_did_not_say(answer: httpx.Response) -> None:
-    """An error that names one of Chroma's is left to chromadb, which of any other forgets the status."""
+def _raise_unless_chroma_named_the_error(answer: httpx.Response) -> None:
+    """Raise an HTTPStatusError for an answer that is no success and names none of Chroma's errors.
+
+    chromadb raises its own error for those that it knows. Of any other answer it forgets the status.
+    """
     if answer.is_success:
         return
     from chromadb.errors import error_types
@@ -209,11 +218,13 @@ def _raise_what_chroma_did_not_say(answer: httpx.Response) -> None:
 
 
 def _shown(parts: SplitResult, host: str, port: int | None) -> str:
+    """The url without user and password."""
     place = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
 
 
 def _login(parts: SplitResult) -> tuple[str, str] | None:
+    """User and password of the url. None if it names no user."""
     if parts.username is None:
         return None
     return unquote(parts.username), unquote(parts.password or "")

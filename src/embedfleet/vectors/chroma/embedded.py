@@ -1,12 +1,12 @@
-"""Chroma beside this process: one directory, one owner, one child that has it open.
+"""The embedded Chroma store: one directory, one owner, one child process that has the directory open.
 
-Chroma's writes hold the interpreter's lock until they are on disk. In the process of the pipeline that would
-stop everything else for as long: chunking, bookkeeping, the renewal of leases. So Chroma lives in a process
-of its own (`chroma_child`), which ends with this one and is started again when it dies.
+A write of Chroma holds the interpreter's lock until it is on disk. In the process of the pipeline that would
+stop everything else: chunking, bookkeeping, the renewal of leases. So Chroma runs in a child process
+(`child`). The child ends with this process, and the next call starts another one when it has died.
 
-Chroma is thread-safe but two processes writing one directory corrupt it, so whoever opens a store holds the
-`DataDirectoryLock`, and the child a lock in the directory. Calls block until they are answered, so they all
-run on one thread the store owns.
+Chroma is thread-safe, but two processes that write one directory corrupt it. So the process that opens a
+store holds the `DataDirectoryLock`, and the child holds a lock in the directory. A call blocks until it is
+answered, so all calls run on one thread that the store owns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class ChromaVectorStore(ChromaStore):
-    """The embedded store. Cancelling a call stops the waiting, not the write."""
+    """The embedded store. Cancelling a call stops the waiting but not the write."""
 
     def __init__(self, directory: Path) -> None:
         """A store that is not open yet: use `open`."""
@@ -41,8 +41,8 @@ class ChromaVectorStore(ChromaStore):
     async def open(cls, directory: Path) -> Self:
         """Open or create the store. The caller owns the data directory until `close` has returned.
 
-        Raises ConfigError if the directory cannot be made, VectorStoreUnavailable if its content
-        cannot be opened; VectorStoreDied, as every call may.
+        Raises ConfigError if the directory cannot be made, VectorStoreUnavailable if its content cannot be
+        opened, and VectorStoreDied, as every call may.
         """
         store = cls(directory)
         try:

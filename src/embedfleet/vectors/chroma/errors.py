@@ -1,4 +1,4 @@
-"""chromadb's errors, and those of the connection to a server, as ours."""
+"""Maps the errors of chromadb, and of the connection to a Chroma server, to ours."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from embedfleet.errors import (
     VectorStoreUnavailable,
 )
 
-# HTTP codes that Chroma gives its errors: 404, a collection dropped between two calls; 429, too busy.
+# HTTP codes of Chroma's errors that may pass: 404, a collection was dropped between two calls; 429, too busy.
 _WORTH_RETRYING = (404, 429)
 
-# HTTP codes of a server, or a proxy before it, that is too busy now.
+# HTTP codes of a server, or of a proxy before it, that is too busy now.
 _BUSY = (408, 425, 429)
 
-# Of a server's Chroma only: another process dropped (404) or made (409) the collection meanwhile.
-_OUTRUN = (404, 409)
+# HTTP codes of a Chroma server: during the call another process dropped (404) or created (409) the
+# collection.
+_CHANGED_BY_OTHERS = (404, 409)
 
-# What a full disk may look like from outside; often it is "Failed to apply logs", and then nobody can tell.
+# What a server may say when its disk is full. Often it only says "Failed to apply logs", which has other
+# causes too.
 _FULL_SAYS = ("disk is full", "No space left on device")
 
-# Chroma hides why a write failed ("Failed to apply logs to the metadata segment"), so the file system
-# is asked instead: less room than one large batch with its write-ahead log needs means the disk is full.
+# Embedded Chroma hides why a write failed ("Failed to apply logs to the metadata segment"), so we ask the
+# file system. The disk counts as full if it has less room than one large batch needs with its write-ahead
+# log.
 _FULL_BELOW_BYTES = 16 * 2**20
 
 
 def embedded_error(exc: BaseException, directory: Path) -> BaseException:
-    """The error of our tree that tells what to do about `exc`; anything that is no Chroma error unchanged."""
+    """The error of our tree for what embedded Chroma raised. Any other exception is returned unchanged."""
     from chromadb.errors import ChromaError
 
     text = _one_line(exc)
@@ -42,7 +45,7 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
     )
     if refused:
         return Permanent(f"the vector store refuses this: {text}")
-    # A panic of Chroma's Rust core is a BaseException of a class that cannot be imported.
+    # A panic of Chroma's Rust core is a BaseException of a class that cannot be imported: its name must do.
     if not (isinstance(exc, ChromaError | OSError) or type(exc).__name__ == "PanicException"):
         return exc
     if _disk_full(exc, directory):
@@ -53,39 +56,42 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
 
 
 def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:
-    """The same for what a call to the server at `url` raised.
+    """The error of our tree for what a call to the server at `url` raised. A defect is returned unchanged.
 
-    What points to a wrong setting is a ConfigError when `opening`. Later that setting has worked before: a
-    proxy is being renewed, a token was withdrawn, and no document shall be given up for that.
+    While `opening`, an answer that points to a wrong setting is a ConfigError. Later the same answer is
+    VectorStoreUnavailable: the setting has worked before, so a proxy is being replaced or a token was
+    withdrawn, and no document must be given up for that.
     """
     from chromadb.errors import ChromaError
     from httpx import HTTPStatusError, TransportError
 
     text = _one_line(exc)
-    misled = ConfigError if opening else VectorStoreUnavailable
+    wrong_setting = ConfigError if opening else VectorStoreUnavailable
     if isinstance(exc, EmbedfleetError):
         return exc
     if isinstance(exc, TransportError):
         return VectorStoreUnavailable(f"no answer from the vector store at {url}: {text}")
     status = _status(exc)
     if status in (401, 403):
-        return misled(f"vector_store.token: the vector store at {url} refuses it (HTTP {status}): correct it")
+        return wrong_setting(
+            f"vector_store.token: the vector store at {url} refuses it (HTTP {status}): correct it"
+        )
     if status == 507 or any(hint in text for hint in _FULL_SAYS):
         return StorageFull(f"no space left at the vector store {url}: free some, then restart it ({text})")
     if status == 413:
         return Permanent(f"one row is too large for the vector store at {url}, or for a proxy before it")
-    busy = status >= 500 or status in _BUSY or (isinstance(exc, ChromaError) and status in _OUTRUN)
+    busy = status >= 500 or status in _BUSY or (isinstance(exc, ChromaError) and status in _CHANGED_BY_OTHERS)
     if busy:
         return VectorStoreUnavailable(f"the vector store at {url} failed: {text}")
     if isinstance(exc, HTTPStatusError | json.JSONDecodeError):
-        return misled(f"vector_store.url: no Chroma server of version 1 answers at {url}: {text}")
+        return wrong_setting(f"vector_store.url: no Chroma server of version 1 answers at {url}: {text}")
     if isinstance(exc, ValueError | TypeError | OverflowError) or status:
         return Permanent(f"the vector store refuses this: {text}")
     return exc
 
 
 def _status(exc: Exception) -> int:
-    """The HTTP status it came with, 0 if with none."""
+    """The HTTP status that the error came with. 0 if it came with none."""
     from chromadb.errors import ChromaError
     from httpx import HTTPStatusError
 

@@ -1,6 +1,6 @@
-"""What the embedded vector store and its process say to each other: length-prefixed msgpack, never pickle.
+"""Messages between the embedded vector store and its child process: length-prefixed msgpack, never pickle.
 
-Down goes one Call, up comes its Value or its Failure; then the next.
+The parent sends one Call, the child answers with a Value or a Failure; then the parent may send the next.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from embedfleet.framing import framed, read_frame
 from embedfleet.vectors.port import Hit, VectorRows
 
 OPEN = "open"
-"""The one call that is no method of `ChromaCollections`: open the directory now, not with the first call."""
+"""The only operation that is no method of `ChromaCollections`: it opens the directory, and that is all."""
 
 _ARRAY, _ROWS, _HIT = range(3)
 """msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""
 
 _LARGEST_BYTES = 2**32 - 1
-"""What msgpack can hold in one piece: nothing of ours comes near it."""
+"""The most that msgpack can hold in one piece. No message comes near it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method of `ChromaCollections`, by name."""
+    """A request: a method of `ChromaCollections` by its name, or OPEN, and its arguments."""
 
     operation: str
     args: Sequence[Any]
@@ -37,17 +37,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What the call returned."""
+    """The answer to a call that succeeded: what it returned."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`error`: a class of `errors`, by name, or None for a defect; `words`: its message, or a traceback."""
+    """The answer to a call that failed.
+
+    `error` names a class of `embedfleet.errors`, and `detail` is its message. For a defect `error` is None
+    and `detail` is a traceback.
+    """
 
     error: str | None
-    words: str
+    detail: str
 
 
 Message = Call | Value | Failure
@@ -55,15 +59,18 @@ _KINDS = {kind.__name__: kind for kind in (Call, Value, Failure)}
 
 
 def write(stream: IO[bytes], message: Message) -> None:
-    """Send it. Raises ValueError, TypeError or OverflowError, and nothing is sent, if it holds what msgpack
-    cannot: an integer beyond 64 bits, say."""
+    """Send the message.
+
+    Raises ValueError, TypeError or OverflowError, and sends nothing, for a value that msgpack cannot hold,
+    such as an integer beyond 64 bits.
+    """
     fields = tuple(getattr(message, name) for name in message.__dataclass_fields__)
     stream.write(framed(_pack([type(message).__name__, *fields])))
     stream.flush()
 
 
 def read(stream: IO[bytes]) -> Message | None:
-    """The next message of a pipe; None at its end, also in the middle of a message."""
+    """The next message of a pipe. None at the end of the pipe, also if it ends inside a message."""
     body = read_frame(stream)
     if body is None:
         return None
@@ -73,7 +80,7 @@ def read(stream: IO[bytes]) -> Message | None:
 
 
 def _pack(value: Any) -> bytes:
-    # Lone surrogates travel like any text: what cannot be stored is the store's to say.
+    # Lone surrogates pass: whether a text can be stored is for the store to say.
     packed: bytes = msgpack.packb(value, default=_extended, unicode_errors="surrogatepass")
     return packed
 

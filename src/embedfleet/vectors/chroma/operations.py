@@ -1,4 +1,4 @@
-"""Chroma's collections, in process or on a server, by blocking calls."""
+"""The operations of a vector store in calls of Chroma's client, in process or on a server. All block."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _MAX_ROW_BYTES = 6 * 2**20
-"""A server closes the connection on 40 MiB, often before it says why, and JSON may be six times the text."""
+"""The largest row we send. A server closes the connection at 40 MiB, often before it says why, and a text may
+take six times its size in JSON: 6 times 6 MiB stays below."""
 
 
 class ChromaCollections:
-    """`VectorStore` in Chroma's own calls; what is more than it takes at once is split.
+    """The methods of `VectorStore` in Chroma's own calls. It splits what is more than Chroma takes at once.
 
-    Nothing of a collection is remembered between calls: others may drop and make it anew. As safe in
-    several threads as the client is, but two writes of one row at the same time may mix their metadata.
-    Raises chromadb's errors beside ours; `chroma_errors` maps them.
+    It takes collections by the name that Chroma knows. It remembers nothing of a collection between calls, as
+    another process may drop it and create it again. Several threads may use it if they may use the client,
+    but two writes of one row at the same time may mix their metadata. Raises chromadb's errors beside ours;
+    `errors` maps them.
     """
 
     def __init__(self, client: ClientAPI | ServerClient, *, max_write_bytes: int | None = None) -> None:
-        """`max_write_bytes` bounds, about, what is sent at once; None where nothing is sent."""
+        """`max_write_bytes`: about how much is sent in one request. None for Chroma in this process."""
         self._client = client
         self._max_rows: int = client.get_max_batch_size()
         self._max_write_bytes = max_write_bytes
@@ -94,7 +96,7 @@ class ChromaCollections:
         _require_space(collection, space)
         _require_dim(collection, len(vector))
         answer = collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
-        # Rounding takes a distance slightly below 0: a cosine is never above 1.
+        # Rounding can make a distance slightly negative, but a cosine is never above 1.
         return [
             Hit(row_id, max(-1.0, min(1.0, 1.0 - distance)))
             for row_id, distance in zip(answer["ids"][0], answer["distances"][0], strict=True)
@@ -105,7 +107,7 @@ class ChromaCollections:
         return [] if collection is None else list(collection.get(include=[])["ids"])
 
     def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """The rows of these that are there."""
+        """The ids among these that have a row, and their vectors."""
         collection = self._find(name)
         if collection is None:
             return [], np.empty((0, 0), dtype=np.float32)
@@ -138,7 +140,10 @@ class ChromaCollections:
             return None
 
     def _writes(self, rows: VectorRows, positions: list[int]) -> Iterator[list[int]]:
-        """Positions in parts small enough to be written at once; a row is never split."""
+        """Positions of rows in parts that are small enough to be written at once. A row is never split.
+
+        Raises Permanent for a row that is too large by itself.
+        """
         if self._max_write_bytes is None:
             yield from parts(positions, self._max_rows)
             return
@@ -165,7 +170,10 @@ class ChromaCollections:
     def _replacements(
         self, collection: Collection, ids: list[str], metadatas: list[Metadata]
     ) -> list[dict[str, Any] | None]:
-        """Metadata that leaves nothing of the rows' old one: Chroma merges keys, and None removes one."""
+        """Metadata to write so that nothing of the rows' old metadata stays.
+
+        Chroma merges new keys into old ones, and None removes a key: so each old key is set to None first.
+        """
         found = collection.get(ids=ids, include=["metadatas"])
         old = dict(zip(found["ids"], found["metadatas"], strict=True))
         merged = [
@@ -191,11 +199,12 @@ def _require_dim(collection: Collection, dim: int) -> None:
 
 
 def _sent_bytes(rows: VectorRows, position: int) -> int:
-    """About what a row takes in a request: the vector in base64, all else as JSON."""
+    """About how many bytes a row takes in a request: the vector in base64, the rest as JSON."""
     text = "" if rows.documents is None else rows.documents[position]
     vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
     return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))
 
 
 def parts(items: list[_T], size: int) -> Iterator[list[_T]]:
+    """The items in order, in lists of up to `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))

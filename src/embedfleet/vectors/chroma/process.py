@@ -1,4 +1,7 @@
-"""The process of an embedded vector store as its parent sees it: start, call, end. All of it blocks."""
+"""The parent's side of the child process of an embedded Chroma: start it, call it, end it.
+
+Every function here blocks.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from typing import Any
 
 from embedfleet import errors
 from embedfleet.errors import EmbedfleetError, Permanent
-from embedfleet.vectors.chroma import frames as chroma_frames
-from embedfleet.vectors.chroma.frames import Call, Failure, Value
+from embedfleet.vectors.chroma.frames import Call, Failure, Value, read, write
 
-# What Python, the loader and SQLite need. Chroma is told all else: its own variables count for nothing.
+# The environment variables that Python, the loader and SQLite need. Chroma's own variables are left out: we
+# tell Chroma its settings, and the user's environment must not change them.
 _PASSED_ON = (
     *("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE"),
     *("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
@@ -24,7 +27,11 @@ _PASSED_ON = (
 
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
-    """The child, with pipes as its standard input and output."""
+    """Start the child with pipes as its stdin and stdout.
+
+    It has a session of its own, so that a terminal's signals do not reach it. `-P` keeps the current folder
+    off its import path: modules there could take the place of those that we import.
+    """
     return subprocess.Popen(
         [
             *(sys.executable, "-P", "-m", "embedfleet.vectors.chroma.child"),
@@ -38,25 +45,24 @@ def start(directory: Path) -> subprocess.Popen[bytes]:
 
 
 _EXIT_SECONDS = 60.0
-"""Chroma writes down what it has not yet when it is closed."""
+"""How long the child may take to end: when Chroma is closed it writes what is not on disk yet."""
 
 
 class ProcessLost(Exception):
-    """The process ended before it had answered; says how."""
+    """The child ended before it had answered. The message says how it ended."""
 
 
 class StoreDefect(Exception):
-    """A call failed in a way that nobody foresaw; says where."""
+    """A call failed through a defect in the child. The message is its traceback."""
 
 
 class ChromaProcess:
-    """A running child. For one thread, which must live as long: its end is the child's (Linux)."""
+    """A running child. Only one thread may use it.
+
+    That thread must live as long as the child: on Linux the child dies with the thread that started it.
+    """
 
     def __init__(self, directory: Path) -> None:
-        """Start it in a session of its own, so that signals of the terminal do not reach it.
-
-        -P keeps the current folder off its import path: it may be full of strangers' files.
-        """
         self._process = start(directory)
 
     @property
@@ -64,27 +70,31 @@ class ChromaProcess:
         return self._process.pid
 
     def call(self, operation: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        """What the operation returns in the child, or its error. After ProcessLost only `end` is left."""
+        """Run the operation in the child; returns its result or raises its error.
+
+        Raises Permanent for arguments that msgpack cannot hold. Raises ProcessLost if the child has ended;
+        after that only `end` may be called. Raises StoreDefect for a defect.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            chroma_frames.write(self._process.stdin, Call(operation, args, kwargs or {}))
+            write(self._process.stdin, Call(operation, args, kwargs or {}))
         except OSError as exc:
             raise ProcessLost(self._how_it_ended()) from exc
         except (ValueError, TypeError, OverflowError) as exc:
             raise Permanent(f"the vector store refuses this: {exc}") from exc
-        match chroma_frames.read(self._process.stdout):
+        match read(self._process.stdout):
             case Value(value):
                 return value
-            case Failure(error, words):
-                raise _error(error, words)
+            case Failure(error, detail):
+                raise _error(error, detail)
         raise ProcessLost(self._how_it_ended())
 
     def end(self) -> None:
-        """Have it finish, and wait until nothing of it is left."""
+        """Let the child finish, and wait until it is gone. Kill it after `_EXIT_SECONDS`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(OSError):  # it is gone, and what was not sent is of no use
+        with suppress(OSError):  # the child is gone, and what was not sent yet is of no use
             self._process.stdin.close()
         try:
             self._process.wait(_EXIT_SECONDS)
@@ -101,7 +111,8 @@ class ChromaProcess:
         return f"exit code {code}" if code >= 0 else f"killed by signal {signal.Signals(-code).name}"
 
 
-def _error(name: str | None, words: str) -> Exception:
+def _error(name: str | None, detail: str) -> Exception:
+    """The error that a Failure stands for."""
     kind = StoreDefect if name is None else getattr(errors, name)
     assert issubclass(kind, EmbedfleetError | StoreDefect)
-    return kind(words)
+    return kind(detail)

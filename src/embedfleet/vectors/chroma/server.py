@@ -1,8 +1,8 @@
-"""Chroma on a server, shared by every process of a fleet.
+"""The Chroma store on a server, which every process of a fleet shares.
 
-chromadb's client blocks, so its calls run on a few threads. Writes into one collection follow each other:
-replacing metadata takes a look and a write, and a server that gets several at once does their work again
-for each, which halves its speed.
+chromadb's client blocks, so its calls run on a few threads. Writes of one process into one collection run one
+after the other, for two reasons. Replacing metadata takes a read and a write, and no other write may come
+between them. And a server that gets several writes at once repeats work for each, which halves its speed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _MAX_WRITE_BYTES = 512 * 1024
-"""Sent at once. Chroma takes 40 MiB, nginx before it 1 MiB until told otherwise; more is hardly faster."""
+"""About the most that one request sends. Chroma takes 40 MiB, but nginx before it takes 1 MiB by default;
+larger requests are hardly faster."""
 
 
 class ChromaServerStore(ChromaStore):
-    """The store of a fleet. Cancelling a call stops the waiting, not the write.
+    """The store of a fleet. Cancelling a call stops the waiting but not the write.
 
     Any number of processes may use one server. When two of them write one row at the same moment with
-    different metadata keys, it may keep the keys of both: give the rows of a collection the same keys. A
-    server that was away is used again by the next call.
+    different metadata keys, the row may keep the keys of both: give all rows of a collection the same keys.
+    After a server was away, the next call uses it again.
     """
 
     def __init__(self, address: ServerAddress, *, timeout_seconds: float, connections: int) -> None:
@@ -57,11 +58,12 @@ class ChromaServerStore(ChromaStore):
     ) -> Self:
         """Connect to an http or https `url`; its port is the scheme's if it names none.
 
-        `headers`, such as a token, go with every request; a login in the url does as well. A server silent
-        for `timeout_seconds` counts as away. `connections` calls run at the same time, more wait.
+        Every request carries `headers` (a token, say) and the login of the url, if it has one. A server that
+        is silent for `timeout_seconds` counts as away. Up to `connections` calls run at the same time; more
+        wait.
 
-        Raises VectorStoreUnavailable at once if no server answers, ConfigError naming `vector_store.url`
-        if it is none of Chroma's, or `vector_store.token` if it refuses us.
+        Raises VectorStoreUnavailable at once if no server answers. Raises ConfigError naming
+        `vector_store.url` if the server is not Chroma, or `vector_store.token` if it refuses us.
         """
         address = ServerAddress.parse(url, headers or {})
         store = cls(address, timeout_seconds=timeout_seconds, connections=connections)
@@ -69,7 +71,7 @@ class ChromaServerStore(ChromaStore):
         try:
             await asyncio.wrap_future(connecting)
         except BaseException:
-            # When cancelled it may still be under way.
+            # After a cancellation the connecting may still run: it is undone when it has ended.
             connecting.add_done_callback(lambda _: store._disconnect())
             store._threads.shutdown(wait=False)
             raise
@@ -90,7 +92,10 @@ class ChromaServerStore(ChromaStore):
         await self._write(collection, ChromaCollections.drop_collection)
 
     async def close(self) -> None:
-        """Waits for writes whose callers were cancelled: about `timeout_seconds` a request at most."""
+        """Wait for calls that still run, also for writes whose callers were cancelled; then disconnect.
+
+        Each request takes about `timeout_seconds` at most.
+        """
         self._closed = True
         if running := [asyncio.wrap_future(call) for call in self._running.copy()]:
             await asyncio.wait(running)
@@ -118,7 +123,7 @@ class ChromaServerStore(ChromaStore):
         except BaseException:
             turn.release()
             raise
-        # Not when the waiting ends: a cancelled write still runs.
+        # The turn ends with the write, not with the waiting: a cancelled write still runs.
         loop = asyncio.get_running_loop()
         writing.add_done_callback(lambda _: loop.call_soon_threadsafe(turn.release))
         await asyncio.wrap_future(writing)
