@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, StorageFull
 from embedfleet.records import usage
@@ -81,3 +82,10 @@ async def test_a_file_that_is_no_database_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
     await database.close()
     assert path.read_bytes() == content
+
+
+async def test_after_migrations_that_ran_without_foreign_keys_they_are_enforced(database: Database) -> None:
+    """The writer's connection is the one that migrated."""
+    orphan = "INSERT INTO segments (generation_id, ordinal, start, chars, body) VALUES (1, 0, 0, 1, x'00')"
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+        await database.write(lambda conn: conn.exec_driver_sql(orphan).rowcount)
