@@ -1,4 +1,5 @@
-"""Texts as a model takes them: where none came from the chunker, which tokenises by itself."""
+"""Tokenises queries, canary texts and other texts that do not come from the chunker, which has its own
+step."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ from embedfleet.inference.backend import ModelInfo, Role, TokenBatch
 
 
 def tokenised(texts: Sequence[str], info: ModelInfo, *, role: Role = "document") -> TokenBatch:
-    """Blocking; a tokenizer is loaded when first used. A text may have more tokens than the model takes."""
+    """The texts as a batch for the model; blocking, and the first call for a tokenizer loads it. A text may
+    have more tokens than the model takes."""
     token_ids, lengths = load_tokenizer(info.tokenizer_file).encode_batch(list(texts))
     return TokenBatch(token_ids, lengths, tuple(texts) if info.needs_texts else None, role)
 
 
 def cut(batch: TokenBatch, info: ModelInfo) -> TokenBatch:
-    """Each text's first tokens, as many as the model takes: for texts whose end nobody needs."""
+    """The batch with each text cut to as many tokens as the model takes, for texts whose end does not
+    matter."""
     starts = np.cumsum(batch.lengths) - batch.lengths
     kept = np.minimum(batch.lengths, info.max_tokens)
     spans = zip(starts.tolist(), kept.tolist(), strict=True)

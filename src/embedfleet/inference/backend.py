@@ -17,9 +17,9 @@ Role = Literal["document", "query"]
 class TokenBatch:
     """Texts as token ids, without special tokens and prefixes.
 
-    `token_ids`: uint32 (sum(lengths),), concatenated; `lengths`: int64 (n,), each >= 0. `texts`: the same as
-    strings, which only a model that says `needs_texts` must be given. `role`: what they are, for models
-    that tell queries from documents.
+    `token_ids`: uint32 (sum(lengths),), the texts one after the other. `lengths`: int64 (n,), each >= 0.
+    `texts`: the same texts as strings; only a model with `needs_texts` must be given them. `role`: some
+    models embed queries and documents differently.
     """
 
     token_ids: NDArray[np.uint32]
@@ -31,7 +31,7 @@ class TokenBatch:
         return len(self.lengths)
 
     def take(self, positions: NDArray[np.int64]) -> TokenBatch:
-        """The batch of these positions, in this order (a copy)."""
+        """A new batch of the texts at these positions, int64 (k,), in this order."""
         starts = np.concatenate(([0], np.cumsum(self.lengths)))
         parts = [self.token_ids[starts[p] : starts[p + 1]] for p in positions]
         return replace(
@@ -46,9 +46,9 @@ class TokenBatch:
 class ModelInfo:
     """What a model is. `space` is the fingerprint of everything that decides a vector's value.
 
-    `max_tokens` counts what a chunk may have: special tokens and prefixes, which are added on the way to the
-    model, are taken off. `pads`: all texts of a call cost as much as the longest. `texts_per_call`: a call
-    has no more; None: tokens alone count.
+    `max_tokens`: the most tokens of a chunk. Special tokens and prefixes are added later and are already
+    subtracted. `pads`: each text of a call costs as much as the longest. `texts_per_call`: the most texts of
+    one call; None: only tokens limit a call.
     """
 
     name: str
@@ -64,18 +64,18 @@ class ModelInfo:
 
 
 class EmbeddingBackend(Protocol):
-    """One loaded model. Not thread-safe: one owned thread calls it."""
+    """One loaded model. Not thread-safe: only the thread that owns it calls it."""
 
     @property
     def info(self) -> ModelInfo: ...
 
     def embed_tokens(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """float32 (n, dim), L2-normalised when the model says so; row i is text i of the batch.
+        """float32 (n, dim), L2-normalised if the settings say so; row i is the vector of text i.
 
-        A row does not depend on the others (cosine >= 0.99999 against alone); one that is not finite
-        says that the model failed on this text. Raises ModelError for token ids outside the vocabulary
-        and a text over `max_tokens`, before the model runs, MemoryError when the batch was too much
-        at once, and Transient when it is no fault of the texts (a server that does not answer).
+        A row does not depend on the other texts (cosine >= 0.99999 to the text embedded alone). A row that is
+        not finite says that the model failed on this text. Raises ModelError for token ids outside the
+        vocabulary and for a text over `max_tokens`, before the model runs; MemoryError when the batch does
+        not fit into memory; Transient when the texts are not at fault, as when a server does not answer.
         """
         ...
 
@@ -84,28 +84,30 @@ class EmbeddingBackend(Protocol):
 
 @runtime_checkable
 class LaunchingBackend(EmbeddingBackend, Protocol):
-    """One whose device works by itself: while it does, the next batch can be made ready and handed over."""
+    """A backend whose device works by itself: while it runs a batch, the thread can prepare the next one and
+    hand it over."""
 
     def start(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
-        """Begin what `embed_tokens` does, and return what waits for its result.
+        """Begin what `embed_tokens` does, and return a function that waits for the result.
 
-        Batches are done in the order of their start. Both calls raise what `embed_tokens` may, and both
-        belong to the owned thread.
+        Batches are run in the order in which they were started. `start` and the function it returns raise
+        what `embed_tokens` raises, and only the thread that owns the backend may call them.
         """
         ...
 
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """A backend that may have to wait, for a server."""
+    """A backend that may have to wait for a server."""
 
     def interrupt(self) -> None:
-        """By any thread: what waits in `embed_tokens` raises Transient, now and from now on."""
+        """Called by any thread: a call that waits in `embed_tokens` raises Transient, and so does every later
+        call that would wait."""
         ...
 
 
 def interrupt(backend: EmbeddingBackend) -> None:
-    """Any backend; one that does not wait goes on."""
+    """Interrupt any backend. Without effect on one that does not wait for a server."""
     if isinstance(backend, Interruptible):
         backend.interrupt()
 

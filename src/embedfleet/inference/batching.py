@@ -1,4 +1,4 @@
-"""How texts share model calls: a pure function, so that the policy can be tested with a table."""
+"""How texts share model calls: pure functions, which tests check with tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest
 
-# What a call costs before its first token, in tokens. From about this size on, a call's time on two
-# CPU cores is proportional to its padded tokens, so full batches gain nothing and padding is pure loss.
+# The fixed cost of a call, in tokens. Measured on two CPU cores: from about this size on, a call's time is
+# proportional to its padded tokens, so larger batches gain nothing and padding is pure loss.
 CALL_TOKENS = 64
 
-MOST_TEXTS = 512
-"""In a call, where nothing else bounds them: beyond that there is nothing to gain."""
+MAX_TEXTS = 512
+"""Texts of one call where the model has no limit: more of them make it no faster."""
 
 
 def plan_batches(
-    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MOST_TEXTS
+    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MAX_TEXTS
 ) -> list[NDArray[np.int64]]:
     """Group texts into micro-batches of bounded padded size, with the least padding there can be.
 
@@ -48,9 +48,10 @@ def plan_batches(
 
 
 def plan_in_order(
-    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MOST_TEXTS
+    lengths: NDArray[np.int64], *, budget_tokens: int, max_texts: int = MAX_TEXTS
 ) -> list[NDArray[np.int64]]:
-    """As `plan_batches`, for a model that does not pad: texts stay in order, and only their sum counts."""
+    """As `plan_batches`, for a model that does not pad: texts stay in order, and a group's tokens are the sum
+    of its texts' tokens."""
     costs = np.maximum(lengths, 1)
     groups: list[NDArray[np.int64]] = []
     start = 0
@@ -64,17 +65,17 @@ def plan_in_order(
 
 
 def soonest_first(groups: Sequence[NDArray[np.int64]], owners: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The groups in an order in which owners are done early: who has texts in the fewest groups goes first.
+    """The groups, ordered so that owners are complete early: the owner with texts in the fewest groups first.
 
-    `owners`: int64 (n,), whose each text is. Shortest first is what makes the mean wait least, and the
-    few texts of a small document do not wait for those of a large one beside them.
+    `owners`: int64 (n,), the owner of each text. The mean wait is least when the shortest work goes first,
+    and the few texts of a small document do not wait for those of a large document beside them.
     """
-    members = [np.unique(owners[group]).tolist() for group in groups]
+    owners_of_groups = [np.unique(owners[group]).tolist() for group in groups]
     needed: dict[int, list[int]] = {}
-    for index, those in enumerate(members):
-        for owner in those:
+    for index, owners_of_group in enumerate(owners_of_groups):
+        for owner in owners_of_group:
             needed.setdefault(owner, []).append(index)
-    order: dict[int, None] = {}
+    order: dict[int, None] = {}  # a set that keeps the order of insertion
     for owner in sorted(needed, key=lambda owner: (len(needed[owner]), owner)):
         order.update(dict.fromkeys(needed[owner]))
     return [groups[index] for index in order]
@@ -83,8 +84,9 @@ def soonest_first(groups: Sequence[NDArray[np.int64]], owners: NDArray[np.int64]
 def _cheapest_starts(ascending: NDArray[np.int64], budget_tokens: int, max_texts: int) -> NDArray[np.int64]:
     """For each end, where the last group of the cheapest grouping of `ascending[:end]` starts.
 
-    Dynamic programming over the sorted lengths. Runs of neighbours suffice: trading members until two
-    groups no longer overlap keeps their sizes and makes neither's longest text longer.
+    Dynamic programming over the sorted lengths. It is enough to look at groups of neighbours: if two groups
+    overlap, they can exchange texts until they do not, which keeps their sizes and makes the longest text of
+    neither longer.
     """
     count = len(ascending)
     cost = np.zeros(count + 1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How many tokens a model call should have: measured once a machine, and kept."""
+"""How many tokens a model call should have: measured once on each machine, and kept in a file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from loguru import logger
 from embedfleet.inference.backend import EmbeddingBackend, LaunchingBackend, ModelInfo, TokenBatch
 
 DEFAULT_BUDGET_TOKENS = 2048
-"""Where nothing was measured."""
+"""Used when there is no measurement."""
 
 LARGEST_BUDGET_TOKENS = 131_072
 
-_SMALLEST_TOKENS = 512
+_SMALLEST_BUDGET_TOKENS = 512
 _TYPICAL_TEXT_TOKENS = 192
 _LONGEST_CALL_SECONDS = 0.6  # a query may have to wait for one call
-# A BERT of 24 layers takes 11 ms to tell an H200, and three times as long beside other work.
+# Launching the kernels of a BERT of 24 layers on an H200 takes 11 ms, and three times as long beside other
+# work.
 _LEAST_LAUNCHED_SECONDS = 0.03
-_STEADY = 1.3
-_MOST_TRIES = 4
-_TRY_AGAIN_AFTER_SECONDS = 3600.0
-_NEARLY_BEST = 0.97  # beyond the knee a larger batch gains less than a longer wait costs
+# A measurement is steady if the second fastest call took at most this many times as long as the fastest.
+_STEADY_SPREAD = 1.3
+_MAX_CALLS_PER_SIZE = 4
+_MEASURE_AGAIN_AFTER_SECONDS = 3600.0
+# A budget this close to the best is good enough: a larger batch gains less than its longer wait costs.
+_NEARLY_BEST = 0.97
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Calls of so many padded tokens: the fastest, and how many times as long the second fastest took."""
+class Measurement:
+    """Calls of `tokens` padded tokens: the `seconds` of the fastest, and how many times as long the second
+    fastest took."""
 
     tokens: int
     seconds: float
@@ -47,83 +51,94 @@ class Measured:
         return self.tokens / self.seconds
 
 
-def choose_budget(measured: Sequence[Measured], *, least_seconds: float = 0.0) -> int:
-    """The smallest that is nearly as fast as the fastest: the knee of the curve. Of those, one whose calls
-    take `least_seconds`, if any does, else the largest."""
-    best = max(one.tokens_per_second for one in measured)
-    fast = [one for one in measured if one.tokens_per_second >= _NEARLY_BEST * best]
-    long = [one for one in fast if one.seconds >= least_seconds]
-    return min(one.tokens for one in long) if long else max(one.tokens for one in fast)
+def choose_budget(measurements: Sequence[Measurement], *, least_seconds: float = 0.0) -> int:
+    """The tokens of the smallest call that is nearly as fast as the fastest: the knee of the curve.
+
+    Only calls that take at least `least_seconds` are considered; if none of the fast ones does, the largest
+    of them is chosen.
+    """
+    best = max(each.tokens_per_second for each in measurements)
+    fast = [each for each in measurements if each.tokens_per_second >= _NEARLY_BEST * best]
+    long_enough = [each for each in fast if each.seconds >= least_seconds]
+    if long_enough:
+        return min(each.tokens for each in long_enough)
+    return max(each.tokens for each in fast)
 
 
 def _least_seconds(backend: EmbeddingBackend) -> float:
-    """A device of its own is told each kernel by a thread that shares its interpreter with all else: calls
-    must take it longer than they take to be told."""
+    """How long a call should take at least. A launching backend's thread, which shares the interpreter with
+    all other work, tells its device each kernel: the device stands still if that takes longer than the
+    call."""
     return _LEAST_LAUNCHED_SECONDS if isinstance(backend, LaunchingBackend) else 0.0
 
 
-def is_steady(measured: Sequence[Measured]) -> bool:
-    """Whether the machine had time for it: what was measured beside other work says nothing."""
-    return bool(measured) and all(one.spread <= _STEADY for one in measured)
+def is_steady(measurements: Sequence[Measurement]) -> bool:
+    """Whether the measurements can be used. If the machine had other work to do, calls of one size take
+    different times."""
+    return bool(measurements) and all(each.spread <= _STEADY_SPREAD for each in measurements)
 
 
-def measure(backend: EmbeddingBackend) -> list[Measured]:
-    """Double the batch until a call takes long, gains nothing any more, or memory runs out.
+def measure(backend: EmbeddingBackend) -> list[Measurement]:
+    """Measure calls of doubling size, until a call takes long, larger calls gain nothing, or memory runs out.
 
     Blocking, on the backend's thread; seconds at most.
     """
-    measured: list[Measured] = []
+    measurements: list[Measurement] = []
     for tokens in _budgets():
         try:
-            one = _measure(backend, tokens)
+            measurement = _measure(backend, tokens)
         except MemoryError:
             break
-        measured.append(one)
-        enough = one.seconds >= _least_seconds(backend) and _levelled_off(measured)
-        if tokens >= DEFAULT_BUDGET_TOKENS and (enough or one.seconds > _LONGEST_CALL_SECONDS):
+        measurements.append(measurement)
+        long_enough = measurement.seconds >= _least_seconds(backend)
+        gains_nothing = long_enough and _levelled_off(measurements)
+        takes_long = measurement.seconds > _LONGEST_CALL_SECONDS
+        if tokens >= DEFAULT_BUDGET_TOKENS and (gains_nothing or takes_long):
             break
-    return measured
+    return measurements
 
 
-def _measure(backend: EmbeddingBackend, tokens: int) -> Measured:
-    """Until two calls took about the same: the first ones of a shape may choose kernels and take memory."""
+def _measure(backend: EmbeddingBackend, tokens: int) -> Measurement:
+    """Call the backend until two calls took about the same time: the first calls of a shape may also choose
+    kernels and allocate memory."""
     batch = _batch(tokens, backend.info)
     times: list[float] = []
     spread = math.inf
-    while len(times) < _MOST_TRIES and spread > _STEADY:
+    while len(times) < _MAX_CALLS_PER_SIZE and spread > _STEADY_SPREAD:
         times.append(_timed(backend, batch))
         fastest, *others = sorted(times)
         spread = others[0] / fastest if others else math.inf
-    return Measured(tokens, min(times), spread)
+    return Measurement(tokens, min(times), spread)
 
 
 class Calibrations:
-    """Kept in a folder, one small file for each model, device and number of threads."""
+    """Budgets that were found, in a folder: one small file for each model, device and number of threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, info: ModelInfo, device: str, threads: int) -> int | None:
-        """The budget found earlier; None: none was, it cannot be read, or the machine was busy long ago."""
+        """The kept budget. None if there is none or it cannot be read, or if the machine was busy when it was
+        measured and that is more than an hour ago."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._file(info, device, threads).read_text(encoding="utf-8"))
             budget = int(kept["microbatch_tokens"])
-            fresh = time() - float(kept["measured_at"]) < _TRY_AGAIN_AFTER_SECONDS
-            usable = _SMALLEST_TOKENS <= budget <= LARGEST_BUDGET_TOKENS and (kept["steady"] or fresh)
-            return budget if usable else None
+            in_range = _SMALLEST_BUDGET_TOKENS <= budget <= LARGEST_BUDGET_TOKENS
+            is_recent = time() - float(kept["measured_at"]) < _MEASURE_AGAIN_AFTER_SECONDS
+            return budget if in_range and (kept["steady"] or is_recent) else None
         return None
 
     def of_model(self, name: str) -> list[Path]:
-        """The files kept for a model of this name, whatever it was and wherever it ran."""
-        return [file for file in self._folder.glob("calibration-*.json") if _names(file, name)]
+        """The files kept for a model of this name, on any device and of any version of the model."""
+        return [file for file in self._folder.glob("calibration-*.json") if _is_of_model(file, name)]
 
     def calibrate(self, backend: EmbeddingBackend, device: str, threads: int) -> int:
-        """Measure and keep. The default if nothing could be measured (memory!), or the machine was busy: that
-        is tried again another time."""
-        measured = measure(backend)
-        steady = is_steady(measured)
+        """Measure, keep the result and return it. The default budget if memory did not allow a measurement or
+        the machine was busy: `find` then lets the next load measure again, after an hour."""
+        measurements = measure(backend)
+        steady = is_steady(measurements)
         least = _least_seconds(backend)
-        budget = choose_budget(measured, least_seconds=least) if steady else DEFAULT_BUDGET_TOKENS
+        budget = choose_budget(measurements, least_seconds=least) if steady else DEFAULT_BUDGET_TOKENS
         logger.info("model {}: {} tokens a call on {}", backend.info.name, budget, device)
         found = {
             "model": backend.info.name,
@@ -132,14 +147,15 @@ class Calibrations:
             "microbatch_tokens": budget,
             "steady": steady,
             "measured_at": time(),
-            "measured": [[one.tokens, one.seconds] for one in measured],
+            "measured": [[each.tokens, each.seconds] for each in measurements],
         }
-        with suppress(OSError):
+        with suppress(OSError):  # the budget can be used without being kept
             file = self._file(backend.info, device, threads)
             file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = file.with_suffix(f".{uuid4().hex}.tmp")
-            fresh.write_text(json.dumps(found), encoding="utf-8")
-            fresh.replace(file)
+            # Renamed in one step: another process that measures or reads sees a whole file.
+            unfinished = file.with_suffix(f".{uuid4().hex}.tmp")
+            unfinished.write_text(json.dumps(found), encoding="utf-8")
+            unfinished.replace(file)
         return budget
 
     def _file(self, info: ModelInfo, device: str, threads: int) -> Path:
@@ -147,7 +163,7 @@ class Calibrations:
         return self._folder / f"calibration-{key}.json"
 
 
-def _names(file: Path, model: str) -> bool:
+def _is_of_model(file: Path, model: str) -> bool:
     with suppress(OSError, ValueError, AttributeError):
         return bool(json.loads(file.read_text(encoding="utf-8")).get("model") == model)
     return False
@@ -155,21 +171,22 @@ def _names(file: Path, model: str) -> bool:
 
 def _budgets() -> Iterator[int]:
     for doubling in count():
-        tokens = _SMALLEST_TOKENS << doubling
+        tokens = _SMALLEST_BUDGET_TOKENS << doubling
         if tokens > LARGEST_BUDGET_TOKENS:
             return
         yield tokens
 
 
-def _levelled_off(measured: Sequence[Measured]) -> bool:
-    """Two doublings in a row that gained nothing."""
-    if len(measured) < 3:
+def _levelled_off(measurements: Sequence[Measurement]) -> bool:
+    """Whether the last two doublings gained nothing."""
+    if len(measurements) < 3:
         return False
-    *_, before, second, third = (one.tokens_per_second for one in measured)
+    *_, before, second, third = (each.tokens_per_second for each in measurements)
     return max(second, third) * _NEARLY_BEST < before
 
 
 def _batch(tokens: int, info: ModelInfo) -> TokenBatch:
+    """Texts of equal, typical length that have about `tokens` tokens together."""
     texts = max(1, round(tokens / min(_TYPICAL_TEXT_TOKENS, info.max_tokens)))
     length = max(1, min(tokens // texts, info.max_tokens))
     return TokenBatch(np.zeros(texts * length, dtype=np.uint32), np.full(texts, length, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Which models there are: the bundled ones and those of the settings."""
+"""The models that can be used: the bundled ones and those of the settings."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ BUILT_IN: Mapping[str, ModelSettings] = {
     "stub": ModelSettings(backend="stub", dim=64, description="hashes, no meaning: for tests"),
 }
 
-# 8-bit weights are unpacked to 32, and activations come on top.
+# The estimate of what a loaded model takes: 8-bit weights may be unpacked to 32 bits, and the runtime and the
+# activations come on top.
 _GROWTH = 4
 _RUNTIME_MB = 100
 
 
 class Catalogue:
-    """Describes and opens models by name. A model's files are read for `info` once per catalogue.
+    """Describes and opens models by name. A model's files are read once per catalogue, when it is first
+    described.
 
-    An entry of the settings replaces a built-in of the same name; its space tells the two apart. In
-    `cache_dir` is kept what is dear to make again.
+    An entry of the settings replaces the built-in model of the same name; the two have different spaces.
+    `cache_dir` holds optimised graphs and calibrations, which take long to make again.
     """
 
     def __init__(self, settings: ModelsSettings) -> None:
@@ -53,46 +55,48 @@ class Catalogue:
         return sorted(self._models)
 
     def info(self, name: str) -> ModelInfo:
-        """What the model is, from its files alone: no model library imported, no weights loaded.
+        """What the model is, from its files alone: without a model library and without its weights.
 
-        Raises UnknownModel naming the nearest known one, ModelError when files are missing or wrong.
+        Raises UnknownModel, which names the nearest known model, and ModelError when files are missing or
+        wrong.
         """
         return self.describe(name).info
 
     def settings_of(self, name: str) -> ModelSettings:
-        """Its entry. Raises UnknownModel naming the nearest known one."""
+        """The model's entry. Raises UnknownModel, which names the nearest known model."""
         if name in self._models:
             return self._models[name]
         raise UnknownModel(f"no model `{name}` in the catalogue: {hint(name, self._models)}")
 
     def threads(self, name: str) -> int:
-        """Those of the CPU that each replica may use. Raises as `info` does."""
+        """CPU threads that each replica may use. Raises as `info` does."""
         return self._threads_each(self.describe(name))
 
     def devices(self, name: str) -> Sequence[str]:
-        """Where the model's replicas run, one each. May import its library. Raises as `info` does."""
+        """The device of each of the model's replicas. May import the model library. Raises as `info` does."""
         settings = self.describe(name).settings
         return backend_kind(settings.backend).devices(settings)
 
     def open(self, name: str, device: str | None = None) -> EmbeddingBackend:
-        """Load one replica; takes seconds, so call it on the thread that will own the backend.
+        """Load one replica; blocking, for seconds. Call it on the thread that will own the backend.
 
-        `device` None: the first of `devices`. Raises UnknownModel, or ModelError saying why it cannot be
-        loaded and what to install or set.
+        `device` None: the first of `devices`. Raises UnknownModel, or ModelError saying why the model cannot
+        be loaded and what to install or set.
         """
         model = self.describe(name)
         place = Place(device or self.devices(name)[0], self._threads_each(model), self.cache_dir)
         return finished(backend_kind(model.settings.backend).open_backend(model, place), model)
 
     def memory_mb(self, name: str) -> int:
-        """What one replica takes of its device when loaded: as set, else estimated from its files."""
+        """MiB that one replica takes of its device when loaded: as set, else estimated from the files."""
         model = self.describe(name)
         return model.settings.memory_mb or _RUNTIME_MB + int(_GROWTH * model.files.size_bytes / 2**20)
 
     def microbatch_tokens(self, backend: EmbeddingBackend, device: str, *, calibrating: bool) -> int:
-        """Padded tokens a call should have: as set, as found by an earlier calibration, or by one now."""
+        """Padded tokens that a call should have: as set, else as found by an earlier calibration, else by a
+        new one if `calibrating`, else the default."""
         model = self.describe(backend.info.name)
-        if backend.info.texts_per_call is not None:  # there that is what counts
+        if backend.info.texts_per_call is not None:  # a server, whose calls the number of texts limits
             return model.settings.microbatch_tokens or LARGEST_BUDGET_TOKENS
         fixed = model.settings.microbatch_tokens or self._microbatch_tokens
         if fixed is not None:
@@ -104,13 +108,13 @@ class Catalogue:
         return found or DEFAULT_BUDGET_TOKENS
 
     def describe(self, name: str) -> Description:
-        """As `info`, with what a backend must know."""
+        """The model's full description, for a backend. Raises as `info` does."""
         if name not in self._described:
             self._described[name] = _describe(name, self.settings_of(name))
         return self._described[name]
 
     def _threads_each(self, model: Description) -> int:
-        """Replicas on the CPU share its cores."""
+        """CPU threads of each replica: the replicas share the cores."""
         return max(1, self._threads // len(model.settings.devices))
 
 
@@ -175,5 +179,5 @@ def _kept_dimensions(settings: ModelSettings, full_dim: int) -> int:
 
 
 def available_cores() -> int:
-    """The cores this process may run on, which in a container are fewer than the machine's."""
+    """The cores that this process may use. In a container these may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What is known of a model before it is loaded, and what a way of running models must offer."""
+"""What is known of a model before it is loaded, and what the module of a backend must define."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Pooling = Literal["mean", "cls", "last"]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A model of the catalogue, read from its files: no model library imported, no weights loaded.
+    """A model of the catalogue, read from its files without a model library and without its weights.
 
-    `info` is what callers see. `core` is the same of the backend alone, before prefixes are added to its
-    input (`max_tokens` counts them) and its vectors are cut to fewer `dimensions`.
+    `info` is what callers see. `core` describes the backend alone: its `max_tokens` includes the prefixes,
+    and its `dim` is that of the vectors before they are cut to fewer `dimensions`.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a replica runs. `device` may be `auto`: the backend chooses. `threads` are those of the CPU;
-    `cache_dir` is where it may keep what is dear to make and can be made again."""
+    """Where a replica runs. `device` may be `auto`: then the backend chooses. `threads`: the CPU threads that
+    it may use. `cache_dir`: where it may keep files that take long to make and can be made again."""
 
     device: str
     threads: int
@@ -43,27 +43,28 @@ class Place:
 
 
 class BackendKind(Protocol):
-    """One way to run models: what a module of `backends/` defines. Importing it must be cheap: model
-    libraries are imported by `open_backend`."""
+    """One way to run models: what a module of `backends/` defines. `registry` lists these modules. Importing
+    one must be cheap: its functions import the model libraries."""
 
     adds_special_tokens: bool
-    """The backend puts the tokenizer's special tokens around each text."""
+    """Whether the backend puts the tokenizer's special tokens around each text."""
 
     pools: bool
-    """It makes one vector of many, so `pooling` means something."""
+    """Whether it makes one vector of the vectors of all tokens, so that `pooling` has a meaning."""
 
     pads: bool
-    """In a call, each text is as long as the longest."""
+    """Whether each text of a call costs as much as the longest."""
 
     def find_files(self, settings: ModelSettings) -> ModelFiles:
-        """Raises ModelError naming what is missing, and what to do."""
+        """The model's files. Raises ModelError saying which file is missing and what to do."""
         ...
 
     def devices(self, settings: ModelSettings) -> Sequence[str]:
-        """One for each replica: `cpu`, `cuda:0`, `mps`, `remote`. `auto` is resolved here."""
+        """The device of each replica: `cpu`, `cuda:0`, `mps` or `remote`. Resolves `auto`. Raises ModelError
+        for a device that this backend or this machine does not have."""
         ...
 
     def open_backend(self, model: Description, place: Place) -> EmbeddingBackend:
-        """Load the model. Its `info` is `model.core`. Raises ModelError saying why it cannot be loaded and
-        what to install or set."""
+        """Load the model; blocking. The `info` of the backend is `model.core`. Raises ModelError saying why
+        the model cannot be loaded and what to install or set."""
         ...

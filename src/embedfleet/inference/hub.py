@@ -1,4 +1,4 @@
-"""Files of models, fetched from the Hugging Face hub and dropped again: only when somebody says so."""
+"""Downloads models from the Hugging Face hub and deletes them again, only when a command says so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedfleet.settings import ModelSettings
 
 
 def is_missing(settings: ModelSettings) -> bool:
-    """Its files come from the hub, and not all of them are on this machine."""
+    """Whether the model's files come from the hub and not all of them are on this machine."""
     if settings.hub is None or settings.path is not None:
         return False
     try:
@@ -27,15 +27,16 @@ def is_missing(settings: ModelSettings) -> bool:
 
 
 def download(settings: ModelSettings, *, progress: bool) -> str:
-    """Fetch what the model needs of its `hub` and is not here; returns the commit that it is.
+    """Download the files of the model's `hub` that it needs and that are not on this machine. Returns the
+    commit of the files.
 
     `progress`: bars on standard error, if that is a terminal. Raises ModelError if there is no such model or
-    revision, ModelUnavailable if the hub does not answer, StorageFull.
+    revision, ModelUnavailable if the hub does not answer, and StorageFull if the disk is full.
     """
     from huggingface_hub import snapshot_download
 
     assert settings.hub is not None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are said here, as errors
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings come here as errors
     try:
         with _bars(shown=progress and sys.stderr.isatty()) as bars:
             folder = snapshot_download(
@@ -44,14 +45,14 @@ def download(settings: ModelSettings, *, progress: bool) -> str:
                 allow_patterns=hub_patterns(settings),
                 tqdm_class=bars,
             )
-    except Exception as exc:  # those of its transport change with its releases
-        raise _translated(exc, settings) from exc
+    except Exception as exc:  # the library's releases raise different classes when the network fails
+        raise _mapped(exc, settings) from exc
     return Path(folder).name
 
 
 def forget(settings: ModelSettings) -> int:
-    """Delete the files of its `hub` at its revision, unless other revisions share them; returns the bytes
-    freed, 0 if nothing was there."""
+    """Delete the files of the model's `hub` at its revision, but for those that other revisions share.
+    Returns the bytes freed; 0 if there were no such files."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -76,25 +77,27 @@ def forget(settings: ModelSettings) -> int:
 
 @contextmanager
 def _bars(*, shown: bool) -> Iterator[type[Any]]:
-    """What draws the library's progress, gone from the terminal afterwards: it leaves some of it open."""
+    """A class of progress bars for the library, which leaves some of its bars open. At the end of the block
+    all are closed and gone from the terminal."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    made: list[Any] = []
+    bars: list[Any] = []
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             options |= {"leave": False, "disable": not shown}
             super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-            made.append(self)
+            bars.append(self)
 
     try:
         yield Bar
     finally:
-        for bar in reversed(made):
+        for bar in reversed(bars):
             bar.close()
 
 
-def _translated(exc: Exception, settings: ModelSettings) -> EmbedfleetError:
+def _mapped(exc: Exception, settings: ModelSettings) -> EmbedfleetError:
+    """Our error for an exception of the library."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -32,24 +32,29 @@ Launch = Callable[[TokenBatch], Callable[[], NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is ready; a call of it should have about `budget_tokens`, padding counted. It has up to
-    `in_hand` micro-batches at a time."""
+    """A model that is ready. A call of it should have about `budget_tokens` tokens, padding counted; the lane
+    takes up to `max_microbatches` at a time from the inbox."""
 
     info: ModelInfo
     budget_tokens: int
-    in_hand: int
+    max_microbatches: int
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What the model is busy with, the first since `since` (monotonic seconds), the others after it."""
+    """The micro-batches that the model has. It began the first at `since` (monotonic seconds), and runs the
+    others after it."""
 
     microbatches: tuple[Microbatch, ...]
     since: float
 
 
 class Lane:
-    """Takes micro-batches from an inbox, which it may share with other replicas, until that is closed."""
+    """Takes micro-batches from an inbox, which other replicas may share, until the inbox is closed.
+
+    The thread of the lane loads, runs and closes the backend, and no other thread calls it, except for
+    `interrupt`.
+    """
 
     def __init__(
         self,
@@ -63,13 +68,14 @@ class Lane:
         self._inbox = inbox
         self._meter = meter
         self.loaded: Future[Loaded] = Future()
+        # Written by the lane's thread only, each time as a whole new value: other threads may read it.
         self.running: Running | None = None
         self._backend: EmbeddingBackend | None = None
-        # A daemon: a process that is going down must not hang on a model nobody closed.
-        self._thread = threading.Thread(target=self._live, name="model", daemon=True)
+        # A daemon thread: a process that ends must not wait for a model that was not closed, or that hangs.
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
-        """`loaded` gets the outcome: a ModelError or UnknownModel if it is none."""
+        """Start the thread. `loaded` gets the outcome: a Loaded, or a ModelError or UnknownModel."""
         self._thread.start()
 
     @property
@@ -81,7 +87,8 @@ class Lane:
         return self._thread.is_alive()
 
     def interrupt(self) -> None:
-        """A backend that waits for a server gives up. Close the inbox first, so that it is asked no more."""
+        """A backend that waits for a server stops waiting. Close the inbox first: otherwise the lane goes on
+        with the next micro-batch."""
         if self._backend is not None:
             interrupt(self._backend)
 
@@ -89,8 +96,9 @@ class Lane:
         """Wait for the end of the thread; blocking."""
         self._thread.join()
 
-    def _live(self) -> None:
-        if not self.loaded.set_running_or_notify_cancel():  # from here on it cannot be cancelled
+    def _run(self) -> None:
+        # From here on `loaded` cannot be cancelled, so setting its outcome cannot fail.
+        if not self.loaded.set_running_or_notify_cancel():
             return
         try:
             backend, budget_tokens = self._load()
@@ -98,38 +106,49 @@ class Lane:
             self.loaded.set_exception(exc)
             return
         launch = backend.start if isinstance(backend, LaunchingBackend) else None
+        # Before `loaded` is set: once the runner is started, `interrupt` must find the backend.
         self._backend = backend
         try:
-            self.loaded.set_result(Loaded(backend.info, budget_tokens, in_hand=2 if launch else 1))
+            self.loaded.set_result(Loaded(backend.info, budget_tokens, max_microbatches=2 if launch else 1))
             self._work(partial(Call, backend, launch), launching=launch is not None, pads=backend.info.pads)
         finally:
-            fail_waiting(self._inbox)  # whatever ended the loop, nobody is left waiting
+            # The loop may end by an exception such as SystemExit. The callers must not wait for ever: first
+            # close the inbox, so that no more micro-batches come, then fail those that the model has.
+            fail_waiting(self._inbox)
             if self.running is not None:
                 _fail(self.running.microbatches)
             backend.close()
 
     def _work(self, begin: Callable[[Microbatch], Call], *, launching: bool, pads: bool) -> None:
-        """A model that can is given the next micro-batch while it is at one, so that it never stands still;
-        not more than one, as queries have to wait for it, too."""
+        """Run micro-batches until the inbox is closed.
+
+        A launching backend is given the next micro-batch while its device runs one, so that the device never
+        stands still. It is given one ahead and no more, because an interactive micro-batch has to wait for
+        it.
+        """
         following: Call | None = None
-        while (call := following or self._next(begin)) is not None:
+        while (call := following or self._next_call(begin)) is not None:
             self.running = Running((call.microbatch,), monotonic())
             with self._meter.running(call.microbatch.batch, pads=pads):
                 call.start()
-                following = self._launched(begin, self.running) if launching else None
+                following = self._launch_following(begin, self.running) if launching else None
                 call.finish()
 
-    def _next(self, begin: Callable[[Microbatch], Call]) -> Call | None:
+    def _next_call(self, begin: Callable[[Microbatch], Call]) -> Call | None:
+        """Wait for a micro-batch that its caller still wants; None once the inbox is closed."""
         self.running = None
         with self._meter.waiting():
             while (microbatch := self._inbox.take()) is not None:
-                if microbatch.outcome.set_running_or_notify_cancel():  # else its caller has gone
+                # False if the caller has cancelled it: it is dropped, and the model never runs on it.
+                if microbatch.outcome.set_running_or_notify_cancel():
                     return begin(microbatch)
         return None
 
-    def _launched(self, begin: Callable[[Microbatch], Call], running: Running) -> Call | None:
+    def _launch_following(self, begin: Callable[[Microbatch], Call], running: Running) -> Call | None:
+        """Start the next micro-batch behind the running one, if one is waiting in the inbox."""
         while (microbatch := self._inbox.take_waiting()) is not None:
             if microbatch.outcome.set_running_or_notify_cancel():
+                # Before its start: if the start hangs, the watch must find this micro-batch, too.
                 self.running = replace(running, microbatches=(*running.microbatches, microbatch))
                 call = begin(microbatch)
                 call.start()
@@ -147,12 +166,12 @@ class Lane:
                 raise
         except EmbedfleetError:
             raise
-        except BaseException as exc:  # somebody is waiting for it, whatever it is
+        except BaseException as exc:  # also SystemExit: the caller waits for `loaded` and must get an outcome
             raise ModelError(f"the model cannot be loaded ({type(exc).__name__}: {exc})") from exc
 
 
 def fail_waiting(inbox: Inbox) -> None:
-    """Close the inbox, and tell all who wait in it to go elsewhere."""
+    """Close the inbox and fail every micro-batch in it with Transient."""
     for microbatch in inbox.close():
         if microbatch.outcome.set_running_or_notify_cancel():
             microbatch.outcome.set_exception(closed())
@@ -163,15 +182,15 @@ def closed() -> Transient:
 
 
 def _warm_up(backend: EmbeddingBackend) -> None:
-    """The first run sets up threads and buffers; a query should not pay for that."""
-    if backend.info.needs_texts:  # a server is not asked before there is something to ask
+    """Run the model once. The first run sets up threads and buffers, and no query should wait for that."""
+    if backend.info.needs_texts:  # a server: it is first asked when there are texts to embed
         return
     tokens = min(8, backend.info.max_tokens)
     backend.embed_tokens(TokenBatch(np.zeros(tokens, dtype=np.uint32), np.array([tokens])))
 
 
 class Call:
-    """A micro-batch on its way through the model. Its promise is fulfilled, in every case."""
+    """One run of the model on one micro-batch, whose `outcome` is set in every case."""
 
     def __init__(self, backend: EmbeddingBackend, launch: Launch | None, microbatch: Microbatch) -> None:
         self.microbatch = microbatch
@@ -180,19 +199,21 @@ class Call:
         self._wait: Callable[[], NDArray[np.float32]] | None = None
 
     def start(self) -> None:
-        """Does nothing the second time, nor for a model that only works while it is waited for."""
+        """Hand the micro-batch to a launching backend, once; other backends begin in `finish`."""
         if self._wait is None and self._launch is not None:
             try:
                 self._wait = self._launch(self.microbatch.batch)
-            except Exception as exc:  # noqa: BLE001  raised where the result is asked for
+            except Exception as exc:  # noqa: BLE001  raised in `finish`, where it is isolated as any failure
                 self._wait = partial(_raise, exc)
 
     def finish(self) -> None:
+        """Wait for the vectors and set the outcome."""
         outcome = self.microbatch.outcome
-        with suppress(InvalidStateError):  # given up meanwhile
+        # The watch may have failed it in this moment, because it took too long: that outcome stays.
+        with suppress(InvalidStateError):
             try:
                 result = embed_isolated(self._backend, self.microbatch.batch, self._wait)
-            except Exception as exc:  # noqa: BLE001  it belongs to the caller; the thread lives on
+            except Exception as exc:  # noqa: BLE001  it is the caller's, and the thread goes on
                 outcome.set_exception(exc)
             else:
                 outcome.set_result(result)
@@ -203,7 +224,8 @@ def _raise(exc: Exception) -> NDArray[np.float32]:
 
 
 def _fail(microbatches: Iterable[Microbatch]) -> None:
-    """SystemExit or the like ends the thread; passed on, it would end the callers' event loops, too."""
+    """Fail them with Transient. The exception that ended the thread is not passed on: a SystemExit would end
+    the callers' event loops, too."""
     for microbatch in microbatches:
-        with suppress(InvalidStateError):  # it has its outcome
+        with suppress(InvalidStateError):  # it has its outcome already
             microbatch.outcome.set_exception(closed())

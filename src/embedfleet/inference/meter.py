@@ -1,4 +1,4 @@
-"""What a model's thread does with its time, and how much of its work is padding."""
+"""Measures how a model's thread spends its time, and how much of its work is padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedfleet.metrics import Metrics
 
 
 class ModelMeter:
-    """The series of one model."""
+    """The metrics of one model. All its lanes add to the same counters."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._running = metrics.model_seconds_total.labels(model)
@@ -23,7 +23,7 @@ class ModelMeter:
 
     @contextmanager
     def running(self, batch: TokenBatch, *, pads: bool) -> Iterator[None]:
-        """The model runs on this micro-batch, padded to its longest text if it is one that `pads`."""
+        """The model runs on this micro-batch. `pads`: it pads each text to the longest."""
         tokens = int(batch.lengths.sum())
         self._real.inc(tokens)
         if pads:

@@ -1,4 +1,4 @@
-"""Where a model's files are, and what they say about it: cheap, no model library, no weights loaded."""
+"""Finds a model's files and reads what they say about it, without a model library and without its weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _DEFAULT_MAX_TOKENS: int = ModelSettings.model_fields["max_tokens"].default
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """`weights` are all files the vectors depend on, the one to load first.
+    """A model's files and the facts in them.
 
-    `dim`, `max_tokens` (special tokens included) and `pooling` are what the files say; None: they do not.
-    `needs_texts`: the model reads strings; then `tokenizer` only sizes the chunks. `texts_per_call`: it is
-    never given more at once; None: tokens alone count.
+    `weights` are all files that the vectors depend on; the first is the one to load. `dim`, `max_tokens`
+    (special tokens included) and `pooling` are None where the files do not say. `needs_texts`: the model
+    reads strings, and `tokenizer` only sizes the chunks. `texts_per_call`: the most texts of one call; None:
+    only tokens limit a call.
     """
 
     weights: tuple[Path, ...]
@@ -54,12 +55,12 @@ def find_bundled_minilm() -> ModelFiles:
         weights_sha256=_sha256((weights,)),
         tokenizer=bundled_tokenizer(),
         dim=384,
-        max_tokens=256,  # its sentence_bert_config.json; trained no longer, though it has 512 positions
+        max_tokens=256,  # by its sentence_bert_config.json: it has 512 positions, but was trained up to 256
     )
 
 
 def find_bundled_static() -> ModelFiles:
-    """wordllama's token table. The package itself is never imported: only its files are wanted."""
+    """wordllama's token table, from the files of that package, which is never imported."""
     folder = _package_folder("wordllama", "pip install 'embedfleet[static]'")
     weights = folder / "weights" / "l2_supercat_256.safetensors"
     return ModelFiles(
@@ -67,15 +68,15 @@ def find_bundled_static() -> ModelFiles:
         weights_sha256=_sha256((weights,)),
         tokenizer=folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
         dim=_table_dim(weights),
-        max_tokens=None,  # a mean over tokens has no longest text
+        max_tokens=None,  # a mean over tokens has no limit
     )
 
 
 def model_folder(settings: ModelSettings) -> Path | None:
-    """The folder of `path` or `hub`; None: the bundled model is meant.
+    """The folder of `path` or `hub`; None: the settings name neither, so the bundled model is meant.
 
-    Raises ModelError when the files of `hub` are not on this machine yet: nothing is downloaded behind
-    anybody's back.
+    Raises ModelError when the files of `hub` are not on this machine: nothing is downloaded here, only by
+    the commands that say so.
     """
     if settings.path is not None:
         return settings.path
@@ -83,23 +84,23 @@ def model_folder(settings: ModelSettings) -> Path | None:
 
 
 def required_file(file: Path) -> Path:
-    """The file. Raises ModelError naming it if it is not there."""
+    """`file` itself. Raises ModelError, which names it, if it does not exist."""
     if not file.is_file():
         raise ModelError(f"{file}: missing: set the model's `path` to a folder that has it")
     return file
 
 
 def read_onnx_folder(folder: Path, weights_file: str | None = None) -> ModelFiles:
-    """`model.onnx` or `onnx/model.onnx` or the file named, with external data beside it;
-    `tokenizer.json`, and the configs if they are there.
+    """`model.onnx` or `onnx/model.onnx`, or `weights_file` if it is given, with its external data;
+    `tokenizer.json`; and the config files, which may be missing.
 
     Raises ModelError naming the file that is missing or unreadable.
     """
     names = (weights_file,) if weights_file else ("model.onnx", "onnx/model.onnx")
     model = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
     required_file(model)
-    beside = sorted(file for file in model.parent.glob(f"{model.name}?*") if file.is_file())
-    return _transformer_files(folder, (model, *beside))
+    external_data = sorted(file for file in model.parent.glob(f"{model.name}?*") if file.is_file())
+    return _transformer_files(folder, (model, *external_data))
 
 
 def read_torch_folder(folder: Path) -> ModelFiles:
@@ -109,7 +110,7 @@ def read_torch_folder(folder: Path) -> ModelFiles:
     """
     config = required_file(folder / "config.json")
     if {"AutoConfig", "AutoModel"} & set(_optional_json(config).get("auto_map") or ()):
-        # transformers may know a model of that name: without the code its vectors would be other ones.
+        # transformers may know a model of that type and load it without the code: its vectors would be wrong.
         raise ModelError(
             f"{config}: needs Python code that comes with the model (`auto_map`), which is never run: use a "
             "model that transformers knows, or remove `auto_map` if it knows this one"
@@ -152,7 +153,8 @@ def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
     )
 
 
-# What sentence-transformers calls the ways of pooling that are known here.
+# The names in sentence-transformers of the ways of pooling that are known here: first those of releases
+# before 5.4, then those since.
 _POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -161,13 +163,14 @@ _POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
     "cls": "cls",
     "lasttoken": "last",
 }
-# Where a sentence-transformers folder says them.
-_ABOUT_SENTENCES = ("modules.json", "sentence_bert_config.json", "1_Pooling/*")
+# The files of a sentence-transformers folder that describe it.
+_SENTENCE_TRANSFORMERS_FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/*")
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
-    """What a sentence-transformers folder says; None: it is none, or says nothing."""
+    """The pooling that a sentence-transformers folder declares; None: it declares none, or the folder is of
+    another kind. Raises ModelError for a module or a pooling that is not supported here."""
     modules = folder / "modules.json"
     for module in json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else ():
         kind = str(module.get("type", ""))
@@ -186,7 +189,8 @@ def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
 
 
 def _chosen_poolings(declared: Mapping[str, Any]) -> list[str]:
-    """A name or a list of names; in folders of before sentence-transformers 5.4 a switch for each."""
+    """The names of the declared poolings. `pooling_mode` is a name or a list of names; before
+    sentence-transformers 5.4 there is a switch for each pooling."""
     named = declared.get("pooling_mode")
     if named is not None:
         return [named] if isinstance(named, str) else [str(name) for name in named]
@@ -198,14 +202,15 @@ def hub_patterns(settings: ModelSettings) -> list[str]:
     weights: tuple[str, ...] = ("*.safetensors",)
     if settings.backend == "remote":
         weights = ()  # the server has them; the tokenizer sizes the chunks
-    elif settings.backend == "onnx":  # external data lies beside
+    elif settings.backend == "onnx":  # `*` at the end: with external data, whose names begin alike
         named = settings.weights_file
         weights = (f"{named}*",) if named else ("model.onnx*", "onnx/model.onnx*")
-    return ["tokenizer.json", "config*.json", *_ABOUT_SENTENCES, *weights]
+    return ["tokenizer.json", "config*.json", *_SENTENCE_TRANSFORMERS_FILES, *weights]
 
 
 def downloaded_folder(settings: ModelSettings) -> Path:
-    """Where the files of its Hugging Face id are on this machine. Raises ModelError when they are not."""
+    """The folder of the files of the Hugging Face id in the settings. Raises ModelError when they are not on
+    this machine."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -225,9 +230,11 @@ def downloaded_folder(settings: ModelSettings) -> Path:
 
 
 def token_limit(settings: ModelSettings, files: ModelFiles) -> int:
-    """Special tokens included: what the user says, else the files, else the settings' default.
+    """The most tokens of a text, special tokens included: as set by the user, else as the files say, else
+    the settings' default.
 
-    Never more than the files allow: beyond its positions a model reads outside its own tables.
+    It is never more than the files allow: a model that is given more tokens than it has positions reads
+    outside its own tables.
     """
     if "max_tokens" not in settings.model_fields_set:
         return files.max_tokens or _DEFAULT_MAX_TOKENS
@@ -254,7 +261,8 @@ def _optional_json(file: Path) -> Mapping[str, Any]:
 
 
 def _sha256(files: tuple[Path, ...]) -> str:
-    """Of one file, its own hash; of several, the hash of their hashes in order."""
+    """The hash of one file; for several files, the hash of their hashes in order. Raises ModelError for a
+    file that cannot be read."""
     try:
         digests = []
         for file in files:
@@ -266,7 +274,7 @@ def _sha256(files: tuple[Path, ...]) -> str:
 
 
 def _table_dim(weights: Path) -> int:
-    """The width of the token table, from the JSON header that opens a safetensors file."""
+    """The width of the token table, read from the JSON header at the start of a safetensors file."""
     try:
         with weights.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))

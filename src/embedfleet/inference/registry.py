@@ -1,4 +1,5 @@
-"""The ways of running models. One more is one file in `backends/` and one line here."""
+"""The list of backends. A new backend is a module in `backends/` that defines what `BackendKind` asks for,
+and a line here."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ BACKENDS: Mapping[str, str] = {
 
 
 def backend_kind(name: str) -> BackendKind:
-    """Raises ModelError naming the nearest known one."""
+    """The module of a backend, imported when it is first asked for. Raises ModelError, which names the
+    nearest known backend, if there is none of this name."""
     if name not in BACKENDS:
         raise ModelError(f"unknown backend `{name}`: {hint(name, BACKENDS)}")
     return cast("BackendKind", import_module(BACKENDS[name]))

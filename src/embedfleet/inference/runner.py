@@ -1,4 +1,4 @@
-"""A loaded model, in one replica or several."""
+"""A loaded model: one replica or several behind one inbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest, LeaseLost, ModelStuck, Transient
 from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, ModelInfo, TokenBatch
-from embedfleet.inference.batching import MOST_TEXTS, plan_batches, plan_in_order, soonest_first
+from embedfleet.inference.batching import MAX_TEXTS, plan_batches, plan_in_order, soonest_first
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.lane import Lane, Running, closed, fail_waiting
@@ -27,22 +27,23 @@ from embedfleet.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class EmbedOutcome:
-    """`vectors`: float32 (n, dim), zero where `failed` (position -> reason) names the row."""
+    """`vectors`: float32 (n, dim), zero in the rows that `failed` (position -> reason) names."""
 
     vectors: NDArray[np.float32]
     failed: Mapping[int, str]
 
 
 OnPart = Callable[[NDArray[np.int64], IsolatedOutcome], None]
+"""Gets the positions of a micro-batch's texts in the batch of the call, and their outcome."""
 
 
 class ModelRunner:
-    """Embeds on owned threads, one a replica; every method but the constructor belongs to one event loop.
+    """Embeds on threads of its own, one a replica. All methods but the constructor belong to one event loop.
 
-    A call's texts are grouped by length into micro-batches. At most as many as the replicas take in hand,
-    and `prefetch` more, are at the models' door at a time: so a thread finds the next one ready when it
-    finishes one, calls that run side by side share the model micro-batch by micro-batch, and an interactive
-    call waits for no more than the micro-batch that is running, and one more that a GPU was given ahead.
+    A call's texts are grouped by length into micro-batches. Of each call only as many are handed over at a
+    time as the replicas can take, and `prefetch` more. So a thread finds the next micro-batch ready when it
+    has finished one; calls that run side by side share the model micro-batch by micro-batch; and an
+    interactive call waits only for the running micro-batch, and for one more that a GPU was given ahead.
     """
 
     def __init__(
@@ -54,9 +55,9 @@ class ModelRunner:
         meter: ModelMeter | None = None,
         stuck_after_seconds: float = math.inf,
     ) -> None:
-        """`open_backends`: one a replica. `microbatch_tokens`: padded tokens a call, or who finds that out,
-        asked on each replica's thread. `stuck_after_seconds`: a micro-batch that takes longer will not come
-        back."""
+        """`open_backends`: one a replica. `microbatch_tokens`: padded tokens of a call, or a function that
+        finds this number, called on each replica's thread. `stuck_after_seconds`: a micro-batch that takes
+        longer counts as hung."""
         if not open_backends:
             raise InvalidRequest("a runner needs at least one replica")
         budget_of = microbatch_tokens if callable(microbatch_tokens) else lambda _: microbatch_tokens
@@ -64,21 +65,21 @@ class ModelRunner:
         meter = meter or ModelMeter(Metrics(), "unnamed")
         self._lanes = [Lane(open_backend, budget_of, self._inbox, meter) for open_backend in open_backends]
         self._prefetch = prefetch
-        self._most_at_the_door = 0
+        self._max_handed_over = 0  # micro-batches of one call; known once the replicas are loaded
         self._stuck_after_seconds = stuck_after_seconds
         self._budget_tokens = 0
         self._closed = False
         self.stuck = False
-        self._watch: asyncio.Task[None] | None = None
+        self._hang_watch: asyncio.Task[None] | None = None
 
     @property
     def info(self) -> ModelInfo:
-        """Of the loaded model: for use after `start`."""
+        """What the loaded model is. Only after `start`."""
         return self._lanes[0].loaded.result(timeout=0).info
 
     @property
     def microbatch_tokens(self) -> int:
-        """Padded tokens that a call of the model has at most: for use after `start`."""
+        """The most padded tokens that a call of the model has. Only after `start`."""
         return self._budget_tokens
 
     async def start(self) -> None:
@@ -86,14 +87,17 @@ class ModelRunner:
         for lane in self._lanes:
             lane.start()
         loaded = await asyncio.gather(*(asyncio.wrap_future(lane.loaded) for lane in self._lanes))
-        self._budget_tokens = min(one.budget_tokens for one in loaded)
-        self._most_at_the_door = sum(one.in_hand for one in loaded) + self._prefetch
+        # One budget for all: any replica may take any micro-batch.
+        self._budget_tokens = min(replica.budget_tokens for replica in loaded)
+        self._max_handed_over = sum(replica.max_microbatches for replica in loaded) + self._prefetch
         if math.isfinite(self._stuck_after_seconds):
-            self._watch = asyncio.create_task(self._watch_threads(), name=f"watch model {self.info.name}")
+            self._hang_watch = asyncio.create_task(
+                self._watch_for_hangs(), name=f"watch model {self.info.name}"
+            )
 
     @property
     def broken(self) -> bool:
-        """Of no use any more, without having been closed: a thread is stuck, or ended."""
+        """Whether it can embed no more although it was not closed: a thread is stuck or has ended."""
         return self.stuck or not (self._closed or all(lane.alive for lane in self._lanes))
 
     async def embed(
@@ -105,38 +109,43 @@ class ModelRunner:
         on_part: OnPart | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> EmbedOutcome:
-        """Embed every text; those that fail alone are named in the outcome, their neighbours succeed.
+        """Embed every text. A text that fails is named in the outcome; the other texts succeed.
 
-        `interactive` goes before bulk work at the next micro-batch. `on_part` is called on the event loop
-        with positions and outcome of each micro-batch, in an order in which the texts' `owners`, int64 (n,),
-        are done early. `should_stop` is asked on the event
-        loop before each micro-batch is handed over; once it is true the call raises LeaseLost, its
-        vectors being nobody's. A cancelled call likewise leaves the model after the running micro-batch.
+        `interactive` calls go before bulk calls from the next micro-batch on. `on_part` is called on the
+        event loop with each micro-batch's positions and outcome. `owners`, int64 (n,), says which owner each
+        text belongs to: micro-batches are ordered so that owners are complete early.
 
-        Raises Transient when the runner is closed or the model is not to be had, after `on_part` was told
-        what was under way and succeeded: a server may want to be paid for it. Raises ModelFailure when the
-        model does not come back or the memory does not hold a single text, and InvalidRequest for a batch
-        whose arrays disagree.
+        `should_stop` is asked on the event loop before each micro-batch is handed over. Once it returns true
+        the call raises LeaseLost: its vectors have no owner any more. A cancelled call likewise leaves the
+        model after the running micro-batch.
+
+        Raises Transient when the runner is closed or the model is unavailable. Before that `on_part` gets
+        every micro-batch that was under way and succeeded: a server may charge for it. Raises ModelFailure
+        when the model hangs or a single text does not fit into memory, and InvalidRequest for a batch whose
+        arrays disagree.
         """
         _require_consistent(batch)
         groups = deque(self._plan(batch.lengths, owners))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
-        trouble: Transient | None = None
-        at_the_door: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
+        unavailable: Transient | None = None
+        handed_over: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
         try:
-            while groups or at_the_door:
-                if groups and len(at_the_door) < self._most_at_the_door:
+            while groups or handed_over:
+                if groups and len(handed_over) < self._max_handed_over:
                     self._require_wanted(should_stop)
                     positions = groups.popleft()
                     outcome = self._submit(batch.take(positions), interactive=interactive)
-                    at_the_door.append((positions, outcome))
+                    handed_over.append((positions, outcome))
                     continue
-                positions, outcome = at_the_door.popleft()
+                # The oldest first, though another replica may be done sooner: `on_part` keeps the order of
+                # the owners.
+                positions, outcome = handed_over.popleft()
                 try:
                     result = await outcome
-                except Transient as exc:  # no more is begun; what is under way may succeed
-                    trouble = trouble or exc
+                except Transient as exc:
+                    # Hand over no more, but wait for those under way: they may succeed.
+                    unavailable = unavailable or exc
                     groups.clear()
                     continue
                 vectors[positions] = result.vectors
@@ -146,23 +155,26 @@ class ModelRunner:
                 if result.ran_out_of_memory:
                     self._lower_budget(batch.lengths[positions])
         finally:
-            for _, outcome in at_the_door:
+            # After an exception or a cancellation: the lanes drop what they have not begun.
+            for _, outcome in handed_over:
                 outcome.cancel()
-        if trouble is not None:
-            raise trouble
+        if unavailable is not None:
+            raise unavailable
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
-        """Finish the running micro-batches, fail the waiting ones and those that wait for a server with
-        Transient, join the threads (but not stuck ones: they are left behind).
+        """Finish the running micro-batches, fail those that wait with Transient, and join the threads.
 
-        May be called again, and before `start` has returned.
+        A micro-batch that waits for a server fails, too. Stuck threads are not joined: they never end. May
+        be called again, and before `start` has returned.
         """
+        # In this order: `_closed` before the threads end, or the runner would count as broken; the inbox
+        # before the interrupts, or a lane would go on with its next micro-batch.
         self._closed = True
         fail_waiting(self._inbox)
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._hang_watch is not None:
+            self._hang_watch.cancel()
+            await asyncio.gather(self._hang_watch, return_exceptions=True)
         for lane in self._lanes:
             lane.interrupt()
         for lane in self._lanes:
@@ -171,8 +183,8 @@ class ModelRunner:
 
     def _plan(self, lengths: NDArray[np.int64], owners: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
         plan = plan_batches if self.info.pads else plan_in_order
-        most = self.info.texts_per_call or MOST_TEXTS
-        groups = plan(lengths, budget_tokens=self._budget_tokens, max_texts=most)
+        max_texts = self.info.texts_per_call or MAX_TEXTS
+        groups = plan(lengths, budget_tokens=self._budget_tokens, max_texts=max_texts)
         return groups if owners is None else soonest_first(groups, owners)
 
     def _submit(self, batch: TokenBatch, *, interactive: bool) -> asyncio.Future[IsolatedOutcome]:
@@ -186,22 +198,29 @@ class ModelRunner:
             raise LeaseLost(f"model {self.info.name}: stopped between micro-batches, nobody wants the rest")
 
     def _lower_budget(self, lengths: NDArray[np.int64]) -> None:
-        """For good: a budget that once did not fit would fail, and be embedded twice, again and again."""
+        """Halve the budget after a micro-batch with texts of these lengths did not fit into memory. It stays
+        halved: with the old one most micro-batches would fail first and then be embedded in halves."""
         halved = max(1, len(lengths) * int(lengths.max()) // 2)
         if halved < self._budget_tokens:
             self._budget_tokens = halved
             logger.warning("model {}: out of memory, micro-batches now {} tokens", self.info.name, halved)
 
-    async def _watch_threads(self) -> None:
+    async def _watch_for_hangs(self) -> None:
         while not self.stuck:
+            # A hang is found after at most five quarters of the time.
             await asyncio.sleep(self._stuck_after_seconds / 4)
-            running = [lane.running for lane in self._lanes]
-            late = [one for one in running if one and monotonic() - one.since > self._stuck_after_seconds]
-            if late:
-                self._abandon(late)
+            hung = [
+                running
+                for lane in self._lanes
+                # Read once: the lane's thread replaces it at any moment.
+                if (running := lane.running) and monotonic() - running.since > self._stuck_after_seconds
+            ]
+            if hung:
+                self._abandon(hung)
 
-    def _abandon(self, late: Sequence[Running]) -> None:
-        """A thread cannot be killed: leave it to itself, and tell all who wait for it."""
+    def _abandon(self, hung: Sequence[Running]) -> None:
+        """Fail every micro-batch that waits for the model. The hung thread stays, as a thread cannot be
+        killed."""
         self.stuck = True
         logger.error("model {}: did not come back from a call: left behind", self.info.name)
         failure = ModelStuck(
@@ -211,8 +230,8 @@ class ModelRunner:
         for microbatch in self._inbox.close():
             if microbatch.outcome.set_running_or_notify_cancel():
                 microbatch.outcome.set_exception(failure)
-        for microbatch in (each for running in late for each in running.microbatches):
-            with suppress(InvalidStateError):  # it came back after all, in this very moment
+        for microbatch in (each for running in hung for each in running.microbatches):
+            with suppress(InvalidStateError):  # the call has returned after all, in this moment
                 microbatch.outcome.set_exception(failure)
 
 

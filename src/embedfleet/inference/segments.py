@@ -1,4 +1,4 @@
-"""Sums over the texts of a `TokenBatch`, without a Python loop and without padding."""
+"""Sums over each text of a `TokenBatch`, without a Python loop and without padding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ Number = TypeVar("Number", np.float32, np.uint64)
 
 
 def sum_segments(rows: NDArray[Number], lengths: NDArray[np.int64]) -> NDArray[Number]:
-    """Sum consecutive runs of rows: (sum(lengths), ...) to (n, ...); an empty run sums to zero.
+    """Sum consecutive runs of rows: (sum(lengths), ...) to (n, ...); the sum of an empty run is zero.
 
-    A run's sum does not depend on its neighbours, to the last bit: rows are added one by one in order.
+    The sum of a run does not depend on the other runs, to the last bit, because its rows are added one by one
+    in their order.
     """
     sums = np.zeros((len(lengths), *rows.shape[1:]), dtype=rows.dtype)
-    filled = lengths > 0  # reduceat would give an empty run its successor's first row
+    filled = lengths > 0  # reduceat would give an empty run the first row of the run after it
     if filled.any():
         starts = np.cumsum(lengths) - lengths
         sums[filled] = np.add.reduceat(rows, starts[filled], axis=0)

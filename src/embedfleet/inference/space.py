@@ -7,22 +7,22 @@ import json
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_DIGITS = 16
-_ALWAYS = {"backend", "weights_sha256", "tokenizer_sha256", "pooling", "normalise", "dim"}
+_HEX_DIGITS = 16
+_ALWAYS_INCLUDED = {"backend", "weights_sha256", "tokenizer_sha256", "pooling", "normalise", "dim"}
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
     """Everything that decides a vector's value.
 
-    Content stands for identity: the hash of the weights says more than a model id and a revision, and
-    the hash of the tokenizer decides which rows of the weights a text meets (a model that reads texts has its
-    own, and it is empty). Neither names nor paths
-    take part, so the fingerprint is the same in every process and on every machine. Nor do devices,
-    threads and batches: what they change is below 0.00001 of the cosine.
+    A model is identified by the content of its files: the hash of the weights is more exact than a model id
+    and a revision, and the tokenizer decides which rows of the weights a text uses. (The hash of the
+    tokenizer is empty for a model that reads strings, because such a model has its own.) Names and paths have
+    no part, so the fingerprint is the same in every process and on every machine. Devices, threads and
+    batches have no part either: they change the cosine by less than 0.00001.
 
-    `dim` is what comes out. The fields with defaults take part only where they differ from them, so that
-    a field added later leaves the spaces of before as they were.
+    `dim` is the dimension of the vectors that callers get. A field with a default is included only if its
+    value differs from it, so that a field added later leaves the existing fingerprints as they are.
     """
 
     backend: str
@@ -37,10 +37,10 @@ class Space:
 
     def fingerprint(self) -> str:
         """16 hex digits."""
-        said = {
+        included = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name in _ALWAYS or getattr(self, field.name) != field.default
+            if field.name in _ALWAYS_INCLUDED or getattr(self, field.name) != field.default
         }
-        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]
+        canonical = json.dumps(included, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:_HEX_DIGITS]

@@ -1,4 +1,5 @@
-"""What a model must know of its tokenizer, read from `tokenizer.json` without a tokenizer library."""
+"""The facts about a tokenizer that a backend needs, read from `tokenizer.json` without a tokenizer
+library."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class TokenizerFacts:
 
 
 def read_tokenizer(path: Path) -> TokenizerFacts:
-    """Raises ModelError if the file is missing or is not a Hugging Face `tokenizer.json`."""
+    """The facts in the file. Raises ModelError if it is missing or is not a Hugging Face `tokenizer.json`."""
     try:
         content = path.read_bytes()
         document = json.loads(content)
@@ -52,14 +53,15 @@ def read_tokenizer(path: Path) -> TokenizerFacts:
 
 
 def _special_tokens(processor: Mapping[str, Any] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids before and after a single text, by the rules of the `tokenizers` post-processors."""
+    """The special tokens before and after a single text, by the rules of the post-processors of
+    `tokenizers`."""
     if processor is None or processor["type"] == "ByteLevel":
         return (), ()
     if processor["type"] in ("BertProcessing", "RobertaProcessing"):
         return (processor["cls"][1],), (processor["sep"][1],)
     if processor["type"] == "TemplateProcessing":
         return _around_sequence(processor)
-    if processor["type"] == "Sequence":  # each member wraps what the one before it made
+    if processor["type"] == "Sequence":  # each member wraps the result of the member before it
         prefix: tuple[int, ...] = ()
         suffix: tuple[int, ...] = ()
         for member in processor["processors"]:
@@ -82,7 +84,8 @@ def _around_sequence(template: Mapping[str, Any]) -> tuple[tuple[int, ...], tupl
 
 
 def _pad_id(document: Mapping[str, Any]) -> int:
-    """Masked out everywhere, yet some models derive positions from it. 0 where none is declared."""
+    """The id at padding; 0 if none is declared. Padding is masked out, but some models derive positions from
+    its id."""
     declared = {token["content"]: int(token["id"]) for token in document.get("added_tokens", ())}
     return next((declared[name] for name in _PAD_NAMES if name in declared), 0)
 

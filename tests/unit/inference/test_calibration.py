@@ -19,7 +19,7 @@ from embedfleet.inference.calibration import (
     DEFAULT_BUDGET_TOKENS,
     LARGEST_BUDGET_TOKENS,
     Calibrations,
-    Measured,
+    Measurement,
     choose_budget,
     is_steady,
     measure,
@@ -38,12 +38,12 @@ from embedfleet.inference.calibration import (
     ids=["one point", "levels off", "gains too little", "still gaining", "falls"],
 )
 def test_the_smallest_batch_that_is_nearly_the_fastest(curve: list[tuple[int, float]], budget: int) -> None:
-    assert choose_budget([Measured(tokens, seconds) for tokens, seconds in curve]) == budget
+    assert choose_budget([Measurement(tokens, seconds) for tokens, seconds in curve]) == budget
 
 
 @pytest.mark.parametrize(("least_seconds", "budget"), [(0.0, 1024), (1.5, 2048), (3.0, 4096), (10.0, 4096)])
 def test_calls_of_a_device_of_its_own_take_longer_than_to_tell_it(least_seconds: float, budget: int) -> None:
-    curve = [Measured(512, 0.9), Measured(1024, 1.0), Measured(2048, 2.0), Measured(4096, 4.0)]
+    curve = [Measurement(512, 0.9), Measurement(1024, 1.0), Measurement(2048, 2.0), Measurement(4096, 4.0)]
     assert choose_budget(curve, least_seconds=least_seconds) == budget
 
 
@@ -51,7 +51,7 @@ def test_calls_of_a_device_of_its_own_take_longer_than_to_tell_it(least_seconds:
     ("spreads", "steady"), [([], False), ([1.0], True), ([1.0, 1.29], True), ([1.0, 1.31, 1.0], False)]
 )
 def test_what_is_measured_on_a_busy_machine_says_nothing(spreads: list[float], steady: bool) -> None:
-    assert is_steady([Measured(512, 1.0, spread) for spread in spreads]) is steady
+    assert is_steady([Measurement(512, 1.0, spread) for spread in spreads]) is steady
 
 
 def test_a_device_that_is_slow_at_what_is_new_to_it_is_measured_at_what_follows(

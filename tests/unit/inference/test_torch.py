@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedfleet.errors import ModelError, ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.backends.torch import tensor_core_columns
-from embedfleet.inference.backends.torch_encoders import as_ours, resolve_device, takes_prepared_masks
+from embedfleet.inference.backends.torch_encoders import mapped_errors, resolve_device, takes_prepared_masks
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
@@ -361,7 +361,7 @@ def test_memory_that_runs_out_embeds_less_at_once(tmp_path: Path) -> None:
 )
 def test_what_torch_raises_is_one_of_ours(raised: Exception, error: type[Exception], message: str) -> None:
     """A GPU's errors cannot be had without one: they are raised by hand, in torch's words."""
-    with pytest.raises(error, match=message) as caught, as_ours(INFO):
+    with pytest.raises(error, match=message) as caught, mapped_errors(INFO):
         raise raised
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,5 @@
-"""Transformer encoders on ONNX Runtime: on the CPU, and on CUDA where its provider is installed."""
+"""Backend `onnx`: transformer encoders on ONNX Runtime, on the CPU, and on CUDA where its provider is
+installed."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def find_files(settings: ModelSettings) -> ModelFiles:
 
 
 def devices(settings: ModelSettings) -> Sequence[str]:
-    """`auto`: CUDA where its provider is, else the CPU."""
+    """`auto`: CUDA where its provider is installed, else the CPU."""
     return tuple(_resolved(device) for device in settings.devices)
 
 
@@ -50,10 +51,10 @@ def open_backend(model: Description, place: Place) -> OnnxBackend:
 
 
 class OnnxBackend:
-    """One inference session: token ids in, last hidden state out, pooled here."""
+    """One inference session, whose output, the last hidden state, is pooled here."""
 
     def __init__(self, model: Description, place: Place) -> None:
-        """Raises ModelError if the file cannot be loaded or is not an encoder of this shape."""
+        """Raises ModelError if the file cannot be loaded or its inputs and outputs are not an encoder's."""
         self.info = model.core
         self._tokenizer = model.tokenizer
         self._pooling = model.pooling
@@ -81,8 +82,8 @@ class OnnxBackend:
         feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
         try:
             (hidden,) = self._session.run([self._output], feeds)
-        except Exception as exc:  # its exceptions have no base of their own
-            raise _translated(exc, self.info) from exc
+        except Exception as exc:  # ONNX Runtime's exceptions have no base class of their own
+            raise _mapped(exc, self.info) from exc
         if hidden.shape != (*ids.shape, self.info.dim):
             raise ModelError(
                 f"model {self.info.name}: output `{self._output}` has shape {hidden.shape}, expected "
@@ -91,7 +92,8 @@ class OnnxBackend:
         return np.asarray(hidden, dtype=np.float32)
 
     def _hidden_state_output(self) -> str:
-        """The first output with a vector a token; pooled outputs that exporters add are passed over."""
+        """The name of the first output that has a vector for each token. Exporters may add pooled outputs,
+        which have another shape."""
         for node in self._session.get_outputs():
             if len(node.shape) == 3:
                 return str(node.name)
@@ -112,13 +114,13 @@ class OnnxBackend:
 def _resolved(device: str) -> str:
     import onnxruntime
 
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device == "auto":
-        return "cuda:0" if there else "cpu"
+        return "cuda:0" if has_cuda else "cpu"
     kind, _, _ = device.partition(":")
     if kind not in ("cpu", "cuda"):
         raise ModelError(f"`devices: {device}`: the onnx backend runs on cpu and cuda")
-    if kind == "cuda" and not there:
+    if kind == "cuda" and not has_cuda:
         raise ModelError(f"`devices: {device}`: no CUDA here: pip install 'embedfleet[gpu]', or say cpu")
     return "cuda:0" if device == "cuda" else device
 
@@ -128,13 +130,13 @@ def _open_session(model: Description, place: Place) -> onnxruntime.InferenceSess
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = place.threads
-    options.log_severity_level = 4  # errors come back as exceptions, which say the same
-    # The arena stays: without it every run faults its buffers in anew (22 instead of 37 chunks/s).
-    # A cached plan for every shape met costs 70 MB more and gains nothing; resident size levels off
-    # at +169 MB over 300 shapes of 2,048 tokens.
+    options.log_severity_level = 4  # only fatal ones: errors come as exceptions with the same message
+    # The memory arena stays on: without it every run maps its buffers again (22 instead of 37 chunks/s).
+    # Memory patterns are off: a plan kept for every shape costs 70 MB more and gains nothing. So set, the
+    # resident size levels off at +169 MB after 300 shapes of 2,048 tokens.
     options.enable_mem_pattern = False
-    # Threads that spin while they wait take the cores from chunking and storing: on two cores with
-    # other work, 2.1 thousand tokens/s spinning, 2.9 waiting.
+    # Threads that spin while they wait take the cores from chunking and storing: on two cores with other
+    # work, 2.1 thousand tokens/s with spinning, 2.9 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     weights = model.files.weights[0]
     try:
@@ -143,13 +145,15 @@ def _open_session(model: Description, place: Place) -> onnxruntime.InferenceSess
             providers = [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
             return onnxruntime.InferenceSession(weights, options, providers=providers)
         return open_graph(model.files, options, place.cache_dir)
-    except Exception as exc:  # its exceptions have no base of their own
-        raise _translated(exc, model.core, f"{weights} cannot be loaded") from exc
+    except Exception as exc:  # ONNX Runtime's exceptions have no base class of their own
+        raise _mapped(exc, model.core, f"{weights} cannot be loaded") from exc
 
 
-def _translated(exc: Exception, info: ModelInfo, what: str = "the model failed") -> Exception:
-    """MemoryError when memory ran out, so that the caller can try less at once; else ModelError."""
+def _mapped(exc: Exception, info: ModelInfo, what: str = "the model failed") -> Exception:
+    """Our error for an exception of ONNX Runtime: MemoryError when memory ran out, so that the caller can try
+    less at once; otherwise ModelError."""
     message = " ".join(str(exc).split())
-    if isinstance(exc, MemoryError) or "Failed to allocate memory" in message or "bad_alloc" in message:
+    allocation_failed = "Failed to allocate memory" in message or "bad_alloc" in message
+    if isinstance(exc, MemoryError) or allocation_failed:
         return MemoryError(f"model {info.name}: {message}")
     return ModelError(f"model {info.name}: {what} ({message})")

@@ -1,4 +1,4 @@
-"""Optimised once: the graph as ONNX Runtime would run it is kept on disk, for half the time to load."""
+"""Keeps optimised ONNX graphs on disk: a graph that is optimised already loads in half the time."""
 
 from __future__ import annotations
 
@@ -18,52 +18,72 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _PROVIDERS = ["CPUExecutionProvider"]
-_LARGEST_BYTES = 1_500_000_000  # a protobuf holds less than 2 GB, and 8-bit weights grow on the way
+# Of an optimised graph. A protobuf holds less than 2 GB; this leaves room for what the estimate misses.
+_LARGEST_BYTES = 1_500_000_000
+# Optimising may unpack 8-bit weights to 32 bits.
+_GROWTH = 4
 
 
 def open_graph(
     files: ModelFiles, options: onnxruntime.SessionOptions, cache_dir: Path
 ) -> onnxruntime.InferenceSession:
-    """A session on the CPU; from the cache if it is there and can be read, else kept there.
+    """A session on the CPU: of the kept graph if there is a readable one, otherwise of the model's own file,
+    whose optimised graph is then kept.
 
-    A cache that cannot be written costs nothing but the time it would save.
+    A cache that cannot be written is no error: the next load takes as long as this one.
     """
+    kept = kept_graph(files, cache_dir)
+    session = _open_kept(kept, options)
+    return _open_and_keep(files, options, kept) if session is None else session
+
+
+def _open_kept(kept: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession | None:
     import onnxruntime
 
-    level = onnxruntime.GraphOptimizationLevel
-    kept = kept_graph(files, cache_dir)
-    if kept.is_file():
-        options.graph_optimization_level = level.ORT_DISABLE_ALL
-        try:
-            return onnxruntime.InferenceSession(kept, options, providers=_PROVIDERS)
-        except Exception as exc:  # noqa: BLE001  whatever it says, the model's own file is the truth
-            logger.warning("{} cannot be used, it is made anew ({})", kept, " ".join(str(exc).split()))
-    options.graph_optimization_level = level.ORT_ENABLE_ALL
-    fresh = _new_file(files, kept)
-    if fresh is not None:
-        options.optimized_model_filepath = str(fresh)
+    if not kept.is_file():
+        return None
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(kept, options, providers=_PROVIDERS)
+    except Exception as exc:  # noqa: BLE001  any failure: the model's own file can always be used instead
+        logger.warning("{} cannot be used, it is made again ({})", kept, " ".join(str(exc).split()))
+        return None
+
+
+def _open_and_keep(
+    files: ModelFiles, options: onnxruntime.SessionOptions, kept: Path
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    unfinished = _unfinished_file(files, kept)
+    if unfinished is not None:
+        options.optimized_model_filepath = str(unfinished)
         try:
             session = onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
-            fresh.replace(kept)  # in one step: who reads meanwhile sees all of it or nothing
+            # Renamed in one step: another process that loads the same model sees a whole file or none.
+            unfinished.replace(kept)
             return session
-        except Exception as exc:  # noqa: BLE001  the model's fault shows below, a full disk is no reason to fail
+        except Exception as exc:  # noqa: BLE001  a full disk is no reason to fail; a bad model fails again below
             logger.debug("the optimised graph is not kept ({})", " ".join(str(exc).split()))
         finally:
-            fresh.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         options.optimized_model_filepath = ""
     return onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
 
 
 def kept_graph(files: ModelFiles, cache_dir: Path) -> Path:
-    """Where the graph of these weights is kept, if it is."""
+    """The file of the optimised graph of these weights, whether it exists or not."""
     import onnxruntime
 
     return cache_dir / f"{_key(files, onnxruntime.__version__)}.onnx"
 
 
-def _new_file(files: ModelFiles, kept: Path) -> Path | None:
-    """Where to write it first; None: nowhere. Of external data the graph would have to be a folder."""
-    if len(files.weights) > 1 or 4 * files.size_bytes > _LARGEST_BYTES:
+def _unfinished_file(files: ModelFiles, kept: Path) -> Path | None:
+    """The file to write the optimised graph to before it is renamed to `kept`; None: it cannot be kept. A
+    model with external data has several files, and its graph would need a folder."""
+    has_external_data = len(files.weights) > 1
+    if has_external_data or _GROWTH * files.size_bytes > _LARGEST_BYTES:
         return None
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -73,13 +93,13 @@ def _new_file(files: ModelFiles, kept: Path) -> Path | None:
 
 
 def _key(files: ModelFiles, version: str) -> str:
-    """Of the weights, and of all that decides how they are laid out for a machine."""
+    """Hash of the weights, and of everything that decides how ONNX Runtime optimises for a machine."""
     machine = (files.weights_sha256, version, platform.system(), platform.machine(), _cpu())
     return hashlib.sha256("\0".join(machine).encode()).hexdigest()[:32]
 
 
 def _cpu() -> str:
-    """The processor's model and what it can do."""
+    """The processor's model and features."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))

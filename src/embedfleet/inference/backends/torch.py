@@ -1,4 +1,4 @@
-"""Transformer encoders in PyTorch: on the CPU, on CUDA and on Apple's mps."""
+"""Backend `torch`: transformer encoders in PyTorch, on the CPU, on CUDA and on Apple's mps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.backends.admission import admit
 from embedfleet.inference.backends.padding import pad
 from embedfleet.inference.backends.torch_encoders import (
-    as_ours,
     load_encoder,
+    mapped_errors,
     prepared_mask,
     release,
     require_libraries,
@@ -32,7 +32,7 @@ adds_special_tokens = True
 pools = True
 pads = True
 
-_TENSOR_CORE_COLUMNS = 8
+_TENSOR_CORE_COLUMNS = 8  # tensor cores are fast on sizes that are multiples of this
 
 
 def find_files(settings: ModelSettings) -> ModelFiles:
@@ -54,10 +54,11 @@ def open_backend(model: Description, place: Place) -> TorchBackend:
 
 
 class TorchBackend:
-    """One encoder: token ids in; pooled, and normalised in float32, where it runs; vectors out."""
+    """One encoder. Its output is pooled, and normalised in float32, on the device it runs on."""
 
     def __init__(self, model: Description, place: Place) -> None:
-        """Raises ModelError if it cannot be loaded as its settings say, MemoryError if it does not fit."""
+        """Raises ModelError if the model cannot be loaded as its settings say, MemoryError if it does not
+        fit into memory."""
         import torch
 
         self.info = model.core
@@ -69,8 +70,9 @@ class TorchBackend:
         rows = self._encoder.get_input_embeddings().num_embeddings
         self._vocabulary_size = min(model.tokenizer.vocabulary_size, rows)
         if self._device.type == "cpu":
-            # Of this thread, now that torch has begun to run on it, and of threads that begin later: so
-            # replicas on threads of their own, told their share each, do not fight for the cores.
+            # This holds for the calling thread, because torch has run on it by now, and for threads that
+            # begin later. Each replica sets its share of the cores on its own thread, so that the replicas do
+            # not compete for them.
             torch.set_num_threads(place.threads)
         if model.settings.compile:
             self._compile()
@@ -91,11 +93,12 @@ class TorchBackend:
         if not len(batch):
             return lambda: np.empty((0, self.info.dim), dtype=np.float32)
         ids, mask = pad(batch, self._tokenizer, least_columns=self._columns(int(batch.lengths.max())))
-        with as_ours(self.info), torch.inference_mode():
+        with mapped_errors(self.info), torch.inference_mode():
             return self._fetch(self._vectors(self._send(ids), self._send(mask)))
 
     def _columns(self, longest: int) -> int:
-        """At least one: an encoder takes no empty rows, as texts without special tokens may be."""
+        """Columns of a micro-batch whose longest text has `longest` tokens. At least one: an encoder takes no
+        empty rows, which empty texts without special tokens would be."""
         return max(1, longest + self._tokenizer.special_tokens)
 
     def _send(self, array: NDArray[np.int64]) -> torch.Tensor:
@@ -104,8 +107,8 @@ class TorchBackend:
         return torch.from_numpy(array).to(self._device)
 
     def _fetch(self, vectors: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
-        there: NDArray[np.float32] = vectors.cpu().numpy()
-        return lambda: there
+        fetched: NDArray[np.float32] = vectors.cpu().numpy()
+        return lambda: fetched
 
     def _vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """float32 (n, dim)."""
@@ -121,16 +124,17 @@ class TorchBackend:
         return torch.nn.functional.normalize(vectors, dim=1) if self._normalise else vectors
 
     def _attended(self, mask: torch.Tensor) -> torch.Tensor:
-        """What the encoder is told of `mask` (n, longest)."""
+        """The mask to give the encoder, made of the padding mask (n, longest)."""
         return mask
 
     def _compile(self) -> None:
-        """For any shape; a single text is compiled apart, as torch does it, and no query waits for that."""
+        """Compile for any shape, and run once with two texts and once with one: torch compiles for a batch of
+        one separately, and no query should wait for that."""
         import torch
 
         length = min(8, self.info.max_tokens)
         try:
-            with as_ours(self.info, "cannot be compiled"):
+            with mapped_errors(self.info, "cannot be compiled"):
                 self._encoder = torch.compile(self._encoder, dynamic=True)
             for texts in (2, 1):
                 ids = np.zeros(texts * length, dtype=np.uint32)
@@ -140,23 +144,26 @@ class TorchBackend:
 
 
 class CudaTorchBackend(TorchBackend):
-    """On a stream of its own: the next micro-batch is padded and sent while the device runs this one."""
+    """On a CUDA stream of its own: the next micro-batch is padded and sent while the device runs this one."""
 
     _masks_prepared = False
 
     def __init__(self, model: Description, place: Place) -> None:
         import torch
 
-        # Of the whole process. cuDNN's attention plans anew for each shape of a batch, half a second and more
-        # (pytorch/pytorch #155958), and no two micro-batches are alike; the other kernels take any.
+        # For the whole process. cuDNN's attention makes a new plan for each shape of a batch, which takes
+        # half a second or more (pytorch/pytorch #155958), and the shapes of micro-batches hardly ever repeat.
+        # The other kernels take any shape.
         torch.backends.cuda.enable_cudnn_sdp(False)
-        with as_ours(model.core, f"{place.device} cannot be used"):
+        with mapped_errors(model.core, f"{place.device} cannot be used"):
             self._stream = torch.cuda.Stream(torch.device(place.device))
-        with torch.cuda.stream(self._stream):  # weights come over it, too, and are there before they are used
+        # The weights are sent on the same stream, so they arrive before the first run uses them.
+        with torch.cuda.stream(self._stream):
             super().__init__(model, place)
-            with as_ours(model.core):
+            with mapped_errors(model.core):
                 longest = self._columns(self.info.max_tokens)
-                compiled = model.settings.compile  # which looks into no mask
+                # A compiled encoder does not look into the mask, so it needs no prepared one.
+                compiled = model.settings.compile
                 self._masks_prepared = not compiled and takes_prepared_masks(self._encoder, longest)
 
     def start(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
@@ -169,8 +176,9 @@ class CudaTorchBackend(TorchBackend):
             return super()._begin(batch)
 
     def _attended(self, mask: torch.Tensor) -> torch.Tensor:
-        """Given a mask as it is, the encoder would wait for the device to see whether it masks anything: so
-        for the micro-batch before, while the device could be told what to do next."""
+        """A prepared mask, if the encoder takes one. Given a padding mask, the encoder asks the device
+        whether it masks anything, and so waits for the micro-batch before: in that time the device could be
+        given its next work."""
         return prepared_mask(mask) if self._masks_prepared else mask
 
     def _columns(self, longest: int) -> int:
@@ -185,29 +193,32 @@ class CudaTorchBackend(TorchBackend):
     def _fetch(self, vectors: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
         import torch
 
-        there = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-        there.copy_(vectors, non_blocking=True)
-        arrived = torch.cuda.Event(blocking=True)  # waits asleep: the cores are for chunking and storing
-        arrived.record()
+        # Only a copy into pinned memory runs beside the host.
+        fetched = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        fetched.copy_(vectors, non_blocking=True)
+        # `blocking` lets the thread sleep while it waits: the cores are needed for chunking and storing.
+        arrived = torch.cuda.Event(blocking=True)
+        arrived.record()  # after the copy: the event happens when the copy is complete
 
         def wait() -> NDArray[np.float32]:
-            with as_ours(self.info):
+            with mapped_errors(self.info):
                 arrived.synchronize()
-            result: NDArray[np.float32] = there.numpy()
+            result: NDArray[np.float32] = fetched.numpy()
             return result
 
         return wait
 
 
 def tensor_core_columns(needed: int, limit: int) -> int:
-    """The next multiple of 8, at which tensor cores are fast; no more than `limit`, the model's positions."""
+    """`needed` rounded up to a multiple of 8, where tensor cores are fast, but at most `limit`, the number of
+    the model's positions."""
     rounded = -(-needed // _TENSOR_CORE_COLUMNS) * _TENSOR_CORE_COLUMNS
     return max(needed, min(rounded, limit))
 
 
 def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """(n, longest, dim), padded on the right where `mask` (n, longest) is 0, to float32 (n, dim); zero for
-    a text without any token."""
+    """(n, longest, dim), padded on the right where `mask` (n, longest) is 0, to float32 (n, dim). A text
+    without tokens gets a zero vector."""
     import torch
 
     counts = mask.sum(dim=1, keepdim=True)

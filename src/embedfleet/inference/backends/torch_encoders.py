@@ -1,4 +1,4 @@
-"""A transformers folder as a module in memory: on which device, in which precision, with which attention."""
+"""Loads a transformers encoder: chooses device, precision and attention, and maps torch's errors."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from embedfleet.settings import ModelSettings
 if TYPE_CHECKING:
     import torch
 
-# transformers builds a model with the default dtype of the whole process set to the model's: two threads
-# that load at once would get each other's.
+# While transformers builds a model, it sets torch's default dtype for the whole process. Without the lock,
+# two models that load at the same time in two threads would each be built with the other's dtype.
 _LOADING = threading.Lock()
 
-_MOST_CHARACTERS = 500  # of a message: compilers quote what they were given
-_OUT_OF_MEMORY = (
-    "not enough memory",  # the CPU's allocator
+_MAX_MESSAGE_CHARACTERS = 500  # compilers quote the whole source in their messages
+# Parts of the messages by which memory shortage is known where no class of exception says so.
+_OUT_OF_MEMORY_SIGNS = (
+    "not enough memory",  # the allocator of the CPU
     "can't allocate memory",
     "bad_alloc",
-    "out of memory",  # CUDA beyond its own allocator, and MPS
+    "out of memory",  # CUDA outside torch's own allocator, and MPS
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 
 
 def require_libraries() -> None:
-    """Raises ModelError saying what to install."""
+    """Raises ModelError, which says what to install, if torch or transformers cannot be imported."""
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
-    except (ImportError, OSError) as exc:  # OSError: a shared library of theirs
+    except (ImportError, OSError) as exc:  # OSError: a shared library is missing
         raise ModelError(
             f"the torch backend cannot import its libraries ({exc}): pip install 'embedfleet[torch]'"
         ) from exc
 
 
 def resolve_device(wanted: str) -> Sequence[str]:
-    """`auto`: the first CUDA device, else mps, else the CPU. `cuda`: every one this process may see.
+    """The devices that a name in the settings stands for. `auto`: the first CUDA device, else mps, else the
+    CPU. `cuda`: every CUDA device that this process may see.
 
-    Raises ModelError for a device that is unknown or not here.
+    Raises ModelError for a device that is unknown or not on this machine.
     """
     import torch
 
@@ -55,52 +57,63 @@ def resolve_device(wanted: str) -> Sequence[str]:
         return [*cuda, *mps, "cpu"][:1]
     if wanted.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise ModelError(f"`devices: {wanted}`: the torch backend runs on cpu, cuda, cuda:<number> and mps")
-    there = [*cuda, *mps, "cpu"]
-    found = cuda if wanted == "cuda" else [device for device in there if device == wanted]
+    available = [*cuda, *mps, "cpu"]
+    found = cuda if wanted == "cuda" else [device for device in available if device == wanted]
     if not found:
-        raise ModelError(f"`devices: {wanted}`: not on this machine, which has {', '.join(there)}: name one")
+        raise ModelError(
+            f"`devices: {wanted}`: not on this machine, which has {', '.join(available)}: name one"
+        )
     return found
 
 
 def load_encoder(model: Description, device: torch.device) -> Any:
-    """The module, ready to run on `device`. Only safetensors are read, nothing is downloaded, and no code
-    that comes with a model is run.
+    """The module, ready to run on `device`. Only safetensors files are read, nothing is downloaded, and code
+    that comes with a model is never run.
 
-    Raises ModelError saying why it cannot be loaded, MemoryError when it does not fit.
+    Raises ModelError saying why the model cannot be loaded, MemoryError when it does not fit into memory.
     """
     attention = _attention(model, device)
-    with as_ours(model.core, f"{_folder(model)} cannot be loaded"), _LOADING, _quietly():
+    # The lock comes before `_quietly`, whose settings of transformers also hold for the whole process.
+    with mapped_errors(model.core, f"{_folder(model)} cannot be loaded"), _LOADING, _quietly():
         encoder, report = _from_folder(model, attention)
         _require_complete(model, report)
-        _require_as_asked(model, encoder)
+        _require_supported(model, encoder)
         encoder.requires_grad_(False)
         return encoder.to(device)
 
 
 @contextmanager
-def as_ours(info: ModelInfo, what: str = "the model failed") -> Iterator[None]:
-    """What torch raises inside, as our errors: MemoryError when memory ran out, so that the caller can try
-    less at once; ModelUnavailable when the device is lost, which is no text's fault; else ModelError."""
+def mapped_errors(info: ModelInfo, what: str = "the model failed") -> Iterator[None]:
+    """Maps the exceptions that torch raises in the block to our own errors.
+
+    MemoryError when memory ran out, so that the caller can try less at once; ModelUnavailable when the device
+    is lost, which is no text's fault; otherwise ModelError. `what` says in its message what failed.
+    """
     try:
         yield
     except (EmbedfleetError, MemoryError):
         raise
     except Exception as exc:
-        raise _translated(exc, info, what) from exc
+        raise _mapped(exc, info, what) from exc
 
 
 def prepared_mask(mask: torch.Tensor) -> torch.Tensor:
-    """bool (n, 1, longest, longest) of a padding mask (n, longest): which tokens each token may see."""
+    """The attention mask that transformers makes of a padding mask (n, longest): bool (n, 1, longest,
+    longest), true where the token of a row may see the token of a column."""
     longest = mask.shape[1]
     return mask.bool()[:, None, None, :].expand(-1, 1, longest, longest)
 
 
 def takes_prepared_masks(encoder: Any, longest: int) -> bool:
-    """Whether the encoder makes of a padding mask just what `prepared_mask` does: seen from what comes out
-    for two texts, one of `longest` tokens and one of a few. Not so where a token sees its neighbours only."""
+    """Whether the encoder gives the same result with a `prepared_mask` as with the padding mask itself.
+
+    It is tried on two texts, one of `longest` tokens and one of at most 8. An encoder whose tokens see only
+    their neighbours makes another mask, for example.
+    """
     import torch
 
     device = encoder.get_input_embeddings().weight.device
+    # Any ids will do, if they differ and lie in the vocabulary.
     ids = torch.arange(2 * longest, device=device).reshape(2, longest) % min(1000, encoder.config.vocab_size)
     mask = torch.ones_like(ids)
     mask[1, min(8, longest - 1) :] = 0
@@ -108,14 +121,14 @@ def takes_prepared_masks(encoder: Any, longest: int) -> bool:
         expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         try:
             found = encoder(input_ids=ids, attention_mask=prepared_mask(mask)).last_hidden_state
-        except (RuntimeError, TypeError, ValueError):  # it has a use of its own for masks
+        except (RuntimeError, TypeError, ValueError):  # it takes only masks of another shape
             return False
-    real = mask.bool()
+    real = mask.bool()  # results at padding are never used, so they may differ
     return bool(torch.equal(expected[real], found[real]))
 
 
 def release(device: torch.device) -> None:
-    """Give back what torch keeps of the device's memory for later."""
+    """Return to the device the memory that torch keeps for later use."""
     import torch
 
     if device.type == "cuda":
@@ -125,18 +138,20 @@ def release(device: torch.device) -> None:
 
 
 def _attention(model: Description, device: torch.device) -> str | None:
-    """None: transformers chooses sdpa where the model has it, else eager."""
+    """The implementation of attention to ask for; None: transformers chooses sdpa where the model has it,
+    else eager. Raises ModelError if flash attention is asked for and cannot be had."""
     wanted = model.settings.attention
     obstacle = _flash_obstacle(model.settings, device)
     if wanted == "auto":
         return None if obstacle else "flash_attention_2"
-    # Checked here, as transformers may look for another build of it on the network.
+    # Checked here, because transformers may otherwise look for another build of it on the network.
     if wanted == "flash_attention_2" and obstacle:
         raise ModelError(f"model {model.name}: `attention: flash_attention_2` {obstacle}, or say `auto`")
     return wanted
 
 
 def _flash_obstacle(settings: ModelSettings, device: torch.device) -> str:
+    """Why flash attention cannot be used here; empty if it can."""
     if device.type != "cuda":
         return f"needs CUDA, not {device.type}: set `devices: [cuda]`"
     if settings.dtype == "float32":
@@ -145,7 +160,7 @@ def _flash_obstacle(settings: ModelSettings, device: torch.device) -> str:
 
 
 def _from_folder(model: Description, attention: str | None) -> tuple[Any, dict[str, Any]]:
-    """The module, and what transformers says about how the weights fitted."""
+    """The module, and transformers' report on which weights the module has and the files lack."""
     import torch
     from transformers import AutoModel
 
@@ -162,12 +177,13 @@ def _from_folder(model: Description, attention: str | None) -> tuple[Any, dict[s
     except (ImportError, ValueError):
         if model.settings.attention != "auto" or attention is None:
             raise
-        return _from_folder(model, None)  # not every model can have flash attention
+        return _from_folder(model, None)  # `auto` tried flash attention, which not every model supports
     return encoder, report
 
 
 def _require_complete(model: Description, report: dict[str, Any]) -> None:
-    """What a file lacks transformers fills with random numbers. The pooler is not used here."""
+    """Raises ModelError if the files lack weights: transformers fills those with random numbers. The pooler's
+    weights may be missing, because it is not used here."""
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
@@ -176,7 +192,8 @@ def _require_complete(model: Description, report: dict[str, Any]) -> None:
         )
 
 
-def _require_as_asked(model: Description, encoder: Any) -> None:
+def _require_supported(model: Description, encoder: Any) -> None:
+    """Raises ModelError for a model that is not an encoder, or that has not the attention asked for."""
     if encoder.config.is_encoder_decoder:
         raise ModelError(f"model {model.name}: it also decodes, the torch backend runs encoders: use another")
     wanted, got = model.settings.attention, encoder.config._attn_implementation
@@ -190,7 +207,8 @@ def _folder(model: Description) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """No progress bar on the terminal of whoever embeds us, no table of weights that are of no use here."""
+    """transformers shows no progress bar and logs no warnings in the block: the terminal belongs to the
+    program that uses embedfleet."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -204,12 +222,14 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _translated(exc: Exception, info: ModelInfo, what: str) -> Exception:
+def _mapped(exc: Exception, info: ModelInfo, what: str) -> Exception:
     import torch
 
-    message = " ".join(str(exc).split())[:_MOST_CHARACTERS]
-    if isinstance(exc, torch.OutOfMemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):
-        # The frames that failed hold all they had made, and the exception holds them.
+    message = " ".join(str(exc).split())[:_MAX_MESSAGE_CHARACTERS]
+    out_of_memory = any(sign in message for sign in _OUT_OF_MEMORY_SIGNS)
+    if isinstance(exc, torch.OutOfMemoryError) or out_of_memory:
+        # The exception refers to the frames that failed, and these to their tensors: without this the memory
+        # would not be free when the caller tries less.
         traceback.clear_frames(exc.__traceback__)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
