@@ -5,7 +5,7 @@
 - `catalogue`, `model_files`, `tokenizer_file`, `space`, `finishing`, `hub`: which models there are, what
   their files say, prefixes and shorter vectors, downloads.
 - `pool`, `model_slot`, `budget`: the loaded models of a process within its memory.
-- `runner`, `lane`, `inbox`, `batching`, `isolation`, `meter`, `calibration`: one model at work.
+- `runner`, `replica`, `inbox`, `batching`, `isolation`, `meter`, `calibration`: one model at work.
 
 May import: the floors below (`queue_schemas`, `quota`, `scaling`, `retry`; `deployment`; `settings`,
 `metrics`, `clock` and the others of that floor; `errors`), and no package of its own floor.

@@ -54,8 +54,8 @@ class Measurement:
 def choose_budget(measurements: Sequence[Measurement], *, least_seconds: float = 0.0) -> int:
     """The tokens of the smallest call that is nearly as fast as the fastest: the knee of the curve.
 
-    Only calls that take at least `least_seconds` are considered; if none of the fast ones does, the largest
-    of them is chosen.
+    Only calls that take at least `least_seconds` are considered; if none of the fast calls does, the
+    largest of these is chosen.
     """
     best = max(each.tokens_per_second for each in measurements)
     fast = [each for each in measurements if each.tokens_per_second >= _NEARLY_BEST * best]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo
 from embedfleet.inference.model_files import ModelFiles
+from embedfleet.inference.space import Pooling
 from embedfleet.inference.tokenizer_file import TokenizerFacts
 from embedfleet.settings import ModelSettings
-
-Pooling = Literal["mean", "cls", "last"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Inbox:
             if self._closed:
                 return False
             (self._interactive if interactive else self._bulk).append(microbatch)
-            self._changed.notify()  # one is enough: any lane can take it
+            self._changed.notify()  # one is enough: any replica can take it
             return True
 
     def take(self) -> Microbatch | None:

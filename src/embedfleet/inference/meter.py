@@ -13,7 +13,7 @@ from embedfleet.metrics import Metrics
 
 
 class ModelMeter:
-    """The metrics of one model. All its lanes add to the same counters."""
+    """The metrics of one model. All its replicas add to the same counters."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._running = metrics.model_seconds_total.labels(model)

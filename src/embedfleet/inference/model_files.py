@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from embedfleet.errors import ModelError, Remedy
+from embedfleet.inference.space import Pooling
 from embedfleet.settings import ModelSettings
 
 _DEFAULT_MAX_TOKENS: int = ModelSettings.model_fields["max_tokens"].default
@@ -33,7 +34,7 @@ class ModelFiles:
     tokenizer: Path
     dim: int | None
     max_tokens: int | None
-    pooling: Literal["mean", "cls", "last"] | None = None
+    pooling: Pooling | None = None
     needs_texts: bool = False
     texts_per_call: int | None = None
 
@@ -155,7 +156,7 @@ def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
 
 # The names in sentence-transformers of the ways of pooling that are known here: first those of releases
 # before 5.4, then those since.
-_POOLINGS: Mapping[str, Literal["mean", "cls", "last"]] = {
+_POOLINGS: Mapping[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
@@ -168,7 +169,7 @@ _SENTENCE_TRANSFORMERS_FILES = ("modules.json", "sentence_bert_config.json", "1_
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-def _declared_pooling(folder: Path) -> Literal["mean", "cls", "last"] | None:
+def _declared_pooling(folder: Path) -> Pooling | None:
     """The pooling that a sentence-transformers folder declares; None: it declares none, or the folder is of
     another kind. Raises ModelError for a module or a pooling that is not supported here."""
     modules = folder / "modules.json"

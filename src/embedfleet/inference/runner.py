@@ -20,8 +20,8 @@ from embedfleet.inference.backend import BackendFactory, EmbeddingBackend, Model
 from embedfleet.inference.batching import MAX_TEXTS, plan_batches, plan_in_order, soonest_first
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome
-from embedfleet.inference.lane import Lane, Running, closed, fail_waiting
 from embedfleet.inference.meter import ModelMeter
+from embedfleet.inference.replica import Replica, Running, closed, fail_waiting
 from embedfleet.metrics import Metrics
 
 
@@ -63,7 +63,9 @@ class ModelRunner:
         budget_of = microbatch_tokens if callable(microbatch_tokens) else lambda _: microbatch_tokens
         self._inbox = Inbox()
         meter = meter or ModelMeter(Metrics(), "unnamed")
-        self._lanes = [Lane(open_backend, budget_of, self._inbox, meter) for open_backend in open_backends]
+        self._replicas = [
+            Replica(open_backend, budget_of, self._inbox, meter) for open_backend in open_backends
+        ]
         self._prefetch = prefetch
         self._max_handed_over = 0  # micro-batches of one call; known once the replicas are loaded
         self._stuck_after_seconds = stuck_after_seconds
@@ -75,7 +77,7 @@ class ModelRunner:
     @property
     def info(self) -> ModelInfo:
         """What the loaded model is. Only after `start`."""
-        return self._lanes[0].loaded.result(timeout=0).info
+        return self._replicas[0].loaded.result(timeout=0).info
 
     @property
     def microbatch_tokens(self) -> int:
@@ -84,12 +86,12 @@ class ModelRunner:
 
     async def start(self) -> None:
         """Load each replica on its thread and run it once. Raises UnknownModel or ModelError."""
-        for lane in self._lanes:
-            lane.start()
-        loaded = await asyncio.gather(*(asyncio.wrap_future(lane.loaded) for lane in self._lanes))
+        for replica in self._replicas:
+            replica.start()
+        loaded = await asyncio.gather(*(asyncio.wrap_future(replica.loaded) for replica in self._replicas))
         # One budget for all: any replica may take any micro-batch.
-        self._budget_tokens = min(replica.budget_tokens for replica in loaded)
-        self._max_handed_over = sum(replica.max_microbatches for replica in loaded) + self._prefetch
+        self._budget_tokens = min(each.budget_tokens for each in loaded)
+        self._max_handed_over = sum(each.max_microbatches for each in loaded) + self._prefetch
         if math.isfinite(self._stuck_after_seconds):
             self._hang_watch = asyncio.create_task(
                 self._watch_for_hangs(), name=f"watch model {self.info.name}"
@@ -98,7 +100,7 @@ class ModelRunner:
     @property
     def broken(self) -> bool:
         """Whether it can embed no more although it was not closed: a thread is stuck or has ended."""
-        return self.stuck or not (self._closed or all(lane.alive for lane in self._lanes))
+        return self.stuck or not (self._closed or all(replica.alive for replica in self._replicas))
 
     async def embed(
         self,
@@ -155,7 +157,7 @@ class ModelRunner:
                 if result.ran_out_of_memory:
                     self._lower_budget(batch.lengths[positions])
         finally:
-            # After an exception or a cancellation: the lanes drop what they have not begun.
+            # After an exception or a cancellation: the replicas drop what they have not begun.
             for _, outcome in handed_over:
                 outcome.cancel()
         if unavailable is not None:
@@ -169,17 +171,17 @@ class ModelRunner:
         be called again, and before `start` has returned.
         """
         # In this order: `_closed` before the threads end, or the runner would count as broken; the inbox
-        # before the interrupts, or a lane would go on with its next micro-batch.
+        # before the interrupts, or a replica would go on with its next micro-batch.
         self._closed = True
         fail_waiting(self._inbox)
         if self._hang_watch is not None:
             self._hang_watch.cancel()
             await asyncio.gather(self._hang_watch, return_exceptions=True)
-        for lane in self._lanes:
-            lane.interrupt()
-        for lane in self._lanes:
-            if lane.started and not (self.stuck and lane.running):
-                await asyncio.to_thread(lane.join)
+        for replica in self._replicas:
+            replica.interrupt()
+        for replica in self._replicas:
+            if replica.started and not (self.stuck and replica.running):
+                await asyncio.to_thread(replica.join)
 
     def _plan(self, lengths: NDArray[np.int64], owners: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
         plan = plan_batches if self.info.pads else plan_in_order
@@ -211,9 +213,9 @@ class ModelRunner:
             await asyncio.sleep(self._stuck_after_seconds / 4)
             hung = [
                 running
-                for lane in self._lanes
-                # Read once: the lane's thread replaces it at any moment.
-                if (running := lane.running) and monotonic() - running.since > self._stuck_after_seconds
+                for replica in self._replicas
+                # Read once: the replica's thread replaces it at any moment.
+                if (running := replica.running) and monotonic() - running.since > self._stuck_after_seconds
             ]
             if hung:
                 self._abandon(hung)

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass, fields
 from typing import Literal
 
+Pooling = Literal["mean", "cls", "last"]
+"""How the vectors of a text's tokens become one vector: their mean, the first of them, or the last."""
+
 _HEX_DIGITS = 16
 _ALWAYS_INCLUDED = {"backend", "weights_sha256", "tokenizer_sha256", "pooling", "normalise", "dim"}
 
@@ -28,7 +31,7 @@ class Space:
     backend: str
     weights_sha256: str
     tokenizer_sha256: str
-    pooling: Literal["mean", "cls", "last"]
+    pooling: Pooling
     normalise: bool
     dim: int
     query_prefix: str = ""

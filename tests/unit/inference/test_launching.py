@@ -193,7 +193,7 @@ async def test_a_model_that_does_not_come_back_strands_no_caller(
     assert runner.broken
     await runner.close()  # does not wait for the thread
     model.turns.release(ENOUGH)
-    await asyncio.to_thread(runner._lanes[0]._thread.join, 10)
+    await asyncio.to_thread(runner._replicas[0]._thread.join, 10)
     assert backend.closed
 
 
@@ -205,7 +205,7 @@ async def test_what_was_begun_ahead_is_timed_from_when_its_turn_came(
     its_turn = monotonic()
     model.turns.release()
     await waited_for(model)
-    running = runner._lanes[0].running
+    running = runner._replicas[0].running
     assert running is not None
     assert running.since >= its_turn
     model.turns.release(ENOUGH)

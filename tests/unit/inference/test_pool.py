@@ -228,7 +228,7 @@ async def test_one_that_is_loaded_anew_needs_no_room_beside_itself(
     first = await pool.get("stub")
     with pytest.raises(Transient):
         await first.embed(texts(BREAKING_ID))
-    await asyncio.to_thread(first._lanes[0].join)
+    await asyncio.to_thread(first._replicas[0].join)
     async with asyncio.timeout(HANG_SECONDS), pool.using("stub") as again:
         assert again is not first
     await pool.close()

@@ -57,12 +57,12 @@ def waiting() -> VirtualClock:
 
 
 @pytest.fixture
-def lanes(server: EmbeddingServer, waiting: VirtualClock) -> Iterator[Any]:
-    """Opens lanes to the server, which share what they know of it."""
+def replicas(server: EmbeddingServer, waiting: VirtualClock) -> Iterator[Any]:
+    """Opens replicas to the server, which share what they know of it."""
     opened: list[RemoteBackend] = []
     known: dict[Any, Server] = {}
 
-    def lane(clock: Any = None, **settings: Any) -> RemoteBackend:
+    def replica(clock: Any = None, **settings: Any) -> RemoteBackend:
         model = Catalogue(ModelsSettings(catalogue={"far": server.settings(**settings)})).describe("far")
         remote = model.settings.remote
         assert remote is not None
@@ -71,7 +71,7 @@ def lanes(server: EmbeddingServer, waiting: VirtualClock) -> Iterator[Any]:
         opened.append(RemoteBackend(model, known[remote]))
         return opened[-1]
 
-    yield lane
+    yield replica
     for backend in opened:
         backend.close()
 
@@ -81,8 +81,8 @@ def batch(texts: Sequence[str], *, tokens: int = 4, role: Any = "document") -> T
     return TokenBatch(ids, np.full(len(texts), tokens, dtype=np.int64), tuple(texts), role)
 
 
-def embed(lane: EmbeddingBackend, texts: Sequence[str], **how: Any) -> NDArray[np.float32]:
-    return lane.embed_tokens(batch(texts, **how))
+def embed(replica: EmbeddingBackend, texts: Sequence[str], **how: Any) -> NDArray[np.float32]:
+    return replica.embed_tokens(batch(texts, **how))
 
 
 def assert_right(vectors: NDArray[np.float32], texts: Sequence[str] = TEXTS) -> None:
@@ -161,9 +161,9 @@ def test_certificates_are_verified() -> None:
 # --- serving ---------------------------------------------------------------------------------------
 
 
-def test_every_text_gets_its_own_vector_over_one_connection(lanes: Any, server: EmbeddingServer) -> None:
-    lane = lanes(remote={"batch_texts": 4, "api_key": f" {KEY}\n"})
-    assert_right(embed(lane, TEXTS))
+def test_every_text_gets_its_own_vector_over_one_connection(replicas: Any, server: EmbeddingServer) -> None:
+    replica = replicas(remote={"batch_texts": 4, "api_key": f" {KEY}\n"})
+    assert_right(embed(replica, TEXTS))
     assert sizes(server) == [4, 4, 2]
     assert server.connections == 1
     first = server.asked[0]
@@ -172,65 +172,67 @@ def test_every_text_gets_its_own_vector_over_one_connection(lanes: Any, server: 
     assert first.body == {"model": "hashes", "encoding_format": "float", "input": TEXTS[:4]}
 
 
-def test_a_shuffled_answer_is_put_in_order(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_shuffled_answer_is_put_in_order(replicas: Any, server: EmbeddingServer) -> None:
     def shuffled(asked: Asked) -> Reply:
         reply = serves(asked)
         return Reply(200, reply.body | {"data": reply.body["data"][::-1]})
 
     server.usual = shuffled
-    assert_right(embed(lanes(), TEXTS))
+    assert_right(embed(replicas(), TEXTS))
 
 
-def test_dimensions_are_asked_for_only_if_the_settings_say_so(lanes: Any, server: EmbeddingServer) -> None:
-    embed(lanes(remote={"send_dimensions": True}), TEXTS[:1])
-    embed(lanes(), TEXTS[:1])
+def test_dimensions_are_asked_for_only_if_the_settings_say_so(replicas: Any, server: EmbeddingServer) -> None:
+    embed(replicas(remote={"send_dimensions": True}), TEXTS[:1])
+    embed(replicas(), TEXTS[:1])
     assert [asked.body.get("dimensions") for asked in server.asked] == [DIM, None]
 
 
-def test_a_text_of_any_characters_arrives_as_it_is(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_text_of_any_characters_arrives_as_it_is(replicas: Any, server: EmbeddingServer) -> None:
     odd = ["naïve 日本語 👩‍👩‍👧‍👦", 'quote " backslash \\ \x00 \x1b', " spaces around \n"]
-    assert_right(embed(lanes(), odd), odd)
+    assert_right(embed(replicas(), odd), odd)
     assert list(server.asked[0].texts) == odd
 
 
 def test_prefixes_go_before_the_texts_and_fewer_dimensions_come_out(server: EmbeddingServer) -> None:
     settings = server.settings(query_prefix="query: ", dimensions=4)
-    lane = Catalogue(ModelsSettings(catalogue={"far": settings})).open("far")
-    (vector,) = embed(lane, ["what"], role="query")
+    replica = Catalogue(ModelsSettings(catalogue={"far": settings})).open("far")
+    (vector,) = embed(replica, ["what"], role="query")
     whole = vectors_of(["query: what"])[0, :4]
     np.testing.assert_allclose(vector, whole / np.linalg.norm(whole), atol=1e-6)
-    lane.close()
+    replica.close()
 
 
-def test_values_that_are_not_finite_cost_their_own_text_only(lanes: Any, server: EmbeddingServer) -> None:
+def test_values_that_are_not_finite_cost_their_own_text_only(replicas: Any, server: EmbeddingServer) -> None:
     def ill(asked: Asked) -> Reply:
         reply = serves(asked)
         reply.body["data"][3]["embedding"][0] = None
         return reply
 
     server.script.append(ill)
-    outcome = embed_isolated(lanes(), batch(TEXTS))
+    outcome = embed_isolated(replicas(), batch(TEXTS))
     assert outcome.failed == {3: "the model's output is not finite"}
     assert sizes(server) == [10]
 
 
 @pytest.mark.parametrize("blank", ["", " \n\t"])
-def test_a_blank_text_is_refused_unasked_and_alone(lanes: Any, server: EmbeddingServer, blank: str) -> None:
-    outcome = embed_isolated(lanes(), batch([blank, *TEXTS]))
+def test_a_blank_text_is_refused_unasked_and_alone(
+    replicas: Any, server: EmbeddingServer, blank: str
+) -> None:
+    outcome = embed_isolated(replicas(), batch([blank, *TEXTS]))
     assert outcome.failed == {0: "model far: a blank text has nothing to embed"}
     assert_right(outcome.vectors[1:])
     assert all(text.strip() for asked in server.asked for text in asked.texts)
 
 
-def test_a_text_over_the_limit_is_refused_not_sent(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_text_over_the_limit_is_refused_not_sent(replicas: Any, server: EmbeddingServer) -> None:
     with pytest.raises(ModelError, match="a text has 300 tokens"):
-        embed(lanes(), TEXTS, tokens=300)
+        embed(replicas(), TEXTS, tokens=300)
     assert server.asked == []
 
 
-def test_token_ids_without_texts_are_refused(lanes: Any) -> None:
+def test_token_ids_without_texts_are_refused(replicas: Any) -> None:
     with pytest.raises(ModelError, match="needs the texts"):
-        lanes().embed_tokens(TokenBatch(np.zeros(1, dtype=np.uint32), np.array([1])))
+        replicas().embed_tokens(TokenBatch(np.zeros(1, dtype=np.uint32), np.array([1])))
 
 
 # --- how many texts --------------------------------------------------------------------------------
@@ -245,11 +247,11 @@ def takes_at_most(most: int, status: int, message: str | None) -> Any:
     ("status", "message"),
     [(413, None), (422, "batch size 10 > maximum allowed batch size 3"), (400, "Too many inputs")],
 )
-def test_a_server_that_takes_fewer_texts_gets_fewer_from_then_on_by_all_lanes(
-    lanes: Any, server: EmbeddingServer, status: int, message: str | None
+def test_a_server_that_takes_fewer_texts_gets_fewer_from_then_on_by_all_replicas(
+    replicas: Any, server: EmbeddingServer, status: int, message: str | None
 ) -> None:
     server.usual = takes_at_most(3, status, message)
-    one, other = lanes(), lanes()
+    one, other = replicas(), replicas()
     assert_right(embed(one, TEXTS))
     assert sizes(server) == [10, 5, 2, 2, 2, 2, 2]
     server.asked.clear()
@@ -264,49 +266,49 @@ def refuses_text(bad: str, status: int, message: str) -> Any:
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_text_that_the_server_refuses_is_given_up_alone_in_the_servers_words(
-    lanes: Any, server: EmbeddingServer, status: int
+    replicas: Any, server: EmbeddingServer, status: int
 ) -> None:
     server.usual = refuses_text(TEXTS[6], status, "less than 512 tokens, please")
-    outcome = embed_isolated(lanes(), batch(TEXTS))
+    outcome = embed_isolated(replicas(), batch(TEXTS))
     assert list(outcome.failed) == [6]
     assert outcome.failed[6].endswith(f"answered {status} (less than 512 tokens, please)")
     assert_right(np.delete(outcome.vectors, 6, axis=0), TEXTS[:6] + TEXTS[7:])
 
 
-def test_what_a_server_repeats_of_a_text_is_not_kept(lanes: Any, server: EmbeddingServer) -> None:
+def test_what_a_server_repeats_of_a_text_is_not_kept(replicas: Any, server: EmbeddingServer) -> None:
     server.usual = refuses_text(TEXTS[6], 400, f"cannot embed {TEXTS[6]!r}")
-    outcome = embed_isolated(lanes(), batch(TEXTS))
+    outcome = embed_isolated(replicas(), batch(TEXTS))
     assert outcome.failed[6].endswith("answered 400")
 
 
 def test_one_text_refused_as_if_it_were_too_many_does_not_lower_the_limit(
-    lanes: Any, server: EmbeddingServer
+    replicas: Any, server: EmbeddingServer
 ) -> None:
     """A peer went from 64 texts a request to one, for good, over a single long text."""
     server.usual = refuses_text(TEXTS[6], 413, "")
-    lane = lanes()
-    outcome = embed_isolated(lane, batch(TEXTS))
+    replica = replicas()
+    outcome = embed_isolated(replica, batch(TEXTS))
     assert list(outcome.failed) == [6]
     server.asked.clear()
-    embed(lane, [*TEXTS[:6], *TEXTS[7:]])
+    embed(replica, [*TEXTS[:6], *TEXTS[7:]])
     assert sizes(server) == [9]
 
 
-def test_a_server_that_refuses_everything_costs_no_text(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_server_that_refuses_everything_costs_no_text(replicas: Any, server: EmbeddingServer) -> None:
     server.usual = says(400, "Unrecognized request argument supplied: encoding_format")
     with pytest.raises(
         ModelUnavailable, match=r"refuses every text, answered 400 \(Unrecognized.*check `remote`"
     ):
-        embed_isolated(lanes(), batch(TEXTS))
+        embed_isolated(replicas(), batch(TEXTS))
 
 
 # --- busy ------------------------------------------------------------------------------------------
 
 
-def test_all_lanes_wait_as_long_as_the_server_says(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock
+def test_all_replicas_wait_as_long_as_the_server_says(
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock
 ) -> None:
-    one, other = lanes(), lanes()
+    one, other = replicas(), replicas()
     server.script.append(says(429, retry_after="12"))
     assert_right(embed(one, TEXTS))
     assert waiting.waits == [12]
@@ -324,27 +326,27 @@ def test_all_lanes_wait_as_long_as_the_server_says(
 
 
 def test_without_a_time_it_is_asked_again_after_growing_bounded_pauses(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock
 ) -> None:
     server.script += [says(429)] * 4
-    assert_right(embed(lanes(), TEXTS))
+    assert_right(embed(replicas(), TEXTS))
     assert len(waiting.waits) == 4
     assert all(0 < pause <= 0.5 * 2**n for n, pause in enumerate(waiting.waits))
 
 
-def test_a_server_that_stays_busy_costs_a_lane_half_a_minute_at_most(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock
+def test_a_server_that_stays_busy_costs_a_replica_half_a_minute_at_most(
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock
 ) -> None:
     server.usual = says(429, "slow down")
     with pytest.raises(ModelUnavailable, match=r"answered 429 \(slow down\)"):
-        embed(lanes(), TEXTS)
+        embed(replicas(), TEXTS)
     assert sum(waiting.waits) <= 20
 
 
-def test_a_query_is_told_sooner(lanes: Any, server: EmbeddingServer, waiting: VirtualClock) -> None:
+def test_a_query_is_told_sooner(replicas: Any, server: EmbeddingServer, waiting: VirtualClock) -> None:
     server.script.append(says(429, retry_after="6"))
     with pytest.raises(ModelUnavailable, match=r"asked again in 6.0 s"):
-        embed(lanes(), TEXTS[:1], role="query")
+        embed(replicas(), TEXTS[:1], role="query")
     assert waiting.waits == []
 
 
@@ -354,20 +356,20 @@ def test_a_query_is_told_sooner(lanes: Any, server: EmbeddingServer, waiting: Vi
     ids=["requests", "tokens"],
 )
 def test_the_contract_is_kept(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock, limits: dict[str, float], seconds: float
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock, limits: dict[str, float], seconds: float
 ) -> None:
     """Ten requests of 4 tokens: one a second, or, at 2 tokens a second, one in two."""
-    assert_right(embed(lanes(remote=limits | {"batch_texts": 1}), TEXTS))
+    assert_right(embed(replicas(remote=limits | {"batch_texts": 1}), TEXTS))
     assert sum(waiting.waits) == pytest.approx(seconds, abs=1e-3)
 
 
 def test_a_turn_that_would_come_after_minutes_is_not_waited_for(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock
 ) -> None:
-    lane = lanes(remote={"requests_per_minute": 0.2})
-    embed(lane, TEXTS)
+    replica = replicas(remote={"requests_per_minute": 0.2})
+    embed(replica, TEXTS)
     with pytest.raises(ModelUnavailable, match="no room for more requests within its limits"):
-        embed(lane, TEXTS)
+        embed(replica, TEXTS)
     assert waiting.waits == []
 
 
@@ -380,64 +382,64 @@ def cut_off(asked: Asked) -> Reply:
 
 @pytest.mark.parametrize("ill", [says(500, "out of memory"), says(502), drops, cut_off])
 def test_a_moment_of_trouble_is_tried_over(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock, ill: Any
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock, ill: Any
 ) -> None:
     server.script += [ill, ill]
-    assert_right(embed(lanes(), TEXTS))
+    assert_right(embed(replicas(), TEXTS))
     assert len(waiting.waits) == 2
     assert sum(waiting.waits) <= 1.5
 
 
-def test_trouble_that_stays_is_no_texts_fault(lanes: Any, server: EmbeddingServer) -> None:
+def test_trouble_that_stays_is_no_texts_fault(replicas: Any, server: EmbeddingServer) -> None:
     server.usual = says(500, "CUDA out of memory")
     with pytest.raises(ModelUnavailable, match=r"model far: 127.* answered 500 \(CUDA out of memory\)"):
-        embed_isolated(lanes(), batch(TEXTS))
+        embed_isolated(replicas(), batch(TEXTS))
     assert len(server.asked) == 3
 
 
-def test_a_server_that_hangs_is_not_waited_for(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_server_that_hangs_is_not_waited_for(replicas: Any, server: EmbeddingServer) -> None:
     server.gate.clear()
     with pytest.raises(ModelUnavailable, match=r"does not answer within 0.05 s"):
-        embed(lanes(remote={"timeout_seconds": 0.05}), TEXTS)
+        embed(replicas(remote={"timeout_seconds": 0.05}), TEXTS)
 
 
-def test_nobody_there_is_no_texts_fault(lanes: Any, server: EmbeddingServer) -> None:
+def test_nobody_there_is_no_texts_fault(replicas: Any, server: EmbeddingServer) -> None:
     with socket.socket() as taken:  # so that nobody else comes to listen there
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(ModelUnavailable, match="cannot be reached"):
-            embed(lanes(remote={"url": url}), TEXTS)
+            embed(replicas(remote={"url": url}), TEXTS)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "here there"])
-def test_an_address_that_is_none_is_no_texts_fault(lanes: Any, host: str) -> None:
+def test_an_address_that_is_none_is_no_texts_fault(replicas: Any, host: str) -> None:
     with pytest.raises(ModelUnavailable, match="cannot be reached"):
-        embed_isolated(lanes(remote={"url": f"http://{host}/v1"}), batch(TEXTS))
+        embed_isolated(replicas(remote={"url": f"http://{host}/v1"}), batch(TEXTS))
 
 
 def test_a_server_that_fails_is_left_alone_for_growing_pauses_then_tried_by_one(
-    lanes: Any, server: EmbeddingServer, waiting: VirtualClock
+    replicas: Any, server: EmbeddingServer, waiting: VirtualClock
 ) -> None:
-    lane = lanes()
+    replica = replicas()
     server.usual = says(500)
     for _ in range(2):
         with pytest.raises(ModelUnavailable):
-            embed(lane, TEXTS)
+            embed(replica, TEXTS)
     assert len(server.asked) == 5, "three tries, and two more before it is left alone"
     for pause in (1, 2, 4, 8, 10, 10):
         asked = len(server.asked)
         with pytest.raises(ModelUnavailable, match="answered 500: asked again in") as told:
-            embed(lane, TEXTS)
+            embed(replica, TEXTS)
         assert told.value.retry_after_seconds == pytest.approx(pause)
         assert len(server.asked) == asked
         waiting.time += told.value.retry_after_seconds
         with pytest.raises(ModelUnavailable):
-            embed(lane, TEXTS)
+            embed(replica, TEXTS)
         assert len(server.asked) == asked + 1
     server.usual = serves
     waiting.time += 10
-    assert_right(embed(lane, TEXTS))
-    assert_right(embed(lane, TEXTS))
+    assert_right(embed(replica, TEXTS))
+    assert_right(embed(replica, TEXTS))
 
 
 @pytest.mark.parametrize(
@@ -450,13 +452,13 @@ def test_a_server_that_fails_is_left_alone_for_growing_pauses_then_tried_by_one(
     ],
 )
 def test_what_a_person_must_look_at_is_said_at_once_and_costs_no_text(
-    lanes: Any, server: EmbeddingServer, status: int, words: str
+    replicas: Any, server: EmbeddingServer, status: int, words: str
 ) -> None:
     server.usual = says(
         status, f"model not found, nor key {KEY[:9]}", location="http://127.0.0.1:1/v1/embeddings"
     )
     with pytest.raises(ModelUnavailable, match=words):
-        embed_isolated(lanes(remote={"api_key": KEY}), batch(TEXTS))
+        embed_isolated(replicas(remote={"api_key": KEY}), batch(TEXTS))
     assert len(server.asked) == 1
 
 
@@ -468,41 +470,41 @@ def test_what_a_person_must_look_at_is_said_at_once_and_costs_no_text(
     ],
 )
 def test_vectors_of_another_model_are_never_taken_and_cost_no_text(
-    lanes: Any, server: EmbeddingServer, changed: dict[str, Any], words: str
+    replicas: Any, server: EmbeddingServer, changed: dict[str, Any], words: str
 ) -> None:
     server.usual = lambda asked: serves(asked, **changed)
     with pytest.raises(ModelUnavailable, match=words):
-        embed_isolated(lanes(), batch(TEXTS))
+        embed_isolated(replicas(), batch(TEXTS))
     assert len(server.asked) == 1
 
 
-def test_another_name_is_taken_when_the_settings_know_it(lanes: Any, server: EmbeddingServer) -> None:
+def test_another_name_is_taken_when_the_settings_know_it(replicas: Any, server: EmbeddingServer) -> None:
     server.usual = lambda asked: serves(asked, model="snapshots/4f2a")
-    assert_right(embed(lanes(remote={"answers_as": "4f2a"}), TEXTS))
+    assert_right(embed(replicas(remote={"answers_as": "4f2a"}), TEXTS))
 
 
-def test_an_answer_without_end_does_not_fill_the_memory(lanes: Any, server: EmbeddingServer) -> None:
+def test_an_answer_without_end_does_not_fill_the_memory(replicas: Any, server: EmbeddingServer) -> None:
     server.usual = lambda asked: Reply(200, b" " * 2_000_000)
     with pytest.raises(ModelUnavailable, match="sends more than"):
-        embed(lanes(), TEXTS)
+        embed(replicas(), TEXTS)
 
 
 @pytest.mark.parametrize(
     "ill", [says(500, f"key {KEY}"), says(400, f"key {KEY}"), says(404, f"key {KEY}"), drops]
 )
-def test_the_key_is_in_no_message_and_no_repr(lanes: Any, server: EmbeddingServer, ill: Any) -> None:
-    lane = lanes(remote={"api_key": KEY})
+def test_the_key_is_in_no_message_and_no_repr(replicas: Any, server: EmbeddingServer, ill: Any) -> None:
+    replica = replicas(remote={"api_key": KEY})
     server.usual = ill
     with pytest.raises((ModelUnavailable, ModelError)) as told:
-        embed(lane, TEXTS[:1])
+        embed(replica, TEXTS[:1])
     seen: BaseException | None = told.value
     while seen is not None:
         assert KEY not in repr(seen)
         seen = seen.__cause__ or seen.__context__
-    assert KEY not in repr([vars(lane), vars(lane._client), lane._client._client.headers])
+    assert KEY not in repr([vars(replica), vars(replica._client), replica._client._client.headers])
 
 
-# --- several lanes ---------------------------------------------------------------------------------
+# --- several replicas ---------------------------------------------------------------------------------
 
 
 class WatchedClock:
@@ -521,11 +523,11 @@ class WatchedClock:
 
 
 def in_thread(
-    results: list[Any], lane: EmbeddingBackend, texts: Sequence[str], **how: Any
+    results: list[Any], replica: EmbeddingBackend, texts: Sequence[str], **how: Any
 ) -> threading.Thread:
     def run() -> None:
         try:
-            results.append(embed(lane, texts, **how))
+            results.append(embed(replica, texts, **how))
         except (ModelUnavailable, ModelError) as exc:
             results.append(exc)
 
@@ -534,11 +536,11 @@ def in_thread(
     return thread
 
 
-def test_after_a_refusal_lanes_take_turns_and_then_go_side_by_side_again(
-    lanes: Any, server: EmbeddingServer
+def test_after_a_refusal_replicas_take_turns_and_then_go_side_by_side_again(
+    replicas: Any, server: EmbeddingServer
 ) -> None:
     clock = WatchedClock()
-    two = [lanes(clock, remote={"concurrency": 2}) for _ in range(2)]
+    two = [replicas(clock, remote={"concurrency": 2}) for _ in range(2)]
     server.script.append(says(429, retry_after="1"))
     results: list[Any] = []
     refused = in_thread(results, two[0], TEXTS)
@@ -557,7 +559,7 @@ def test_after_a_refusal_lanes_take_turns_and_then_go_side_by_side_again(
     server.gate.clear()
     while server.arrived.acquire(blocking=False):
         pass
-    threads = [in_thread(results, lane, TEXTS) for lane in two]
+    threads = [in_thread(results, replica, TEXTS) for replica in two]
     assert server.arrived.acquire(timeout=HANG_SECONDS)
     assert server.arrived.acquire(timeout=HANG_SECONDS)
     assert server.most_at_once == 2
@@ -568,9 +570,9 @@ def test_after_a_refusal_lanes_take_turns_and_then_go_side_by_side_again(
         assert_right(vectors)
 
 
-def test_a_query_goes_before_what_has_waited_for_longer(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_query_goes_before_what_has_waited_for_longer(replicas: Any, server: EmbeddingServer) -> None:
     clock = WatchedClock()
-    three = [lanes(clock, remote={"concurrency": 1}) for _ in range(3)]
+    three = [replicas(clock, remote={"concurrency": 1}) for _ in range(3)]
     server.gate.clear()
     results: list[Any] = []
     threads = [in_thread(results, three[0], TEXTS[:1])]
@@ -585,19 +587,19 @@ def test_a_query_goes_before_what_has_waited_for_longer(lanes: Any, server: Embe
     assert [asked.texts[0] for asked in server.asked] == [TEXTS[0], "what is it?", TEXTS[0]]
 
 
-def test_a_lane_that_waits_can_be_interrupted(lanes: Any, server: EmbeddingServer) -> None:
+def test_a_replica_that_waits_can_be_interrupted(replicas: Any, server: EmbeddingServer) -> None:
     clock = WatchedClock()
-    lane = lanes(clock)
+    replica = replicas(clock)
     server.script.append(says(429, retry_after="15"))
     results: list[Any] = []
-    thread = in_thread(results, lane, TEXTS)
+    thread = in_thread(results, replica, TEXTS)
     assert clock.someone_waits.acquire(timeout=HANG_SECONDS)
-    interrupt(lane)
+    interrupt(replica)
     thread.join(HANG_SECONDS)
     assert not thread.is_alive()
     assert "being closed" in str(results[0])
     with pytest.raises(ModelUnavailable, match="being closed"):
-        embed(lane, TEXTS)
+        embed(replica, TEXTS)
 
 
 def test_all_who_say_the_same_of_a_server_share_what_is_known_of_it(server: EmbeddingServer) -> None:

@@ -178,7 +178,7 @@ def test_a_probe_of_which_nothing_was_learnt_is_followed_by_another() -> None:
 # --- the batch limit -------------------------------------------------------------------------------
 
 
-def test_a_refused_batch_halves_the_limit_once_however_many_lanes_were_refused() -> None:
+def test_a_refused_batch_halves_the_limit_once_however_many_replicas_were_refused() -> None:
     limit = BatchLimit(64)
     assert limit.refused(64)
     assert not limit.refused(64)

@@ -177,7 +177,7 @@ async def test_a_model_that_does_not_come_back_strands_no_caller(backend: Any, t
     assert runner.broken
     await runner.close()  # does not wait for the thread
     backend.gate.set()  # the call comes back after all: nobody minds, and the thread ends
-    await asyncio.to_thread(runner._lanes[0]._thread.join, 10)
+    await asyncio.to_thread(runner._replicas[0]._thread.join, 10)
     assert backend.closed
 
 
@@ -359,7 +359,7 @@ async def test_closing_finishes_the_running_microbatch_and_fails_the_waiting(
 
 
 async def test_closing_interrupts_a_model_that_waits_for_a_server(backend: Any, texts: Texts) -> None:
-    """A lane in the middle of a long back-off must not hold up the end of the process."""
+    """A replica in the middle of a long back-off must not hold up the end of the process."""
     backend.interrupt = backend.gate.set
     runner = ModelRunner([lambda: backend, lambda: backend], microbatch_tokens=ONE_TEXT)
     await runner.start()

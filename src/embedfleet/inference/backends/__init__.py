@@ -5,5 +5,6 @@ modules here are parts that these share (`admission`, `padding`, `pooling`, `nor
 (`onnx_graphs`, `torch_encoders`, `remote_client`, `remote_server` and what it learns of a server).
 
 May import: what `inference` may, and of `inference` what a backend is given and returns: `backend`,
-`description`, `model_files`, `tokenizer_file`, `segments`. Model libraries are imported inside functions.
+`description`, `model_files`, `tokenizer_file`, `space`, `segments`. Model libraries are imported inside
+functions.
 """

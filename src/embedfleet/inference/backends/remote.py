@@ -94,7 +94,7 @@ def find_files(settings: ModelSettings) -> ModelFiles:
 
 
 def devices(settings: ModelSettings) -> Sequence[str]:
-    """One lane for each request that may be under way."""
+    """One replica for each request that may be under way: its thread sends the request and waits."""
     return ("remote",) * _remote(settings).concurrency
 
 
@@ -103,7 +103,7 @@ def open_backend(model: Description, place: Place) -> RemoteBackend:
 
 
 class RemoteBackend:
-    """One lane to a server. All lanes share what one of them learns of the server.
+    """One replica to a server. All replicas share what one of them learns of the server.
 
     A blank text is refused and not sent: servers disagree about it, and no search could find it.
     """
@@ -124,7 +124,7 @@ class RemoteBackend:
         call = _Call(batch.role == "query", self._server.clock.now(), self._server.batch_texts)
         start = 0
         while start < len(texts):
-            # The limit is read for each request, as any lane may have lowered it since the last one.
+            # The limit is read for each request, as any replica may have lowered it since the last one.
             end = min(start + self._server.batch_texts, len(texts))
             answer = self._ask(call, texts[start:end], int(batch.lengths[start:end].sum()))
             if isinstance(answer, Answer):

@@ -105,7 +105,7 @@ def _connect(settings: RemoteSettings, key: SecretStr | None) -> httpx.Client:
 
 @cache
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """The certificates to trust, read once for all lanes because that takes a while."""
+    """The certificates to trust, read once for all replicas because that takes a while."""
     import httpx
 
     if ca_file is None:

@@ -80,7 +80,7 @@ class SentRequest:
 class Server:
     """One server as its clients know it; thread-safe.
 
-    The server's limits hold for all requests together. So the lanes of a model, and catalogue entries with
+    The server's limits hold for all requests together. So the replicas of a model, and catalogue entries with
     the same `remote` settings, share one object (see `server_of`).
     """
 
@@ -234,8 +234,8 @@ def _bucket(per_minute: float | None) -> TokenBucket | None:
 
 
 _servers: weakref.WeakValueDictionary[RemoteSettings, Server] = weakref.WeakValueDictionary()
-# Lanes ask from threads of their own, all at once when a model is loaded: without the lock each could make a
-# `Server` of its own.
+# Replicas ask from threads of their own, all at once when a model is loaded: without the lock each could make
+# a `Server` of its own.
 _servers_lock = threading.Lock()
 
 

@@ -21,8 +21,9 @@ from embedfleet.inference.backends.torch_encoders import (
     resolve_device,
     takes_prepared_masks,
 )
-from embedfleet.inference.description import Description, Place, Pooling
+from embedfleet.inference.description import Description, Place
 from embedfleet.inference.model_files import ModelFiles, model_folder, read_torch_folder
+from embedfleet.inference.space import Pooling
 from embedfleet.settings import ModelSettings
 
 if TYPE_CHECKING:

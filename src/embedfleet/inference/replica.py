@@ -1,4 +1,4 @@
-"""One replica of a model and the thread it lives on."""
+"""One replica of a model, and the thread that runs it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Launch = Callable[[TokenBatch], Callable[[], NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is ready. A call of it should have about `budget_tokens` tokens, padding counted; the lane
-    takes up to `max_microbatches` at a time from the inbox."""
+    """A model that is ready. A call of it should have about `budget_tokens` tokens, padding counted; the
+    replica takes up to `max_microbatches` at a time from the inbox."""
 
     info: ModelInfo
     budget_tokens: int
@@ -49,11 +49,10 @@ class Running:
     since: float
 
 
-class Lane:
+class Replica:
     """Takes micro-batches from an inbox, which other replicas may share, until the inbox is closed.
 
-    The thread of the lane loads, runs and closes the backend, and no other thread calls it, except for
-    `interrupt`.
+    Its thread loads, runs and closes the backend. No other thread calls the backend, except for `interrupt`.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Lane:
         self._inbox = inbox
         self._meter = meter
         self.loaded: Future[Loaded] = Future()
-        # Written by the lane's thread only, each time as a whole new value: other threads may read it.
+        # Written by the replica's thread only, each time as a whole new value: other threads may read it.
         self.running: Running | None = None
         self._backend: EmbeddingBackend | None = None
         # A daemon thread: a process that ends must not wait for a model that was not closed, or that hangs.
@@ -87,8 +86,8 @@ class Lane:
         return self._thread.is_alive()
 
     def interrupt(self) -> None:
-        """A backend that waits for a server stops waiting. Close the inbox first: otherwise the lane goes on
-        with the next micro-batch."""
+        """A backend that waits for a server stops waiting. Close the inbox first: otherwise the replica goes
+        on with the next micro-batch."""
         if self._backend is not None:
             interrupt(self._backend)
 
