@@ -21,6 +21,7 @@ from embedfleet.sql.database import Database
 from embedfleet.sql.document_lock import DocumentNotLocked
 from support.hangs import HANG_SECONDS
 from support.system import until
+from support.threads import no_thread_left
 
 
 @pytest.fixture
@@ -139,15 +140,13 @@ async def test_a_cancelled_waiter_leaves_the_writer_usable(database: Database) -
 
 
 async def test_close_finishes_what_waits_and_leaves_no_thread(database_url: str) -> None:
-    before = set(threading.enumerate())
-    database = Database(database_url)
-    await database.open()
-    writes = [asyncio.create_task(database.write(partial(add, name=f"{n}"))) for n in range(20)]
-    await asyncio.sleep(0)
-    await database.close()
-    await asyncio.gather(*writes)
-    left = {thread for thread in threading.enumerate() if thread not in before}
-    assert not {thread.name for thread in left if thread.name.startswith("sql")}
+    with no_thread_left("sql"):
+        database = Database(database_url)
+        await database.open()
+        writes = [asyncio.create_task(database.write(partial(add, name=f"{n}"))) for n in range(20)]
+        await asyncio.sleep(0)
+        await database.close()
+        await asyncio.gather(*writes)
     with pytest.raises(DatabaseUnavailable, match="closed"):
         await database.write(lambda conn: add(conn, "late"))
     async with opened(database_url) as look:

@@ -107,14 +107,9 @@ async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fle
         eventually(lambda: a.metric("embedding_queue_depth", stage="storage") == 0, what="empty queues")
         assert counted(a, b, "embedding_store_seconds_count", operation="upsert") > 0
         assert counted(a, b, "embedding_sql_seconds_count", operation="write") > 0
-        shown = fleet.command("pools")
-        assert shown.returncode == 0
-        assert shown.stdout.count("2 of 2 workers") == 1, shown.stdout
-        assert f"pid {a.pid}" in shown.stdout
-        assert f"pid {b.pid}" in shown.stdout
+        eventually(lambda: shows_both(fleet, a, b), what="both hosts in `pools`, with the two workers")
         eventually(lambda: loaded_models(fleet) == ["stub"], what="the workers' models in the list")
-        healthy = fleet.command("doctor")
-        assert healthy.returncode == 0, healthy.stdout
+        eventually(lambda: fleet.command("doctor").returncode == 0, what="a clean bill of health")
 
 
 async def test_a_folder_is_ingested_and_searched_through_the_fleet(fleet: Fleet, corpus: Path) -> None:
@@ -134,6 +129,13 @@ async def test_a_folder_is_ingested_and_searched_through_the_fleet(fleet: Fleet,
             (await fleet.ledger(guest)).assert_exact()
 
 
+def shows_both(fleet: Fleet, a: Orchestrator, b: Orchestrator) -> bool:
+    """A host whose last heartbeat is late is left out: on a slow machine that passes."""
+    shown = fleet.command("pools")
+    wanted = ("2 of 2 workers", f"pid {a.pid}", f"pid {b.pid}")
+    return shown.returncode == 0 and all(shown.stdout.count(one) == 1 for one in wanted)
+
+
 def counted(a: Orchestrator, b: Orchestrator, name: str, **labels: str) -> float:
     return a.metric(name, **labels) + b.metric(name, **labels)
 
@@ -141,9 +143,11 @@ def counted(a: Orchestrator, b: Orchestrator, name: str, **labels: str) -> float
 async def test_killed_workers_are_replaced_and_nothing_is_lost_or_doubled(fleet: Fleet) -> None:
     with fleet.orchestrator("--workers", "2") as one:
         async with fleet.guest() as guest:
-            job_ids = await submit(fleet, guest, "alice", 8, 100)
+            job_ids: list[str] = []
             for stage in (Stage.EMBEDDING, Stage.STORAGE, Stage.CHUNKING):
                 before = await stored(guest, job_ids)
+                # New work each time: a slow test finds what it submitted before done.
+                job_ids += await submit(fleet, guest, stage.value, 3, 100)
                 one.workers(stage)[0].kill()
                 await more_stored(guest, job_ids, before)
             assert_all_completed(await ended(guest, job_ids), 100)
@@ -166,24 +170,36 @@ async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet
                 job_ids += await submit(fleet, guest, "bob", 2, 60)  # nobody but a leader offers these
                 assert_all_completed(await ended(guest, job_ids), 60)
                 (await fleet.ledger(guest)).assert_exact()
-            assert leaders(b) == [b]
+            eventually(lambda: leaders(b) == [b], what="the other leads")
 
 
-async def test_sigterm_drains_with_nothing_left_to_expire_and_the_rest_waits(fleet: Fleet) -> None:
-    async with fleet.guest() as guest:
-        job_ids = await submit(fleet, guest, "alice", 6, 100)
-        with fleet.orchestrator("--pool", "embedding=2") as one:
-            await more_stored(guest, job_ids, 20)
-            workers = one.workers()
-            assert one.stop() == 0
-            assert not any(worker.is_running() for worker in workers)
-        depths = await fleet.depths()
-        assert sum(depth.leased for depth in depths.values()) == 0
-        assert await stored(guest, job_ids) < 600, "it did not stop in the middle"
-        with fleet.orchestrator() as again:
-            assert_all_completed(await ended(guest, job_ids), 100)
-            assert again.metric("embedding_lease_expiries_total") == 0
-        (await fleet.ledger(guest)).assert_exact()
+async def test_sigterm_drains_with_nothing_left_to_expire_and_the_rest_waits(
+    tmp_path: Path, redis_server: RedisServer, postgres_url: str
+) -> None:
+    with ChromaServer(tmp_path / "own-chroma") as chroma:
+        fleet = fleet_on(tmp_path, redis_server.url, postgres_url, chroma.url)
+        # A drain leaves nothing to take over. A lease that expires was left: no machine is slow enough.
+        pools: dict[str, dict[str, int]] = {stage.value: {"lease_seconds": HANG_SECONDS} for stage in Stage}
+        pools["storage"]["batch_tasks"] = 2
+        config = fleet.write_config(worker_pools=pools)
+        async with fleet.guest() as guest:
+            with fleet.orchestrator("--pool", "embedding=2", config=config) as one:
+                with chroma.frozen():  # so that it is in the middle of its work when the signal comes
+                    job_ids = await submit(fleet, guest, "alice", 6, 100)
+                    while (await fleet.depths())[Stage.STORAGE].leased == 0:
+                        pass
+                    workers = one.workers()
+                    one.process.send_signal(signal.SIGTERM)
+                    eventually(lambda: not one.workers(Stage.CHUNKING), what="the drain")
+                assert one.process.wait(HANG_SECONDS) == 0
+                assert not any(worker.is_running() for worker in workers)
+            depths = await fleet.depths()
+            assert sum(depth.leased for depth in depths.values()) == 0
+            assert 0 < await stored(guest, job_ids) < 600, "it did not stop in the middle"
+            with fleet.orchestrator(config=config) as again:
+                assert_all_completed(await ended(guest, job_ids), 100)
+                assert again.metric("embedding_lease_expiries_total") == 0
+            (await fleet.ledger(guest)).assert_exact()
 
 
 async def test_a_second_signal_hands_back_what_is_stuck_and_ends_at_once(

@@ -49,9 +49,10 @@ async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
         database_url=postgres_url,
         redis={"url": redis_server.url, "key_prefix": f"poison-{fate}"},
         vector_store={"url": chroma_server.url},
-        models={"default": "stub", "stuck_after_seconds": 1},
+        # What hangs costs the test this time at each try; a healthy call of the stub takes milliseconds.
+        models={"default": "stub", "stuck_after_seconds": 3 if fate == "hang" else HANG_SECONDS},
         chunking={"batch_chunks": 16},
-        worker_pools={stage.value: {"lease_seconds": 1} for stage in Stage},
+        worker_pools={stage.value: {"lease_seconds": 2} for stage in Stage},
         orchestrator={"restart_backoff_seconds": 0.05, "restart_backoff_max_seconds": 0.05},
     )
     text = poisoned(paragraphs("bad", 40), 21)

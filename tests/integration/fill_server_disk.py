@@ -19,7 +19,7 @@ from support.chroma_server import ChromaServer
 async def main(small_disk: Path) -> None:
     assert shutil.disk_usage(small_disk).total < 2**27, "this fills the disk: give it a small one"
     with ChromaServer(small_disk / "data") as server:
-        store = await ChromaServerStore.open(server.url, timeout_seconds=3)
+        store = await ChromaServerStore.open(server.url, timeout_seconds=30)
         await store.ensure_collection(BOOKS)
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 300_000))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from embedfleet.vectors.chroma.layout import collection_name
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import StoreDefect
 from embedfleet.vectors.port import Metadata, TenantSpace, VectorRows
+from support.threads import no_thread_left
 
 SPACE = "minilm/mean/v1"
 DIM = 8
@@ -278,10 +278,9 @@ class TestOpenAndClose:
             await store.count(BOOKS)
 
     async def test_closing_leaves_no_thread_of_ours(self, tmp_path: Path) -> None:
-        before = set(threading.enumerate())
-        store = await ChromaVectorStore.open(tmp_path / "chroma")
-        await store.close()
-        assert set(threading.enumerate()) == before
+        with no_thread_left("chroma"):
+            store = await ChromaVectorStore.open(tmp_path / "chroma")
+            await store.close()
 
     async def test_a_file_that_is_no_database_is_named_and_can_be_replaced_without_a_restart(
         self, tmp_path: Path

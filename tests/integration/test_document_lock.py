@@ -71,13 +71,14 @@ async def job_of(database: Database, job_id: str) -> jobs.Job:
     return job
 
 
-async def waits_for_a_lock(server: PostgresServer, task: asyncio.Task[Any]) -> bool:
-    """True as soon as some unit waits for another one's lock, False if the task ends without."""
+async def waits_for_a_lock(server: PostgresServer, task: asyncio.Task[Any], *, beside: int = 0) -> bool:
+    """True as soon as a unit, beside so many others, waits for another one's lock. False if the task ends
+    without."""
     while not task.done():
         ((waiting,),) = await asyncio.to_thread(
             server.execute, "SELECT count(*) FROM pg_locks WHERE NOT granted"
         )
-        if waiting:
+        if int(str(waiting)) > beside:
             return True
     return False
 
@@ -153,7 +154,7 @@ async def test_a_document_that_comes_back_while_it_is_purged_is_not_purged_with_
         assert await waits_for_a_lock(postgres_databases.server, purging)
         coming_back = asyncio.create_task(submit(through, "1", "new"))
         # In its turn, not at once; a submission that does not wait ends here.
-        await asyncio.wait([coming_back], timeout=0.3)
+        await waits_for_a_lock(postgres_databases.server, coming_back, beside=1)
         obstacle.rollback()
         await purging
         new = await coming_back

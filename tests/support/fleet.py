@@ -26,8 +26,9 @@ from support.chroma_server import free_port
 from support.hangs import HANG_SECONDS, eventually
 from support.system import Ledger, ledger_of
 
-# Short, so that what a killed process held is taken over while the test waits.
-QUICK_LEASES = {stage.value: {"lease_seconds": 2} for stage in Stage}
+# Short, so that what a killed process held is taken over while the test waits. On a slow machine the leases
+# of living processes expire as well: however often that happens, no work is given up.
+QUICK_LEASES = {stage.value: {"lease_seconds": 2, "max_attempts": 1000} for stage in Stage}
 
 
 @dataclass

@@ -31,6 +31,15 @@ def build(url: str, source: Path, dead_letters: list[dict[str, object]]) -> None
     """Make the empty database at `url` one of schema 0002 with the rows of the SQLite file `source`, as far
     as 0002 has columns for them, and these dead letters."""
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    known = create_engine(f"sqlite:///{source}")
+    try:
+        _build(engine, known, dead_letters)
+    finally:
+        engine.dispose()
+        known.dispose()
+
+
+def _build(engine: Engine, known: Engine, dead_letters: list[dict[str, object]]) -> None:
     with engine.begin() as conn:
         config = Config()
         config.set_main_option("script_location", str(Path(migrations.__file__).parent))
@@ -40,7 +49,6 @@ def build(url: str, source: Path, dead_letters: list[dict[str, object]]) -> None
     old.reflect(engine)
     assert "events" not in old.tables
     assert "run" not in old.tables["dead_letters"].columns
-    known = create_engine(f"sqlite:///{source}")
     with engine.begin() as conn, known.connect() as found:
         for table in _COPIED:
             target = old.tables[table.name]
@@ -54,7 +62,6 @@ def build(url: str, source: Path, dead_letters: list[dict[str, object]]) -> None
         if dead_letters:
             conn.execute(insert(old.tables["dead_letters"]), dead_letters)
         _go_on_numbering(conn)
-    _dispose(engine, known)
 
 
 def _go_on_numbering(conn: Connection) -> None:
@@ -63,8 +70,3 @@ def _go_on_numbering(conn: Connection) -> None:
     for table, column in _NUMBERED.items():
         highest = select(func.max(text(column))).select_from(text(table)).scalar_subquery()
         conn.execute(select(func.setval(func.pg_get_serial_sequence(table, column), highest)))
-
-
-def _dispose(*engines: Engine) -> None:
-    for engine in engines:
-        engine.dispose()

@@ -65,8 +65,12 @@ class PostgresqlEngine:
     def open(self, committed: Callable[[], None]) -> None:
         """The schema must be there: a fleet is upgraded once, by a person, not by whoever starts first."""
         self._committed = committed
-        with self._mapped():
-            migrations.require_head(self._engine, self.location)
+        try:
+            with self._mapped():
+                migrations.require_head(self._engine, self.location)
+        except BaseException:
+            self._engine.dispose()  # a caller who forgets `close` after a failure leaves no connection open
+            raise
         self._opened = True
 
     def upgrade(self) -> tuple[str | None, str]:

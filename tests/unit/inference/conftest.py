@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import ModelError
 from embedfleet.inference.backend import ModelInfo, TokenBatch
+from support.threads import no_thread_left
 
 DIM = 4
 NOT_FINITE_ID = 666
@@ -82,7 +83,5 @@ def nothing_blocks_the_event_loop() -> Iterator[None]:
 
 @pytest.fixture
 def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    left = [thread for thread in set(threading.enumerate()) - before if thread.name == "model"]
-    assert left == []
+    with no_thread_left("model"):
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -184,16 +185,20 @@ async def test_a_model_that_breaks_its_thread_strands_no_caller(
 
 
 async def test_a_model_that_does_not_come_back_strands_no_caller(
-    model: Launching, backend: Any, texts: Texts
+    model: Launching, backend: Any, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = await started(model, stuck_after_seconds=0.5)
+    # Nothing counts as late before the test says so.
+    now = [-math.inf]
+    monkeypatch.setattr("embedfleet.inference.runner.monotonic", lambda: now[0])
+    runner = await started(model, stuck_after_seconds=0.01)
     tasks = await two_in_hand(runner, model, texts(1), texts(2))
+    now[0] = math.inf
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [ModelStuck, ModelStuck]
     assert runner.broken
     await runner.close()  # does not wait for the thread
     model.turns.release(ENOUGH)
-    await asyncio.to_thread(runner._replicas[0]._thread.join, 10)
+    await asyncio.to_thread(runner._replicas[0]._thread.join, HANG_SECONDS)
     assert backend.closed
 
 

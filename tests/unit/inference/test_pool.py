@@ -18,6 +18,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import ModelsSettings
 from support.hangs import HANG_SECONDS
+from support.threads import no_thread_left
 from unit.inference.conftest import BREAKING_ID, texts
 
 
@@ -49,11 +50,11 @@ def catalogue() -> CountingCatalogue:
 
 @pytest.fixture
 async def pool(catalogue: CountingCatalogue) -> AsyncIterator[ModelPool]:
-    pool = ModelPool(catalogue, ModelsSettings())
-    yield pool
-    catalogue.gate.set()
-    await pool.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "model"]
+    with no_thread_left("model"):
+        pool = ModelPool(catalogue, ModelsSettings())
+        yield pool
+        catalogue.gate.set()
+        await pool.close()
 
 
 async def test_a_model_asked_for_by_many_at_once_is_loaded_once(
@@ -118,14 +119,14 @@ async def test_closing_while_a_model_loads_leaves_no_thread(
     pool: ModelPool, catalogue: CountingCatalogue
 ) -> None:
     catalogue.gate.clear()
-    loading = asyncio.create_task(pool.get("stub"))
-    await asyncio.to_thread(catalogue.entered.acquire)
-    closing = asyncio.create_task(pool.close())
-    catalogue.gate.set()
-    await closing
-    await loading
+    with no_thread_left("model"):
+        loading = asyncio.create_task(pool.get("stub"))
+        await asyncio.to_thread(catalogue.entered.acquire)
+        closing = asyncio.create_task(pool.close())
+        catalogue.gate.set()
+        await closing
+        await loading
     assert pool.loaded() == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "model"]
 
 
 async def test_a_closed_pool_sends_its_callers_elsewhere(pool: ModelPool) -> None:

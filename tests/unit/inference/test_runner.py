@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -165,19 +166,26 @@ async def test_a_model_that_breaks_its_thread_strands_no_caller(
         await runner.embed(texts(4))
 
 
-async def test_a_model_that_does_not_come_back_strands_no_caller(backend: Any, texts: Texts) -> None:
-    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT, stuck_after_seconds=0.05)
+async def test_a_model_that_does_not_come_back_strands_no_caller(
+    backend: Any, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing counts as late before the test says so.
+    now = [-math.inf]
+    monkeypatch.setattr("embedfleet.inference.runner.monotonic", lambda: now[0])
+    runner = ModelRunner([lambda: backend], microbatch_tokens=ONE_TEXT, stuck_after_seconds=0.01)
     await runner.start()
     assert not runner.broken
+    forget_calls(backend)
     backend.gate.clear()
-    outcomes = await asyncio.gather(
-        runner.embed(texts(1, 2, 3)), runner.embed(texts(4)), return_exceptions=True
-    )
+    calls = [asyncio.create_task(runner.embed(some)) for some in (texts(1, 2, 3), texts(4))]
+    await entered(backend)
+    now[0] = math.inf
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ModelStuck, ModelStuck]
     assert runner.broken
     await runner.close()  # does not wait for the thread
     backend.gate.set()  # the call comes back after all: nobody minds, and the thread ends
-    await asyncio.to_thread(runner._replicas[0]._thread.join, 10)
+    await asyncio.to_thread(runner._replicas[0]._thread.join, HANG_SECONDS)
     assert backend.closed
 
 

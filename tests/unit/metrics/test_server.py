@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health, MonitoringServer
 from support.hangs import HANG_SECONDS
+from support.threads import no_thread_left
 
 LOOPBACK = "127.0.0.1"
 
@@ -107,12 +107,11 @@ def test_an_address_of_another_machine_is_a_wrong_setting(health: Health) -> Non
 
 
 def test_a_closed_endpoint_leaves_no_thread_and_a_free_port(health: Health) -> None:
-    before = set(threading.enumerate())
-    server = MonitoringServer(MergedCollector(Metrics().registry), health, host=LOOPBACK, port=0)
-    port = server.port
-    get(server, "/metrics")
-    server.close()
-    server.close()
-    assert set(threading.enumerate()) == before
+    with no_thread_left("monitoring"):
+        server = MonitoringServer(MergedCollector(Metrics().registry), health, host=LOOPBACK, port=0)
+        port = server.port
+        get(server, "/metrics")
+        server.close()
+        server.close()
     with socket.create_server((LOOPBACK, port)):
         pass
