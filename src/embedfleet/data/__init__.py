@@ -1,1 +1,4 @@
-"""Files shipped with the package."""
+"""Files shipped with the package.
+
+May import: nothing.
+"""

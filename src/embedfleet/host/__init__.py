@@ -1,4 +1,4 @@
-"""What an orchestrator does on its host: pools of workers, their sizes, the broker's upkeep, the election.
+"""An orchestrator on its host: runs the pools, sets their sizes, watches the broker, and reports the host.
 
-May import: launchers, reconciler and what is below them.
+May import: leader, launchers and below.
 """

@@ -7,6 +7,5 @@
 - `pool`, `model_slot`, `budget`: the loaded models of a process within its memory.
 - `runner`, `replica`, `inbox`, `batching`, `isolation`, `meter`, `calibration`: one model at work.
 
-May import: the floors below (`queue_schemas`, `quota`, `scaling`, `retry`; `deployment`; `settings`,
-`metrics`, `clock` and the others of that floor; `errors`), and no package of its own floor.
+May import: queue_schemas, quota, scaling, retry and below.
 """

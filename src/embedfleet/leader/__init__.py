@@ -1,4 +1,4 @@
 """What only the elected orchestrator does: one duty a file, and the election itself.
 
-May import: search, records and what is below them.
+May import: workers and below.
 """

@@ -1,4 +1,4 @@
 """How a job begins, moves on and ends in SQL: each step of its life has one implementation, here.
 
-May import: records, inference, chunking and what is below them.
+May import: records and below.
 """

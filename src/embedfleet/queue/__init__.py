@@ -5,5 +5,5 @@ the pure arithmetic of fair queuing and retries.
 (how), `redis_scripts` with `lua/` (what runs there), `keys` (on which data), `redis_errors` (what can go
 wrong). Only it and they import redis, so a process without a fleet does not load it.
 
-May import: queue_schemas, errors, clock.
+May import: queue_schemas, quota, scaling, retry and below.
 """

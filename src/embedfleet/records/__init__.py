@@ -2,5 +2,5 @@
 
 SQL is the truth, and the vector store is a view of it, so nothing here imports `vectors`.
 
-May import: sql and below.
+May import: sql, inference, chunking, parsing, queue and below.
 """

@@ -1,4 +1,4 @@
 """The SQL databases: engines, tables and their migrations, and the lock that gives a document one writer.
 
-May import: queue_schemas and below.
+May import: queue_schemas, quota, scaling, retry and below.
 """

@@ -3,5 +3,5 @@
 `TenantJobs` is bound to one tenant and can neither see nor change rows of another; `OperatorJobs` has the
 rows of all tenants. Both are `ScopedJobs`, where each operation is written once, over a required scope.
 
-May import: lifecycle, records, sql and what is below them.
+May import: lifecycle, tokenising and below.
 """

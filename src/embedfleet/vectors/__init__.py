@@ -4,6 +4,7 @@
 (`chroma`). `null` and `metered` are stores around or instead of one. `checksums` tells whether a stored
 vector is intact.
 
-May import: queue_schemas and below (settings, metrics, framing, lifetime, errors). Never `sql` or `records`:
-callers tell a store all it needs. `bootstrap` opens stores; workers, `search` and `repair` use the port.
+A view is told what it needs: it does not read `sql` or `records`.
+
+May import: queue_schemas, quota, scaling, retry and below.
 """

@@ -1,6 +1,7 @@
 """The workers of the pools: they claim tasks, do the work, hand on, commit SQL, and ack last.
 
 A `Worker` (`worker`) runs a few loops of one stage; `base_worker` has the part that all loops share, and one
-module a stage has the work. May import `ingest` and every layer below it: in fact `lifecycle`, `tokenising`,
-`records`, `sql`, `vectors`, `inference`, `chunking`, `queue` and what these stand on.
+module a stage has the work.
+
+May import: ingest and below.
 """

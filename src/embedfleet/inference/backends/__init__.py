@@ -4,7 +4,8 @@ Such a module is a `BackendKind` (`inference.description`), and `inference.regis
 modules here are parts that these share (`admission`, `padding`, `pooling`, `normalise`) or are made of
 (`onnx_graphs`, `torch_encoders`, `remote_client`, `remote_server` and what it learns of a server).
 
-May import: what `inference` may, and of `inference` what a backend is given and returns: `backend`,
-`description`, `model_files`, `tokenizer_file`, `space`, `segments`. Model libraries are imported inside
-functions.
+From `inference` itself, a backend imports only what it is given and what it returns: `backend`,
+`description`, `model_files`, `tokenizer_file`, `space`, `segments`. Functions import the model libraries.
+
+May import: queue_schemas, quota, scaling, retry and below.
 """

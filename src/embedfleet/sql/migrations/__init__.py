@@ -1,6 +1,6 @@
 """Migrates the SQL schema with Alembic, without an ini file. One chain of migrations serves both databases.
 
-May import: sql and below.
+May import: queue_schemas, quota, scaling, retry and below.
 """
 
 from __future__ import annotations

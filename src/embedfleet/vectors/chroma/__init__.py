@@ -5,6 +5,5 @@ in Chroma, `operations` are its blocking calls, `clients` and `errors` wrap the 
 is `embedded`, which talks through `process` and `frames` to the child in `child`; `server` is the store of a
 fleet.
 
-May import: the modules of `vectors` beside it, and what `vectors` may import. Only `vectors.registry`
-imports it, by name; `bootstrap` and all above know the port alone.
+May import: queue_schemas, quota, scaling, retry and below.
 """
