@@ -12,7 +12,8 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO
 
 import psutil
@@ -28,7 +29,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
 from embedfleet.trouble import Trouble
-from embedfleet.waiting import wait_briefly
+from embedfleet.waiting import repeat, wait_briefly
 from embedfleet.workers.worker import Worker
 
 # A crash loses what the worker counted since its last report.
@@ -84,13 +85,8 @@ async def _run(
         try:
             async with open_worker(settings, order.stage, order.name, metrics) as worker:
                 trouble.clear()
-                reporting = asyncio.create_task(_send_reports(reports, worker, metrics, stop), name="reports")
-                try:
+                async with _reporting(reports, worker, metrics, stop):
                     await worker.run(stop)
-                finally:
-                    reporting.cancel()
-                    await asyncio.gather(reporting, return_exceptions=True)
-                    await asyncio.to_thread(_report, reports, worker, metrics)
                 if worker.has_hung_model:
                     raise ModelStuck("a model hangs in this process: another takes its place")
         except Transient as exc:  # from opening only: an open worker waits for its services itself
@@ -108,16 +104,30 @@ async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: async
     stop.set()
 
 
-async def _send_reports(reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Report until cancelled, also while the worker drains.
+@asynccontextmanager
+async def _reporting(
+    reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event
+) -> AsyncIterator[None]:
+    """Report every second until the end of the block, also while the worker drains, and once after it.
 
     A thread writes: an orchestrator that is slow to read must not hold up the work.
     """
-    while True:
+    ended = asyncio.Event()
+
+    async def report() -> None:
         await asyncio.to_thread(_report, reports, worker, metrics)
         if worker.has_hung_model:
             stop.set()
-        await asyncio.sleep(_REPORT_SECONDS)
+
+    reporting = asyncio.create_task(repeat(ended, report, seconds=_REPORT_SECONDS), name="reports")
+    try:
+        yield
+    finally:
+        # The report in progress must end before the last one begins: a cancelled task would leave its thread
+        # writing, and two threads would mix their frames in the pipe.
+        ended.set()
+        await asyncio.gather(reporting, return_exceptions=True)
+        await asyncio.to_thread(_report, reports, worker, metrics)
 
 
 def _report(reports: BinaryIO, worker: Worker, metrics: Metrics) -> None:

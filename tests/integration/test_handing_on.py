@@ -20,7 +20,7 @@ from support.system import ONE_EACH, Configure, paragraphs, running, take_ledger
 
 
 class GatedBackend:
-    """Takes so many calls more; the next waits until the gate is open."""
+    """Takes a number of calls; the next one waits until the gate is open."""
 
     def __init__(self, inner: EmbeddingBackend, catalogue: GatedCatalogue) -> None:
         self._inner = inner

@@ -362,7 +362,7 @@ async def test_a_worker_waits_for_a_broker_that_is_away_and_settles_what_it_has_
     await broker.tried.wait()  # and is tried again
     broker.away = False
     async with asyncio.timeout(HANG_SECONDS):
-        while (await broker.depth(Stage.EMBEDDING)).done == 0:  # noqa: ASYNC110 - the broker tells nobody
+        while (await broker.depth(Stage.EMBEDDING)).done == 0:  # noqa: ASYNC110 - the broker sends no signal
             await asyncio.sleep(0)
     assert len(loop.deliveries) == 1
     broker.away = True
@@ -408,7 +408,7 @@ async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop))
     async with asyncio.timeout(HANG_SECONDS):
-        while len(loop.deliveries) < 4:  # noqa: ASYNC110 - the broker tells nobody
+        while len(loop.deliveries) < 4:  # noqa: ASYNC110 - the broker sends no signal
             await asyncio.sleep(0)
     stop.set()
     await running
