@@ -139,16 +139,16 @@ def _transformer_files(folder: Path, weights: tuple[Path, ...]) -> ModelFiles:
     config = _optional_json(folder / "config.json")
     sentence_config = _optional_json(folder / "sentence_bert_config.json")
     tokenizer_config = _optional_json(folder / "tokenizer_config.json")
-    # In this order sentence-transformers looks for it. Positions may be fewer than the model has rows for
-    # them: RoBERTa's begin with 2.
-    said = sentence_config.get("max_seq_length") or tokenizer_config.get("model_max_length")
-    limits = (said, config.get("max_position_embeddings"))
+    # sentence-transformers looks for the limit in this order. `max_position_embeddings` is another upper
+    # bound, and may be too high: RoBERTa has two more than it can use, as its positions begin with 2.
+    declared = sentence_config.get("max_seq_length") or tokenizer_config.get("model_max_length")
+    limits = (declared, config.get("max_position_embeddings"))
     known_limits = [int(limit) for limit in limits if limit is not None]
     return ModelFiles(
         weights=weights,
         weights_sha256=_sha256(weights),
         tokenizer=required_file(folder / "tokenizer.json"),
-        dim=config.get("hidden_size") or config.get("dim"),  # as DistilBERT calls it
+        dim=config.get("hidden_size") or config.get("dim"),  # `dim` is DistilBERT's name for it
         max_tokens=min(known_limits, default=None),
         pooling=_declared_pooling(folder),
     )

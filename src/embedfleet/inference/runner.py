@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import InvalidStateError
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -127,41 +127,19 @@ class ModelRunner:
         arrays disagree.
         """
         _require_consistent(batch)
-        groups = deque(self._plan(batch.lengths, owners))
         vectors = np.zeros((len(batch), self.info.dim), dtype=np.float32)
         failed: dict[int, str] = {}
-        unavailable: Transient | None = None
-        handed_over: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
-        try:
-            while groups or handed_over:
-                if groups and len(handed_over) < self._max_handed_over:
-                    self._require_wanted(should_stop)
-                    positions = groups.popleft()
-                    outcome = self._submit(batch.take(positions), interactive=interactive)
-                    handed_over.append((positions, outcome))
-                    continue
-                # The oldest first, though another replica may be done sooner: `on_part` keeps the order of
-                # the owners.
-                positions, outcome = handed_over.popleft()
-                try:
-                    result = await outcome
-                except Transient as exc:
-                    # Hand over no more, but wait for those under way: they may succeed.
-                    unavailable = unavailable or exc
-                    groups.clear()
-                    continue
+        groups = self._plan(batch.lengths, owners)
+        # Closed when the block ends for any reason: after an exception or a cancellation the micro-batches
+        # that are handed over must be cancelled now, not when the generator is garbage-collected.
+        async with aclosing(self._run_groups(batch, groups, interactive, should_stop)) as results:
+            async for positions, result in results:
                 vectors[positions] = result.vectors
                 failed.update((int(positions[row]), reason) for row, reason in result.failed.items())
                 if on_part is not None:
                     on_part(positions, result)
                 if result.ran_out_of_memory:
                     self._lower_budget(batch.lengths[positions])
-        finally:
-            # After an exception or a cancellation: the replicas drop what they have not begun.
-            for _, outcome in handed_over:
-                outcome.cancel()
-        if unavailable is not None:
-            raise unavailable
         return EmbedOutcome(vectors, failed)
 
     async def close(self) -> None:
@@ -183,6 +161,43 @@ class ModelRunner:
             if replica.started and not (self.stuck and replica.running):
                 await asyncio.to_thread(replica.join)
 
+    async def _run_groups(
+        self,
+        batch: TokenBatch,
+        groups: Sequence[NDArray[np.int64]],
+        interactive: bool,
+        should_stop: Callable[[], bool] | None,
+    ) -> AsyncGenerator[tuple[NDArray[np.int64], IsolatedOutcome], None]:
+        """Hand over the groups, a few at a time, and yield the positions and outcome of each, in order."""
+        waiting = deque(groups)
+        handed_over: deque[tuple[NDArray[np.int64], asyncio.Future[IsolatedOutcome]]] = deque()
+        unavailable: Transient | None = None
+        try:
+            while waiting or handed_over:
+                if waiting and len(handed_over) < self._max_handed_over:
+                    self._require_wanted(should_stop)
+                    positions = waiting.popleft()
+                    outcome = self._submit(batch.take(positions), interactive=interactive)
+                    handed_over.append((positions, outcome))
+                    continue
+                # The oldest first, even if another replica has finished a later one: owners are to be
+                # complete in the order of the plan.
+                positions, outcome = handed_over.popleft()
+                try:
+                    result = await outcome
+                except Transient as exc:
+                    # Hand over no more, but wait for those under way: they may succeed.
+                    unavailable = unavailable or exc
+                    waiting.clear()
+                    continue
+                yield positions, result
+        finally:
+            # The replicas drop a cancelled micro-batch unless they have begun it.
+            for _, outcome in handed_over:
+                outcome.cancel()
+        if unavailable is not None:
+            raise unavailable
+
     def _plan(self, lengths: NDArray[np.int64], owners: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
         plan = plan_batches if self.info.pads else plan_in_order
         max_texts = self.info.texts_per_call or MAX_TEXTS
@@ -197,7 +212,7 @@ class ModelRunner:
 
     def _require_wanted(self, should_stop: Callable[[], bool] | None) -> None:
         if should_stop is not None and should_stop():
-            raise LeaseLost(f"model {self.info.name}: stopped between micro-batches, nobody wants the rest")
+            raise LeaseLost(f"model {self.info.name}: stopped between micro-batches: the rest is not wanted")
 
     def _lower_budget(self, lengths: NDArray[np.int64]) -> None:
         """Halve the budget after a micro-batch with texts of these lengths did not fit into memory. It stays
