@@ -1,4 +1,5 @@
-"""What the settings add up to: embedded or a fleet. Contradictions are refused before anything is opened."""
+"""Whether the settings describe an embedded system or a fleet. Contradictions are refused before anything is
+opened."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from embedfleet.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`owns_data_directory`: only one orchestrator may run on these data."""
+    """The kind of system that the settings describe.
+
+    `shared_broker`: the queues are in Redis. `worker_processes`: each worker is a process of its own.
+    `owns_data_directory`: only one orchestrator may run on this data directory.
+    """
 
     shared_broker: bool
     worker_processes: bool
@@ -18,7 +23,7 @@ class Deployment:
 
 
 def deployment_of(settings: Settings) -> Deployment:
-    """Raises ConfigError, naming the settings, for those that cannot go together."""
+    """The deployment of these settings. Raises ConfigError, naming them, if some contradict each other."""
     shared_broker = settings.redis.url is not None
     own_store = settings.vector_store.url is None
     launcher = settings.orchestrator.launcher

@@ -28,7 +28,7 @@
     │   └── ModelExhausted     memory does not hold a single text
     ├── VectorStoreDied        its process did not survive a call: tried again as after a worker's death
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
-    └── LeaseLost              the task belongs to somebody else now: drop the result
+    └── LeaseLost              the worker no longer holds the task: drop the result
 
 A message is one line: what was wrong, where, and what to do. It names no command and no flag, because a
 library and an HTTP server raise it too: what a command does about it is its `remedy`, which each front end
@@ -44,7 +44,7 @@ from enum import StrEnum
 
 
 def hint(wrong: str, known: Iterable[str]) -> str:
-    """What a message says after a name that does not exist: the nearest known one, or all of them."""
+    """The end of a message about a name that does not exist: the nearest known name, or all known names."""
     names = sorted(known)
     nearest = difflib.get_close_matches(wrong, names, n=1)
     return f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(names)}"
@@ -120,7 +120,7 @@ class DataDirectoryInUse(EmbedfleetError):
 
 
 class Transient(EmbedfleetError):
-    """The work is fine, a service is not: try again later, and not before `retry_after_seconds`."""
+    """The work is fine, but a service is not: try again later, not before `retry_after_seconds`."""
 
     def __init__(
         self, message: str, *, retry_after_seconds: float = 0.0, remedy: Remedy | None = None
@@ -142,11 +142,11 @@ class BrokerUnavailable(Transient):
 
 
 class WebhookUnavailable(Transient):
-    """The receiver of events did not say that it has one."""
+    """The receiver of events did not confirm that it has an event."""
 
 
 class ModelUnavailable(Transient):
-    """A model cannot be used now: it could not be loaded, is in quarantine, or its server does not answer."""
+    """A model cannot be used now: it cannot be loaded, is in quarantine, or its server does not answer."""
 
 
 class LaterMessage(Transient):
@@ -158,7 +158,7 @@ class Permanent(EmbedfleetError):
 
 
 class SpaceMismatch(Permanent):
-    """A vector or query of one space met a collection of another."""
+    """A vector or a query is not of the space of the collection."""
 
 
 class ModelError(Permanent):
@@ -166,28 +166,28 @@ class ModelError(Permanent):
 
 
 class UndecodableMessage(Permanent):
-    """A queue message is not one this release can read."""
+    """A queue message that no release can have made."""
 
 
 class ModelFailure(EmbedfleetError):
-    """A model did not survive what it was given, which is tried again as after the death of a worker."""
+    """A model failed over its input. The input is tried again, as after the death of a worker."""
 
 
 class ModelStuck(ModelFailure):
-    """A model did not come back from a call."""
+    """A call of a model did not return in time."""
 
 
 class ModelExhausted(ModelFailure):
-    """Memory does not hold a single text: free some, or run fewer models."""
+    """Memory is short even for a single text: free some, or run fewer models."""
 
 
 class VectorStoreDied(EmbedfleetError):
-    """The process of the embedded vector store ended over what it was asked; the next call starts another."""
+    """The process of the embedded vector store ended during a call. The next call starts another process."""
 
 
 class StorageFull(EmbedfleetError):
-    """The disk is full; the transaction was rolled back whole."""
+    """The disk is full. The whole transaction was rolled back."""
 
 
 class LeaseLost(EmbedfleetError):
-    """A stale fence: the task was re-delivered, finished or cancelled meanwhile."""
+    """The fence is stale: the task was delivered again, finished or cancelled since it was leased."""

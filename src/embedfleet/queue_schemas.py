@@ -1,12 +1,11 @@
-"""Every message on a queue and every record the API returns, typed and versioned.
+"""Every message on a queue and every record that the API returns, typed and versioned.
 
-Messages are frozen Pydantic models, packed with msgpack; arrays travel as raw little-endian bytes
-(`token_ids`, `lengths`: uint32; `vectors`: float32; `chunk_ids`: 16 bytes each), so a batch costs
-one memory copy and nothing is ever unpickled. A message carries references and small arrays, never
-a document.
+Messages are frozen Pydantic models, packed with msgpack. Arrays travel as raw little-endian bytes
+(`token_ids`, `lengths`: uint32; `vectors`: float32; `chunk_ids`: 16 bytes each), so a batch costs one memory
+copy, and nothing is unpickled. A message carries references and small arrays, never a document.
 
-Releases meet in a queue: a message of an earlier `schema_version` is brought up to this one's as it is read
-(`_STEPS`); one of a later version is left to workers of that release.
+A queue may hold messages of several releases. `decode` converts a message of an earlier `schema_version` to
+this one (`_STEPS`). It leaves a message of a later version to the workers of that release.
 """
 
 from __future__ import annotations
@@ -37,11 +36,12 @@ from embedfleet.validation import first_problem
 
 SCHEMA_VERSION = 2
 CHUNK_ID_BYTES = 16
+# Characters of a document that are encoded at once, to find lone surrogates without a copy of all of it.
 _CHECKED_AT_ONCE = 1 << 20
 
 
 class UserTier(StrEnum):
-    """Decides quota and share; the figures are in the settings, `tenants.tiers`."""
+    """Decides a tenant's quota and share. The figures are in the settings, `tenants.tiers`."""
 
     FREE = "free"
     BASIC = "basic"
@@ -50,7 +50,7 @@ class UserTier(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """The earliest stage with work left, or how the job ended."""
+    """The earliest stage in which a job has work left, or how the job ended."""
 
     PENDING = "pending"
     CHUNKING = "chunking"
@@ -72,7 +72,8 @@ TERMINAL_STATUSES = frozenset(
 
 
 class Stage(StrEnum):
-    """The queues, in a document's order. Deletion removes vectors nobody refers to any more."""
+    """The queues, in the order in which a document passes them. Deletion removes vectors that no live version
+    of a document refers to."""
 
     CHUNKING = "chunking"
     EMBEDDING = "embedding"
@@ -81,7 +82,7 @@ class Stage(StrEnum):
 
 
 class ContentType(StrEnum):
-    """How a document's structure is read: headings of Markdown, definitions of code, or plain text."""
+    """How the chunker reads a document: headings of Markdown, definitions of code, or plain text."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -98,7 +99,7 @@ TenantId = Annotated[
         min_length=1,
         validation_alias=AliasChoices("tenant_id", "tenant"),
         serialization_alias="tenant_id",
-        description="Whose it is. `tenant_id` on queues and in JSON.",
+        description="The tenant that owns it; `tenant_id` on queues and in JSON.",
     ),
 ]
 
@@ -107,7 +108,7 @@ TenantId = Annotated[
 
 
 class Message(_Frozen):
-    """What all queue messages share. `encode` and `decode` are inverse on valid messages."""
+    """The base of all queue messages. `decode` restores what `encode` packed."""
 
     kind: ClassVar[Stage]
 
@@ -123,8 +124,11 @@ class Message(_Frozen):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Raises UndecodableMessage, naming the field, for anything that no release's `encode` can have
-        made, and LaterMessage for what a later release made."""
+        """The message in `payload`.
+
+        Raises UndecodableMessage, naming the field, if no release's `encode` can have made the payload.
+        Raises LaterMessage if a later release made it.
+        """
         try:
             body = msgpack.unpackb(payload, raw=False, use_list=False)
         except Exception as exc:
@@ -133,7 +137,7 @@ class Message(_Frozen):
             raise UndecodableMessage(f"{cls.__name__}: payload is not a {cls.kind.value} message")
         _bring_up_to_date(cls.kind, body, cls.__name__)
         try:
-            return cls.model_validate(body, strict=True)  # "3" is not 3: `encode` makes no such thing
+            return cls.model_validate(body, strict=True)  # `encode` never writes "3" for 3
         except ValidationError as exc:
             problem = first_problem(exc)
             where = problem.field or "message"
@@ -141,7 +145,10 @@ class Message(_Frozen):
 
 
 def _bring_up_to_date(kind: Stage, body: dict[str, Any], name: str) -> None:
-    """Make a body of an earlier schema version one of this release's. What is none at all stays as it is."""
+    """Convert the body of an earlier schema version to this release's, in place.
+
+    A body that is not a message is left unchanged; the validation after this refuses it.
+    """
     version = body.get("schema_version")
     if not isinstance(version, int):
         return
@@ -158,38 +165,38 @@ def _bring_up_to_date(kind: Stage, body: dict[str, Any], name: str) -> None:
 
 
 def _one_to_two(kind: Stage, body: dict[str, Any]) -> None:
-    """Version 1 knew batches only whole."""
+    """Version 1 had no tasks of a part of a batch: each of its tasks is a whole batch."""
     if kind in (Stage.EMBEDDING, Stage.STORAGE):
         body["span"] = None
 
 
 _STEPS: Mapping[int, Callable[[Stage, dict[str, Any]], None]] = {1: _one_to_two}
-"""From each earlier schema version to the next."""
+"""For each earlier schema version, the function that converts a body to the next version."""
 
 
 class ChunkingTask(Message):
-    """Cut one job's document into chunks and batches. Repeating it makes the same ones."""
+    """Cut one job's document into chunks and batches. When it is repeated, it makes the same ones."""
 
     kind = Stage.CHUNKING
 
 
 class DeadChunk(_Frozen):
-    """A chunk that cannot be embedded, and why."""
+    """A chunk that cannot be embedded, and the reason."""
 
     position: int = Field(ge=0, description="Index within its batch.")
     reason: str
 
 
-Span = Annotated[tuple[int, int], Field(description="Positions [first, past) of a batch.")]
+Span = Annotated[tuple[int, int], Field(description="Positions [first, past) in a batch.")]
 
 
 class EmbeddingTask(Message):
-    """One batch of chunks, tokenised, or a part of it. All arrays are aligned."""
+    """Embed one batch of tokenised chunks, or a part of it. All arrays are in the order of the chunks."""
 
     kind = Stage.EMBEDDING
 
     ordinal: int = Field(ge=0, description="The batch's number within its job.")
-    span: Span | None = Field(default=None, description="The part of the batch this is; None: all of it.")
+    span: Span | None = Field(default=None, description="The part of the batch; None: all of it.")
     model: str
     space: str = Field(description="Fingerprint of everything that decides a vector's value.")
     chunk_ids: bytes = Field(description="16 bytes a chunk.")
@@ -209,11 +216,11 @@ class EmbeddingTask(Message):
 
     @property
     def first_position(self) -> int:
-        """Where in its batch the task's first chunk is."""
+        """The position in the batch of the task's first chunk."""
         return 0 if self.span is None else self.span[0]
 
     def part(self, first: int, past: int) -> EmbeddingTask:
-        """The task of [first, past) of this one's chunks, counted from this one's first."""
+        """A task for the chunks [first, past) of this task, counted from its first chunk."""
         lengths, ends = self.lengths_array(), np.cumsum(self.lengths_array(), dtype=np.int64)
         tokens = slice(int(ends[first] - lengths[first]), int(ends[past - 1]))
         start = self.first_position
@@ -230,23 +237,25 @@ class EmbeddingTask(Message):
         return unpack_chunk_ids(self.chunk_ids)
 
     def lengths_array(self) -> NDArray[np.uint32]:
+        """uint32 (n_chunks,): the tokens of each chunk, a read-only view of the message."""
         return np.frombuffer(self.lengths, dtype="<u4")
 
     def token_ids_array(self) -> NDArray[np.uint32]:
+        """uint32 (sum of lengths,): the tokens of all chunks, a read-only view of the message."""
         return np.frombuffer(self.token_ids, dtype="<u4")
 
 
 class StorageTask(Message):
-    """One embedded batch, or a part of it: vectors of the chunks that needed one, and those that failed.
+    """Store one embedded batch, or a part of it: the vectors of its new chunks, and its dead chunks.
 
-    `chunk_ids` names only the rows of `vectors`; chunks of the batch that are in neither list are
-    already in the store.
+    `chunk_ids` names the rows of `vectors`. The store already has the chunks of the batch that are neither
+    there nor in `dead`.
     """
 
     kind = Stage.STORAGE
 
     ordinal: int = Field(ge=0)
-    span: Span | None = Field(default=None, description="As of the EmbeddingTask.")
+    span: Span | None = Field(default=None, description="As in EmbeddingTask.")
     space: str
     dim: int = Field(ge=1)
     chunk_ids: bytes = Field(description="16 bytes a row of `vectors`.")
@@ -264,7 +273,7 @@ class StorageTask(Message):
         return unpack_chunk_ids(self.chunk_ids)
 
     def vectors_array(self) -> NDArray[np.float32]:
-        """float32 (n_rows, dim), read-only view of the message."""
+        """float32 (n_rows, dim), a read-only view of the message."""
         return np.frombuffer(self.vectors, dtype="<f4").reshape(-1, self.dim)
 
 
@@ -277,11 +286,12 @@ class DeletionTask(Message):
 
 
 def pack_chunk_ids(chunk_ids: list[str]) -> bytes:
-    """Hex ids (32 digits each) to 16 raw bytes each."""
+    """Hex ids (32 digits each) as 16 raw bytes each, concatenated."""
     return bytes.fromhex("".join(chunk_ids))
 
 
 def unpack_chunk_ids(packed: bytes) -> list[str]:
+    """The hex ids that `pack_chunk_ids` packed."""
     digits = packed.hex()
     width = 2 * CHUNK_ID_BYTES
     return [digits[i : i + width] for i in range(0, len(digits), width)]
@@ -293,7 +303,7 @@ def unpack_chunk_ids(packed: bytes) -> list[str]:
 class JobRequest(_Frozen):
     """One document to be embedded for a tenant."""
 
-    media_id: str = Field(min_length=1, max_length=1024, description="The tenant's own id of it.")
+    media_id: str = Field(min_length=1, max_length=1024, description="The tenant's own id of the document.")
     user_id: str = Field(min_length=1, max_length=256, description="The tenant.")
     content: str
     user_tier: UserTier = UserTier.FREE
@@ -301,7 +311,7 @@ class JobRequest(_Frozen):
     chunking_config: ChunkingConfig | None = None
     priority: int = Field(default=50, ge=0, le=100)
     model: str | None = None
-    source: str | None = Field(default=None, description="Where it came from, as search shows it.")
+    source: str | None = Field(default=None, description="Where the document came from, as search shows it.")
     source_hash: str | None = Field(
         default=None, description="Fingerprint of the file `content` was read from."
     )
@@ -323,7 +333,7 @@ class JobRequest(_Frozen):
     def _has_text(cls, value: str) -> str:
         if not value or value.isspace():
             raise ValueError("is empty: there is nothing to embed")
-        for start in range(0, len(value), _CHECKED_AT_ONCE):  # in pieces: no second copy of a huge text
+        for start in range(0, len(value), _CHECKED_AT_ONCE):
             try:
                 value[start : start + _CHECKED_AT_ONCE].encode()
             except UnicodeEncodeError as exc:
@@ -338,9 +348,9 @@ class JobRequest(_Frozen):
 
 
 class JobProgress(_Frozen):
-    """Chunk counters of a job; each stage's counter includes the stages after it."""
+    """Chunk counters of a job. A chunk counts in every stage that it has passed."""
 
-    chunks_total: int = Field(default=0, description="Known chunks; final once `sealed`.")
+    chunks_total: int = Field(default=0, description="Chunks made so far; final when `sealed`.")
     chunks_embedded: int = 0
     chunks_stored: int = 0
     chunks_reused: int = Field(default=0, description="Already in the store: not embedded again.")
@@ -356,7 +366,7 @@ class CharRange(_Frozen):
 
 
 class JobInfo(_Frozen):
-    """Where a document is, and what became of it."""
+    """How far the processing of a document is, or how it ended."""
 
     schema_version: Literal[1] = 1
     job_id: str
@@ -368,7 +378,7 @@ class JobInfo(_Frozen):
     priority: Annotated[int, Field(ge=0, le=100)]
     user_tier: UserTier
     model: str
-    generation: int = Field(description="The document's version this job makes, counted from 1.")
+    generation: int = Field(description="The version of the document that this job makes, from 1.")
     chars: int = Field(description="Size of the document in characters.")
     progress: JobProgress = JobProgress()
     coverage: float | None = Field(
@@ -385,13 +395,14 @@ class JobInfo(_Frozen):
 
 
 class DeadLetterInfo(_Frozen):
-    """What was given up, and what an operator did about it. Names the text's place, never the text."""
+    """A chunk or a task that was given up, and what an operator did about it. It names the place of the text
+    and never holds the text."""
 
     schema_version: Literal[1] = 1
     dead_letter_id: int
     tenant: TenantId
     job_id: str
-    run: int = Field(description="The run of the job that gave it up, counted from 1.")
+    run: int = Field(description="The run of the job that gave it up, from 1.")
     stage: Stage
     media_id: str
     source: str | None = None
@@ -409,25 +420,25 @@ class DeadLetterInfo(_Frozen):
 
 
 class RefusedJob(_Frozen):
-    """A job that cannot be run again, and why."""
+    """A job that cannot run again, and the reason."""
 
     job_id: str
     reason: str
 
 
 class Requeued(_Frozen):
-    """Jobs that run again with all their dead letters, and those that cannot."""
+    """The jobs that run again, with all their dead letters, and those that cannot."""
 
     jobs: tuple[str, ...]
     refused: tuple[RefusedJob, ...] = ()
 
 
 class JobEvent(_Frozen):
-    """How a run of a job ended. Read or delivered twice, it has the same `event_id`."""
+    """How a run of a job ended. An event that is read or delivered twice has the same `event_id`."""
 
     schema_version: Literal[1] = 1
-    event_id: str = Field(description="The job and its run; there is one event of each, ever.")
-    position: int = Field(description="Grows; whoever has read up to it has read all before it.")
+    event_id: str = Field(description="The job and its run; a run has one event.")
+    position: int = Field(description="Grows. A reader of this position has seen all events before it.")
     tenant: TenantId
     job_id: str
     media_id: str
@@ -443,7 +454,7 @@ class JobEvent(_Frozen):
 
 
 class SearchHit(_Frozen):
-    """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1..1."""
+    """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1 to 1."""
 
     score: float
     source: str | None

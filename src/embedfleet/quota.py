@@ -1,4 +1,4 @@
-"""Quota arithmetic: may this tenant submit this now? Pure, so that it can be tested with a table."""
+"""Quota arithmetic: decides whether a tenant may submit a document now. Pure, so tables can test it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from embedfleet.settings import TierSettings
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant has at the moment: unfinished jobs, and characters submitted today (UTC)."""
+    """A tenant's unfinished jobs, and the characters that it submitted today (UTC)."""
 
     active_jobs: int
     chars_today: int
 
 
 def refusal(tier_name: str, tier: TierSettings, usage: Usage, document_chars: int) -> str | None:
-    """Why the tier does not allow a document of this size now, as one line; None if it does."""
+    """The reason why the tier does not allow a document of this size now, in one line; None if it does."""
     if document_chars > tier.max_document_chars:
         return (
             f"the document has {document_chars:,} characters, tier `{tier_name}` allows "

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from embedfleet.errors import InvalidRequest
 
 _MOST_DOUBLINGS = 60
-"""Enough to reach any cap from any base of a nanosecond or more; bounded, or the power overflows."""
+"""Enough to reach any cap from a base of a nanosecond. Without this bound, the power would overflow."""
 
 
 def retry_delay_seconds(attempt: int, *, base: float, cap: float, rng: random.Random) -> float:
     """Exponential back-off with full jitter: uniform in [0, min(cap, base x 2^(attempt - 1))] seconds.
 
-    `attempt` is the delivery that failed (first: 1); `base` and `cap` are in seconds. Full jitter because
-    tasks that failed together must not come back together: M. Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog, 2015, found it the least total work.
+    `attempt` is the number of the failed delivery, from 1; `base` and `cap` are in seconds. Full jitter
+    keeps tasks that failed together from coming back together. It gave the least total work in M. Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     return rng.uniform(0.0, _doubled_seconds(attempt, base=base, cap=cap))
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a failed task waits. InvalidRequest unless 0 < `base_seconds` <= `cap_seconds`."""
+    """How long a failed task waits. Raises InvalidRequest unless 0 < `base_seconds` <= `cap_seconds`."""
 
     base_seconds: float = 1.0
     cap_seconds: float = 60.0
@@ -36,15 +36,15 @@ class RetryPolicy:
             )
 
     def delay_seconds(self, attempt: int, rng: random.Random) -> float:
-        """How long a task whose delivery `attempt` failed waits."""
+        """How long a task waits after its delivery number `attempt` failed, in seconds."""
         return retry_delay_seconds(attempt, base=self.base_seconds, cap=self.cap_seconds, rng=rng)
 
 
 class BackOff:
     """Pauses that double: `first_seconds`, then twice as long after each failure, at most `longest_seconds`.
 
-    One object counts the failures in a row of one thing; `reset` it when that thing works again. With an
-    `rng` every pause has full jitter, as `retry_delay_seconds` has; without one it is exact.
+    An object counts the failures in a row of one operation; call `reset` when the operation succeeds. With an
+    `rng`, every pause has full jitter, as in `retry_delay_seconds`; without one, it is exact.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BackOff:
         self.failures += 1
 
     def pause_seconds(self) -> float:
-        """The pause after the failures so far; a new draw each time if there is an `rng`. 0: no failure."""
+        """The pause after the failures so far, 0 without a failure. With an `rng`, each call draws again."""
         if not self.failures:
             return 0.0
         ceiling = _doubled_seconds(self.failures, base=self._first_seconds, cap=self._longest_seconds)
@@ -72,7 +72,7 @@ class BackOff:
         return self.pause_seconds()
 
     def reset(self) -> None:
-        """The next failure is the first again."""
+        """Forget the failures: the next one counts as the first."""
         self.failures = 0
 
 

@@ -1,24 +1,26 @@
-"""How many workers a pool should have: pure policy, to be tested with tables and simulated.
+"""How many workers a pool should have: a pure policy, which can be tested with tables and simulated.
 
-The measure is time, not depth: how long what waits would take the workers there are. With `rate` what one
-busy worker serves in a second::
+The measure is time, not depth: how long the workers of the pool would take for the waiting work. With `rate`,
+the tokens that one busy worker serves in a second::
 
     backlog_seconds = backlog_cost / (rate * workers)
     needed          = busy_workers / target_busy_fraction + backlog_cost / (rate * target_backlog_seconds)
 
-`needed` is the workers that keep up with what arrives, with head-room, and those that clear what waits in
-the target time. A pool
+`needed` is the number of workers that keep up with the arriving work, with head-room, plus those that clear
+the waiting work in the target time. A pool
 
-* grows towards it as soon as `backlog_seconds` is over the target, by at most `max_growth_factor` at once;
-* shrinks towards the highest it was during the last `stabilisation_seconds`, and only while
-  `backlog_seconds` is below `shrink_below_backlog_seconds`, by at most `max_shrink_fraction` at once;
-* stays in between.
+* grows towards `needed` as soon as `backlog_seconds` is over the target, by at most `max_growth_factor` at
+  once;
+* shrinks towards the highest `needed` of the last `stabilisation_seconds`, only while `backlog_seconds` is
+  below `shrink_below_backlog_seconds`, by at most `max_shrink_fraction` at once;
+* keeps its size otherwise.
 
-Growing on the backlog and shrinking on the load is what keeps it from swinging: a pool that has drained its
-queue is small enough only if the workers left would have head-room.
+A pool grows on its backlog but shrinks on its load. This keeps its size from swinging: a pool that has
+drained its queue shrinks only if the remaining workers would have head-room.
 
-From none, the first task that waits wakes a worker at once; to none only if the minimum is 0 and nothing was
-queued or held for `idle_seconds`. The limits hold always and at once. Each pool of each host decides alone.
+A pool of no workers starts one as soon as a task waits. A pool shrinks to none only if its minimum is 0 and
+no task was queued or held for `idle_seconds`. The limits always apply, at once. Each pool of each host
+decides by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from embedfleet.settings import ScalingPolicy
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """The fewest and the most workers of one pool on one host. Equal: the pool never moves."""
+    """The fewest and the most workers of one pool on one host. If they are equal, the size never changes."""
 
     min_workers: int
     max_workers: int
@@ -48,20 +50,20 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One pool of one host at one moment. InvalidRequest for a number that is negative, infinite or NaN.
+    """One pool of one host at one moment. Raises InvalidRequest for a negative number, infinity or NaN.
 
-    * `now`: seconds of any clock; one that goes back only prolongs a cool-down by the time since then.
-    * `workers`: how many the pool is meant to have, those still starting included, those draining not. A
-      crashed one counts: to replace it is its launcher's business, not a reason to shrink.
-    * `backlog_cost`: this host's share of what is ready in the stage (`Depth.ready_cost`, tokens, divided by
-      the live hosts that serve it). Not what is leased: it has its worker already.
-    * `waiting_tasks`, `held_tasks`: ready, and leased, in the whole stage. Not divided: one message wakes
-      every sleeping host, for a host cannot know which of the others is about to die.
-    * `busy_workers`: mean number of this host's workers that were at work lately (`ServiceMeter`). More than
-      `workers` means that the pool was larger then, and counts as all.
-    * `cost_per_busy_second`: tokens that one worker serves in a second of work (`ServiceMeter`). None (or 0)
-      when nothing was measured yet: then the pool wakes and shrinks, but does not grow.
-    * `downstream_full`: the stage after this one is at its high-water mark. More workers would only wait, so
+    * `now`: seconds of any clock. A clock that goes back only prolongs a cool-down by the time it went back.
+    * `workers`: how many the pool is meant to have. Those that still start count, those that drain do not.
+      A crashed one counts too: its launcher replaces it, and the pool has no reason to shrink.
+    * `backlog_cost`: this host's share of the ready tokens of the stage (`Depth.ready_cost` divided by the
+      live hosts that serve it). Leased tokens do not count, because they have their workers already.
+    * `waiting_tasks`, `held_tasks`: the ready and the leased tasks of the whole stage. They are not divided:
+      one task wakes every host without workers, because a host cannot know which of the others will die.
+    * `busy_workers`: the mean number of this host's workers that were at work lately (`ServiceMeter`). If it
+      is more than `workers`, the pool was larger then, and it counts as all workers.
+    * `cost_per_busy_second`: the tokens that one worker serves in a second of work (`ServiceMeter`). None or
+      0 if nothing was measured yet: then the pool wakes and shrinks, but does not grow.
+    * `downstream_full`: whether the next stage is at its high-water mark. More workers would only wait, so
       the pool does not grow.
     """
 
@@ -83,23 +85,22 @@ class Observation:
 
     @property
     def backlog_seconds(self) -> float | None:
-        """What waits, in seconds of all workers (of one, if there is none); None if the rate is unknown."""
+        """The waiting work, in seconds of all workers (at least one); None if the rate is unknown."""
         backlog = self.backlog_worker_seconds
         return None if backlog is None else backlog / max(self.workers, 1)
 
     @property
     def backlog_worker_seconds(self) -> float | None:
-        """What waits, in seconds of one worker; None if there is some and the rate is unknown."""
+        """The waiting work, in seconds of one worker; None if work waits and the rate is unknown."""
         if self.backlog_cost == 0:
             return 0.0
         return self.backlog_cost / self.cost_per_busy_second if self.cost_per_busy_second else None
 
 
 class ServiceMeter:
-    """What a pool's workers did over the last `window_seconds`, from what they report.
+    """The work that a pool's workers did in the last `window_seconds`, by their reports.
 
-    The window should span several claims: a worker that reports a claim when it is done seems idle until
-    then.
+    The window should span several claims: a worker seems idle until it reports a claim, when it is done.
     """
 
     def __init__(self, window_seconds: float = 20.0) -> None:
@@ -109,9 +110,9 @@ class ServiceMeter:
         self._rate: float | None = None
 
     def add(self, now: float, *, busy_seconds: float, cost: float) -> None:
-        """All workers together, since the last call: seconds they worked, tokens they finished."""
+        """Add the seconds that all workers together worked since the last call, and the tokens they did."""
         if self._since is None:
-            self._since = now  # the span of this report is not known
+            self._since = now  # the first report is not used: it is not known when its span began
             return
         self._reports.append((now, busy_seconds, cost))
         while self._reports[0][0] <= now - self._window_seconds:
@@ -123,7 +124,7 @@ class ServiceMeter:
 
     @property
     def busy_workers(self) -> float:
-        """Mean number at work in the window; 0 before the second report."""
+        """The mean number of workers at work in the window; 0 before the second report."""
         if self._since is None or not self._reports:
             return 0.0
         span = self._reports[-1][0] - self._since
@@ -131,16 +132,16 @@ class ServiceMeter:
 
     @property
     def cost_per_busy_second(self) -> float | None:
-        """Tokens a second of work, as last measured; None before anything was finished."""
+        """Tokens in a second of work, as last measured; None before any work was finished."""
         return self._rate
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:
-    """What a pool's next decision must know of the earlier ones. Begin with `ScalingState()`.
+    """The part of a pool's earlier decisions that the next one needs. Begin with `ScalingState()`.
 
-    `peaks`: (time, workers needed), newest last, each lower than the one before: all that the maximum of the
-    stabilisation window can ever be.
+    `peaks` holds (time, workers needed), newest last, each lower than the one before. An older need that is
+    not higher than a newer one is left out: it can never be the maximum of the stabilisation window.
     """
 
     grown_at: float | None = None
@@ -151,7 +152,8 @@ class ScalingState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`target` workers, within the limits; `reason`, one line for the log; the state for the next time."""
+    """The `target` number of workers, within the limits, the `reason` in one line for the log, and the
+    `state` for the next decision."""
 
     target: int
     reason: str
@@ -159,7 +161,7 @@ class Decision:
 
 
 def decide(policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: ScalingState) -> Decision:
-    """The pool's size from now on. Everything else equal, more backlog never gives fewer workers."""
+    """Decide the pool's size from now on. More backlog, all else equal, never gives fewer workers."""
     state = _remember(policy, limits, seen, state)
     wanted, why = _wanted(policy, limits, seen, state)
     target = min(max(wanted, limits.min_workers), limits.max_workers)
@@ -176,7 +178,7 @@ def decide(policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: 
 
 
 def workers_needed(policy: ScalingPolicy, seen: Observation) -> float | None:
-    """To keep up with what arrives and clear what waits in the target time; None if nobody can tell yet."""
+    """The workers that keep up with new work and clear the old in the target time; None without a rate."""
     backlog = seen.backlog_worker_seconds
     if backlog is None:
         return None
@@ -187,7 +189,7 @@ def workers_needed(policy: ScalingPolicy, seen: Observation) -> float | None:
 def _wanted(
     policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: ScalingState
 ) -> tuple[int, str]:
-    """The size before the limits, and why."""
+    """The size before the limits, and the reason for it."""
     if not limits.min_workers <= seen.workers <= limits.max_workers:
         return seen.workers, f"{seen.workers} workers"
     if seen.workers == 0:
@@ -243,7 +245,7 @@ def _shrunk(
 def _remember(
     policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: ScalingState
 ) -> ScalingState:
-    """The state with this observation in it, and nothing in it that is later than now."""
+    """The state with this observation added. Times later than now (the clock went back) become now."""
     peaks = [(min(at, seen.now), peak) for at, peak in state.peaks] or [(seen.now, seen.workers)]
     needed = workers_needed(policy, seen)
     if needed is not None:

@@ -1,17 +1,17 @@
 """The broker port: what any queue between the pools must promise.
 
-The docstrings are the contract; `MemoryBroker` is the reference implementation and the oracle that
-others are tested against. The broker never looks into a payload, never decides what a task means,
-and may lose everything at any time: SQL is the truth and the reconciler re-offers what is missing.
+The docstrings are the contract. `MemoryBroker` is the reference implementation: other brokers are tested
+against it. A broker never looks into a payload and never decides what a task means. It may lose everything
+at any time: SQL is the truth, and the reconciler offers missing tasks again.
 
 Conservation holds at every step, per stage::
 
     enqueued = ready + leased + delayed + dead + done (acked, cancelled or dropped)
 
-A task's way: `enqueue` makes it ready, `claim` leases it, and the lease ends in one of five ways: `ack`
+A task's life: `enqueue` makes it ready, and `claim` leases it. The lease ends in one of five ways: `ack`
 (done), `retry_later` (delayed, ready again by `promote_due`), `hand_back` or `reap_expired` (ready),
-`dead_letter` (dead, ready again by `requeue_dead`, done by `drop_dead`). Nothing moves by itself:
-somebody calls `reap_expired` and `promote_due` every second or so.
+`dead_letter` (dead, ready again by `requeue_dead`, done by `drop_dead`). No task moves by itself: a service
+of the leader calls `reap_expired` and `promote_due` about once a second.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import Stage
 
 MAX_COST = 1_000_000_000
-"""Tokens of one task. With the range of weights it keeps fair queuing exact in doubles."""
+"""The most tokens that one task may cost. Together with the range of weights, this limit keeps the numbers of
+fair queuing below 2**53, so they are exact in doubles."""
 
 MAX_CLAIM_TASKS = 1_000
-"""A claim gives no more, however many are asked for: a broker that serves many may not be held up."""
+"""The most tasks that one claim returns, even if the caller asks for more: a long claim would hold up the
+broker's other callers."""
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
 
 
 class Lane(StrEnum):
-    """`INTERACTIVE` (query embeddings) is claimed before `BULK`, within a bounded share."""
+    """`INTERACTIVE` tasks (query embeddings) are claimed before `BULK` tasks, up to a bounded share."""
 
     BULK = "bulk"
     INTERACTIVE = "interactive"
@@ -45,9 +47,10 @@ class Lane(StrEnum):
 class Task:
     """One unit of queued work.
 
-    `id` is unique within a stage and derived from what the task does, so offering it twice is
-    harmless. `cost` is in tokens (1 to `MAX_COST`) and is what the tenant is charged. `priority` 0-100,
-    higher first, counts only among tasks of the same tenant. InvalidRequest for values outside.
+    `id` is unique within a stage. It is derived from what the task does, so offering the task twice is
+    harmless. `cost` is what the tenant is charged, in tokens (1 to `MAX_COST`). `priority` is 0 to 100,
+    higher first, and orders only tasks of the same tenant. Raises InvalidRequest for a value outside its
+    range.
     """
 
     id: str
@@ -73,9 +76,9 @@ class Task:
 class Lease:
     """A claimed task.
 
-    `fence` grows with every claim of a stage, so of two leases of a task the higher fence is the later.
-    `attempt` counts this delivery (first: 1) and was recorded before the lease was handed out, so a
-    crash cannot hide it. `expires_at` is the broker's time.
+    `fence` grows with every claim of a stage, so of two leases of a task the one with the higher fence is the
+    later. `attempt` is the number of this delivery, from 1. The broker records it before it returns the
+    lease, so a crash of the worker cannot hide the attempt. `expires_at` is in the broker's time.
     """
 
     stage: Stage
@@ -87,7 +90,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class DeadTask:
-    """A task that was given up, with its payload kept. `attempt` is the delivery that gave it up."""
+    """A task that a worker gave up; its payload is kept. `attempt` is the number of its last delivery."""
 
     task: Task
     attempt: int
@@ -112,10 +115,11 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class TenantShare:
-    """What a tenant may have of a stage, relative to others and at most.
+    """How much of a stage a tenant gets relative to other tenants, and the most that it may hold.
 
-    `weight` (`MIN_WEIGHT` to `MAX_WEIGHT`) is its share in fair queuing; `max_in_flight` (>= 1) caps its
-    leased tasks per stage, both lanes together (None: no cap). InvalidRequest for values outside.
+    `weight` (`MIN_WEIGHT` to `MAX_WEIGHT`) is its share in fair queuing. `max_in_flight` (>= 1, None for no
+    cap) limits its leased tasks in each stage, both lanes together. Raises InvalidRequest for a value outside
+    its range.
     """
 
     weight: float = 1.0
@@ -133,25 +137,26 @@ class TenantShare:
 
 
 class Broker(Protocol):
-    """Queues for the stages. Every method is atomic; times are the broker's own clock, in seconds.
+    """Queues for the stages. Every method is atomic. Times are by the broker's own clock, in seconds.
 
-    Raises BrokerUnavailable when the queue cannot be reached or is closed, LeaseLost as said below, and
-    InvalidRequest for arguments that can never be right (limits or counts < 1, a lease of no length,
-    a negative delay); then nothing was changed.
+    Every method raises BrokerUnavailable when the broker cannot be reached or is closed. It raises
+    InvalidRequest for an argument that can never be right (a limit or a count < 1, a lease of no length, a
+    negative delay), and has then changed nothing. Methods on a lease raise LeaseLost as they say.
     """
 
     async def set_share(self, tenant: str, share: TenantShare) -> None:
-        """Set a tenant's weight and cap from now on. Tasks already served stay charged as they were.
+        """Set a tenant's weight and cap from now on. The charges for tasks already served do not change.
 
-        A tenant never set has weight 1 and no cap. A cap below what is leased takes nothing back.
+        A tenant without a share has weight 1 and no cap. A cap ends no lease, even if it is below the
+        number of leased tasks.
         """
         ...
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
-        """Offer tasks; returns how many were new.
+        """Offer tasks; returns how many of them were new.
 
-        A task whose id is ready, leased, delayed or dead in this stage is ignored. One that was acked
-        or cancelled may be offered again and counts as new.
+        The broker ignores a task whose id is ready, leased, delayed or dead in this stage. A task that was
+        acked or cancelled may be offered again and counts as new.
         """
         ...
 
@@ -161,48 +166,52 @@ class Broker(Protocol):
         """Take up to `max_tasks` (never more than `MAX_CLAIM_TASKS`) ready tasks, of at most `max_cost`
         tokens together, in order of service.
 
-        The first task is given whatever it costs; the claim ends at the first that does not fit, which is
-        then first in the next claim (passing it over would favour whoever has small tasks). Interactive
-        tasks come first, but of any `interactive_burst` + 1 consecutive tasks served while bulk work is
-        eligible at least one is bulk. In each lane, start-time fair queuing over eligible tenants
-        (backlogged, below their cap); inside a tenant, higher priority first, then first in first out,
-        where a task that comes back keeps its place. Every delivery is charged, a repeated one too: it
-        is service given. Never waits: may be empty. `worker` names the holder in messages.
+        The first task is returned whatever it costs. The claim ends at the first task that does not fit; that
+        task is then the first of the next claim (to pass it over would favour tenants with small tasks).
+
+        Interactive tasks come first. But of any `interactive_burst` + 1 consecutive tasks that are served
+        while bulk work is eligible, at least one is bulk. Each lane serves its eligible tenants (those with
+        ready tasks and below their cap) by start-time fair queuing. Within a tenant, higher priority comes
+        first, then first in, first out; a task that becomes ready again keeps its place. Every delivery is
+        charged, a repeated one too, because it is service given.
+
+        Never waits; the list may be empty. `worker` names the holder in messages.
         """
         ...
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
-        """Extend leases from now; returns those that still hold, with the new `expires_at`.
+        """Extend leases from now; returns those that still hold, with their new `expires_at`.
 
-        A lease missing from the answer is lost. A lease is expired at `expires_at` exactly, but holds
-        until `reap_expired` takes it: renewing late is allowed as long as nobody else has the task.
+        A lease that is missing from the result is lost. A lease is expired from `expires_at` on, but it holds
+        until `reap_expired` ends it: a worker may renew late as long as no other worker has the task.
         """
         ...
 
     async def ack(self, lease: Lease) -> None:
-        """The task is finished, all its effects are durable. LeaseLost if the fence is stale.
+        """Finish the task, whose effects are all durable. Raises LeaseLost if the fence is stale.
 
-        The id is forgotten: a second ack of the lease is LeaseLost too.
+        The broker forgets the id, so a second ack of the same lease raises LeaseLost too.
         """
         ...
 
     async def retry_later(
         self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
     ) -> None:
-        """Give the task back, eligible again after the delay. LeaseLost if the fence is stale.
+        """Give the task back, to be tried again after the delay. Raises LeaseLost if the fence is stale.
 
-        It is due at now + `delay_seconds` exactly, and ready once `promote_due` finds it due.
-        `counted=False` takes the attempt back: it failed for a reason that is not the task's own.
-        `reason` is for the log.
+        The task is due at now + `delay_seconds` exactly, and ready when `promote_due` finds it due.
+        `counted=False` takes the attempt back, for a failure whose cause is not the task itself. `reason` is
+        for the log.
         """
         ...
 
     async def hand_back(self, lease: Lease) -> None:
-        """Give an unstarted task back at once, the attempt not counted (shutdown). LeaseLost if stale."""
+        """Make a leased task that was not begun ready again at once, and take its attempt back (at shutdown).
+        Raises LeaseLost if the fence is stale."""
         ...
 
     async def dead_letter(self, lease: Lease, *, reason: str) -> None:
-        """Give the task up, payload kept. LeaseLost if the fence is stale."""
+        """Give the task up and keep its payload. Raises LeaseLost if the fence is stale."""
         ...
 
     async def dead(self, stage: Stage, *, limit: int = 100) -> list[DeadTask]:
@@ -210,72 +219,73 @@ class Broker(Protocol):
         ...
 
     async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
-        """Make dead tasks ready again, attempts reset; returns how many were dead.
+        """Make dead tasks ready again and reset their attempts; returns how many of them were dead.
 
-        They line up as if offered now, in the order given.
+        They queue in the order given, behind the tasks offered before.
         """
         ...
 
     async def drop_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
-        """Forget dead tasks, payload too; returns how many were dead. They count as done from now on, and
-        may be offered again. Tasks in any other state are left alone.
+        """Forget dead tasks and their payloads; returns how many of them were dead.
+
+        They count as done from now on, and may be offered again. Tasks in any other state are left alone.
         """
         ...
 
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
-        """End expired leases, longest expired first, and make their tasks ready again (attempt kept).
+        """End expired leases, longest expired first, and make their tasks ready again.
 
-        Returns how many leases it ended.
+        The attempts stay counted. Returns how many leases it ended.
         """
         ...
 
     async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
-        """Make delayed tasks whose time has come ready, longest due first; returns how many."""
+        """Make delayed tasks ready that are due, longest due first; returns how many."""
         ...
 
     async def cancel_job(self, job_id: str) -> int:
         """Drop a job's ready and delayed tasks in every stage; returns how many.
 
-        Leased ones run to their worker's next check; they may be acked but not come back: a retry, a
-        hand-back or an expiry of a cancelled job's task drops it. Dead letters stay, as evidence. Tasks
-        offered after the cancel are not affected: whoever offers them checks the job first.
+        Its leased tasks run until their worker looks at the job again. They may be acked, but they do not
+        become ready again: a retry, a hand-back or an expiry drops them. Dead tasks stay, as evidence. Tasks
+        that are offered after the cancel are not affected: their offerer checks the job first.
         """
         ...
 
     async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
-        """Which of these jobs have a ready, leased or delayed task in any stage.
+        """Those of these jobs that have a ready, leased or delayed task in any stage.
 
-        Looks at the stages in the order of the pipeline, each at one instant. Whoever moves a job on
-        enqueues downstream before the task upstream is acked, so a look that goes the same way cannot
-        miss one that moves meanwhile; one that went backwards could.
+        The broker looks at the stages in the order of the pipeline, at each stage at one instant. The order
+        matters: a worker enqueues a job's task in the next stage before it acks the task of its own stage. So
+        a look in this order cannot miss a job that moves during the look; a look in the reverse order could.
         """
         ...
 
     async def depth(self, stage: Stage) -> Depth:
-        """The stage's counts now."""
+        """The counts of the stage at this instant."""
         ...
 
     async def backlog(self, stage: Stage, tenant: str) -> int:
-        """How many tasks of one tenant are ready in the stage, over both lanes."""
+        """How many tasks of one tenant are ready in the stage, in both lanes together."""
         ...
 
     async def epoch(self) -> str:
-        """Names this memory of the broker: another name later means that tasks may have been forgotten.
+        """The name of the broker's present memory. A different name later means that it may have lost tasks.
 
-        Whoever sees it change offers again, and sets shares again, from SQL. It may change without a loss
-        (a restart), never the other way round.
+        The leader then offers the tasks and sets the shares again, from SQL. The name may change without a
+        loss (a restart), but there is never a loss without a change of name.
         """
         ...
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
 
-        A hint: the caller claims and may still find nothing. A delayed task or an expired lease wakes
-        nobody until `promote_due` or `reap_expired` has made it ready. BrokerUnavailable if the broker is
-        closed meanwhile.
+        True is a hint: the following claim may still be empty. A delayed task or an expired lease ends no
+        wait before `promote_due` or `reap_expired` has made the task ready. Raises BrokerUnavailable if the
+        broker is closed during the wait.
         """
         ...
 
     async def close(self) -> None:
-        """Release connections. Later calls raise BrokerUnavailable, except `close`."""
+        """Release connections. Later calls raise BrokerUnavailable, except for `close`."""
         ...

@@ -1,21 +1,21 @@
 """The names of the keys in Redis: a fixed number of them per stage, all in one slot.
 
 Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster keeps them
-on one node, where a script may use them together. There is no key per tenant, job or task: what a
-drained queue leaves behind is of constant size but for `shares`.
+on one node, where a script may use them together. There is no key per tenant, job or task. So a drained
+queue leaves keys of constant size, except for `shares`.
 
 ==================== ====  ==================================================================
 name                 type  holds
 ==================== ====  ==================================================================
-meta                 HASH  counters, virtual times, last fence, epoch; also the name of the channel
-                           on which a stage says that it has work again
-tasks                HASH  id -> record (msgpack, see `redis_records`) of what is unfinished or dead
+meta                 HASH  counters, virtual times, last fence, epoch. Its name is also the channel of the
+                           notification that the stage has claimable work again
+tasks                HASH  id -> record (msgpack, see `redis_records`) of each unfinished or dead task
 payloads             HASH  id -> payload
 ready                ZSET  score 0; tenant, lane, inverted priority, sequence, id: in order of service
 leases               ZSET  id by expiry, seconds
 delayed              ZSET  id by due time, seconds
 dead                 ZSET  id by order of death
-jobs                 ZSET  score 0; job, id: what `cancel_job` may touch
+jobs                 ZSET  score 0; job, id: the tasks that `cancel_job` may touch, all but the dead
 in_flight            HASH  tenant -> number of leased tasks
 shares               HASH  tenant -> "stride cap", where it is not the default
 interactive, bulk    ZSET  tenants that may be served in this lane, by virtual start
@@ -23,8 +23,8 @@ interactive_debts,   ZSET  tenants that may not, and owe more than virtual time,
 bulk_debts
 ==================== ====  ==================================================================
 
-Texts are UTF-8 with a byte 0xFF between them, which no UTF-8 has: nothing can be smuggled past it, and
-the order of bytes is the order of code points.
+The members of `ready` and `jobs` are texts in UTF-8 with a byte 0xFF between them. UTF-8 has no such byte,
+so no text can contain a separator, and the order of bytes is the order of code points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a task comes to a broker."""
+"""Offering tasks to a broker, dead ones included."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from embedfleet.queue_schemas import Stage
 
 
 async def offer(broker: Broker, stage: Stage, tasks: Sequence[Task]) -> None:
-    """Enqueue, also what was dead-lettered before: SQL says it is wanted again."""
+    """Enqueue the tasks, and make those ready again that the broker holds as dead.
+
+    `enqueue` ignores a dead task. The caller offers it because SQL says that it is wanted again.
+    """
     if await broker.enqueue(stage, tasks) < len(tasks):
         await broker.requeue_dead(stage, [task.id for task in tasks])

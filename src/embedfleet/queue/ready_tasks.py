@@ -13,13 +13,13 @@ _DEFAULT_SHARE = TenantShare()
 
 
 class ReadyTasks:
-    """Decides what is served next, and keeps account of what was.
+    """Decides which task is served next, and charges the tenants for the tasks served.
 
-    Each lane is a fair queue of its own. The interactive lane goes first, but once
-    `interactive_burst` of its tasks were served in a row while bulk work was eligible, a bulk task is
-    due. A tenant's tasks in flight are counted over both lanes; at its cap it leaves both.
+    Each lane is a fair queue of its own. The interactive lane goes first. But when `interactive_burst` of its
+    tasks were served in a row while bulk work was eligible, the next task is a bulk task. A tenant's tasks in
+    flight are counted over both lanes; at its cap the tenant leaves both.
 
-    `shares` is read at every decision; whoever changes an entry calls `share_changed`.
+    `shares` is read at every decision. The caller that changes an entry calls `share_changed`.
     """
 
     def __init__(self, *, interactive_burst: int, shares: Mapping[str, TenantShare]) -> None:
@@ -32,14 +32,14 @@ class ReadyTasks:
         self._in_flight: Counter[str] = Counter()
 
     def add(self, task: Task, sequence: int) -> None:
-        """The task may be served; `sequence` is its place among its tenant's tasks of equal priority."""
+        """Let the task be served. `sequence` is its place among its tenant's tasks of equal priority."""
         lane = self._lanes[task.lane]
         lane.add(task, sequence)
         if not self._at_cap(task.tenant):
             lane.fair.enter(task.tenant)
 
     def discard(self, task: Task, sequence: int) -> None:
-        """Take an added task out unserved; its tenant is not charged."""
+        """Remove a task that was added and not served; its tenant is not charged."""
         self._lanes[task.lane].discard(task, sequence)
 
     def backlog(self, tenant: str) -> int:
@@ -63,14 +63,14 @@ class ReadyTasks:
         return task
 
     def finished(self, tenant: str) -> None:
-        """One of the tenant's tasks is in flight no longer, whatever became of it."""
+        """Count one task of the tenant less in flight, however its lease ended."""
         self._in_flight[tenant] -= 1
         if not self._in_flight[tenant]:
             del self._in_flight[tenant]
         self.share_changed(tenant)
 
     def share_changed(self, tenant: str) -> None:
-        """The tenant's cap, or how far it is filled, may be different now."""
+        """Make the tenant eligible or not, after a change of its cap or of its tasks in flight."""
         at_cap = self._at_cap(tenant)
         for lane in self._lanes.values():
             if at_cap:
@@ -85,7 +85,8 @@ class ReadyTasks:
         return self._bulk if bulk_is_due and self._bulk.first() is not None else self._interactive
 
     def _count_burst(self, served: _LaneQueue) -> None:
-        """Interactive tasks served while no bulk work was eligible kept nobody waiting: not counted."""
+        """Count interactive tasks in a row. Those served while no bulk work was eligible do not count,
+        because no bulk task waited for them."""
         if served is self._interactive and self._bulk.first() is not None:
             self._interactive_in_a_row += 1
         else:
@@ -139,7 +140,7 @@ class _Backlog:
 
     def __init__(self) -> None:
         self._tasks: dict[int, Task] = {}
-        # (-priority, sequence). Superset of `_tasks`: a discarded task's entry stays until it surfaces.
+        # (-priority, sequence). The entry of a discarded task stays until it comes to the top.
         self._heap: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
@@ -151,6 +152,7 @@ class _Backlog:
 
     def discard(self, sequence: int) -> None:
         del self._tasks[sequence]
+        # As in `FairQueue`: more than half of the heap is stale.
         if len(self._heap) > 2 * len(self._tasks) + 8:
             self._heap = [(-task.priority, sequence) for sequence, task in self._tasks.items()]
             heapq.heapify(self._heap)
@@ -161,5 +163,5 @@ class _Backlog:
         return self._tasks[self._heap[0][1]]
 
     def pop_first(self) -> None:
-        self.first()  # brings the first task's entry to the top
+        self.first()  # drops stale entries, so that the first task's entry is at the top
         del self._tasks[heapq.heappop(self._heap)[1]]

@@ -1,4 +1,4 @@
-"""Acks made at the same time travel together."""
+"""Sends acks that are made at the same time in one call."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ Send = Callable[[Sequence[Lease]], Awaitable[list[Holder]]]
 
 
 class TogetherAcks:
-    """Acks of one stage: those that are asked for in one turn of the event loop are one call.
+    """Acks of one stage: all that are made in one turn of the event loop go in one call.
 
-    A worker that finished a batch acks its tasks at once, and pays one round trip instead of eight. A
-    call under way is finished even if who asked for it is cancelled: others wait for it too.
+    A worker that finished a claim acks its tasks at the same time, so it pays one round trip instead of one
+    for each task. A call that was sent is finished even if one of its callers is cancelled, because the
+    others wait for it too.
     """
 
     def __init__(self, send: Send) -> None:
@@ -25,7 +26,7 @@ class TogetherAcks:
         self._senders: set[asyncio.Task[None]] = set()
 
     async def ack(self, lease: Lease) -> Holder:
-        """Who holds the task; raises what the call raised."""
+        """Ack, and return who holds the task (see `Holder`). Raises the error of the shared call."""
         answer: asyncio.Future[Holder] = asyncio.get_running_loop().create_future()
         self._waiting.append((lease, answer))
         if len(self._waiting) == 1:
@@ -35,16 +36,16 @@ class TogetherAcks:
         return await answer
 
     async def settle(self) -> None:
-        """Until no call is under way."""
+        """Wait until no call is under way."""
         await asyncio.gather(*self._senders)
 
     async def _send_waiting(self) -> None:
-        """Runs in the turn after the first was asked for."""
+        """Send all acks that wait, in the turn of the event loop after the first of them was made."""
         waiting, self._waiting = self._waiting, []
         for part in parts(waiting):
             try:
                 holders = await self._send([lease for lease, _ in part])
-            except Exception as exc:  # noqa: BLE001 - it is raised where it is waited for
+            except Exception as exc:  # noqa: BLE001 - every caller that waits raises it
                 for _, answer in part:
                     if not answer.done():
                         answer.set_exception(exc)

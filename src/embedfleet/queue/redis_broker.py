@@ -24,30 +24,33 @@ from embedfleet.queue.redis_scripts import Holder, StageScripts
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import RedisSettings
 
+# How late a worker may learn of work if the notification is lost.
 _LOOK_AGAIN_SECONDS = 1.0
-_DEAD_AT_ONCE = 100  # with their payloads
+# Dead tasks come with their payloads, which may be large, so few are read in one call.
+_DEAD_AT_ONCE = 100
 _DEFAULT_SHARE = TenantShare()
+# Lua calculates in doubles, which hold every integer up to this one.
 _LARGEST_EXACT = 2**53
 
 
 class RedisBroker:
     """Queues in Redis; see `Broker` for what each method promises. `open` makes one; for one event loop.
 
-    All processes with the same server and key prefix see the same queues. Every method is one script on
-    one stage, with these exceptions: `set_share`, `cancel_job` and `known_jobs` go from stage to
-    stage, and calls with
-    more than 1,000 items are made in parts. Each part is atomic, and repeating the whole is harmless.
+    All processes with the same server and key prefix see the same queues. A method runs one script on one
+    stage, with two exceptions: `set_share`, `cancel_job` and `known_jobs` run one on each stage after the
+    other, and a call with more than 1,000 items is made in parts. Each part is atomic, and to repeat the
+    whole call is harmless.
 
-    When a connection breaks, an answer may be lost although the script ran. What can be repeated without
-    harm (enqueue, renew, set_share and all that only looks) is repeated once. The others raise
+    When a connection breaks, an answer may be lost although the script ran. A call that can be repeated
+    without harm (enqueue, renew, set_share and all that only read) is repeated once. The others raise
     BrokerUnavailable, and then
 
-    * a claim may have given leases that nobody holds: they expire;
-    * an ack, retry, hand-back or dead-letter may have been done: repeating it raises LeaseLost, or, if it
-      was not done, does it. A worker that drops the task instead does no harm either: its effects are
-      durable, and the task, delivered again after its lease, is found done.
+    * a claim may have made leases that no worker holds: they expire;
+    * an ack, retry, hand-back or dead-letter may have been done. To repeat it is safe: it raises LeaseLost
+      if it was done, and does it if not. To drop the task is safe too: its effects are durable, and the
+      worker that gets it again after the lease finds it done.
 
-    Times are the server's unless a clock is given.
+    Times are by the server's clock unless a clock is given.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class RedisBroker:
         interactive_burst: int = 8,
         look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> None:
-        """`look_again_seconds` bounds what a lost notification costs a waiting worker."""
+        """`look_again_seconds` is the longest delay of a waiting worker after a lost notification."""
         require_at_least_one(interactive_burst=interactive_burst)
         self._connection = connection
         self._interactive_burst = interactive_burst
@@ -82,7 +85,7 @@ class RedisBroker:
         interactive_burst: int = 8,
         look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> Self:
-        """Connect. ConfigError for a server or a setting that will not do, BrokerUnavailable."""
+        """Connect. Raises ConfigError for a server or a setting that cannot be used, BrokerUnavailable."""
         connection = await RedisConnection.open(settings)
         return cls(
             connection,
@@ -182,7 +185,9 @@ class RedisBroker:
         known: set[str] = set()
         for part in parts(job_ids):
             unknown = part
-            for stage in Stage:  # in the order of the pipeline: see the contract
+            # In the order of the pipeline, as the contract requires: a job that moves on during the look
+            # would be missed in the reverse order.
+            for stage in Stage:
                 found = await self._scripts(stage).known_jobs(unknown) if unknown else set()
                 known |= found
                 unknown = [job for job in unknown if job not in found]
@@ -199,13 +204,14 @@ class RedisBroker:
         return ",".join(names)
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
-        """A notification is sent when a stage that had nothing to claim has something. Every wait
-        begins with a look and ends each ring with one, so nobody sleeps while there is work: for longer
-        than it takes to hear while the connection lives, for longer than a second whatever happens."""
+        """The server notifies when a stage that had no claimable task has one. A wait looks first, and again
+        after each notification. So a worker learns of work as soon as the notification arrives, and within
+        `look_again_seconds` if it was lost."""
         scripts = self._scripts(stage)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         while True:
+            # Before the look: a ring between the look and the wait would be missed.
             ring = self._doorbell.next_ring(stage)
             if await scripts.claimable():
                 return True
@@ -246,7 +252,7 @@ def _require_held(lease: Lease, holder: Holder) -> None:
     if holder.fence:
         who = f"worker {holder.worker!r} holds fence {holder.fence}"
     else:
-        who = "nobody holds the task now"
+        who = "no worker holds the task now"
     raise LeaseLost(
         f"{lease.stage} task {lease.task.id!r}: fence {lease.fence} is stale, {who}; drop the result"
     )

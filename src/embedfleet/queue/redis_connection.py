@@ -32,7 +32,7 @@ from embedfleet.settings import RedisSettings
 
 _OLDEST_SERVER = (6, 2)
 _HEALTH_CHECK_SECONDS = 30
-"""A connection idle for longer is tried before it is used."""
+"""A connection that was idle for longer is checked before it is used."""
 
 _Client = Redis | RedisCluster
 
@@ -40,22 +40,23 @@ _Client = Redis | RedisCluster
 class RedisConnection:
     """Runs scripts on the server that redis.url leads to, over at most `max_connections` connections.
 
-    Errors are those of `explained`. A script is sent once, with two exceptions: one that is declared
-    repeatable is sent again when its connection broke, and one that the server does not know (it
-    restarted, or another became primary) is sent in full.
+    Raises the errors that `explained` makes. A script is sent once, with two exceptions. A script that is
+    declared repeatable is sent again after its connection broke. A script that the server does not know
+    (it restarted, or another server became the primary) is sent again with its source.
     """
 
     def __init__(self, client: _Client, settings: RedisSettings, where: str) -> None:
         self._client = client
         self._where = where
-        # One connection is left to whoever listens. Pools refuse when they are exhausted; this waits.
+        # One connection is left for the subscription. A pool of redis-py raises when it is exhausted; the
+        # semaphore makes callers wait instead.
         self._slots = settings.max_connections - 1
         self._free = asyncio.Semaphore(self._slots)
         self._closed = False
 
     @classmethod
     async def open(cls, settings: RedisSettings) -> Self:
-        """Connect and check the server. ConfigError for one that will not do, BrokerUnavailable."""
+        """Connect and check the server. Raises ConfigError for one that cannot be used, BrokerUnavailable."""
         endpoint = parse_endpoint(settings)
         client, where = _make_client(endpoint, settings), str(endpoint)
         connection = cls(client, settings, where)
@@ -78,18 +79,20 @@ class RedisConnection:
                 raise explained(exc, self._where) from exc
 
     def listen(self) -> PubSub:
-        """A connection for subscriptions; the caller closes it and meets `REDIS_FAILURES`."""
+        """A connection for subscriptions. The caller closes it and handles `REDIS_FAILURES`."""
         return self._client.pubsub()
 
     async def close(self) -> None:
-        """Calls under way fail; nothing is left open when this returns."""
+        """Make the calls under way fail, and wait for their ends. No connection is open when this returns."""
         self._closed = True
         await self._disconnect()
+        # When all slots are ours, no call is under way. They are released at once, so that a call that
+        # still waits for one finds the connection closed.
         for _ in range(self._slots):
             await self._free.acquire()
         for _ in range(self._slots):
             self._free.release()
-        await self._disconnect()  # what a call that was just connecting had opened
+        await self._disconnect()  # again: a call may have opened a connection during the first time
 
     async def _disconnect(self) -> None:
         await self._client.aclose()
@@ -129,7 +132,7 @@ class RedisConnection:
             raise explained(exc, self._where) from exc
 
     async def _describe(self) -> list[Mapping[str, Any]]:
-        """INFO of every server that holds keys."""
+        """The INFO of every server that holds keys."""
         if isinstance(self._client, RedisCluster):
             answers = await self._client.info(target_nodes=RedisCluster.PRIMARIES)
             return [answers] if "redis_version" in answers else list(answers.values())
@@ -155,8 +158,11 @@ class RedisConnection:
 
 @contextmanager
 def _cancellation_kept() -> Iterator[None]:
-    """A task cancelled in this block ends in it: `asyncio.wait_for` of Python 3.11, in redis-py, loses a
-    cancellation that arrives together with its result, and a worker would not stop."""
+    """Ends a task in this block if it was cancelled in this block.
+
+    redis-py uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation that arrives together with its
+    result. Without this, a worker would not stop.
+    """
     task = asyncio.current_task()
     assert task is not None
     requests_before = task.cancelling()
@@ -174,7 +180,7 @@ def _make_client(endpoint: Endpoint, settings: RedisSettings) -> _Client:
         "socket_connect_timeout": settings.connect_timeout_seconds,
         "socket_timeout": settings.socket_timeout_seconds,
         "health_check_interval": _HEALTH_CHECK_SECONDS,
-        # What may be repeated is decided here, not in the client: it would repeat a claim.
+        # No retries by the client: it would repeat a claim too. `_run` repeats repeatable scripts only.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "max_connections": settings.max_connections,
@@ -203,7 +209,7 @@ def _cluster(endpoint: Endpoint, shared: dict[str, Any]) -> RedisCluster:
 
 
 def _sentinel(endpoint: Endpoint, settings: RedisSettings, shared: dict[str, Any]) -> Redis:
-    """The sentinels are asked for the primary whenever a connection is made."""
+    """A client that asks the sentinels for the primary whenever it makes a connection."""
     own = {
         "username": settings.sentinel_username,
         "password": secret_text(settings.sentinel_password),

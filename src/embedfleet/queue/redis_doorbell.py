@@ -1,4 +1,4 @@
-"""Hearing from other processes that a stage has work again."""
+"""Notifications from other processes that a stage has claimable work again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from redis.asyncio.client import PubSub
 from embedfleet.queue.redis_errors import REDIS_FAILURES
 from embedfleet.queue_schemas import Stage
 
+# Between two tries to subscribe. Waiting workers look for themselves in this time.
 _RECONNECT_SECONDS = 0.2
+# After this long without a message, redis-py checks the connection before the next read.
 _QUIET_SECONDS = 30.0
+# How long `close` waits for the listener to end before it cancels it again.
 _CANCEL_AGAIN_SECONDS = 0.05
 
 
 class Doorbell:
-    """One subscription for all stages; rings for whoever waits for a stage when its channel is heard.
+    """One subscription for all stages. A message on a stage's channel rings for all that wait for this stage.
 
-    Also rings for all after every (re)connection, for what was said meanwhile was not heard. So whoever
-    takes the next ring first, then looks, then waits for it, misses nothing while the connection lives.
+    It also rings for all stages after every connection, because messages sent before it were not received.
+    So a caller that takes the next ring, then looks for work, then waits for the ring misses no work while
+    the connection lives.
     """
 
     def __init__(self, listen: Callable[[], PubSub], channels: Mapping[str, Stage]) -> None:
@@ -29,7 +33,8 @@ class Doorbell:
         self._listener: asyncio.Task[None] | None = None
 
     def next_ring(self, stage: Stage) -> asyncio.Future[None]:
-        """Done when the stage's bell rings next; shared, so do not cancel it. Begins to listen."""
+        """A future that is done at the stage's next ring. Callers share it, so they must not cancel it. The
+        first call begins to listen."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._keep_listening(), name="redis-doorbell")
         ring = self._rings.get(stage)
@@ -41,7 +46,7 @@ class Doorbell:
         """Stop listening, and ring for all."""
         while self._listener is not None and not self._listener.done():
             self._listener.cancel()
-            # Again if need be: `asyncio.wait_for` of Python 3.11, in redis-py, can swallow it.
+            # In a loop: `asyncio.wait_for` of Python 3.11, in redis-py, can swallow a cancellation.
             await asyncio.wait([self._listener], timeout=_CANCEL_AGAIN_SECONDS)
         self._ring_all()
 
@@ -52,13 +57,13 @@ class Doorbell:
                     await subscription.subscribe(*self._channels)
                     await self._hear(subscription)
             except REDIS_FAILURES:
-                await asyncio.sleep(_RECONNECT_SECONDS)  # who waits looks for itself meanwhile
+                await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _hear(self, subscription: PubSub) -> None:
         while True:
             message = await subscription.get_message(timeout=_QUIET_SECONDS)
             if message is None:
-                continue  # it was quiet; the connection is checked at such times
+                continue  # no message for `_QUIET_SECONDS`
             if message["type"] == "subscribe":
                 self._ring_all()
             elif message["type"] == "message":

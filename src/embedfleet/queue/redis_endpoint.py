@@ -1,10 +1,10 @@
-"""Where Redis is: the forms that `redis.url` may have, and what each means.
+"""Where Redis is: the forms that `redis.url` may have, and the meaning of each.
 
 ::
 
     redis://[user:password@]host[:6379][/db]                one server
     unix://[user:password@]/path/to/socket[?db=0]           one server on this machine
-    redis+sentinel://host[:26379][,host...]/service[/db]    whichever server is primary now
+    redis+sentinel://host[:26379][,host...]/service[/db]    the server that is the primary now
     redis+cluster://host[:6379][,host...]                   a cluster, from any of its nodes
 
 `rediss` instead of `redis` is the same over TLS. Names and passwords in a URL are percent-encoded.
@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What a URL says. `str` of it is for messages and has no secrets."""
+    """The parts of a URL. Its `str` is for messages and holds no secrets."""
 
     kind: Kind
     tls: bool
@@ -54,9 +54,9 @@ class Endpoint:
 
 
 def parse_endpoint(settings: RedisSettings) -> Endpoint:
-    """What the settings' URL says. `username` and `password` of the settings go before those in the URL.
+    """The endpoint of the settings' URL. The `username` and `password` of the settings win over those in it.
 
-    Raises ConfigError for a URL that cannot be understood; the message never has the password.
+    Raises ConfigError for a URL that cannot be understood; the message never holds the password.
     """
     if settings.url is None:
         raise _wrong("is not set")
@@ -102,7 +102,7 @@ def _hosts(kind: Kind, address: str) -> tuple[tuple[str, int], ...]:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """Of `host`, `host:port` or `[v6]:port`."""
+    """Host and port of `host`, `host:port` or `[v6]:port`."""
     try:
         parts = urlsplit(f"//{text}")
         port = parts.port or default_port

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from embedfleet.errors import BrokerUnavailable, ConfigError
 
 _FROM_A_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
-"""How servers before 7 report what a command in a script met; redis-py does not look inside."""
+"""How servers before version 7 report the error of a command inside a script; redis-py does not parse it."""
 
 _KINDS_FROM_A_SCRIPT: dict[str, type[RedisError]] = {
     "OOM": redis_errors.OutOfMemoryError,
@@ -19,18 +19,19 @@ _KINDS_FROM_A_SCRIPT: dict[str, type[RedisError]] = {
 }
 
 REDIS_FAILURES = (RedisError, redis_errors.RedisClusterException, OSError)
-"""All that a call of redis-py may raise because of the server, the network or the settings."""
+"""The errors that a call of redis-py may raise because of the server, the network or the settings."""
 
 BROKEN_CONNECTION = (redis_errors.ConnectionError, OSError)
-"""Worth trying another connection at once; a server that is silent is not."""
+"""Errors after which another connection may be tried at once. A timeout is not one: the server is silent."""
 
 
 def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
-    """`exc` as the error to raise `from` it. `where` is the server's address, without secrets.
+    """The error to raise from `exc`. `where` is the server's address, without secrets.
 
-    Wrong credentials and missing rights are for a person to mend: ConfigError. All else may heal.
+    Wrong credentials and missing rights become ConfigError, as a person must correct them. All other errors
+    become BrokerUnavailable, as they may end by themselves.
     """
-    while isinstance(exc.__cause__, RedisError):  # what goes wrong while connecting comes wrapped
+    while isinstance(exc.__cause__, RedisError):  # redis-py wraps the errors of connecting
         exc = exc.__cause__
     text = " ".join(str(exc).split()) or type(exc).__name__
     if reported := _FROM_A_SCRIPT.search(text):

@@ -1,4 +1,4 @@
-"""Large calls in parts that each hold up the server for a moment only."""
+"""Large calls in parts, so that none of them holds up the server for long."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import TypeVar
 from embedfleet.queue.broker import Task
 
 MOST_ITEMS = 1_000
+"""The most items in one call, so that its script does not hold up the server's other clients for long."""
+
 MOST_BYTES = 8 * 2**20
-"""Of payload, in one call that carries payloads."""
+"""The most bytes of payloads in one call that carries payloads."""
 
 T = TypeVar("T")
 
 
 def parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """In order, `MOST_ITEMS` at a time."""
+    """The items in order, in lists of at most `MOST_ITEMS`."""
     iterator = iter(items)
     while part := list(islice(iterator, MOST_ITEMS)):
         yield part
 
 
 def parts_by_payload(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """In order, as many at a time as stay below both limits, but at least one."""
+    """The tasks in order, in lists within both limits. A task that is larger is a list of its own."""
     part: list[Task] = []
     size = 0
     for task in tasks:
@@ -37,7 +39,10 @@ def parts_by_payload(tasks: Iterable[Task]) -> Iterator[list[Task]]:
 
 
 async def until_fewer(act: Callable[[int], Awaitable[int]], limit: int) -> int:
-    """Act on up to `MOST_ITEMS` at a time, until `limit` is reached or there were fewer."""
+    """Call `act` with counts of at most `MOST_ITEMS` until `limit` is reached or it did less than asked.
+
+    `act` returns how many items it did; the result is their sum.
+    """
     total = 0
     while total < limit:
         wanted = min(limit - total, MOST_ITEMS)

@@ -1,4 +1,4 @@
-"""What travels between the broker and its scripts: arguments as bytes, records as msgpack."""
+"""The data between the broker and its scripts: arguments as bytes, records as msgpack."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ Argument = str | int | float | bytes
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8, of any Python string: a lone surrogate is no reason to lose a task."""
+    """The text in UTF-8. Any Python string can be encoded, also one with a lone surrogate."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def decoded(raw: bytes) -> str:
+    """The text that `encoded` made these bytes of."""
     return raw.decode("utf-8", "surrogatepass")
 
 
 def as_bytes(argument: Argument) -> bytes:
-    """Numbers as text that reads back as the same number."""
+    """The argument as bytes. A number becomes the text that reads back as the same number."""
     if isinstance(argument, bytes):
         return argument
     return encoded(argument) if isinstance(argument, str) else repr(argument).encode()
 
 
 def task_arguments(task: Task) -> list[Argument]:
-    """In the order that `enqueue.lua` reads them."""
+    """The task's fields in the order in which `enqueue.lua` reads them."""
     return [
         task.id,
         task.tenant,
@@ -43,7 +44,7 @@ def task_arguments(task: Task) -> list[Argument]:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task as `tasks` holds it, with its payload."""
+    """A task as the key `tasks` holds it, with its payload."""
 
     task: Task
     attempt: int
@@ -53,7 +54,7 @@ class TaskRecord:
 
     @classmethod
     def unpack(cls, task_id: bytes, record: bytes, payload: bytes) -> Self:
-        """`record` is the array that `save` in `_tasks.lua` packs."""
+        """The record of a task. `record` is the array that `save` in `_tasks.lua` packs."""
         fields: list[Any] = msgpack.unpackb(record, raw=True)
         _state, tenant, job, cost, priority, lane, _sequence, attempt, fence, _worker, _doomed = fields[:11]
         reason, died_at = fields[11:]

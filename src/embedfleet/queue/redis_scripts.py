@@ -1,8 +1,8 @@
 """The scripts in `lua/`, each with a typed call.
 
-A script's header is its declaration: it names the keys in order, the arguments in order, and the
-fragments (`lua/_*.lua`) whose functions it uses. Loading puts the fragments before the script, and before
-them a table `key` from the declared names to `KEYS`, so a script can only touch what it declares.
+The header of a script is its declaration. It names the keys in order, the arguments in order, and the
+fragments (`lua/_*.lua`) whose functions the script uses. A script is sent with its fragments before it, and
+before these a table `key` from the declared names to `KEYS`, so a script can touch only keys it declares.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USES = re.compile(r"^-- Uses: (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is sent: `source` once, then its `sha`."""
+    """A script as it is sent: `source` when the server does not know it, otherwise `sha`."""
 
     name: str
     keys: tuple[str, ...]
@@ -39,6 +39,7 @@ class Script:
 
 @cache
 def load_script(name: str) -> Script:
+    """The script of `lua/<name>.lua`, with its fragments."""
     body = _read(f"{name}.lua")
     keys = tuple(_KEY.findall(body))
     uses = _USES.search(body)
@@ -59,21 +60,28 @@ class ScriptServer(Protocol):
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
     ) -> Any:
-        """The script's answer. One that is `repeatable` may be run twice when a connection breaks."""
+        """The script's answer. A `repeatable` script may run twice when a connection breaks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a task when a lease is to be ended: the lease itself if it could be; fence 0 is nobody."""
+    """Who held a task when its lease was to be ended.
+
+    `fence` is the lease's own if the lease was ended, that of another lease if another worker holds the task,
+    and 0 if no worker does.
+    """
 
     fence: int
     worker: str
 
 
 class StageScripts:
-    """The operations on one stage, each atomic. Parameters are those of the script's header, but for
-    `now`, which is the clock's, or left to the server if there is none."""
+    """The operations on one stage, each atomic.
+
+    The parameters are those of the script's header, except for `now`: it is the time of `clock`, or the
+    server's if `clock` is None.
+    """
 
     def __init__(self, server: ScriptServer, *, key_prefix: str, stage: Stage, clock: Clock | None) -> None:
         self._server = server
@@ -86,14 +94,16 @@ class StageScripts:
         await self._run("set_share", arguments, repeatable=True)
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
-        """Repeated after a lost answer it counts as old what it had just added."""
+        """How many tasks were new. When it is repeated after a lost answer, it does not count the tasks that
+        the first run added."""
         arguments = [argument for task in tasks for argument in task_arguments(task)]
         return int(await self._run("enqueue", arguments, repeatable=True))
 
     async def claim(
         self, interactive_burst: int, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
     ) -> list[Lease]:
-        """Not repeated: what a lost answer gave away would be held by nobody, twice."""
+        """Never repeated: after a lost answer, the leases of the first run would be held by no worker until
+        they expire, and a second run would lease other tasks."""
         answer = await self._run(
             "claim", [interactive_burst, worker, max_tasks, max_cost, lease_seconds], timed=True
         )
@@ -104,7 +114,7 @@ class StageScripts:
         ]
 
     async def renew(self, lease_seconds: float, leases: Sequence[Lease]) -> list[Lease]:
-        """Those that hold, with their new expiry."""
+        """The leases that hold, with their new expiry."""
         answer = await self._run("renew", [lease_seconds, *_holds(leases)], timed=True, repeatable=True)
         expires_at = float(answer[0])
         return [
@@ -114,7 +124,7 @@ class StageScripts:
         ]
 
     async def ack(self, leases: Sequence[Lease]) -> list[Holder]:
-        """One answer a lease."""
+        """Who holds each task, in the order of the leases."""
         answer = await self._run("ack", _holds(leases))
         return [_holder(answer[i : i + 2]) for i in range(0, len(answer), 2)]
 
@@ -130,7 +140,7 @@ class StageScripts:
         return _holder(await self._run("dead_letter", [task_id, fence, reason], timed=True))
 
     async def dead(self, after: int, limit: int) -> tuple[list[DeadTask], int]:
-        """Dead letters in the order they died, and where to go on."""
+        """Dead tasks in the order of their deaths, and `after` for the next page."""
         answer = await self._run("dead", [after, limit], repeatable=True)
         found: list[DeadTask] = []
         for i in range(0, len(answer), 4):
@@ -153,7 +163,7 @@ class StageScripts:
         return int(await self._run("promote_due", [limit], timed=True))
 
     async def cancel_job(self, job: str, after: str, until: int | None, limit: int) -> tuple[int, str, int]:
-        """How many were dropped, where to go on (empty: nowhere), and `until` for going on."""
+        """How many tasks were dropped, then `after` (empty at the end) and `until` for the next page."""
         arguments = [job, after, "" if until is None else until, limit]
         dropped, go_on_after, until = await self._run("cancel_job", arguments)
         return int(dropped), decoded(go_on_after), int(until)

@@ -1,4 +1,4 @@
-"""One stage's tasks from offer to end: the state machine of `MemoryBroker`, without clock or waiting."""
+"""The tasks of one stage, from offer to end: the state machine of `MemoryBroker`; it has no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedfleet.queue_schemas import Stage
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A task that is ready, leased or delayed. Its sequence is its place in line for all its life."""
+    """A task that is ready, leased or delayed. It keeps its sequence, which is its place in line."""
 
     task: Task
     sequence: int
@@ -25,7 +25,7 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """An entry under lease. A `doomed` one (its job was cancelled) must not become ready again."""
+    """A leased entry. It is `doomed` if its job was cancelled, and must then not become ready again."""
 
     entry: _Entry
     lease: Lease
@@ -34,7 +34,7 @@ class _Held:
 
 
 class _Shelf:
-    """The entries in one state, by task id, and what they cost together (tokens)."""
+    """The entries in one state, by task id, and their cost together, in tokens."""
 
     def __init__(self) -> None:
         self.cost = 0
@@ -61,10 +61,10 @@ class _Shelf:
 
 
 class StageQueue:
-    """The broker's contract for one stage; `now` is passed in, and no method waits.
+    """The contract of `Broker` for one stage. `now` is passed in, and no method waits.
 
-    An entry is in exactly one of ready, leased, delayed and dead; what has ended is only counted, so
-    memory is bounded by what is unfinished.
+    A task is in exactly one of the states ready, leased, delayed and dead. Finished tasks are only counted,
+    so memory is bounded by the unfinished and the dead ones.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class StageQueue:
         self._ready = _Shelf()
         self._leased: dict[str, _Held] = {}
         self._delayed = _Shelf()
-        # (due at, task id, sequence). Superset of `_delayed`: cancelled ones stay until they are due.
+        # (due at, task id, sequence), a heap. The entry of a cancelled task stays until it is due; its
+        # sequence tells it from a later task of the same id.
         self._due: list[tuple[float, str, int]] = []
         self._dead: dict[str, DeadTask] = {}
         self._ids_of_job: defaultdict[str, set[str]] = defaultdict(set)
@@ -91,7 +92,7 @@ class StageQueue:
 
     @property
     def has_claimable(self) -> bool:
-        """A claim made now would not come back empty."""
+        """Whether a claim made now would return a task."""
         return self._order.first() is not None
 
     def share_changed(self, tenant: str) -> None:
@@ -164,7 +165,7 @@ class StageQueue:
         return dropped
 
     def reap_expired(self, now: float, *, limit: int) -> int:
-        """Looks at every lease: there are only as many as workers can hold."""
+        """Looks at every lease: their number is small, as it is bounded by what workers can hold."""
         expired = [held.lease for held in self._leased.values() if held.lease.expires_at <= now]
         expired.sort(key=lambda lease: (lease.expires_at, lease.task.id))
         for lease in expired[:limit]:
@@ -191,7 +192,7 @@ class StageQueue:
         return dropped
 
     def knows_job(self, job_id: str) -> bool:
-        """It has a ready, leased or delayed task here."""
+        """Whether the job has a ready, leased or delayed task in this stage."""
         return job_id in self._ids_of_job
 
     def depth(self) -> Depth:
@@ -230,13 +231,13 @@ class StageQueue:
         return lease
 
     def _release(self, lease: Lease) -> _Held:
-        """End the lease, if it holds; what becomes of the entry is the caller's to say."""
+        """End the lease; the caller decides about the entry. Raises LeaseLost if the fence is stale."""
         task = lease.task
         held = self._leased.get(task.id)
         if held is None:
             raise LeaseLost(
-                f"{self._stage} task {task.id!r}: fence {lease.fence} is stale, nobody holds the task now; "
-                "drop the result"
+                f"{self._stage} task {task.id!r}: fence {lease.fence} is stale, no worker holds the task "
+                "now; drop the result"
             )
         if held.lease.fence != lease.fence:
             raise LeaseLost(

@@ -1,8 +1,9 @@
-"""The catalogue of a settings file, changed in its text: what people wrote around an entry stays as it was.
+"""Changes an entry in the catalogue of a settings file, and keeps the rest of the file's text as it is.
 
-Libraries that write YAML anew move comments, or drop them with the entry they follow. So only the lines of
-the entry itself are touched, where the parser says that they are. What comes out is read again, and must say
-what it said before but for that entry: a file written in a way not foreseen here is refused, never spoilt.
+Libraries that write a whole YAML file move comments, or drop them with the entry before them. So this module
+changes only the lines of the entry itself, whose place the parser tells. It then reads the new text again and
+compares: apart from the entry, the content must be the same. A file that is written in a way not foreseen
+here is refused, never damaged.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ _Pair = tuple[yaml.Node, yaml.Node]
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFile:
-    """A settings file as it was read; its `text` is empty where there is no file yet."""
+    """The text of a settings file as it was read; empty if there is no file yet."""
 
     path: Path
     text: str
 
     @classmethod
     def read(cls, path: Path) -> CatalogueFile:
-        """Raises ConfigError if the file is there and cannot be read, or holds no catalogue of entries."""
+        """Read the file. Raises ConfigError if it cannot be read, or its catalogue does not hold entries."""
         file = cls(path, read_text(path) if os.path.exists(path) else "")
         file.entries()
         return file
 
     def entries(self) -> Mapping[str, Any]:
-        """By name, as written."""
+        """The entries by name, as they are written."""
         section = parse_sections(self.text, str(self.path))
         for part in _WHERE:
             below = section.get(part) or {}
@@ -52,9 +53,9 @@ class CatalogueFile:
         return section
 
     def with_entry(self, name: str, entry: Mapping[str, Any]) -> CatalogueFile:
-        """With this entry at the end of the catalogue, or in the place of the one of that name.
+        """The file with this entry at the end of its catalogue, or in place of the entry of this name.
 
-        Raises ConfigError if the file is written in a way that cannot be added to.
+        Raises ConfigError if the file is written in a way that this cannot add to.
         """
         found = self._find(name)
         if len(found) > len(_WHERE):
@@ -64,23 +65,24 @@ class CatalogueFile:
         return self._checked(text, {**self.entries(), name: dict(entry)})
 
     def without_entry(self, name: str) -> CatalogueFile:
-        """Without the lines of this entry, which must be there. Raises ConfigError as `with_entry` does."""
+        """The file without the lines of this entry, which exists. Raises ConfigError as `with_entry` does."""
         text = self._replaced(self._find(name)[-1], "")
         return self._checked(text, {key: value for key, value in self.entries().items() if key != name})
 
     def save(self, before: CatalogueFile) -> None:
-        """Put it in the place of `before` in one step, with the mode and the owner that the file has.
+        """Replace the file by this text in one step, and keep its mode and its owner.
 
-        Raises ConfigError if it cannot be written, or the file is not as `before` any more.
+        Raises ConfigError if it cannot be written, or if the file is no longer as `before` says.
         """
-        target = self.path.resolve()  # of a link the file it points to
+        target = self.path.resolve()  # for a link, the file that it points to
         fresh = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 _write_like(target, fresh, self.text)
+                # Immediately before the replacement, so that a change by another program is not lost.
                 if CatalogueFile.read(self.path).text != before.text:
-                    raise ConfigError(f"{self.path}: somebody else changed it meanwhile: try again")
+                    raise ConfigError(f"{self.path}: another program changed it meanwhile: try again")
                 fresh.replace(target)
             finally:
                 fresh.unlink(missing_ok=True)
@@ -88,7 +90,7 @@ class CatalogueFile:
             raise ConfigError(f"{self.path}: cannot be written ({exc.strerror or exc})") from exc
 
     def _find(self, name: str) -> list[_Pair]:
-        """The keys and values on the way to the entry, as far as they are there."""
+        """The keys and values on the path to the entry, as far as they exist."""
         found: list[_Pair] = []
         node = parse_nodes(self.text, str(self.path))
         for part in (*_WHERE, name):
@@ -101,7 +103,7 @@ class CatalogueFile:
         return found
 
     def _replaced(self, pair: _Pair, lines: str) -> str:
-        """The whole lines from the key to the last of its value changed to these."""
+        """The text with these lines instead of those from the key to the end of its value."""
         start = self.text.rfind("\n", 0, pair[0].start_mark.index) + 1
         return self.text[:start] + self._ending(lines) + self.text[self._line_after(_end(pair)) :]
 
@@ -120,7 +122,7 @@ class CatalogueFile:
             raise ConfigError(
                 f"{self.path}: `{key.value}` is written in braces: give each of its entries a line of its own"
             )
-        # `{}` or nothing at all: the entry comes below the key instead.
+        # The value is `{}` or empty: the entry goes below the key instead.
         emptied = self.text[: value.start_mark.index].rstrip(" ") + self.text[value.end_mark.index :]
         below = replace(self, text=emptied)
         return below._inserted(below._line_after(key.end_mark.index), new, _column(key) + _STEP)
@@ -132,14 +134,14 @@ class CatalogueFile:
         return before + self._ending(lines_of(new, column)) + self.text[at:]
 
     def _line_after(self, index: int) -> int:
-        """Where the line begins that follows the one of this index; a block of text ends on a new line."""
+        """The index at which the next line begins. It is `index` itself if a line begins there."""
         if index and self.text[index - 1] == "\n":
             return index
         end = self.text.find("\n", index)
         return len(self.text) if end < 0 else end + 1
 
     def _ending(self, lines: str) -> str:
-        """With the line ends of the file."""
+        """The lines with the line ends of the file."""
         return lines.replace("\n", "\r\n") if "\r\n" in self.text else lines
 
     def _checked(self, text: str, entries: Mapping[str, Any]) -> CatalogueFile:
@@ -156,7 +158,7 @@ class CatalogueFile:
 
 
 def lines_of(content: Mapping[str, Any], column: int) -> str:
-    """As YAML in block style, indented by so many columns."""
+    """The content as YAML in block style, indented by `column` columns."""
     text = yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
     )
@@ -164,7 +166,7 @@ def lines_of(content: Mapping[str, Any], column: int) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Each value on the line of its key: lists of plain values in brackets, texts never broken."""
+    """Writes each value on the line of its key: a list in brackets, a text on one line."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
@@ -181,14 +183,16 @@ _Dumper.add_representer(list, _represent_list)
 
 
 def _end(pair: _Pair) -> int:
-    """After the last character of the value: the end that the parser gives a block lies beyond the comments
-    that follow it."""
+    """The index after the last character of the value.
+
+    The parser's own end of a block cannot be used, because it is behind the comments that follow the block.
+    """
     key, value = pair
     if isinstance(value, yaml.CollectionNode) and not value.flow_style and value.value:
         last = value.value[-1]
         inner = last if isinstance(last, tuple) else (key, last)
         return max(key.end_mark.index, _end(inner))
-    # An alias stands where its anchor is, which may be far above.
+    # The node of an alias has the position of its anchor, which may be far above the key.
     return max(key.end_mark.index, value.end_mark.index)
 
 
@@ -197,7 +201,7 @@ def _column(key: yaml.Node) -> int:
 
 
 def _with_entries(content: Any, entries: Mapping[str, Any]) -> str:
-    """All that a file says, comparable, with these entries as its catalogue."""
+    """The whole content of a file in a form that can be compared, with these entries as its catalogue."""
     sections = {**(content or {})}
     models = {**(sections.get(_WHERE[0]) or {}), _WHERE[1]: dict(entries)}
     return json.dumps({**sections, _WHERE[0]: models}, sort_keys=True, default=repr)

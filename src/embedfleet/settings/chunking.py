@@ -1,4 +1,4 @@
-"""How documents are cut: the part that a job may bring with it, and the defaults of jobs that do not."""
+"""How documents are cut: the config that a job may bring, and the section with its defaults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ChunkMethod(StrEnum):
 
 
 class ChunkingConfig(Section):
-    """How a document is cut. Part of a generation's identity: another value, other chunks."""
+    """How a document is cut. It is part of a generation's identity: other values give other chunks."""
 
     chunk_size: int = Field(
         default=1000,
@@ -40,10 +40,12 @@ class ChunkingConfig(Section):
         ge=0,
         description="Repeated from the chunk before, in `unit`. Raise if answers straddle chunk borders.",
     )
-    unit: ChunkUnit = Field(default=ChunkUnit.CHARS, description="What sizes are counted in.")
+    unit: ChunkUnit = Field(
+        default=ChunkUnit.CHARS, description="The unit of both sizes. `tokens` for a model's limit."
+    )
     method: ChunkMethod = Field(
         default=ChunkMethod.RECURSIVE,
-        description="`sentences` or `paragraphs` to never cut inside one that fits.",
+        description="`sentences` or `paragraphs` never cut inside one that fits the size.",
     )
 
     @model_validator(mode="after")
@@ -57,13 +59,13 @@ class ChunkingConfig(Section):
 
 
 class ChunkingSettings(ChunkingConfig):
-    """Defaults of jobs that bring no chunking config."""
+    """The chunking config of jobs that bring none, and the size of their batches."""
 
     batch_chunks: int = Field(
-        default=64, ge=1, le=1000, description="Chunks per embedding task, the unit of retry."
+        default=64, ge=1, le=1000, description="Chunks per embedding task. Lower if retries repeat much work."
     )
 
     @property
     def config(self) -> ChunkingConfig:
-        """The part that a job may bring."""
+        """The chunking config alone, as a job may bring it."""
         return ChunkingConfig.model_validate(self.model_dump(exclude={"batch_chunks"}))

@@ -1,4 +1,4 @@
-"""Where settings come from: defaults < YAML file < environment < flags, merged and validated."""
+"""Loads the settings: merges defaults < YAML file < environment < flags, and validates the result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from embedfleet.validation import Problem, first_problem
 ENV_PREFIX = "EMBEDFLEET_"
 ENV_SEPARATOR = "__"
 DEBUG_ENV = "EMBEDFLEET_DEBUG"
-"""Not a setting: makes the command line show where an internal error came from."""
+"""Not a setting: with it, the command line shows the traceback of an internal error."""
 CONFIG_ENV = "EMBEDFLEET_CONFIG"
-"""Not a setting: the settings file of commands that are given none."""
+"""Not a setting: names the settings file of commands that are given none."""
 _NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV)
 
 
@@ -32,16 +32,16 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge the sources and validate. `overrides` is nested like the YAML and wins.
+    """Merge the sources and validate. `overrides` is nested like the YAML, and wins over the other sources.
 
-    Raises ConfigError with the source of the wrong value, its path, and what would be right.
+    Raises ConfigError, which names the source of the wrong value, its path and the allowed values.
     """
     sources = [
         *([] if config_file is None else [_file(config_file)]),
         _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
         _Source("command line", overrides or {}),
     ]
-    # On top of the defaults in full: a pool's differ from those of its class.
+    # Merged into all the defaults: the default of a pool differs from that of its class.
     merged = Settings().model_dump()
     for source in sources:
         _merge(merged, source.values)
@@ -52,7 +52,8 @@ def load_settings(
 
 
 def usual_config_file() -> Path:
-    """Of the command line: what EMBEDFLEET_CONFIG names, else the user's own, which may not be there."""
+    """The settings file of the command line: the one that EMBEDFLEET_CONFIG names, otherwise the user's own.
+    The file may not exist."""
     named = os.environ.get(CONFIG_ENV)
     if named:
         return Path(named)
@@ -76,7 +77,7 @@ class _Source:
         return True
 
     def place(self, path: list[str]) -> str:
-        """The source as a user knows it."""
+        """The name of the source for a user: for the environment, the variable of this path."""
         return ENV_PREFIX + ENV_SEPARATOR.join(path).upper() if self.name == ENV_PREFIX else self.name
 
 
@@ -98,7 +99,7 @@ def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Lay `extra` over `into`, section by section; a section left empty sets nothing."""
+    """Merge `extra` into `into`, section by section. An empty section sets nothing."""
     for key, value in extra.items():
         below = into.get(key)
         if isinstance(value, Mapping):
@@ -125,7 +126,7 @@ def _explain(problem: Problem) -> str:
 
 
 def _section_of(annotation: Any) -> Any:
-    """A section that may be left out is annotated `Section | None`."""
+    """The section in a field's annotation: an optional section is annotated `Section | None`."""
     if typing.get_origin(annotation) is dict:
         return annotation
     return next((kind for kind in typing.get_args(annotation) if _is_section(kind)), annotation)
@@ -139,7 +140,7 @@ def _known_keys(path: list[str]) -> list[str]:
     """The field names of the section at `path`."""
     section: Any = Settings
     for part in path:
-        if typing.get_origin(section) is dict:  # `part` is a key of the user's, e.g. a model's name
+        if typing.get_origin(section) is dict:  # `part` is a key that the user chose, such as a model's name
             section = typing.get_args(section)[1]
         elif _is_section(section):
             section = _section_of(section.model_fields[part].annotation)

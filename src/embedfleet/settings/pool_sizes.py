@@ -1,4 +1,4 @@
-"""Sizes of pools that are given by hand."""
+"""Pool sizes that an operator gives by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from embedfleet.settings.sections import MOST_WORKERS, PoolsSettings, Settings
 
 
 def with_pool_sizes(settings: Settings, sizes: Mapping[str, int]) -> Settings:
-    """The settings with so many workers in these pools; auto-scaling's limits give way, and 0 means none.
+    """The settings with these numbers of workers, by pool.
 
-    Raises ConfigError for a pool that does not exist or a size that cannot be.
+    The limits of auto-scaling are widened where they exclude the number; 0 also forbids auto-scaling to start
+    workers. Raises ConfigError for a pool that does not exist or a number that is out of range.
     """
     pools = settings.worker_pools
     for name, workers in sizes.items():

@@ -1,4 +1,4 @@
-"""What every section of the settings is: frozen, and strict about its keys."""
+"""The base of every section of the settings."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
+    """A frozen model that refuses unknown keys, infinity and NaN."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

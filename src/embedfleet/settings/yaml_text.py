@@ -1,4 +1,4 @@
-"""YAML as it is read here: errors in one line, which never quotes the text, as that may hold a password."""
+"""Reads YAML. An error is one line, and never quotes the text, because that may hold a password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedfleet.errors import ConfigError
 
 
 def read_text(path: Path) -> str:
-    """With the line ends it has. Raises ConfigError if it cannot be read."""
+    """The file's text with its own line ends. Raises ConfigError if the file cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return stream.read()
@@ -24,13 +24,13 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, place: str) -> Any:
-    """What it says. Raises ConfigError beginning with `place`."""
+    """The content of the YAML text. Raises ConfigError, whose message begins with `place`."""
     with _errors(place):
         return yaml.safe_load(text)
 
 
 def parse_sections(text: str, place: str) -> Mapping[str, Any]:
-    """As `parse`, of a settings file: an empty one has no sections."""
+    """The sections of the text of a settings file; none if it is empty. Raises as `parse` does."""
     content = parse(text, place)
     if content is None:
         return {}
@@ -40,7 +40,7 @@ def parse_sections(text: str, place: str) -> Mapping[str, Any]:
 
 
 def parse_nodes(text: str, place: str) -> yaml.Node | None:
-    """What it says and where in the text. Raises as `parse` does."""
+    """The nodes of the YAML text, with their positions in it. Raises as `parse` does."""
     with _errors(place):
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
         return node

@@ -1,13 +1,13 @@
-"""The SQL database as asyncio sees it: atomic units of work, and news of everybody's writes.
+"""The SQL database for asyncio: atomic units of work, and notice of the writes of all processes.
 
-Repositories are plain functions over a SQLAlchemy `Connection`; a caller passes a closure of them to
-`write` (one atomic unit) or `read`, so a transaction's borders are visible where the decision is made::
+Repositories are plain functions over a SQLAlchemy `Connection`. A caller passes a closure of them to `write`
+(one atomic unit) or `read`, so the borders of a transaction are visible where the decision is made::
 
     job_id = await database.write(lambda conn: jobs.create(conn, ...))
 
-Two engines do the work, chosen by the URL: `sqlite` (one writer, group commit) and `postgresql` (a pool of
-connections). SQLite runs write units one after the other; PostgreSQL runs them side by side, READ COMMITTED.
-What must not interleave is therefore said with a lock that both know: `document_lock`.
+The URL chooses one of two engines: `sqlite` (one writer, group commit) or `postgresql` (a pool of
+connections). SQLite runs write units one after the other. PostgreSQL runs them side by side, READ COMMITTED.
+Units that must not interleave therefore take `document_lock`, which both engines know.
 """
 
 from __future__ import annotations
@@ -31,41 +31,43 @@ from embedfleet.sql import document_lock
 
 T = TypeVar("T")
 
+# How late a write of another process is noticed. One poll is one short query.
 _POLL_SECONDS = 0.05
 
 
 class SqlEngine(Protocol):
-    """What a database system does for `Database`. No method needs an event loop.
+    """The part of `Database` that depends on the database system. No method needs an event loop.
 
-    Whatever fails raises (or sets on the future) an error of ours, or the unit's own.
+    A failure raises (or sets on the future) an error of embedfleet's tree, or the unit's own exception.
     """
 
     location: str
 
     def open(self, committed: Callable[[], None]) -> None:
-        """Connect and see to the schema; blocking. `committed` is called after commits, on any thread."""
+        """Connect; check or upgrade the schema; blocking. Calls `committed` after commits, on any thread."""
 
     def upgrade(self) -> tuple[str | None, str]:
-        """Bring the schema to this release's, without `open`; blocking. (What it was, what it is.)"""
+        """Upgrade the schema to this release's, without `open`; blocking. Returns (version before, after)."""
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]:
-        """Queue a unit to be run in a transaction of which all or nothing is kept. It may run again."""
+        """Queue a unit. It runs in a transaction that is kept whole or not at all, perhaps more than once."""
 
     def read(self, unit: Callable[[Connection], T]) -> Future[T]:
-        """Queue a unit to be run on one snapshot, in which it cannot write."""
+        """Queue a unit. It runs on one snapshot and cannot write."""
 
     def change_mark(self) -> Future[Hashable]:
-        """Another value whenever anybody has committed since. Only for comparing."""
+        """A value that differs after a commit of any process. It is only for comparing."""
 
     def close(self) -> None:
-        """Finish what is queued, release every connection and thread; blocking. Also if `open` failed."""
+        """Finish the queued units, free all connections and threads; blocking. Also after a failed `open`."""
 
 
 class Database:
-    """Safe to use from any number of tasks of one event loop.
+    """A database; any number of tasks of one event loop may use it.
 
-    Any method may raise DatabaseUnavailable or StorageFull: nothing of the unit was kept, or (only if the
-    connection was lost in the very moment of the commit) nobody knows. So units are made to be repeated.
+    Any method may raise DatabaseUnavailable or StorageFull. Then nothing of the unit was kept; only if the
+    connection was lost during the commit is it unknown whether the unit was kept. So a unit must be safe to
+    repeat.
     """
 
     def __init__(
@@ -78,10 +80,10 @@ class Database:
         connect_timeout_seconds: float = 5.0,
         seconds: Histogram | None = None,
     ) -> None:
-        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` for PostgreSQL. `seconds`
-        (by operation: read, write) is told how long units take, waiting for their turn included.
+        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` are for PostgreSQL.
+        `seconds` (by operation: read, write) observes how long units take, with the wait for their turn.
 
-        Raises ConfigError for a URL of neither.
+        Raises ConfigError for the URL of any other system.
         """
         parsed = _parse(url)
         system = parsed.get_backend_name()
@@ -115,11 +117,11 @@ class Database:
 
     @property
     def location(self) -> str:
-        """Where it is, for a person; without user and password."""
+        """The place of the database for messages, without user and password."""
         return self._engine.location
 
     async def open(self) -> None:
-        """Connect. SQLite's schema is created or upgraded; PostgreSQL's must be there (`upgrade_schema`).
+        """Connect. SQLite's schema is created or upgraded; PostgreSQL's must exist (see `upgrade_schema`).
 
         Raises ConfigError if the schema is missing, old or newer than this release.
         """
@@ -128,17 +130,17 @@ class Database:
         self._watch = asyncio.create_task(self._watch_others(), name="sql-watcher")
 
     async def upgrade_schema(self) -> tuple[str | None, str]:
-        """Bring the schema of a database that is not open to this release's: (what it was, what it is).
+        """Upgrade the schema of a database that is not open to this release's.
 
-        Concurrent callers, in this process or another, wait for one another.
+        Returns its versions (before, after). Concurrent callers, in any process, wait for one another.
         """
         return await asyncio.to_thread(self._engine.upgrade)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` as one atomic unit; durable on return.
+        """Run `work` as one atomic unit, which is durable when this returns.
 
-        It runs on another thread, perhaps more than once (what it did before is undone then), so it must
-        change nothing but the database. An exception it raises undoes the unit and comes back here.
+        `work` runs on another thread, perhaps more than once; its earlier runs are undone. So it must change
+        nothing but the database. An exception that it raises undoes the unit and is raised here.
         """
         self._require_open()
 
@@ -151,19 +153,19 @@ class Database:
             return await asyncio.shield(asyncio.wrap_future(self._engine.write(unit)))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a snapshot; it sees every write that returned before."""
+        """Run `work` on a snapshot, which has every write that returned before."""
         with timed(self._seconds, "read"):
             return await asyncio.wrap_future(self._queue_read(work))
 
     def read_blocking(self, work: Callable[[Connection], T]) -> T:
-        """`read` for a thread that is not the event loop's."""
+        """As `read`, for a thread other than the event loop's."""
         return self._queue_read(work).result()
 
     def _queue_read(self, work: Callable[[Connection], T]) -> Future[T]:
         self._require_open()
         try:
             return self._engine.read(work)
-        except RuntimeError as exc:  # closed meanwhile by another thread
+        except RuntimeError as exc:  # another thread has closed it since the check
             raise DatabaseUnavailable(f"{self.location}: the database is closed") from exc
 
     def _require_open(self) -> None:
@@ -171,15 +173,19 @@ class Database:
             raise DatabaseUnavailable(f"{self.location}: the database is closed")
 
     async def version(self) -> int:
-        """A number that grows whenever a write of anybody, in this process or another, has been noticed.
+        """A number that grows whenever a write of this process or another was noticed.
 
-        Take it before looking, and `wait_for_write` with it: no write can slip in between.
+        Take it before a look at the database, and give it to `wait_for_write`. Then a write between the look
+        and the wait is not missed.
         """
         return self._version
 
     async def wait_for_write(self, seen: int, *, timeout_seconds: float) -> int:
-        """Return the version as soon as it is not `seen`, or after the timeout. Writes of this process
-        wake it at once, those of others within 50 ms; any number of tasks may wait."""
+        """Return the version as soon as it is not `seen`, or after the timeout.
+
+        A write of this process ends the wait at once, a write of another within 50 ms. Any number of tasks
+        may wait.
+        """
         self._waiting += 1
         try:
             with contextlib.suppress(TimeoutError):
@@ -191,10 +197,10 @@ class Database:
         return self._version
 
     async def until(self, look: Callable[[], Awaitable[T | None]], *, every_seconds: float = 1.0) -> T:
-        """Return what `look` finds as soon as it is not None.
+        """Call `look` until its result is not None, and return the result.
 
-        It looks at once, after every write, and at least every `every_seconds`. A write that comes while it
-        looks is not missed. Exceptions of `look` pass through.
+        It looks at once, after every write, and at least every `every_seconds`. A write during a look is not
+        missed. An exception of `look` is raised here.
         """
         while True:
             seen = await self.version()
@@ -209,7 +215,8 @@ class Database:
         self._changed = asyncio.Event()
 
     async def _watch_others(self) -> None:
-        """Neither system tells of other processes' commits unless asked; ask while somebody waits."""
+        """Notice the writes of other processes. Neither system reports them unasked, so this asks every
+        `_POLL_SECONDS` while a task waits."""
         known: Hashable = None
         while True:
             await asyncio.sleep(_POLL_SECONDS)
@@ -224,7 +231,7 @@ class Database:
                     self._note_write()
 
     async def close(self) -> None:
-        """Finish the waiting writes and release every connection and thread. May be called twice."""
+        """Finish the queued writes and release every connection and thread. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -235,13 +242,13 @@ class Database:
 
 
 def _parse(url: str) -> URL:
-    # SQLAlchemy knows the old name `postgres` no longer, and its plain `postgresql` means another driver.
+    # SQLAlchemy does not accept the old name `postgres`, and its plain `postgresql` means another driver.
     name, separator, rest = url.partition("://")
     if name in ("postgres", "postgresql"):
         name = "postgresql+psycopg"
     try:
         parsed = make_url(f"{name}{separator}{rest}")
-    except (ArgumentError, ValueError):  # not chained: their words may hold half of the password
+    except (ArgumentError, ValueError):  # not chained: its text may hold half of the password
         raise ConfigError(
             "database.url: not a URL; use postgresql://USER:PASSWORD@HOST/DATABASE (special characters of "
             "the password percent-encoded) or sqlite:///PATH"
@@ -250,5 +257,5 @@ def _parse(url: str) -> URL:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
         loop.call_soon_threadsafe(callback)

@@ -1,16 +1,18 @@
-"""One document, one writer at a time.
+"""The lock of a document, which gives it one writer at a time.
 
-The invariant: **a unit that changes a document's versions, chunks, vectors or jobs holds the document's lock
-before it looks at any of them.** On PostgreSQL units run side by side, and two that each decide on what the
-other has not committed yet would lose vectors (one marks what the other has just begun to refer to), number
-two versions alike, or count a batch of a run that is over. SQLite's units are serial already.
+The invariant: **a unit that changes a document's versions, chunks, vectors or jobs takes the document's lock
+before it reads any of them.** PostgreSQL runs units side by side. Without the lock, two units could each
+decide on rows that the other has changed but not committed. They could lose vectors (one marks vectors as
+deleted that the other has just begun to refer to), give two versions the same number, or count a batch for a
+run that has ended. SQLite runs units one after the other, so there the lock costs nothing.
 
-Chunk ids are made of their document, so documents have no rows in common and this one lock is enough. The
-order, so that units wait in a row and not in a circle: tenant (admission's quota; `usage.set_tier`),
-documents by id, jobs by id. Whoever breaks it is undone by the server, after a second, and run again.
+Chunk ids are derived from their document, so documents share no rows and this one lock is enough. Units take
+locks in a fixed order, so that they cannot wait for each other in a circle: tenant (for admission's quota;
+`usage.set_tier`), documents by id, jobs by id. If two units deadlock all the same, the server undoes one of
+them after a second, and that unit runs again.
 
-Rows that hang on a document are changed by functions which call `require`, so a unit that forgot the lock
-fails in every test, on SQLite too.
+Functions that change a document's rows call `require`. So a unit that forgot the lock fails in every test, on
+SQLite too.
 """
 
 from __future__ import annotations
@@ -32,19 +34,19 @@ _LOCK = (
 
 
 class DocumentNotLocked(Exception):
-    """A defect: a unit changes a document whose lock it does not hold."""
+    """A defect: a unit changes a document and does not hold its lock."""
 
 
 def begin(conn: Connection) -> None:
-    """A new unit holds nothing."""
+    """Begin a unit, which holds no locks yet."""
     conn.info[_HELD] = set()
 
 
 def lock(conn: Connection, document_ids: Iterable[str]) -> bool:
-    """Hold the documents until the unit ends; call it once a unit, first. Returns whether it may have had to
-    wait: what the unit read before is worth nothing then.
+    """Lock the documents until the unit ends. A unit calls this once, before it reads.
 
-    A document that does not exist needs no lock: whoever creates it holds its row from then on.
+    Returns whether the unit may have waited for the lock. If so, rows that it read before may be out of date.
+    A document that does not exist needs no lock: the unit that creates its row holds it from then on.
     """
     ids = sorted(set(document_ids))
     conn.info.setdefault(_HELD, set()).update(ids)
@@ -55,6 +57,6 @@ def lock(conn: Connection, document_ids: Iterable[str]) -> bool:
 
 
 def require(conn: Connection, document_id: str) -> None:
-    """Raises DocumentNotLocked."""
+    """Raises DocumentNotLocked unless this unit holds the document's lock."""
     if document_id not in conn.info.get(_HELD, ()):
         raise DocumentNotLocked(f"document {document_id}: lock it before looking at anything of it")

@@ -1,4 +1,4 @@
-"""Long lists in pages of as many keys as one SQL statement takes, or of any other size."""
+"""Splits long lists into pages. The default page has as many keys as one SQL statement may hold."""
 
 from __future__ import annotations
 

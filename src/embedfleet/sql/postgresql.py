@@ -1,13 +1,13 @@
-"""PostgreSQL through psycopg 3: every unit its own transaction, on a pool of threads and connections.
+"""PostgreSQL through psycopg 3: each unit is a transaction, on a pool of threads and connections.
 
-Write units run side by side under READ COMMITTED: each statement sees what was committed before it began, so
-a unit that has waited for a lock then sees what its predecessor did. (REPEATABLE READ would keep the snapshot
-from before the wait.) The server groups commits itself. A unit that PostgreSQL could not fit in with others
-(deadlock, serialisation, a unique key taken meanwhile), or whose connection turned out to be dead before the
-commit, is run again. Read units run REPEATABLE READ, READ ONLY: one snapshot.
+Write units run side by side under READ COMMITTED. Each statement sees the commits before it began, so a unit
+that has waited for a lock sees the changes of the unit that held it. (REPEATABLE READ would keep the snapshot
+from before the wait.) The server itself groups commits. A unit runs again after a conflict with another one
+(deadlock, serialisation, a unique key that the other took first), or if its connection was lost before the
+commit. Read units run REPEATABLE READ, READ ONLY, so they see one snapshot.
 
-A process that is stopped or cut off in the middle of a unit must not keep its locks: the server ends a
-transaction that has been idle for `_IDLE_IN_TRANSACTION_SECONDS`.
+A process that is stopped or cut off during a unit must not keep its locks. So the server ends a transaction
+that was idle for `_IDLE_IN_TRANSACTION_SECONDS`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from embedfleet.sql import migrations
 
 T = TypeVar("T")
 
-# Runs of one unit before its error is its caller's. The pause between grows to a tenth of a second.
+# How often one unit runs before its error is raised. The pause between the runs grows to a tenth of a second.
 _MAX_RUNS = 8
 _PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.1
+# Longer than a unit is idle while its process works, and short enough for the others that wait for its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 3
-# A peer that vanished without a word is noticed in about this time, whether we wait for it or write to it.
+# A peer that vanished silently is noticed in this time, while waiting for it and while sending to it.
 _SILENCE_SECONDS = 10
 
 _SERIALIZATION_FAILURE = "40001"
@@ -44,8 +45,11 @@ _RUN_AGAIN = {_SERIALIZATION_FAILURE, _DEADLOCK, _UNIQUE_VIOLATION}
 
 
 class PostgresqlEngine:
-    """A `SqlEngine` over a server. Half of `pool_size` connections write, the other half reads, so that
-    units which wait for a lock hold up no reader. They are opened when first needed."""
+    """A `SqlEngine` over a server.
+
+    Half of the `pool_size` connections write and the other half read, so that write units that wait for a
+    lock hold up no read. A connection is opened when it is first needed.
+    """
 
     def __init__(
         self, url: URL, *, pool_size: int, connect_timeout_seconds: float, lock_timeout_seconds: float
@@ -63,7 +67,8 @@ class PostgresqlEngine:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sql-reader")
 
     def open(self, committed: Callable[[], None]) -> None:
-        """The schema must be there: a fleet is upgraded once, by a person, not by whoever starts first."""
+        """The schema must exist: an operator upgrades a fleet once. The first process to start must not do it
+        while others of the earlier release run."""
         self._committed = committed
         try:
             with self._mapped():
@@ -89,7 +94,7 @@ class PostgresqlEngine:
         return self._readers.submit(self._run, self._snapshots, unit)
 
     def change_mark(self) -> Future[Hashable]:
-        """The snapshot: the next transaction id and those still running. No commit leaves it as it was."""
+        """The server's snapshot: the next transaction id and those that run. Every commit changes it."""
         return self._readers.submit(self._run, self._looks, _snapshot)
 
     def close(self) -> None:
@@ -98,7 +103,7 @@ class PostgresqlEngine:
         self._engine.dispose()
 
     def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
-        """The unit in a transaction; again and again while it is nobody's fault that it failed."""
+        """Run the unit in a transaction, up to `_MAX_RUNS` times after a conflict or a lost connection."""
         runs = 0
         with self._mapped():
             while True:
@@ -110,7 +115,8 @@ class PostgresqlEngine:
                         committing = True
                     return result
                 except DBAPIError as exc:
-                    # Lost while committing: it may have been kept. That is for the caller to find out.
+                    # If the connection was lost during the commit, the unit may have been kept. To run it
+                    # again is the caller's decision.
                     dead = exc.connection_invalidated and not committing
                     if runs == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
                         raise
@@ -130,10 +136,10 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
             url,
             pool_size=connections,
             max_overflow=0,
-            hide_parameters=True,  # they hold document text, which must not reach a log
+            hide_parameters=True,  # parameters hold document text, which must not reach a log
             connect_args={
                 "application_name": "embedfleet",
-                "connect_timeout": max(2, round(connect_timeout)),  # libpq knows no less
+                "connect_timeout": max(2, round(connect_timeout)),  # libpq's minimum is 2
                 "keepalives_idle": _SILENCE_SECONDS // 2,
                 "keepalives_interval": 1,
                 "keepalives_count": _SILENCE_SECONDS // 2,
@@ -146,7 +152,7 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
         ) from exc
 
     def prepare(dbapi_connection: Any, _record: object) -> None:
-        # Statements, not libpq's `options`: poolers such as PgBouncer do not pass those on.
+        # By statements, not by libpq's `options`, which poolers such as PgBouncer do not pass on.
         with dbapi_connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {int(lock_timeout * 1000)}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION_SECONDS * 1000}")
@@ -157,7 +163,7 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
 
 
 def _location(url: URL) -> str:
-    """Host and database only: a URL's other parts may hold a password."""
+    """The host and the database only, because other parts of a URL may hold a password."""
     named = url.host or url.query.get("host") or "localhost"
     host = named if isinstance(named, str) else ",".join(named)
     port = f":{url.port}" if url.port else ""
@@ -165,7 +171,7 @@ def _location(url: URL) -> str:
 
 
 class _mapped:
-    """Turns the driver's errors into ours, in one place."""
+    """Raises embedfleet's errors for those of the driver. This is the only place that maps them."""
 
     def __init__(self, location: str, *, opened: bool) -> None:
         self._location = location
@@ -185,7 +191,7 @@ class _mapped:
                 raise ours from exc
 
 
-# What the server says when it refuses a connection; libpq gives no code there.
+# The server's messages when it refuses a connection, for which libpq gives no code.
 _REFUSALS = re.compile(
     r"password authentication failed|no password supplied|authentication failed|no pg_hba.conf entry"
     r"|(database|role) \".*\" does not exist|permission denied for database"
@@ -195,7 +201,7 @@ _READ_ONLY = "25006"
 _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _NO_PRIVILEGE = "42501"
 # By class: connection (08), insufficient resources (53), intervention (57), system error (58), rollback (40).
-# By code: out of patience with a lock, idle in transaction.
+# By code: lock timeout (55P03), idle in transaction or transaction timeout (25P03, 25P04).
 _UNAVAILABLE = re.compile(r"08|53|57|58|55P03|25P0[34]|40")
 
 
@@ -222,7 +228,7 @@ def _translate(exc: DBAPIError, location: str, *, opened: bool) -> Exception:
 
 
 def _sqlstate(exc: DBAPIError) -> str | None:
-    """PostgreSQL's error code; None if the server did not get to say one."""
+    """PostgreSQL's error code; None if the server sent none."""
     code: str | None = getattr(exc.orig, "sqlstate", None)
     return code
 

@@ -1,8 +1,8 @@
-"""Text that any of the databases takes."""
+"""Makes text that every database can store."""
 
 from __future__ import annotations
 
 
 def storable(text: str) -> str:
-    """PostgreSQL's texts have no NUL. For what people read, not for ids: two of them could become one."""
+    """The text with NUL replaced, which PostgreSQL cannot store. Not for ids: two could become equal."""
     return text.replace("\0", "\ufffd")

@@ -1,9 +1,9 @@
 """SQLite: one writer thread with group commit, readers beside it.
 
-SQLite has one writer at a time. All writes of a process go through one thread which runs whatever is
-waiting in one transaction: with `synchronous=full` the disk flush is shared by everybody who waits for it.
-If a unit fails, the transaction is undone and each unit of it is run again alone. It starts with BEGIN
-IMMEDIATE: a deferred one that reads first fails with BUSY_SNAPSHOT whatever the timeout.
+SQLite has one writer at a time. All writes of a process go through one thread, which runs all waiting units
+in one transaction. So with `synchronous=full`, these units share one flush to disk. If a unit fails, the
+transaction is undone and each of its units runs again alone. A transaction starts with BEGIN IMMEDIATE: a
+deferred one that reads before it writes can fail with BUSY_SNAPSHOT, whatever the timeout.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from embedfleet.sql import migrations
 
 T = TypeVar("T")
 
-# Units that share one commit. Bounds how long the first of them waits for the last.
+# The most units that share one commit. It bounds how long the first of them waits for the last.
 _MAX_GROUP = 64
+# Reads run side by side with each other and, in WAL mode, with the writer.
 _READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One atomic piece of work waiting for the writer."""
+    """A unit that waits for the writer thread, and the future of its result."""
 
     work: Callable[[Connection], Any]
     outcome: Future[Any]
@@ -57,11 +58,11 @@ class SqliteEngine:
         self._watcher: PoolProxiedConnection | None = None
 
     def open(self, committed: Callable[[], None]) -> None:
-        """The schema is created or upgraded: embedded mode needs no set-up."""
+        """Creates or upgrades the schema too, so that an embedded system needs no set-up."""
         self._committed = committed
         self.upgrade()
         with _mapped(self.location):
-            # A bare connection: in a transaction of SQLAlchemy's it would see one snapshot for ever.
+            # A raw connection: within a transaction of SQLAlchemy it would always see the same snapshot.
             self._watcher = self._reader_engine.raw_connection()
         self._writer.start()
 
@@ -84,7 +85,8 @@ class SqliteEngine:
                 return unit(conn)
 
     def _connection_of_thread(self) -> Connection:
-        """Each reader keeps its own: to borrow one from the pool takes longer than most reads."""
+        """The connection that this reader thread keeps: to take one from the pool takes longer than most
+        reads."""
         conn: Connection | None = getattr(self._reader, "connection", None)
         if conn is None:
             conn = self._reader.connection = self._reader_engine.connect()
@@ -95,7 +97,7 @@ class SqliteEngine:
         return self._readers.submit(self._data_version)
 
     def _data_version(self) -> int:
-        """Changes with the commits of all connections but the one that asks."""
+        """A number that changes after a commit of any connection except the one that asks."""
         assert self._watcher is not None
         with _mapped(self.location):
             cursor = self._watcher.cursor()
@@ -135,11 +137,11 @@ class SqliteEngine:
                 return
 
     def _commit(self, group: list[_Unit]) -> None:
-        """One transaction for the group; if it fails, one for each unit, so that none undoes another."""
+        """Run the group in one transaction. If it fails, run each unit in its own: none undoes another."""
         try:
             with _mapped(self.location), self._writer_engine.begin() as conn:
                 results = [unit.work(conn) for unit in group]
-        except Exception as exc:  # noqa: BLE001 - handed to whoever waits, none is swallowed
+        except Exception as exc:  # noqa: BLE001 - the caller that waits for the unit raises it
             if len(group) == 1:
                 group[0].outcome.set_exception(exc)
                 return
@@ -156,7 +158,7 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
         url,
         poolclass=QueuePool,
         pool_size=connections,
-        max_overflow=1,  # the watcher
+        max_overflow=1,  # for the connection of `_data_version`
         hide_parameters=True,  # they hold document text, which must not reach a log
         connect_args={"check_same_thread": False, "isolation_level": None},
     )
@@ -169,7 +171,7 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
     event.listen(engine, "connect", prepare)
 
     def begin_transaction(conn: Connection) -> None:
-        # By the driver: SQLAlchemy's own way takes as long as a short query.
+        # On the driver's connection: through SQLAlchemy it takes as long as a short query.
         driver = conn.connection.driver_connection
         assert driver is not None
         driver.execute(begin)
@@ -179,7 +181,7 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
 
 
 class _mapped:
-    """Turns the driver's errors into ours, in one place."""
+    """Raises embedfleet's errors for those of the driver. This is the only place that maps them."""
 
     def __init__(self, location: str) -> None:
         self._location = location

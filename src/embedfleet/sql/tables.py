@@ -1,12 +1,12 @@
-"""The SQL schema, in one place. Migrations build it; a test holds the two equal.
+"""The SQL schema, in one place. Migrations build it, and a test checks that the two are equal.
 
-Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text,
-so that a person with a SQL prompt can read them.
+Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text, so
+that a person can read them in SQL.
 
-A document's life in rows: `documents` names it, each version is a row of `generations` with its text
-in `segments` and its cut in `chunks`; `jobs` and `batches` say how far a version has come; `vectors`
-says which chunk ids the vector store holds, and which of them are to be deleted; `events` tells others how
-jobs ended; `embeddings` keeps vectors that were paid for.
+The rows of a document: `documents` has its name. Each version is a row of `generations`, with its text in
+`segments` and its chunks in `chunks`. `jobs` and `batches` say how far the work on a version is. `vectors`
+says which chunk ids the vector store holds, and which of them are to be deleted. `events` tells readers how
+jobs ended. `embeddings` keeps computed vectors for another use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 
 class GenerationState(StrEnum):
-    """`building` and `live` versions keep their vectors; a `retired` one has no claim to any."""
+    """`building` and `live` versions keep their vectors; a `retired` version needs none."""
 
     BUILDING = "building"
     LIVE = "live"
@@ -46,16 +46,16 @@ class BatchState(StrEnum):
 
 
 class VectorState(StrEnum):
-    """`stored`: in the vector store. `deleting`: nobody refers to it, a deletion task removes it;
-    until then the id must not be written again."""
+    """`stored`: the vector store holds it. `deleting`: no version refers to it, and a deletion task removes
+    it; until then its id must not be written again."""
 
     STORED = "stored"
     DELETING = "deleting"
 
 
 class DeadLetterEnd(StrEnum):
-    """`requeued`: its job was run again. `replaced`: a newer version of its document is complete. `purged`:
-    the loss was accepted."""
+    """`requeued`: its job ran again. `replaced`: a newer version of its document is complete. `purged`: an
+    operator accepted the loss."""
 
     REPLACED = "replaced"
     REQUEUED = "requeued"
@@ -71,9 +71,9 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows by itself only in a column that is called INTEGER.
+# SQLite numbers rows itself only in a column of the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
-# Positions in a document, and sums of them: a day's quota goes beyond 32 bits.
+# Positions in a document, and their sums: a day's quota is beyond 32 bits.
 _Chars = BigInteger()
 
 tenants = Table(
@@ -91,7 +91,7 @@ collections = Table(
     Column("model", Text, nullable=False),
     Column("space", Text, nullable=False),
     Column("dim", Integer, nullable=False),
-    # Its index serves look-ups by tenant alone too.
+    # The index of this constraint also serves look-ups by tenant alone.
     UniqueConstraint("tenant", "space"),
 )
 
@@ -104,9 +104,9 @@ documents = Table(
     Column("source", Text),
     Column("live_generation", Integer),
     Column("deleted_at", Float),
-    # Counts requests to clean up after the document; 0 when nothing is left to do.
+    # Counts requests to clean up after the document; 0 when there is nothing to clean up.
     Column("cleanup", Integer, nullable=False),
-    # Counts deletions of its vectors: one written while this moved may be gone again.
+    # Counts deletions of its vectors: a vector written while this number changes may be deleted again.
     Column("deletions", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
@@ -170,7 +170,7 @@ jobs = Table(
     Column("priority", Integer, nullable=False),
     Column("status", String(24), nullable=False),
     Column("reason", Text),
-    # Counts retries: tasks of an earlier run are told apart from this one's.
+    # Counts retries, so that tasks of an earlier run can be recognised.
     Column("run", Integer, nullable=False),
     Column("sealed", Boolean, nullable=False),
     Column("batches_total", Integer, nullable=False),
@@ -187,7 +187,7 @@ jobs = Table(
     Column("finished_at", Float),
     Column("offered_at", Float),
     Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
-    # The outbox: what the broker has not been told. Partial, so it is as small as what is left to do.
+    # The outbox: jobs that were not offered to the broker yet. The index is partial, so it holds only these.
     Index(
         "ix_jobs_outbox",
         "created_at",
@@ -200,7 +200,7 @@ jobs = Table(
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     ),
-    # What the reconciler walks through, in pages.
+    # For the reconciler, which reads the unfinished jobs in pages.
     Index(
         "ix_jobs_unfinished_by_id",
         "job_id",
@@ -227,27 +227,27 @@ vectors = Table(
     Column("chunk_id", LargeBinary(16), primary_key=True),
     Column("document_id", String(32), nullable=False, index=True),
     Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
-    # The generation whose metadata (index, heading, job) the vector store's row carries.
+    # The generation whose metadata (index, heading, job) is in the row of the vector store.
     Column("described_by", _Id, nullable=False),
-    # Counts writes of the id, so that a deletion cannot forget one that came after it looked.
+    # Counts writes of the id, so that a deletion cannot forget a write that came after its look.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    # Of the float32 bytes that were read back; NULL: not known, as of rows written by older releases.
+    # Of the float32 bytes that were read back; NULL if not known, as in rows of older releases.
     Column("checksum", LargeBinary(8)),
     sqlite_with_rowid=False,
 )
 
-# Vectors by what was embedded, so that a text which moves, comes back or must be stored anew costs no model.
+# Vectors by their text, so that a text that moves, comes back or must be stored again needs no model.
 embeddings = Table(
     "embeddings",
     metadata,
     Column("collection_id", _Id, ForeignKey("collections.collection_id"), primary_key=True),
-    # Of the token ids: all that the model sees.
+    # Of the token ids, which are the whole input of the model.
     Column("content_hash", LargeBinary(16), primary_key=True),
-    # Whose deletion takes the vector along.
+    # The document whose deletion deletes the vector.
     Column("document_id", String(32), nullable=False, index=True),
     Column("vector", LargeBinary, nullable=False),
-    # Days since 1970: which vectors were not needed for longest.
+    # The day of the last use, in days since 1970: the vectors that were unused longest are trimmed first.
     Column("used_on", Integer, nullable=False),
     Index("ix_embeddings_collection_id_used_on", "collection_id", "used_on"),
 )
@@ -267,7 +267,7 @@ dead_letters = Table(
     Column("created_at", Float, nullable=False),
     # The run of the job that gave it up.
     Column("run", Integer, nullable=False),
-    # What an operator did about it (`DeadLetterEnd`), and when; NULL: nothing yet.
+    # How the letter ended (`DeadLetterEnd`), and when; NULL while it is open.
     Column("ended", String(16)),
     Column("ended_at", Float),
     Index("ix_dead_letters_job_id", "job_id"),
@@ -280,7 +280,7 @@ dead_letters = Table(
     ),
 )
 
-# Deliveries that ended with their worker's death, kept over the death of the broker in the same process.
+# Deliveries that ended with the death of their worker, kept when the broker of the same process dies too.
 deaths = Table(
     "deaths",
     metadata,
@@ -290,12 +290,14 @@ deaths = Table(
     Column("deaths", Integer, nullable=False),
 )
 
-# How jobs ended, in the transaction that ended them. One a run, so that who gets it twice can tell.
+# How jobs ended, written by the transaction that ended them. A run has one event, so that a receiver
+# recognises an event that comes twice.
 events = Table(
     "events",
     metadata,
     Column("event_id", String(56), primary_key=True),
-    # Given by the one publisher, in order, so that nobody who reads on misses one; NULL: not yet.
+    # The one publisher gives positions in order, so that a reader that goes on from a position misses no
+    # event; NULL until then.
     Column("position", _Id, unique=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),
@@ -331,7 +333,7 @@ usage = Table(
     Column("jobs", Integer, nullable=False),
 )
 
-# Searches of processes that do not own the vector store: asked here, answered by the owner.
+# Searches of processes that do not own the vector store. They ask here, and the owner answers here.
 searches = Table(
     "searches",
     metadata,
@@ -342,7 +344,7 @@ searches = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# Small facts of the whole system, e.g. which life of the broker the outbox knows (`broker_epoch`).
+# Small facts of the whole system, such as the broker's epoch that the outbox knows (`broker_epoch`).
 facts = Table(
     "facts",
     metadata,
@@ -350,7 +352,7 @@ facts = Table(
     Column("value", Text, nullable=False),
 )
 
-# The one orchestrator that reconciles and reaps. `beats` moves while it lives; `term` counts who it was.
+# The orchestrator that leads. `beats` grows while it lives; `term` counts changes of the holder.
 leadership = Table(
     "leadership",
     metadata,
@@ -360,7 +362,7 @@ leadership = Table(
     Column("beats", Integer, nullable=False),
 )
 
-# Running orchestrators: what they have (`pools`) and what they were told to have (`wanted`), as JSON.
+# Running orchestrators: the workers they have (`pools`) and those they were told to have (`wanted`), as JSON.
 orchestrators = Table(
     "orchestrators",
     metadata,

@@ -1,4 +1,4 @@
-"""INSERT ... ON CONFLICT, which SQLAlchemy has once for each dialect, with the same methods."""
+"""INSERT ... ON CONFLICT for both dialects. SQLAlchemy has one class for each, with the same methods."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that takes `on_conflict_do_nothing` and `on_conflict_do_update`. `dialect`: its name, as in
+    """An insert with the methods `on_conflict_do_nothing` and `on_conflict_do_update`. `dialect` is
     `conn.dialect.name`."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

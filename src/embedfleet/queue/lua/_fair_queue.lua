@@ -1,15 +1,15 @@
--- Fragment: which tenant is served next, and what it is charged. The rules and their reasons are in
--- fair_queue.py and ready_tasks.py, of which this is a translation to the last tie: every number is an
--- integer below 2^53, so doubles are exact.
+-- Fragment: decides which tenant is served next, and charges it. The rules and their reasons are in
+-- fair_queue.py and ready_tasks.py. This is a translation of them and gives the same order, equal starts
+-- included: every number is an integer below 2^53, which doubles hold exactly.
 --
 -- A tenant is eligible in a lane while it has ready tasks there and is below its cap. Eligible tenants
--- are in the lane's ZSET by virtual start (ties: bytes of UTF-8, which is code point order). What a
--- tenant owes beyond virtual time while it is not eligible is kept in the lane's debts. A lane without
--- eligible tenants has no debts and virtual time 0.
+-- are in the lane's ZSET by virtual start (equal starts: by bytes of UTF-8, which is code point order). The
+-- start of a tenant that is not eligible, if it is above virtual time, is kept in the lane's debts. A lane
+-- without eligible tenants has no debts and virtual time 0.
 
 local REBASE_AT = 2 ^ 52
 local STRIDE_OF_WEIGHT_ONE = 25200
--- Not a byte of any UTF-8 text: what stands before it cannot run into what stands behind.
+-- No UTF-8 text has this byte, so no text can contain a separator.
 local SEPARATOR = '\255'
 local PLACE_LENGTH = 17 -- of priority and sequence in a member of ready
 
@@ -21,7 +21,7 @@ local function counter(name)
   return tonumber(redis.call('HGET', key.meta, name) or 0)
 end
 
--- What one token costs the tenant in virtual time, and its cap (nil: none).
+-- The price of one token for the tenant, in virtual time, and its cap (nil: none).
 local function share_of(tenant)
   local share = redis.call('HGET', key.shares, tenant)
   if not share then
@@ -36,12 +36,12 @@ local function at_cap(tenant)
   return cap ~= nil and tonumber(redis.call('HGET', key.in_flight, tenant) or 0) >= cap
 end
 
--- Where the tenant's tasks in this lane stand in `ready`.
+-- The prefix of the tenant's tasks of this lane in `ready`.
 local function line_of(lane, tenant)
   return tenant .. SEPARATOR .. lane.code
 end
 
--- A task's member of `ready`: inside the line, higher priority first, then first in first out.
+-- The task's member of `ready`. In its line, higher priority comes first, then first in, first out.
 local function member_of(task)
   local line = line_of(LANES[task.lane], task.tenant)
   return line .. string.format('%03d%014x', 100 - task.priority, task.sequence) .. task.id
@@ -56,8 +56,8 @@ local function has_work(lane, tenant)
   return #first_in_line(lane, tenant, 1) > 0
 end
 
--- Tells the brokers that wait when something became claimable where nothing was. The channel is named
--- like the key `meta`.
+-- Notifies the waiting brokers when a stage that had no claimable task has one. The channel has the name of
+-- the key `meta`.
 local function ring_if_first()
   if redis.call('ZCARD', key.interactive) + redis.call('ZCARD', key.bulk) == 1 then
     redis.call('PUBLISH', key.meta, '')
@@ -83,8 +83,8 @@ local function end_busy_period(lane)
   redis.call('UNLINK', lane.debts)
 end
 
--- A debt that virtual time has passed weighs nothing. Two are dropped for each that is added, so that
--- tenants who never come back are forgotten.
+-- Keeps the start of a tenant that leaves. A debt that virtual time has passed has no effect. Up to two of
+-- these are dropped for each debt that is added, so that tenants that never come back are forgotten.
 local function keep_debt(lane, tenant, start)
   local time = counter(lane.time)
   if start > time then
@@ -109,7 +109,7 @@ local function leave(lane, tenant)
   end
 end
 
--- The tenant's cap, or how far it is filled, may be different now.
+-- Makes the tenant eligible or not, after a change of its cap or of its tasks in flight.
 local function share_changed(tenant)
   local capped = at_cap(tenant)
   for _, lane in ipairs({INTERACTIVE, BULK}) do
@@ -121,8 +121,8 @@ local function share_changed(tenant)
   end
 end
 
--- One more (1) or one less (-1) of the tenant's tasks is leased. A tenant without a cap is eligible
--- exactly while it has work, so nothing changes for it.
+-- Counts one more (1) or one less (-1) of the tenant's tasks as leased. A tenant without a cap is eligible
+-- exactly while it has work, so its eligibility does not change.
 local function count_in_flight(tenant, change)
   if redis.call('HINCRBY', key.in_flight, tenant, change) == 0 then
     redis.call('HDEL', key.in_flight, tenant)
@@ -133,14 +133,14 @@ local function count_in_flight(tenant, change)
   end
 end
 
--- A task was added to its line.
+-- To be called after a task was added to its line.
 local function joined_line(task)
   if not at_cap(task.tenant) then
     enter(LANES[task.lane], task.tenant)
   end
 end
 
--- A task was taken out of its line unserved.
+-- To be called after a task was removed from its line without being served.
 local function left_line(task)
   local lane = LANES[task.lane]
   if not has_work(lane, task.tenant) then

@@ -1,6 +1,7 @@
--- Fragment: who holds a task, and how a lease ends. Needs _tasks.lua.
+-- Fragment: finds the holder of a task, and ends leases. Needs _tasks.lua.
 
--- The task, if this fence holds it; else nil, and the fence and worker that do (0 and '': nobody).
+-- The task, if this fence holds it. Otherwise nil, and the fence and the worker that hold it; 0 and '' if no
+-- worker does.
 local function find_held(id, fence)
   local task = load(id)
   if not task or task.state ~= 'leased' then
@@ -11,14 +12,14 @@ local function find_held(id, fence)
   return task
 end
 
--- What becomes of the task is the caller's to say.
+-- Ends the lease. The caller decides what happens to the task.
 local function end_lease(task)
   redis.call('ZREM', key.leases, task.id)
   add_cost('leased', -task.cost)
   count_in_flight(task.tenant, -1)
 end
 
--- A task whose job was cancelled meanwhile must not become ready again.
+-- Makes the task ready again, or finishes it if its job was cancelled during the lease.
 local function return_to_line(task)
   if task.doomed == 1 then
     finish(task)

@@ -1,13 +1,13 @@
--- Fragment: a task's record, and its moves between the states. Needs _fair_queue.lua.
+-- Fragment: reads and writes the record of a task, and moves tasks between states. Needs _fair_queue.lua.
 --
--- `tasks` holds one record per unfinished or dead task: msgpack array in the order of `save`; `payloads`
--- the bytes the broker never looks into, apart, so that a change of state does not copy them. A task is
--- in exactly one of `ready`, `leases`, `delayed`, `dead`, as its record's state says; `jobs` lists what
--- `cancel_job` may touch, which is all but the dead.
+-- `tasks` holds one record for each unfinished or dead task, a msgpack array in the order of `save`.
+-- `payloads` holds the bytes that the broker never looks into; they are apart, so that a change of state does
+-- not copy them. A task is in exactly one of `ready`, `leases`, `delayed` and `dead`, as the state in its
+-- record says. `jobs` lists the tasks that `cancel_job` may touch, which are all but the dead.
 
--- Memory that is full must not stop work from being finished, given back or extended, or it would stay
--- full. Redis refuses a script's first command that may grow memory, but none after a command that wrote:
--- this deletes nothing, and opens the way.
+-- Lets the script go on when memory is full. Workers must be able to finish, give back and extend tasks then,
+-- or memory would stay full. Redis refuses the first command of a script that may use more memory, but none
+-- after a command that wrote. This command counts as one that wrote, and deletes nothing.
 local function begin_even_if_memory_is_full()
   redis.call('HDEL', key.meta, '')
 end
@@ -48,7 +48,7 @@ local function make_ready(task)
   joined_line(task)
 end
 
--- A new task, or one that begins anew, takes the last place in line.
+-- Puts a task at the end of its line: a new one, or a dead one that starts again.
 local function admit(task)
   task.sequence = redis.call('HINCRBY', key.meta, 'sequence', 1)
   task.attempt, task.doomed, task.reason, task.died_at = 0, 0, '', 0
@@ -56,7 +56,7 @@ local function admit(task)
   make_ready(task)
 end
 
--- Acked or cancelled: only counted from now on.
+-- Forgets a task that was acked or cancelled, and counts it as done.
 local function finish(task)
   redis.call('HDEL', key.tasks, task.id)
   redis.call('HDEL', key.payloads, task.id)

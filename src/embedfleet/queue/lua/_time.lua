@@ -1,6 +1,6 @@
 -- Fragment: time in seconds, and numbers as text that reads back as the same double.
 
--- The caller's clock if it gave one (tests, simulations), else the server's.
+-- The time that the caller gave (in tests and simulations), otherwise the server's time.
 local function seconds_now(given)
   if given ~= '' then
     return tonumber(given)

@@ -1,4 +1,4 @@
--- Finish leased tasks: their effects are durable.
+-- Finish leased tasks, whose effects are durable.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -15,8 +15,8 @@
 --
 -- ARGV[1..] leases  of each lease: id, fence; at most 1,000
 --
--- Returns of each lease the fence and the worker that hold the task instead: its own fence if it was
--- acked, 0 if nobody holds it.
+-- Returns for each lease the fence and the worker that hold the task: the lease's own fence if it was acked,
+-- the fence of another lease, or 0 if no worker holds it.
 -- Keeps: enqueued = ready + leased + delayed + dead + done; a stale fence changes nothing.
 -- Uses: _fair_queue.lua, _tasks.lua, _leases.lua
 

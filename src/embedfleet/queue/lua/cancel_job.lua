@@ -1,4 +1,4 @@
--- Drop a part of a job's ready and delayed tasks, and doom its leased ones.
+-- Drop one page of a job's ready and delayed tasks, and mark its leased ones as doomed.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -18,8 +18,8 @@
 -- ARGV[3] until  sequence of the last task offered before the cancel; '' to begin
 -- ARGV[4] limit  tasks to look at, 1 to 1,000
 --
--- Returns how many were dropped, where to go on ('': all were looked at), until.
--- Keeps: what is offered after the cancel began is not affected.
+-- Returns how many were dropped, then `after` and `until` for the next page ('' for `after`: there is none).
+-- Keeps: tasks that are offered after the cancel began are not affected.
 -- Uses: _fair_queue.lua, _tasks.lua
 
 local job, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])

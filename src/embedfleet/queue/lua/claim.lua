@@ -21,8 +21,8 @@
 -- ARGV[6] lease_seconds
 --
 -- Returns when the leases expire (seconds), then of each task: id, record, payload.
--- Keeps: fences only grow, also over a loss of this key space, for they follow the server's clock; the
--- attempt is counted before anybody sees the task.
+-- Keeps: fences only grow, even across a loss of all keys, because they follow the server's clock. The
+-- attempt is counted before a worker sees the task.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua
 
 local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -45,8 +45,8 @@ local function next_turn(in_a_row)
   return BULK, waiting, waiting_start, waiting ~= nil
 end
 
--- Begin again at virtual time 0: only differences count. The one loop that is not bounded by a limit
--- but by the number of tenants; it comes about once in 10^11 tokens.
+-- Moves all starts down so that virtual time is 0; their order stays, as only differences count. This is the
+-- only loop that is bounded by the number of tenants and not by a limit. It runs about once in 10^11 tokens.
 local function rebase(lane, passed)
   for _, set in ipairs({lane.tenants, lane.debts}) do
     local starts = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')

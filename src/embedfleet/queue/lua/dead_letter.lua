@@ -1,4 +1,4 @@
--- Give a leased task up, its payload kept.
+-- Give a leased task up and keep its payload.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -19,9 +19,9 @@
 -- ARGV[3] fence
 -- ARGV[4] reason  for a person to read
 --
--- Returns the fence and the worker that hold the task instead: its own fence if it was done, 0 if
--- nobody holds it.
--- Keeps: dead letters are listed in the order they died, whatever the clock did.
+-- Returns the fence and the worker that hold the task: the caller's fence if it was done, the fence of
+-- another lease, or 0 if no worker holds it.
+-- Keeps: dead tasks are listed in the order of their deaths, even if the clock went back.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua, _leases.lua
 
 local fence = tonumber(ARGV[3])

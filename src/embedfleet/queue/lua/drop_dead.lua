@@ -8,7 +8,7 @@
 -- ARGV[1..] task_ids  at most 1,000
 --
 -- Returns how many were dead.
--- Keeps: they count as done; what is not dead is left alone.
+-- Keeps: the tasks count as done. Tasks that are not dead are left alone.
 
 local dropped = 0
 

@@ -1,4 +1,4 @@
--- Offer tasks; those whose id is known are ignored.
+-- Offer tasks, and ignore those whose id is known.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes

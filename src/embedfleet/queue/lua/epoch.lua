@@ -1,12 +1,12 @@
--- Name this memory of the stage: another name later means that something may have been forgotten.
+-- Name the present memory of the stage. A different name later means that tasks may have been lost.
 --
 -- KEYS[1] meta  HASH  counters, name
 --
--- ARGV[1] proposal  the name if it has none yet
+-- ARGV[1] proposal  the name, if the stage has none yet
 --
--- Returns the name, and the server's run: what is written to disk once a second loses its last second
--- when the server restarts or its replica takes over.
--- Keeps: the name lives and dies with the counters.
+-- Returns the name, and the id of the server's run. The run is part of the epoch because a server that writes
+-- to disk once a second loses the last second, but not the name, when it restarts or its replica takes over.
+-- Keeps: the name is lost exactly when the counters are lost.
 
 local name = redis.call('HGET', key.meta, 'epoch')
 if not name then

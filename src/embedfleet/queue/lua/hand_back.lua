@@ -1,4 +1,4 @@
--- Give an unstarted task back at once, the attempt not counted.
+-- Make a leased task that was not begun ready again, and take its attempt back.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -16,8 +16,8 @@
 -- ARGV[1] task_id
 -- ARGV[2] fence
 --
--- Returns the fence and the worker that hold the task instead: its own fence if it was done, 0 if
--- nobody holds it.
+-- Returns the fence and the worker that hold the task: the caller's fence if it was done, the fence of
+-- another lease, or 0 if no worker holds it.
 -- Keeps: the task's place in line; a task of a cancelled job does not come back.
 -- Uses: _fair_queue.lua, _tasks.lua, _leases.lua
 

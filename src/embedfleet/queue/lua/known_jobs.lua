@@ -4,7 +4,7 @@
 --
 -- ARGV[1..] jobs  at most 1,000
 --
--- Returns of each 1 or 0.
+-- Returns 1 or 0 for each job.
 -- Keeps: nothing is changed.
 
 local answer = {}

@@ -1,4 +1,4 @@
--- Put delayed tasks whose time has come back in line, longest due first.
+-- Make delayed tasks ready that are due, longest due first.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -17,7 +17,7 @@
 -- ARGV[2] limit  1 to 1,000
 --
 -- Returns how many are ready now.
--- Keeps: each in its place in line.
+-- Keeps: each task has its former place in line.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua
 
 local now = exactly(seconds_now(ARGV[1]))

@@ -1,4 +1,4 @@
--- End expired leases, longest expired first, and put their tasks back in line.
+-- End expired leases, longest expired first, and make their tasks ready again.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes

@@ -26,7 +26,7 @@ end
 for i = 3, #ARGV, 2 do
   local id, held = ARGV[i], holds(ARGV[i], tonumber(ARGV[i + 1]))
   if held then
-    -- Taken out first: a script may add when memory is full, once it has removed.
+    -- Removed first: when memory is full, Redis lets a script add only after a command that wrote.
     redis.call('ZREM', key.leases, id)
     redis.call('ZADD', key.leases, expires_at, id)
   end

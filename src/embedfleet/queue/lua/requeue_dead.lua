@@ -16,7 +16,7 @@
 -- ARGV[1..] task_ids  at most 1,000
 --
 -- Returns how many were dead.
--- Keeps: they line up in the order given, attempts reset.
+-- Keeps: they queue in the order given, and their attempts are reset.
 -- Uses: _fair_queue.lua, _tasks.lua
 
 local requeued = 0

@@ -1,4 +1,4 @@
--- Give a leased task back, to be ready again after a delay.
+-- Give a leased task back, to become ready again after a delay.
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
@@ -20,8 +20,8 @@
 -- ARGV[4] delay_seconds
 -- ARGV[5] counted        0 takes the attempt back, 1 does not
 --
--- Returns the fence and the worker that hold the task instead: its own fence if it was done, 0 if
--- nobody holds it.
+-- Returns the fence and the worker that hold the task: the caller's fence if it was done, the fence of
+-- another lease, or 0 if no worker holds it.
 -- Keeps: a task of a cancelled job does not come back; a stale fence changes nothing.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua, _leases.lua
 

@@ -10,7 +10,7 @@
 -- KEYS[8] bulk_debts         ZSET  the same for the bulk lane
 --
 -- ARGV[1] tenant
--- ARGV[2] stride  virtual time a token costs, a whole number; '' with an empty cap: back to the default
+-- ARGV[2] stride  price of a token in virtual time, a whole number; '' (with an empty cap) for the default
 -- ARGV[3] cap     most tasks in flight; '' for none
 --
 -- Returns nothing.
