@@ -26,13 +26,12 @@ from embedfleet.sql import tables
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import Fleet
+from support.hangs import HANG_SECONDS
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer, free_ports
 
 LOOK_AGAIN_SECONDS = 0.05
 LEASE_SECONDS = 1.0
-_REST_SECONDS = 20.0
-"""What is left after the last job has ended (acks, clean-ups, leases of the dead) may take so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,11 @@ class Scene:
     async def unfinished(self) -> int:
         return await self.guest.database.read(_unfinished)
 
-    async def until_stored(self, count: int, *, patience_seconds: float = 60.0) -> bool:
+    async def until_stored(self, count: int, *, patience_seconds: float = HANG_SECONDS) -> bool:
         """Whether so many came to be; False if there was no progress for so long, or all is done."""
         return await self._progress(lambda stored, left: stored >= count or not left, patience_seconds)
 
-    async def until_ended(self, *, patience_seconds: float = 60.0) -> bool:
+    async def until_ended(self, *, patience_seconds: float = HANG_SECONDS) -> bool:
         """Whether all jobs have ended; False if there was no progress for so long."""
         return await self._progress(lambda _stored, left: not left, patience_seconds)
 
@@ -106,7 +105,7 @@ class Scene:
         """What is wrong when all is at rest: looked at again while it may only be late."""
         broker = await open_broker(self.direct.settings)
         store = await open_store(self.direct.settings)
-        give_up_at = monotonic() + _REST_SECONDS
+        give_up_at = monotonic() + HANG_SECONDS
         try:
             await self._at_rest(broker, give_up_at)
             with self.redis.client() as client:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from support.hangs import HANG_SECONDS
+
 
 class Size(StrEnum):
     """`full`: the published figures. `short`: for CI, the same code in seconds."""
@@ -33,6 +35,11 @@ class Context:
 
     def sized(self, *, full: int, short: int) -> int:
         return full if self.size is Size.FULL else short
+
+    def allowed_seconds(self, full: float) -> float:
+        """How long something may take: `full` at full size, which runs alone. In small it runs beside other
+        tests on a machine of any speed, so only a hang takes too long."""
+        return full if self.size is Size.FULL else HANG_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

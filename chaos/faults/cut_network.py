@@ -13,14 +13,15 @@ from chaos.proxy import TcpProxy
 from chaos.scene import Plan, Scene, counted, pids, scene
 from chaos.verdict import Context, Verdict
 from support.fleet import Orchestrator
+from support.hangs import HANG_SECONDS
 
-RESUME_SECONDS = 10.0
-_GIVE_UP_SECONDS = 60.0
+_RESUME_SECONDS = 10.0
 _CHUNKS_OF_DOCUMENT = 50
 
 
 async def run(context: Context) -> Verdict:
     seconds = context.sized(full=30, short=1)
+    allowed = context.allowed_seconds(_RESUME_SECONDS)
     trials = [(service, how) for service in ("redis", "postgresql", "chroma") for how in ("blackhole", "cut")]
     context.rng.shuffle(trials)
     lines: list[str] = []
@@ -37,7 +38,7 @@ async def run(context: Context) -> Verdict:
                 name = f"{service} {how}"
                 await _enough_work(at, f"{number}", context.sized(full=12, short=4))
                 resumed[name] = await _cut_off(at, name, getattr(at.network, service), how, seconds)
-                lines += _judged(name, resumed[name])
+                lines += _judged(name, resumed[name], allowed)
             if not await at.until_ended():
                 lines.append("the work came to a stop")
             lines += _lived_on(one, before)
@@ -46,7 +47,7 @@ async def run(context: Context) -> Verdict:
     figures: dict[str, Any] = {"seconds_away": seconds, "seconds_to_resume": resumed}
     return Verdict(
         done=f"{seconds} s without Redis, PostgreSQL, Chroma, each silent and reset",
-        outcome=f"{counted(findings)}, resumed in {slowest:.1f} s at most (allowed {RESUME_SECONDS:.0f} s)",
+        outcome=f"{counted(findings)}, resumed in {slowest:.1f} s at most (allowed {allowed:.0f} s)",
         findings=lines + told(findings),
         figures=figures,
     )
@@ -64,14 +65,14 @@ async def _cut_off(at: Scene, name: str, proxy: TcpProxy, how: str, seconds: int
     proxy.cut() if how == "cut" else proxy.blackhole()
     await asyncio.sleep(seconds)
     proxy.heal()
-    took = await at.resumed(name, within_seconds=_GIVE_UP_SECONDS)
+    took = await at.resumed(name, within_seconds=HANG_SECONDS)
     return None if took is None else round(took, 2)
 
 
-def _judged(name: str, took: float | None) -> list[str]:
+def _judged(name: str, took: float | None, allowed: float) -> list[str]:
     if took is None:
-        return [f"{name}: no new document went through within {_GIVE_UP_SECONDS:.0f} s of healing"]
-    if took > RESUME_SECONDS:
+        return [f"{name}: no new document went through within {HANG_SECONDS} s of healing"]
+    if took > allowed:
         return [f"{name}: work resumed {took:.1f} s after healing"]
     return []
 

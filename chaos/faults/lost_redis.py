@@ -14,7 +14,7 @@ from embedfleet.queue.keys import stage_key
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import jobs
 
-RESUME_SECONDS = 60.0
+_RESUME_SECONDS = 60.0
 _CHUNKS_OF_DOCUMENT = 40
 _CHUNKS_OF_LATE = 400  # more than are embedded in the second that is cut
 _CUT_SECONDS = 1.0
@@ -41,6 +41,7 @@ async def run(context: Context) -> Verdict:
     times: dict[str, list[float]] = {loss.value: [] for loss in Loss}
     lines: list[str] = []
     late: list[str] = []
+    allowed = context.allowed_seconds(_RESUME_SECONDS)
     async with scene(context, plan) as at:
         await at.inputs.submit_documents(
             at.guest.jobs, "doc", chunks // _CHUNKS_OF_DOCUMENT, chunks=_CHUNKS_OF_DOCUMENT
@@ -48,15 +49,19 @@ async def run(context: Context) -> Verdict:
         with at.fleet.orchestrator("--workers", str(context.sized(full=2, short=1))):
             for number, loss in enumerate(losses, 1):
                 await at.until_stored(int(chunks_each * (number - context.rng.uniform(0.1, 0.9))))
-                if not await at.unfinished():
-                    lines.append(f"only {number - 1} faults before the work was done: make it larger")
-                    break
-                seconds = await _lose(at, number, loss, late)
+                if not await at.unfinished():  # the work was faster than this loop: it gets more of it
+                    await at.inputs.submit_documents(
+                        at.guest.jobs,
+                        f"more{number}",
+                        chunks_each // _CHUNKS_OF_DOCUMENT,
+                        chunks=_CHUNKS_OF_DOCUMENT,
+                    )
+                seconds = await _lose(at, number, loss, late, allowed)
                 if seconds is not None:
                     times[loss.value].append(round(seconds, 2))
                 else:
-                    lines.append(f"{loss.value}: work did not resume in {RESUME_SECONDS:.0f} s")
-            if not await at.until_ended(patience_seconds=context.sized(full=120, short=25)):
+                    lines.append(f"{loss.value}: work did not resume in {allowed:.0f} s")
+            if not await at.until_ended(patience_seconds=context.allowed_seconds(120)):
                 lines.append(f"the work came to a stop, {await at.unfinished()} jobs do not end")
             findings = await at.examine()
     slowest = max((one for some in times.values() for one in some), default=0.0)
@@ -69,9 +74,9 @@ async def run(context: Context) -> Verdict:
     )
 
 
-async def _lose(at: Scene, number: int, loss: Loss, late: list[str]) -> float | None:
-    """Do it; seconds from Redis being back until a new document has gone all the way. `late` gets the
-    jobs that were queued in a second that was cut."""
+async def _lose(at: Scene, number: int, loss: Loss, late: list[str], allowed: float) -> float | None:
+    """Do it; seconds from Redis being back until a new document has gone all the way, None after `allowed`.
+    `late` gets the jobs that were queued in a second that was cut."""
     match loss:
         case Loss.KILLED:
             await asyncio.to_thread(at.redis.restart)
@@ -80,7 +85,7 @@ async def _lose(at: Scene, number: int, loss: Loss, late: list[str]) -> float | 
         case Loss.EMPTIED:
             with at.redis.client() as client:
                 client.flushall()
-    return await at.resumed(f"{number}", within_seconds=RESUME_SECONDS)
+    return await at.resumed(f"{number}", within_seconds=allowed)
 
 
 async def _cut(at: Scene, number: int) -> str:
