@@ -173,10 +173,11 @@ def fail_waiting(inbox: Inbox) -> None:
     """Close the inbox and fail every micro-batch in it with Transient."""
     for microbatch in inbox.close():
         if microbatch.outcome.set_running_or_notify_cancel():
-            microbatch.outcome.set_exception(closed())
+            microbatch.outcome.set_exception(closing_error())
 
 
-def closed() -> Transient:
+def closing_error() -> Transient:
+    """What a micro-batch gets that the model will not run because it is being closed."""
     return Transient("the model is being closed: try again on another worker")
 
 
@@ -227,4 +228,4 @@ def _fail(microbatches: Iterable[Microbatch]) -> None:
     the callers' event loops, too."""
     for microbatch in microbatches:
         with suppress(InvalidStateError):  # it has its outcome already
-            microbatch.outcome.set_exception(closed())
+            microbatch.outcome.set_exception(closing_error())

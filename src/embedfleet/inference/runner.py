@@ -21,7 +21,7 @@ from embedfleet.inference.batching import MAX_TEXTS, plan_batches, plan_in_order
 from embedfleet.inference.inbox import Inbox, Microbatch
 from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.meter import ModelMeter
-from embedfleet.inference.replica import Replica, Running, closed, fail_waiting
+from embedfleet.inference.replica import Replica, Running, closing_error, fail_waiting
 from embedfleet.metrics import Metrics
 
 
@@ -207,7 +207,7 @@ class ModelRunner:
     def _submit(self, batch: TokenBatch, *, interactive: bool) -> asyncio.Future[IsolatedOutcome]:
         microbatch = Microbatch(batch)
         if not self._inbox.put(microbatch, interactive=interactive):
-            raise closed()
+            raise closing_error()
         return asyncio.wrap_future(microbatch.outcome)
 
     def _require_wanted(self, should_stop: Callable[[], bool] | None) -> None:

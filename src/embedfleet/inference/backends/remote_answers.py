@@ -20,7 +20,7 @@ _LONGEST_MESSAGE = 200
 # must stand in it whole, and have at least 6 characters.
 _QUOTED_CHARS = 16
 _FEWEST_QUOTED_CHARS = 6
-# Messages of servers that were tried:
+# Examples of messages that it matches:
 # "batch size 64 > 32", "array too long", "too many inputs", "at most 96 texts", "list should have at most".
 _ABOUT_BATCH = re.compile(
     r"batch|array|\blist\b|too many (inputs|texts|items|documents|strings|sentences)"
