@@ -111,7 +111,7 @@ def bench(command: Command) -> Iterator[Bench]:
 # --- list ------------------------------------------------------------------------------------------
 
 
-def test_the_list_says_of_each_model_what_a_program_wants_to_know(bench: Bench) -> None:
+def test_the_list_describes_each_model_in_json(bench: Bench) -> None:
     bench.config.write_text("models: {catalogue: {gone: {backend: onnx, path: /nowhere}}}")
     alone, listed = bench.models("--json"), bench.typed("list", "--json")
     assert alone.document == listed.document
@@ -253,7 +253,7 @@ def test_an_entry_is_replaced_only_when_asked_and_a_new_space_is_said(bench: Ben
         (["minilm", "--backend=stub"], "there is a model `minilm` already (built in)"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
+def test_an_impossible_entry_is_refused_in_one_line_and_nothing_is_written(
     bench: Bench, arguments: list[str], message: str
 ) -> None:
     bench.config.write_text(BY_HAND)
@@ -385,7 +385,7 @@ def test_a_model_of_documents_is_not_removed_unless_forced(bench: Bench, corpus:
     assert bench.config.read_text() == BY_HAND.replace("    ours: {backend: stub, dim: 32}\n", "")
 
 
-def test_what_was_fetched_and_kept_goes_with_the_entry_if_so_asked(bench: Bench) -> None:
+def test_the_files_of_a_removed_model_are_deleted_on_request(bench: Bench) -> None:
     bench.config.write_text(BY_HAND)
     assert bench.typed("add", "e5", "--backend", "onnx", "--hub", MINILM).code == 0
     assert bench.models("warm", "e5").code == 0

@@ -58,7 +58,7 @@ def test_dead_letters_are_listed_shown_and_run_again(command: Command, failed: s
     assert command.typed("jobs", "show", failed, "--json").document["job"]["status"] == "pending"
 
 
-def test_all_dead_letters_are_touched_only_by_who_means_it(command: Command, failed: str) -> None:
+def test_all_dead_letters_are_changed_only_with_a_confirmation(command: Command, failed: str) -> None:
     for asked in (("dlq", "purge"), ("dlq", "purge", "--all"), ("dlq", "purge", "1", "--job", failed)):
         assert command.typed(*asked).code == 2, asked
     purged = command.typed("dlq", "purge", "--all", "--yes", "--json")

@@ -33,14 +33,14 @@ async def backup(settings: Settings, tmp_path: Path) -> Path:
     return file
 
 
-def test_a_backup_that_is_there_is_replaced_only_when_asked(settings: Settings, backup: Path) -> None:
+def test_an_existing_backup_is_replaced_only_on_request(settings: Settings, backup: Path) -> None:
     with pytest.raises(InvalidRequest, match="allow it to be replaced") as refused:
         write_backup(database_file(settings), backup, overwrite=False)
     assert refused.value.remedy is Remedy.OVERWRITE_FILE
     write_backup(database_file(settings), backup, overwrite=True)
 
 
-async def test_a_restore_moves_the_old_directory_aside_and_forgets_who_ran(
+async def test_a_restore_moves_the_old_directory_aside_and_drops_the_processes_of_the_backup(
     settings: Settings, backup: Path
 ) -> None:
     with pytest.raises(InvalidRequest, match="not empty"):

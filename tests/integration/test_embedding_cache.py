@@ -134,7 +134,7 @@ async def test_a_cache_over_its_size_loses_what_was_not_used_for_longest(setting
     assert 1 not in left
 
 
-async def test_a_hit_is_noted_once_a_day(settings: Settings) -> None:
+async def test_the_use_of_a_cached_vector_is_recorded_once_a_day(settings: Settings) -> None:
     async with running(settings) as fleet:
         await cost(fleet, "1")
         await fleet.system.database.write(

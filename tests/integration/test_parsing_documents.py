@@ -75,7 +75,7 @@ async def test_the_second_pdf_needs_no_second_loading_of_the_library(sandbox: Pa
         ("unknown.xyz", "text", "plain words\n"),
     ],
 )
-async def test_what_is_text_already_is_kept_as_it_stands(
+async def test_a_plain_text_file_is_kept_unchanged(
     sandbox: ParserSandbox, name: str, content_type: str, text: str
 ) -> None:
     document = await sandbox.parse_bytes(text.encode(), name=name)

@@ -205,7 +205,7 @@ async def test_a_cancelled_file_leaves_no_process_and_no_rest_of_its_answer(make
     assert await works(sandbox)
 
 
-async def test_an_interrupt_from_the_terminal_is_the_parents_business(make_sandbox: Sandbox) -> None:
+async def test_an_interrupt_from_the_terminal_does_not_end_the_parser(make_sandbox: Sandbox) -> None:
     sandbox = await make_sandbox()
     assert await works(sandbox)
     child = the_child()
@@ -299,7 +299,7 @@ def test_the_process_loads_no_models_and_no_database() -> None:
     assert heavy & set(loaded.split()) == set()
 
 
-async def test_what_is_no_regular_file_is_refused_and_never_waited_for(
+async def test_a_path_that_is_no_regular_file_is_refused_without_blocking(
     make_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox = await make_sandbox()

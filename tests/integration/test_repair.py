@@ -99,7 +99,7 @@ def by_id(settings: Settings) -> dict[str, object]:
 
 
 @on_both_databases
-async def test_a_store_nobody_touched_has_no_differences(settings: Settings) -> None:
+async def test_an_unchanged_store_has_no_differences(settings: Settings) -> None:
     await ingest(settings)
     found = await check(settings, sampling=Sampling(1.0, seed=1))
     assert (found.rows, found.sampled, found.count) == (CHUNKS, CHUNKS, 0)
@@ -189,7 +189,7 @@ def corrupt(database: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["overwritten", "truncated"])
-async def test_a_store_that_cannot_be_opened_is_put_aside_and_built_anew(
+async def test_a_store_that_cannot_be_opened_is_moved_aside_and_built_again(
     settings: Settings, damage: str
 ) -> None:
     await ingest(settings)
@@ -210,7 +210,7 @@ async def test_a_store_in_use_is_left_alone_and_its_user_named(settings: Setting
             await check(settings)
 
 
-async def test_a_model_that_is_another_by_now_is_said_so(configure: Configure) -> None:
+async def test_a_model_that_has_another_space_than_the_collection_is_an_error(configure: Configure) -> None:
     await ingest(configure())
     changed = configure(models={"default": "stub", "catalogue": {"stub": {"backend": "stub", "dim": 32}}})
     async with opened_store(changed) as (store, collection, ids):
@@ -231,7 +231,7 @@ async def test_one_tenants_repair_leaves_the_others_alone(settings: Settings) ->
     assert {row["user_id"] for row in read_chroma(settings)} == {TENANT, "bob"}
 
 
-async def test_beside_workers_that_store_and_delete_nothing_that_moves_is_reported(
+async def test_rows_that_workers_write_or_delete_during_verification_are_not_reported(
     configure: Configure, chroma_server: ChromaServer
 ) -> None:
     settings = configure(vector_store={"url": chroma_server.url})
@@ -311,7 +311,7 @@ class MovingStore(ChromaVectorStore):
         return [], np.empty((0, 0), dtype=np.float32)
 
 
-async def test_a_document_that_was_deleted_and_came_back_between_two_looks_is_not_missing(
+async def test_a_document_that_was_deleted_and_ingested_again_between_two_reads_is_not_missing(
     settings: Settings,
 ) -> None:
     store = await MovingStore.open(chroma_directory(settings.data_dir))
@@ -363,7 +363,7 @@ async def test_a_copy_of_a_postgresql_database_gets_its_vectors_by_a_rebuild(
     assert len(rows) == CHUNKS
 
 
-async def test_a_collection_that_its_server_cannot_read_is_named_and_written_anew(
+async def test_a_collection_that_its_server_cannot_read_is_named_and_rebuilt(
     configure: Configure, tmp_path: Path
 ) -> None:
     with ChromaServer(tmp_path / "chroma") as server:

@@ -109,7 +109,7 @@ def test_a_megabyte_without_structure_is_cut_into_bounded_atoms(text: str) -> No
     assert "".join(run.text for run in runs) == text
 
 
-def test_a_gigantic_blank_does_not_pile_up(atoms: AtomFinder) -> None:
+def test_a_very_long_run_of_white_space_is_not_kept_in_memory(atoms: AtomFinder) -> None:
     scanned = find_atoms((" " * 70_000 for _ in range(5)), content_type="text", method=ChunkMethod.RECURSIVE)
     kept = 0
     for run, seen in zip(scanned, range(70_000, 350_001, 70_000), strict=False):

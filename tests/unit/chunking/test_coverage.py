@@ -24,7 +24,7 @@ def test_overlap_is_counted_once() -> None:
 
 
 @pytest.mark.parametrize("segments", [[], [""], [" \n"]])
-def test_nothing_to_cover_is_covered(segments: list[str]) -> None:
+def test_a_text_of_white_space_only_is_fully_covered(segments: list[str]) -> None:
     assert measure_coverage(segments, []).ratio == 1.0
 
 

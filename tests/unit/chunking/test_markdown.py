@@ -61,7 +61,7 @@ def test_atx_and_setext_headings_are_headings(split: Splitter, heading: str, pat
         "\\# escaped",
     ],
 )
-def test_what_only_looks_like_a_heading_is_none(split: Splitter, text: str) -> None:
+def test_a_line_that_only_looks_like_a_heading_is_not_one(split: Splitter, text: str) -> None:
     assert {chunk.heading for chunk in split(f"{text}\n\ntext", content_type="markdown")} == {()}
 
 

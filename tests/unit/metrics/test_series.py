@@ -68,7 +68,7 @@ def test_two_fleets_in_one_process_do_not_share_a_count() -> None:
     assert prometheus_client.REGISTRY.get_sample_value("embedding_chunks_embedded_total") is None
 
 
-def test_however_many_tenants_there_are_few_have_time_series_and_none_is_uncounted() -> None:
+def test_tenants_beyond_the_limit_share_one_time_series_and_are_all_counted() -> None:
     metrics = Metrics(max_tenants=2)
     for number in range(1000):
         metrics.count_tenant(f"tenant{number}", tokens=10, jobs=1)

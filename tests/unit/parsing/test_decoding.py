@@ -97,7 +97,7 @@ def test_a_few_nul_characters_are_left_out_and_counted() -> None:
     ],
     ids=["noise", "png", "pdf", "program", "utf-16", "late"],
 )
-def test_what_is_not_text_is_refused(data: bytes) -> None:
+def test_a_binary_file_is_refused_as_text(data: bytes) -> None:
     with pytest.raises(ParseError, match="is not text"):
         _read(data)
 
