@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from embedfleet.records.jobs import Job
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.null import NullVectorStore
 from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.workers.base_worker import Failures
@@ -30,7 +33,16 @@ from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import MarkedForDeletion, StorageLoop
 from support.databases import on_both_databases
-from support.system import TENANT, all_at_the_end
+from support.hangs import HANG_SECONDS
+from support.system import (
+    ONE_EACH,
+    TENANT,
+    Configure,
+    all_at_the_end,
+    paragraphs,
+    running,
+    take_ledger,
+)
 
 CHUNK = "ab" * 16
 
@@ -285,3 +297,41 @@ def _fail_partly(conn: Connection, job: Job) -> None:
         .where(tables.jobs.c.job_id == job.job_id)
         .values(status=JobStatus.COMPLETED_WITH_ERRORS)
     )
+
+
+class StopsAfterOne(ChromaVectorStore):
+    """Takes one write of the new text; the next one waits until it is let go."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.is_held = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self._writes = 0
+
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
+        if rows.documents is not None and any(text.startswith("new") for text in rows.documents):
+            self._writes += 1
+            if self._writes == 2:
+                self.is_held.set()
+                await self.let_go.wait()
+        await super().upsert(collection, rows)
+
+
+async def test_what_a_superseded_version_had_stored_goes_when_the_live_text_is_submitted_again(
+    configure: Configure,
+) -> None:
+    one_at_a_time = {"batch_tasks": 1, "concurrency": 1}
+    settings = configure(chunking={"batch_chunks": 1}, worker_pools={"storage": one_at_a_time})
+    store = await StopsAfterOne.open(chroma_directory(settings.data_dir))
+    async with running(settings, store=store) as fleet:
+        await fleet.ingest("1", paragraphs("old", 3), chunking_config=ONE_EACH)
+        newer = await fleet.submit("1", paragraphs("new", 3), chunking_config=ONE_EACH)
+        async with asyncio.timeout(HANG_SECONDS):
+            await store.is_held.wait()
+        again = await fleet.submit("1", paragraphs("old", 3), chunking_config=ONE_EACH)
+        store.let_go.set()
+        assert (await fleet.jobs.get_job_status(newer)).reason == "superseded"
+        assert (await fleet.jobs.get_job_status(again)).reason == "unchanged"
+        await fleet.idle()
+        await fleet.settled()
+        (await take_ledger(fleet.system)).assert_exact()

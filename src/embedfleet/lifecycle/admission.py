@@ -184,7 +184,10 @@ class Admission:
             if under_way is not None:
                 return under_way.job_id
             if current.state is GenerationState.LIVE:
-                self._supersede(unit, request.user_id, building, now)
+                if building:
+                    self._supersede(unit, request.user_id, building, now)
+                    # No newer job will end, and request the cleanup of what the superseded one has stored.
+                    ending.leave_rest_to_cleanup(conn, document_id)
                 return self._unchanged(conn, submission, current, now)
         self._check_quota(unit, request, recipe.chars)
         self._supersede(unit, request.user_id, building, now)

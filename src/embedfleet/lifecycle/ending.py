@@ -3,9 +3,8 @@
 Every such end does the same two things in one transaction: the job gets its final status, and the version it
 was making is retired. What the version left in the vector store goes once a cleanup is requested: cancelling,
 giving up and deleting request one here. Superseding does not: the newer version may take over vectors of the
-older one, so the end of the newer version's own job requests the cleanup. (A version that readers see already
-has no such job. If it is submitted again, what the superseded version stored stays until something else
-requests a cleanup of the document.)
+older one, so the end of the newer version's own job requests the cleanup. Where the newer version is one that
+readers see already, there is no such job, and admission requests it.
 
 Each function changes rows of one document, whose lock the caller holds (`jobs.lock`, `document_lock`).
 """
