@@ -68,7 +68,7 @@ async def claim(broker: RedisBroker, max_tasks: int = 1000, *, worker: str = "w"
 
 
 async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Until the server is back: nobody tells when."""
+    """Return when the server is back. It sends no event then, so the attempt is made again and again."""
     async with asyncio.timeout(HANG_SECONDS):
         while True:
             try:
@@ -248,9 +248,10 @@ async def test_only_what_is_harmless_is_repeated_when_its_connection_breaks(
 
         async def broken(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
             """The call, held up by the server and then cut off."""
-            client.client_pause(30_000, all=False)
+            client.client_pause(HANG_SECONDS * 1000, all=False)
             task = asyncio.create_task(call)
             async with asyncio.timeout(HANG_SECONDS):
+                # Redis sends no event when it holds a client up: its list of clients says so.
                 while not any("b" in one["flags"] for one in client.client_list()):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             client.client_kill_filter(_type="normal", skipme=True)
@@ -462,6 +463,7 @@ async def listening(waiter: RedisBroker, client: redis.Redis) -> None:
     await waiter.wait_for_ready(STAGE, timeout_seconds=0)
     channels = [stage_key("embedfleet", stage, "meta") for stage in Stage]
     async with asyncio.timeout(HANG_SECONDS):
+        # Redis sends no event to others when a client subscribes: it counts the subscribers.
         while any(count == 0 for _, count in client.pubsub_numsub(*channels)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         ring = waiter._doorbell.next_ring(STAGE)
@@ -476,6 +478,7 @@ async def woken_by(waiter: RedisBroker, client: redis.Redis, act: Callable[[], A
     before = looks()
     waiting = asyncio.create_task(waiter.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
     async with asyncio.timeout(HANG_SECONDS):
+        # That the waiter has looked, and found nothing, shows only in the server's count of commands.
         while looks() == before:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
     assert not waiting.done()

@@ -31,7 +31,7 @@ async def claim(broker: RedisBroker) -> list[Lease]:
 
 
 async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Until the servers agree who is primary: nobody tells when."""
+    """Return when the servers agree who is primary. They send no event then, so the attempt is repeated."""
     async with asyncio.timeout(HANG_SECONDS):
         while True:
             try:

@@ -58,7 +58,7 @@ class ChromaServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"Chroma did not start: {self.log.read_text()[-2000:]}")
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(_LOOK_AGAIN_SECONDS)  # it sends no event when it is ready
 
     def stop(self) -> None:
         """SIGTERM, and wait; harmless when it does not run."""
@@ -79,7 +79,7 @@ class ChromaServer:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Meanwhile it accepts connections and answers nothing."""
+        """While the block runs, it accepts connections and answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -134,7 +134,7 @@ class ChromaServer:
 
 
 def free_port() -> int:
-    """One nobody listens on now."""
+    """A port that no process listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

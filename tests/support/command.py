@@ -82,8 +82,8 @@ class Command:
         return finish(self.start(*arguments, env=env))
 
     def typed(self, *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Result:
-        """The same in this process, which saves a second: where neither its start, its signals nor its end
-        are what is tested."""
+        """The same in this process, which saves a second. For tests of neither its start, its signals nor its
+        end."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             for name in os.environ:
@@ -102,7 +102,7 @@ class Command:
         return Result(int(exited.value.code or 0), out.getvalue(), err.getvalue())
 
     def jobs_completed(self) -> int:
-        """How many there are now, read beside whoever runs."""
+        """How many there are now, read beside the process that runs."""
         database = self.data_dir / "embedfleet.db"
         if not database.exists():
             return 0
@@ -116,7 +116,7 @@ class Command:
             return int(connection.execute(query).fetchone()[0])
 
     def wait_for_completed(self, process: subprocess.Popen[str], count: int) -> None:
-        """Until so many jobs are completed; fails if the process ends before."""
+        """Return when `count` jobs are completed. Raises AssertionError if the process ends before."""
         while self.jobs_completed() < count:
             try:
                 process.wait(_LOOK_AGAIN_SECONDS)

@@ -130,13 +130,13 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self, *, template: str = "template1", name: str | None = None) -> str:
-        """Its name. `template`: a database nobody is connected to, whose content it gets."""
+        """Returns its name. It gets the content of `template`, a database without connections."""
         name = name or f"db{next(self._numbers)}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
     def drop_database(self, name: str) -> None:
-        """Whoever is still connected is cut off."""
+        """Connections that are still open are cut off."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def connections(self, database: str) -> int:
@@ -184,7 +184,7 @@ class PostgresServer:
                 if process.poll() is not None or time.monotonic() > deadline:
                     log = (self.directory / "log").read_text(errors="replace")
                     raise RuntimeError(f"PostgreSQL does not start: {log[-2000:]}") from exc
-                time.sleep(_LOOK_AGAIN_SECONDS)  # it tells nobody when it is ready
+                time.sleep(_LOOK_AGAIN_SECONDS)  # it sends no event when it is ready
             else:
                 return
 

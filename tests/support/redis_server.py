@@ -95,7 +95,7 @@ class RedisServer:
                 log_text = (self.folder / "log").read_text()
                 self.stop()
                 raise AssertionError(f"redis-server did not start:\n{log_text}")
-            sleep(_LOOK_AGAIN_SECONDS)  # it tells nobody when it is ready
+            sleep(_LOOK_AGAIN_SECONDS)  # it sends no event when it is ready
 
     def kill(self) -> None:
         """As a power cut would, but for what the operating system has in memory."""
@@ -137,7 +137,7 @@ class RedisServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. A node of a cluster also uses the one 10,000 above."""
+    """Ports that no process listens on now. A node of a cluster also uses the one 10,000 above."""
     ports: list[int] = []
     with ExitStack() as stack:
         while len(ports) < count:

@@ -70,8 +70,8 @@ class Running:
         await self.eventually(lambda depths: not any(d.ready + d.leased + d.delayed for d in depths.values()))
 
     async def eventually(self, holds: Callable[[dict[Stage, Depth]], bool]) -> None:
-        """Until the broker's counts are as wanted. The broker tells nobody, so it is asked at every turn
-        of the event loop."""
+        """Return when the broker's counts are as wanted. The broker sends no event for that, so it is asked
+        at every turn of the event loop."""
         async with asyncio.timeout(HANG_SECONDS):
             while not holds(  # noqa: ASYNC110 - there is no event to wait for
                 {stage: await self.system.broker.depth(stage) for stage in Stage}
@@ -184,7 +184,7 @@ print(json.dumps(rows))
 
 
 def read_chroma(settings: Settings) -> list[dict[str, Any]]:
-    """Every row as Chroma's own users see it: read by a process of its own, when nobody owns the data."""
+    """Every row as Chroma's own users see it: read by a process of its own, when no owner runs."""
     command = [sys.executable, "-c", _READ_CHROMA, str(chroma_directory(settings.data_dir))]
     rows: list[dict[str, Any]] = json.loads(subprocess.check_output(command))
     return rows
