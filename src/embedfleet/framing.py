@@ -27,7 +27,7 @@ def read_frame(stream: IO[bytes]) -> bytes | None:
 
 async def receive_frame(reader: asyncio.StreamReader, *, max_bytes: int) -> bytes | None:
     """The next message, as `read_frame` reads it. None as well for a length above `max_bytes`: the other side
-    did not write that, and to wait for so many bytes would be to wait for ever."""
+    did not write that, and to wait for that many bytes would be to wait for ever."""
     try:
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         return await reader.readexactly(length) if length <= max_bytes else None

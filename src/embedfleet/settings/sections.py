@@ -33,19 +33,21 @@ class PoolSettings(Section):
         default=1,
         ge=0,
         le=MOST_WORKERS,
-        description="Auto-scaling keeps at least these. 0: none while idle; the first task waits for one.",
+        description="Auto-scaling keeps at least this many. 0 saves memory while idle; the first task "
+        "then waits for a start.",
     )
     max_workers: int = Field(
         default=8,
         ge=0,
         le=MOST_WORKERS,
-        description="Auto-scaling starts at most these. Bound it by the machine; 0: this host has none.",
+        description="Auto-scaling starts at most this many. Raise as far as the machine allows; 0: this "
+        "host has none.",
     )
     concurrency: int = Field(
         default=1,
         ge=1,
         le=1024,
-        description="Claims one worker has in hand at a time. Raise when a worker waits more than it works.",
+        description="Claims that one worker works on at a time. Raise when workers wait more than they work.",
     )
     batch_tasks: int = Field(
         default=8, ge=1, le=1000, description="Tasks claimed at once. Raise for many small documents."
@@ -53,26 +55,31 @@ class PoolSettings(Section):
     batch_tokens: int | None = Field(
         default=DEFAULT_BATCH_TOKENS,
         ge=1,
-        description="Tokens claimed at once. Lower on a machine short of memory. None: 16,384, and when "
-        "embedding on a fast device as many as fill four calls of the model.",
+        description="Tokens claimed at once. Lower on a machine with little memory. None: 16,384, or, for "
+        "embedding on a fast device, as many as fill four calls of the model.",
     )
     lease_seconds: float = Field(
         default=60.0,
         ge=1,
-        description="A silent worker's tasks are given to another after this. Renewed while working.",
+        description="A silent worker's tasks go to another after this; a working one renews them. Lower "
+        "to recover sooner from a killed worker.",
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="Deliveries of one task before it goes to the dead letters."
+        default=3,
+        ge=1,
+        description="Deliveries of one task before it becomes a dead letter. Raise if a service it needs "
+        "fails often.",
     )
     max_queued_tasks: int = Field(
         default=64,
         ge=1,
-        description="High-water mark: the stage before pauses while more tasks wait here.",
+        description="High-water mark: the stage before pauses while more tasks wait here. Lower to save "
+        "memory.",
     )
     memory_limit_mb: int | None = Field(
         default=None,
         ge=64,
-        description="A worker process above this is replaced between tasks. Set it if workers grow.",
+        description="A worker process that uses more is replaced between tasks. Set it if workers grow.",
     )
 
     @model_validator(mode="after")
@@ -88,14 +95,19 @@ class EmbeddingPoolSettings(PoolSettings):
     """The pool that runs models."""
 
     models: tuple[str, ...] = Field(
-        default=(), description="Loaded before the first claim; others when first needed."
+        default=(),
+        description="Models to load before the first claim; others load when first needed. Name those "
+        "that must answer at once.",
     )
     devices: tuple[str, ...] = Field(
         default=(),
-        description="Accelerators dealt out to the workers, e.g. `cuda:0`; empty: CPU.",
+        description="Accelerators for the workers, such as `cuda:0`; empty: CPU. Set it on a host with "
+        "accelerators.",
     )
     workers_per_device: int = Field(
-        default=1, ge=1, description="Raise only if one worker leaves its device idle."
+        default=1,
+        ge=1,
+        description="Workers that share a device. Raise only if one worker leaves its device idle.",
     )
 
 
@@ -123,19 +135,25 @@ class OrchestratorSettings(Section):
 
     launcher: Literal["auto", "inline", "process"] = Field(
         default="auto",
-        description="Workers in this process, or each in its own; auto: processes when `redis.url` is set.",
+        description="`inline`: workers in this process. `process`: each in its own. `auto`: processes "
+        "when `redis.url` is set.",
     )
     drain_seconds: float = Field(
         default=30.0,
         ge=0,
-        description="At a stop, batches in hand may take this long; then they are handed back. Below your "
-        "supervisor's kill timeout.",
+        description="At a stop, workers have this long to finish their batches; then they hand them back. "
+        "Keep it below the kill timeout of your supervisor.",
     )
     heartbeat_seconds: float = Field(
-        default=2.0, gt=0, description="How often it says in SQL that it lives, and looks for orders."
+        default=2.0,
+        gt=0,
+        description="How often an orchestrator writes in SQL that it lives, and reads its orders. Raise "
+        "for a slow database.",
     )
     leader_lease_seconds: float = Field(
-        default=10.0, gt=0, description="A silent leader is replaced after this. Several heartbeats long."
+        default=10.0,
+        gt=0,
+        description="A silent leader is replaced after this. Keep it several heartbeats long.",
     )
     reconcile_seconds: float = Field(
         default=5.0,
@@ -144,11 +162,21 @@ class OrchestratorSettings(Section):
         "must have been offered. Raise when hundreds of thousands of jobs are unfinished.",
     )
     restart_backoff_seconds: float = Field(
-        default=1.0, gt=0, description="Pause before a crashed worker starts again; doubles with each crash."
+        default=1.0,
+        gt=0,
+        description="Pause before a crashed worker starts again; it doubles with each crash. Raise if a "
+        "start is costly.",
     )
-    restart_backoff_max_seconds: float = Field(default=60.0, gt=0, description="The longest such pause.")
+    restart_backoff_max_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="The longest pause before a restart. Lower to come back sooner after long trouble.",
+    )
     crash_loop_after: int = Field(
-        default=5, ge=2, description="Crashes in a row after which a worker is reported as crash-looping."
+        default=5,
+        ge=2,
+        description="Crashes in a row after which a worker is reported as crash-looping. Lower to be "
+        "warned sooner.",
     )
 
     @model_validator(mode="after")
@@ -166,25 +194,41 @@ class RedisSettings(Section):
         description="None: queues in process. redis://, rediss://, unix://, redis+sentinel:// or "
         "redis+cluster://: workers on any number of hosts.",
     )
-    username: str | None = Field(default=None, description="ACL user; instead of one in the url.")
-    password: SecretStr | None = Field(default=None, description="Instead of one in the url.")
+    username: str | None = Field(default=None, description="ACL user. Set it here to keep it out of the url.")
+    password: SecretStr | None = Field(
+        default=None, description="Password. Set it here to keep it out of the url."
+    )
     sentinel_username: str | None = Field(
-        default=None, description="ACL user of the sentinels, where they ask for one of their own."
+        default=None,
+        description="ACL user of the sentinels. Set it if they need another one than the server.",
     )
     sentinel_password: SecretStr | None = Field(
-        default=None, description="Password of the sentinels, where they ask for one of their own."
+        default=None,
+        description="Password of the sentinels. Set it if they need another one than the server.",
     )
     key_prefix: str = Field(
         default="embedfleet",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="Begins every key. Change it when several fleets share one Redis.",
+        description="The beginning of every key. Change it when several fleets share one Redis.",
     )
-    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Raise on a slow network.")
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="Longest time to connect. Raise on a slow network."
+    )
     socket_timeout_seconds: float = Field(
-        default=10.0, gt=0, description="An answer that takes longer counts as a lost connection."
+        default=10.0,
+        gt=0,
+        description="An answer that takes longer counts as a lost connection. Raise for a slow server.",
     )
-    max_connections: int = Field(default=32, ge=2, description="Per process.")
-    tls_ca_file: Path | None = Field(default=None, description="CA of a rediss:// server of your own.")
+    max_connections: int = Field(
+        default=32,
+        ge=2,
+        description="Connections of one process. Raise when workers wait for them; lower if the server "
+        "runs out of them.",
+    )
+    tls_ca_file: Path | None = Field(
+        default=None,
+        description="CA certificates for a rediss:// server. Set it if no public CA signed the server's.",
+    )
 
 
 class ScalingPolicy(Section):
@@ -198,31 +242,53 @@ class ScalingPolicy(Section):
     target_backlog_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="A pool grows when its queue would take longer. Lower: faster, dearer.",
+        description="A pool grows when its queue would take longer than this. Lower for faster answers by "
+        "more workers.",
     )
     shrink_below_backlog_seconds: float = Field(
-        default=2.0, ge=0, description="A pool may shrink below this; the gap to the target is hysteresis."
+        default=2.0,
+        ge=0,
+        description="A pool may shrink only below this. Lower if pools swing: the gap to the target keeps "
+        "them still.",
     )
     target_busy_fraction: float = Field(
-        default=0.8, gt=0, le=1, description="Head-room for load that varies. Lower if load jumps often."
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Share of the workers that should be busy; the rest is head-room. Lower if load jumps "
+        "often.",
     )
     max_growth_factor: float = Field(
-        default=2.0, gt=1, description="Largest step up: a pool is at most this many times as large at once."
+        default=2.0,
+        gt=1,
+        description="Largest step up: a pool grows at most to this many times its size. Lower if steps "
+        "are too large.",
     )
     max_shrink_fraction: float = Field(
-        default=0.25, gt=0, le=1, description="Largest step down, as a share of the pool."
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Largest step down, as a share of the pool. Raise to free memory sooner.",
     )
     grow_cooldown_seconds: float = Field(
-        default=5.0, ge=0, description="Pause between steps up. About as long as a worker takes to start."
+        default=5.0,
+        ge=0,
+        description="Pause between steps up. Set it to about the time that a worker takes to start.",
     )
     shrink_cooldown_seconds: float = Field(
         default=30.0, ge=0, description="Pause before a step down. Raise if pools swing."
     )
     stabilisation_seconds: float = Field(
-        default=60.0, ge=0, description="A pool shrinks only to the most it needed in this time."
+        default=60.0,
+        ge=0,
+        description="A pool shrinks only to the most workers it needed in this time. Raise if load comes "
+        "in waves.",
     )
     idle_seconds: float = Field(
-        default=300.0, ge=0, description="A pool with min_workers 0 ends its last worker after this."
+        default=300.0,
+        ge=0,
+        description="A pool with min_workers 0 ends its last worker after this time. Raise if the first "
+        "task must not wait.",
     )
 
     @model_validator(mode="after")
@@ -241,26 +307,35 @@ class AutoScalingSettings(ScalingPolicy):
     enabled: bool = Field(
         default=False, description="True when load varies and the machine has other uses for idle memory."
     )
-    interval_seconds: float = Field(default=1.0, gt=0, description="How often a pool is looked at.")
+    interval_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often the size of a pool is decided. Lower if load changes within seconds.",
+    )
 
 
 class MonitoringSettings(Section):
     """Logs and metrics."""
 
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="DEBUG when following one job through the stages."
+        default="INFO", description="DEBUG to follow one job through the stages."
     )
     log_json: bool = Field(default=False, description="True when a log collector reads stderr.")
     metrics_port: int = Field(
-        default=9090, ge=0, le=65_535, description="Prometheus port of the orchestrator; 0 turns it off."
+        default=9090,
+        ge=0,
+        le=65_535,
+        description="Prometheus port of the orchestrator; 0 turns it off. Change it if the port is taken.",
     )
     metrics_host: str = Field(
-        default="127.0.0.1", description="0.0.0.0 when Prometheus scrapes from another host."
+        default="127.0.0.1",
+        description="Address of the metrics server. 0.0.0.0 when Prometheus scrapes from another host.",
     )
     max_tenants: int = Field(
         default=50,
         ge=0,
-        description="Tenants with time series of their own, those seen first; the others share `_other`.",
+        description="Tenants with their own time series: those seen first. The others share `_other`. "
+        "Raise to see more tenants.",
     )
 
 
@@ -269,29 +344,32 @@ class EventsSettings(Section):
 
     webhook_url: SecretStr | None = Field(
         default=None,
-        description="None: events are only read. http(s)://HOST/PATH when somebody wants them POSTed.",
+        description="None: events are only read. http(s)://HOST/PATH: each event is also POSTed there.",
     )
     webhook_secret: SecretStr | None = Field(
         default=None,
-        description="Signs what is delivered (HMAC-SHA256). Set it if others can post there.",
+        description="Signs each delivery (HMAC-SHA256). Set it if others can post to that address.",
     )
     webhook_timeout_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="A slower delivery is tried again. Raise for slow receivers.",
+        description="A delivery that takes longer is tried again. Raise for a slow receiver.",
     )
     retry_base_seconds: float = Field(
-        default=1.0, gt=0, description="Pause after a failed delivery; doubles with each failure."
+        default=1.0,
+        gt=0,
+        description="Pause after a failed delivery; it doubles with each failure. Raise to spare the "
+        "receiver.",
     )
     retry_max_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="The longest such pause. Raise to spare a receiver often away.",
+        description="The longest pause between deliveries. Raise for a receiver that is often away.",
     )
     keep_days: float = Field(
         default=7.0,
         gt=0,
-        description="How long events can be read again. Raise if readers are away longer.",
+        description="How long events can be read. Raise if readers are away longer.",
     )
 
     @model_validator(mode="after")
@@ -314,10 +392,12 @@ class DatabaseSettings(Section):
     )
     synchronous: Literal["full", "normal"] = Field(
         default="full",
-        description="SQLite: `normal` is faster, and a power cut may lose the last acknowledged jobs.",
+        description="SQLite: `normal` is faster, but a power cut may lose the last acknowledged jobs.",
     )
     busy_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="Raise if other programs hold long write locks."
+        default=30.0,
+        gt=0,
+        description="Longest wait for a lock. Raise if other programs hold write locks for long.",
     )
     pool_size: int = Field(
         default=8,
@@ -326,7 +406,7 @@ class DatabaseSettings(Section):
         description="PostgreSQL: connections of one process. Lower if the server runs out of them.",
     )
     connect_timeout_seconds: float = Field(
-        default=5.0, ge=2, description="PostgreSQL: raise on a slow network."
+        default=5.0, ge=2, description="PostgreSQL: longest time to connect. Raise on a slow network."
     )
 
 
@@ -336,20 +416,24 @@ class VectorStoreSettings(Section):
     kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
     url: str | None = Field(
         default=None,
-        description="None: Chroma of our own, in the data directory. http(s)://HOST:PORT of a Chroma server.",
+        description="None: an embedded Chroma in the data directory. http(s)://HOST:PORT: a Chroma "
+        "server, as a fleet needs.",
     )
     token: SecretStr | None = Field(
-        default=None, description="Sent with every request, for a proxy that guards the server."
+        default=None, description="Sent with every request. Set it if a proxy guards the server."
     )
     token_header: Literal["Authorization", "X-Chroma-Token"] = Field(
-        default="Authorization", description="Where the token goes; `Authorization: Bearer TOKEN` by default."
+        default="Authorization",
+        description="The header of the token; `Authorization` sends `Bearer TOKEN`. Change it if the "
+        "proxy expects the other.",
     )
     timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Longest request to the server. Raise for slow disks."
+        default=60.0, gt=0, description="Longest request to the server. Raise if the server has slow disks."
     )
     store_documents: bool = Field(
         default=True,
-        description="False: texts stay in SQL only; storing is faster, Chroma's own text filters are lost.",
+        description="False: texts are in SQL only. Storing is faster, but Chroma's own text filters do "
+        "not work.",
     )
 
 
@@ -358,26 +442,42 @@ class EmbeddingCacheSettings(Section):
 
     enabled: bool = Field(
         default=True,
-        description="False: nothing is read or written, what is there stays. For texts that never repeat.",
+        description="False: the cache is neither read nor written, and its rows stay. For texts that "
+        "never repeat.",
     )
     max_mb_per_tenant: int = Field(
         default=1024,
         ge=1,
-        description="What was not used for longest goes first. Raise to rebuild more without a model.",
+        description="Size of a tenant's cache; the longest unused vectors go first. Raise to rebuild more "
+        "without a model.",
     )
 
 
 class ParsingSettings(Section):
     """Limits of the child process that reads files."""
 
-    memory_mb: int = Field(default=2048, ge=128, description="Raise if large PDFs are refused.")
-    cpu_seconds: int = Field(default=120, ge=1, description="Raise if slow files are given up.")
-    timeout_seconds: float = Field(default=180.0, gt=0, description="Wall clock; above cpu_seconds.")
+    memory_mb: int = Field(
+        default=2048,
+        ge=128,
+        description="Memory of the process that parses. Raise if large PDFs are refused.",
+    )
+    cpu_seconds: int = Field(
+        default=120, ge=1, description="CPU time for one file. Raise if files are refused for it."
+    )
+    timeout_seconds: float = Field(
+        default=180.0,
+        gt=0,
+        description="Longest time for one file; keep it above cpu_seconds. Raise on a busy machine.",
+    )
     max_output_chars: int = Field(
-        default=500_000_000, ge=1, description="Text one file may become; a bomb is stopped here."
+        default=500_000_000,
+        ge=1,
+        description="Most text that one file may give; it stops archive bombs. Raise for larger texts.",
     )
     max_file_bytes: int = Field(
-        default=1_000_000_000, ge=1, description="Larger files are refused before they are read."
+        default=1_000_000_000,
+        ge=1,
+        description="Larger files are refused before they are read. Raise for larger files.",
     )
 
 
@@ -385,16 +485,26 @@ class TierSettings(Section):
     """What a tier may do."""
 
     weight: float = Field(
-        ge=0.01, le=100, description="Share of the workers relative to other tenants at work."
+        ge=0.01,
+        le=100,
+        description="Share of the workers, relative to other tenants with work. Raise to serve the tier "
+        "faster.",
     )
-    max_active_jobs: int = Field(ge=1, description="Unfinished jobs a tenant may have.")
-    max_document_chars: int = Field(ge=1, description="Largest document.")
-    daily_chars: int = Field(ge=1, description="Characters a tenant may submit a day (UTC).")
+    max_active_jobs: int = Field(
+        ge=1, description="Most unfinished jobs of a tenant. Raise for large imports."
+    )
+    max_document_chars: int = Field(
+        ge=1, description="Most characters of a document. Raise for larger documents."
+    )
+    daily_chars: int = Field(
+        ge=1, description="Most characters that a tenant may submit in a day (UTC). Raise for large imports."
+    )
     max_in_flight: int | None = Field(
         default=16,
         ge=1,
-        description="Tasks of one tenant at work at once, per stage; None: no cap. Keep it below the "
-        "chunking workers, so that one tenant's huge documents leave room for others.",
+        description="Most tasks of one tenant at work in a stage; None: no cap. Keep it below the "
+        "concurrency of the chunking workers, so that one tenant's huge documents leave room "
+        "for others.",
     )
 
 
@@ -425,9 +535,12 @@ def _default_tiers() -> dict[str, TierSettings]:
 class TenantsSettings(Section):
     """Tiers, and the tenant of the command line."""
 
-    default_tenant: str = Field(default="local", description="The tenant when the command names none.")
+    default_tenant: str = Field(
+        default="local",
+        description="The tenant of commands that name none. Change it if yours has another name.",
+    )
     default_tier: Literal["free", "basic", "premium", "enterprise"] = Field(
-        default="enterprise", description="The tier of jobs submitted from the command line."
+        default="enterprise", description="The tier of jobs from the command line. Lower it to test quotas."
     )
     tiers: dict[Literal["free", "basic", "premium", "enterprise"], TierSettings] = Field(
         default_factory=_default_tiers  # type: ignore[arg-type]  # keys are the literals
@@ -439,7 +552,8 @@ class Settings(Section):
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("embedfleet", appauthor=False)),
-        description="Where SQLite, Chroma and the lock are. One directory, one running orchestrator.",
+        description="Directory of SQLite, Chroma and the lock. It has one running orchestrator. Put it on "
+        "a local disk.",
     )
     worker_pools: PoolsSettings = PoolsSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
