@@ -13,22 +13,17 @@ from embedfleet.settings.catalogue_file import CatalogueFile
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
 from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
-from embedfleet.settings.sections import (
+from embedfleet.settings.pools import (
     DEFAULT_BATCH_TOKENS,
     AutoScalingSettings,
-    EmbeddingCacheSettings,
     EmbeddingPoolSettings,
-    EventsSettings,
-    ParsingSettings,
     PoolSettings,
     PoolsSettings,
-    RedisSettings,
     ScalingPolicy,
-    Settings,
-    TenantsSettings,
-    TierSettings,
-    VectorStoreSettings,
 )
+from embedfleet.settings.sections import EventsSettings, ParsingSettings, Settings
+from embedfleet.settings.services import EmbeddingCacheSettings, RedisSettings, VectorStoreSettings
+from embedfleet.settings.tenants import TenantsSettings, TierSettings
 
 __all__ = [
     "CONFIG_ENV",

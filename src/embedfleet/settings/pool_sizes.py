@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from embedfleet.errors import ConfigError, hint
-from embedfleet.settings.sections import MOST_WORKERS, PoolsSettings, Settings
+from embedfleet.settings.pools import MOST_WORKERS, PoolsSettings
+from embedfleet.settings.sections import Settings
 
 
 def with_pool_sizes(settings: Settings, sizes: Mapping[str, int]) -> Settings:

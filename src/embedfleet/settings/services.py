@@ -1,0 +1,125 @@
+"""The sections of the services that hold data: the broker, SQL, the vector store and the embedding cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from embedfleet.settings.section import Section
+
+
+class RedisSettings(Section):
+    """The shared broker of a fleet."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="None: queues in process. redis://, rediss://, unix://, redis+sentinel:// or "
+        "redis+cluster://: workers on any number of hosts.",
+    )
+    username: str | None = Field(default=None, description="ACL user. Set it here to keep it out of the url.")
+    password: SecretStr | None = Field(
+        default=None, description="Password. Set it here to keep it out of the url."
+    )
+    sentinel_username: str | None = Field(
+        default=None,
+        description="ACL user of the sentinels. Set it if they need another one than the server.",
+    )
+    sentinel_password: SecretStr | None = Field(
+        default=None,
+        description="Password of the sentinels. Set it if they need another one than the server.",
+    )
+    key_prefix: str = Field(
+        default="embedfleet",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="The beginning of every key. Change it when several fleets share one Redis.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="Longest time to connect. Raise on a slow network."
+    )
+    socket_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="An answer that takes longer counts as a lost connection. Raise for a slow server.",
+    )
+    max_connections: int = Field(
+        default=32,
+        ge=2,
+        description="Connections of one process. Raise when workers wait for them; lower if the server "
+        "runs out of them.",
+    )
+    tls_ca_file: Path | None = Field(
+        default=None,
+        description="CA certificates for a rediss:// server. Set it if no public CA signed the server's.",
+    )
+
+
+class DatabaseSettings(Section):
+    """SQL, the truth."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="None: SQLite in the data directory. postgresql://USER@HOST/DATABASE: for a fleet.",
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        default="full",
+        description="SQLite: `normal` is faster, but a power cut may lose the last acknowledged jobs.",
+    )
+    busy_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest wait for a lock. Raise if other programs hold write locks for long.",
+    )
+    pool_size: int = Field(
+        default=8,
+        ge=2,
+        le=100,
+        description="PostgreSQL: connections of one process. Lower if the server runs out of them.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=5.0, ge=2, description="PostgreSQL: longest time to connect. Raise on a slow network."
+    )
+
+
+class VectorStoreSettings(Section):
+    """What makes vectors searchable."""
+
+    kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
+    url: str | None = Field(
+        default=None,
+        description="None: an embedded Chroma in the data directory. http(s)://HOST:PORT: a Chroma "
+        "server, as a fleet needs.",
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Sent with every request. Set it if a proxy guards the server."
+    )
+    token_header: Literal["Authorization", "X-Chroma-Token"] = Field(
+        default="Authorization",
+        description="The header of the token; `Authorization` sends `Bearer TOKEN`. Change it if the "
+        "proxy expects the other.",
+    )
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest request to the server. Raise if the server has slow disks."
+    )
+    store_documents: bool = Field(
+        default=True,
+        description="False: texts are in SQL only. Storing is faster, but Chroma's own text filters do "
+        "not work.",
+    )
+
+
+class EmbeddingCacheSettings(Section):
+    """Vectors kept in SQL, by tenant, model and text."""
+
+    enabled: bool = Field(
+        default=True,
+        description="False: the cache is neither read nor written, and its rows stay. For texts that "
+        "never repeat.",
+    )
+    max_mb_per_tenant: int = Field(
+        default=1024,
+        ge=1,
+        description="Size of a tenant's cache; the longest unused vectors go first. Raise to rebuild more "
+        "without a model.",
+    )
