@@ -70,7 +70,7 @@ class RemoteSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _key_from_environment(cls, given: Any) -> Any:
-        """Here, so that worker processes get the key with their settings, whatever their environment."""
+        """Read the key here, so that worker processes get it with their settings, not by the environment."""
         if (
             not isinstance(given, dict)
             or given.get("api_key")
@@ -171,7 +171,7 @@ class ModelSettings(Section):
 
 
 class ModelsSettings(Section):
-    """Which models there are and how they run."""
+    """The models, and how they run."""
 
     default: str = Field(default="minilm", description="The model of jobs that name none.")
     threads: int = Field(

@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 from embedfleet.settings.section import Section
 
 MOST_WORKERS = 1024
+"""The most workers of a pool on one host: a larger number is a mistake in the settings."""
+
 DEFAULT_BATCH_TOKENS = 16_384
 
 
 class PoolSettings(Section):
-    """One pool of workers."""
+    """One pool of workers, on each host."""
 
     workers: int = Field(
         default=1,
@@ -104,15 +106,15 @@ class EmbeddingPoolSettings(PoolSettings):
 
 
 class PoolsSettings(Section):
-    """The four pools."""
+    """The four pools, one for each stage."""
 
-    # Many claims at once, as one that waits for room in the embedding queue keeps its document.
+    # Many claims at once, because a claim that waits for room in the embedding queue keeps its document.
     chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
     # Two: while the model works on one claim, the next is fetched and prepared.
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
         concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=256
     )
-    # Large claims: what a write to the vector store and a transaction cost is shared by all of a claim.
+    # Large claims, because all tasks of a claim share one write to the vector store and one transaction.
     storage: PoolSettings = PoolSettings(batch_tasks=32, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
@@ -125,9 +127,9 @@ class PoolsSettings(Section):
 class ScalingPolicy(Section):
     """When a pool changes its size, and by how much. `scaling` says how the numbers work together.
 
-    The head-room of `target_busy_fraction` swallows noise: at 0.8, load may rise by a quarter before anything
-    waits. `grow_cooldown_seconds` is counted from the last growth, `shrink_cooldown_seconds` from the last
-    change of either kind.
+    The head-room of `target_busy_fraction` absorbs small changes of load: at 0.8, load may rise by a quarter
+    before a task waits. `grow_cooldown_seconds` counts from the last growth, `shrink_cooldown_seconds` from
+    the last growth or shrinking.
     """
 
     target_backlog_seconds: float = Field(

@@ -50,7 +50,7 @@ class MonitoringSettings(Section):
 
 
 class EventsSettings(Section):
-    """How others learn that jobs have ended."""
+    """How readers and receivers learn that jobs have ended."""
 
     webhook_url: SecretStr | None = Field(
         default=None,
@@ -94,7 +94,7 @@ class EventsSettings(Section):
 
 
 class ParsingSettings(Section):
-    """Limits of the child process that reads files."""
+    """Limits of the child process that turns files into text."""
 
     memory_mb: int = Field(
         default=2048,
@@ -145,16 +145,18 @@ class Settings(Section):
 
     @property
     def database_url(self) -> str:
+        """The URL of the database, with its password: `database.url`, or SQLite in the data directory."""
         if self.database.url is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'embedfleet.db'}"
 
     def to_json(self) -> str:
-        """Everything, secrets in clear text: for a pipe to our own processes, never for a log or a file."""
+        """All settings, secrets in clear text: for a pipe to a worker process, never for a log or file."""
         return json.dumps(self.model_dump(mode="python"), default=_plainly)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
+        """The settings that `to_json` wrote."""
         return cls.model_validate_json(text)
 
 

@@ -11,7 +11,7 @@ from embedfleet.settings.section import Section
 
 
 class RedisSettings(Section):
-    """The shared broker of a fleet."""
+    """The broker that the hosts of a fleet share."""
 
     url: SecretStr | None = Field(
         default=None,
@@ -56,7 +56,7 @@ class RedisSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """SQL, the truth."""
+    """The SQL database, from which all other data can be rebuilt."""
 
     url: SecretStr | None = Field(
         default=None,
@@ -83,7 +83,7 @@ class DatabaseSettings(Section):
 
 
 class VectorStoreSettings(Section):
-    """What makes vectors searchable."""
+    """The store that makes vectors searchable."""
 
     kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
     url: str | None = Field(

@@ -10,7 +10,7 @@ from embedfleet.settings.section import Section
 
 
 class TierSettings(Section):
-    """What a tier may do."""
+    """The limits of a tier, and its share of the workers."""
 
     weight: float = Field(
         ge=0.01,
@@ -61,7 +61,7 @@ def _default_tiers() -> dict[str, TierSettings]:
 
 
 class TenantsSettings(Section):
-    """Tiers, and the tenant of the command line."""
+    """The tiers, and the tenant of the command line."""
 
     default_tenant: str = Field(
         default="local",
