@@ -16,7 +16,7 @@ from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission, request_from
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus, UserTier
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
@@ -147,6 +147,18 @@ class EmbeddingJobManager:
         """Return when the job has ended, whichever tenant's it is. Raises TimeoutError (the job goes on),
         UnknownJob."""
         return await self.of_all_tenants().wait(job_id, timeout_seconds=timeout_seconds)
+
+    # The documented calls that name their tenant: short for those of `of(user_id)`.
+
+    async def list_jobs(
+        self, user_id: str, *, status: JobStatus | None = None, limit: int = 100
+    ) -> list[JobInfo]:
+        """The tenant's jobs, newest first. `of(user_id).list_jobs` also turns pages."""
+        return await self.of(user_id).list_jobs(status=status, limit=limit)
+
+    async def retry_job(self, job_id: str, user_id: str) -> None:
+        """Run an ended job of this tenant again. Raises InvalidRequest if it cannot be, UnknownJob."""
+        await self.of(user_id).retry(job_id)
 
     async def cancel_job(self, job_id: str, user_id: str) -> bool:
         """End an unfinished job of this tenant; readers keep the version they see. False if it had ended

@@ -407,3 +407,19 @@ async def test_bulk_submission_is_all_or_nothing(settings: Settings) -> None:
         with pytest.raises(QuotaExceeded):
             await fleet.jobs.create_jobs([JobRequest(media_id="fine", user_id="u", content="fine"), too_much])
         assert len(await fleet.jobs.of("u").list_jobs()) == 50
+
+
+async def test_the_documented_calls_name_their_tenant_and_see_no_other(settings: Settings) -> None:
+    async with open_guest(settings) as guest:
+        mine = await guest.jobs.create_job(media_id=1, user_id=TENANT, content="Some words.")
+        await guest.jobs.create_job(media_id=1, user_id="another", content="Other words.")
+        assert [info.job_id for info in await guest.jobs.list_jobs(TENANT)] == [mine]
+        with pytest.raises(UnknownJob):
+            await guest.jobs.cancel_job(mine, "another")
+        assert await guest.jobs.cancel_job(mine, TENANT)
+        with pytest.raises(UnknownJob):
+            await guest.jobs.retry_job(mine, "another")
+        await guest.jobs.retry_job(mine, TENANT)
+        assert [info.job_id for info in await guest.jobs.list_jobs(TENANT, status=JobStatus.PENDING)] == [
+            mine
+        ]
