@@ -50,6 +50,11 @@ def hint(wrong: str, known: Iterable[str]) -> str:
     return f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(names)}"
 
 
+def one_line(message: BaseException | str) -> str:
+    """The text, or the exception's message, with each run of white space and line breaks as one space."""
+    return " ".join(str(message).split())
+
+
 class Remedy(StrEnum):
     """The operation that ends an error. A front end adds its own command, link or button to the message.
 

@@ -25,6 +25,7 @@ from embedfleet.errors import (
     ModelError,
     Remedy,
     SpaceMismatch,
+    one_line,
 )
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
@@ -113,7 +114,7 @@ class SearchService:
             hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
         except (EmbedfleetError, ValidationError) as exc:  # the latter: a guest of another release
             remedy = exc.remedy if isinstance(exc, EmbedfleetError) else None
-            return json.dumps({"error": " ".join(str(exc).split()), "remedy": remedy})
+            return json.dumps({"error": one_line(exc), "remedy": remedy})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
     def _choose(self, conn: Connection, tenant: str, model: str | None) -> Collection | None:

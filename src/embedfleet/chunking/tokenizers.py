@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedfleet.chunking.repertoire import sample, settled_ranges, unsettled_pattern
 from embedfleet.chunking.tokenizer_probes import cuts, disputed_texts
-from embedfleet.errors import ModelError
+from embedfleet.errors import ModelError, one_line
 
 TokenArrays = tuple[NDArray[np.uint32], NDArray[np.int64]]
 
@@ -149,7 +149,7 @@ def load_tokenizer(file: Path) -> Tokenizer:
     try:
         reference = ReferenceTokenizer(tokenizers.Tokenizer.from_file(str(file)))
     except Exception as exc:
-        problem = " ".join(str(exc).split())
+        problem = one_line(exc)
         raise ModelError(f"{file}: not a readable tokenizer.json ({problem})") from exc
     try:
         fast = FastTokenizer(tokie.Tokenizer.from_json(str(file)), reference)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from embedfleet.errors import EmbedfleetError, Remedy
+from embedfleet.errors import EmbedfleetError, Remedy, one_line
 
 DONE = 0
 NOTHING_DONE = 1
@@ -98,10 +98,6 @@ def in_columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
-
-
-def one_line(message: str) -> str:
-    return " ".join(message.split())
 
 
 def _fail_usage(exc: Any) -> NoReturn:

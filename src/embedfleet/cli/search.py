@@ -9,6 +9,7 @@ import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
 from embedfleet.cli.output import print_json
+from embedfleet.errors import DataDirectoryInUse, InvalidRequest, one_line
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import SearchHit
@@ -26,7 +27,6 @@ def search(
     config: ConfigFile = None,
 ) -> None:
     """Find the passages nearest to a query, best first."""
-    from embedfleet.errors import InvalidRequest
     from embedfleet.search import SearchRequest
 
     if not query.strip():
@@ -43,7 +43,6 @@ def search(
 async def _search(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
     """Search in this process; if another one owns the data directory, let that one search."""
     from embedfleet.bootstrap import open_guest, open_search
-    from embedfleet.errors import DataDirectoryInUse
 
     try:
         async with open_search(settings, purpose="search") as service:
@@ -71,5 +70,5 @@ def _show(hits: list[SearchHit]) -> None:
 
 
 def _excerpt(text: str, width: int = 240) -> str:
-    flat = " ".join(text.split())
+    flat = one_line(text)
     return flat if len(flat) <= width else flat[: width - 1] + "…"

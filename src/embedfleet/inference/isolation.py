@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import ModelError, ModelExhausted, Transient
+from embedfleet.errors import ModelError, ModelExhausted, Transient, one_line
 from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 
 NOT_FINITE = "the model's output is not finite"
@@ -86,5 +86,5 @@ def _embed_span(
 
 def _reason(exc: Exception) -> str:
     """One line. A ModelError explains itself; for other exceptions the class is named, too."""
-    message = " ".join(str(exc).split())
+    message = one_line(exc)
     return message if isinstance(exc, ModelError) else f"{type(exc).__name__}: {message}"

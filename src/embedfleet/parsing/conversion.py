@@ -6,7 +6,7 @@ import re
 
 from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, extract_bytes_sync
 
-from embedfleet.errors import ParseError
+from embedfleet.errors import ParseError, one_line
 
 # No cache, as it would write to disk; no OCR, as none is configured; no image extraction; no post-processing
 # of the text; one thread, as the parser processes already run in parallel.
@@ -52,4 +52,4 @@ def _reason(exc: KreuzbergError) -> str:
     if "password" in exc.message.lower() or "encrypted" in exc.message.lower():
         return "is encrypted: remove the password and try again"
     cause = exc.message.rsplit(": ", maxsplit=1)[-1]  # the library repeats itself before the last colon
-    return f"is broken ({' '.join(cause.split())}): repair it or leave it out"
+    return f"is broken ({one_line(cause)}): repair it or leave it out"

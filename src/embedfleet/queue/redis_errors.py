@@ -7,7 +7,7 @@ import re
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError
 
-from embedfleet.errors import BrokerUnavailable, ConfigError
+from embedfleet.errors import BrokerUnavailable, ConfigError, one_line
 
 _FROM_A_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 """How servers before version 7 report the error of a command inside a script; redis-py does not parse it."""
@@ -33,7 +33,7 @@ def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
     """
     while isinstance(exc.__cause__, RedisError):  # redis-py wraps the errors of connecting
         exc = exc.__cause__
-    text = " ".join(str(exc).split()) or type(exc).__name__
+    text = one_line(exc) or type(exc).__name__
     if reported := _FROM_A_SCRIPT.search(text):
         exc = _KINDS_FROM_A_SCRIPT.get(reported[1], redis_errors.ResponseError)(text)
     match exc:

@@ -23,7 +23,7 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
-from embedfleet.errors import ConfigError, InvalidRequest, Remedy
+from embedfleet.errors import ConfigError, InvalidRequest, Remedy, one_line
 from embedfleet.records import fleet
 from embedfleet.settings import Settings
 from embedfleet.sql import migrations
@@ -115,7 +115,7 @@ def unpack_backup(source: Path, target: Path) -> Manifest:
             found = _unpack(_member(tar, _DATABASE), target)
     except (OSError, EOFError, KeyError, tarfile.TarError, ValidationError, zstandard.ZstdError) as exc:
         target.unlink(missing_ok=True)
-        reason = " ".join(str(exc).split())
+        reason = one_line(exc)
         raise InvalidRequest(f"{source} is no backup that can be read ({reason}): use another") from exc
     if found != manifest.sha256:
         target.unlink()

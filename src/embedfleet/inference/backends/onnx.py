@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.errors import ModelError
+from embedfleet.errors import ModelError, one_line
 from embedfleet.inference.backend import ModelInfo, TokenBatch
 from embedfleet.inference.backends.admission import admit
 from embedfleet.inference.backends.normalise import l2_normalised
@@ -152,7 +152,7 @@ def _open_session(model: Description, place: Place) -> onnxruntime.InferenceSess
 def _mapped(exc: Exception, info: ModelInfo, what: str = "the model failed") -> Exception:
     """Our error for an exception of ONNX Runtime: MemoryError when memory ran out, so that the caller can try
     less at once; otherwise ModelError."""
-    message = " ".join(str(exc).split())
+    message = one_line(exc)
     allocation_failed = "Failed to allocate memory" in message or "bad_alloc" in message
     if isinstance(exc, MemoryError) or allocation_failed:
         return MemoryError(f"model {info.name}: {message}")

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from loguru import logger
 
+from embedfleet.errors import one_line
 from embedfleet.inference.model_files import ModelFiles
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _open_kept(kept: Path, options: onnxruntime.SessionOptions) -> onnxruntime.I
     try:
         return onnxruntime.InferenceSession(kept, options, providers=_PROVIDERS)
     except Exception as exc:  # noqa: BLE001  any failure: the model's own file can always be used instead
-        logger.warning("{} cannot be used, it is made again ({})", kept, " ".join(str(exc).split()))
+        logger.warning("{} cannot be used, it is made again ({})", kept, one_line(exc))
         return None
 
 
@@ -65,7 +66,7 @@ def _open_and_keep(
             unfinished.replace(kept)
             return session
         except Exception as exc:  # noqa: BLE001  a full disk is no reason to fail; a bad model fails again below
-            logger.debug("the optimised graph is not kept ({})", " ".join(str(exc).split()))
+            logger.debug("the optimised graph is not kept ({})", one_line(exc))
         finally:
             unfinished.unlink(missing_ok=True)
         options.optimized_model_filepath = ""

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.errors import one_line
+
 _LONGEST_MESSAGE = 200
 # A message quotes a text if it has 16 characters in a row of it: fewer may be a coincidence. A shorter text
 # must stand in it whole, and have at least 6 characters.
@@ -162,7 +164,7 @@ def _error_message(body: bytes) -> str:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    return " ".join(" ".join(_messages(document)).split())
+    return one_line(" ".join(_messages(document)))
 
 
 def _messages(node: Any) -> Iterable[str]:
@@ -178,7 +180,7 @@ def _messages(node: Any) -> Iterable[str]:
 
 
 def _quotes(message: str, text: str) -> bool:
-    text = " ".join(text.split())
+    text = one_line(text)
     size = min(_QUOTED_CHARS, len(text))
     if size < _FEWEST_QUOTED_CHARS:
         return False

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from embedfleet.errors import EmbedfleetError, ModelError, ModelUnavailable
+from embedfleet.errors import EmbedfleetError, ModelError, ModelUnavailable, one_line
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.description import Description
 from embedfleet.settings import ModelSettings
@@ -225,7 +225,7 @@ def _quietly() -> Iterator[None]:
 def _mapped(exc: Exception, info: ModelInfo, what: str) -> Exception:
     import torch
 
-    message = " ".join(str(exc).split())[:_MAX_MESSAGE_CHARACTERS]
+    message = one_line(exc)[:_MAX_MESSAGE_CHARACTERS]
     out_of_memory = any(sign in message for sign in _OUT_OF_MEMORY_SIGNS)
     if isinstance(exc, torch.OutOfMemoryError) or out_of_memory:
         # The exception refers to the frames that failed, and these to their tensors: without this the memory

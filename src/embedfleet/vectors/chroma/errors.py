@@ -13,6 +13,7 @@ from embedfleet.errors import (
     Permanent,
     StorageFull,
     VectorStoreUnavailable,
+    one_line,
 )
 
 # HTTP codes of Chroma's errors that may pass: 404, a collection was dropped between two calls; 429, too busy.
@@ -39,7 +40,7 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
     """The error of our tree for what embedded Chroma raised. Any other exception is returned unchanged."""
     from chromadb.errors import ChromaError
 
-    text = _one_line(exc)
+    text = one_line(exc)
     refused = isinstance(exc, ValueError | TypeError | OverflowError) or (
         isinstance(exc, ChromaError) and exc.code() < 500 and exc.code() not in _WORTH_RETRYING
     )
@@ -65,7 +66,7 @@ def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:
     from chromadb.errors import ChromaError
     from httpx import HTTPStatusError, TransportError
 
-    text = _one_line(exc)
+    text = one_line(exc)
     wrong_setting = ConfigError if opening else VectorStoreUnavailable
     if isinstance(exc, EmbedfleetError):
         return exc
@@ -100,10 +101,6 @@ def _status(exc: Exception) -> int:
     if isinstance(exc, HTTPStatusError):
         return exc.response.status_code
     return 0
-
-
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())
 
 
 def _disk_full(exc: BaseException, directory: Path) -> bool:
