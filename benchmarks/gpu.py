@@ -55,6 +55,7 @@ from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.embedding_worker import tokens_per_claim
 from support.databases import PostgresDatabases
 from support.fleet import Fleet
+from support.import_path import import_path
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
@@ -156,7 +157,7 @@ async def fleet(folder: Path, settings: Settings, device: str) -> AsyncIterator[
             },
         }
         (folder / "fleet").mkdir()
-        path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = import_path(Path(__file__).parent)
         servers = Fleet(folder / "fleet", config, module="null_fleet", environment={"PYTHONPATH": path})
         with servers.orchestrator():
             async with servers.guest() as guest:

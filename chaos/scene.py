@@ -27,6 +27,7 @@ from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import Fleet
 from support.hangs import HANG_SECONDS
+from support.import_path import import_path
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer, free_ports
 
@@ -165,7 +166,7 @@ async def scene(context: Context, plan: Plan) -> AsyncIterator[Scene]:
         chroma = stack.enter_context(ChromaServer(folder / "chroma"))
         config = _config(folder, plan, redis.url, database_url, chroma.url)
         tally, trap = folder / "tally", folder / "trap"
-        environment = {"PYTHONPATH": str(ROOT), **plan.environment}
+        environment = {"PYTHONPATH": import_path(ROOT), **plan.environment}
         if plan.seconds_a_chunk is not None:
             environment |= {worker.SECONDS_A_CHUNK: str(plan.seconds_a_chunk), worker.TALLY: str(tally)}
         if plan.traps:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.command import Command, finish
+from support.import_path import import_path
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _DROP_IN = """
@@ -35,7 +36,7 @@ asyncio.run(main())
 @pytest.fixture
 def orchestrator(command: Command) -> Iterator[subprocess.Popen[str]]:
     """Ready for jobs; started from a checkout by the drop-in's name."""
-    checkout = {"PYTHONPATH": str(_CHECKOUT)}
+    checkout = {"PYTHONPATH": import_path(_CHECKOUT)}
     process = command.start(module="app.core.Embeddings.worker_orchestrator", env=checkout)
     assert process.stdout is not None
     said: list[str] = []
@@ -56,7 +57,7 @@ def test_the_drop_in_example_runs_as_it_stands_and_its_job_completes(
 ) -> None:
     script = command.folder / "example.py"
     script.write_text(_DROP_IN)
-    result = finish(command.start(module="example", env={"PYTHONPATH": str(_CHECKOUT)}))
+    result = finish(command.start(module="example", env={"PYTHONPATH": import_path(_CHECKOUT)}))
     assert (result.code, result.stderr) == (0, "")
     assert result.stdout.rstrip().rpartition("status: ")[2] in {"pending", "chunking", "embedding", "storing"}
     command.wait_for_completed(orchestrator, 1)

@@ -14,6 +14,7 @@ from embedfleet.queue_schemas import CharRange, JobStatus, Stage
 from support.chroma_server import ChromaServer
 from support.command import Command, Result, finish
 from support.hangs import HANG_SECONDS
+from support.import_path import import_path
 from support.poisoned import COMMAND, POISON, poisoned
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, make_settings, paragraphs, running, take_ledger
@@ -24,7 +25,7 @@ TESTS = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The poisoned processes find `support`."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", import_path(TESTS))
 
 
 def range_of(text: str, bad: int) -> CharRange:

@@ -21,6 +21,7 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.settings import ModelsSettings
+from support.import_path import import_path
 
 
 def embed_short_of_memory(
@@ -31,7 +32,7 @@ def embed_short_of_memory(
     asked = {"entry": entry, "texts": texts, "budget_tokens": budget_tokens, "spare_mb": spare_mb}
     done = subprocess.run(
         [sys.executable, "-m", "support.short_of_memory", json.dumps(asked)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": import_path(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
     )
