@@ -116,6 +116,10 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
     )
     while await reconciler.offer_jobs():
         pass
+
+    async def all_queued() -> bool | None:
+        return (await broker.depth(Stage.EMBEDDING)).ready >= tasks or None
+
     stop = asyncio.Event()
     with ThreadPoolExecutor(1) as cpu:
         loop = ChunkingLoop(
@@ -123,8 +127,7 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(loop.run(stop))
-            while (await broker.depth(Stage.EMBEDDING)).ready < tasks:
-                await database.wait_for_write(await database.version(), timeout_seconds=1.0)
+            await database.until(all_queued)
             stop.set()
 
 

@@ -28,7 +28,7 @@ from embedfleet.bootstrap import GuestSystem
 from embedfleet.queue_schemas import UserTier
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
-from support.fleet import Fleet, Orchestrator, ended, stored
+from support.fleet import Fleet, Orchestrator, ended, more_stored, stored
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 from support.system import ONE_EACH, paragraphs
@@ -68,8 +68,7 @@ async def rounds(
         with fleet.orchestrator("--workers", "2") as one:
             before = await stored(guest, jobs)
             jobs.append(await submit(number))
-            while await stored(guest, jobs) == before:
-                await guest.database.wait_for_write(await guest.database.version(), timeout_seconds=1.0)
+            await more_stored(guest, jobs, before)
             again += _second_deliveries(one)
             longest_batch = max(longest_batch, _mean_batch_seconds(one))
             started = perf_counter()

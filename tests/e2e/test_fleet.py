@@ -15,7 +15,7 @@ from embedfleet.queue_schemas import JobInfo, JobStatus, Stage, UserTier
 from embedfleet.search import SearchRequest
 from support.chroma_server import ChromaServer, free_port
 from support.databases import PostgresDatabases
-from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, stored
+from support.fleet import QUICK_LEASES, Fleet, Orchestrator, ended, more_stored, stored
 from support.hangs import HANG_SECONDS, eventually
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
@@ -68,12 +68,6 @@ async def submit(fleet: Fleet, guest: GuestSystem, name: str, count: int, chunks
 def tenant(fleet: Fleet, name: str) -> str:
     """Of this test only: tests share a Chroma server, whose collections are named after tenants."""
     return f"{name}-{fleet.folder.name}"
-
-
-async def more_stored(guest: GuestSystem, job_ids: Sequence[str], than: int) -> None:
-    """Until more chunks of these jobs are in the store."""
-    while await stored(guest, job_ids) <= than:
-        await guest.database.wait_for_write(await guest.database.version(), timeout_seconds=1.0)
 
 
 def assert_all_completed(infos: Sequence[JobInfo], chunks: int) -> None:

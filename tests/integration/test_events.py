@@ -142,6 +142,9 @@ async def test_two_leaders_at_once_number_every_event_once_and_skip_no_position(
                 e.position for e in await through.write(lambda conn: events.assign_positions(conn, 7))
             )
 
+    async def all_numbered() -> bool:
+        return not await database.read(events.any_unnumbered)
+
     async with AsyncExitStack() as stack:
         leaders = [await stack.enter_async_context(opened(database_url)) for _ in range(2)]
         async with asyncio.TaskGroup() as tasks:
@@ -150,8 +153,7 @@ async def test_two_leaders_at_once_number_every_event_once_and_skip_no_position(
             async with asyncio.TaskGroup() as writers:
                 for name in names:
                     writers.create_task(database.write(partial(end_job, name=name)))
-            while await database.read(events.any_unnumbered):
-                await database.wait_for_write(await database.version(), timeout_seconds=1.0)
+            await until(all_numbered, database)
             done.set()
     assert given == Counter(range(1, 121))
     found = await numbered(database)

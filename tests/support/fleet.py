@@ -24,7 +24,7 @@ from embedfleet.queue_schemas import JobInfo, Stage
 from embedfleet.settings import Settings, load_settings
 from support.chroma_server import free_port
 from support.hangs import HANG_SECONDS, eventually
-from support.system import Ledger, ledger_of
+from support.system import Ledger, ledger_of, until
 
 # Short, so that what a killed process held is taken over while the test waits. On a slow machine the leases
 # of living processes expire as well: however often that happens, no work is given up.
@@ -196,3 +196,12 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
+
+
+async def more_stored(guest: GuestSystem, job_ids: Sequence[str], than: int) -> None:
+    """Until more chunks of these jobs are in the store."""
+
+    async def are_stored() -> bool:
+        return await stored(guest, job_ids) > than
+
+    await until(are_stored, guest.database)

@@ -163,12 +163,12 @@ def _promises(conn: Connection) -> tuple[frozenset[str], frozenset[str], int]:
 
 async def until(condition: Callable[[], Awaitable[bool]], database: Database) -> None:
     """Return when the condition holds; it is looked at again after every write to the database."""
+
+    async def look() -> bool | None:
+        return await condition() or None
+
     async with asyncio.timeout(HANG_SECONDS):
-        while True:
-            seen = await database.version()
-            if await condition():
-                return
-            await database.wait_for_write(seen, timeout_seconds=1.0)
+        await database.until(look)
 
 
 _READ_CHROMA = """

@@ -25,13 +25,14 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, Remedy, StorageFull
+from embedfleet.retry import BackOff
 from embedfleet.sql import migrations
 
 T = TypeVar("T")
 
 # How often one unit runs before its error is raised. The pause between the runs grows to a tenth of a second.
 _MAX_RUNS = 8
-_PAUSE_SECONDS = 0.002
+_FIRST_PAUSE_SECONDS = 0.004
 _LONGEST_PAUSE_SECONDS = 0.1
 # Longer than a unit is idle while its process works, and short enough for the others that wait for its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 3
@@ -56,6 +57,7 @@ class PostgresqlEngine:
     ) -> None:
         self.location = _location(url)
         self._opened = False
+        self._rng = random.Random()  # its methods may be called on any thread
         writers = max(1, pool_size // 2)
         readers = max(1, pool_size - writers)
         self._engine = _engine(url, writers + readers, connect_timeout_seconds, lock_timeout_seconds)
@@ -104,10 +106,9 @@ class PostgresqlEngine:
 
     def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
         """Run the unit in a transaction, up to `_MAX_RUNS` times after a conflict or a lost connection."""
-        runs = 0
+        back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, self._rng)
         with self._mapped():
             while True:
-                runs += 1
                 committing = False
                 try:
                     with engine.begin() as conn:
@@ -118,9 +119,10 @@ class PostgresqlEngine:
                     # If the connection was lost during the commit, the unit may have been kept. To run it
                     # again is the caller's decision.
                     dead = exc.connection_invalidated and not committing
-                    if runs == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
+                    back_off.add_failure()
+                    if back_off.failures == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
                         raise
-                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * 2**runs)))
+                time.sleep(back_off.pause_seconds())
 
     def _mapped(self) -> _mapped:
         return _mapped(self.location, opened=self._opened)

@@ -36,6 +36,7 @@ from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.documents import Generation
 from embedfleet.records.identity import ChunkIds
 from embedfleet.records.jobs import Job
+from embedfleet.retry import BackOff
 from embedfleet.sql.tables import GenerationState
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.services import Services
@@ -223,13 +224,12 @@ class ChunkingLoop(StageLoop):
         if self._exclusive_slot.held_exclusively:  # who could make room waits for us
             return
         limit = self._embedding_pool.max_queued_tasks
-        pause = _SHORTEST_PAUSE_SECONDS
+        pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
             if await self._broker.backlog(Stage.EMBEDDING, tenant) < max(1, limit // _TENANT_SHARE):
                 return
             self._make_way()
-            await self.wait_for_room(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await self.wait_for_room(pauses.next_seconds())
 
     def _make_way(self) -> None:
         if self._stop.is_set() or self._exclusive_slot.should_yield:
