@@ -18,6 +18,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from embedfleet.errors import ConfigError, DataDirectoryInUse, Remedy
+from embedfleet.whole_file import written_whole
 
 _LOCK_FILE = "owner.lock"
 _RECORD_FILE = "owner.json"
@@ -85,10 +86,9 @@ class DataDirectoryLock:
     def _write_record(self) -> None:
         owner = Owner(os.getpid(), socket.gethostname(), self._purpose, datetime.now(UTC))
         record = asdict(owner) | {"since": owner.since.isoformat(timespec="seconds")}
-        # Written beside and renamed: other processes never read half a record.
-        draft = self._data_dir / f"{_RECORD_FILE}.new"
-        draft.write_text(json.dumps(record), encoding="utf-8")
-        draft.replace(self._data_dir / _RECORD_FILE)
+        # Other processes never read half a record.
+        with written_whole(self._data_dir / _RECORD_FILE) as draft:
+            draft.write_text(json.dumps(record), encoding="utf-8")
 
 
 def owner_of(data_dir: Path) -> Owner | None:

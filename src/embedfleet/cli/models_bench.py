@@ -16,6 +16,7 @@ import typer
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, in_columns, print_json, warn
+from embedfleet.paging import pages
 
 if TYPE_CHECKING:
     from embedfleet.inference.backend import ModelInfo, TokenBatch
@@ -151,8 +152,7 @@ async def _measure(name: str, settings: Settings, text: str, seconds: float) -> 
 
 def _texts(text: str, runner: ModelRunner, settings: Settings) -> _Texts:
     chunks = list(_chunks(text, runner.info, settings))
-    size = settings.chunking.batch_chunks
-    batches = [chunks[start : start + size] for start in range(0, len(chunks), size)]
+    batches = pages(chunks, settings.chunking.batch_chunks)
     openings = [" ".join(chunk.split()[:12]) for chunk in chunks[:100]]
     return _Texts(
         [as_batch(batch, runner, "document") for batch in batches],

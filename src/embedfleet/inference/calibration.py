@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import perf_counter, time
-from uuid import uuid4
 
 import numpy as np
 from loguru import logger
 
 from embedfleet.inference.backend import EmbeddingBackend, LaunchingBackend, ModelInfo, TokenBatch
+from embedfleet.whole_file import written_whole
 
 DEFAULT_BUDGET_TOKENS = 2048
 """Used when there is no measurement."""
@@ -152,10 +152,9 @@ class Calibrations:
         with suppress(OSError):  # the budget can be used without being kept
             file = self._file(backend.info, device, threads)
             file.parent.mkdir(parents=True, exist_ok=True)
-            # Renamed in one step: another process that measures or reads sees a whole file.
-            unfinished = file.with_suffix(f".{uuid4().hex}.tmp")
-            unfinished.write_text(json.dumps(found), encoding="utf-8")
-            unfinished.replace(file)
+            # Another process that measures or reads at the same time sees a whole file.
+            with written_whole(file) as draft:
+                draft.write_text(json.dumps(found), encoding="utf-8")
         return budget
 
     def _file(self, info: ModelInfo, device: str, threads: int) -> Path:

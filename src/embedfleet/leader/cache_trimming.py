@@ -7,10 +7,10 @@ from functools import partial
 from typing import ClassVar
 
 from embedfleet.leader.service import LeaderDuty
+from embedfleet.paging import pages
 from embedfleet.records import embedding_cache
 from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.sql.database import Database
-from embedfleet.sql.paging import pages
 
 TRIM_SECONDS = 60.0
 """How often the caches are looked at."""

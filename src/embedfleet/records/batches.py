@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple
 from embedfleet.records import dead_letters
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import earliest_stage_left, is_unfinished_job
-from embedfleet.sql.paging import pages
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import BatchState, batches, jobs
 
 
@@ -38,7 +38,7 @@ def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[i
 def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Batch]:
     """Those of these batches that exist, by (job id, ordinal)."""
     found: dict[tuple[str, int], Batch] = {}
-    for some in pages(named):
+    for some in key_pages(named):
         for row in conn.execute(_BATCHES_AMONG, {"named": some}):
             found[row.job_id, row.ordinal] = _batch(row)
     return found

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, 
 
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
 from embedfleet.records.scope import Scope
-from embedfleet.sql.paging import pages
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import DeadLetterEnd, dead_letters, documents, jobs
 from embedfleet.sql.upsert import upsert
@@ -121,7 +121,7 @@ def get_many(conn: Connection, scope: Scope, ids: Sequence[int]) -> dict[int, De
     """Those of the letters that exist within the scope, by id."""
     possible = [one for one in ids if 0 < one <= _LARGEST_ID]
     found: dict[int, DeadLetterInfo] = {}
-    for some in pages(possible):
+    for some in key_pages(possible):
         query = _SELECT_INFO.where(dead_letters.c.dead_letter_id.in_(some), scope.rows(dead_letters.c.tenant))
         found |= {row.dead_letter_id: _info(row) for row in conn.execute(query)}
     return found
@@ -135,13 +135,15 @@ def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
     letters = letters.where(_NOT_REQUEUED).limit(1)
     return any(
         conn.execute(letters.where(dead_letters.c.dead_letter_id.in_(some))).first() is not None
-        for some in pages(ids)
+        for some in key_pages(ids)
     )
 
 
 def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
     """Accept the loss of those of these letters that are open; returns how many were."""
-    return sum(_mark_purged_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in pages(ids))
+    return sum(
+        _mark_purged_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in key_pages(ids)
+    )
 
 
 def mark_purged_of_job(conn: Connection, job_id: str, now: float) -> int:

@@ -18,7 +18,7 @@ from embedfleet.records import segments
 from embedfleet.records.collections import Collection
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
-from embedfleet.sql.paging import pages
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import (
     GenerationState,
     collections,
@@ -130,7 +130,7 @@ def generation(conn: Connection, generation_id: int) -> Generation | None:
 def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
     """The versions with these ids that are still kept, by id."""
     found: dict[int, Generation] = {}
-    for ids in pages(generation_ids):
+    for ids in key_pages(generation_ids):
         for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
             found[row.generation_id] = _generation(row)
     return found
@@ -303,7 +303,7 @@ def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, 
     are equal, no deletion ended in between, and what it wrote is there.
     """
     found: dict[str, int] = {}
-    for ids in pages(document_ids):
+    for ids in key_pages(document_ids):
         found.update((row.document_id, row.deletions) for row in conn.execute(_DELETIONS, {"ids": ids}))
     return found
 

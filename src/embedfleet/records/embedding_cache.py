@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Executable, bindparam, delete, func, select, update
 
 from embedfleet.sql import document_lock
-from embedfleet.sql.paging import pages
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import collections, embeddings, generations
 from embedfleet.sql.upsert import upsert
 
@@ -94,7 +94,7 @@ def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int,
 def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
     """The cached vectors of the collection for these hashes, by hash; unknown hashes are left out."""
     found: dict[bytes, CachedVector] = {}
-    for page in pages(hashes):
+    for page in key_pages(hashes):
         for row in conn.execute(_LOOK_UP, {"collection": collection_id, "hashes": page}):
             found[row.content_hash] = CachedVector(row.vector, row.document_id, row.used_on)
     return found

@@ -36,7 +36,7 @@ from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import dead_letters, events
 from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
-from embedfleet.sql.paging import pages
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import BatchState, batches, jobs
 
@@ -182,7 +182,7 @@ def lock_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     """Those of these jobs that exist, by id."""
     found: dict[str, Job] = {}
-    for ids in pages(job_ids):
+    for ids in key_pages(job_ids):
         for row in conn.execute(_GET_MANY, {"ids": ids}):
             found[row.job_id] = job_of(row)
     return found

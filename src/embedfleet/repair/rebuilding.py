@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.lifecycle import storing
+from embedfleet.paging import pages
 from embedfleet.records import chunks
 from embedfleet.records.chunks import StoredVector
 from embedfleet.records.collections import Collection
@@ -28,7 +29,6 @@ from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Differences, Progress
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
-from embedfleet.sql.paging import pages
 from embedfleet.vectors.checksums import checksums_of
 from embedfleet.vectors.port import VectorRows, VectorStore
 

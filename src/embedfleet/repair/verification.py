@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import Permanent, Remedy, VectorStoreUnavailable
+from embedfleet.paging import pages
 from embedfleet.records import chunks
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.sql.database import Database
-from embedfleet.sql.paging import pages
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorStore
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_IMODE
 from typing import Any
-from uuid import uuid4
 
 import yaml
 
 from embedfleet.errors import ConfigError
 from embedfleet.settings.yaml_text import parse, parse_nodes, parse_sections, read_text
+from embedfleet.whole_file import written_whole
 
 _WHERE = ("models", "catalogue")
 _STEP = 2
@@ -75,17 +75,13 @@ class CatalogueFile:
         Raises ConfigError if it cannot be written, or if the file is no longer as `before` says.
         """
         target = self.path.resolve()  # for a link, the file that it points to
-        fresh = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with written_whole(target) as fresh:
                 _write_like(target, fresh, self.text)
                 # Immediately before the replacement, so that a change by another program is not lost.
                 if CatalogueFile.read(self.path).text != before.text:
                     raise ConfigError(f"{self.path}: another program changed it meanwhile: try again")
-                fresh.replace(target)
-            finally:
-                fresh.unlink(missing_ok=True)
         except OSError as exc:
             raise ConfigError(f"{self.path}: cannot be written ({exc.strerror or exc})") from exc
 

@@ -8,12 +8,12 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from loguru import logger
 
 from embedfleet.errors import one_line
 from embedfleet.inference.model_files import ModelFiles
+from embedfleet.whole_file import written_whole
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -57,18 +57,14 @@ def _open_and_keep(
     import onnxruntime
 
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    unfinished = _unfinished_file(files, kept)
-    if unfinished is not None:
-        options.optimized_model_filepath = str(unfinished)
+    if _can_be_kept(files, kept):
         try:
-            session = onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
-            # Renamed in one step: another process that loads the same model sees a whole file or none.
-            unfinished.replace(kept)
-            return session
+            # Another process that loads the same model sees a whole file or none.
+            with written_whole(kept) as draft:
+                options.optimized_model_filepath = str(draft)
+                return onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
         except Exception as exc:  # noqa: BLE001  a full disk is no reason to fail; a bad model fails again below
             logger.debug("the optimised graph is not kept ({})", one_line(exc))
-        finally:
-            unfinished.unlink(missing_ok=True)
         options.optimized_model_filepath = ""
     return onnxruntime.InferenceSession(files.weights[0], options, providers=_PROVIDERS)
 
@@ -80,17 +76,17 @@ def kept_graph(files: ModelFiles, cache_dir: Path) -> Path:
     return cache_dir / f"{_key(files, onnxruntime.__version__)}.onnx"
 
 
-def _unfinished_file(files: ModelFiles, kept: Path) -> Path | None:
-    """The file to write the optimised graph to before it is renamed to `kept`; None: it cannot be kept. A
+def _can_be_kept(files: ModelFiles, kept: Path) -> bool:
+    """Whether the optimised graph can be written to `kept`, whose folder is made if it does not exist. A
     model with external data has several files, and its graph would need a folder."""
     has_external_data = len(files.weights) > 1
     if has_external_data or _GROWTH * files.size_bytes > _LARGEST_BYTES:
-        return None
+        return False
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return None
-    return kept.with_name(f".{uuid4().hex}.tmp") if os.access(kept.parent, os.W_OK) else None
+        return False
+    return os.access(kept.parent, os.W_OK)
 
 
 def _key(files: ModelFiles, version: str) -> str:

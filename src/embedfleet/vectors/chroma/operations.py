@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest, Permanent, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.paging import pages
 from embedfleet.vectors.port import Hit, Metadata, VectorRows
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from embedfleet.vectors.chroma.clients import ServerClient
 
-_T = TypeVar("_T")
 
 _MAX_ROW_BYTES = 6 * 2**20
 """The largest row we send. A server closes the connection at 40 MiB, often before it says why, and a text may
@@ -73,7 +73,7 @@ class ChromaCollections:
         if collection is None:
             return
         wanted = dict(zip(ids, metadatas, strict=True))
-        for part in parts(list(wanted), self._max_rows):
+        for part in pages(list(wanted), self._max_rows):
             collection.update(
                 ids=part,
                 metadatas=self._replacements(collection, part, [wanted[row_id] for row_id in part]),
@@ -113,13 +113,13 @@ class ChromaCollections:
             return [], np.empty((0, 0), dtype=np.float32)
         dim = int((collection.metadata or {}).get("dim", 0))
         found_ids: list[str] = []
-        pages = [np.empty((0, dim), dtype=np.float32)]
+        found_vectors = [np.empty((0, dim), dtype=np.float32)]
         for part in self._distinct_parts(ids):
             found = collection.get(ids=part, include=["embeddings"])
             if found["ids"]:
                 found_ids.extend(found["ids"])
-                pages.append(np.asarray(found["embeddings"], dtype=np.float32))
-        return found_ids, np.concatenate(pages)
+                found_vectors.append(np.asarray(found["embeddings"], dtype=np.float32))
+        return found_ids, np.concatenate(found_vectors)
 
     def drop_collection(self, name: str) -> None:
         from chromadb.errors import NotFoundError
@@ -145,7 +145,7 @@ class ChromaCollections:
         Raises Permanent for a row that is too large by itself.
         """
         if self._max_write_bytes is None:
-            yield from parts(positions, self._max_rows)
+            yield from pages(positions, self._max_rows)
             return
         part: list[int] = []
         part_bytes = 0
@@ -165,7 +165,7 @@ class ChromaCollections:
             yield part
 
     def _distinct_parts(self, ids: Sequence[str]) -> Iterator[list[str]]:
-        return parts(list(dict.fromkeys(ids)), self._max_rows)
+        return pages(list(dict.fromkeys(ids)), self._max_rows)
 
     def _replacements(
         self, collection: Collection, ids: list[str], metadatas: list[Metadata]
@@ -203,8 +203,3 @@ def _sent_bytes(rows: VectorRows, position: int) -> int:
     text = "" if rows.documents is None else rows.documents[position]
     vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
     return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))
-
-
-def parts(items: list[_T], size: int) -> Iterator[list[_T]]:
-    """The items in order, in lists of up to `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -9,8 +9,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.paging import pages
 from embedfleet.vectors.chroma.layout import collection_name
-from embedfleet.vectors.chroma.operations import ChromaCollections, parts
+from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, VectorStore
 
 _P = ParamSpec("_P")
@@ -59,7 +60,7 @@ class ChromaStore(VectorStore, ABC):
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         name = self.name_in_store(collection)
         # All ids first, then pages by id: with an offset, a row deleted during the scan would hide another.
-        for part in parts(await self._run(ChromaCollections.all_ids, name), page):
+        for part in pages(await self._run(ChromaCollections.all_ids, name), page):
             ids, vectors = await self._run(ChromaCollections.vectors, name, part)
             if ids:
                 yield ids, vectors
