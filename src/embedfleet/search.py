@@ -1,7 +1,7 @@
 """Search: a query's nearest passages among what readers may see.
 
-The vector store also holds vectors of versions that are being built or removed; SQL says which passages are
-live, so a reader sees the old version of a document or the new one, never a mixture.
+The vector store also holds vectors of generations that are being built or removed; SQL says which passages
+are live, so a reader sees the old generation of a document or the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
 from embedfleet.vectors.port import Hit, VectorStore
 
-# How many more rows than wanted are asked for: some may belong to versions that are not live.
+# How many more rows than wanted are asked for: some may belong to generations that are not live.
 _SPARE_ROWS = 16
 # If too few of them were live, this many times as many are asked for.
 _WIDENING_FACTOR = 4
@@ -200,7 +200,7 @@ def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> li
         passage = live[hit.id]
         chunk = passage.chunk
         pieces = segments.between(conn, passage.generation_id, chunk.start, chunk.end)
-        if not pieces:  # replaced by a newer version since it was found
+        if not pieces:  # replaced by a newer generation since it was found
             continue
         found.append(
             SearchHit(

@@ -1,4 +1,4 @@
-"""How a job begins, moves on and ends in SQL: each step of its life has one implementation, here.
+"""The life of a job in SQL: how it begins, moves on and ends. Each step is implemented once, in this package.
 
 May import: records and below.
 """

@@ -1,8 +1,8 @@
-"""Admission: whether a submitted document is taken, and what it becomes in SQL.
+"""Admission decides whether a submitted document is accepted, and writes it to SQL.
 
-`prepare` does what needs no transaction: cut, hash, compress. `admit` is one transaction: it looks for the
-same version live or under way, checks the quota, supersedes an older unfinished version, and writes document,
-version and job.
+`prepare` does the work that needs no transaction: it cuts, hashes and compresses the text. `admit` is one
+transaction. It looks for an equal generation that is live or under way, checks the quota, supersedes older
+unfinished generations, and writes the document, its generation and its job.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _USUAL_PRIORITY = 50
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request with everything prepared that needs no transaction."""
+    """A request, and everything about it that was prepared outside a transaction."""
 
     request: JobRequest
     model: ModelInfo
@@ -52,7 +52,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSource:
-    """A version of a document whose text could not be read. `source_hash` is of the bytes of its source."""
+    """A generation whose text could not be read. `source_hash` is the hash of its source's bytes."""
 
     tenant: str
     media_id: str
@@ -68,10 +68,10 @@ class UnreadableSource:
 
 
 class _Unit:
-    """What one transaction of admissions has looked up and counted so far.
+    """The collections and usages that one transaction of admissions has read so far, and its own counts.
 
-    Each tenant's usage is read once: `usage.set_tier` locks the tenant's row, so no other unit admits a
-    document of the tenant before this one ends.
+    It reads each tenant's usage once. `usage.set_tier` has locked the tenant's row, so no other transaction
+    admits a document of the tenant before this one ends.
     """
 
     def __init__(self, conn: Connection, now: float) -> None:
@@ -90,7 +90,7 @@ class _Unit:
         return self._collections[key]
 
     def used(self, tenant: str) -> quota.Usage:
-        """What the tenant uses, including what this unit has admitted."""
+        """Return the tenant's usage, with the documents that this transaction has admitted."""
         if tenant not in self._used:
             self._used[tenant] = quota.Usage(
                 active_jobs=jobs.count_unfinished(self.conn, tenant),
@@ -105,19 +105,19 @@ class _Unit:
         self._admitted.setdefault(tenant, []).append(chars)
 
     def uncount(self, tenant: str, superseded: int) -> None:
-        """Take back superseded jobs. A usage that is not read yet will not include them: they have ended."""
+        """Subtract superseded jobs from the usage. A usage that is read later does not include ended jobs."""
         if tenant in self._used:
             before = self._used[tenant]
             self._used[tenant] = quota.Usage(before.active_jobs - superseded, before.chars_today)
 
     def reserve(self) -> None:
-        """Write the usage of all documents that were counted."""
+        """Write the usage of all counted documents to SQL."""
         for tenant, chars in sorted(self._admitted.items()):
             usage.reserve(self.conn, tenant, sum(chars), self.now, jobs=len(chars))
 
 
 class Admission:
-    """Needs SQL only, through the connections it is handed."""
+    """Admits documents. It needs SQL only, through the connections that its callers pass."""
 
     def __init__(self, settings: Settings, catalogue: Catalogue, clock: Clock) -> None:
         self._settings = settings
@@ -126,15 +126,15 @@ class Admission:
 
     @property
     def default_chunking(self) -> ChunkingConfig:
-        """The chunking of jobs that bring none."""
+        """The chunking configuration of jobs that name none."""
         return self._settings.chunking.config
 
     def model_info(self, name: str | None) -> ModelInfo:
-        """The model of this name, or the default one. Raises UnknownModel."""
+        """Return the model of this name, or the default model for None. Raises UnknownModel."""
         return self._catalogue.info(name or self._settings.models.default)
 
     def prepare(self, request: JobRequest) -> Submission:
-        """All the work that needs no transaction: cut, hash, compress."""
+        """Do the work that needs no transaction: cut, hash and compress the text. Raises UnknownModel."""
         model = self.model_info(request.model)
         digest = identity.ContentHash()
         segments: list[Segment] = []
@@ -153,9 +153,10 @@ class Admission:
         return Submission(request, model, recipe, segments)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
-        """Admit all, or raise and admit none; returns the ids of their jobs. Raises QuotaExceeded."""
+        """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none."""
         tiers = {one.request.user_id: one.request.user_tier for one in submissions}
         for tenant in sorted(tiers):
+            # Tenants are locked in order, and before documents: see `document_lock`.
             usage.set_tier(conn, tenant, tiers[tenant])
         document_lock.lock(conn, [one.document_id for one in submissions])
         unit = _Unit(conn, self._clock.now())
@@ -186,7 +187,8 @@ class Admission:
             if current.state is GenerationState.LIVE:
                 if building:
                     self._supersede(unit, request.user_id, building, now)
-                    # No newer job will end, and request the cleanup of what the superseded one has stored.
+                    # The superseded job may have stored vectors. The end of a newer job usually requests
+                    # their cleanup, but here there is no newer job.
                     ending.leave_rest_to_cleanup(conn, document_id)
                 return self._unchanged(conn, submission, current, now)
         self._check_quota(unit, request, recipe.chars)
@@ -244,7 +246,10 @@ class Admission:
             raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
 
     def note_unreadable(self, conn: Connection, what: UnreadableSource) -> str:
-        """Write a failed job with a dead letter; returns its id, or that of the job of the same bytes."""
+        """Write a failed job with a dead letter, and return its id.
+
+        If the document's newest generation is of the same bytes, return the id of its job and write nothing.
+        """
         document_lock.lock(conn, [what.document_id])
         now = self._clock.now()
         newest = next(iter(documents.generations_of(conn, what.document_id)), None)
@@ -294,7 +299,7 @@ class Admission:
 
 
 def request_from(**fields: Any) -> JobRequest:
-    """A JobRequest, or InvalidRequest naming the first wrong field in one line."""
+    """Build a JobRequest. Raises InvalidRequest, which names the first wrong field in one line."""
     try:
         return JobRequest.model_validate(fields)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""The id of an embedding or storage task: which batch, or part of one, of which run of its job."""
+"""The id of an embedding or storage task. It names a batch, or a part of one, and the run of its job."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from embedfleet.records.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class BatchId:
-    """Names a batch of one run of a job. `span`: positions [first, past) of the batch; None is all of it.
+    """Names a batch, or a part of it, in one run of a job.
 
-    The run is part of the name because a retried job must not count batches of its earlier runs: vectors that
-    an earlier run found in the store may have been deleted since.
+    `span` holds the positions [first, past) of a part; None means the whole batch. The run is part of the
+    name, because a retried job must not count batches of its earlier runs: the vectors that an earlier run
+    found in the store may have been deleted since.
     """
 
     job_id: str

@@ -1,8 +1,11 @@
-"""The SQL part of a cleanup: what is left over of a document, and what was done about it.
+"""The SQL part of a cleanup, which removes the leftovers of a document.
 
-A deletion worker does the steps in this order: it deletes the marked vectors from the vector store and
-records that; it gives the rows that the live version took over that version's metadata and records that; it
-drops the rows that no version needs any more. Every step may be repeated.
+A deletion worker takes three steps, in this order, and each may be repeated:
+
+1. It deletes the marked vectors from the vector store, and records that.
+2. The live generation may have taken over rows of the vector store from an earlier one. The worker gives them
+   the metadata of the live generation, and records that.
+3. It drops the SQL rows that no generation needs any more.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import GenerationState
 
-# Rows described in one step: their metadata is held in memory and goes to the vector store in one call.
+# The most rows that get new metadata in one step. A step holds their metadata in memory and sends it in one
+# call.
 _ROWS_PER_STEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class UndescribedRows:
-    """Rows of the vector store that still carry another version's metadata.
+    """Rows of the vector store that still carry the metadata of another generation than `generation`.
 
-    `job_id`: the job that made `generation`, which their metadata must name; empty if it is gone.
+    `job_id` is the job that made `generation`. The new metadata names it. It is empty if the job is gone.
     """
 
     generation: Generation
@@ -35,16 +39,17 @@ class UndescribedRows:
 
 
 def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
-    """These vectors were deleted from the vector store."""
+    """Record that these vectors were deleted from the vector store."""
     document_lock.lock(conn, [document_id])
     if gone:
         chunks.record_deleted(conn, document_id, gone)
-        # In the same unit: a storage worker that wrote one of them before tells by the count (`storing`).
+        # Count in the same unit. A storage worker that wrote one of them before notices by the count that its
+        # vector may be gone (`storing.record_batches`).
         documents.count_deletion(conn, document_id)
 
 
 def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | None:
-    """Up to 1,000 rows that the live version took over and that do not describe it yet; None if all do."""
+    """Return up to 1,000 rows of the live generation that have another's metadata; None if none is left."""
     generation = _live_generation(documents.generations_of(conn, document_id))
     if generation is None:
         return None
@@ -56,7 +61,7 @@ def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | No
 
 
 def record_description(conn: Connection, described: UndescribedRows) -> None:
-    """These rows carry the metadata of their generation now."""
+    """Record that these rows carry the metadata of their generation now."""
     generation = described.generation
     document_lock.lock(conn, [generation.document_id])
     ids = [row.chunk_id for row in described.rows]
@@ -64,14 +69,15 @@ def record_description(conn: Connection, described: UndescribedRows) -> None:
 
 
 def drop_unneeded_rows(conn: Connection, document_id: str, requests: int) -> None:
-    """Drop a deleted document's rows, or those of the versions before the live one, and end the cleanup.
+    """Drop the SQL rows that no generation needs, and end the cleanup.
 
-    `requests`: how many cleanups were requested when this one began (`documents.cleanup_requests`). If more
-    were requested since, the document goes on asking for one.
+    They are all rows of a deleted document, or the rows of the generations before the live one. `requests` is
+    the number of requested cleanups when this cleanup began (`documents.cleanup_requests`). If more were
+    requested since, the document stays in the list for another cleanup.
     """
     document_lock.lock(conn, [document_id])
     if chunks.vectors_to_delete(conn, document_id):
-        # Marked since this task deleted the vectors. The mark came with a request, which brings another task.
+        # They were marked after this task deleted vectors. The mark came with a request for another cleanup.
         return
     generations = documents.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
@@ -88,7 +94,7 @@ def _live_generation(generations: Sequence[Generation]) -> Generation | None:
 
 
 def _drop_document(conn: Connection, document_id: str, generations: Sequence[Generation]) -> None:
-    """Drop all rows of a deleted document; rows that refer to others go before these."""
+    """Drop all rows of a deleted document. A row is dropped before the rows that it refers to."""
     chunks.drop(conn, [generation.generation_id for generation in generations])
     jobs.drop_of_document(conn, document_id)
     embedding_cache.drop_of_document(conn, document_id)
@@ -96,7 +102,7 @@ def _drop_document(conn: Connection, document_id: str, generations: Sequence[Gen
 
 
 def _drop_replaced(conn: Connection, generations: Sequence[Generation], live: Generation) -> None:
-    """Drop chunks, batches and text of retired versions before the live one; their jobs stay as history."""
+    """Drop the chunks, batches and texts of retired generations before the live one. Their jobs stay."""
     replaced = [
         one.generation_id
         for one in generations

@@ -1,4 +1,4 @@
-"""How a job completes: its batches are counted, and after the last one its version is shown to readers."""
+"""Completes a job: counts its batches, and after the last one shows its generation to readers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from embedfleet.sql.database import Database
 
 
 def publish_if_done(conn: Connection, job: Job, now: float) -> None:
-    """Finish the job if nothing is left to do and show its version to readers, in one transaction.
+    """Finish the job if nothing is left to do, and show its generation to readers in the same transaction.
 
-    Of all the calls for one run of a job exactly one does this. A version without any stored chunk is not
-    shown: readers keep the one before. The job must be locked (`jobs.lock`).
+    Of all calls for one run of a job, exactly one does this. If no chunk could be stored, readers keep the
+    generation before. The job must be locked (`jobs.lock`).
     """
     status = jobs.complete_if_done(conn, job.job_id, now)
     if status is None:  # not done yet, or another call has completed it
@@ -31,7 +31,7 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
         documents.abandon(conn, generation.generation_id)
     elif documents.mark_live(conn, generation) and generation.number > 1:
         dead_letters.mark_replaced(conn, generation.document_id, job.job_id, now)
-    # A first version replaces nothing, so it leaves nothing over unless it failed.
+    # A first generation that did not fail replaces nothing and leaves nothing to clean up.
     if generation.number > 1 or status is JobStatus.FAILED:
         leave_rest_to_cleanup(conn, generation.document_id)
 
@@ -39,7 +39,7 @@ def publish_if_done(conn: Connection, job: Job, now: float) -> None:
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
     """Count the batch as stored if each of its chunks is stored or has a dead letter.
 
-    A batch that was divided is counted with its last part. The job must be locked.
+    So a batch that was divided is counted when its last part is settled. The job must be locked.
     """
     rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
     dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
@@ -50,12 +50,13 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
 
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
-    """Record a dead letter of every chunk of the task's batch (or part) that has no vector.
+    """Record a dead letter for every chunk of the task that has no vector.
 
-    The job goes on without these chunks. Nothing happens if its run is over.
+    The task is a whole batch or a part of one. The job goes on without these chunks. Nothing is recorded if
+    the run of the job has ended.
     """
     job_id = lease.task.job_id
-    named = BatchId.parse(lease.task.id)  # from the id: the payload may be unreadable
+    named = BatchId.parse(lease.task.id)  # not from the payload, which may be unreadable
 
     def record(conn: Connection) -> None:
         job = jobs.lock(conn, job_id)

@@ -1,8 +1,8 @@
-"""How vectors that are in the vector store are recorded, counted, or left to deletion.
+"""Records vectors that were written to the vector store: as stored, or as vectors to delete.
 
-The vector store is written first and SQL records it afterwards, so what a vector was written for may be over
-by then. Every function here locks the documents, looks at the present state, and decides in that one unit:
-a vector that is still wanted is recorded as stored; any other is recorded as one to delete.
+The vector store is written first, and SQL records it afterwards. In between, the run of the job may end. So
+each function that records locks the documents, looks at their present state, and decides in that one unit. A
+vector that is still wanted is recorded as stored. Any other vector is recorded for deletion.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from embedfleet.sql.tables import BatchState
 
 @dataclass(frozen=True, slots=True)
 class BatchToStore:
-    """A claimed storage task with all that SQL knows about it.
+    """A claimed storage task, with the SQL rows that are needed to store it.
 
-    `rows`: the chunks of its batch, in order. `segments`: the text of these chunks, if it was asked for.
+    `rows` are the chunks of its batch, in order. `segments` hold the text of these chunks, if the caller
+    asked for it.
     """
 
     lease: Lease
@@ -50,11 +51,11 @@ class BatchToStore:
         return self.generation.document_id
 
     def row_of(self) -> Mapping[str, ChunkRow]:
-        """The batch's chunks by id."""
+        """Return the batch's chunks by chunk id."""
         return {row.chunk_id: row for row in self.rows}
 
     def dead_letters(self, refused: Mapping[str, str]) -> list[DeadLetter]:
-        """The chunks that were given up: by the model, or because the vector store refused them."""
+        """Return a letter for each chunk that the model gave up or that the vector store refused."""
         dead = [(Stage.EMBEDDING, self.rows[dead.position], dead.reason) for dead in self.message.dead]
         row_of = self.row_of()
         mine = (chunk_id for chunk_id in self.message.chunk_id_list() if chunk_id in refused)
@@ -67,9 +68,10 @@ class BatchToStore:
 
 @dataclass(frozen=True, slots=True)
 class WrittenVectors:
-    """What the vector store made of a write.
+    """The result of a write to the vector store.
 
-    `checksums`: of the vectors that it holds now, by chunk id. `refused`: why it does not take others, by id.
+    `checksums` are those of the vectors that the store holds now, by chunk id. `refused` says for each other
+    id why the store does not take its vector.
     """
 
     checksums: Mapping[str, bytes]
@@ -78,7 +80,10 @@ class WrittenVectors:
 
 @dataclass(frozen=True, slots=True)
 class FoundBatches:
-    """`to_store`: what is still wanted. `waiting`: tasks with an id that is being deleted at the moment."""
+    """The claimed tasks that are still wanted.
+
+    `to_store` can be stored now. A task in `waiting` has an id that is marked for deletion.
+    """
 
     to_store: Sequence[BatchToStore]
     waiting: Sequence[Lease]
@@ -87,7 +92,8 @@ class FoundBatches:
 def look_up(
     conn: Connection, messages: Sequence[tuple[Lease, StorageTask]], *, with_texts: bool
 ) -> FoundBatches:
-    """What is to be stored of these tasks; those of finished jobs and finished batches are left out."""
+    """Look up what each task needs. A task is left out if its run or batch has ended, or its rows are
+    gone."""
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
     wanted = [
         (lease, message, found[message.job_id])
@@ -95,8 +101,8 @@ def look_up(
         if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
     ]
     known_batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
-    # Read before the marks: a generation carries its document's number of deletions, so a deletion that ends
-    # between the two reads shows in one of them.
+    # Read the generations before the marks. A generation carries its document's number of deletions. So a
+    # deletion that ends between the two reads shows in `record_batches`: the number is higher by then.
     generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
     ids = [chunk_id for _, message, _ in wanted for chunk_id in message.chunk_id_list()]
     being_deleted = chunks.ids_being_deleted(conn, ids)
@@ -119,10 +125,10 @@ def look_up(
 def record_batches(
     conn: Connection, stored: Sequence[BatchToStore], written: WrittenVectors, now: float
 ) -> list[BatchToStore]:
-    """Record the vectors, count the batches and finish the jobs that are done.
+    """Record the vectors, count the batches, and finish the jobs that are done.
 
-    Returns the batches that must be stored again, because some of their ids are being deleted, or may have
-    been deleted after they were written.
+    Returns the batches that must be stored again. Some of their ids are marked for deletion, or may have been
+    deleted after they were written.
     """
     document_lock.lock(conn, (batch.document_id for batch in stored))
     current = jobs.get_many(conn, [batch.message.job_id for batch in stored])
@@ -133,16 +139,16 @@ def record_batches(
         ids = [chunk_id for chunk_id in batch.message.chunk_id_list() if chunk_id not in written.refused]
         job = current.get(batch.message.job_id)
         if job is None or not batch.batch_id.wanted_by(job):
-            # While the vectors were written the job ended, began a new run, or went with its document.
+            # While the vectors were written, the job ended, began a new run, or was deleted.
             _leave_to_deletion(conn, batch.generation, ids, written.checksums, now)
         elif deletions[batch.document_id] != batch.generation.deletions:
-            # Vectors of the document were deleted in between, and perhaps these.
+            # Vectors of the document were deleted since the look-up. These may be among them.
             _leave_to_deletion(conn, batch.generation, ids, written.checksums, now)
             again.append(batch)
         else:
             _record_stored(conn, batch.generation, ids, written.checksums)
             wanted.append((batch, job))
-    # Looked at after all are recorded: an id that is being deleted keeps its mark when it is recorded.
+    # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
     ids = [chunk_id for batch, _ in wanted for chunk_id in batch.message.chunk_id_list()]
     being_deleted = chunks.ids_being_deleted(conn, ids)
     for batch, job in wanted:
@@ -157,9 +163,9 @@ def record_batches(
 def record_rewritten(
     conn: Connection, described_by: Mapping[str, Generation], checksums: Mapping[str, bytes], now: float
 ) -> int:
-    """Record vectors that repair wrote again; returns how many of them the store is still to hold.
+    """Record vectors that a repair wrote again. Returns how many of them the store should still hold.
 
-    `described_by`: the version whose metadata each row carries, by chunk id.
+    `described_by` names, by chunk id, the generation whose metadata each row carries.
     """
     document_lock.lock(conn, {generation.document_id for generation in described_by.values()})
     known = chunks.stored_vectors(conn, list(described_by))
@@ -174,14 +180,14 @@ def record_rewritten(
             _record_stored(conn, generation, wanted, checksums)
         if unwanted:
             _leave_to_deletion(conn, generation, unwanted, checksums, now)
-        # A row that should describe another version by now gets that version's metadata from a deletion task.
+        # A row may belong to another generation by now. A deletion task then writes its metadata.
         if any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
             documents.request_cleanup(conn, generation.document_id)
     return len(known)
 
 
 def _texts(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> list[Segment]:
-    """The segments that hold the text of these chunks."""
+    """Return the segments that hold the text of these chunks."""
     return segments.between(conn, generation.generation_id, rows[0].start, max(row.end for row in rows))
 
 
@@ -205,8 +211,8 @@ def _leave_to_deletion(
     checksums: Mapping[str, bytes],
     now: float,
 ) -> None:
-    """Have vectors deleted that were written for what is over by now."""
-    # The document may be gone with its row, which a deletion task needs.
+    """Record vectors for deletion, because the run of the job that wrote them has ended."""
+    # The document may be deleted by now, and with it its row. A deletion task needs that row.
     documents.restore_as_deleted(conn, generation, now)
     chunks.record_for_deletion(
         conn,
@@ -222,7 +228,7 @@ def _leave_to_deletion(
 def _count(
     conn: Connection, stored: BatchToStore, job: Job, letters: Sequence[DeadLetter], now: float
 ) -> None:
-    """Count the batch as stored but for its dead chunks, and finish the job if it was the last one."""
+    """Count the batch as stored, except for its dead chunks. Finish the job if this was its last batch."""
     message = stored.message
     if message.span is None:
         reused = len(stored.rows) - len(message.chunk_id_list()) - len(message.dead)

@@ -21,7 +21,7 @@ from embedfleet.sql.tables import BatchState, batches, jobs
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Chunks [first_chunk, first_chunk + chunks) of the job's version."""
+    """Chunks [first_chunk, first_chunk + chunks) of the job's generation."""
 
     ordinal: int
     first_chunk: int
@@ -100,7 +100,7 @@ def record_stored(
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the batch rows of retired versions' jobs; the jobs stay as history."""
+    """Drop the batch rows of retired generations' jobs; the jobs stay as history."""
     mine = select(jobs.c.job_id).where(jobs.c.generation_id.in_(generation_ids))
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
 

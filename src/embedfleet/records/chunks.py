@@ -1,9 +1,9 @@
-"""A version's chunks, and which of their vectors the vector store holds.
+"""A generation's chunks, and which of their vectors the vector store holds.
 
-Three rules keep a vector that a version needs from being deleted:
+Three rules keep a vector that a generation needs from being deleted:
 
 - A chunk's row is written before its vector. A vector is marked for deletion only if no building or live
-  version has a row with its id, which one unit decides under the document's lock.
+  generation has a row with its id, which one unit decides under the document's lock.
 - A marked id is not written again until the deletion is finished.
 - A write that began before the mark counts only if no deletion of the document's vectors has ended since
   (`documents.deletion_counts`).
@@ -50,7 +50,7 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of a live version, as search shows it (without its text)."""
+    """A chunk of a live generation, as search shows it (without its text)."""
 
     chunk: ChunkRow
     generation_id: int
@@ -79,18 +79,18 @@ def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[C
 
 
 def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
-    """Chunks [first, first + count) of a version, in order."""
+    """Chunks [first, first + count) of a generation, in order."""
     rows = conn.execute(_BETWEEN, {"id": generation_id, "first": first, "past": first + count})
     return [_chunk_row(row) for row in rows]
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the chunk rows of these versions; their vectors are marked for deletion before."""
+    """Drop the chunk rows of these generations; their vectors are marked for deletion before."""
     conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
 
 
 def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-    """Those of these ids that are chunks of the tenant's live versions, which readers may see, by id."""
+    """Those of these ids that are chunks of the tenant's live generations, which readers may see, by id."""
     query = (
         select(chunks, documents.c.media_id, documents.c.source)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
@@ -186,8 +186,8 @@ def record_for_deletion(
     """Record ids that were written for a run of a job that is over: those without a row are to be deleted.
 
     A deletion that was under way may have removed them before the write or after it. So an id without a row
-    is marked, even if a version refers to it (that version's task writes it again); an id with a row keeps
-    its state.
+    is marked, even if a generation refers to it (that generation's task writes it again); an id with a row
+    keeps its state.
     """
     rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.DELETING)
     _record(conn, document_id, rows)
@@ -230,7 +230,7 @@ def _vector_rows(
 
 
 def mark_unreferenced(conn: Connection, document_id: str) -> None:
-    """Mark for deletion the document's vectors that no building or live version refers to."""
+    """Mark for deletion the document's vectors that no building or live generation refers to."""
     document_lock.require(conn, document_id)
     # NOT EXISTS, not NOT IN: PostgreSQL would compare each row with each.
     wanted = (
@@ -288,7 +288,7 @@ def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVect
 
 
 def described_by_others(conn: Connection, generation_id: int, limit: int) -> list[ChunkRow]:
-    """Chunks of the version whose row in the vector store still carries another version's metadata."""
+    """Chunks of the generation whose row in the vector store still carries another generation's metadata."""
     query = (
         select(chunks)
         .join(vectors, vectors.c.chunk_id == chunks.c.chunk_id)
@@ -306,7 +306,7 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
 def record_description(
     conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]
 ) -> None:
-    """Record that the vector store's rows of these ids carry this version's metadata."""
+    """Record that the vector store's rows of these ids carry this generation's metadata."""
     document_lock.require(conn, document_id)
     for ids in chunk_id_pages(chunk_ids):
         conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))

@@ -163,7 +163,7 @@ def _mark_purged_where(conn: Connection, which: ColumnElement[bool], now: float)
 
 
 def mark_replaced(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
-    """End the open letters of the document's other jobs, because this job made a newer version of it."""
+    """End the open letters of the document's other jobs, because this job made a newer generation of it."""
     earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
     ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
     conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))

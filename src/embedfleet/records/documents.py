@@ -98,7 +98,7 @@ def add_generation(
     *,
     chunker_version: int,
 ) -> int:
-    """Write the next version of a document with its text; returns its id."""
+    """Write the next generation of a document with its text; returns its id."""
     document_lock.require(conn, document_id)
     number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
     generation_id = conn.execute(
@@ -122,13 +122,13 @@ def add_generation(
 
 
 def generation(conn: Connection, generation_id: int) -> Generation | None:
-    """The version with this id, if it is still kept."""
+    """The generation with this id, if it is still kept."""
     row = conn.execute(_GENERATION_BY_ID, {"id": generation_id}).one_or_none()
     return None if row is None else _generation(row)
 
 
 def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
-    """The versions with these ids that are still kept, by id."""
+    """The generations with these ids that are still kept, by id."""
     found: dict[int, Generation] = {}
     for ids in key_pages(generation_ids):
         for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
@@ -137,12 +137,12 @@ def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[i
 
 
 def generations_of(conn: Connection, document_id: str) -> list[Generation]:
-    """The versions of a document, newest first."""
+    """The generations of a document, newest first."""
     return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
 
 
 def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Generation]:
-    """The live version of every document of the tenant whose source starts with the prefix."""
+    """The live generation of every document of the tenant whose source starts with the prefix."""
     query = _SELECT_GENERATION.where(
         documents.c.tenant == tenant,
         generations.c.number == documents.c.live_generation,
@@ -152,7 +152,7 @@ def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Ge
 
 
 def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
-    """How many documents of each tenant have a version, live or being made, that this model embedded."""
+    """How many documents of each tenant have a generation, live or being made, that this model embedded."""
     query = (
         select(documents.c.tenant, func.count(documents.c.document_id.distinct()).label("documents"))
         .join(generations, generations.c.document_id == documents.c.document_id)
@@ -168,9 +168,9 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
 
 
 def mark_live(conn: Connection, target: Generation) -> bool:
-    """Make this version the one readers see and retire those before it.
+    """Make this generation the one readers see and retire those before it.
 
-    False, and nothing changes, if a newer version is live already or the document is deleted.
+    False, and nothing changes, if a newer generation is live already or the document is deleted.
     """
     document_lock.require(conn, target.document_id)
     flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
@@ -187,12 +187,12 @@ def mark_live(conn: Connection, target: Generation) -> bool:
 
 
 def set_generation_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
-    """Set the state of one version, whatever it was."""
+    """Set the state of one generation, whatever it was."""
     conn.execute(_SET_STATE, {"id": generation_id, "new": state})
 
 
 def abandon(conn: Connection, generation_id: int) -> None:
-    """Retire a version that will not be finished. One that readers see (a retried job's) stays live."""
+    """Retire a generation that will not be finished. One that readers see (a retried job's) stays live."""
     conn.execute(
         update(generations)
         .where(
@@ -222,7 +222,7 @@ def set_chunker_version(conn: Connection, generation_id: int, version: int) -> N
 
 
 def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
-    """Hide the document from readers and retire its versions. `drop` removes the rows, after the vectors."""
+    """Hide the document from readers and retire its generations. `drop` later removes the rows."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -237,7 +237,7 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
 
 
 def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None:
-    """If the document of this version is gone, write its row again as a deleted document.
+    """If the document of this generation is gone, write its row again as a deleted document.
 
     A vector of it was written late, and a cleanup needs the document's row.
     """
@@ -262,7 +262,7 @@ def is_deleted(conn: Connection, document_id: str) -> bool:
 
 
 def request_cleanup(conn: Connection, document_id: str) -> None:
-    """Ask for a deletion task, for marked vectors and for rows of retired versions or a deleted document."""
+    """Request a cleanup: a deletion task that removes marked vectors and unneeded rows."""
     conn.execute(
         update(documents)
         .where(documents.c.document_id == document_id)
@@ -323,7 +323,7 @@ def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str
 
 
 def drop(conn: Connection, document_id: str) -> None:
-    """Drop the document, its versions and their text. Its chunks, jobs and vectors must be dropped before."""
+    """Drop the document, its generations and their text. Its chunks, jobs and vectors must be gone."""
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
     conn.execute(delete(segment_table).where(segment_table.c.generation_id.in_(mine)))
@@ -391,7 +391,7 @@ def _ensure_document(dialect: str) -> Executable:
 
 @lru_cache(maxsize=64)
 def _chunking(written: str) -> ChunkingConfig:
-    """Parsed once for many versions: most are cut alike."""
+    """Parsed once for many generations: most are cut alike."""
     return ChunkingConfig.model_validate_json(written)
 
 

@@ -122,7 +122,7 @@ def create(
 def create_unchanged(
     conn: Connection, *, job_id: str, like: Job, user_tier: UserTier, priority: int, now: float
 ) -> None:
-    """Write a job that is completed at once: the live version, which `like` made, is what it asks for."""
+    """Write a job that is completed at once: the live generation, which `like` made, is what it asks for."""
     create(
         conn,
         job_id=job_id,
@@ -189,7 +189,7 @@ def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
 
 
 def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
-    """The job that last worked on this version."""
+    """The job that last worked on this generation."""
     query = select(jobs).where(jobs.c.generation_id == generation_id)
     row = conn.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).one_or_none()
     return None if row is None else job_of(row)

@@ -1,10 +1,10 @@
 """The lock of a document, which gives it one writer at a time.
 
-The invariant: **a unit that changes a document's versions, chunks, vectors or jobs takes the document's lock
-before it reads any of them.** PostgreSQL runs units side by side. Without the lock, two units could each
+The invariant: **a unit that changes a document's generations, chunks, vectors or jobs takes the document's
+lock before it reads any of them.** PostgreSQL runs units side by side. Without the lock, two units could each
 decide on rows that the other has changed but not committed. They could lose vectors (one marks vectors as
-deleted that the other has just begun to refer to), give two versions the same number, or count a batch for a
-run that has ended. SQLite runs units one after the other, so there the lock costs nothing.
+deleted that the other has just begun to refer to), give two generations the same number, or count a batch for
+a run that has ended. SQLite runs units one after the other, so there the lock costs nothing.
 
 Chunk ids are derived from their document, so documents share no rows and this one lock is enough. Units take
 locks in a fixed order, so that they cannot wait for each other in a circle: tenant (for admission's quota;

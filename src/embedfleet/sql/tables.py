@@ -3,8 +3,8 @@
 Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text, so
 that a person can read them in SQL.
 
-The rows of a document: `documents` has its name. Each version is a row of `generations`, with its text in
-`segments` and its chunks in `chunks`. `jobs` and `batches` say how far the work on a version is. `vectors`
+The rows of a document: `documents` has its name. Each generation is a row of `generations`, with its text in
+`segments` and its chunks in `chunks`. `jobs` and `batches` say how far the work on a generation is. `vectors`
 says which chunk ids the vector store holds, and which of them are to be deleted. `events` tells readers how
 jobs ended. `embeddings` keeps computed vectors for another use.
 """
@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 
 class GenerationState(StrEnum):
-    """`building` and `live` versions keep their vectors; a `retired` version needs none."""
+    """`building` and `live` generations keep their vectors; a `retired` generation needs none."""
 
     BUILDING = "building"
     LIVE = "live"
@@ -46,15 +46,15 @@ class BatchState(StrEnum):
 
 
 class VectorState(StrEnum):
-    """`stored`: the vector store holds it. `deleting`: no version refers to it, and a deletion task removes
-    it; until then its id must not be written again."""
+    """`stored`: the vector store holds it. `deleting`: no generation refers to it, and a deletion task
+    removes it; until then its id must not be written again."""
 
     STORED = "stored"
     DELETING = "deleting"
 
 
 class DeadLetterEnd(StrEnum):
-    """`requeued`: its job ran again. `replaced`: a newer version of its document is complete. `purged`: an
+    """`requeued`: its job ran again. `replaced`: a newer generation of its document is complete. `purged`: an
     operator accepted the loss."""
 
     REPLACED = "replaced"

@@ -1,7 +1,7 @@
-"""Jobs that were submitted: look at them, wait for them, cancel, retry, and handle their dead letters.
+"""Operations on submitted jobs: look at them, wait for them, cancel or retry them, handle dead letters.
 
-`TenantJobs` is bound to one tenant and can neither see nor change rows of another; `OperatorJobs` has the
-rows of all tenants. Both are `ScopedJobs`, where each operation is written once, over a required scope.
+`TenantJobs` is bound to one tenant, and can neither see nor change the rows of another tenant. `OperatorJobs`
+works on the rows of all tenants. Both extend `ScopedJobs`, which has each operation once, for a given scope.
 
 May import: lifecycle, tokenising and below.
 """

@@ -1,4 +1,4 @@
-"""What can be asked of submitted jobs and done to them, within a scope: one tenant's rows, or all."""
+"""The operations on submitted jobs within a scope: the rows of one tenant, or of all tenants."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from embedfleet.sql.database import Database
 
 
 class ScopedJobs:
-    """The jobs and dead letters within one scope. A row outside it is as unknown as one that never was.
+    """The jobs and dead letters within one scope. A row outside the scope counts as unknown.
 
-    Needs SQL only. Any method may raise DatabaseUnavailable, those that write also StorageFull.
+    It needs SQL only. Any method may raise DatabaseUnavailable; a method that writes may raise StorageFull.
     """
 
     def __init__(self, database: Database, clock: Clock, scope: Scope) -> None:
@@ -42,13 +42,13 @@ class ScopedJobs:
     # --- look ---
 
     async def status(self, job_id: str) -> JobInfo:
-        """Where the job is now. Raises UnknownJob."""
+        """Return the present state of the job. Raises UnknownJob."""
         return await self._database.read(
             lambda conn: job_info(conn, self._known(jobs.get(conn, job_id), job_id))
         )
 
     async def statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
-        """Those of the jobs that exist, in no particular order; one read for all."""
+        """Return the states of those jobs that exist, in any order, from one read."""
 
         def look(conn: Connection) -> list[JobInfo]:
             found = jobs.get_many(conn, job_ids).values()
@@ -59,7 +59,10 @@ class ScopedJobs:
     async def list_jobs(
         self, *, status: JobStatus | None = None, limit: int = 100, before: datetime | None = None
     ) -> list[JobInfo]:
-        """Jobs, newest first; `before` (the last one's `created_at`) gets the next page."""
+        """Return up to `limit` jobs, newest first.
+
+        For the next page, pass the `created_at` of the last job as `before`.
+        """
         until = None if before is None else before.timestamp()
 
         def look(conn: Connection) -> list[JobInfo]:
@@ -71,30 +74,29 @@ class ScopedJobs:
         """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
 
         def look(conn: Connection) -> JobInfo | None:
-            # Asked first: it is one look into an index, at every write of anybody, until the job has ended.
+            # This look happens after every write of any process. So ask the index first whether the job has
+            # ended, and read the rest only then.
             if not jobs.has_ended(conn, job_id):
                 return None
             return job_info(conn, self._known(jobs.get(conn, job_id), job_id))
 
         async with asyncio.timeout(timeout_seconds):
-            await self.status(
-                job_id
-            )  # an unfinished job outside the scope is unknown, too: never wait for it
+            await self.status(job_id)  # raises UnknownJob now, and not when another tenant's job has ended
             return await self._database.until(lambda: self._database.read(look))
 
     async def events(self, *, after: int = 0, limit: int = 100) -> list[JobEvent]:
-        """How jobs ended, in order, from beyond the position `after`; the last one's position gets the next
-        page.
+        """Return up to `limit` events of ended jobs with a position above `after`, in the order of positions.
 
-        Events are kept for `events.keep_days`. A running orchestrator gives the positions: a job that ends
-        while none runs shows here as soon as one does.
+        For the next page, pass the position of the last event as `after`. Events are kept for
+        `events.keep_days`. A running orchestrator gives the positions. If none runs when a job ends, its
+        event appears after the next start of an orchestrator.
         """
         return await self._database.read(lambda conn: events.after(conn, self._scope, after, limit))
 
     async def follow_events(self, *, after: int = 0) -> AsyncIterator[JobEvent]:
-        """`events`, and then each new one as it comes; it never ends by itself.
+        """Yield the events above the position `after`, then each new event. It never ends by itself.
 
-        A reader that starts again from a position it is not sure of may get an event twice: `event_id` tells.
+        A reader that restarts from an earlier position gets events twice. It recognises them by `event_id`.
         """
         while True:
             for event in await self._database.until(partial(self._events_or_none, after)):
@@ -107,9 +109,9 @@ class ScopedJobs:
     # --- change ---
 
     async def cancel(self, job_id: str) -> bool:
-        """End an unfinished job; readers keep the version they see. False if it had ended already.
+        """End an unfinished job. Return False if it had ended already. Readers keep the generation they see.
 
-        Cooperative: a worker in the middle of a batch notices at the batch's end. Raises UnknownJob.
+        A worker that has a batch of the job in hand notices the end after that batch. Raises UnknownJob.
         """
 
         def cancel(conn: Connection) -> bool:
@@ -118,10 +120,10 @@ class ScopedJobs:
         return await self._database.write(cancel)
 
     async def retry(self, job_id: str) -> None:
-        """Run an ended job again; what it stored is kept, what failed is done once more.
+        """Run an ended job again. The vectors it stored are kept; the chunks that failed are tried again.
 
-        Raises InvalidRequest if it has not ended, has nothing left to do, or its document was deleted or
-        submitted again; UnknownJob.
+        Raises UnknownJob. Raises InvalidRequest if the job has not ended or has nothing left to do, or if its
+        document was deleted or submitted again.
         """
 
         def retry(conn: Connection) -> None:
@@ -139,7 +141,7 @@ class ScopedJobs:
         limit: int = 100,
         ended: bool = False,
     ) -> list[DeadLetterInfo]:
-        """The open dead letters, newest first; with `ended`, those requeued, purged or replaced too."""
+        """Return the open dead letters, newest first. With `ended`, return the ended letters too."""
         return await self._database.read(
             lambda conn: dead_letters.page(
                 conn, self._scope, job_id=job_id, stage=stage, ended=ended, limit=limit
@@ -147,17 +149,18 @@ class ScopedJobs:
         )
 
     async def get_dead_letter(self, dead_letter_id: int) -> DeadLetterInfo:
-        """One letter, open or ended. Raises UnknownDeadLetter."""
+        """Return one letter, open or ended. Raises UnknownDeadLetter."""
         return (await self._database.read(lambda conn: self._letters(conn, [dead_letter_id])))[0]
 
     async def requeue_dead_letters(
         self, ids: Sequence[int] | None = None, *, job_id: str | None = None
     ) -> Requeued:
-        """Run the jobs of these letters again as `retry` does; all letters of a job go with it.
+        """Run the jobs of these letters again, as `retry` does. A job runs again for all of its letters.
 
-        Each job is decided by itself. Raises InvalidRequest unless exactly one of `ids` and `job_id` is
-        given, or if none of the jobs can run again (still running, nothing open, document deleted or
-        submitted again); UnknownDeadLetter, UnknownJob.
+        One job may be requeued and another refused: the result names both. Raises InvalidRequest unless
+        exactly one of `ids` and `job_id` is given. Raises InvalidRequest too if every job is refused, because
+        it still runs, has no open letter, or its document was deleted or submitted again. Raises
+        UnknownDeadLetter or UnknownJob for an unknown id.
         """
         _one_of(ids=ids, job_id=job_id)
         requeued: list[str] = []
@@ -179,10 +182,10 @@ class ScopedJobs:
         job_id: str | None = None,
         before: datetime | None = None,
     ) -> int:
-        """Accept the loss of these open letters; returns how many. Their jobs go on naming what is missing.
+        """Mark these open letters as purged: their loss is accepted. Returns how many were open.
 
-        Raises InvalidRequest unless exactly one of `ids`, `job_id` and `before` is given; UnknownDeadLetter,
-        UnknownJob.
+        The jobs still report the missing ranges of text. Raises InvalidRequest unless exactly one of `ids`,
+        `job_id` and `before` is given. Raises UnknownDeadLetter or UnknownJob for an unknown id.
         """
         _one_of(ids=ids, job_id=job_id, before=before)
 
@@ -200,7 +203,7 @@ class ScopedJobs:
         return await self._database.write(purge)
 
     async def _letters_by_job(self, ids: Sequence[int] | None, job_id: str | None) -> dict[str, list[int]]:
-        """The ids of the letters meant, by job; none for a job of which any open letter is meant."""
+        """Return the ids of the chosen letters by job. An empty list means any open letter of the job."""
         if job_id is not None:
             return {job_id: []}
         by_job: dict[str, list[int]] = {}
@@ -214,11 +217,15 @@ class ScopedJobs:
     # --- within the scope ---
 
     def _locked(self, conn: Connection, job_id: str) -> Job:
-        """The job, locked until the unit ends. Raises UnknownJob."""
+        """Lock the job until the unit ends, and return it. Raises UnknownJob."""
         return self._known(jobs.lock(conn, job_id), job_id)
 
     def _known(self, job: Job | None, job_id: str) -> Job:
-        """The job, if it exists within the scope. Raises UnknownJob, with the same words either way."""
+        """Return the job if it exists within the scope.
+
+        Raises UnknownJob. The message is the same for a job outside the scope and for one that does not
+        exist, so that a tenant learns nothing about the jobs of others.
+        """
         if job is None or not self._scope.holds(job.tenant):
             raise UnknownJob(
                 f"no job `{job_id}`: list the jobs to see which there are", remedy=Remedy.LIST_JOBS
@@ -226,7 +233,7 @@ class ScopedJobs:
         return job
 
     def _letters(self, conn: Connection, ids: Sequence[int]) -> list[DeadLetterInfo]:
-        """The letters in the order asked for. Raises UnknownDeadLetter."""
+        """Return the letters in the given order, each once. Raises UnknownDeadLetter."""
         found = dead_letters.get_many(conn, self._scope, ids)
         for one in ids:
             if one not in found:
@@ -238,7 +245,7 @@ class ScopedJobs:
 
 
 def _one_of(**given: object) -> None:
-    """Raises InvalidRequest unless exactly one of these is given."""
+    """Raise InvalidRequest unless exactly one of these arguments is given."""
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise InvalidRequest(f"name exactly one of {', '.join(given)} (got {', '.join(named) or 'none'})")

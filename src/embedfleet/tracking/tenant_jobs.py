@@ -18,7 +18,7 @@ from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 
 class TenantJobs(ScopedJobs):
-    """Bound to one tenant: it can neither see nor change rows of another, whatever ids it is given."""
+    """The jobs and documents of one tenant. No id gives access to the rows of another tenant."""
 
     def __init__(self, database: Database, clock: Clock, admission: Admission, tenant: str) -> None:
         super().__init__(database, clock, OneTenant(tenant))
@@ -33,10 +33,10 @@ class TenantJobs(ScopedJobs):
         chunking_config: ChunkingConfig | None = None,
         model: str | None = None,
     ) -> JobInfo | None:
-        """The job that made, or is making, exactly this: the same source, cut and embedded alike.
+        """Find the job that made, or is making, a document from the same source, chunking and model.
 
-        Lets a caller skip reading a file again. None if the document is new, changed or deleted. Raises
-        UnknownModel.
+        With it a caller can skip reading a file again. Returns None if the document is new, changed or
+        deleted. Raises UnknownModel.
         """
         space = self._admission.model_info(model).space
         chunking = chunking_config or self._admission.default_chunking
@@ -56,7 +56,7 @@ class TenantJobs(ScopedJobs):
         return await self._database.read(look)
 
     async def list_sources(self, *, prefix: str = "") -> dict[str, str]:
-        """Media ids by source, of the tenant's live documents whose source starts with `prefix`."""
+        """Return, by source, the media ids of live documents whose source starts with `prefix`."""
         found = await self._database.read(lambda conn: documents.live_by_source(conn, self._tenant, prefix))
         return {document.source: document.media_id for document in found if document.source is not None}
 
@@ -70,17 +70,17 @@ class TenantJobs(ScopedJobs):
         source: str | None = None,
         source_hash: str | None = None,
     ) -> str:
-        """Record that a version of a document could not be turned into text: a failed job with a dead letter.
+        """Record that a document could not be turned into text, as a failed job with a dead letter.
 
-        Returns the job's id; told of the same bytes again, it returns the id of the first time. Readers keep
-        the version they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
+        Returns the id of the job. A second call for the same bytes returns the same id. Readers keep the
+        generation they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
         """
         info = self._admission.model_info(model)
         what = UnreadableSource(self._tenant, media_id, user_tier, reason, info, source, source_hash)
         return await self._database.write(lambda conn: self._admission.note_unreadable(conn, what))
 
     async def delete_document(self, *, media_id: int | str) -> bool:
-        """Hide the document at once and have everything of it deleted. False if there is none."""
+        """Hide the document at once and request its deletion. Return False if there is no such document."""
         document_id = identity.document_id(self._tenant, str(media_id))
 
         def remove(conn: Connection) -> bool:

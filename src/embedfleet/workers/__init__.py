@@ -1,7 +1,7 @@
-"""The workers of the pools: they claim tasks, do the work, hand on, commit SQL, and ack last.
+"""The workers of the pools: they claim tasks, do the work, queue the next stage, commit SQL, and ack last.
 
-A `Worker` (`worker`) runs a few loops of one stage; `base_worker` has the part that all loops share, and one
-module a stage has the work.
+A `Worker` (module `worker`) runs a few loops of one stage. `base_worker` has the part that all loops share.
+Each stage has one module for its own work, such as `chunking_worker`.
 
 May import: ingest and below.
 """

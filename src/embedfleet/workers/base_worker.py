@@ -1,7 +1,7 @@
-"""What every loop of a worker does around its work: claim, keep the leases, settle each task.
+"""The base class of all loops: it claims tasks, keeps their leases, and settles each task.
 
-Delivery is at least once and every step may be repeated harmlessly. So the order is: the work, the stage
-after it, SQL, and the ack last.
+Delivery is at least once, so every step must be safe to repeat. The order is: do the work, queue the tasks of
+the next stage, commit SQL, and ack last. A crash at any point then leads to a redelivery, never to a loss.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from embedfleet.workers.settling import Settling, WorkerDied
 
 # An idle loop sleeps at most this long before it looks at its stop signal and the queue again.
 _IDLE_SECONDS = 1.0
-# The pauses while the broker or the database is away: short at first, for a restart takes little time, and
-# never so long that work stands still after the service is back.
+# The pauses while the broker or the database is away. The first is short, because a restart takes little
+# time. The longest is two seconds, so that work goes on soon after the service is back.
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 Failures = Mapping[str, Exception]
-"""The exception of each failed task, by task id. Tasks without one are done."""
+"""The exception of each failed task, by task id. A task that is not in it is done."""
 
 Done = Callable[[Lease], Awaitable[None]]
 """Settles one task of the claim before the others. Call it when the effects of the task are durable."""
 
 
 class StageLoop(ABC):
-    """One loop of a worker: it claims tasks of one stage and does them. `run` it as a task.
+    """One loop of a worker: it claims tasks of one stage and does them.
 
-    Subclasses say what the work is.
+    Run `run` as an asyncio task. A subclass defines the work of its stage.
     """
 
     stage: ClassVar[Stage]
@@ -86,52 +86,55 @@ class StageLoop(ABC):
 
     @abstractmethod
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
-        """Do the tasks. On return the effects of every task not named in the answer are durable.
+        """Do the tasks, and return the failed ones. On return the effects of all other tasks are durable.
 
-        A task may be settled earlier with `done`. An exception counts for all tasks not settled by then.
+        Call `done` to settle one task before the others. An exception fails every task not settled by then.
         """
 
     @abstractmethod
     async def give_up(self, lease: Lease, reason: str) -> None:
-        """Record in SQL that the task will never be done. Must not depend on the payload being readable."""
+        """Record in SQL that the task will never be done. This must work when the payload is unreadable."""
 
     async def divide(self, lease: Lease, reason: str) -> bool:
         """Offer the task again in smaller parts, so that only the part at fault is given up.
 
-        False if the task cannot be divided: always, unless overridden.
+        Return False if the task cannot be divided. Unless a subclass overrides this, no task can.
         """
         return False
 
     def max_attempts(self, lease: Lease) -> int:
-        """Deliveries of the task before it is divided or given up."""
+        """Return how many deliveries of the task may fail before it is divided or given up."""
         return self._pool.max_attempts
 
     def must_run_alone(self, lease: Lease) -> bool:
-        """Whether the task runs with nothing else at work: its worker died or failed with it before."""
+        """Whether nothing else may run beside the task, because its worker died or failed with it before."""
         return 1 < self.attempt_of(lease) <= self.max_attempts(lease)
 
     def tokens_per_claim(self) -> int:
-        """The most tokens a claim takes, if the settings do not say."""
+        """Return the most tokens that one claim takes when the settings name no limit."""
         return DEFAULT_BATCH_TOKENS
 
     async def has_room(self) -> bool:
-        """Whether the stage after this one can take more (back-pressure). True unless overridden."""
+        """Whether the next stage can take more tasks (back-pressure). True unless a subclass overrides it."""
         return True
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why work is being put off, for a person to read; None if all is well."""
+        """The failure because of which work is put off now; None if no work is."""
         return self._trouble.failure or self.claiming.broker_trouble.failure
 
     def attempt_of(self, lease: Lease) -> int:
-        """The number of this delivery, the deaths of earlier processes with queues of their own included."""
+        """Return the number of this delivery, from 1.
+
+        A queue inside a process loses its count with the process, so the deaths in the journal are added.
+        """
         return lease.attempt + self._journal.deaths_of(self.stage, lease.task.id)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; tasks claimed by then are finished or handed back.
+        """Work until `stop` is set. Tasks that are claimed by then are finished or handed back.
 
-        Cancelled, it hands back what it holds and ends at once. It waits for a broker or a database that is
-        away, however long that takes.
+        If it is cancelled, it hands back the tasks it holds and ends at once. It waits for a broker or a
+        database that is away, however long that takes.
         """
         self._stop = stop
         back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
@@ -145,13 +148,14 @@ class StageLoop(ABC):
                 await wait_briefly(stop, back_off.next_seconds() * self._rng.uniform(0.5, 1.0))
 
     async def work(self, leases: Sequence[Lease]) -> None:
-        """Process claimed tasks and settle each with the broker."""
+        """Process claimed tasks, and settle each of them with the broker."""
         started, self._waited_seconds = perf_counter(), 0.0
         held = {lease.task.id: lease for lease in leases}
 
         async def settle(lease: Lease, failure: Exception | None = None) -> None:
             await self._settling.settle(lease, failure, self._stop)
-            held.pop(lease.task.id, None)  # after the broker knows: a cancelled loop hands back what is held
+            # Only now, when the broker knows: a loop that is cancelled before hands back all held tasks.
+            held.pop(lease.task.id, None)
 
         try:
             async with self._leases_renewed(leases):
@@ -171,17 +175,21 @@ class StageLoop(ABC):
         self._measure(leases, failures, perf_counter() - started)
 
     async def wait_for_room(self, seconds: float) -> None:
-        """Pause in the middle of a task, or until the stop signal. The pause does not count as work: the rate
-        of the pool is measured without it."""
+        """Pause in the middle of a task for `seconds`, or until the stop signal.
+
+        The pause is not counted as work, so it does not lower the measured rate of the pool.
+        """
         started = perf_counter()
         await wait_briefly(self._stop, seconds)
         self._waited_seconds += perf_counter() - started
 
     async def _claim_and_work(self, stop: asyncio.Event) -> None:
-        """Claim once and do the tasks of the claim, or wait a moment if there is none."""
+        """Claim once and do the tasks of the claim, or wait a moment if no task is ready."""
         started = perf_counter()
         async with AsyncExitStack() as sharing:
-            async with self.claiming.turn:
+            async with (
+                self.claiming.turn
+            ):  # one loop waits for tasks; otherwise all would wake up for one task
                 leases = await self._next_claim(stop, sharing)
             self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
             suspects = [lease for lease in leases if self.must_run_alone(lease)]
@@ -191,17 +199,17 @@ class StageLoop(ABC):
                 await self.work(leases)
 
     async def _next_claim(self, stop: asyncio.Event, sharing: AsyncExitStack) -> list[Lease]:
-        """Claim, sharing the exclusive slot until `sharing` is closed.
+        """Claim tasks. The loop shares the exclusive slot from before the claim until `sharing` is closed.
 
-        Without a task, or without room in the next stage, return nothing after a moment.
+        If no task is ready, or the next stage has no room, return an empty list after a short wait.
         """
         if not await self.has_room():
             await wait_briefly(stop)
             return []
         async with AsyncExitStack() as shared:
-            # Share before the claim: a task must never be in hand beside one that runs alone.
+            # Share the slot before the claim: no task may be in hand beside a task that runs alone.
             await shared.enter_async_context(self._exclusive_slot.shared())
-            # The stop may have come while another loop had the slot exclusively.
+            # Look at the stop signal again: it may have come while another loop had the slot exclusively.
             leases = [] if stop.is_set() else await self._claim()
             if leases:
                 await sharing.enter_async_context(shared.pop_all())
@@ -221,16 +229,16 @@ class StageLoop(ABC):
         return leases
 
     async def _wait_for_task(self, stop: asyncio.Event) -> None:
-        """Until there may be a task, the stop signal, or a moment has passed."""
+        """Wait until a task may be ready, `stop` is set, or `_IDLE_SECONDS` have passed."""
         await first_of(self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS), stop.wait())
 
     async def _work_alone(self, suspects: Sequence[Lease], fresh: Sequence[Lease]) -> None:
-        """Do the first suspect with nothing else at work in the process, then the fresh tasks of the claim.
+        """Do the first suspect while nothing else runs in the process, then the fresh tasks of the claim.
 
         The other suspects go back to the queue: a task in hand beside a suspect would be blamed for its
-        death. Fresh tasks stay in hand. If the process dies, they become suspects and are tried alone in
-        their turn. To hand all back and claim again is no way: every claim is charged, so the tenant of the
-        suspect would go to the end of the line each time.
+        death. Fresh tasks stay in hand. If the process dies, they become suspects and are tried alone later.
+        They are not handed back and claimed again, because every claim is charged: the tenant of the suspect
+        would go to the end of the line each time.
         """
         first, *others = suspects
         held = [first, *fresh]
@@ -240,7 +248,7 @@ class StageLoop(ABC):
                 if exclusive:
                     self._log.debug("tried alone", task=first.task.id, attempt=first.attempt)
                     await self.work([first])
-                else:  # another loop runs a suspect of its own, and waits for this one to leave
+                else:  # another loop has a suspect too, and waits until this loop no longer shares the slot
                     await self._settling.hand_back([first])
         except asyncio.CancelledError:
             await self._settling.hand_back(held)
@@ -249,7 +257,7 @@ class StageLoop(ABC):
             await self.work(fresh)
 
     async def _process(self, leases: Sequence[Lease], done: Done) -> Failures:
-        """The failures of the claim. A task that was delivered too often is not tried again."""
+        """Process the claim and return its failures. A task that was delivered too often is not tried."""
         failures: dict[str, Exception] = {
             lease.task.id: WorkerDied(f"its worker died or failed {self.attempt_of(lease) - 1} times")
             for lease in leases
@@ -261,7 +269,7 @@ class StageLoop(ABC):
                 failures.update(await self.process(allowed, done))
                 if not any(isinstance(failure, Transient | StorageFull) for failure in failures.values()):
                     self._trouble.clear()
-            except Exception as exc:  # noqa: BLE001 - every task is settled by it, of whatever class it is
+            except Exception as exc:  # noqa: BLE001 - an exception of any class settles the tasks
                 failures.update({lease.task.id: exc for lease in allowed})
         return failures
 
@@ -286,7 +294,7 @@ class StageLoop(ABC):
 def decoded(
     leases: Sequence[Lease], kind: type[MessageT]
 ) -> tuple[list[tuple[Lease, MessageT]], dict[str, Exception]]:
-    """The messages of the leases that can be read, and the failures of those that cannot."""
+    """Return the messages of the leases that can be read, and a failure for each one that cannot."""
     messages: list[tuple[Lease, MessageT]] = []
     failures: dict[str, Exception] = {}
     for lease in leases:

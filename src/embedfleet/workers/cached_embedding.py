@@ -1,4 +1,4 @@
-"""The cache before the model: known chunks are not embedded again, and new vectors are kept."""
+"""Asks the embedding cache before the model runs, and says which new vectors the cache should keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedfleet.records.embedding_cache import CachedVector, CacheUse
 
 @dataclass(frozen=True, slots=True)
 class CacheQuestion:
-    """The wanted chunks of one task, of one generation. `hashes`: the cache key of each chunk, in order."""
+    """Asks for the wanted chunks of one task. `hashes` holds the cache key of each chunk, in order."""
 
     generation_id: int
     document_id: str
@@ -25,7 +25,7 @@ class CacheQuestion:
 
 @dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """The answer to a `CacheQuestion`. `hits`: the known vectors by cache key."""
+    """The answer to a `CacheQuestion`. `hits` holds the cached vectors by cache key."""
 
     collection_id: int
     document_id: str
@@ -33,11 +33,11 @@ class CacheLookup:
     hits: Mapping[bytes, CachedVector]
 
     def vectors(self) -> list[NDArray[np.float32] | None]:
-        """The vector of each wanted chunk; None where the cache has none."""
+        """Return the vector of each wanted chunk, in order; None for a chunk that the cache does not have."""
         return [self.hits[key].array() if key in self.hits else None for key in self.hashes]
 
     def use(self, outcome: EmbedOutcome) -> CacheUse:
-        """What to record in the cache once the wanted chunks have this outcome."""
+        """Return what to record in the cache when the wanted chunks have this outcome."""
         fresh = {
             key: outcome.vectors[row].astype("<f4", copy=False).tobytes()
             for row, key in enumerate(self.hashes)
@@ -47,7 +47,7 @@ class CacheLookup:
 
 
 def look_up(conn: Connection, questions: Sequence[CacheQuestion]) -> list[CacheLookup | None]:
-    """The answer to each question, with one query a collection. None where the generation is gone."""
+    """Answer each question, with one query per collection. The answer is None if the generation is gone."""
     collections = embedding_cache.collections_of(conn, (question.generation_id for question in questions))
     wanted: dict[int, list[bytes]] = {}
     for question in questions:

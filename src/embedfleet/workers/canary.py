@@ -1,9 +1,9 @@
-"""A canary for models: a model whose vectors of known texts change is stopped before it writes wrong ones.
+"""The canary stops a model whose vectors of known texts have changed, before it stores wrong vectors.
 
-A wrong vector looks like any other. A broken device, a driver or library that computes differently, or a
-server that changed its model makes search worse, and no error says so. So each loaded model embeds a few
-known texts before its first batch, and again every `models.canary_every_batches` batches. It compares them
-with the vectors that the first process with this space recorded in SQL.
+A wrong vector looks like any other. A broken device, a driver that computes differently, or a server with
+another model behind the same name makes search worse, and no error reports it. So each loaded model embeds a
+few known texts before its first batch, and again every `models.canary_every_batches` batches. The canary
+compares the result with the vectors that the first process with this space recorded in SQL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import cut, tokenised
 from embedfleet.vectors.checksums import cosines
 
-# Never change them: the recorded vectors were made of these. Prose, code, other scripts, and a longer text.
+# Never change these texts: the recorded vectors were made from them. They are prose, code, mixed scripts and
+# a long text.
 TEXTS = (
     "The ship left the harbour at dawn, and nobody saw it again.",
     "def area(width: float, height: float) -> float:\n    return width * height",
@@ -34,7 +35,10 @@ TEXTS = (
 
 @dataclass(slots=True)
 class _WatchedModel:
-    """A loaded model. `batches`: since its last check, None before the first. `lock`: held by a check."""
+    """A loaded model. `batches` counts batches since its last check; it is None before the first check.
+
+    A check holds `lock`.
+    """
 
     batches: int | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -51,11 +55,11 @@ class Canary:
         self._watched: WeakKeyDictionary[ModelRunner, _WatchedModel] = WeakKeyDictionary()
 
     async def check_if_due(self, runner: ModelRunner) -> None:
-        """Count one batch, and check the model first if it is due.
+        """Check the model if a check is due, then count one batch.
 
-        A model that fails is put in quarantine; then and later raises ModelUnavailable. Other claims of the
-        same model wait for the result, so that none is embedded by a model that fails. Claims of other models
-        do not wait.
+        A model that fails is put in quarantine. This call raises ModelUnavailable then, and so does every
+        later use of the model. Other claims for the same model wait for the result of the check, so that a
+        failing model embeds none of them. Claims for other models do not wait.
         """
         if not self._every_batches:
             return
@@ -76,8 +80,8 @@ class Canary:
         recorded = await self._database.write(
             partial(canaries.record_first, space=info.space, vectors=vectors)
         )
-        least = float(cosines(vectors, recorded).min())  # same space, so same dimension
-        if not least >= self._least_cosine:  # written so that a NaN fails, too
+        least = float(cosines(vectors, recorded).min())  # both are of one space, so the dimensions are equal
+        if not least >= self._least_cosine:  # not `<`: a NaN must fail the check too
             await self._quarantine(
                 info,
                 f"known texts have a cosine of {least:.4f} to what they were at first (least allowed "

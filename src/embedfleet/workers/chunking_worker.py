@@ -1,8 +1,8 @@
-"""Chunking: turns the document of one job into chunks, batches and embedding tasks.
+"""The chunking worker turns the document of a job into chunks, batches and embedding tasks.
 
-A task that is done again makes the same chunks and batches and skips those that are stored, so a crash costs
-only the cutting. The worker pauses while the embedding queue is full, so the memory it uses does not grow
-with the document.
+A task that is repeated makes the same chunks and batches, and skips the stored ones. So after a crash only
+the cutting is repeated. The worker pauses while the embedding queue is full, so its use of memory does not
+grow with the document.
 """
 
 from __future__ import annotations
@@ -46,16 +46,17 @@ T = TypeVar("T")
 
 # Batches written in one transaction: enough to share its cost, few enough to hold in memory.
 _BATCHES_PER_WRITE = 8
-# However full the embedding queue is, each tenant may have an eighth of its high-water mark waiting there.
+# Even if the embedding queue is full, each tenant may have an eighth of `max_queued_tasks` ready in it. So
+# the backlog of one tenant does not stop the documents of another.
 _TENANT_SHARE = 8
-# While the queue is full it is asked less and less often: dozens of documents may be waiting for it.
+# While the queue is full, the pause between two looks doubles: dozens of documents may be waiting for room.
 _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class _NewBatch:
-    """A batch as rows for SQL and as a task for the broker."""
+    """A batch that was cut just now, as rows for SQL and as a task for the broker."""
 
     row: Batch
     chunk_rows: tuple[ChunkRow, ...]
@@ -64,9 +65,9 @@ class _NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What is known of a document once it is chunked to its end.
+    """The totals of a document that is chunked to its end.
 
-    `coverage`: the share of its text, 0 to 1, that is in its chunks.
+    `coverage` is the share of the text, 0 to 1, that is in the chunks.
     """
 
     chunks: int
@@ -138,8 +139,8 @@ class ChunkingLoop(StageLoop):
         if generation is None:
             raise Permanent(f"job {job_id}: its document's text is gone: submit it again")
         if generation.chunker_version != PARTITION_VERSION:
-            # Another release has begun to cut it, perhaps at other places. One version must not mix two cuts.
-            if generation.state is GenerationState.LIVE:
+            # Another release has begun to cut it, perhaps elsewhere. One generation must not mix two cuts.
+            if generation.state is GenerationState.LIVE:  # readers see its chunks, so they cannot be dropped
                 raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
             chunks.drop(conn, [generation.generation_id])
             jobs.restart_partition(conn, job_id, self._clock.now())
@@ -157,7 +158,7 @@ class ChunkingLoop(StageLoop):
         return info
 
     def _new_batches(self, job: Job, generation: Generation, chunker: Chunker) -> Iterator[_NewBatch]:
-        """The document's batches in order. Blocking; runs on the CPU executor."""
+        """Yield the document's batches in order. This blocks, so it runs on the CPU executor."""
         ids = ChunkIds(generation.document_id, generation.collection.space)
         size = generation.recipe.batch_chunks
         waiting: list[Chunk] = []
@@ -185,10 +186,11 @@ class ChunkingLoop(StageLoop):
     async def _hand_on(
         self, job: Job, generation: Generation, made: Sequence[_NewBatch], end: _End | None
     ) -> bool:
-        """Write the batches (at the document's end also the job's size), then queue those not stored yet.
+        """Write the batches to SQL, then queue those whose vectors are not stored yet.
 
-        False if the job has ended. After a crash in between, the chunking task is delivered again, and queues
-        the batches that were not queued.
+        `end` is given with the last batches; the job's size is then written too. Return False if the job has
+        ended. After a crash between the two steps, the chunking task is delivered again and queues the
+        batches that were not queued.
         """
         open_batches = await self._database.write(lambda conn: self._write(conn, job, generation, made, end))
         if open_batches is None:
@@ -203,7 +205,7 @@ class ChunkingLoop(StageLoop):
     def _write(
         self, conn: Connection, job: Job, generation: Generation, made: Sequence[_NewBatch], end: _End | None
     ) -> list[Batch] | None:
-        """The batches that are not stored yet; None if the job has ended."""
+        """Write the batches, and return those that are not stored yet; None if the job has ended."""
         current = jobs.lock(conn, job.job_id)
         if current is None or current.status.terminal or current.run != job.run:
             return None
@@ -214,14 +216,15 @@ class ChunkingLoop(StageLoop):
             open_batches = batches.add(conn, job.job_id, [batch.row for batch in made])
         if end is not None:
             jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
-            # If all batches were stored before, no storage task follows that would finish the job.
+            # If every batch is stored already, no storage task will come to finish the job.
             if not open_batches:
                 publish_if_done(conn, current, self._clock.now())
         return open_batches
 
     async def _until_there_is_room(self, tenant: str) -> None:
-        """Pause while the embedding queue is full, but never let one tenant's backlog stop another."""
-        if self._exclusive_slot.held_exclusively:  # who could make room waits for us
+        """Wait while the embedding queue is full and the tenant has its share of it."""
+        # With exclusive use, this loop must not wait: the workers that could make room wait for this loop.
+        if self._exclusive_slot.held_exclusively:
             return
         limit = self._embedding_pool.max_queued_tasks
         pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""How far the tasks of one claim are embedded: a task is complete before its whole claim is."""
+"""Tracks how far the tasks of one claim are embedded, as each task is handed on as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.runner import EmbedOutcome
 
 KnownVectors = Sequence[NDArray[np.float32] | None]
-"""The vector of each wanted chunk of a task; None where the model has to make it."""
+"""The vector of each wanted chunk of a task; None for a chunk that the model must embed."""
 
 
 class ClaimProgress:
@@ -23,13 +23,14 @@ class ClaimProgress:
 
     `missing`: int64 (m,), the rows that the model must embed.
     `owners`: int64 (m,), the task number of each of these rows.
-    `changed` is set at the start and when vectors have arrived. The reader clears it.
+    `changed`: an event that is set at the start, and again when vectors arrive. Its reader clears it.
     """
 
     def __init__(self, known: Sequence[KnownVectors], dim: int) -> None:
         vectors = [vector for task in known for vector in task]
         task_of_row = np.repeat(np.arange(len(known)), [len(task) for task in known])
-        self._first_rows = np.cumsum([0, *(len(task) for task in known)])  # one more: the end of the last
+        # The first row of each task, and at the end one more entry: the number of all rows.
+        self._first_rows = np.cumsum([0, *(len(task) for task in known)])
         self._vectors = np.zeros((len(vectors), dim), dtype=np.float32)
         self._failed: dict[int, str] = {}
         for row, vector in enumerate(vectors):
@@ -45,7 +46,7 @@ class ClaimProgress:
         self.changed.set()  # tasks without a missing row are complete already
 
     def add_outcome(self, positions: NDArray[np.int64], outcome: IsolatedOutcome) -> None:
-        """Take the model's outcome for these positions of `missing`. Each position comes once."""
+        """Add the model's outcome for these positions of `missing`. Give each position once only."""
         rows = self.missing[positions]
         self._vectors[rows] = outcome.vectors
         self._awaited_rows.difference_update(rows.tolist())
@@ -57,27 +58,27 @@ class ClaimProgress:
         self.changed.set()
 
     def take_completed(self) -> list[int]:
-        """Numbers of the tasks completed since the last call."""
+        """Return the numbers of the tasks that were completed since the last call."""
         completed, self._completed = self._completed, []
         self._partial.difference_update(completed)
         return completed
 
     def take_partial(self) -> list[int]:
-        """Numbers of the tasks that have some of their vectors and were not taken as completed.
+        """Return the numbers of the tasks that have only some of their vectors.
 
-        From now on the rows that are still awaited count as failed: call it when the model has stopped.
+        From now on the rows that are still awaited count as failed. So call this after the model has stopped.
         """
         partial = sorted(self._partial)
         self._failed.update((int(row), "not embedded") for row in self._awaited_rows)
         return partial
 
     def embedded_positions(self, task: int) -> NDArray[np.int64]:
-        """Which of the task's wanted chunks the model had to embed: int64 positions among them."""
+        """Return which of the task's wanted chunks the model had to embed, as int64 positions among them."""
         rows: NDArray[np.int64] = self.missing[self.owners == task]
         return rows - int(self._first_rows[task])
 
     def outcome(self, task: int) -> EmbedOutcome:
-        """The vectors and failures of all wanted chunks of a task that was taken."""
+        """Return the vectors and failures of all wanted chunks of the task. The task must have been taken."""
         start, end = self._first_rows[task], self._first_rows[task + 1]
         failed = {row - int(start): self._failed[row] for row in range(start, end) if row in self._failed}
         return EmbedOutcome(self._vectors[start:end], failed)

@@ -1,7 +1,8 @@
-"""Deletion: removes what is left over when a document has a new version, lost a job, or is deleted.
+"""The deletion worker removes the leftovers of a document.
 
-Everything a deletion worker needs is in SQL (`lifecycle.cleanup`), so a task may be repeated, and interrupted
-between any two steps.
+A document has leftovers when a new generation replaces an old one, when a job ends without success, and when
+the document is deleted. Everything that the worker needs is in SQL (`lifecycle.cleanup`). So a task may be
+repeated, and interrupted between any two steps.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class DeletionLoop(StageLoop):
         """Record nothing: the request stays in SQL, and the leader offers it again."""
 
     async def _clean(self, document_id: str) -> None:
-        # Counted before the work: a cleanup that is requested from now on needs a task of its own.
+        # Read this before the work: a cleanup that is requested from now on needs another task.
         requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
         await self._delete_marked(document_id)
         await self._describe_reused(document_id)
@@ -56,11 +57,11 @@ class DeletionLoop(StageLoop):
             by_collection.setdefault(vector.collection, []).append(vector)
         for collection, gone in by_collection.items():
             await self._store.delete(collection, [vector.chunk_id for vector in gone])
-        # SQL after the vector store: after a crash in between they are still marked and deleted once more.
+        # SQL comes after the vector store: after a crash in between, the marks bring a second delete.
         await self._database.write(lambda conn: cleanup.record_deleted(conn, document_id, marked))
 
     async def _describe_reused(self, document_id: str) -> None:
-        """Update rows that the live version took over and that still name another job, index and heading."""
+        """Give the rows that the live generation took over its own job, index and heading."""
         look = partial(cleanup.next_undescribed, document_id=document_id)
         while (found := await self._database.read(look)) is not None:
             ids = [row.chunk_id for row in found.rows]

@@ -1,4 +1,4 @@
-"""An embedding task cut into parts, so that the chunk that kills its worker is found and given up alone."""
+"""Cuts an embedding task into parts, so that only the chunk that kills its worker is given up."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.queue.broker import Task
 from embedfleet.workers.embedding_work import EmbeddingWork
 
-# A batch of 64 becomes 8 parts of 8 chunks, and one of these becomes 8 parts of one. With three attempts for
-# the batch and three for the single chunk that takes 7 deaths; halving would take 11.
+# A batch of 64 chunks becomes 8 parts of 8 chunks, and one of these becomes 8 parts of one chunk. The batch
+# and the single chunk have three attempts each, and a part of several chunks has one. So the chunk at fault
+# is found after 7 deaths; by halving it would take 11.
 _MAX_PARTS = 8
 
 
 def parts_of(item: EmbeddingWork) -> Iterable[Task]:
-    """The task as at most eight tasks of fewer chunks each, without those that have nothing left to do.
+    """Yield at most eight tasks of fewer chunks each, which together do what is left of the task.
 
-    The cut depends on positions only, so that a replay makes the same parts.
+    A part without a wanted chunk is left out. The cut depends on positions only, so a repeated call makes the
+    same parts.
     """
     task, batch_id = item.lease.task, BatchId.parse(item.lease.task.id)
     for first, past in _spans(len(item.chunk_ids), _MAX_PARTS):
@@ -35,6 +37,6 @@ def parts_of(item: EmbeddingWork) -> Iterable[Task]:
 
 
 def _spans(count: int, max_parts: int) -> list[tuple[int, int]]:
-    """[0, count) as at most `max_parts` spans [first, past) of equal length; the last may be shorter."""
+    """Cut [0, count) into at most `max_parts` spans [first, past) of one length; the last may be shorter."""
     length = max(1, -(-count // max_parts))
     return [(first, min(first + length, count)) for first in range(0, count, length)]

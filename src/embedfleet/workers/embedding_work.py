@@ -1,4 +1,4 @@
-"""What a claimed embedding task still has to do: looked up in SQL and in the cache before the model runs."""
+"""Looks up in SQL and in the cache which chunks of a claimed embedding task still need the model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from embedfleet.workers.cached_embedding import CacheLookup, CacheQuestion
 class EmbeddingWork:
     """A claimed task whose batch is still wanted.
 
-    Its chunks are those of one generation of the document, from `first_chunk` on. A position counts within
-    the message.
+    Its chunks belong to one generation of a document; the first has the index `first_chunk`. A position
+    counts the chunks of the message from 0.
 
-    `wanted`: int64, positions of the chunks that have no stored vector and were not given up.
+    `wanted`: int64, the positions of the chunks that have no stored vector and were not given up.
     `dead`: the reason for each position that was given up before.
-    `cached`: what the cache answered about the wanted chunks; None if it was not asked.
+    `cached`: the cache's answer about the wanted chunks; None if the cache was not asked.
     """
 
     lease: Lease
@@ -46,17 +46,20 @@ class EmbeddingWork:
 
     @property
     def known(self) -> Sequence[NDArray[np.float32] | None]:
-        """The vector of each wanted chunk; None where the model has to make it."""
+        """The cached vector of each wanted chunk; None for a chunk that the model must embed."""
         return [None] * len(self.wanted) if self.cached is None else self.cached.vectors()
 
     @property
     def reused(self) -> int:
-        """How many chunks have a stored vector already."""
+        """The number of chunks that have a stored vector already."""
         return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
 
 
 def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> Iterable[EmbeddingWork]:
-    """The tasks whose job is unfinished and whose batch is not stored. The others need no work."""
+    """Yield the work of the tasks whose run of the job goes on and whose batch is not stored yet.
+
+    The other tasks need no work and are left out.
+    """
     job_ids = sorted({message.job_id for _, message in messages})
     found_jobs = jobs.get_many(conn, job_ids)
     given_up = dead_letters.reasons(conn, job_ids)
@@ -86,10 +89,10 @@ def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]])
 def prepare(
     conn: Connection, work: Sequence[EmbeddingWork], *, needs_texts: bool, caching: bool
 ) -> tuple[Sequence[EmbeddingWork], TokenBatch]:
-    """The work with the answers of the cache, and a batch of all wanted chunks of all tasks, in order.
+    """Return the work with the answers of the cache, and one batch of all wanted chunks, in order.
 
-    `needs_texts`: the model reads strings, so the batch carries them too. Raises Permanent when the text of a
-    document is gone.
+    With `needs_texts` the model reads strings, so the batch carries the texts too. Raises Permanent if the
+    text of a document is gone.
     """
     batch = _joined(work)
     if needs_texts:
@@ -112,7 +115,7 @@ def _wanted_tokens(item: EmbeddingWork) -> TokenBatch:
 
 
 def _texts(conn: Connection, work: Sequence[EmbeddingWork]) -> tuple[str, ...]:
-    """The strings of the same chunks in the same order as `_joined` has them."""
+    """Return the texts of the wanted chunks, in the order of `_joined`."""
     texts: list[str] = []
     for item in work:
         rows = chunks.between(conn, item.generation_id, item.first_chunk, len(item.chunk_ids))

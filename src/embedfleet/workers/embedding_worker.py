@@ -1,10 +1,11 @@
-"""Embedding: batches of token ids to vectors.
+"""The embedding worker turns batches of token ids into vectors.
 
-Chunks of all claimed tasks, of any tenant, go to the model together; the runner groups them by length.
+The chunks of all claimed tasks, of any tenant, go to the model together; the runner groups them by length.
 Chunks whose vector is in the store already are left out, and the cache is asked before the model.
 
-A batch that ended with its worker as often as is allowed is divided, and its parts again; each part is tried
-alone. So the chunk that kills the model is found and given up, and its neighbours are embedded.
+A batch whose worker died with it `max_attempts` times is divided into parts, and a part that fails is divided
+again. Each part is tried alone. So the chunk that kills the model is found and given up, and its neighbours
+are embedded.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ from embedfleet.workers.embedding_parts import parts_of
 from embedfleet.workers.embedding_work import EmbeddingWork, open_work, prepare
 from embedfleet.workers.services import Services
 
-# A worker has two claims in hand: while the model runs the calls of one, the other is fetched or handed on.
-# Four calls last long enough for that.
+# A worker has two claims in hand: while the model works on one, the other is fetched or handed on. Four calls
+# of the model last long enough for that.
 _CALLS_PER_CLAIM = 4
 
 
 def tokens_per_claim(call_tokens: int) -> int:
-    """Tokens of one claim, for a model that takes `call_tokens` in one call.
+    """Return how many tokens to claim at once for a model that takes `call_tokens` in one call.
 
-    A device with large calls must not run dry before the next claim is prepared.
+    The claim must be large enough that the device has work until the next claim is prepared.
     """
     return max(DEFAULT_BATCH_TOKENS, _CALLS_PER_CLAIM * call_tokens)
 
@@ -90,14 +91,13 @@ class EmbeddingLoop(StageLoop):
             return False
         work = await self._database.read(lambda conn: list(open_work(conn, [(lease, message)])))
         parts = [part for item in work for part in parts_of(item)]
-        if work and not parts:  # every chunk is stored or dead: there is nothing to try
+        if work and not parts:  # every chunk is stored or given up, so there is nothing to try
             return False
         await offer(self._broker, Stage.EMBEDDING, parts)
         return True
 
     def max_attempts(self, lease: Lease) -> int:
-        """One for a part of several chunks: it comes from a task that killed its worker and is divided again
-        at once."""
+        """Return 1 for a part of several chunks, which is divided again at once: its task killed a worker."""
         span = BatchId.parse(lease.task.id).span
         is_part_of_several = span is not None and span[1] - span[0] > 1
         return 1 if is_part_of_several else super().max_attempts(lease)
@@ -118,7 +118,7 @@ class EmbeddingLoop(StageLoop):
     async def _embed_group(
         self, model: str, space: str, work: Sequence[EmbeddingWork], done: Done
     ) -> dict[str, Exception]:
-        """Embed the tasks of one model. Returns the failures; a task that was handed on before has none."""
+        """Embed the tasks of one model, and return the failures. A task that was handed on has none."""
         left = {item.lease.task.id for item in work}
 
         async def handed_on(lease: Lease) -> None:
@@ -138,7 +138,7 @@ class EmbeddingLoop(StageLoop):
         return {}
 
     async def _embed(self, runner: ModelRunner, opened: Sequence[EmbeddingWork], handed_on: Done) -> None:
-        """Embed, and hand on each task once it is complete: a small task does not wait for the others."""
+        """Embed the tasks, and hand each on as soon as it is complete, so that small tasks need not wait."""
         needs_texts = runner.info.needs_texts
         work, batch = await self._database.read(
             lambda conn: prepare(conn, opened, needs_texts=needs_texts, caching=self._caching)
@@ -152,8 +152,8 @@ class EmbeddingLoop(StageLoop):
             while True:
                 await progress.changed.wait()
                 progress.changed.clear()
-                # Read this before the look for completed tasks. The other order would miss tasks that are
-                # completed, with the model done, between the two.
+                # Ask whether the model is done before the look for completed tasks. In the other order, tasks
+                # that are completed between the two would be missed.
                 model_is_done = embedding.done()
                 await self._hand_on(work, progress, handed_on)
                 if model_is_done:
@@ -167,7 +167,7 @@ class EmbeddingLoop(StageLoop):
             await asyncio.gather(embedding, return_exceptions=True)
 
     async def _hand_on(self, work: Sequence[EmbeddingWork], progress: ClaimProgress, handed_on: Done) -> None:
-        """Hand on the tasks completed since the last call. Order: storage queue, SQL, and the ack last."""
+        """Hand on the tasks completed since the last call: to the storage queue, to SQL, then ack them."""
         completed = [(work[number], progress.outcome(number), number) for number in progress.take_completed()]
         if not completed:
             return
@@ -178,7 +178,7 @@ class EmbeddingLoop(StageLoop):
         self._count([(item, progress.embedded_positions(number)) for item, _, number in completed])
 
     async def _keep_partial(self, work: Sequence[EmbeddingWork], progress: ClaimProgress) -> None:
-        """Keep in the cache the vectors of tasks that are not complete: a server may charge for them."""
+        """Cache the vectors of incomplete tasks, as a model server may have charged for them."""
         if self._caching and (partial := progress.take_partial()):
             outcomes = [(work[number], progress.outcome(number)) for number in partial]
             await self._record(outcomes, finished=False)
@@ -193,7 +193,7 @@ class EmbeddingLoop(StageLoop):
         await self._database.write(lambda conn: _record(conn, uses, now, finished=finished))
 
     def _count(self, completed: Sequence[tuple[EmbeddingWork, NDArray[np.int64]]]) -> None:
-        """Count tasks handed on, each with the positions of the wanted chunks that the model embedded."""
+        """Add completed tasks to the metrics. Each comes with the positions of the chunks just embedded."""
         chunks_embedded = sum(len(embedded) for _, embedded in completed)
         self._metrics.batch_chunks.labels(self.stage.value).observe(chunks_embedded)
         self._metrics.chunks_embedded_total.inc(chunks_embedded)
@@ -208,7 +208,7 @@ class EmbeddingLoop(StageLoop):
 
 
 def _storage_task(item: EmbeddingWork, outcome: EmbedOutcome) -> Task:
-    """The task for the next stage. `outcome` has one row for each wanted chunk of the item."""
+    """Return the task for the next stage. `outcome` has one row for each wanted chunk of the item."""
     offset = item.message.first_position
     dead = dict(item.dead) | {int(item.wanted[row]): reason for row, reason in outcome.failed.items()}
     good = [row for row in range(len(item.wanted)) if row not in outcome.failed]
@@ -243,9 +243,9 @@ def _record(
     *,
     finished: bool,
 ) -> None:
-    """Keep new vectors in the cache and, if the tasks are `finished`, mark their batches as embedded.
+    """Put new vectors into the cache. If the tasks are `finished`, mark their batches as embedded.
 
-    Jobs are locked and gone through in the order of their ids, so that two loops cannot deadlock.
+    Jobs are locked and updated in the order of their ids, so that two loops cannot deadlock.
     """
     current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
     for item, use in sorted(uses, key=lambda pair: pair[0].message.job_id):
@@ -253,10 +253,10 @@ def _record(
         if job is None:
             continue
         if use is not None:
-            # Also when storage was faster and the job is over: a vector that was paid for is kept. Deleting a
-            # document removes its jobs and its cached vectors in one unit, so none is left behind.
+            # Do this even if the job has ended (storage may be faster than this loop): the vector was paid
+            # for. If the document was deleted, its jobs went in the same unit, so `job` is None above.
             embedding_cache.record_use(conn, use, now)
         batch_id = BatchId.parse(item.lease.task.id)
-        # A part is not marked: its batch counts when all parts of it are stored.
+        # The batch of a part is not marked here: it counts when all of its parts are stored.
         if finished and batch_id.span is None and batch_id.wanted_by(job):
             batches.record_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)

@@ -1,9 +1,10 @@
 """A readers/writer lock over the loops of one process: many share the slot, or one has it exclusively.
 
-A task that may have killed its worker is tried exclusively, so that no other task is blamed for it. A death
-leaves no exception: every task that its process had in hand counts as tried. From its second try on, a task
-is therefore done while nothing else is at work in the whole process. If the process dies again, this task
-was the cause (or an outside kill, which hardly ever meets the same task twice).
+A task that may have killed its worker is tried with exclusive use of the slot, so that no other task is
+blamed for the next death. A death leaves no exception, so it counts as a try of every task that the process
+had in hand. From its second try on, a task therefore runs while nothing else is at work in the process. If
+the process dies again, this task was the cause. (A kill from outside could be the cause too, but it hardly
+ever meets the same task twice.)
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from contextlib import asynccontextmanager
 
 
 class ExclusiveSlot:
-    """Holds for the loops of one process that have work in hand. All must belong to one event loop.
+    """The lock that every loop of a process holds while it has work in hand. All belong to one event loop.
 
-    It differs from a plain readers/writer lock in one way: exclusive use is taken by a loop that shares the
-    slot already, so its claim stays covered, and only one loop may wait for it at a time.
+    It differs from a plain readers/writer lock: a loop that wants exclusive use shares the slot already. So
+    its claim is covered all the time. Only one loop at a time may wait for exclusive use.
     """
 
     def __init__(self) -> None:
@@ -33,14 +34,14 @@ class ExclusiveSlot:
 
     @property
     def should_yield(self) -> bool:
-        """Whether a loop waits for exclusive use: others finish, or hand back what may take long."""
+        """Whether a loop waits for exclusive use. The others then finish, or hand back a long task."""
         return self._exclusive_wanted and not self._held_exclusively
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Share the slot. Hold it from before a claim until all of the claim is settled.
+        """Share the slot from before a claim until every task of the claim is settled.
 
-        Waits while a loop has or wants exclusive use, so that a stream of new claims cannot starve that loop.
+        This waits while a loop has or wants exclusive use, so that new claims cannot starve that loop.
         """
         while self._exclusive_wanted:
             await self._next_change()
@@ -53,17 +54,17 @@ class ExclusiveSlot:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[bool]:
-        """Have the slot exclusively: yields True once no other loop shares it, and none joins until the end.
+        """Have the slot exclusively. Yields True when no other loop shares it; none joins until the end.
 
-        Call it inside `shared`, with nothing at work. If another loop has or wants exclusive use, it yields
-        False at once: two sharers that waited for each other to leave would wait for ever.
+        Call it inside `shared`, while this loop runs no task. If another loop has or wants exclusive use, it
+        yields False at once: two loops that waited for each other to leave would wait for ever.
         """
         if self._exclusive_wanted:
             yield False
             return
         self._exclusive_wanted = True
         try:
-            while self._sharing > 1:  # the caller itself is one
+            while self._sharing > 1:  # the caller itself is one of them
                 await self._next_change()
             self._held_exclusively = True
             yield True

@@ -1,4 +1,4 @@
-"""Keeps the leases of a claim while the work on it takes its time."""
+"""Renews the leases of a claim while its tasks are at work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedfleet.queue.broker import Broker, Lease
 if TYPE_CHECKING:
     from loguru import Logger
 
-# Renewing three times a lease survives two lost renewals.
+# With three renewals in the length of a lease, two may be lost.
 _RENEWALS_PER_LEASE = 3
 
 
@@ -20,10 +20,10 @@ _RENEWALS_PER_LEASE = 3
 async def leases_renewed(
     broker: Broker, leases: Sequence[Lease], *, lease_seconds: float, name: str, log: Logger
 ) -> AsyncIterator[None]:
-    """Renew the leases, each for `lease_seconds` at a time, until the end of the block.
+    """Renew the leases until the end of the block, each time for `lease_seconds` from then.
 
-    A task of its own does it: a lease must not depend on how long the work takes. `name` is the claiming
-    loop. A lease that is lost is found out when its task is settled.
+    An asyncio task renews them beside the work, because the work may take longer than a lease. `name` is the
+    name of the claiming loop. A lost lease is noticed when its task is settled.
     """
     renewing = asyncio.create_task(_renew(broker, list(leases), lease_seconds, log), name=f"{name}-leases")
     try:
@@ -34,10 +34,10 @@ async def leases_renewed(
 
 
 async def _renew(broker: Broker, held: list[Lease], lease_seconds: float, log: Logger) -> None:
-    """Until no lease is left: one that another worker has by now is not renewed again."""
+    """Renew the leases until none holds. A lease that was lost is not renewed again."""
     while held:
         await asyncio.sleep(lease_seconds / _RENEWALS_PER_LEASE)
         try:
             held = await broker.renew(held, lease_seconds=lease_seconds)
-        except Exception as exc:  # noqa: BLE001 - to stop renewing would be to lose the leases
+        except Exception as exc:  # noqa: BLE001 - if this task ended, every lease would be lost
             log.warning("leases could not be renewed: {!r}", exc)

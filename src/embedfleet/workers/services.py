@@ -1,4 +1,4 @@
-"""What the loops of a process share, and what the loops of one worker share."""
+"""The objects that all loops of a process share, and those that the loops of one worker share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from embedfleet.workers.task_journal import TaskJournal
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The code that assembles the process opens them, and closes them after the last worker has ended."""
+    """The objects that all loops of a process share.
+
+    The code that assembles the process opens them, and closes them after the last worker has ended.
+    """
 
     broker: Broker
     database: Database
@@ -29,11 +32,10 @@ class Services:
 
 
 class SharedClaiming:
-    """What the loops of one worker share about claiming.
+    """The state of claiming that the loops of one worker share.
 
-    One loop at a time holds `turn`, waits for tasks and claims, so that the loops do not all wake up for one
-    task. `broker_trouble` is shared because what one loop learns about the broker, the others need not find
-    out again.
+    The loop that holds `turn` waits for tasks and claims them. So only one loop wakes up for one task.
+    `broker_trouble` is shared, so that the log reports a broker that is away once and not once per loop.
     """
 
     def __init__(self, broker_trouble: Trouble) -> None:

@@ -1,7 +1,7 @@
-"""What becomes of a claimed task: acked, handed back, put off, tried again, divided or given up.
+"""Settles a claimed task: it is acked, handed back, put off, tried again, divided or given up.
 
-The class of the exception alone decides (`errors.py`). Delivery is at least once, so a task that cannot be
-settled is simply delivered again when its lease ends.
+The class of the exception and the number of attempts decide which (`errors.py`). Delivery is at least once,
+so a task that cannot be settled is delivered again when its lease ends.
 """
 
 from __future__ import annotations
@@ -22,37 +22,40 @@ from embedfleet.waiting import wait_briefly
 if TYPE_CHECKING:
     from loguru import Logger
 
-# How long a failed task waits: half a second at first, so that a short fault costs little; half a minute at
-# most, so that work goes on soon after a long fault.
+# How long a failed task waits for its next try. It begins at half a second, so that a short fault costs
+# little. It ends at half a minute, so that work goes on soon after a long fault.
 _RETRIES = RetryPolicy(base_seconds=0.5, cap_seconds=30.0)
-# The pause before a broker that is away is told again; random, so that loops do not all ask at once.
+# The pause before a broker that is away is called again. It is random, so that the loops do not call at once.
 _SHORTEST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 1.0
-# A stop that does not wait gives the broker this long to take the tasks back.
+# A stop at once waits this long for the broker to take the tasks back.
 _HAND_BACK_SECONDS = 2.0
 
 
 class Interrupted(Exception):
-    """A long task made room for a stop or for a task tried alone: it goes back to the queue, uncounted."""
+    """A long task was broken off for a stop, or for a task that is tried alone.
+
+    It goes back to the queue, and the attempt is not counted.
+    """
 
 
 class WorkerDied(Permanent):
-    """The worker died with the task in hand as often as is allowed."""
+    """Workers died or failed with the task in hand as often as is allowed."""
 
 
 class StageRules(Protocol):
-    """What a stage says about its tasks; every `StageLoop` does."""
+    """The decisions about a task that depend on its stage. Every `StageLoop` makes them."""
 
     def attempt_of(self, lease: Lease) -> int:
-        """The number of this delivery; the first is 1."""
+        """Return the number of this delivery; the first is 1."""
         ...
 
     def max_attempts(self, lease: Lease) -> int:
-        """Deliveries of the task before it is divided or given up."""
+        """Return how many deliveries of the task may fail before it is divided or given up."""
         ...
 
     async def divide(self, lease: Lease, reason: str) -> bool:
-        """Offer the task again in smaller parts. False if it cannot be divided; then it is given up."""
+        """Offer the task again in smaller parts. Return False if it cannot be divided."""
         ...
 
     async def give_up(self, lease: Lease, reason: str) -> None:
@@ -75,7 +78,7 @@ class Settling:
         rng: random.Random,
         log: Logger,
     ) -> None:
-        """`note_trouble` hears of each failure that is a service's fault and not the task's."""
+        """`note_trouble` is called with each failure that is a service's fault and not the task's."""
         self._stage = stage
         self._rules = rules
         self._broker = broker
@@ -86,10 +89,10 @@ class Settling:
         self._log = log
 
     async def settle(self, lease: Lease, failure: Exception | None, stop: asyncio.Event) -> None:
-        """Settle one task; `failure` is None if it is done.
+        """Settle one task. `failure` is None if the task is done.
 
-        A broker that is away is tried again for the length of a lease, or until `stop`: after that another
-        worker may have the task anyway.
+        If the broker is away, this calls it again for the length of a lease, or until `stop`. After that
+        another worker may have the task anyway.
         """
         give_up_at = monotonic() + self._lease_seconds
         while True:
@@ -97,7 +100,7 @@ class Settling:
                 await self._tell(lease, failure)
                 return
             except LeaseLost:
-                # Another worker has the task now and settles it. Every effect of ours may be repeated.
+                # Another worker has the task now and settles it. Every effect may be repeated.
                 self._log.info("lease lost before it was settled", task=lease.task.id)
                 return
             except BrokerUnavailable as exc:
@@ -108,9 +111,9 @@ class Settling:
                 await wait_briefly(stop, self._rng.uniform(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
 
     async def hand_back(self, leases: Iterable[Lease]) -> None:
-        """Give tasks back, uncounted: other workers may take them at once instead of after the lease.
+        """Give tasks back without counting the attempt, so that other workers may claim them at once.
 
-        Returns within 2 s. A task that could not be given back is delivered again after its lease.
+        Returns within 2 s. A task that could not be given back is delivered again when its lease ends.
         """
         leases = list(leases)
         if not leases:
@@ -146,7 +149,7 @@ class Settling:
         return self._rules.attempt_of(lease) >= self._rules.max_attempts(lease)
 
     async def _put_off(self, lease: Lease, failure: EmbedfleetError) -> None:
-        """A service is at fault, not the task: it keeps its attempts however long the service is away."""
+        """Try the task again later, uncounted, because a service is at fault and not the task."""
         self._note_trouble(failure)
         await self._retry(lease, failure, counted=False)
 
@@ -158,13 +161,13 @@ class Settling:
         self._metrics.retries_total.labels(self._stage.value).inc()
 
     async def _divide_or_give_up(self, lease: Lease, failure: Exception) -> None:
-        """Offer the parts of the task if only one part may be at fault; record its end otherwise.
+        """Divide the task if only one part of it may be at fault; otherwise record that it is given up.
 
-        Order: SQL or the new parts first, the broker last. A crash in between repeats the first step, which
-        does no harm; the other order could lose the task.
+        The new parts or SQL come first, and the broker last. A crash in between repeats the first step, which
+        does no harm. In the other order a crash could lose the task.
         """
         reason = str(failure) if isinstance(failure, EmbedfleetError) else repr(failure)
-        unexpected = None if isinstance(failure, EmbedfleetError) else failure  # logged with its traceback
+        unexpected = None if isinstance(failure, EmbedfleetError) else failure  # the log gets its traceback
         may_be_one_part = isinstance(failure, WorkerDied) or not isinstance(failure, Permanent)
         try:
             if may_be_one_part and await self._rules.divide(lease, reason):

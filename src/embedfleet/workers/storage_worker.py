@@ -1,8 +1,8 @@
-"""Storage: vectors to the vector store, then one SQL transaction, then the ack.
+"""The storage worker writes vectors to the vector store, records them in one SQL transaction, then acks.
 
-The vector store is written first, and what it holds then is read back for its checksum. After a crash in
-between, the redelivered task finds the rows and completes the record. If the run of the job is over by the
-time its vectors are written, that same transaction leaves them to deletion (`lifecycle.storing`).
+It writes the vector store first, and reads the vectors back for their checksums. After a crash before the
+transaction, the redelivered task finds the rows and records them. If the run of the job has ended by the time
+its vectors are written, the transaction leaves the vectors to deletion (`lifecycle.storing`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from embedfleet.workers.services import Services
 
 
 class MarkedForDeletion(Transient):
-    """An id of the batch is being deleted at the moment: the batch waits until that is done."""
+    """An id of the batch is marked for deletion. The batch waits until the deletion is done."""
 
 
 class StorageLoop(StageLoop):
@@ -63,7 +63,7 @@ class StorageLoop(StageLoop):
         rows = await self._wrong_or_missing(collection, batches)
         refused = await self._upsert(collection, rows)
         held = [cid for batch in batches for cid in batch.message.chunk_id_list() if cid not in refused]
-        # Read back, not computed from the message: the checksum is of what the store holds.
+        # Read the vectors back: the store may scale a vector, and the checksum must be of what it holds.
         checksums = checksums_of(*await self._store.vectors(collection, held)) if held else {}
         written = WrittenVectors(checksums, refused)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
@@ -72,7 +72,7 @@ class StorageLoop(StageLoop):
         return {batch.lease.task.id: _being_deleted(batch.lease) for batch in again}
 
     async def _upsert(self, collection: Collection, rows: VectorRows) -> Mapping[str, str]:
-        """Write the rows; returns why the store refuses some, by id. These are found by halving."""
+        """Write the rows. Return, by id, why the store refuses some of them; halving finds those."""
         if not rows.ids:
             return {}
         try:
@@ -89,14 +89,17 @@ class StorageLoop(StageLoop):
         return {}
 
     async def _wrong_or_missing(self, collection: Collection, batches: Sequence[BatchToStore]) -> VectorRows:
-        """The rows to write. On a redelivery, rows that are in the store already and right are left alone:
-        rewriting an existing id while being killed is what corrupts Chroma's index (chroma #7678)."""
+        """Return the rows to write. On a redelivery, rows that the store holds correctly are left out.
+
+        A kill during a second write of an id can corrupt Chroma's index (chroma #7678), so these rows are
+        not written again.
+        """
         again = [batch.message for batch in batches if self.attempt_of(batch.lease) > 1]
         there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(batches, there, with_documents=self._settings.store_documents)
 
     async def _right_rows(self, collection: Collection, messages: Sequence[StorageTask]) -> set[str]:
-        """Ids whose row holds the message's vector, or the one that another batch made of the same text."""
+        """Return the ids whose row holds the message's vector, up to length and rounding."""
         wanted = {
             chunk_id: vector
             for message in messages
@@ -110,7 +113,7 @@ class StorageLoop(StageLoop):
 
 
 def _vector_rows(batches: Sequence[BatchToStore], there: set[str], *, with_documents: bool) -> VectorRows:
-    """The rows of all batches in one, without the ids that are `there` already."""
+    """Join the rows of all batches, without the ids in `there`, which the store holds correctly."""
     ids: list[str] = []
     metadatas = []
     texts: list[str] = []

@@ -1,9 +1,9 @@
-"""A journal of the tasks in hand that survives the process: for queues that die with it.
+"""A journal of the tasks in hand, which survives the process when its queues do not.
 
-A shared broker counts every delivery and outlives the workers. Queues inside the process do not: a document
-that kills the process would kill it again at every start. So the process journals the tasks it has in hand
-in a small file of the data directory. The process that finds tasks in the journal at its start counts one
-death for each of them (table `deaths`).
+A shared broker counts every delivery and outlives the workers. Queues inside the process die with it, so a
+document that kills the process would kill it again at every start. Therefore the process writes the tasks it
+has in hand into a small file of the data directory. The next process reads that journal at its start and
+counts one death for each task in it (table `deaths`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage
 
 JournalEntry = tuple[str, str, str]
-"""(stage, task id, job id) of one task in hand."""
+"""One task in hand: (stage, task id, job id)."""
 
 
 class TaskJournal:
-    """The tasks in hand, and how often earlier processes died with a task in hand.
+    """Records the tasks in hand, and knows how often earlier processes died with each task in hand.
 
-    Without a descriptor it writes nothing: a shared broker counts the deliveries itself.
+    Without a descriptor it writes nothing, because a shared broker counts the deliveries itself.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class TaskJournal:
 
     @classmethod
     def open(cls, path: Path, deaths: Mapping[tuple[str, str], int]) -> Self:
-        """Write to `path` from now on. The file is emptied first: read it before with `read_journal`."""
+        """Open a journal that writes to `path`. This empties the file, so call `read_journal` before."""
         return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), deaths)
 
     def deaths_of(self, stage: Stage, task_id: str) -> int:
-        """How often an earlier process died with this task in hand."""
+        """Return how often an earlier process died with this task in hand."""
         return self._deaths.get((stage.value, task_id), 0)
 
     @contextmanager
@@ -60,7 +60,7 @@ class TaskJournal:
             self._remove(*leases)
 
     def close(self) -> None:
-        """Close the file. May be called again."""
+        """Close the file. A second call does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -73,8 +73,8 @@ class TaskJournal:
     def _write(self) -> None:
         """Write all entries over the old ones.
 
-        One write without a sync is enough: the page cache outlives the process, and a machine that dies is no
-        task's fault. Old bytes may remain after the new list; a reader stops at the end of the list.
+        One write without a sync is enough: the page cache outlives the process, and the death of a machine is
+        not the fault of a task. Old bytes may remain after the new list; a reader stops at the list's end.
         """
         if self._descriptor is not None:
             os.pwrite(self._descriptor, msgpack.packb(list(self._entries)), 0)
@@ -85,7 +85,7 @@ def _entry(lease: Lease) -> JournalEntry:
 
 
 def read_journal(path: Path) -> list[JournalEntry]:
-    """The tasks that a dead process had in hand. Empty if there is no file or it cannot be read."""
+    """Return the tasks that a dead process had in hand; none if the file is missing or unreadable."""
     try:
         unpacker = msgpack.Unpacker(raw=False)  # reads the first list and ignores the bytes after it
         unpacker.feed(path.read_bytes())

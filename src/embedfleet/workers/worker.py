@@ -1,4 +1,4 @@
-"""A worker: the loops of one stage that share a model, a store or a thread."""
+"""A worker: a few loops of one stage that share a model, a store or a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embedfleet.workers.storage_worker import StorageLoop
 
 
 class Worker:
-    """One worker of a pool: a few loops of one stage, each with claims of its own. `run` it once."""
+    """One worker of a pool: a few loops of one stage, each with its own claims. Call `run` once."""
 
     def __init__(
         self,
@@ -32,28 +32,28 @@ class Worker:
         models: ModelPool | None = None,
     ) -> None:
         for loop in loops:
-            loop.claiming = loops[0].claiming  # the log names the first loop for all of them
+            loop.claiming = loops[0].claiming  # so the log names the first loop when the broker is away
         self._loops = loops
         self._cpu = cpu
         self._models = models
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why work is being put off now (disk full, store away); None if all is well."""
+        """The failure because of which work is put off now (disk full, store away); None if no work is."""
         return next((loop.trouble for loop in self._loops if loop.trouble), None)
 
     @property
     def has_hung_model(self) -> bool:
-        """Whether a model call hangs for good: only the end of the process frees its thread and memory."""
+        """Whether a call of a model hangs. Only the end of the process frees its thread and memory."""
         return self._models is not None and self._models.stuck_runners > 0
 
     @property
     def loaded_models(self) -> tuple[str, ...]:
-        """Names of the models that are ready in its process, sorted."""
+        """The names of the models that are ready in the worker's process, sorted."""
         return () if self._models is None else tuple(self._models.loaded())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set and the tasks in hand are done. Cancelled, hand them back and end."""
+        """Work until `stop` is set and the tasks in hand are done. If cancelled, hand them back and end."""
         try:
             await run_services(self._loops, stop)
         finally:
@@ -62,7 +62,10 @@ class Worker:
 
 
 def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue) -> Worker:
-    """The loops share one thread. Cutting text holds the interpreter's lock: more threads would not help."""
+    """Build a chunking worker. Its loops share one thread.
+
+    Cutting text holds the interpreter's lock, so more threads would not help.
+    """
     cpu = ThreadPoolExecutor(1, thread_name_prefix=name)
     loops = [
         ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu)
@@ -72,7 +75,7 @@ def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue
 
 
 def build_embedding_worker(name: str, services: Services, *, models: ModelPool, settings: Settings) -> Worker:
-    """While the model works on the claim of one loop, the next loop fetches and prepares its own."""
+    """Build an embedding worker. While the model works on one loop's claim, another loop prepares its own."""
     canary = Canary(services.database, models, settings.models)
     loops = [
         EmbeddingLoop(
