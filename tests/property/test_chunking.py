@@ -180,6 +180,16 @@ def test_a_chunk_that_is_shortened_waits_for_the_text_that_its_new_end_depends_o
         assert [*map(_row, in_two)] == [*map(_row, whole)], f"cut at {cut}"
 
 
+def test_where_segments_are_cut_changes_no_heading_of_the_first_chunk() -> None:
+    tokenizer = load_tokenizer(MINILM)
+    document = "   \n# A title longer than half of its chunk, and so a chunk" * 400
+    config = ChunkingConfig(chunk_size=60, overlap=0, unit=ChunkUnit.CHARS)
+    whole = split(tokenizer, [document], config, "markdown", bounds=SMALL)
+    for cut in range(0, 2 * SMALL.lookahead, 500):
+        in_two = split(tokenizer, [document[:cut], document[cut:]], config, "markdown", bounds=SMALL)
+        assert [*map(_row, in_two)] == [*map(_row, whole)], f"cut at {cut}"
+
+
 def _row(chunk: Chunk) -> tuple[object, ...]:
     return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.text, chunk.token_ids.tolist())
 

@@ -58,8 +58,8 @@ class _Reader:
             and self._text.find(f"\n{_FRONT_MATTER}", int(self._lines.ends[0]), _LONGEST_FRONT_MATTER) >= 0
         )
         fence = _FRONT_MATTER if is_front_matter else ""
-        # One past the start: a scan that resumes at the document's first line must read that line again.
-        self._enter(self._starts[0] + 1, replace(self._context, fence=fence, at_start=False))
+        # At the line's start, not behind it: a heading on this line enters its context there, after this one.
+        self._enter(self._starts[0], replace(self._context, fence=fence, at_start=False))
 
     def read(self, line: int) -> None:
         content = self._line(line)

@@ -112,3 +112,9 @@ def test_a_heading_does_not_break_a_chunk_that_is_less_than_half_full(split: Spl
     first = split(text, content_type="markdown", chunk_size=100, overlap=0)[0]
     assert "# B" in first.text
     assert len(first.text) > 50
+
+
+def test_a_chunk_of_the_documents_first_heading_alone_is_under_it(split: Callable[..., list[Chunk]]) -> None:
+    first, second = split("# Title\n\nText.", content_type="markdown", chunk_size=8, overlap=0)
+    assert (first.text, first.heading) == ("# Title", ("Title",))
+    assert (second.text, second.heading) == ("Text.", ("Title",))
