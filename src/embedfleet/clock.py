@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -10,6 +11,11 @@ class Clock(Protocol):
     """Unix time in seconds."""
 
     def now(self) -> float: ...
+
+
+def utc(seconds: float) -> datetime:
+    """The instant of a Unix time, as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 class SystemClock:

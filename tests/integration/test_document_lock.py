@@ -129,14 +129,7 @@ def store(conn: Connection, job: jobs.Job) -> None:
     document_lock.lock(conn, [job.document_id])
     generation = documents.generation(conn, job.generation_id)
     assert generation is not None
-    chunks.record_stored(
-        conn,
-        document_id=job.document_id,
-        collection_id=generation.collection.collection_id,
-        generation_id=job.generation_id,
-        chunk_ids=[CHUNK],
-        checksums={},
-    )
+    chunks.record_stored(conn, generation, [CHUNK], checksums={})
 
 
 @on_postgresql

@@ -17,7 +17,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
-from embedfleet.records import batches, chunks, jobs
+from embedfleet.records import batches, chunks, documents, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.jobs import Job
@@ -221,14 +221,9 @@ def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.re
     """What a storage worker does that wrote the vector before it was deleted, or before the run was over
     (`chunks.record_for_deletion`), and could not say so yet."""
     document_lock.lock(conn, [late.document_id])
-    record(
-        conn,
-        document_id=late.document_id,
-        collection_id=1,
-        generation_id=late.generation_id,
-        chunk_ids=[CHUNK],
-        checksums={},
-    )
+    generation = documents.generation(conn, late.generation_id)
+    assert generation is not None
+    record(conn, generation, [CHUNK], checksums={})
 
 
 @on_both_databases

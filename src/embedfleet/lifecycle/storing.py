@@ -146,7 +146,7 @@ def record_batches(
             _leave_to_deletion(conn, batch.generation, ids, written.checksums, now)
             again.append(batch)
         else:
-            _record_stored(conn, batch.generation, ids, written.checksums)
+            chunks.record_stored(conn, batch.generation, ids, written.checksums)
             wanted.append((batch, job))
     # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
     ids = [chunk_id for batch, _ in wanted for chunk_id in batch.message.chunk_id_list()]
@@ -177,7 +177,7 @@ def record_rewritten(
         wanted = [chunk_id for chunk_id in ids if chunk_id in known]
         unwanted = [chunk_id for chunk_id in ids if chunk_id not in known]
         if wanted:
-            _record_stored(conn, generation, wanted, checksums)
+            chunks.record_stored(conn, generation, wanted, checksums)
         if unwanted:
             _leave_to_deletion(conn, generation, unwanted, checksums, now)
         # A row may belong to another generation by now. A deletion task then writes its metadata.
@@ -191,19 +191,6 @@ def _texts(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -
     return segments.between(conn, generation.generation_id, rows[0].start, max(row.end for row in rows))
 
 
-def _record_stored(
-    conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
-) -> None:
-    chunks.record_stored(
-        conn,
-        document_id=generation.document_id,
-        collection_id=generation.collection.collection_id,
-        generation_id=generation.generation_id,
-        chunk_ids=chunk_ids,
-        checksums=checksums,
-    )
-
-
 def _leave_to_deletion(
     conn: Connection,
     generation: Generation,
@@ -214,14 +201,7 @@ def _leave_to_deletion(
     """Record vectors for deletion, because the run of the job that wrote them has ended."""
     # The document may be deleted by now, and with it its row. A deletion task needs that row.
     documents.restore_as_deleted(conn, generation, now)
-    chunks.record_for_deletion(
-        conn,
-        document_id=generation.document_id,
-        collection_id=generation.collection.collection_id,
-        generation_id=generation.generation_id,
-        chunk_ids=chunk_ids,
-        checksums=checksums,
-    )
+    chunks.record_for_deletion(conn, generation, chunk_ids, checksums)
     documents.request_cleanup(conn, generation.document_id)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
 
 from embedfleet.records.collections import Collection
+from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import chunk_id_pages
 from embedfleet.sql.sql_text import storable
@@ -156,13 +157,7 @@ def stored_vectors(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Stor
 
 
 def record_stored(
-    conn: Connection,
-    *,
-    document_id: str,
-    collection_id: int,
-    generation_id: int,
-    chunk_ids: Iterable[str],
-    checksums: Mapping[str, bytes],
+    conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
 ) -> None:
     """Record that the vector store holds these ids, with this generation's metadata.
 
@@ -170,18 +165,11 @@ def record_stored(
     marked for deletion keeps its mark: the deletion may have come before or after this write, so it is done
     once more.
     """
-    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.STORED)
-    _record(conn, document_id, rows)
+    _record(conn, generation, chunk_ids, checksums, VectorState.STORED)
 
 
 def record_for_deletion(
-    conn: Connection,
-    *,
-    document_id: str,
-    collection_id: int,
-    generation_id: int,
-    chunk_ids: Iterable[str],
-    checksums: Mapping[str, bytes],
+    conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
 ) -> None:
     """Record ids that were written for a run of a job that is over: those without a row are to be deleted.
 
@@ -189,8 +177,7 @@ def record_for_deletion(
     is marked, even if a generation refers to it (that generation's task writes it again); an id with a row
     keeps its state.
     """
-    rows = _vector_rows(document_id, collection_id, generation_id, chunk_ids, checksums, VectorState.DELETING)
-    _record(conn, document_id, rows)
+    _record(conn, generation, chunk_ids, checksums, VectorState.DELETING)
 
 
 def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
@@ -201,32 +188,28 @@ def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: by
     )
 
 
-def _record(conn: Connection, document_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    document_lock.require(conn, document_id)
-    if rows:
-        conn.execute(_write(conn.dialect.name), rows)
-
-
-def _vector_rows(
-    document_id: str,
-    collection_id: int,
-    generation_id: int,
+def _record(
+    conn: Connection,
+    generation: Generation,
     chunk_ids: Iterable[str],
     checksums: Mapping[str, bytes],
-    state: VectorState,
-) -> list[Mapping[str, Any]]:
-    return [
+    state_of_new: VectorState,
+) -> None:
+    document_lock.require(conn, generation.document_id)
+    rows = [
         {
             "chunk_id": bytes.fromhex(chunk_id),
-            "document_id": document_id,
-            "collection_id": collection_id,
-            "described_by": generation_id,
+            "document_id": generation.document_id,
+            "collection_id": generation.collection.collection_id,
+            "described_by": generation.generation_id,
             "writes": 1,
-            "state": state,
+            "state": state_of_new,
             "checksum": checksums.get(chunk_id),
         }
         for chunk_id in chunk_ids
     ]
+    if rows:
+        conn.execute(_write(conn.dialect.name), rows)
 
 
 def mark_unreferenced(conn: Connection, document_id: str) -> None:

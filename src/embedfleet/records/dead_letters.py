@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, select, update
 
+from embedfleet.clock import utc
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
@@ -214,7 +214,7 @@ def _info(row: Row[Any]) -> DeadLetterInfo:
         start=row.start,
         end=row.end,
         reason=row.reason,
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        created_at=utc(row.created_at),
         ended=row.ended,
-        ended_at=None if row.ended_at is None else datetime.fromtimestamp(row.ended_at, UTC),
+        ended_at=None if row.ended_at is None else utc(row.ended_at),
     )

@@ -9,11 +9,11 @@ reader who has read up to a position has read every event before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, update
 
+from embedfleet.clock import utc
 from embedfleet.queue_schemas import JobEvent, JobStatus
 from embedfleet.records.scope import Scope
 from embedfleet.sql.tables import documents, events, facts, jobs
@@ -148,5 +148,5 @@ def _event(row: Row[Any], position: int) -> JobEvent:
         reason=row.reason,
         chunks_stored=row.chunks_stored,
         chunks_dead=row.chunks_dead,
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        created_at=utc(row.created_at),
     )

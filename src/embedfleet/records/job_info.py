@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from embedfleet.clock import utc
 from embedfleet.queue_schemas import CharRange, JobInfo, JobProgress
 from embedfleet.records import dead_letters, documents
 from embedfleet.records.dead_letters import DeadLetter
@@ -57,11 +57,7 @@ def _describe(job: Job, generation: documents.Generation | None, letters: Sequen
             for letter in letters
             if letter.start is not None and letter.end is not None
         ),
-        created_at=_utc(job.created_at),
-        started_at=None if job.started_at is None else _utc(job.started_at),
-        finished_at=None if job.finished_at is None else _utc(job.finished_at),
+        created_at=utc(job.created_at),
+        started_at=None if job.started_at is None else utc(job.started_at),
+        finished_at=None if job.finished_at is None else utc(job.finished_at),
     )
-
-
-def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, UTC)

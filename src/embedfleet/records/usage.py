@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import Connection, select
 
+from embedfleet.clock import utc
 from embedfleet.queue_schemas import UserTier
 from embedfleet.sql.tables import tenants, usage
 from embedfleet.sql.upsert import upsert
@@ -42,4 +41,4 @@ def reserve(conn: Connection, tenant: str, chars: int, now: float, *, jobs: int 
 
 
 def utc_day(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
+    return utc(now).date().isoformat()

@@ -31,6 +31,11 @@ from sqlalchemy import (
 )
 
 
+def _partial_index(name: str, column: str, *, where: str) -> Index:
+    """An index of the rows for which the condition holds: it stays small where few rows do."""
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class GenerationState(StrEnum):
     """`building` and `live` generations keep their vectors; a `retired` generation needs none."""
 
@@ -110,12 +115,7 @@ documents = Table(
     Column("deletions", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
-    Index(
-        "ix_documents_cleanup",
-        "cleanup",
-        sqlite_where=text("cleanup > 0"),
-        postgresql_where=text("cleanup > 0"),
-    ),
+    _partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
 )
 
 generations = Table(
@@ -188,25 +188,10 @@ jobs = Table(
     Column("offered_at", Float),
     Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
     # The outbox: jobs that were not offered to the broker yet. The index is partial, so it holds only these.
-    Index(
-        "ix_jobs_outbox",
-        "created_at",
-        sqlite_where=text("offered_at IS NULL AND finished_at IS NULL"),
-        postgresql_where=text("offered_at IS NULL AND finished_at IS NULL"),
-    ),
-    Index(
-        "ix_jobs_unfinished",
-        "tenant",
-        sqlite_where=text("finished_at IS NULL"),
-        postgresql_where=text("finished_at IS NULL"),
-    ),
+    _partial_index("ix_jobs_outbox", "created_at", where="offered_at IS NULL AND finished_at IS NULL"),
+    _partial_index("ix_jobs_unfinished", "tenant", where="finished_at IS NULL"),
     # For the reconciler, which reads the unfinished jobs in pages.
-    Index(
-        "ix_jobs_unfinished_by_id",
-        "job_id",
-        sqlite_where=text("finished_at IS NULL"),
-        postgresql_where=text("finished_at IS NULL"),
-    ),
+    _partial_index("ix_jobs_unfinished_by_id", "job_id", where="finished_at IS NULL"),
 )
 
 batches = Table(
@@ -272,12 +257,7 @@ dead_letters = Table(
     Column("ended_at", Float),
     Index("ix_dead_letters_job_id", "job_id"),
     Index("uq_dead_letters_chunk", "job_id", "run", "chunk_index", unique=True),
-    Index(
-        "ix_dead_letters_open",
-        "created_at",
-        sqlite_where=text("ended IS NULL"),
-        postgresql_where=text("ended IS NULL"),
-    ),
+    _partial_index("ix_dead_letters_open", "created_at", where="ended IS NULL"),
 )
 
 # Deliveries that ended with the death of their worker, kept when the broker of the same process dies too.
@@ -310,18 +290,8 @@ events = Table(
     Column("created_at", Float, nullable=False),
     Column("delivered_at", Float),
     Index("ix_events_tenant_id_position", "tenant", "position"),
-    Index(
-        "ix_events_outbox",
-        "created_at",
-        sqlite_where=text("position IS NULL"),
-        postgresql_where=text("position IS NULL"),
-    ),
-    Index(
-        "ix_events_undelivered",
-        "position",
-        sqlite_where=text("delivered_at IS NULL"),
-        postgresql_where=text("delivered_at IS NULL"),
-    ),
+    _partial_index("ix_events_outbox", "created_at", where="position IS NULL"),
+    _partial_index("ix_events_undelivered", "position", where="delivered_at IS NULL"),
 )
 
 usage = Table(

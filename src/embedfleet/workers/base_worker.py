@@ -303,3 +303,14 @@ def decoded(
         except (UndecodableMessage, LaterMessage) as exc:
             failures[lease.task.id] = exc
     return messages, failures
+
+
+async def one_by_one(leases: Sequence[Lease], work: Callable[[Lease], Awaitable[None]]) -> Failures:
+    """Do the work of each lease, in order; returns what those that failed raised."""
+    failures: dict[str, Exception] = {}
+    for lease in leases:
+        try:
+            await work(lease)
+        except Exception as exc:  # noqa: BLE001 - a task that fails must not fail the others
+            failures[lease.task.id] = exc
+    return failures

@@ -38,7 +38,7 @@ from embedfleet.records.identity import ChunkIds
 from embedfleet.records.jobs import Job
 from embedfleet.retry import BackOff
 from embedfleet.sql.tables import GenerationState
-from embedfleet.workers.base_worker import Done, Failures, StageLoop
+from embedfleet.workers.base_worker import Done, Failures, StageLoop, one_by_one
 from embedfleet.workers.services import Services
 from embedfleet.workers.settling import Interrupted
 
@@ -86,13 +86,7 @@ class ChunkingLoop(StageLoop):
         self._embedding_pool = services.pools.embedding
 
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
-        failures: dict[str, Exception] = {}
-        for lease in leases:
-            try:
-                await self._chunk(ChunkingTask.decode(lease.task.payload).job_id)
-            except Exception as exc:  # noqa: BLE001 - a document that fails must not fail the others
-                failures[lease.task.id] = exc
-        return failures
+        return await one_by_one(leases, self._chunk)
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         now = self._clock.now()
@@ -104,7 +98,8 @@ class ChunkingLoop(StageLoop):
 
         await self._database.write(fail)
 
-    async def _chunk(self, job_id: str) -> None:
+    async def _chunk(self, lease: Lease) -> None:
+        job_id = ChunkingTask.decode(lease.task.payload).job_id
         started = await self._database.write(lambda conn: self._start(conn, job_id))
         if started is None:
             return

@@ -18,7 +18,7 @@ from embedfleet.records.chunks import MarkedVector
 from embedfleet.records.collections import Collection
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.vectors.port import VectorStore
-from embedfleet.workers.base_worker import Done, Failures, StageLoop
+from embedfleet.workers.base_worker import Done, Failures, StageLoop, one_by_one
 from embedfleet.workers.services import Services
 
 
@@ -32,18 +32,13 @@ class DeletionLoop(StageLoop):
         self._store = store
 
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
-        failures: dict[str, Exception] = {}
-        for lease in leases:
-            try:
-                await self._clean(DeletionTask.decode(lease.task.payload).document_id)
-            except Exception as exc:  # noqa: BLE001 - a document that fails must not fail the others
-                failures[lease.task.id] = exc
-        return failures
+        return await one_by_one(leases, self._clean)
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         """Record nothing: the request stays in SQL, and the leader offers it again."""
 
-    async def _clean(self, document_id: str) -> None:
+    async def _clean(self, lease: Lease) -> None:
+        document_id = DeletionTask.decode(lease.task.payload).document_id
         # Read this before the work: a cleanup that is requested from now on needs another task.
         requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
         await self._delete_marked(document_id)
