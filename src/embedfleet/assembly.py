@@ -54,11 +54,8 @@ def build_orchestrator(
     )
     registration = Registration(
         orchestrator_id,
-        database=base.database,
+        base,
         election=election,
-        metrics=base.metrics,
-        clock=base.clock,
-        heartbeat_seconds=settings.orchestrator.heartbeat_seconds,
         report=PoolReports(pools, scaler=scaler, search=search, settings=settings).now,
         resize=pools.resize,
         peers=peers,

@@ -123,9 +123,7 @@ async def open_owner(
     collector = MergedCollector(metrics.registry, max_tenants=settings.monitoring.max_tenants)
     health = Health()
     async with AsyncExitStack() as stack:
-        if deployment.owns_data_directory:
-            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
-        database = await _entered_database(stack, settings, metrics)
+        database = await _owned_database(stack, settings, purpose, metrics)
         broker = broker or await open_broker(settings)
         stack.push_async_callback(broker.close)
         store = _metered(store or await open_store(settings), metrics)
@@ -133,12 +131,8 @@ async def open_owner(
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
-        search = SearchService(
-            database=database, store=store, models=models, default_model=settings.models.default
-        )
-        journal = (
-            TaskJournal() if deployment.shared_broker else await _open_journal(stack, settings, database)
-        )
+        search = _search_service(settings, database, store, models)
+        journal = await _open_journal(stack, settings, deployment, database)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
         orchestrator = build_orchestrator(
             Foundations(settings, database, broker, metrics, clock),
@@ -173,18 +167,13 @@ async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[Sear
 
     Raises as `open_owner` does.
     """
-    deployment = deployment_of(settings)
     async with AsyncExitStack() as stack:
-        if deployment.owns_data_directory:
-            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
-        database = await _entered_database(stack, settings)
+        database = await _owned_database(stack, settings, purpose)
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         models = ModelPool(Catalogue(settings.models), settings.models)
         stack.push_async_callback(models.close)
-        yield SearchService(
-            database=database, store=store, models=models, default_model=settings.models.default
-        )
+        yield _search_service(settings, database, store, models)
 
 
 @asynccontextmanager
@@ -203,12 +192,9 @@ async def open_repair(
 
     Raises as `open_owner` does.
     """
-    deployment = deployment_of(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        if deployment.owns_data_directory:
-            stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
-        database = await _entered_database(stack, settings)
+        database = await _owned_database(stack, settings, purpose)
         collections = await database.read(partial(collection_records.within, scope=scope))
         put_aside: Path | None = None
         if empty:
@@ -272,6 +258,18 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                     yield build_deletion_worker(name, services, store=store)
 
 
+async def _owned_database(
+    stack: AsyncExitStack, settings: Settings, purpose: str, metrics: Metrics | None = None
+) -> Database:
+    """Open the database. Embedded, own the data directory before, until the end.
+
+    Raises ConfigError, DataDirectoryInUse.
+    """
+    if deployment_of(settings).owns_data_directory:
+        stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+    return await _entered_database(stack, settings, metrics)
+
+
 async def _entered_database(
     stack: AsyncExitStack, settings: Settings, metrics: Metrics | None = None
 ) -> Database:
@@ -281,8 +279,15 @@ async def _entered_database(
     return database
 
 
-async def _open_journal(stack: AsyncExitStack, settings: Settings, database: Database) -> TaskJournal:
-    """Count a death for each task that the last owner had in hand, and open the journal of this process."""
+async def _open_journal(
+    stack: AsyncExitStack, settings: Settings, deployment: Deployment, database: Database
+) -> TaskJournal:
+    """Count a death for each task that the last owner had in hand, and open the journal of this process.
+
+    A shared broker counts the deliveries itself: then the journal keeps nothing.
+    """
+    if deployment.shared_broker:
+        return TaskJournal()
     path = settings.data_dir / "in-hand"
     entries = read_journal(path)
     if entries:
@@ -297,6 +302,12 @@ async def _open_journal(stack: AsyncExitStack, settings: Settings, database: Dat
     journal = TaskJournal.open(path, earlier_deaths)
     stack.callback(journal.close)
     return journal
+
+
+def _search_service(
+    settings: Settings, database: Database, store: VectorStore, models: ModelPool
+) -> SearchService:
+    return SearchService(database=database, store=store, models=models, default_model=settings.models.default)
 
 
 async def open_broker(settings: Settings) -> Broker:

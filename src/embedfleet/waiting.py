@@ -1,4 +1,4 @@
-"""Waiting for the first of several things, and pauses that a signal ends."""
+"""Waiting for the first of several things, pauses that a signal ends, and the end of tasks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await cancel_and_wait(*waiting)
+
+
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks and return when all have ended. What they raise is dropped.
+
+    Without the wait a task may still be at work when what it uses is closed.
+    """
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:

@@ -29,7 +29,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import snapshot
 from embedfleet.settings import Settings
 from embedfleet.trouble import Trouble
-from embedfleet.waiting import repeat, wait_briefly
+from embedfleet.waiting import cancel_and_wait, repeat, wait_briefly
 from embedfleet.workers.worker import Worker
 
 # A crash loses what the worker counted since its last report.
@@ -72,8 +72,7 @@ async def _work(reports: BinaryIO) -> None:
         with suppress(asyncio.CancelledError):  # aborted: it has handed back its tasks
             await work
     finally:
-        commanded.cancel()
-        await asyncio.gather(commanded, return_exceptions=True)
+        await cancel_and_wait(commanded)
 
 
 async def _run(

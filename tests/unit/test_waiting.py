@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from embedfleet.waiting import repeat, wait_briefly
+from embedfleet.waiting import cancel_and_wait, repeat, wait_briefly
 from support.hangs import HANG_SECONDS
 
 
@@ -47,3 +47,22 @@ async def test_what_a_step_raises_ends_the_loop() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         await repeat(asyncio.Event(), step, seconds=0.0)
+
+
+async def test_cancel_and_wait_returns_after_the_task_has_cleaned_up_and_drops_what_it_raised() -> None:
+    begun, cleaned_up = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # cleaning up takes a turn of the loop
+            cleaned_up.set()
+            raise ValueError("failed while it was cancelled")
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    await cancel_and_wait(task)
+    assert cleaned_up.is_set()
+    assert task.done()

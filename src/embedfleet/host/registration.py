@@ -13,14 +13,12 @@ from typing import ClassVar
 from loguru import logger
 from sqlalchemy import Connection
 
-from embedfleet.clock import Clock
 from embedfleet.errors import StorageFull, Transient
+from embedfleet.leader.duties import Foundations
 from embedfleet.leader.election import Election
-from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import fleet
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator
-from embedfleet.sql.database import Database
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import repeat, wait_briefly
 
@@ -65,23 +63,20 @@ class Registration:
     def __init__(
         self,
         orchestrator_id: str,
+        base: Foundations,
         *,
-        database: Database,
         election: Election,
-        metrics: Metrics,
-        clock: Clock,
-        heartbeat_seconds: float,
         report: Callable[[], Mapping[str, PoolReport]],
         resize: Callable[[Mapping[str, int]], None],
         peers: Peers,
     ) -> None:
         """`report` returns the pools by stage. `resize` is called with the sizes that an operator ordered."""
         self._id = orchestrator_id
-        self._database = database
+        self._database = base.database
         self._election = election
-        self._metrics = metrics
-        self._clock = clock
-        self._heartbeat_seconds = heartbeat_seconds
+        self._metrics = base.metrics
+        self._clock = base.clock
+        self._heartbeat_seconds = base.settings.orchestrator.heartbeat_seconds
         self._report = report
         self._resize = resize
         self._peers = peers

@@ -23,6 +23,7 @@ from embedfleet.inference.isolation import IsolatedOutcome
 from embedfleet.inference.meter import ModelMeter
 from embedfleet.inference.replica import Replica, Running, closing_error, fail_waiting
 from embedfleet.metrics import Metrics
+from embedfleet.waiting import cancel_and_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,7 @@ class ModelRunner:
         self._closed = True
         fail_waiting(self._inbox)
         if self._hang_watch is not None:
-            self._hang_watch.cancel()
-            await asyncio.gather(self._hang_watch, return_exceptions=True)
+            await cancel_and_wait(self._hang_watch)
         for replica in self._replicas:
             replica.interrupt()
         for replica in self._replicas:

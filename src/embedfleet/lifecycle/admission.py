@@ -191,12 +191,24 @@ class Admission:
                     # their cleanup, but here there is no newer job.
                     ending.leave_rest_to_cleanup(conn, document_id)
                 return self._unchanged(conn, submission, current, now)
+        return self._begin(unit, submission, collection, building, now)
+
+    def _begin(
+        self,
+        unit: _Unit,
+        submission: Submission,
+        collection: collections.Collection,
+        building: Sequence[Job],
+        now: float,
+    ) -> str:
+        """A job for a new generation of the document. It supersedes those in `building`."""
+        conn, request, recipe = unit.conn, submission.request, submission.recipe
         self._check_quota(unit, request, recipe.chars)
         self._supersede(unit, request.user_id, building, now)
         unit.count(request.user_id, recipe.chars)
         generation_id = documents.add_generation(
             conn,
-            document_id,
+            submission.document_id,
             recipe,
             collection,
             submission.segments,
@@ -207,7 +219,7 @@ class Admission:
             conn,
             job_id=job_id,
             tenant=request.user_id,
-            document_id=document_id,
+            document_id=submission.document_id,
             generation_id=generation_id,
             user_tier=request.user_tier,
             priority=request.priority,

@@ -28,6 +28,7 @@ from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.series import timed
 from embedfleet.sql import document_lock
+from embedfleet.waiting import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -236,8 +237,7 @@ class Database:
             return
         self._closed = True
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await cancel_and_wait(self._watch)
         await asyncio.to_thread(self._engine.close)
 
 

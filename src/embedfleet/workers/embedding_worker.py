@@ -34,6 +34,7 @@ from embedfleet.queue_schemas import (
 from embedfleet.records import batches, embedding_cache, jobs
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
+from embedfleet.waiting import cancel_and_wait
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.canary import Canary
 from embedfleet.workers.claim_progress import ClaimProgress
@@ -163,8 +164,7 @@ class EmbeddingLoop(StageLoop):
             await self._keep_partial(work, progress)
             raise
         finally:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            await cancel_and_wait(embedding)
 
     async def _hand_on(self, work: Sequence[EmbeddingWork], progress: ClaimProgress, handed_on: Done) -> None:
         """Hand on the tasks completed since the last call: to the storage queue, to SQL, then ack them."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from embedfleet.queue.broker import Broker, Lease
+from embedfleet.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -29,8 +30,7 @@ async def leases_renewed(
     try:
         yield
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        await cancel_and_wait(renewing)
 
 
 async def _renew(broker: Broker, held: list[Lease], lease_seconds: float, log: Logger) -> None:
