@@ -196,7 +196,7 @@ async def test_a_unit_that_forgot_the_lock_of_its_document_is_refused(database: 
 
 
 async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> None:
-    seen = await database.version()
+    seen = await database.writes_noticed()
     waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
     await database.write(lambda conn: add(conn, "x"))
     assert await waiting > seen
@@ -205,7 +205,7 @@ async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> 
 async def test_waiting_ends_with_a_write_of_another(database: Database, database_url: str) -> None:
     async with opened(database_url) as stranger:
         # Whoever waits first learns what is there already; the second wait is for the stranger alone.
-        seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
+        seen = await database.wait_for_write(await database.writes_noticed(), timeout_seconds=HANG_SECONDS)
         waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
         await asyncio.sleep(0)
         await stranger.write(lambda conn: add(conn, "stranger"))
@@ -213,7 +213,7 @@ async def test_waiting_ends_with_a_write_of_another(database: Database, database
 
 
 async def test_waiting_ends_at_its_timeout(database: Database) -> None:
-    seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
+    seen = await database.wait_for_write(await database.writes_noticed(), timeout_seconds=HANG_SECONDS)
     assert await database.wait_for_write(seen, timeout_seconds=0.01) == seen
 
 

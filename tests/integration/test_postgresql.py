@@ -189,7 +189,9 @@ async def test_a_server_that_crashed_is_unavailable_and_heals_by_itself(
 async def test_waiting_goes_on_through_a_restart(own_server: PostgresDatabases) -> None:
     with own_server.migrated() as url:
         async with opened(url) as database, opened(url) as stranger:
-            seen = await database.wait_for_write(await database.version(), timeout_seconds=HANG_SECONDS)
+            seen = await database.wait_for_write(
+                await database.writes_noticed(), timeout_seconds=HANG_SECONDS
+            )
             waiting = asyncio.create_task(database.wait_for_write(seen, timeout_seconds=HANG_SECONDS))
             await asyncio.to_thread(own_server.server.restart)
             await stranger.write(lambda conn: add(conn, "stranger"))

@@ -97,7 +97,7 @@ class AfterWrites:
 
     async def begin(self) -> float:
         # Before the step: a write that comes while the step looks must bring another step.
-        self._seen = await self._database.version()
+        self._seen = await self._database.writes_noticed()
         return monotonic()
 
     async def rest(self, stop: asyncio.Event, begun: float) -> None:

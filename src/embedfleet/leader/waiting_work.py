@@ -28,7 +28,7 @@ class WaitingWork:
 
         Raises DatabaseUnavailable.
         """
-        seen = await self._database.version()
+        seen = await self._database.writes_noticed()
         if self._look is None or seen != self._seen or monotonic() - self._looked_at > _SHARED_SECONDS:
             self._seen, self._looked_at = seen, monotonic()
             self._look = asyncio.create_task(self._database.read(outbox.waiting), name="look into SQL")

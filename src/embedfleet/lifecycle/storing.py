@@ -92,8 +92,7 @@ class FoundBatches:
 def look_up(
     conn: Connection, messages: Sequence[tuple[Lease, StorageTask]], *, with_texts: bool
 ) -> FoundBatches:
-    """Look up what each task needs. A task is left out if its run or batch has ended, or its rows are
-    gone."""
+    """Look up what each task needs. A task whose run or batch has ended is left out."""
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
     wanted = [
         (lease, message, found[message.job_id])

@@ -1,9 +1,10 @@
-"""Queues between the pools: the port `broker`, its implementation in one process (`memory_broker`) and the
-one on Redis (`redis_broker`), and the pure arithmetic of fair queuing.
+"""Queues between the pools: the port, its two implementations, and the arithmetic of fair queuing.
 
-The parts of the Redis adapter are modules beside it: `redis_endpoint` (where), `redis_connection`
-(how), `redis_scripts` with `lua/` (what runs there), `keys` (on which data), `redis_errors` (what can go
-wrong). Only it and they import redis, so a process without a fleet does not load it.
+`broker` is the port. `memory_broker` implements it in one process, `redis_broker` on Redis.
+
+The parts of the Redis adapter are modules of their own. `redis_endpoint` reads the address, and
+`redis_connection` connects. `redis_scripts` runs the scripts in `lua/`, and `keys` names the keys they use.
+`redis_errors` maps the errors. Only these modules import redis, so an embedded system does not load it.
 
 May import: queue_schemas, quota, scaling, retry and below.
 """

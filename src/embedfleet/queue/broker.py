@@ -1,4 +1,4 @@
-"""The broker port: what any queue between the pools must promise.
+"""The broker port: the promises of every queue between the pools.
 
 The docstrings are the contract. `MemoryBroker` is the reference implementation: other brokers are tested
 against it. A broker never looks into a payload and never decides what a task means. It may lose everything
@@ -100,7 +100,7 @@ class DeadTask:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Counts of one stage at one instant. `*_cost` in tokens."""
+    """The counts of one stage at one instant. The fields `*_cost` are in tokens."""
 
     ready: int = 0
     leased: int = 0
@@ -153,7 +153,7 @@ class Broker(Protocol):
         ...
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
-        """Offer tasks; returns how many of them were new.
+        """Offer tasks. Returns how many of them were new.
 
         The broker ignores a task whose id is ready, leased, delayed or dead in this stage. A task that was
         acked or cancelled may be offered again and counts as new.
@@ -175,12 +175,12 @@ class Broker(Protocol):
         first, then first in, first out; a task that becomes ready again keeps its place. Every delivery is
         charged, a repeated one too, because it is service given.
 
-        Never waits; the list may be empty. `worker` names the holder in messages.
+        It never waits, so the list may be empty. `worker` names the holder in messages.
         """
         ...
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
-        """Extend leases from now; returns those that still hold, with their new `expires_at`.
+        """Extend leases from now. Returns those that still hold, with their new `expires_at`.
 
         A lease that is missing from the result is lost. A lease is expired from `expires_at` on, but it holds
         until `reap_expired` ends it: a worker may renew late as long as no other worker has the task.
@@ -188,7 +188,7 @@ class Broker(Protocol):
         ...
 
     async def ack(self, lease: Lease) -> None:
-        """Finish the task, whose effects are all durable. Raises LeaseLost if the fence is stale.
+        """Finish a task whose effects are all durable. Raises LeaseLost if the fence is stale.
 
         The broker forgets the id, so a second ack of the same lease raises LeaseLost too.
         """
@@ -215,18 +215,18 @@ class Broker(Protocol):
         ...
 
     async def dead(self, stage: Stage, *, limit: int = 100) -> list[DeadTask]:
-        """The dead letters of a stage, oldest first."""
+        """Return up to `limit` dead tasks of a stage, oldest first."""
         ...
 
     async def requeue_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
-        """Make dead tasks ready again and reset their attempts; returns how many of them were dead.
+        """Make dead tasks ready again and reset their attempts. Returns how many of them were dead.
 
         They queue in the order given, behind the tasks offered before.
         """
         ...
 
     async def drop_dead(self, stage: Stage, task_ids: Sequence[str]) -> int:
-        """Forget dead tasks and their payloads; returns how many of them were dead.
+        """Forget dead tasks and their payloads. Returns how many of them were dead.
 
         They count as done from now on, and may be offered again. Tasks in any other state are left alone.
         """
@@ -240,11 +240,11 @@ class Broker(Protocol):
         ...
 
     async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
-        """Make delayed tasks ready that are due, longest due first; returns how many."""
+        """Make up to `limit` due tasks ready, those that are due longest first. Returns how many."""
         ...
 
     async def cancel_job(self, job_id: str) -> int:
-        """Drop a job's ready and delayed tasks in every stage; returns how many.
+        """Drop a job's ready and delayed tasks in every stage. Returns how many.
 
         Its leased tasks run until their worker looks at the job again. They may be acked, but they do not
         become ready again: a retry, a hand-back or an expiry drops them. Dead tasks stay, as evidence. Tasks
@@ -253,7 +253,7 @@ class Broker(Protocol):
         ...
 
     async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
-        """Those of these jobs that have a ready, leased or delayed task in any stage.
+        """Return which of these jobs have a ready, leased or delayed task in any stage.
 
         The broker looks at the stages in the order of the pipeline, at each stage at one instant. The order
         matters: a worker enqueues a job's task in the next stage before it acks the task of its own stage. So
@@ -262,18 +262,19 @@ class Broker(Protocol):
         ...
 
     async def depth(self, stage: Stage) -> Depth:
-        """The counts of the stage at this instant."""
+        """Return the counts of the stage at this instant."""
         ...
 
     async def backlog(self, stage: Stage, tenant: str) -> int:
-        """How many tasks of one tenant are ready in the stage, in both lanes together."""
+        """Return how many tasks of one tenant are ready in the stage, in both lanes together."""
         ...
 
     async def epoch(self) -> str:
-        """The name of the broker's present memory. A different name later means that it may have lost tasks.
+        """Return the name of the broker's present memory.
 
-        The leader then offers the tasks and sets the shares again, from SQL. The name may change without a
-        loss (a restart), but there is never a loss without a change of name.
+        If the name changes, the broker may have lost tasks. The leader then offers the tasks and sets the
+        shares again, from SQL. The name may change without a loss (at a restart), but there is never a loss
+        without a change of the name.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Start-time fair queuing over tenants, charged in tokens: arithmetic only, no tasks, clock or I/O.
+"""Start-time fair queuing over tenants, charged in tokens. It is arithmetic only: no tasks, clock or I/O.
 
 Algorithm: P. Goyal, H. M. Vin, H. Cheng, "Start-Time Fair Queueing", IEEE/ACM Transactions on
 Networking 5(5), 1997. Charging by tokens: Y. Sheng et al., "Fairness in Serving Large Language
@@ -20,7 +20,7 @@ STRIDE_OF_WEIGHT_ONE = 25_200
 """Divisible by 1 to 10 and by 100, so the usual weights have exact strides. The strides of other weights are
 off by at most 0.2 % (near weight 100, where a stride is 252)."""
 
-# Half of 2**53, up to which doubles hold every integer: a start above virtual time needs room as well.
+# Half of 2**53. Doubles hold every integer up to 2**53, and a start above virtual time needs room too.
 _REBASE_AT = 2**52
 
 # When a tenant is charged, virtual time is below `_REBASE_AT`, and its new start is at most one charge above
@@ -29,7 +29,7 @@ assert MAX_COST * STRIDE_OF_WEIGHT_ONE <= MIN_WEIGHT * 2**52
 
 
 def stride(weight: float) -> int:
-    """The price of one token for a tenant of this weight, in virtual time, as the nearest whole number."""
+    """Return the price of one token for a tenant of this weight: virtual time, as a whole number."""
     return round(STRIDE_OF_WEIGHT_ONE / weight)
 
 
@@ -76,7 +76,7 @@ class FairQueue:
             self._heap.clear()
 
     def first(self) -> str | None:
-        """The tenant to serve next; None if no tenant is eligible."""
+        """Return the tenant to serve next; None if no tenant is eligible."""
         heap = self._heap
         while heap:
             start, tenant = heap[0]

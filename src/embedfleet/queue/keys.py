@@ -1,4 +1,4 @@
-"""The names of the keys in Redis: a fixed number of them per stage, all in one slot.
+"""The names of the keys in Redis. Each stage has a fixed number of keys, all in one slot.
 
 Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster keeps them
 on one node, where a script may use them together. There is no key per tenant, job or task. So a drained
@@ -19,8 +19,8 @@ jobs                 ZSET  score 0; job, id: the tasks that `cancel_job` may tou
 in_flight            HASH  tenant -> number of leased tasks
 shares               HASH  tenant -> "stride cap", where it is not the default
 interactive, bulk    ZSET  tenants that may be served in this lane, by virtual start
-interactive_debts,   ZSET  tenants that may not, and owe more than virtual time, by virtual start
-bulk_debts
+interactive_debts,   ZSET  tenants that may not be served now but have a start above virtual time, by
+bulk_debts                 virtual start
 ==================== ====  ==================================================================
 
 The members of `ready` and `jobs` are texts in UTF-8 with a byte 0xFF between them. UTF-8 has no such byte,
@@ -50,5 +50,5 @@ KEY_TYPES = {
 
 
 def stage_key(prefix: str, stage: Stage, name: str) -> str:
-    """The key of one of the names above."""
+    """Return the key of one of the names above."""
     return f"{{{prefix}:{stage.value}}}:{name}"

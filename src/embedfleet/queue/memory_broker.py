@@ -1,4 +1,4 @@
-"""The broker of one process: the reference implementation of the port; tests compare others with it."""
+"""The broker of one process. It is the reference implementation of the port: tests compare others with it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SYSTEM_CLOCK = SystemClock()
 class MemoryBroker:
     """Queues in this process's memory; see `Broker` for what each method promises.
 
-    For one event loop. Methods are atomic because none awaits while it changes anything. It holds unfinished
-    and dead tasks, and only counts finished ones. All of it is lost with the process.
+    It belongs to one event loop. A method is atomic because it never awaits during a change. The broker holds
+    unfinished and dead tasks, and only counts finished ones. All of them are lost with the process.
     """
 
     def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, interactive_burst: int = 8) -> None:
@@ -38,7 +38,7 @@ class MemoryBroker:
             stage: StageQueue(stage, interactive_burst=interactive_burst, shares=self._shares, fences=fences)
             for stage in Stage
         }
-        # Set exactly while a claim in the stage would find a task. `close` sets it for good.
+        # An event is set exactly while a claim in its stage would find a task. `close` sets all of them.
         self._claimable = {stage: asyncio.Event() for stage in Stage}
 
     async def set_share(self, tenant: str, share: TenantShare) -> None:
@@ -162,7 +162,7 @@ class MemoryBroker:
 
     @contextmanager
     def _changing(self, stage: Stage) -> Iterator[StageQueue]:
-        """The stage's queue, for one change. Then waiting workers learn whether there is a task to claim."""
+        """Yield the stage's queue for one change, then tell waiting workers whether a task can be claimed."""
         self._require_open()
         queue = self._queues[stage]
         try:

@@ -1,4 +1,4 @@
-"""Offering tasks to a broker, dead ones included."""
+"""Offers tasks to a broker, including tasks that the broker holds as dead."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from embedfleet.queue_schemas import Stage
 
 
 async def offer(broker: Broker, stage: Stage, tasks: Sequence[Task]) -> None:
-    """Enqueue the tasks, and make those ready again that the broker holds as dead.
+    """Enqueue the tasks. Make a task that the broker holds as dead ready again.
 
-    `enqueue` ignores a dead task. The caller offers it because SQL says that it is wanted again.
+    `enqueue` ignores a dead task, but the caller offers it because SQL says that it is wanted again.
     """
     if await broker.enqueue(stage, tasks) < len(tasks):
         await broker.requeue_dead(stage, [task.id for task in tasks])

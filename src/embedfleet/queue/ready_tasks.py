@@ -1,4 +1,4 @@
-"""The ready tasks of one stage in the order they are served: lanes, then tenants, then priority."""
+"""The ready tasks of one stage in their order of service: first by lane, then by tenant, then by priority."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class ReadyTasks:
         self._lanes[task.lane].discard(task, sequence)
 
     def backlog(self, tenant: str) -> int:
-        """How many of the tenant's tasks wait here."""
+        """Return how many of the tenant's tasks wait here."""
         return sum(lane.backlog(tenant) for lane in self._lanes.values())
 
     def first(self) -> Task | None:
-        """The task to serve next; None if no tenant with work is below its cap."""
+        """Return the task to serve next; None if no tenant with work is below its cap."""
         return self._next_lane().first()
 
     def serve_first(self) -> Task:
-        """Take the first task out, charge its tenant, and count it in flight until `finished`."""
+        """Remove and return the first task, charge its tenant, and count it in flight until `finished`."""
         lane = self._next_lane()
         task = lane.first()
         if task is None:
@@ -63,7 +63,7 @@ class ReadyTasks:
         return task
 
     def finished(self, tenant: str) -> None:
-        """Count one task of the tenant less in flight, however its lease ended."""
+        """Count one task of the tenant less in flight, because its lease ended in any way."""
         self._in_flight[tenant] -= 1
         if not self._in_flight[tenant]:
             del self._in_flight[tenant]
@@ -85,8 +85,10 @@ class ReadyTasks:
         return self._bulk if bulk_is_due and self._bulk.first() is not None else self._interactive
 
     def _count_burst(self, served: _LaneQueue) -> None:
-        """Count interactive tasks in a row. Those served while no bulk work was eligible do not count,
-        because no bulk task waited for them."""
+        """Count interactive tasks in a row.
+
+        Tasks that are served while no bulk work is eligible do not count, because no bulk task waits then.
+        """
         if served is self._interactive and self._bulk.first() is not None:
             self._interactive_in_a_row += 1
         else:
@@ -152,7 +154,7 @@ class _Backlog:
 
     def discard(self, sequence: int) -> None:
         del self._tasks[sequence]
-        # As in `FairQueue`: more than half of the heap is stale.
+        # More than half of the heap is stale: rebuild it (see `FairQueue._place` for the numbers).
         if len(self._heap) > 2 * len(self._tasks) + 8:
             self._heap = [(-task.priority, sequence) for sequence, task in self._tasks.items()]
             heapq.heapify(self._heap)

@@ -1,4 +1,4 @@
-"""Sends acks that are made at the same time in one call."""
+"""Combines the acks that are made at the same time into one call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from embedfleet.queue.redis_scripts import Holder
 Send = Callable[[Sequence[Lease]], Awaitable[list[Holder]]]
 
 
-class TogetherAcks:
-    """Acks of one stage: all that are made in one turn of the event loop go in one call.
+class CombinedAcks:
+    """Sends the acks of one stage. All acks made in one turn of the event loop go in one call.
 
-    A worker that finished a claim acks its tasks at the same time, so it pays one round trip instead of one
-    for each task. A call that was sent is finished even if one of its callers is cancelled, because the
-    others wait for it too.
+    A worker that finished a claim acks its tasks at the same time. So it pays one round trip and not one for
+    each task. A call that was sent goes on even if one of its callers is cancelled, because the others wait
+    for it too.
     """
 
     def __init__(self, send: Send) -> None:
@@ -26,7 +26,7 @@ class TogetherAcks:
         self._senders: set[asyncio.Task[None]] = set()
 
     async def ack(self, lease: Lease) -> Holder:
-        """Ack, and return who holds the task (see `Holder`). Raises the error of the shared call."""
+        """Ack the task and return its holder (see `Holder`). Raises the error of the shared call."""
         answer: asyncio.Future[Holder] = asyncio.get_running_loop().create_future()
         self._waiting.append((lease, answer))
         if len(self._waiting) == 1:
@@ -40,7 +40,7 @@ class TogetherAcks:
         await asyncio.gather(*self._senders)
 
     async def _send_waiting(self) -> None:
-        """Send all acks that wait, in the turn of the event loop after the first of them was made."""
+        """Send all waiting acks. This runs one turn of the event loop after the first of them was made."""
         waiting, self._waiting = self._waiting, []
         for part in parts(waiting):
             try:

@@ -1,4 +1,4 @@
-"""The broker of a fleet: the port on Redis, for any number of processes and hosts."""
+"""The broker of a fleet. It implements the port on Redis, for any number of processes and hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedfleet.queue.arguments import require_at_least_one, require_not_negativ
 from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import stage_key
-from embedfleet.queue.redis_acks import TogetherAcks
+from embedfleet.queue.redis_acks import CombinedAcks
 from embedfleet.queue.redis_connection import RedisConnection
 from embedfleet.queue.redis_doorbell import Doorbell
 from embedfleet.queue.redis_parts import MOST_ITEMS, parts, parts_by_payload, until_fewer
@@ -24,7 +24,7 @@ from embedfleet.queue.redis_scripts import Holder, StageScripts
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import RedisSettings
 
-# How late a worker may learn of work if the notification is lost.
+# The longest delay until a worker learns of work if the notification is lost.
 _LOOK_AGAIN_SECONDS = 1.0
 # Dead tasks come with their payloads, which may be large, so few are read in one call.
 _DEAD_AT_ONCE = 100
@@ -34,7 +34,9 @@ _LARGEST_EXACT = 2**53
 
 
 class RedisBroker:
-    """Queues in Redis; see `Broker` for what each method promises. `open` makes one; for one event loop.
+    """Queues in Redis; see `Broker` for what each method promises. Make one with `open`.
+
+    It belongs to one event loop.
 
     All processes with the same server and key prefix see the same queues. A method runs one script on one
     stage, with two exceptions: `set_share`, `cancel_job` and `known_jobs` run one on each stage after the
@@ -72,7 +74,7 @@ class RedisBroker:
             stage: StageScripts(connection, key_prefix=key_prefix, stage=stage, clock=clock)
             for stage in Stage
         }
-        self._acks = {stage: TogetherAcks(scripts.ack) for stage, scripts in self._stages.items()}
+        self._acks = {stage: CombinedAcks(scripts.ack) for stage, scripts in self._stages.items()}
         channels = {stage_key(key_prefix, stage, "meta"): stage for stage in Stage}
         self._doorbell = Doorbell(connection.listen, channels)
 
@@ -85,7 +87,7 @@ class RedisBroker:
         interactive_burst: int = 8,
         look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> Self:
-        """Connect. Raises ConfigError for a server or a setting that cannot be used, BrokerUnavailable."""
+        """Connect. Raises ConfigError for an unusable server or setting, and BrokerUnavailable."""
         connection = await RedisConnection.open(settings)
         return cls(
             connection,
@@ -185,8 +187,8 @@ class RedisBroker:
         known: set[str] = set()
         for part in parts(job_ids):
             unknown = part
-            # In the order of the pipeline, as the contract requires: a job that moves on during the look
-            # would be missed in the reverse order.
+            # Look in the order of the pipeline, as the contract requires. In the reverse order, a job that
+            # moves on during the look would be missed.
             for stage in Stage:
                 found = await self._scripts(stage).known_jobs(unknown) if unknown else set()
                 known |= found
@@ -204,14 +206,16 @@ class RedisBroker:
         return ",".join(names)
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
-        """The server notifies when a stage that had no claimable task has one. A wait looks first, and again
-        after each notification. So a worker learns of work as soon as the notification arrives, and within
-        `look_again_seconds` if it was lost."""
+        """Wait as the port says. A wait looks first, and again after each notification.
+
+        The server sends a notification when a stage without a claimable task gets one. So a worker learns of
+        work as soon as the notification arrives, or within `look_again_seconds` if it was lost.
+        """
         scripts = self._scripts(stage)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         while True:
-            # Before the look: a ring between the look and the wait would be missed.
+            # Take the next ring before the look: a ring between the look and the wait would be missed.
             ring = self._doorbell.next_ring(stage)
             if await scripts.claimable():
                 return True

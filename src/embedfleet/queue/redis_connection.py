@@ -1,4 +1,4 @@
-"""One broker's way to Redis: a pool of connections, the check of the server, and scripts run on it."""
+"""Connects a broker to Redis: it checks the server, and runs scripts over a pool of connections."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RedisConnection:
 
     @classmethod
     async def open(cls, settings: RedisSettings) -> Self:
-        """Connect and check the server. Raises ConfigError for one that cannot be used, BrokerUnavailable."""
+        """Connect and check the server. Raises ConfigError for an unusable server, and BrokerUnavailable."""
         endpoint = parse_endpoint(settings)
         client, where = _make_client(endpoint, settings), str(endpoint)
         connection = cls(client, settings, where)
@@ -79,20 +79,20 @@ class RedisConnection:
                 raise explained(exc, self._where) from exc
 
     def listen(self) -> PubSub:
-        """A connection for subscriptions. The caller closes it and handles `REDIS_FAILURES`."""
+        """Return a connection for subscriptions. The caller closes it and handles `REDIS_FAILURES`."""
         return self._client.pubsub()
 
     async def close(self) -> None:
-        """Make the calls under way fail, and wait for their ends. No connection is open when this returns."""
+        """Make the calls under way fail, and wait until they have ended. Then no connection is open."""
         self._closed = True
         await self._disconnect()
-        # When all slots are ours, no call is under way. They are released at once, so that a call that
-        # still waits for one finds the connection closed.
+        # When this has all slots, no call is under way. It releases them at once, so that a call that still
+        # waits for a slot finds the connection closed.
         for _ in range(self._slots):
             await self._free.acquire()
         for _ in range(self._slots):
             self._free.release()
-        await self._disconnect()  # again: a call may have opened a connection during the first time
+        await self._disconnect()  # a second time: a call may have opened a connection after the first
 
     async def _disconnect(self) -> None:
         await self._client.aclose()
@@ -132,7 +132,7 @@ class RedisConnection:
             raise explained(exc, self._where) from exc
 
     async def _describe(self) -> list[Mapping[str, Any]]:
-        """The INFO of every server that holds keys."""
+        """Return the INFO of every server that holds keys."""
         if isinstance(self._client, RedisCluster):
             answers = await self._client.info(target_nodes=RedisCluster.PRIMARIES)
             return [answers] if "redis_version" in answers else list(answers.values())
@@ -158,10 +158,10 @@ class RedisConnection:
 
 @contextmanager
 def _cancellation_kept() -> Iterator[None]:
-    """Ends a task in this block if it was cancelled in this block.
+    """Raise CancelledError at the end of the block if the running task was cancelled in the block.
 
-    redis-py uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation that arrives together with its
-    result. Without this, a worker would not stop.
+    redis-py uses `asyncio.wait_for`. In Python 3.11 it loses a cancellation that arrives together with its
+    result, and the worker would not stop.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -209,7 +209,7 @@ def _cluster(endpoint: Endpoint, shared: dict[str, Any]) -> RedisCluster:
 
 
 def _sentinel(endpoint: Endpoint, settings: RedisSettings, shared: dict[str, Any]) -> Redis:
-    """A client that asks the sentinels for the primary whenever it makes a connection."""
+    """Return a client that asks the sentinels for the primary whenever it opens a connection."""
     own = {
         "username": settings.sentinel_username,
         "password": secret_text(settings.sentinel_password),

@@ -1,4 +1,4 @@
-"""Notifications from other processes that a stage has claimable work again."""
+"""Receives the notifications of other processes that a stage has claimable work again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.asyncio.client import PubSub
 from embedfleet.queue.redis_errors import REDIS_FAILURES
 from embedfleet.queue_schemas import Stage
 
-# Between two tries to subscribe. Waiting workers look for themselves in this time.
+# The pause between two tries to subscribe. Until then, waiting workers look for themselves.
 _RECONNECT_SECONDS = 0.2
 # After this long without a message, redis-py checks the connection before the next read.
 _QUIET_SECONDS = 30.0
@@ -19,11 +19,11 @@ _CANCEL_AGAIN_SECONDS = 0.05
 
 
 class Doorbell:
-    """One subscription for all stages. A message on a stage's channel rings for all that wait for this stage.
+    """One subscription for all stages. A message on a stage's channel rings for all callers that wait for it.
 
-    It also rings for all stages after every connection, because messages sent before it were not received.
-    So a caller that takes the next ring, then looks for work, then waits for the ring misses no work while
-    the connection lives.
+    It also rings for all stages after every new connection, because earlier messages were not received. A
+    caller takes the next ring, then looks for work, then waits for the ring. In this order it misses no work
+    while the connection lives.
     """
 
     def __init__(self, listen: Callable[[], PubSub], channels: Mapping[str, Stage]) -> None:
@@ -33,8 +33,10 @@ class Doorbell:
         self._listener: asyncio.Task[None] | None = None
 
     def next_ring(self, stage: Stage) -> asyncio.Future[None]:
-        """A future that is done at the stage's next ring. Callers share it, so they must not cancel it. The
-        first call begins to listen."""
+        """Return a future that is done at the stage's next ring. The first call begins to listen.
+
+        Callers share the future, so they must not cancel it.
+        """
         if self._listener is None:
             self._listener = asyncio.create_task(self._keep_listening(), name="redis-doorbell")
         ring = self._rings.get(stage)
@@ -43,10 +45,10 @@ class Doorbell:
         return ring
 
     async def close(self) -> None:
-        """Stop listening, and ring for all."""
+        """Stop listening, and ring for all stages, so that no caller waits on."""
         while self._listener is not None and not self._listener.done():
             self._listener.cancel()
-            # In a loop: `asyncio.wait_for` of Python 3.11, in redis-py, can swallow a cancellation.
+            # Cancel until it ends: `asyncio.wait_for` of Python 3.11, in redis-py, can lose a cancellation.
             await asyncio.wait([self._listener], timeout=_CANCEL_AGAIN_SECONDS)
         self._ring_all()
 

@@ -1,4 +1,4 @@
-"""Where Redis is: the forms that `redis.url` may have, and the meaning of each.
+"""Reads the address of Redis from `redis.url`, which may have these forms.
 
 ::
 
@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """The parts of a URL. Its `str` is for messages and holds no secrets."""
+    """The parts of a URL. `str(endpoint)` is for messages and holds no secrets."""
 
     kind: Kind
     tls: bool
@@ -54,7 +54,7 @@ class Endpoint:
 
 
 def parse_endpoint(settings: RedisSettings) -> Endpoint:
-    """The endpoint of the settings' URL. The `username` and `password` of the settings win over those in it.
+    """Parse the URL of the settings. `username` and `password` of the settings override those in the URL.
 
     Raises ConfigError for a URL that cannot be understood; the message never holds the password.
     """
@@ -102,7 +102,7 @@ def _hosts(kind: Kind, address: str) -> tuple[tuple[str, int], ...]:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """Host and port of `host`, `host:port` or `[v6]:port`."""
+    """Return the host and port of `host`, `host:port` or `[v6]:port`."""
     try:
         parts = urlsplit(f"//{text}")
         port = parts.port or default_port

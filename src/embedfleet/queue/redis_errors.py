@@ -1,4 +1,4 @@
-"""What a failure of Redis means here: the one place where redis-py's errors become this project's."""
+"""Maps redis-py's errors to embedfleet's. No other module does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BROKEN_CONNECTION = (redis_errors.ConnectionError, OSError)
 
 
 def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
-    """The error to raise from `exc`. `where` is the server's address, without secrets.
+    """Return the error to raise from `exc`. `where` is the server's address, without secrets.
 
     Wrong credentials and missing rights become ConfigError, as a person must correct them. All other errors
     become BrokerUnavailable, as they may end by themselves.

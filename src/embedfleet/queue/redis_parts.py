@@ -1,4 +1,4 @@
-"""Large calls in parts, so that none of them holds up the server for long."""
+"""Splits large calls into parts, so that no call holds up the server for long."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 def parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """The items in order, in lists of at most `MOST_ITEMS`."""
+    """Yield the items in order, in lists of at most `MOST_ITEMS`."""
     iterator = iter(items)
     while part := list(islice(iterator, MOST_ITEMS)):
         yield part
 
 
 def parts_by_payload(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """The tasks in order, in lists within both limits. A task that is larger is a list of its own."""
+    """Yield the tasks in order, in lists within both limits. A task that is too large gets its own list."""
     part: list[Task] = []
     size = 0
     for task in tasks:
@@ -39,9 +39,9 @@ def parts_by_payload(tasks: Iterable[Task]) -> Iterator[list[Task]]:
 
 
 async def until_fewer(act: Callable[[int], Awaitable[int]], limit: int) -> int:
-    """Call `act` with counts of at most `MOST_ITEMS` until `limit` is reached or it did less than asked.
+    """Call `act` until it has done `limit` items, or fewer in one call than it was asked for.
 
-    `act` returns how many items it did; the result is their sum.
+    Each call asks for at most `MOST_ITEMS`, and `act` returns how many items it did. Return their sum.
     """
     total = 0
     while total < limit:

@@ -13,24 +13,24 @@ Argument = str | int | float | bytes
 
 
 def encoded(text: str) -> bytes:
-    """The text in UTF-8. Any Python string can be encoded, also one with a lone surrogate."""
+    """Encode a text in UTF-8. This works for every Python string, even one with a lone surrogate."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def decoded(raw: bytes) -> str:
-    """The text that `encoded` made these bytes of."""
+    """Decode the bytes that `encoded` made from a text."""
     return raw.decode("utf-8", "surrogatepass")
 
 
 def as_bytes(argument: Argument) -> bytes:
-    """The argument as bytes. A number becomes the text that reads back as the same number."""
+    """Return the argument as bytes. A number becomes a text that reads back as the same number."""
     if isinstance(argument, bytes):
         return argument
     return encoded(argument) if isinstance(argument, str) else repr(argument).encode()
 
 
 def task_arguments(task: Task) -> list[Argument]:
-    """The task's fields in the order in which `enqueue.lua` reads them."""
+    """Return the task's fields in the order in which `enqueue.lua` reads them."""
     return [
         task.id,
         task.tenant,
@@ -54,7 +54,7 @@ class TaskRecord:
 
     @classmethod
     def unpack(cls, task_id: bytes, record: bytes, payload: bytes) -> Self:
-        """The record of a task. `record` is the array that `save` in `_tasks.lua` packs."""
+        """Unpack the record of a task. `record` is the array that `save` in `_tasks.lua` packs."""
         fields: list[Any] = msgpack.unpackb(record, raw=True)
         _state, tenant, job, cost, priority, lane, _sequence, attempt, fence, _worker, _doomed = fields[:11]
         reason, died_at = fields[11:]

@@ -1,8 +1,8 @@
-"""The scripts in `lua/`, each with a typed call.
+"""Calls the scripts in `lua/`. Each script has a typed method.
 
-The header of a script is its declaration. It names the keys in order, the arguments in order, and the
-fragments (`lua/_*.lua`) whose functions the script uses. A script is sent with its fragments before it, and
-before these a table `key` from the declared names to `KEYS`, so a script can touch only keys it declares.
+The header of a script declares its keys in order, its arguments in order, and the fragments (`lua/_*.lua`)
+whose functions it uses. The text that is sent has three parts: a table `key` that maps the declared names to
+`KEYS`, the fragments, and the script itself. So a script can touch only the keys that it declares.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USES = re.compile(r"^-- Uses: (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as it is sent: `source` when the server does not know it, otherwise `sha`."""
+    """A script to send. The call sends `source` if the server does not know the script, otherwise `sha`."""
 
     name: str
     keys: tuple[str, ...]
@@ -39,7 +39,7 @@ class Script:
 
 @cache
 def load_script(name: str) -> Script:
-    """The script of `lua/<name>.lua`, with its fragments."""
+    """Load the script `lua/<name>.lua` with its fragments."""
     body = _read(f"{name}.lua")
     keys = tuple(_KEY.findall(body))
     uses = _USES.search(body)
@@ -55,21 +55,21 @@ def _read(file: str) -> str:
 
 
 class ScriptServer(Protocol):
-    """Where scripts run."""
+    """A server on which scripts run."""
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, repeatable: bool
     ) -> Any:
-        """The script's answer. A `repeatable` script may run twice when a connection breaks."""
+        """Run a script and return its answer. A `repeatable` script may run twice if a connection breaks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who held a task when its lease was to be ended.
+    """The holder of a task at the moment when a worker wanted to end its lease.
 
-    `fence` is the lease's own if the lease was ended, that of another lease if another worker holds the task,
-    and 0 if no worker does.
+    `fence` is the fence of that lease if the lease was ended. It is another fence if another worker holds the
+    task, and 0 if no worker does.
     """
 
     fence: int
@@ -94,16 +94,20 @@ class StageScripts:
         await self._run("set_share", arguments, repeatable=True)
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
-        """How many tasks were new. When it is repeated after a lost answer, it does not count the tasks that
-        the first run added."""
+        """Add tasks and return how many were new.
+
+        If the script runs again after a lost answer, the tasks that the first run added are not counted.
+        """
         arguments = [argument for task in tasks for argument in task_arguments(task)]
         return int(await self._run("enqueue", arguments, repeatable=True))
 
     async def claim(
         self, interactive_burst: int, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
     ) -> list[Lease]:
-        """Never repeated: after a lost answer, the leases of the first run would be held by no worker until
-        they expire, and a second run would lease other tasks."""
+        """Claim tasks. The script is never repeated, because a second run would lease other tasks.
+
+        After a lost answer, no worker holds the leases of the first run, and they expire.
+        """
         answer = await self._run(
             "claim", [interactive_burst, worker, max_tasks, max_cost, lease_seconds], timed=True
         )
@@ -114,8 +118,9 @@ class StageScripts:
         ]
 
     async def renew(self, lease_seconds: float, leases: Sequence[Lease]) -> list[Lease]:
-        """The leases that hold, with their new expiry."""
-        answer = await self._run("renew", [lease_seconds, *_holds(leases)], timed=True, repeatable=True)
+        """Extend leases and return those that hold, with their new expiry."""
+        arguments = [lease_seconds, *_ids_and_fences(leases)]
+        answer = await self._run("renew", arguments, timed=True, repeatable=True)
         expires_at = float(answer[0])
         return [
             replace(lease, expires_at=expires_at)
@@ -124,8 +129,8 @@ class StageScripts:
         ]
 
     async def ack(self, leases: Sequence[Lease]) -> list[Holder]:
-        """Who holds each task, in the order of the leases."""
-        answer = await self._run("ack", _holds(leases))
+        """Finish tasks, and return the holder of each in the order of the leases."""
+        answer = await self._run("ack", _ids_and_fences(leases))
         return [_holder(answer[i : i + 2]) for i in range(0, len(answer), 2)]
 
     async def retry_later(self, task_id: str, fence: int, delay_seconds: float, counted: bool) -> Holder:
@@ -140,7 +145,7 @@ class StageScripts:
         return _holder(await self._run("dead_letter", [task_id, fence, reason], timed=True))
 
     async def dead(self, after: int, limit: int) -> tuple[list[DeadTask], int]:
-        """Dead tasks in the order of their deaths, and `after` for the next page."""
+        """Return a page of dead tasks in the order of their deaths, and `after` for the next page."""
         answer = await self._run("dead", [after, limit], repeatable=True)
         found: list[DeadTask] = []
         for i in range(0, len(answer), 4):
@@ -163,7 +168,10 @@ class StageScripts:
         return int(await self._run("promote_due", [limit], timed=True))
 
     async def cancel_job(self, job: str, after: str, until: int | None, limit: int) -> tuple[int, str, int]:
-        """How many tasks were dropped, then `after` (empty at the end) and `until` for the next page."""
+        """Drop a page of the job's tasks. Return how many, then `after` and `until` for the next page.
+
+        `after` is empty at the end.
+        """
         arguments = [job, after, "" if until is None else until, limit]
         dropped, go_on_after, until = await self._run("cancel_job", arguments)
         return int(dropped), decoded(go_on_after), int(until)
@@ -208,7 +216,7 @@ class StageScripts:
         return await self._server.run(script, keys, raw, repeatable=repeatable)
 
 
-def _holds(leases: Sequence[Lease]) -> list[Argument]:
+def _ids_and_fences(leases: Sequence[Lease]) -> list[Argument]:
     return [argument for lease in leases for argument in (lease.task.id, lease.fence)]
 
 

@@ -1,4 +1,4 @@
-"""The tasks of one stage, from offer to end: the state machine of `MemoryBroker`; it has no clock."""
+"""The state machine of `MemoryBroker`: the tasks of one stage, from offer to end. It has no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedfleet.queue_schemas import Stage
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A task that is ready, leased or delayed. It keeps its sequence, which is its place in line."""
+    """A task that is ready, leased or delayed. It keeps its `sequence`, which is its place in line."""
 
     task: Task
     sequence: int
@@ -25,7 +25,7 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A leased entry. It is `doomed` if its job was cancelled, and must then not become ready again."""
+    """A leased entry. If its job was cancelled it is `doomed`: it must not become ready again."""
 
     entry: _Entry
     lease: Lease
@@ -34,7 +34,7 @@ class _Held:
 
 
 class _Shelf:
-    """The entries in one state, by task id, and their cost together, in tokens."""
+    """The entries in one state, by task id, and the sum of their costs in tokens."""
 
     def __init__(self) -> None:
         self.cost = 0
@@ -82,8 +82,8 @@ class StageQueue:
         self._ready = _Shelf()
         self._leased: dict[str, _Held] = {}
         self._delayed = _Shelf()
-        # (due at, task id, sequence), a heap. The entry of a cancelled task stays until it is due; its
-        # sequence tells it from a later task of the same id.
+        # A heap of (due time, task id, sequence). The entry of a cancelled task stays until it is due. The
+        # sequence distinguishes it from a later task with the same id.
         self._due: list[tuple[float, str, int]] = []
         self._dead: dict[str, DeadTask] = {}
         self._ids_of_job: defaultdict[str, set[str]] = defaultdict(set)
@@ -120,7 +120,7 @@ class StageQueue:
         return leases
 
     def renew(self, lease: Lease, now: float, *, lease_seconds: float) -> Lease | None:
-        """The extended lease; None if it is lost."""
+        """Extend the lease and return it; None if it is lost."""
         held = self._leased.get(lease.task.id)
         if held is None or held.lease.fence != lease.fence:
             return None
@@ -165,7 +165,7 @@ class StageQueue:
         return dropped
 
     def reap_expired(self, now: float, *, limit: int) -> int:
-        """Looks at every lease: their number is small, as it is bounded by what workers can hold."""
+        """End expired leases. This looks at every lease, as workers can hold only a small number of them."""
         expired = [held.lease for held in self._leased.values() if held.lease.expires_at <= now]
         expired.sort(key=lambda lease: (lease.expires_at, lease.task.id))
         for lease in expired[:limit]:

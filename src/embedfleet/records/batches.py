@@ -1,7 +1,7 @@
-"""A job's batches, and the job's counters that move with them.
+"""The batches of a job, and the counters of the job that change with them.
 
-Every transition is an UPDATE whose WHERE names the state that the batch leaves, and the job's counters move
-only if the batch did. So a redelivered task or a stale worker counts nothing twice.
+Every transition is an UPDATE whose WHERE names the state that the batch leaves. The counters change only if
+that UPDATE changed the batch. So a redelivered task or a stale worker counts nothing twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embedfleet.sql.tables import BatchState, batches, jobs
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Chunks [first_chunk, first_chunk + chunks) of the job's generation."""
+    """The chunks [first_chunk, first_chunk + chunks) of the job's generation."""
 
     ordinal: int
     first_chunk: int
@@ -30,13 +30,13 @@ class Batch:
 
 
 def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[int, Batch]:
-    """Those of the job's batches with these ordinals that exist, by ordinal."""
+    """Return the job's batches with these ordinals, by ordinal. Batches that do not exist are left out."""
     rows = conn.execute(_BATCHES_OF, {"job": job_id, "numbers": list(ordinals)})
     return {row.ordinal: _batch(row) for row in rows}
 
 
 def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Batch]:
-    """Those of these batches that exist, by (job id, ordinal)."""
+    """Return the batches with these (job id, ordinal), by that pair. Missing batches are left out."""
     found: dict[tuple[str, int], Batch] = {}
     for some in key_pages(named):
         for row in conn.execute(_BATCHES_AMONG, {"named": some}):
@@ -45,10 +45,9 @@ def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tu
 
 
 def add(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
-    """Write the batches that a chunking worker made; returns those that still need embedding.
+    """Write the batches that a chunking worker made. Return those whose vectors are not stored yet.
 
-    A worker that does its task again finds its batches written: nothing is counted twice, and finished
-    batches are left out of the answer.
+    A worker that repeats its task finds its batches written, so nothing is counted twice.
     """
     before = batches_of(conn, job_id, [batch.ordinal for batch in made])
     new = [batch for batch in made if batch.ordinal not in before]
@@ -73,7 +72,7 @@ def add(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
 
 
 def record_embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
-    """Count a batch as embedded, once. `reused` of its chunks had a stored vector already."""
+    """Count a batch as embedded, once. `reused` is the number of its chunks with a stored vector."""
     if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
         conn.execute(_COUNT_EMBEDDED, {"job": job_id, "number": ordinal, "reused": reused})
 
@@ -81,13 +80,13 @@ def record_embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int)
 def record_stored(
     conn: Connection, job_id: str, ordinal: int, *, reused: int, dead: Sequence[DeadLetter], now: float
 ) -> bool:
-    """Count a batch as stored but for its `dead` chunks, once. False if it was counted before.
+    """Count a batch as stored, except for its `dead` chunks, and write their dead letters.
 
-    Writes the dead letters too.
+    This happens once. Return False if the batch was counted before.
     """
     if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
-        # The batch is done already, or it was stored before the embedding worker recorded it as embedded: the
-        # embedding worker queues the storage task first. Record that for it, then try again.
+        # Either the batch is done already, or the storage worker was faster than the embedding worker, which
+        # queues the storage task before it records the batch as embedded. Record that for it and try again.
         record_embedded(conn, job_id, ordinal, reused=reused)
         if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
             return False
@@ -100,13 +99,13 @@ def record_stored(
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the batch rows of retired generations' jobs; the jobs stay as history."""
+    """Drop the batches of the jobs of these generations. The jobs stay as history."""
     mine = select(jobs.c.job_id).where(jobs.c.generation_id.in_(generation_ids))
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
 
 
 def _leave(conn: Connection, job_id: str, ordinal: int, old: BatchState, new: BatchState) -> bool:
-    """Move one batch from `old` to `new`; False if it was not in `old`."""
+    """Move one batch from the state `old` to `new`. Return False if it was not in `old`."""
     moved = conn.execute(_MOVE_BATCH, {"job": job_id, "number": ordinal, "old": old, "new": new})
     return bool(moved.rowcount)
 

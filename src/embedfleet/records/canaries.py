@@ -1,4 +1,4 @@
-"""The vectors that each space's known texts had when they were first embedded."""
+"""The first vectors of the canary's known texts, for each space (see `workers.canary`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedfleet.sql.upsert import upsert
 
 
 def record_first(conn: Connection, space: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Record these vectors unless the space already has some; returns the recorded ones: float32 (n, dim)."""
+    """Record these vectors unless the space has recorded ones. Return the recorded ones: float32 (n, dim)."""
     name = f"canary_{space}"
     packed = base64.b85encode(vectors.astype("<f4", copy=False).tobytes()).decode()
     record = upsert(conn.dialect.name, facts).values(name=name, value=packed)

@@ -1,10 +1,10 @@
-"""A generation's chunks, and which of their vectors the vector store holds.
+"""The chunks of a generation, and the vectors of them that the vector store holds.
 
-Three rules keep a vector that a generation needs from being deleted:
+Three rules ensure that a vector that a generation needs is not deleted:
 
 - A chunk's row is written before its vector. A vector is marked for deletion only if no building or live
-  generation has a row with its id, which one unit decides under the document's lock.
-- A marked id is not written again until the deletion is finished.
+  generation has a row with its id. One unit looks and marks, under the document's lock.
+- A marked id is not written to the vector store again until the deletion is finished.
 - A write that began before the mark counts only if no deletion of the document's vectors has ended since
   (`documents.deletion_counts`).
 """
@@ -39,7 +39,7 @@ HEADING_SEPARATOR = " > "
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk: `start` and `end` are character offsets in the document, `heading` the path to it."""
+    """One chunk. `start` and `end` are character offsets in the document; `heading` is its heading path."""
 
     chunk_index: int
     chunk_id: str
@@ -51,7 +51,7 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of a live generation, as search shows it (without its text)."""
+    """A chunk of a live generation for a search result, still without its text."""
 
     chunk: ChunkRow
     generation_id: int
@@ -80,18 +80,21 @@ def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[C
 
 
 def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
-    """Chunks [first, first + count) of a generation, in order."""
+    """Return the chunks [first, first + count) of a generation, in order."""
     rows = conn.execute(_BETWEEN, {"id": generation_id, "first": first, "past": first + count})
     return [_chunk_row(row) for row in rows]
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the chunk rows of these generations; their vectors are marked for deletion before."""
+    """Drop the chunk rows of these generations. Their vectors must be marked for deletion before."""
     conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
 
 
 def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-    """Those of these ids that are chunks of the tenant's live generations, which readers may see, by id."""
+    """Return the passages among these ids that readers of the tenant may see, by id.
+
+    They are the chunks of the tenant's live generations. All other ids are left out.
+    """
     query = (
         select(chunks, documents.c.media_id, documents.c.source)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
@@ -116,32 +119,32 @@ def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> di
 
 
 def ids_stored(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
-    """Which of these ids have a vector in the store that is not marked for deletion."""
+    """Return which of these ids have a vector in the store that is not marked for deletion."""
     return _in_state(conn, chunk_ids, VectorState.STORED)
 
 
 def ids_being_deleted(conn: Connection, chunk_ids: Sequence[str]) -> set[str]:
-    """Which of these ids are marked for deletion, and so must not be written yet."""
+    """Return which of these ids are marked for deletion and must therefore not be written yet."""
     return _in_state(conn, chunk_ids, VectorState.DELETING)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """What SQL says of a vector that the store is to hold.
+    """The SQL row of a vector that the store should hold.
 
-    Two are equal as long as the id was not written in between. `born` is when the document was created: one
-    that is deleted and comes back counts its writes from the beginning.
+    Two reads of it are equal if the id was not written in between. `writes` counts the writes. A document
+    that is deleted and submitted again counts from 1 again, so `document_created_at` is compared too.
     """
 
     document_id: str
-    born: float
+    document_created_at: float
     described_by: int
     writes: int
     checksum: bytes | None
 
 
 def stored_vectors(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, StoredVector]:
-    """What SQL says of these ids now; ids that the store need not hold are left out."""
+    """Return the rows of these ids, by id. Ids that the store need not hold are left out."""
     query = (
         select(vectors, documents.c.created_at)
         .join(documents, documents.c.document_id == vectors.c.document_id)
@@ -161,9 +164,9 @@ def record_stored(
 ) -> None:
     """Record that the vector store holds these ids, with this generation's metadata.
 
-    `checksums`: of the vectors that were read back, by id; one that is missing is not known. An id that is
-    marked for deletion keeps its mark: the deletion may have come before or after this write, so it is done
-    once more.
+    `checksums` are those of the vectors that were read back, by id. If an id has none, its checksum is
+    unknown. An id that is marked for deletion keeps its mark, so it is deleted once more: the deletion may
+    have come before or after this write.
     """
     _record(conn, generation, chunk_ids, checksums, VectorState.STORED)
 
@@ -171,17 +174,17 @@ def record_stored(
 def record_for_deletion(
     conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
 ) -> None:
-    """Record ids that were written for a run of a job that is over: those without a row are to be deleted.
+    """Record ids that were written for a run of a job that has ended.
 
-    A deletion that was under way may have removed them before the write or after it. So an id without a row
-    is marked, even if a generation refers to it (that generation's task writes it again); an id with a row
-    keeps its state.
+    An id without a row gets one that is marked for deletion, even if a generation refers to it: a deletion
+    that was under way may have removed the vector before the write or after it. The task of that generation
+    writes the vector again. An id with a row keeps its state.
     """
     _record(conn, generation, chunk_ids, checksums, VectorState.DELETING)
 
 
 def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
-    """Record the checksum of a vector that was not written again."""
+    """Record the checksum of a vector without counting a write."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(vectors).where(vectors.c.chunk_id == bytes.fromhex(chunk_id)).values(checksum=checksum)
@@ -215,7 +218,7 @@ def _record(
 def mark_unreferenced(conn: Connection, document_id: str) -> None:
     """Mark for deletion the document's vectors that no building or live generation refers to."""
     document_lock.require(conn, document_id)
-    # NOT EXISTS, not NOT IN: PostgreSQL would compare each row with each.
+    # NOT EXISTS, because for NOT IN PostgreSQL would compare each vector with each chunk.
     wanted = (
         select(chunks.c.chunk_id)
         .join(generations, generations.c.generation_id == chunks.c.generation_id)
@@ -237,7 +240,7 @@ def mark_unreferenced(conn: Connection, document_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MarkedVector:
-    """A vector to delete; `writes` is how often it had been written when it was looked at."""
+    """A vector to delete. `writes` is the number of its writes at the time of the look."""
 
     chunk_id: str
     collection: Collection
@@ -245,7 +248,7 @@ class MarkedVector:
 
 
 def vectors_to_delete(conn: Connection, document_id: str) -> list[MarkedVector]:
-    """The document's vectors that are to be deleted."""
+    """Return the document's vectors that are marked for deletion."""
     query = (
         select(vectors.c.chunk_id, vectors.c.writes, collections)
         .join(collections, collections.c.collection_id == vectors.c.collection_id)
@@ -257,7 +260,7 @@ def vectors_to_delete(conn: Connection, document_id: str) -> list[MarkedVector]:
 
 
 def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
-    """Drop the rows of deleted vectors. One that was written since it was looked at stays marked."""
+    """Drop the rows of deleted vectors. A vector that was written since the look keeps its mark."""
     document_lock.require(conn, document_id)
     if gone:
         conn.execute(
@@ -271,7 +274,7 @@ def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVect
 
 
 def described_by_others(conn: Connection, generation_id: int, limit: int) -> list[ChunkRow]:
-    """Chunks of the generation whose row in the vector store still carries another generation's metadata."""
+    """Return chunks of the generation whose row in the vector store has another generation's metadata."""
     query = (
         select(chunks)
         .join(vectors, vectors.c.chunk_id == chunks.c.chunk_id)
@@ -289,7 +292,7 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
 def record_description(
     conn: Connection, document_id: str, generation_id: int, chunk_ids: Sequence[str]
 ) -> None:
-    """Record that the vector store's rows of these ids carry this generation's metadata."""
+    """Record that the rows of these ids in the vector store carry this generation's metadata."""
     document_lock.require(conn, document_id)
     for ids in chunk_id_pages(chunk_ids):
         conn.execute(update(vectors).where(vectors.c.chunk_id.in_(ids)).values(described_by=generation_id))
@@ -312,7 +315,10 @@ def _add(dialect: str) -> Executable:
 
 @cache
 def _write(dialect: str) -> Executable:
-    """Insert a vector's row, or count one more write of the row that is there, whose state stays."""
+    """Build the statement that inserts a vector's row, or counts a write of the existing row.
+
+    An existing row keeps its state.
+    """
     statement = upsert(dialect, vectors)
     again = {
         "described_by": statement.excluded.described_by,

@@ -1,4 +1,4 @@
-"""The collections: one for each tenant and space."""
+"""The collections of the vector store. Each tenant has one for each space of its vectors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Collection:
 
     @classmethod
     def of_row(cls, row: Row[Any]) -> Collection:
-        """The collection in a row that has these columns, perhaps among others."""
+        """Build the collection from a row that has these columns, and maybe others."""
         return cls(row.collection_id, row.tenant, row.model, row.space, row.dim)
 
 
 def ensure(conn: Connection, *, tenant: str, model: str, space: str, dim: int) -> Collection:
-    """The tenant's collection of this space; creates it if it does not exist."""
+    """Return the tenant's collection of this space. Create it if it does not exist."""
     this_one = select(collections).where(collections.c.tenant == tenant, collections.c.space == space)
     found = conn.execute(this_one).one_or_none()
     # Read first: on PostgreSQL, an insert that does nothing still takes a number from the sequence.
@@ -41,12 +41,12 @@ def ensure(conn: Connection, *, tenant: str, model: str, space: str, dim: int) -
 
 
 def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
-    """A tenant's collections, oldest first."""
+    """Return a tenant's collections, oldest first."""
     return within(conn, OneTenant(tenant))
 
 
 def within(conn: Connection, scope: Scope) -> list[Collection]:
-    """The collections within the scope, oldest first."""
+    """Return the collections within the scope, oldest first."""
     rows = conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))
     return [Collection.of_row(row) for row in rows]
 

@@ -1,8 +1,6 @@
-"""Dead letters: what was given up, why, and what an operator did about it.
+"""Dead letters. Each says what was given up and why, and how an operator or a newer generation ended it.
 
-Rows are dropped only with their document.
-
-A letter is open, or ended (`DeadLetterEnd`).
+A letter is open or ended (`DeadLetterEnd`). Its row is dropped only with its document.
 """
 
 from __future__ import annotations
@@ -28,7 +26,10 @@ _NOT_REQUEUED = func.coalesce(dead_letters.c.ended, "") != DeadLetterEnd.REQUEUE
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What was given up: one chunk, or (`chunk_index` None) a whole task. `start`/`end` in characters."""
+    """One chunk that was given up, or a whole task if `chunk_index` is None.
+
+    `start` and `end` are character offsets in the document.
+    """
 
     stage: Stage
     reason: str
@@ -41,8 +42,9 @@ class DeadLetter:
 def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
     """Write letters of the job's current run.
 
-    A chunk has one letter in a run: one that is there stays as it is, unless it was requeued within the run
-    because the document was cut again; then it is open again, with what is given here.
+    A chunk has at most one letter in a run, and an existing letter stays unchanged. There is one exception.
+    If the document was cut again within the run, its letters were marked as requeued. Such a letter becomes
+    open again, with the values given here.
     """
     if not letters:
         return
@@ -76,14 +78,14 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
 
 
 def of_job(conn: Connection, job_id: str) -> list[DeadLetter]:
-    """The letters of what the job still lacks (all but the requeued ones), in the document's order."""
+    """Return the letters of what the job still lacks, in the document's order. Requeued ones are left out."""
     query = select(dead_letters).where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
     query = query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
     return [_letter(row) for row in conn.execute(query)]
 
 
 def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
-    """The letters of what the batch still lacks."""
+    """Return the letters of the chunks that the batch still lacks. Requeued ones are left out."""
     query = select(dead_letters).where(
         dead_letters.c.job_id == job_id, dead_letters.c.ordinal == ordinal, _NOT_REQUEUED
     )
@@ -91,7 +93,7 @@ def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
 
 
 def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
-    """Why chunks of these jobs (at most a few hundred) were given up, by job and chunk index."""
+    """Return why chunks of these jobs were given up, by (job id, chunk index). For a few hundred jobs."""
     rows = conn.execute(_REASONS, {"ids": job_ids})
     return {(row.job_id, row.chunk_index): row.reason for row in rows}
 
@@ -105,7 +107,7 @@ def page(
     ended: bool,
     limit: int,
 ) -> list[DeadLetterInfo]:
-    """Letters within the scope, newest first: the open ones, or with `ended` also the others."""
+    """Return up to `limit` open letters within the scope, newest first. With `ended`, add the ended ones."""
     query = _SELECT_INFO.where(scope.rows(dead_letters.c.tenant))
     query = query.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
     if job_id is not None:
@@ -118,7 +120,7 @@ def page(
 
 
 def get_many(conn: Connection, scope: Scope, ids: Sequence[int]) -> dict[int, DeadLetterInfo]:
-    """Those of the letters that exist within the scope, by id."""
+    """Return the letters with these ids, by id. Letters outside the scope are left out."""
     possible = [one for one in ids if 0 < one <= _LARGEST_ID]
     found: dict[int, DeadLetterInfo] = {}
     for some in key_pages(possible):
@@ -128,7 +130,7 @@ def get_many(conn: Connection, scope: Scope, ids: Sequence[int]) -> dict[int, De
 
 
 def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
-    """Whether the job has one of these letters and it was not requeued yet; without ids, an open letter."""
+    """Whether one of these letters of the job is not requeued. Without ids, whether any is open."""
     letters = select(dead_letters.c.dead_letter_id).where(dead_letters.c.job_id == job_id)
     if not ids:
         return conn.execute(letters.where(_OPEN).limit(1)).first() is not None
@@ -140,19 +142,19 @@ def any_to_requeue(conn: Connection, job_id: str, ids: Sequence[int]) -> bool:
 
 
 def mark_purged(conn: Connection, ids: Sequence[int], now: float) -> int:
-    """Accept the loss of those of these letters that are open; returns how many were."""
+    """Mark the open ones of these letters as purged: their loss is accepted. Return how many were open."""
     return sum(
         _mark_purged_where(conn, dead_letters.c.dead_letter_id.in_(some), now) for some in key_pages(ids)
     )
 
 
 def mark_purged_of_job(conn: Connection, job_id: str, now: float) -> int:
-    """`mark_purged` of all letters of the job."""
+    """Mark the open letters of the job as purged. Return how many were open."""
     return _mark_purged_where(conn, dead_letters.c.job_id == job_id, now)
 
 
 def mark_purged_before(conn: Connection, scope: Scope, before: float, now: float) -> int:
-    """`mark_purged` of the letters within the scope that were written before that instant."""
+    """Mark the open letters within the scope that were written before `before`. Return how many."""
     old = and_(dead_letters.c.created_at < before, scope.rows(dead_letters.c.tenant))
     return _mark_purged_where(conn, old, now)
 
@@ -170,7 +172,10 @@ def mark_replaced(conn: Connection, document_id: str, by_job_id: str, now: float
 
 
 def mark_requeued(conn: Connection, job_id: str, now: float) -> None:
-    """End all letters of the job that is run again; purged ones too, as their batch is embedded again."""
+    """Mark all letters of a job as requeued, because it runs again.
+
+    Purged letters are included, as their batches are embedded again too.
+    """
     conn.execute(
         update(dead_letters)
         .where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
@@ -179,7 +184,7 @@ def mark_requeued(conn: Connection, job_id: str, now: float) -> None:
 
 
 def drop_of_document(conn: Connection, document_id: str) -> None:
-    """Drop the letters of a deleted document's jobs; the jobs' rows must still be there."""
+    """Drop the letters of a deleted document's jobs. Call this before the jobs' rows are dropped."""
     mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
     conn.execute(delete(dead_letters).where(dead_letters.c.job_id.in_(mine)))
 

@@ -1,6 +1,6 @@
-"""How often a process has died while it worked on a task.
+"""Counts how often a process has died while it had a task in hand.
 
-Only for queues in that process: the count of attempts that they keep is lost with them.
+This is needed only for queues inside that process: they lose their own counts of attempts when it dies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def count(conn: Connection, tasks: Iterable[tuple[str, str, str]]) -> None:
 
 
 def of_unfinished_jobs(conn: Connection) -> dict[tuple[str, str], int]:
-    """The number of deaths by stage and task id. Drops those of jobs that have ended."""
+    """Return the number of deaths by (stage, task id). Drop the rows of jobs that have ended."""
     unfinished = select(jobs.c.job_id).where(jobs.c.job_id == deaths.c.job_id, jobs.c.finished_at.is_(None))
     conn.execute(delete(deaths).where(~unfinished.exists()))
     return {(row.stage, row.task_id): row.deaths for row in conn.execute(select(deaths))}

@@ -1,7 +1,7 @@
-"""Documents and their versions (generations).
+"""Documents and their generations. A generation is one version of a document.
 
-Plain functions over a connection; the caller owns the transaction, and holds the document's lock
-(`document_lock`) where it changes one that exists.
+These are plain functions over a connection. The caller owns the transaction. It holds the document's lock
+(`document_lock`) when it changes a document.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from embedfleet.sql.upsert import upsert
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a generation is made from: two equal recipes give equal chunks and vectors."""
+    """The input of a generation: its content, and how it is cut.
+
+    In one collection, recipes of the same outcome give equal chunks and vectors.
+    """
 
     content_hash: str
     source_hash: str | None
@@ -40,18 +43,19 @@ class Recipe:
     chunking: ChunkingConfig
     batch_chunks: int
 
-    def same_outcome(self, row: Generation, collection: Collection) -> bool:
+    def same_outcome(self, other: Generation, collection: Collection) -> bool:
+        """Whether this recipe would give the chunks and vectors of `other` in this collection."""
         return (
-            row.recipe.content_hash == self.content_hash
-            and row.recipe.content_type == self.content_type
-            and row.recipe.chunking == self.chunking
-            and row.collection.collection_id == collection.collection_id
+            other.recipe.content_hash == self.content_hash
+            and other.recipe.content_type == self.content_type
+            and other.recipe.chunking == self.chunking
+            and other.collection.collection_id == collection.collection_id
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One version of a document, as stored."""
+    """One version of a document. `number` counts the generations of the document from 1."""
 
     generation_id: int
     document_id: str
@@ -64,18 +68,18 @@ class Generation:
     collection: Collection
     chunker_version: int
     deletions: int
-    """Of its document's vectors, when it was read (see `deletion_counts`)."""
+    """The number of deletions of its document's vectors at the time of the read (see `deletion_counts`)."""
 
     @property
     def unreadable(self) -> bool:
-        """Its source could not be turned into text: there is nothing of it but the note that says so."""
+        """Whether its source could not be turned into text, so that only a failed job records it."""
         return self.recipe.chars == 0
 
 
 def ensure_document(
     conn: Connection, *, document_id: str, tenant: str, media_id: str, source: str | None, now: float
 ) -> None:
-    """Create the document, or bring a deleted one back; its `source` is the latest given."""
+    """Create the document, or restore a deleted one. An existing document gets the new `source`."""
     document_lock.require(conn, document_id)
     row = {
         "document_id": document_id,
@@ -98,7 +102,7 @@ def add_generation(
     *,
     chunker_version: int,
 ) -> int:
-    """Write the next generation of a document with its text; returns its id."""
+    """Write the next generation of a document with its text, and return the generation's id."""
     document_lock.require(conn, document_id)
     number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
     generation_id = conn.execute(
@@ -122,13 +126,13 @@ def add_generation(
 
 
 def generation(conn: Connection, generation_id: int) -> Generation | None:
-    """The generation with this id, if it is still kept."""
+    """Return the generation with this id; None if it is gone."""
     row = conn.execute(_GENERATION_BY_ID, {"id": generation_id}).one_or_none()
     return None if row is None else _generation(row)
 
 
 def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Generation]:
-    """The generations with these ids that are still kept, by id."""
+    """Return the generations with these ids, by id. Generations that are gone are left out."""
     found: dict[int, Generation] = {}
     for ids in key_pages(generation_ids):
         for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
@@ -137,12 +141,12 @@ def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[i
 
 
 def generations_of(conn: Connection, document_id: str) -> list[Generation]:
-    """The generations of a document, newest first."""
+    """Return the generations of a document, newest first."""
     return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
 
 
 def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Generation]:
-    """The live generation of every document of the tenant whose source starts with the prefix."""
+    """Return the live generation of each document of the tenant whose source starts with the prefix."""
     query = _SELECT_GENERATION.where(
         documents.c.tenant == tenant,
         generations.c.number == documents.c.live_generation,
@@ -152,7 +156,7 @@ def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Ge
 
 
 def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
-    """How many documents of each tenant have a generation, live or being made, that this model embedded."""
+    """Count the documents of each tenant that have a live or building generation of this model."""
     query = (
         select(documents.c.tenant, func.count(documents.c.document_id.distinct()).label("documents"))
         .join(generations, generations.c.document_id == documents.c.document_id)
@@ -168,9 +172,9 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
 
 
 def mark_live(conn: Connection, target: Generation) -> bool:
-    """Make this generation the one readers see and retire those before it.
+    """Make this generation the one that readers see, and retire those before it.
 
-    False, and nothing changes, if a newer generation is live already or the document is deleted.
+    Return False and change nothing if a newer generation is live already or the document is deleted.
     """
     document_lock.require(conn, target.document_id)
     flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
@@ -187,12 +191,12 @@ def mark_live(conn: Connection, target: Generation) -> bool:
 
 
 def set_generation_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
-    """Set the state of one generation, whatever it was."""
+    """Set the state of one generation, whatever its state was before."""
     conn.execute(_SET_STATE, {"id": generation_id, "new": state})
 
 
 def abandon(conn: Connection, generation_id: int) -> None:
-    """Retire a generation that will not be finished. One that readers see (a retried job's) stays live."""
+    """Retire a generation that is still being built. A live one stays live, such as that of a retried job."""
     conn.execute(
         update(generations)
         .where(
@@ -204,7 +208,7 @@ def abandon(conn: Connection, generation_id: int) -> None:
 
 
 def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
-    """Record that the source has changed while the text it gives has not."""
+    """Record the new hash of a source that changed but still gives the same text."""
     conn.execute(
         update(generations)
         .where(generations.c.generation_id == generation_id)
@@ -213,7 +217,7 @@ def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> N
 
 
 def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
-    """Record which version of the chunker cuts this version of the document."""
+    """Record the version of the chunker that cuts this generation."""
     conn.execute(
         update(generations)
         .where(generations.c.generation_id == generation_id)
@@ -237,9 +241,9 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
 
 
 def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None:
-    """If the document of this generation is gone, write its row again as a deleted document.
+    """Write the row of this generation's document again, as a deleted document, if the row is gone.
 
-    A vector of it was written late, and a cleanup needs the document's row.
+    A vector of the document was written after its deletion, and the cleanup of that vector needs the row.
     """
     document_lock.require(conn, target.document_id)
     row = {
@@ -256,7 +260,7 @@ def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None
 
 
 def is_deleted(conn: Connection, document_id: str) -> bool:
-    """Whether the document was deleted and not submitted again; false if there is none."""
+    """Whether the document was deleted and not submitted again. False for an unknown document."""
     query = select(documents.c.deleted_at).where(documents.c.document_id == document_id)
     return conn.execute(query).scalar() is not None
 
@@ -271,13 +275,13 @@ def request_cleanup(conn: Connection, document_id: str) -> None:
 
 
 def cleanup_requests(conn: Connection, document_id: str) -> int:
-    """How many cleanups were asked for since the last one was finished."""
+    """Return how many cleanups were requested since the last one was finished."""
     query = select(documents.c.cleanup).where(documents.c.document_id == document_id)
     return int(conn.execute(query).scalar() or 0)
 
 
 def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
-    """End the document's cleanup, unless another was asked for since `requests` was read."""
+    """End the document's cleanup, unless another was requested since `requests` was read."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -287,7 +291,7 @@ def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
 
 
 def count_deletion(conn: Connection, document_id: str) -> None:
-    """Count one more deletion of vectors of the document from the vector store (see `deletion_counts`)."""
+    """Count one deletion of vectors of the document from the vector store (see `deletion_counts`)."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -297,10 +301,10 @@ def count_deletion(conn: Connection, document_id: str) -> None:
 
 
 def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
-    """How often vectors of each of these documents were deleted, by document id.
+    """Return how often vectors of each document were deleted, by document id.
 
-    A storage worker reads this before it writes vectors, and again under the document's lock: if the numbers
-    are equal, no deletion ended in between, and what it wrote is there.
+    A storage worker reads this number before it writes vectors, and again under the document's lock. If the
+    two are equal, no deletion ended in between, so the vectors that it wrote are there.
     """
     found: dict[str, int] = {}
     for ids in key_pages(document_ids):
@@ -309,13 +313,13 @@ def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, 
 
 
 def awaiting_cleanup(conn: Connection, limit: int) -> list[tuple[str, str]]:
-    """(tenant, document) pairs that have something for a deletion task to do."""
+    """Return up to `limit` documents that wait for a cleanup, as pairs (tenant, document id)."""
     query = select(documents.c.tenant, documents.c.document_id).where(documents.c.cleanup > 0)
     return [(row.tenant, row.document_id) for row in conn.execute(query.limit(limit))]
 
 
 def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str]:
-    """Which of these have something for a deletion task to do."""
+    """Return which of these documents wait for a cleanup."""
     query = select(documents.c.document_id).where(
         documents.c.document_id.in_(document_ids), documents.c.cleanup > 0
     )
@@ -391,7 +395,7 @@ def _ensure_document(dialect: str) -> Executable:
 
 @lru_cache(maxsize=64)
 def _chunking(written: str) -> ChunkingConfig:
-    """Parsed once for many generations: most are cut alike."""
+    """Parse a chunking configuration. The result is cached, as most generations share a few of them."""
     return ChunkingConfig.model_validate_json(written)
 
 

@@ -1,8 +1,9 @@
-"""The embedding cache: a text that moves, comes back or must be stored again needs no model.
+"""The embedding cache keeps vectors by their text.
 
-It is kept by collection, that is by tenant and space, so no tenant gets the vectors of another. The key is a
-hash of all that the model reads: the token ids, or the text if the model reads texts. A row belongs to the
-document that used it last, and is deleted with that document.
+So the model need not run again for a text that moves, comes back or must be stored again. Each collection,
+that is each tenant and space, has its own cache, so no tenant gets the vectors of another. The key is a hash
+of the model's whole input: the token ids, or the text if the model reads texts. A row belongs to the document
+that used it last, and is deleted with that document.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ _SECONDS_PER_DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class CachedVector:
-    """`vector`: the model's result as little-endian float32 bytes. `used_on`: in days since 1970."""
+    """A row of the cache.
+
+    `vector` is the model's result as little-endian float32 bytes. `used_on` is the day of the last use, in
+    days since 1970.
+    """
 
     vector: bytes
     document_id: str
@@ -39,10 +44,10 @@ class CachedVector:
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """How a document uses the cache, by content hash.
+    """One use of the cache by a document, by content hash.
 
-    `hits`: the vectors that the cache had. `fresh`: the vectors that the model made and the cache should
-    keep.
+    `hits` are the vectors that the cache had. `fresh` are the vectors that the model made and that the cache
+    should keep.
     """
 
     collection_id: int
@@ -53,7 +58,7 @@ class CacheUse:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How many rows of the cache a collection has, and the size of the vector in each."""
+    """The number of cache rows of a collection, and the size of one vector in bytes."""
 
     collection_id: int
     tenant: str
@@ -64,10 +69,11 @@ class CacheSize:
 def content_hashes(
     token_ids: NDArray[np.uint32], lengths: Iterable[int], texts: Sequence[str] | None = None
 ) -> list[bytes]:
-    """One key for each text; `token_ids` are concatenated, `lengths` counts the ids of each text.
+    """Return one key for each text.
 
-    For a model that reads texts, give `texts` too: the tokens are then not the model's own, and two texts
-    that the model tells apart may have the same tokens.
+    `token_ids` holds the ids of all texts, one text after the other; `lengths` is the number of ids of each.
+    For a model that reads texts, pass `texts` too. The tokens are then not the model's own, so two texts that
+    the model tells apart may have the same tokens.
     """
     if texts is not None:
         return [hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest() for text in texts]
@@ -82,17 +88,18 @@ def content_hashes(
 
 
 def day_of(now: float) -> int:
+    """Return the day of a Unix time, in days since 1970."""
     return int(now // _SECONDS_PER_DAY)
 
 
 def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int, int]:
-    """The collection of each generation's vectors; generations that are gone are left out."""
+    """Return the collection id of each generation, by generation id. Missing generations are left out."""
     rows = conn.execute(_COLLECTIONS, {"ids": sorted(set(generation_ids))})
     return {row.generation_id: row.collection_id for row in rows}
 
 
 def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
-    """The cached vectors of the collection for these hashes, by hash; unknown hashes are left out."""
+    """Return the collection's cached vectors for these hashes, by hash. Unknown hashes are left out."""
     found: dict[bytes, CachedVector] = {}
     for page in key_pages(hashes):
         for row in conn.execute(_LOOK_UP, {"collection": collection_id, "hashes": page}):
@@ -101,15 +108,15 @@ def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> di
 
 
 def record_use(conn: Connection, use: CacheUse, now: float) -> None:
-    """Add the fresh vectors, and update the document and day of use of the hits.
+    """Add the fresh vectors, and update the document and the day of use of the hits.
 
-    A hit is written only if its document or day changes: for one document, at most once a day.
+    A hit is written only if its document or its day changes. So one document writes it at most once a day.
     """
     document_lock.require(conn, use.document_id)
     day = day_of(now)
     mine = {"collection_id": use.collection_id, "document_id": use.document_id, "used_on": day}
     if use.fresh:
-        # Sorted, here and below: transactions that lock rows in the same order rarely deadlock.
+        # The keys are sorted, here and below: transactions that lock rows in the same order rarely deadlock.
         rows = [mine | {"content_hash": key, "vector": use.fresh[key]} for key in sorted(use.fresh)]
         conn.execute(_upsert(conn.dialect.name), rows)
     changed = [
@@ -128,13 +135,13 @@ def record_use(conn: Connection, use: CacheUse, now: float) -> None:
 
 
 def drop_of_document(conn: Connection, document_id: str) -> None:
-    """Drop the rows of a document that is deleted."""
+    """Drop the cached vectors of a deleted document."""
     document_lock.require(conn, document_id)
     conn.execute(delete(embeddings).where(embeddings.c.document_id == document_id))
 
 
 def sizes(conn: Connection) -> list[CacheSize]:
-    """The size of every collection's cache. Counts in an index, and reads no vector."""
+    """Return the size of every collection's cache. It counts in an index and reads no vector."""
     counted = (
         select(embeddings.c.collection_id, func.count().label("rows"))
         .group_by(embeddings.c.collection_id)
@@ -149,7 +156,7 @@ def sizes(conn: Connection) -> list[CacheSize]:
 
 
 def drop_oldest(conn: Connection, collection_id: int, rows: int) -> int:
-    """Drop up to `rows` rows of the collection, least recently used first; returns how many were dropped."""
+    """Drop up to `rows` rows of the collection, least recently used first. Return how many were dropped."""
     oldest = (
         select(embeddings.c.content_hash)
         .where(embeddings.c.collection_id == collection_id)

@@ -1,9 +1,9 @@
-"""The transactional outbox of completion events: how each run of a job ended.
+"""The transactional outbox of completion events. Each event says how one run of a job ended.
 
-The transaction that ends a job writes its event. `assign_positions` gives positions afterwards, one unit at a
-time. Ids drawn inside concurrent transactions would become visible out of order, and a reader who remembers
-the last one it saw would miss those that are committed later. With positions given one unit at a time, a
-reader who has read up to a position has read every event before it.
+The transaction that ends a job writes its event. `assign_positions` numbers the events afterwards, one unit
+at a time. So a reader that has read up to a position has read every event before it. Numbers that were drawn
+inside concurrent transactions would become visible out of order: a reader that remembers the last number
+would miss events that are committed later with a lower one.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from embedfleet.records.scope import Scope
 from embedfleet.sql.tables import documents, events, facts, jobs
 from embedfleet.sql.upsert import upsert
 
-# Kept as a fact, not computed as max(position): old events are dropped, and no position may be given twice.
+# The last position is a fact of its own and not max(position): old events are dropped, but no position may be
+# given twice.
 _LAST_POSITION = "event_position"
 _NUMBERED = events.c.position.is_not(None)
 
 
 def record(conn: Connection, job_id: str) -> None:
-    """Write the event of a job whose run ended in this unit. The key refuses a second event of one run."""
+    """Write the event of a job whose run ended in this unit. The primary key allows one for each run."""
     conn.execute(_RECORD, {"job": job_id})
 
 
 def assign_positions(conn: Connection, limit: int) -> list[JobEvent]:
-    """Give the next positions to at most `limit` events that have none, oldest first; returns these events.
+    """Give the next positions to at most `limit` events that have none, oldest first. Return these events.
 
-    When two leaders run this at once, the second waits for the first at the row of the last position.
+    If two leaders run this at once, the second waits for the first at the row of the last position.
     """
     last = _lock_last_position(conn)
     waiting = select(events).where(events.c.position.is_(None))
@@ -47,36 +48,39 @@ def assign_positions(conn: Connection, limit: int) -> list[JobEvent]:
 
 
 def any_unnumbered(conn: Connection) -> bool:
+    """Whether any event has no position yet."""
     query = select(events.c.event_id).where(events.c.position.is_(None)).limit(1)
     return conn.execute(query).first() is not None
 
 
 def after(conn: Connection, scope: Scope, position: int, limit: int) -> list[JobEvent]:
-    """At most `limit` events within the scope beyond the position, in the order of their positions."""
+    """Return at most `limit` events within the scope above `position`, in the order of their positions."""
     query = select(events).where(events.c.position > position, scope.rows(events.c.tenant))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 
 def undelivered(conn: Connection, limit: int) -> list[JobEvent]:
-    """At most `limit` numbered events that the webhook has not accepted yet, in order."""
+    """Return at most `limit` numbered events that the webhook has not accepted yet, in order."""
     query = select(events).where(_NUMBERED, events.c.delivered_at.is_(None))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 
 def count_undelivered(conn: Connection) -> int:
+    """Count the numbered events that the webhook has not accepted yet."""
     query = select(func.count()).where(_NUMBERED, events.c.delivered_at.is_(None))
     return int(conn.execute(query).scalar_one())
 
 
 def mark_delivered(conn: Connection, event_id: str, now: float) -> None:
+    """Record that the webhook accepted the event. The time of the first acceptance stays."""
     mine = (events.c.event_id == event_id) & events.c.delivered_at.is_(None)
     conn.execute(update(events).where(mine).values(delivered_at=now))
 
 
 def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: bool) -> int:
-    """Look at the `limit` oldest events and delete those written before `before`; returns how many.
+    """Delete, among the `limit` oldest events, those that were written before `before`. Return how many.
 
-    `delivered_only` keeps events that the webhook has not accepted yet.
+    With `delivered_only`, events that the webhook has not accepted yet are kept.
     """
     oldest = select(events.c.event_id).where(_NUMBERED).order_by(events.c.position).limit(limit)
     old = delete(events).where(events.c.event_id.in_(oldest), events.c.created_at < before)
@@ -86,10 +90,10 @@ def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: boo
 
 
 def _lock_last_position(conn: Connection) -> int:
-    """Lock the row of the last position until the unit ends; returns that position.
+    """Lock the row of the last position until the unit ends, and return that position.
 
-    Statements after this one see what the previous holder committed: under READ COMMITTED each statement
-    takes a new snapshot.
+    Later statements of the unit see the commits of the previous holder of the lock: under READ COMMITTED,
+    each statement takes a new snapshot.
     """
     first = upsert(conn.dialect.name, facts).values(name=_LAST_POSITION, value="0")
     conn.execute(first.on_conflict_do_nothing())

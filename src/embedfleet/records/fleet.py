@@ -1,8 +1,8 @@
-"""What orchestrators know of one another: which run, which one leads, and which pool sizes are ordered.
+"""The rows by which orchestrators know one another: which of them run, which one leads, and their orders.
 
-The election needs no common clock. The leader increments a counter. An orchestrator that has seen the counter
-unchanged for a lease, by its own clock, may take the lead. If a leader was paused, there can be two leaders
-for a moment. That does no harm, as everything that a leader does may be repeated.
+The election needs no common clock. The leader increments a counter. Another orchestrator may take the lead
+if, by its own clock, the counter has not changed for the length of a lease. If a leader was paused, there can
+be two leaders for a moment. That does no harm, because every action of a leader may be repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BROKER_EPOCH = "broker_epoch"
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """The state of the leadership when it was read. `holder` None: no orchestrator leads."""
+    """The state of the leadership at the time of the read. `holder` is None if no orchestrator leads."""
 
     holder: str | None
     term: int
@@ -30,7 +30,7 @@ class Leadership:
 
 
 class PoolReport(BaseModel):
-    """One pool of an orchestrator, as it reports it to the others. Ignores fields of later releases."""
+    """An orchestrator's report on one of its pools, for the others. Fields of later releases are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +51,7 @@ _POOLS = TypeAdapter(dict[str, PoolReport])
 
 @dataclass(frozen=True, slots=True)
 class RunningOrchestrator:
-    """A row of `orchestrators`. `pools`: by stage. Times are Unix seconds."""
+    """A row of `orchestrators`. `pools` holds a report for each stage. Times are Unix seconds."""
 
     orchestrator_id: str
     host: str
@@ -66,13 +66,14 @@ class RunningOrchestrator:
 
 
 def leader(conn: Connection) -> Leadership:
+    """Return the present state of the leadership."""
     row = conn.execute(select(leadership).where(leadership.c.name == _LEADER)).one()
     return Leadership(row.holder, row.term, row.beats)
 
 
 def take_lead(conn: Connection, orchestrator_id: str, seen: Leadership) -> bool:
-    """Become the leader. False, without a change, if the leadership has changed since `seen` was read."""
-    # One conditional update: of several orchestrators that saw the same, only one can match it.
+    """Become the leader. Return False and change nothing if the leadership changed since `seen` was read."""
+    # This is one conditional UPDATE, so only one of several orchestrators that saw the same state succeeds.
     taken = conn.execute(
         update(leadership)
         .where(
@@ -86,14 +87,14 @@ def take_lead(conn: Connection, orchestrator_id: str, seen: Leadership) -> bool:
 
 
 def keep_lead(conn: Connection, orchestrator_id: str) -> bool:
-    """Show that the leader is alive; False if another orchestrator leads by now."""
+    """Show that the leader is alive. Return False if another orchestrator leads by now."""
     mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
     kept = conn.execute(update(leadership).where(mine).values(beats=leadership.c.beats + 1))
     return bool(kept.rowcount)
 
 
 def resign(conn: Connection, orchestrator_id: str) -> None:
-    """Give up the lead, so that another orchestrator can take it at once and need not wait for the lease."""
+    """Give up the lead, so that another orchestrator can take it at once, before the lease ends."""
     mine = (leadership.c.name == _LEADER) & (leadership.c.holder == orchestrator_id)
     conn.execute(update(leadership).where(mine).values(holder=None))
 
@@ -102,7 +103,7 @@ def resign(conn: Connection, orchestrator_id: str) -> None:
 
 
 def broker_epoch(conn: Connection) -> str | None:
-    """The epoch of the broker to which all jobs marked as offered were offered; None: of no broker."""
+    """Return the epoch of the broker that got all jobs marked as offered; None if no broker got them."""
     return conn.execute(select(facts.c.value).where(facts.c.name == _BROKER_EPOCH)).scalar()
 
 
@@ -112,6 +113,7 @@ def forget_broker_epoch(conn: Connection) -> None:
 
 
 def set_broker_epoch(conn: Connection, epoch: str) -> None:
+    """Record the epoch of the broker that the jobs are offered to from now on."""
     forget_broker_epoch(conn)
     conn.execute(insert(facts).values(name=_BROKER_EPOCH, value=epoch))
 
@@ -140,11 +142,12 @@ def announce(
 
 
 def withdraw(conn: Connection, orchestrator_id: str) -> None:
+    """Drop the row of an orchestrator that ends in good order."""
     conn.execute(delete(orchestrators).where(orchestrators.c.orchestrator_id == orchestrator_id))
 
 
 def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:
-    """The orchestrators that announced themselves at or after `seen_since`, ordered by host."""
+    """Return the orchestrators that announced themselves at or after `seen_since`, ordered by host."""
     columns = orchestrators.c
     query = select(orchestrators).where(columns.seen_at >= seen_since)
     return [
@@ -162,7 +165,7 @@ def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]
 
 
 def forget_silent(conn: Connection, *, seen_before: float) -> None:
-    """Drop the rows of orchestrators that were killed: the others withdraw theirs."""
+    """Drop the rows that were last written before `seen_before`. A killed orchestrator leaves such a row."""
     conn.execute(delete(orchestrators).where(orchestrators.c.seen_at < seen_before))
 
 
@@ -170,16 +173,16 @@ def forget_silent(conn: Connection, *, seen_before: float) -> None:
 
 
 def order_workers(conn: Connection, orchestrator_id: str, stage: str, workers: int) -> None:
-    """Order an orchestrator to run this many workers of a stage; it reads the order at its next heartbeat."""
+    """Order an orchestrator to run this many workers of a stage. It reads the order at its next heartbeat."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
-    # The row is locked: without that, an order that is written or taken at the same time would be lost.
+    # The row is locked. Otherwise one of two concurrent orders could be lost.
     query = select(orchestrators.c.wanted).where(mine).with_for_update()
     orders = json.loads(conn.execute(query).scalar() or "{}")
     conn.execute(update(orchestrators).where(mine).values(wanted=json.dumps(orders | {stage: workers})))
 
 
 def take_orders(conn: Connection, orchestrator_id: str) -> dict[str, int]:
-    """Return and delete the orders for the orchestrator: the number of workers by stage."""
+    """Return and delete the orders for the orchestrator: the ordered number of workers by stage."""
     mine = orchestrators.c.orchestrator_id == orchestrator_id
     ordered = conn.execute(select(orchestrators.c.wanted).where(mine).with_for_update()).scalar()
     if ordered is None:

@@ -1,6 +1,7 @@
-"""Ids that are derived from content: the same input has the same id, however often it is submitted.
+"""Ids that are derived from content. The same input always has the same id.
 
-Every id is a SHA-256 of parts with a length before each, so different parts never give the same bytes.
+Every id is a SHA-256 over its parts, each with its length before it. So different parts never give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from embedfleet.queue_schemas import CHUNK_ID_BYTES
 
 
 def document_id(tenant: str, media_id: str) -> str:
-    """32 hex digits that name a tenant's document, whatever its content."""
+    """Return the id of a tenant's document: 32 hex digits, which do not depend on the content."""
     return _digest(tenant, media_id).hex()[:32]
 
 
 class ContentHash:
-    """The SHA-256 of a text, in 64 hex digits. It does not depend on where the text is cut for `update`."""
+    """The SHA-256 of a text that comes in pieces, in 64 hex digits. The cuts do not change the result."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -31,9 +32,9 @@ class ContentHash:
 class ChunkIds:
     """Makes the ids of a document's chunks, which must come in order.
 
-    An id depends on the document, the space, the text, and how often the same text came before. So a chunk
-    keeps its id, and its vector, when other parts of the document change; and two equal paragraphs have two
-    ids.
+    An id depends on the document, the space, the text, and the number of equal texts before it. So a chunk
+    keeps its id and its vector when other parts of the document change, and two equal paragraphs have
+    different ids.
     """
 
     def __init__(self, document: str, space: str) -> None:
@@ -41,7 +42,7 @@ class ChunkIds:
         self._seen: dict[bytes, int] = {}
 
     def next_id(self, text: str) -> str:
-        """The id of the next chunk: 32 hex digits (16 bytes)."""
+        """Return the id of the next chunk: 32 hex digits (16 bytes)."""
         key = hashlib.sha256(text.encode()).digest()[:8]
         occurrence = self._seen.get(key, 0)
         self._seen[key] = occurrence + 1

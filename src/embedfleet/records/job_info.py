@@ -1,4 +1,4 @@
-"""Makes the description of a job that callers get, from the rows of several tables."""
+"""Builds `JobInfo`, the description of a job that callers get, from the rows of several tables."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from embedfleet.records.jobs import Job
 
 
 def job_info(conn: Connection, job: Job) -> JobInfo:
+    """Return the description of one job."""
     return job_infos(conn, [job])[0]
 
 
 def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
-    """One query reads the generations of all jobs; dead letters are read only for jobs that have some."""
+    """Return the description of each job, in order.
+
+    One query reads the generations of all jobs. Dead letters are read only for jobs with dead chunks.
+    """
     generations = documents.generations_by_id(conn, [job.generation_id for job in found])
     return [
         _describe(

@@ -1,9 +1,9 @@
-"""The job state machine in SQL: exactly one completion, whatever is replayed.
+"""The state machine of jobs in SQL. Each run completes exactly once, even if tasks are repeated.
 
 Every transition is an UPDATE whose WHERE names the state that it leaves. So a redelivered task, a stale
-worker or two "last" batches change nothing twice: a batch's transition decides which unit counts it
-(`batches`), and the job's final UPDATE has one winner. The transitions need no lock for that. A unit that
-decides by what it has read of a job gets the job by `lock`.
+worker or two concurrent last batches change nothing twice. The transition of a batch decides which unit
+counts it (`batches`), and the final UPDATE of the job succeeds in one unit only. The transitions need no lock
+for that. A unit that reads a job and decides by its state must get the job from `lock`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ UNFINISHED = jobs.c.finished_at.is_(None)
 
 
 class BrokenPartition(Exception):
-    """A job's batches do not add up to its document: it must be chunked again, not completed."""
+    """The batches of a job do not hold exactly its document's chunks. The document must be chunked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def create(
 def create_unchanged(
     conn: Connection, *, job_id: str, like: Job, user_tier: UserTier, priority: int, now: float
 ) -> None:
-    """Write a job that is completed at once: the live generation, which `like` made, is what it asks for."""
+    """Write a job that is completed at once, because it asks for the live generation that `like` made."""
     create(
         conn,
         job_id=job_id,
@@ -157,30 +157,33 @@ def create_unchanged(
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
-    """The job as it is now; it may change before the unit ends (`lock`)."""
+    """Return the job, or None. It may change before the unit ends; `lock` prevents that."""
     row = conn.execute(_GET, {"job": job_id}).one_or_none()
     return None if row is None else job_of(row)
 
 
 def has_ended(conn: Connection, job_id: str) -> bool:
-    """Whether the job has ended; true also of a job that does not exist."""
+    """Whether the job has ended. True for an unknown job too."""
     return conn.execute(_UNFINISHED_ONE, {"job": job_id}).scalar() is None
 
 
 def lock(conn: Connection, job_id: str) -> Job | None:
-    """The job as it is now. It stays so until the unit ends, because its document is locked."""
+    """Lock the job's document and return the job, or None. The job does not change until the unit ends."""
     return lock_many(conn, [job_id]).get(job_id)
 
 
 def lock_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
-    """`lock` for several jobs. A unit calls it once, for all its jobs: documents are locked in order."""
-    found = get_many(conn, job_ids)  # a job's document never changes
+    """Lock the documents of several jobs, and return the jobs that exist, by id.
+
+    A unit calls this once, for all of its jobs, so that it locks documents in the order of their ids.
+    """
+    found = get_many(conn, job_ids)  # safe before the lock: the document of a job never changes
     waited = document_lock.lock(conn, (job.document_id for job in found.values()))
     return get_many(conn, job_ids) if waited else found
 
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
-    """Those of these jobs that exist, by id."""
+    """Return the jobs with these ids, by id. Unknown jobs are left out."""
     found: dict[str, Job] = {}
     for ids in key_pages(job_ids):
         for row in conn.execute(_GET_MANY, {"ids": ids}):
@@ -189,31 +192,31 @@ def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
 
 
 def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
-    """The job that last worked on this generation."""
+    """Return the newest job of this generation; None if it has no job."""
     query = select(jobs).where(jobs.c.generation_id == generation_id)
     row = conn.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).one_or_none()
     return None if row is None else job_of(row)
 
 
 def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
-    """The document's jobs that have not ended."""
+    """Return the document's jobs that have not ended."""
     return [job_of(row) for row in conn.execute(_UNFINISHED_OF_DOCUMENT, {"document": document_id})]
 
 
 def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
-    """Which of these jobs exist and have not ended."""
+    """Return which of these jobs exist and have not ended."""
     query = select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids), UNFINISHED)
     return set(conn.execute(query).scalars())
 
 
 def count_unfinished(conn: Connection, tenant: str) -> int:
-    """How many jobs of the tenant have not ended."""
+    """Count the jobs of the tenant that have not ended."""
     query = select(func.count()).where(jobs.c.tenant == tenant, UNFINISHED)
     return int(conn.execute(query).scalar_one())
 
 
 def count_by_status(conn: Connection) -> dict[JobStatus, int]:
-    """How many jobs there are in each status; statuses without any are left out."""
+    """Count the jobs in each status. A status without jobs is left out."""
     query = select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
     return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
 
@@ -226,7 +229,10 @@ def page(
     limit: int,
     before: float | None,
 ) -> list[Job]:
-    """Jobs within the scope, newest first: of this status, created before that instant, if they are given."""
+    """Return up to `limit` jobs within the scope, newest first.
+
+    `status` and `before` (Unix seconds, compared with the time of creation) choose among them if given.
+    """
     query = select(jobs).where(scope.rows(jobs.c.tenant))
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
     if status is not None:
@@ -240,21 +246,21 @@ def page(
 
 
 def start_chunking(conn: Connection, job_id: str, now: float) -> bool:
-    """Move a pending job to chunking. False if the job has ended or is gone: there is nothing to do."""
+    """Move a pending job to chunking. Return False if the job has ended or does not exist."""
     return bool(conn.execute(_START_CHUNKING, {"job": job_id, "now": now}).rowcount)
 
 
 def restart_partition(conn: Connection, job_id: str, now: float) -> None:
-    """Delete the job's batches and set its counters to zero: its document is going to be cut again."""
+    """Delete the job's batches and set its counters to zero, because its document will be cut again."""
     conn.execute(delete(batches).where(batches.c.job_id == job_id))
     dead_letters.mark_requeued(conn, job_id, now)
     conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
 def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -> None:
-    """Make the job's size final, because its document is chunked to the end.
+    """Record the final size of the job, because its document is chunked to the end.
 
-    Raises BrokenPartition, and nothing changes, unless the batches written hold exactly the chunks made.
+    Raises BrokenPartition and changes nothing unless the written batches hold exactly the chunks made.
     """
     written = conn.execute(_WRITTEN, {"job": job_id}).one()
     if written.chunks != chunks_total:
@@ -263,9 +269,10 @@ def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -
 
 
 def complete_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
-    """Finish the job if it is sealed and every batch is done. One call gets the status, all others None.
+    """Finish the job if it is sealed and every batch is done.
 
-    A job none of whose chunks could be stored has failed.
+    One call returns the final status, and all others return None. A job without any stored chunk has failed,
+    if it has dead chunks.
     """
     won = conn.execute(_COMPLETE, {"job": job_id, "now": now}).scalar()
     if won is None:
@@ -275,7 +282,7 @@ def complete_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | N
 
 
 def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
-    """End an unfinished job as failed or cancelled. False if it had ended before."""
+    """End an unfinished job as failed or cancelled. Return False if it had ended before."""
     ended = conn.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id, UNFINISHED)
@@ -288,7 +295,7 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
 
 
 def reopen(conn: Connection, job_id: str, now: float) -> None:
-    """Make an ended job pending again as its next run; batches with dead chunks are to be embedded again."""
+    """Make an ended job pending again, as its next run. Its batches with dead chunks become pending too."""
     retry = (batches.c.job_id == job_id) & (batches.c.dead > 0)
     sums = conn.execute(
         select(
@@ -326,13 +333,14 @@ def drop_of_document(conn: Connection, document_id: str) -> None:
 
 
 def is_unfinished_job() -> ColumnElement[bool]:
+    """Return the condition that a row is the job of the parameter `job` and that it has not ended."""
     return and_(jobs.c.job_id == bindparam("job"), UNFINISHED)
 
 
 def earliest_stage_left(
     embedded: ColumnElement[int], total: ColumnElement[int], sealed: ColumnElement[bool]
 ) -> ColumnElement[str]:
-    """The earliest stage with work left, of an unfinished job with these counters."""
+    """Return the status of an unfinished job with these counters: its earliest stage that has work left."""
     return case(
         (not_(sealed), jobs.c.status), (embedded < total, JobStatus.EMBEDDING), else_=JobStatus.STORING
     )
@@ -399,6 +407,7 @@ _COMPLETE = (
 
 
 def job_of(row: Row[Any]) -> Job:
+    """Build the job from a row that has the columns of `jobs`, and maybe others."""
     values = {column.key: row._mapping[column] for column in jobs.columns}
     values["user_tier"] = UserTier(row.user_tier)
     values["status"] = JobStatus(row.status)

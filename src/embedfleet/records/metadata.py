@@ -11,7 +11,7 @@ Metadata = Mapping[str, str | int | float | bool]
 
 
 def chunk_metadata(generation: Generation, job_id: str, row: ChunkRow) -> Metadata:
-    """The keys below are a public format. A value that is absent is an empty string."""
+    """Return a row's metadata. The keys are a public format; an absent value is an empty string."""
     return {
         "media_id": generation.media_id,
         "user_id": generation.tenant,

@@ -1,6 +1,6 @@
-"""The transactional outbox: what SQL holds for the leader to do, and which jobs the broker was told of.
+"""The transactional outbox: the work in SQL that waits for the leader, above all jobs to offer to the broker.
 
-A submitted or retried job has no `offered_at`; the leader offers it to the broker and then marks it offered.
+A submitted or retried job has no `offered_at`. The leader offers it to the broker, then sets `offered_at`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from sqlalchemy import ColumnElement, Connection, literal_column, select, tuple_
 from embedfleet.records.jobs import UNFINISHED, Job, job_of
 from embedfleet.sql.tables import documents, events, generations, jobs, searches
 
-# At least one of these columns changes whenever one of a job's tasks moves on, or the job is offered.
-_MOVES = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
+# Whenever a task of a job moves on, or the job is offered, at least one of these columns changes.
+_PROGRESS_COLUMNS = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Whether anything of each kind waits for the leader."""
+    """The kinds of work that wait for the leader. A field is true if there is work of its kind."""
 
     jobs: bool
     cleanups: bool
@@ -28,13 +28,18 @@ class Waiting:
 
 
 def waiting(conn: Connection) -> Waiting:
-    """What waits now. One statement, answered from partial indexes that hold only rows that wait."""
+    """Return which kinds of work wait now.
+
+    It is one statement, and partial indexes that hold only waiting rows answer it.
+    """
     return Waiting(*map(bool, conn.execute(_WAITING).one()))
 
 
 def unoffered(conn: Connection, limit: int) -> list[tuple[Job, int]]:
-    """Up to `limit` unfinished jobs that the broker was not told of, oldest first, each with its document's
-    length in characters."""
+    """Return up to `limit` unfinished jobs that were not offered, oldest first.
+
+    Each comes with the length of its document in characters.
+    """
     query = (
         select(jobs, generations.c.chars)
         .join(generations, generations.c.generation_id == jobs.c.generation_id)
@@ -46,9 +51,9 @@ def unoffered(conn: Connection, limit: int) -> list[tuple[Job, int]]:
 
 
 def mark_offered(conn: Connection, offered: Iterable[Job], now: float) -> None:
-    """Record that the broker was told of these jobs.
+    """Record that these jobs were offered to the broker.
 
-    A job that has ended and been retried since it was read has another run, and stays in the outbox.
+    A job that ended and was retried since it was read has another run. It stays in the outbox.
     """
     runs = sorted((job.job_id, job.run) for job in offered)
     _lock_rows(conn, jobs.c.job_id.in_([job_id for job_id, _ in runs]))
@@ -56,14 +61,13 @@ def mark_offered(conn: Connection, offered: Iterable[Job], now: float) -> None:
 
 
 def offer_all_again(conn: Connection) -> int:
-    """Put every unfinished job back into the outbox, because the broker is new and knows none; returns how
-    many."""
+    """Put every unfinished job back into the outbox, because the broker is new. Return how many there are."""
     _lock_rows(conn, UNFINISHED)
     return conn.execute(update(jobs).where(UNFINISHED).values(offered_at=None)).rowcount
 
 
 def offered_page(conn: Connection, *, after: str, limit: int) -> list[Job]:
-    """Up to `limit` unfinished jobs that were offered, by id, from beyond the id `after`."""
+    """Return up to `limit` unfinished jobs that were offered and whose ids are above `after`, by id."""
     query = (
         select(jobs)
         .where(UNFINISHED, jobs.c.offered_at.is_not(None), jobs.c.job_id > after)
@@ -74,27 +78,27 @@ def offered_page(conn: Connection, *, after: str, limit: int) -> list[Job]:
 
 
 def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
-    """Put those jobs back into the outbox that are exactly as they were seen; returns how many.
+    """Put the jobs that did not change since they were seen back into the outbox. Return how many.
 
-    A compare-and-set: a job that was moved since (by its workers, a cancel, a retry, another leader's offer)
-    is in good hands and is left alone.
+    This is a compare-and-set. A job that changed since (by its workers, a cancel, a retry or the offer of
+    another leader) is not lost, so it is left alone.
     """
-    columns = tuple_(*(jobs.c[name] for name in _MOVES))
-    states = [tuple(getattr(job, name) for name in _MOVES) for job in seen]
+    columns = tuple_(*(jobs.c[name] for name in _PROGRESS_COLUMNS))
+    states = [tuple(getattr(job, name) for name in _PROGRESS_COLUMNS) for job in seen]
     _lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
     unmoved = update(jobs).where(UNFINISHED, columns.in_(states)).values(offered_at=None)
     return conn.execute(unmoved).rowcount
 
 
 def _lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
-    """Lock the jobs' rows in the order that all units use (`document_lock`): no two wait in a circle."""
+    """Lock the jobs' rows by id, as all units do (`document_lock`), so that no two wait in a circle."""
     if conn.dialect.name != "sqlite":
         conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
 
 
 _WAITING = select(
     select(jobs.c.job_id).where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None)).exists(),
-    # A literal, not a parameter: only then does SQLite see that the partial index applies.
+    # The 0 is a literal and not a parameter: only then does SQLite use the partial index.
     select(documents.c.document_id).where(documents.c.cleanup > literal_column("0")).exists(),
     select(searches.c.search_id).where(searches.c.response.is_(None)).exists(),
     select(events.c.event_id).where(events.c.position.is_(None)).exists(),

@@ -1,4 +1,7 @@
-"""Whose rows a caller may see and change: one tenant's, or every tenant's. A caller always says which."""
+"""The scope of a caller: it may see and change the rows of one tenant, or of every tenant.
+
+It has no default, so every caller states its scope.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from sqlalchemy import ColumnElement, true
 
 @dataclass(frozen=True, slots=True)
 class OneTenant:
-    """The rows of this tenant only; rows of others are as unknown as rows that never were."""
+    """The rows of this tenant only. The rows of others count as unknown."""
 
     tenant: str
 
@@ -24,7 +27,7 @@ class OneTenant:
 
 @dataclass(frozen=True, slots=True)
 class EveryTenant:
-    """The rows of all tenants: for an operator, never for a caller who acts for one tenant."""
+    """The rows of all tenants, for an operator. Never use it for a caller that acts for one tenant."""
 
     def rows(self, tenant_column: ColumnElement[str]) -> ColumnElement[bool]:
         """The condition for a query over a table with this column."""

@@ -1,4 +1,4 @@
-"""The texts of generations, in compressed pieces."""
+"""The texts of generations, in compressed segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _ZSTD_LEVEL = 3
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a document's text: `start` in characters, `body` zstd-compressed UTF-8."""
+    """A piece of a document's text.
+
+    `start` and `chars` count characters. `body` is zstd-compressed UTF-8.
+    """
 
     ordinal: int
     start: int
@@ -51,19 +54,20 @@ def add(conn: Connection, generation_id: int, pieces: Sequence[Segment]) -> None
 
 
 def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
+    """Return one segment of a generation; None if there is none with this ordinal."""
     row = conn.execute(_SEGMENT, {"id": generation_id, "number": ordinal}).one_or_none()
     return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
 
 
 def between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
-    """The segments with any character of [start, end), in order."""
+    """Return the segments that hold any character of [start, end), in order."""
     span = {"id": generation_id, "span_start": start, "span_end": end}
     rows = conn.execute(_SEGMENTS_BETWEEN, span)
     return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
 
 
 def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """The text of each [start, end) span. `pieces` must be consecutive and contain all spans."""
+    """Return the text of each [start, end) span. `pieces` must be consecutive and contain all spans."""
     if not spans:
         return []
     origin = pieces[0].start
@@ -72,7 +76,7 @@ def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> l
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Drop the texts of generations that are neither read nor built any more."""
+    """Drop the texts of generations that are neither live nor being built."""
     conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
 
 

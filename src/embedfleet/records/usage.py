@@ -1,4 +1,4 @@
-"""How much each tenant has used on each day, and the tier with which it was last seen."""
+"""The daily usage of each tenant, and the tier of its latest submission."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from embedfleet.sql.upsert import upsert
 
 
 def set_tier(conn: Connection, tenant: str, tier: UserTier) -> None:
-    """Record the tier of a tenant.
+    """Record the tier of a tenant, and lock the tenant's row until the transaction ends.
 
-    This also locks the tenant's row until the transaction ends. So no other transaction admits a document of
-    the tenant, and the usage that this one reads for the quota stays current.
+    Because of the lock, no other transaction admits a document of the tenant, and the usage that this one
+    reads for the quota stays current.
     """
     statement = upsert(conn.dialect.name, tenants).values(tenant=tenant, tier=tier)
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tier}))
 
 
 def tiers(conn: Connection) -> dict[str, UserTier]:
-    """The tier of every known tenant."""
+    """Return the tier of every known tenant."""
     return {row.tenant: UserTier(row.tier) for row in conn.execute(select(tenants))}
 
 
 def chars_used(conn: Connection, tenant: str, now: float) -> int:
-    """How many characters the tenant has submitted on the UTC day of `now`."""
+    """Return how many characters the tenant has submitted on the UTC day of `now`."""
     query = select(usage.c.chars).where(usage.c.tenant == tenant, usage.c.day == utc_day(now))
     return int(conn.execute(query).scalar() or 0)
 
 
 def reserve(conn: Connection, tenant: str, chars: int, now: float, *, jobs: int = 1) -> None:
-    """Count `jobs` jobs, with `chars` characters together, as used on the UTC day of `now`."""
+    """Add `jobs` jobs with `chars` characters in all to the tenant's usage on the UTC day of `now`."""
     statement = upsert(conn.dialect.name, usage).values(
         tenant=tenant, day=utc_day(now), chars=chars, jobs=jobs
     )
@@ -41,4 +41,5 @@ def reserve(conn: Connection, tenant: str, chars: int, now: float, *, jobs: int 
 
 
 def utc_day(now: float) -> str:
+    """Return the UTC day of a Unix time, as YYYY-MM-DD."""
     return utc(now).date().isoformat()

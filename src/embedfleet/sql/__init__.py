@@ -1,4 +1,4 @@
-"""The SQL databases: engines, tables and their migrations, and the lock that gives a document one writer.
+"""The SQL database: its two engines, its tables and migrations, and the lock of a document.
 
 May import: queue_schemas, quota, scaling, retry and below.
 """

@@ -1,7 +1,8 @@
-"""The SQL database for asyncio: atomic units of work, and notice of the writes of all processes.
+"""The SQL database for asyncio. It runs atomic units of work, and notices the writes of all processes.
 
-Repositories are plain functions over a SQLAlchemy `Connection`. A caller passes a closure of them to `write`
-(one atomic unit) or `read`, so the borders of a transaction are visible where the decision is made::
+The modules of `records` are plain functions over a SQLAlchemy `Connection`. A caller passes a function that
+calls them to `write` (one atomic unit) or to `read`. So the caller's code shows where a transaction begins
+and ends::
 
     job_id = await database.write(lambda conn: jobs.create(conn, ...))
 
@@ -32,7 +33,7 @@ from embedfleet.waiting import cancel_and_wait
 
 T = TypeVar("T")
 
-# How late a write of another process is noticed. One poll is one short query.
+# A write of another process is noticed within this time. One poll is one short query.
 _POLL_SECONDS = 0.05
 
 
@@ -45,30 +46,39 @@ class SqlEngine(Protocol):
     location: str
 
     def open(self, committed: Callable[[], None]) -> None:
-        """Connect; check or upgrade the schema; blocking. Calls `committed` after commits, on any thread."""
+        """Connect, and check or upgrade the schema. This blocks.
+
+        From then on the engine calls `committed` after each commit, on any thread.
+        """
 
     def upgrade(self) -> tuple[str | None, str]:
-        """Upgrade the schema to this release's, without `open`; blocking. Returns (version before, after)."""
+        """Upgrade the schema to that of this release. This blocks, and needs no `open`.
+
+        Returns (the revision before, the revision now).
+        """
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]:
-        """Queue a unit. It runs in a transaction that is kept whole or not at all, perhaps more than once."""
+        """Queue a unit, which runs in one transaction. It may run again after its transaction was undone."""
 
     def read(self, unit: Callable[[Connection], T]) -> Future[T]:
         """Queue a unit. It runs on one snapshot and cannot write."""
 
     def change_mark(self) -> Future[Hashable]:
-        """A value that differs after a commit of any process. It is only for comparing."""
+        """Return a value that changes with a commit of any process. It is only for comparisons."""
 
     def close(self) -> None:
-        """Finish the queued units, free all connections and threads; blocking. Also after a failed `open`."""
+        """Finish the queued units, and free all connections and threads. This blocks.
+
+        Call it after a failed `open` too.
+        """
 
 
 class Database:
-    """A database; any number of tasks of one event loop may use it.
+    """A database. Any number of tasks of one event loop may use it.
 
-    Any method may raise DatabaseUnavailable or StorageFull. Then nothing of the unit was kept; only if the
-    connection was lost during the commit is it unknown whether the unit was kept. So a unit must be safe to
-    repeat.
+    Any method may raise DatabaseUnavailable or StorageFull. Then nothing of the unit was kept, with one
+    exception: if the connection was lost during the commit, it is unknown whether the unit was kept. So a
+    unit must be safe to repeat.
     """
 
     def __init__(
@@ -81,10 +91,11 @@ class Database:
         connect_timeout_seconds: float = 5.0,
         seconds: Histogram | None = None,
     ) -> None:
-        """`synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` are for PostgreSQL.
-        `seconds` (by operation: read, write) observes how long units take, with the wait for their turn.
+        """Choose the engine by the URL.
 
-        Raises ConfigError for the URL of any other system.
+        `synchronous` is for SQLite; `pool_size` and `connect_timeout_seconds` are for PostgreSQL. `seconds`
+        is a histogram with the label `operation` (read or write). It observes how long units take, with the
+        wait for their turn. Raises ConfigError for the URL of any other system.
         """
         parsed = _parse(url)
         system = parsed.get_backend_name()
@@ -110,7 +121,7 @@ class Database:
                 "sqlite:///PATH, or leave it empty"
             )
         self._seconds = seconds or Metrics().sql_seconds
-        self._version = 0
+        self._writes_noticed = 0
         self._changed = asyncio.Event()
         self._waiting = 0
         self._watch: asyncio.Task[None] | None = None
@@ -118,11 +129,11 @@ class Database:
 
     @property
     def location(self) -> str:
-        """The place of the database for messages, without user and password."""
+        """Where the database is, for messages: without user and password."""
         return self._engine.location
 
     async def open(self) -> None:
-        """Connect. SQLite's schema is created or upgraded; PostgreSQL's must exist (see `upgrade_schema`).
+        """Connect. This creates or upgrades SQLite's schema; PostgreSQL's must exist (see `upgrade_schema`).
 
         Raises ConfigError if the schema is missing, old or newer than this release.
         """
@@ -131,9 +142,10 @@ class Database:
         self._watch = asyncio.create_task(self._watch_others(), name="sql-watcher")
 
     async def upgrade_schema(self) -> tuple[str | None, str]:
-        """Upgrade the schema of a database that is not open to this release's.
+        """Upgrade the schema to that of this release. The database must not be open.
 
-        Returns its versions (before, after). Concurrent callers, in any process, wait for one another.
+        Returns (the revision before, the revision now). Concurrent callers, in any process, wait for one
+        another.
         """
         return await asyncio.to_thread(self._engine.upgrade)
 
@@ -149,17 +161,18 @@ class Database:
             document_lock.begin(conn)
             return work(conn)
 
-        # Shielded: a cancelled waiter must not leave the engine with a future it may no longer set.
+        # Shielded: the engine still sets the result of the unit, so a cancelled caller must not cancel that
+        # future.
         with timed(self._seconds, "write"):
             return await asyncio.shield(asyncio.wrap_future(self._engine.write(unit)))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a snapshot, which has every write that returned before."""
+        """Run `work` on a snapshot that contains every write that returned before this call."""
         with timed(self._seconds, "read"):
             return await asyncio.wrap_future(self._queue_read(work))
 
     def read_blocking(self, work: Callable[[Connection], T]) -> T:
-        """As `read`, for a thread other than the event loop's."""
+        """Do the same as `read`, on a thread other than the event loop's. This blocks."""
         return self._queue_read(work).result()
 
     def _queue_read(self, work: Callable[[Connection], T]) -> Future[T]:
@@ -173,29 +186,29 @@ class Database:
         if self._closed:
             raise DatabaseUnavailable(f"{self.location}: the database is closed")
 
-    async def version(self) -> int:
-        """A number that grows whenever a write of this process or another was noticed.
+    async def writes_noticed(self) -> int:
+        """Return a number that grows with each notice of a write, by this process or another.
 
-        Take it before a look at the database, and give it to `wait_for_write`. Then a write between the look
+        Ask for it before a look at the database, and pass it to `wait_for_write`. So a write between the look
         and the wait is not missed.
         """
-        return self._version
+        return self._writes_noticed
 
     async def wait_for_write(self, seen: int, *, timeout_seconds: float) -> int:
-        """Return the version as soon as it is not `seen`, or after the timeout.
+        """Return `writes_noticed` as soon as it is not `seen`, or after the timeout.
 
-        A write of this process ends the wait at once, a write of another within 50 ms. Any number of tasks
-        may wait.
+        A write of this process ends the wait at once, a write of another process within about 50 ms. Any
+        number of tasks may wait.
         """
         self._waiting += 1
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
-                    while self._version == seen:
+                    while self._writes_noticed == seen:
                         await self._changed.wait()
         finally:
             self._waiting -= 1
-        return self._version
+        return self._writes_noticed
 
     async def until(self, look: Callable[[], Awaitable[T | None]], *, every_seconds: float = 1.0) -> T:
         """Call `look` until its result is not None, and return the result.
@@ -204,20 +217,22 @@ class Database:
         missed. An exception of `look` is raised here.
         """
         while True:
-            seen = await self.version()
+            seen = await self.writes_noticed()
             found = await look()
             if found is not None:
                 return found
             await self.wait_for_write(seen, timeout_seconds=every_seconds)
 
     def _note_write(self) -> None:
-        self._version += 1
+        self._writes_noticed += 1
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _watch_others(self) -> None:
-        """Notice the writes of other processes. Neither system reports them unasked, so this asks every
-        `_POLL_SECONDS` while a task waits."""
+        """Notice the writes of other processes.
+
+        Neither database system reports them by itself. So this asks every `_POLL_SECONDS` while a task waits.
+        """
         known: Hashable = None
         while True:
             await asyncio.sleep(_POLL_SECONDS)
@@ -232,7 +247,7 @@ class Database:
                     self._note_write()
 
     async def close(self) -> None:
-        """Finish the queued writes and release every connection and thread. May be called twice."""
+        """Finish the queued writes and release every connection and thread. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -248,7 +263,7 @@ def _parse(url: str) -> URL:
         name = "postgresql+psycopg"
     try:
         parsed = make_url(f"{name}{separator}{rest}")
-    except (ArgumentError, ValueError):  # not chained: its text may hold half of the password
+    except (ArgumentError, ValueError):  # not chained with `from`: its text may hold half of the password
         raise ConfigError(
             "database.url: not a URL; use postgresql://USER:PASSWORD@HOST/DATABASE (special characters of "
             "the password percent-encoded) or sqlite:///PATH"

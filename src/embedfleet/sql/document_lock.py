@@ -2,9 +2,13 @@
 
 The invariant: **a unit that changes a document's generations, chunks, vectors or jobs takes the document's
 lock before it reads any of them.** PostgreSQL runs units side by side. Without the lock, two units could each
-decide on rows that the other has changed but not committed. They could lose vectors (one marks vectors as
-deleted that the other has just begun to refer to), give two generations the same number, or count a batch for
-a run that has ended. SQLite runs units one after the other, so there the lock costs nothing.
+decide on rows that the other has changed but not committed. They could
+
+- lose vectors: one unit marks vectors for deletion to which the other unit has just begun to refer;
+- give two generations the same number;
+- count a batch for a run that has ended.
+
+SQLite runs units one after the other, so there the lock costs nothing.
 
 Chunk ids are derived from their document, so documents share no rows and this one lock is enough. Units take
 locks in a fixed order, so that they cannot wait for each other in a circle: tenant (for admission's quota;
@@ -34,11 +38,11 @@ _LOCK = (
 
 
 class DocumentNotLocked(Exception):
-    """A defect: a unit changes a document and does not hold its lock."""
+    """A unit changes a document without holding its lock. This is a defect in the code of the unit."""
 
 
 def begin(conn: Connection) -> None:
-    """Begin a unit, which holds no locks yet."""
+    """Record that a unit begins and holds no locks yet."""
     conn.info[_HELD] = set()
 
 
@@ -57,6 +61,6 @@ def lock(conn: Connection, document_ids: Iterable[str]) -> bool:
 
 
 def require(conn: Connection, document_id: str) -> None:
-    """Raises DocumentNotLocked unless this unit holds the document's lock."""
+    """Raise DocumentNotLocked unless this unit holds the document's lock."""
     if document_id not in conn.info.get(_HELD, ()):
         raise DocumentNotLocked(f"document {document_id}: lock it before looking at anything of it")

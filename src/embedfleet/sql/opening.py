@@ -1,4 +1,4 @@
-"""Makes the database that the settings describe."""
+"""Builds the `Database` that the settings describe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedfleet.sql.database import Database
 
 
 def open_database(settings: Settings, metrics: Metrics | None = None) -> Database:
-    """The database of these settings, not yet open. Creates the data directory if SQLite needs it."""
+    """Return the database of these settings, not open yet. Create the data directory if SQLite needs it."""
     if settings.database.url is None:
         create_data_dir(settings.data_dir)
     return Database(

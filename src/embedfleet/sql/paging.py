@@ -19,6 +19,6 @@ def key_pages(keys: Sequence[KeyT]) -> Iterator[Sequence[KeyT]]:
 
 
 def chunk_id_pages(chunk_ids: Sequence[str]) -> Iterator[list[bytes]]:
-    """Pages of hex chunk ids for one statement each, as the 16 bytes that the tables hold."""
+    """Split hex chunk ids into pages for one statement each, as the 16 bytes that the tables hold."""
     for page in key_pages(chunk_ids):
         yield [bytes.fromhex(chunk_id) for chunk_id in page]

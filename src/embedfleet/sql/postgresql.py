@@ -36,7 +36,7 @@ _FIRST_PAUSE_SECONDS = 0.004
 _LONGEST_PAUSE_SECONDS = 0.1
 # Longer than a unit is idle while its process works, and short enough for the others that wait for its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 3
-# A peer that vanished silently is noticed in this time, while waiting for it and while sending to it.
+# A server that vanished silently is noticed in this time, both while we wait for it and while we send to it.
 _SILENCE_SECONDS = 10
 
 _SERIALIZATION_FAILURE = "40001"
@@ -69,8 +69,11 @@ class PostgresqlEngine:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sql-reader")
 
     def open(self, committed: Callable[[], None]) -> None:
-        """The schema must exist: an operator upgrades a fleet once. The first process to start must not do it
-        while others of the earlier release run."""
+        """Connect, and check that the schema exists and is up to date.
+
+        An operator upgrades the schema of a fleet. The first process to start must not do it, because others
+        of the earlier release may still run.
+        """
         self._committed = committed
         try:
             with self._mapped():
@@ -165,7 +168,7 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
 
 
 def _location(url: URL) -> str:
-    """The host and the database only, because other parts of a URL may hold a password."""
+    """Return the host and the database only, because other parts of a URL may hold a password."""
     named = url.host or url.query.get("host") or "localhost"
     host = named if isinstance(named, str) else ",".join(named)
     port = f":{url.port}" if url.port else ""
@@ -173,7 +176,7 @@ def _location(url: URL) -> str:
 
 
 class _mapped:
-    """Raises embedfleet's errors for those of the driver. This is the only place that maps them."""
+    """Raises embedfleet's errors in place of the driver's. No other code maps them."""
 
     def __init__(self, location: str, *, opened: bool) -> None:
         self._location = location
@@ -230,7 +233,7 @@ def _translate(exc: DBAPIError, location: str, *, opened: bool) -> Exception:
 
 
 def _sqlstate(exc: DBAPIError) -> str | None:
-    """PostgreSQL's error code; None if the server sent none."""
+    """Return PostgreSQL's error code; None if the server sent none."""
     code: str | None = getattr(exc.orig, "sqlstate", None)
     return code
 

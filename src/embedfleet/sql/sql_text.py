@@ -4,5 +4,8 @@ from __future__ import annotations
 
 
 def storable(text: str) -> str:
-    """The text with NUL replaced, which PostgreSQL cannot store. Not for ids: two could become equal."""
+    """Return the text with each NUL replaced, as PostgreSQL cannot store it.
+
+    Do not use this for ids: two different ids could become equal.
+    """
     return text.replace("\0", "\ufffd")

@@ -1,9 +1,9 @@
-"""SQLite: one writer thread with group commit, readers beside it.
+"""The engine for SQLite: one writer thread with group commit, and reader threads beside it.
 
-SQLite has one writer at a time. All writes of a process go through one thread, which runs all waiting units
-in one transaction. So with `synchronous=full`, these units share one flush to disk. If a unit fails, the
-transaction is undone and each of its units runs again alone. A transaction starts with BEGIN IMMEDIATE: a
-deferred one that reads before it writes can fail with BUSY_SNAPSHOT, whatever the timeout.
+SQLite allows one writer at a time. All writes of a process go through one thread, which runs all waiting
+units in one transaction. So with `synchronous=full`, these units share one flush to disk. If a unit fails,
+the transaction is undone, and each of its units runs again alone. A transaction starts with BEGIN IMMEDIATE:
+a deferred transaction that reads before it writes can fail with BUSY_SNAPSHOT, whatever the timeout.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from embedfleet.sql import migrations
 
 T = TypeVar("T")
 
-# The most units that share one commit. It bounds how long the first of them waits for the last.
+# The most units that share one commit. The limit bounds how long the first unit waits for the last.
 _MAX_GROUP = 64
-# Reads run side by side with each other and, in WAL mode, with the writer.
+# The number of reader threads. In WAL mode, reads run side by side with each other and with the writer.
 _READERS = 4
 
 
@@ -58,11 +58,11 @@ class SqliteEngine:
         self._watcher: PoolProxiedConnection | None = None
 
     def open(self, committed: Callable[[], None]) -> None:
-        """Creates or upgrades the schema too, so that an embedded system needs no set-up."""
+        """Connect, and create or upgrade the schema, so that an embedded system needs no set-up."""
         self._committed = committed
         self.upgrade()
         with _mapped(self.location):
-            # A raw connection: within a transaction of SQLAlchemy it would always see the same snapshot.
+            # A raw connection, because one in a SQLAlchemy transaction would always see the same snapshot.
             self._watcher = self._reader_engine.raw_connection()
         self._writer.start()
 
@@ -85,8 +85,10 @@ class SqliteEngine:
                 return unit(conn)
 
     def _connection_of_thread(self) -> Connection:
-        """The connection that this reader thread keeps: to take one from the pool takes longer than most
-        reads."""
+        """Return the connection that this reader thread keeps.
+
+        A thread keeps its connection because taking one from the pool takes longer than most reads.
+        """
         conn: Connection | None = getattr(self._reader, "connection", None)
         if conn is None:
             conn = self._reader.connection = self._reader_engine.connect()
@@ -97,7 +99,7 @@ class SqliteEngine:
         return self._readers.submit(self._data_version)
 
     def _data_version(self) -> int:
-        """A number that changes after a commit of any connection except the one that asks."""
+        """Return a number that changes with a commit of any connection except the one that asks."""
         assert self._watcher is not None
         with _mapped(self.location):
             cursor = self._watcher.cursor()
@@ -137,7 +139,10 @@ class SqliteEngine:
                 return
 
     def _commit(self, group: list[_Unit]) -> None:
-        """Run the group in one transaction. If it fails, run each unit in its own: none undoes another."""
+        """Run the group in one transaction. If that fails, run each unit in a transaction of its own.
+
+        So a unit that fails does not undo the others.
+        """
         try:
             with _mapped(self.location), self._writer_engine.begin() as conn:
                 results = [unit.work(conn) for unit in group]
@@ -181,7 +186,7 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
 
 
 class _mapped:
-    """Raises embedfleet's errors for those of the driver. This is the only place that maps them."""
+    """Raises embedfleet's errors in place of the driver's. No other code maps them."""
 
     def __init__(self, location: str) -> None:
         self._location = location

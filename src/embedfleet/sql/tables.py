@@ -217,17 +217,17 @@ vectors = Table(
     # Counts writes of the id, so that a deletion cannot forget a write that came after its look.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    # Of the float32 bytes that were read back; NULL if not known, as in rows of older releases.
+    # The checksum of the float32 bytes that were read back; NULL if unknown, as in rows of older releases.
     Column("checksum", LargeBinary(8)),
     sqlite_with_rowid=False,
 )
 
-# Vectors by their text, so that a text that moves, comes back or must be stored again needs no model.
+# The embedding cache: vectors by text, so that the model need not run again for a text it has seen.
 embeddings = Table(
     "embeddings",
     metadata,
     Column("collection_id", _Id, ForeignKey("collections.collection_id"), primary_key=True),
-    # Of the token ids, which are the whole input of the model.
+    # The hash of the model's whole input: the token ids, or the text for a model that reads texts.
     Column("content_hash", LargeBinary(16), primary_key=True),
     # The document whose deletion deletes the vector.
     Column("document_id", String(32), nullable=False, index=True),
@@ -260,7 +260,7 @@ dead_letters = Table(
     _partial_index("ix_dead_letters_open", "created_at", where="ended IS NULL"),
 )
 
-# Deliveries that ended with the death of their worker, kept when the broker of the same process dies too.
+# Counts deliveries that ended with the death of their process, for a broker inside that process.
 deaths = Table(
     "deaths",
     metadata,
@@ -270,14 +270,14 @@ deaths = Table(
     Column("deaths", Integer, nullable=False),
 )
 
-# How jobs ended, written by the transaction that ended them. A run has one event, so that a receiver
-# recognises an event that comes twice.
+# Completion events. The transaction that ends a job writes its event. A run has one event with one id, so
+# that a receiver recognises an event that comes twice.
 events = Table(
     "events",
     metadata,
     Column("event_id", String(56), primary_key=True),
-    # The one publisher gives positions in order, so that a reader that goes on from a position misses no
-    # event; NULL until then.
+    # NULL until the leader's publisher gives the next position. It gives them in order, so that a reader that
+    # goes on from a position misses no event.
     Column("position", _Id, unique=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),

@@ -187,9 +187,8 @@ class StageLoop(ABC):
         """Claim once and do the tasks of the claim, or wait a moment if no task is ready."""
         started = perf_counter()
         async with AsyncExitStack() as sharing:
-            async with (
-                self.claiming.turn
-            ):  # one loop waits for tasks; otherwise all would wake up for one task
+            # Only the loop that has the turn waits for tasks. Otherwise all loops would wake up for one task.
+            async with self.claiming.turn:
                 leases = await self._next_claim(stop, sharing)
             self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
             suspects = [lease for lease in leases if self.must_run_alone(lease)]

@@ -23,8 +23,7 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import cut, tokenised
 from embedfleet.vectors.checksums import cosines
 
-# Never change these texts: the recorded vectors were made from them. They are prose, code, mixed scripts and
-# a long text.
+# Never change these texts: the recorded vectors were made from them. They are prose, code, and other scripts.
 TEXTS = (
     "The ship left the harbour at dawn, and nobody saw it again.",
     "def area(width: float, height: float) -> float:\n    return width * height",

@@ -21,7 +21,7 @@ _ADVISORY_LOCK = 0x656D626564
 
 
 def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
-    """Bring the schema to that of this release; returns (the revision before, the revision now).
+    """Upgrade the schema to that of this release. Returns (the revision before, the revision now).
 
     Concurrent callers wait for one another. Raises ConfigError if a newer release has written the database.
     """
