@@ -1,4 +1,4 @@
-"""An orchestrator on its host: runs the pools, sets their sizes, watches the broker, and reports the host.
+"""The work of every orchestrator on its host: run the pools, set their sizes, watch the broker, report.
 
 May import: leader, launchers and below.
 """

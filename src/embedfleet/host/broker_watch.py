@@ -1,4 +1,4 @@
-"""Every orchestrator looks at the broker: its own metrics and scaling need the counts, leader or not."""
+"""Watches the broker's counts. Every orchestrator does, because its metrics and its scaling need them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class BrokerWatch:
 
     @property
     def depths(self) -> Mapping[Stage, Depth]:
-        """The counts of each stage as last seen; a stage that was not seen yet is missing."""
+        """The counts of each stage at the last look. A stage without a successful look is missing."""
         return self._depths
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look once a second until `stop` is set. A broker that is away is asked again."""
+        """Look once a second until `stop` is set, also while the broker is away."""
         await repeat(stop, self._look, seconds=_LOOK_SECONDS)
 
     async def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""The pools of a host, one of each stage: sized, run and drained together."""
+"""The worker pools of a host, one for each stage. They are sized, run and drained together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embedfleet.waiting import first_of, wait_briefly
 
 
 class HostPools:
-    """All worker pools of this host. `run` it once; the other methods belong to the same event loop."""
+    """All worker pools of this host. Call `run` once, and the other methods on the same event loop."""
 
     def __init__(self, pools: Mapping[Stage, WorkerPool], *, drain_seconds: float) -> None:
         self._pools = pools
@@ -27,15 +27,15 @@ class HostPools:
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why work is being put off at the moment (disk full, store away), if it is."""
+        """The failure because of which work is put off now (disk full, store away); None if no work is."""
         return next((state.trouble for state in self.states() if state.trouble), None)
 
     def states(self) -> list[PoolState]:
-        """Every pool as it is now."""
+        """Return the present state of every pool."""
         return [pool.state() for pool in self._pools.values()]
 
     def resize(self, workers: Mapping[str, int]) -> None:
-        """Set the number of workers of the named stages; surplus workers drain."""
+        """Set the number of workers of the named stages. Surplus workers drain."""
         for stage, number in workers.items():
             pool = self._pools[Stage(stage)]
             if number != pool.target:
@@ -43,7 +43,7 @@ class HostPools:
                 pool.resize(number)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep every pool at its size until `stop` is set; then drain. Returns when no worker is left."""
+        """Keep every pool at its size until `stop` is set, then drain. Return when no worker is left."""
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             limit = tasks.create_task(self._limit_drain(stop, drained), name="drain limit")
@@ -54,7 +54,7 @@ class HostPools:
             await limit
 
     async def _limit_drain(self, stop: asyncio.Event, drained: asyncio.Event) -> None:
-        """Hand back the batches that take longer than a stop may wait."""
+        """After a stop, wait `drain_seconds` for the pools. Then make their workers hand back their tasks."""
         await first_of(stop.wait(), drained.wait())
         await wait_briefly(drained, self._drain_seconds)
         if not drained.is_set():
@@ -64,7 +64,7 @@ class HostPools:
 
 
 def initial_sizes(settings: Settings) -> dict[str, int]:
-    """How many workers of each stage to start with; with auto-scaling on, within its limits."""
+    """Return the number of workers of each stage at the start. With auto-scaling, it is within the limits."""
     return {stage.value: _initial_size(settings, stage) for stage in Stage}
 
 

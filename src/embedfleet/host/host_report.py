@@ -1,4 +1,4 @@
-"""What a host says of itself: to the other orchestrators through SQL, and to its supervisor by `/readyz`."""
+"""The reports of a host: to the other orchestrators through SQL, and to its supervisor by `/readyz`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PoolReports:
         self._settings = settings
 
     def now(self) -> Mapping[str, PoolReport]:
-        """A report of each pool, by stage."""
+        """Return a report of each pool, by stage."""
         return {state.stage.value: self._report(state) for state in self._pools.states()}
 
     def _report(self, state: PoolState) -> PoolReport:
@@ -42,14 +42,14 @@ class PoolReports:
             target=state.target,
             most=self._most(state),
             draining=state.draining,
-            # Two digits only: a rate that changed at every heartbeat would be a write at every heartbeat.
+            # The rate has two digits only: a report that changes is written to SQL at the next heartbeat.
             rate=None if rate is None else float(f"{rate:.2g}"),
             trouble=state.crash_loop or (None if state.trouble is None else str(state.trouble)),
             models=self._models(state),
         )
 
     def _models(self, state: PoolState) -> tuple[str, ...]:
-        """Those of the workers; a leader beside worker processes has its own, for searches."""
+        """Return the models that the workers have loaded, and those that this process loaded for searches."""
         own = self._search.loaded_models if state.stage is Stage.EMBEDDING else []
         return tuple(sorted({*state.models, *own}))
 
@@ -60,12 +60,12 @@ class PoolReports:
 
 
 class HealthReport:
-    """Tells `Health` once a second that the event loop turns, and what is in the way. A `Service`."""
+    """Tells `Health` once a second that the event loop runs, and which obstacles there are. A `Service`."""
 
     name: ClassVar = "health"
 
     def __init__(self, health: Health, pools: HostPools, troubles: Sequence[Trouble]) -> None:
-        """`troubles`: those of parts without which no work gets done."""
+        """`troubles` are those of the parts without which no work gets done."""
         self._health = health
         self._pools = pools
         self._troubles = troubles

@@ -1,8 +1,8 @@
-"""One pool of a host: keeps its number of workers, restarts those that crash, drains those too many.
+"""One pool of a host. It keeps its number of workers, restarts crashed workers, and drains surplus ones.
 
-A worker that is taken away finishes what it has in hand, however long that takes; only a stop of the whole
-host has a time limit (`host_pools`). After a crash the pool starts the worker again, after a pause that
-doubles with each crash. A crash loop is reported, and the pool goes on trying.
+A surplus worker finishes the tasks it has in hand, however long that takes; only a stop of the whole host has
+a time limit (`host_pools`). After a crash, the pool starts the worker again after a pause, which doubles with
+each crash. It reports a crash loop and goes on trying.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MEMORY_LOOK_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of one worker: when a worker ends, the next one of its slot follows."""
+    """The place of one worker. When the worker of a slot ends, the pool starts the next one in it."""
 
     number: int
     device: str | None
@@ -40,10 +40,11 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What an operator wants to know of a pool.
+    """The state of a pool, for operators.
 
-    `ready`: how many of the `running` workers claim tasks by now. `crash_loop`: the reason of the last crash,
-    if a worker is in a crash loop. `models`: names of the models that any worker has loaded, sorted.
+    `ready` is the number of the `running` workers that claim tasks by now. `crash_loop` is the reason of the
+    last crash if a worker is in a crash loop. `models` are the names of all models that workers have loaded,
+    sorted.
     """
 
     stage: Stage
@@ -57,7 +58,7 @@ class PoolState:
 
 
 class WorkerPool:
-    """Keeps `target` workers of one stage. Call `run` once; the other methods belong to its event loop."""
+    """Keeps `target` workers of one stage. Call `run` once, and the other methods on its event loop."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class WorkerPool:
         metrics: Metrics,
         cores: int | None = None,
     ) -> None:
-        """`cores`: how many cores the workers share out as model threads; None: they do not share."""
+        """`cores` is the number of cores that the workers share as model threads; None if they share none."""
         self._stage = stage
         self._launcher = launcher
         self._settings = settings
@@ -86,7 +87,7 @@ class WorkerPool:
     # --- size ---
 
     def resize(self, workers: int) -> int:
-        """Set the number of workers. Returns the number set, which the pool's devices may bound."""
+        """Set the number of workers. Returns the new number, which the pool's devices may limit."""
         bounded = max_workers(self._devices, self._per_device, workers)
         if bounded < workers:
             self._log.warning("{} workers asked for, the devices take {}", workers, bounded)
@@ -117,35 +118,37 @@ class WorkerPool:
     # --- life ---
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the pool at its target until `stop` is set; returns when every worker has ended."""
+        """Keep the pool at its target until `stop` is set. Return when every worker has ended."""
         async with asyncio.TaskGroup() as slots:
             while not stop.is_set():
+                # Clear before the look: a change during `_fit_to_target` must bring another round.
                 self._changed.clear()
-                self._fit(slots)
+                self._fit_to_target(slots)
                 await first_of(self._changed.wait(), stop.wait())
             self.drain()
 
     def drain(self) -> None:
-        """Every worker finishes what it has in hand and ends."""
+        """Let every worker finish the tasks it has in hand and end."""
         self._target = 0
         while self._slots:
             self._take_away(max(self._slots))
 
     def abort(self) -> None:
-        """Every worker hands back what it has in hand and ends at once."""
+        """Make every worker hand back the tasks it has in hand and end at once."""
         self.drain()
         for slot in self._leaving:
             if slot.handle is not None:
                 slot.handle.abort()
 
-    def _fit(self, tasks: asyncio.TaskGroup) -> None:
+    def _fit_to_target(self, tasks: asyncio.TaskGroup) -> None:
         while len(self._slots) > self._target:
             self._take_away(max(self._slots))
         while len(self._slots) < self._target:
             used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
             device = next_device(self._devices, used, self._per_device)
             if self._devices and device is None:
-                # Every device is taken by a worker that drains. When it ends, `_changed` brings us back here.
+                # Draining workers hold the devices. When one ends, `_changed` is set and the pool tries
+                # again.
                 return
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
             slot = self._slots[number] = _Slot(number, device, CrashCounter(self._restarts))
@@ -165,24 +168,25 @@ class WorkerPool:
     # --- one slot ---
 
     async def _keep(self, slot: _Slot) -> None:
-        """Have a worker in the slot until it is taken away."""
+        """Keep a worker in the slot until the slot is taken away."""
         try:
             while not slot.leaving.is_set():
                 started = monotonic()
-                ended = await self._one_life(slot)
+                ended = await self._run_one_worker(slot)
                 if slot.leaving.is_set():
                     return
-                await self._after(slot, ended, lived_seconds=monotonic() - started)
+                await self._note_exit(slot, ended, lived_seconds=monotonic() - started)
         finally:
             if slot in self._leaving:
                 self._leaving.remove(slot)
             self._count()
             self._changed.set()
 
-    async def _one_life(self, slot: _Slot) -> WorkerExit:
+    async def _run_one_worker(self, slot: _Slot) -> WorkerExit:
+        """Start a worker in the slot, and return when it has ended."""
         handle = await self._launcher.launch(self._spec(slot))
         slot.handle = handle
-        # `_take_away` may have run while the worker was being started: it found no handle to drain.
+        # `_take_away` may have run during the launch, when there was no handle to drain. So drain it now.
         if slot.leaving.is_set():
             handle.drain()
         self._count()
@@ -202,8 +206,8 @@ class WorkerPool:
         threads = 0 if self._cores is None else threads_per_worker(self._cores, self._target)
         return WorkerSpec(self._stage, f"{self._stage.value}-{slot.number}", slot.device, threads)
 
-    async def _after(self, slot: _Slot, ended: WorkerExit, *, lived_seconds: float) -> None:
-        """Note how the worker ended. After a crash, wait until it may be started again."""
+    async def _note_exit(self, slot: _Slot, ended: WorkerExit, *, lived_seconds: float) -> None:
+        """Record how the worker ended. After a crash, wait until the next one may start."""
         name = f"{self._stage.value}-{slot.number}"
         if not ended.crashed:
             slot.crashes.reset()
@@ -225,7 +229,7 @@ class WorkerPool:
         await wait_briefly(slot.leaving, delay)
 
     async def _watch_memory(self, handle: WorkerHandle) -> None:
-        """Drain the worker when it takes more memory than it may; its slot then starts another."""
+        """Drain the worker if it takes more memory than its limit. Its slot then starts another."""
         limit_mb = self._settings.memory_limit_mb
         if limit_mb is None:
             return
@@ -247,7 +251,7 @@ class WorkerPool:
 
 
 def _devices(settings: PoolSettings) -> tuple[Sequence[str], int]:
-    """What the pool's workers are dealt, and how many may share one."""
+    """Return the devices of the pool's workers, and how many workers may share one device."""
     if isinstance(settings, EmbeddingPoolSettings):
         return settings.devices, settings.workers_per_device
     return (), 1

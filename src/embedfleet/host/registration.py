@@ -1,4 +1,4 @@
-"""How orchestrators know of one another: each writes to SQL that it lives and what its pools are doing."""
+"""The heartbeat of an orchestrator, by which it shows in SQL that it runs, and sees the others."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from embedfleet.trouble import Trouble
 from embedfleet.waiting import repeat, wait_briefly
 
 SILENT_SECONDS = 20.0
-"""An orchestrator that has not written for this long counts as dead: several heartbeats, and time for a
-pause of its process. Its row stays for a day, for an operator who asks what became of it."""
-# Even if nothing changed an orchestrator writes this often, so that it does not count as silent.
+"""An orchestrator that has not written for this long counts as dead. That is several heartbeats, and time for
+a pause of its process. Its row stays for a day, for an operator who looks into its end."""
+# An orchestrator writes at least this often, even if nothing changed, so that it does not count as dead.
 _REFRESH_SECONDS = 5.0
+# How long the row of a dead orchestrator stays: a day.
 _FORGET_SECONDS = 86_400.0
 
 
 @dataclass(slots=True)
 class Peers:
-    """The live orchestrators, this one included, as last seen."""
+    """The live orchestrators at the last heartbeat, including this one."""
 
     running: list[RunningOrchestrator] = field(default_factory=list)
 
     def hosts(self, stage: Stage) -> int:
-        """How many hosts serve the stage, or would if it had work; at least 1."""
+        """Return how many hosts serve the stage, or would serve it if it had work. It is at least 1."""
         return max(1, sum(1 for pool in self._pools(stage) if pool.most))
 
     def workers(self, stage: Stage) -> int:
         return sum(pool.workers for pool in self._pools(stage))
 
     def rate(self, stage: Stage) -> float | None:
-        """Mean tokens a second that one worker serves; None if no host has measured it."""
+        """Return the mean rate of one worker in tokens a second; None if no host has measured it."""
         rates = [pool.rate for pool in self._pools(stage) if pool.rate]
         return sum(rates) / len(rates) if rates else None
 
@@ -85,9 +86,9 @@ class Registration:
         self.trouble = Trouble(over="the database answers the heartbeat again")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat at an interval until `stop` is set; then give up the lead and the registration.
+        """Beat at an interval until `stop` is set. Then give up the lead and the registration.
 
-        The first beat is the caller's (`beat`), before anything else runs.
+        The caller must call `beat` once before, so that the first heartbeat comes before anything else runs.
         """
         await wait_briefly(stop, self._heartbeat_seconds)
         await repeat(stop, self._beat_or_wait, seconds=self._heartbeat_seconds)
@@ -102,7 +103,10 @@ class Registration:
             self.trouble.clear()
 
     async def beat(self) -> None:
-        """One heartbeat. After the first it is known who leads. Raises Transient, StorageFull."""
+        """Do one heartbeat. After the first one, it is known whether this orchestrator leads.
+
+        Raises Transient and StorageFull.
+        """
         await self._election.stand()
         self._metrics.leader.set(self._election.leads)
         pools = self._report()

@@ -1,4 +1,4 @@
-"""Measures what each pool serves and, with auto-scaling on, sets its size by the policy of `scaling`."""
+"""Measures the rate of each pool. With auto-scaling on, sets its size by the policy of `scaling`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEXT_STAGE = {Stage.CHUNKING: Stage.EMBEDDING, Stage.EMBEDDING: Stage.STORAGE}
 
 @dataclass(slots=True)
 class _Measured:
-    """What is known of one pool."""
+    """The measurements of one pool, and the state of its scaling decisions."""
 
     meter: ServiceMeter = field(default_factory=ServiceMeter)
     busy_seconds: float = 0.0
@@ -58,7 +58,7 @@ class Scaler:
         collector: MergedCollector,
         metrics: Metrics,
     ) -> None:
-        """`depths` and `peers` are kept up to date by others; the scaler reads them at every look."""
+        """`depths` and `peers` are kept up to date by other services. The scaler reads them at every look."""
         self._pools = pools
         self._settings = settings
         self._auto_scaling = auto_scaling
@@ -79,11 +79,11 @@ class Scaler:
                 self._consider(stage, pool, self._depths[stage])
 
     def rate(self, stage: Stage) -> float | None:
-        """Tokens one worker of this host serves in a second of work; None before anything was done."""
+        """Return the tokens that a worker of this host does in a second of work; None before any work."""
         return self._measured[stage].meter.cost_per_busy_second
 
     def _measure(self, stage: Stage) -> None:
-        """Add what the pool's workers did since the last look to its meter."""
+        """Add the work of the pool's workers since the last look to its meter."""
         # Each loop of a worker counts its own busy time. A worker whose loops are all busy is busy once.
         measured = self._measured[stage]
         busy = self._collector.total("embedding_busy_seconds_total", stage=stage.value)

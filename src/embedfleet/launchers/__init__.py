@@ -1,7 +1,7 @@
-"""Where workers run: in the process of the orchestrator, or each in a process of its own.
+"""Starts workers, either in the process of the orchestrator or each in its own process.
 
-Here are the port (`launcher`) and its two adapters (`inline`, `process`), the messages to a worker process
-(`channel`), and the arithmetic of restarts and of devices.
+`launcher` is the port, and `inline` and `process` are its two adapters. `channel` has the messages to a
+worker process. `restarts` and `resources` are the arithmetic of restarts and of devices.
 
 May import: workers and below.
 """

@@ -1,8 +1,8 @@
 """The messages between an orchestrator and a worker process: msgpack frames over two pipes.
 
 The orchestrator sends one `Order`, then commands. The worker sends reports. The end of a pipe tells either
-side that the other is gone. Nothing is ever unpickled. Output of libraries cannot get in between, because
-the worker keeps its pipe to itself (see `worker_process`).
+side that the other is gone. No message is pickled. The output of libraries cannot mix with the messages,
+because the worker keeps its pipe to itself (see `worker_process`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from embedfleet.framing import framed, receive_frame
 from embedfleet.metrics.merging import Counted
 from embedfleet.queue_schemas import Stage
 
-# The largest message is a snapshot of all metrics: some tens of kilobytes. Larger by far is not a message.
+# The largest message is a snapshot of all metrics, which takes some tens of kilobytes. So a frame above this
+# limit is an error.
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class Command(StrEnum):
-    """What the orchestrator tells a running worker."""
+    """A command of the orchestrator to a running worker."""
 
     DRAIN = "drain"
     ABORT = "abort"
@@ -32,10 +33,10 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker process is to be.
+    """Tells a worker process which worker to run.
 
-    `settings`: JSON with its secrets. They come by the pipe because any user of the host can read a command
-    line.
+    `settings` is JSON, with the secrets. It comes through the pipe, because any user of the host can read a
+    command line.
     """
 
     stage: Stage
@@ -48,8 +49,8 @@ class Order:
 class Report:
     """The state of a worker process.
 
-    `trouble`: class name and message, see `pack_trouble`. `memory_bytes`: its resident size. `counted`: all
-    metrics since its start. `models`: names of the models it has loaded.
+    `trouble` is a class name and a message (see `pack_trouble`). `memory_bytes` is the resident size of the
+    process. `counted` holds all metrics since its start, and `models` the names of its loaded models.
     """
 
     ready: bool
@@ -70,12 +71,12 @@ ChannelMessage = Order | Command | Report | Failure
 
 
 def pack_trouble(trouble: EmbedfleetError | None) -> tuple[str, str] | None:
-    """The class name and the message of an error, for a `Report`."""
+    """Return the class name and the message of an error, for a `Report`."""
     return None if trouble is None else (type(trouble).__name__, str(trouble))
 
 
 def unpack_trouble(packed: tuple[str, str] | None) -> EmbedfleetError | None:
-    """The error of a `Report`: StorageFull for a full disk, Transient for every other class."""
+    """Return the error of a `Report`: StorageFull for a full disk, Transient for every other class."""
     if packed is None:
         return None
     class_name, message = packed
@@ -83,13 +84,13 @@ def unpack_trouble(packed: tuple[str, str] | None) -> EmbedfleetError | None:
 
 
 def pack(message: ChannelMessage) -> bytes:
-    """One frame."""
+    """Return the message as one frame."""
     body = message.value if isinstance(message, Command) else asdict(message)
     return framed(msgpack.packb([type(message).__name__, body], use_bin_type=True))
 
 
 async def receive(reader: asyncio.StreamReader) -> ChannelMessage | None:
-    """The next message; None when the other side is gone."""
+    """Return the next message; None if the other side is gone."""
     frame = await receive_frame(reader, max_bytes=_MAX_MESSAGE_BYTES)
     if frame is None:
         return None
@@ -104,7 +105,7 @@ def _message(kind: str, body: Any) -> ChannelMessage:
         case "Command":
             return Command(body)
         case "Report":
-            # msgpack knows lists only; the tuples of the message are made again.
+            # msgpack turns tuples into lists, so they are turned back here.
             counted = [(n, tuple((k, v) for k, v in labels), value) for n, labels, value in body["counted"]]
             trouble = body["trouble"] and tuple(body["trouble"])
             models = tuple(body["models"])

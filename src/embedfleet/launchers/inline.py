@@ -1,4 +1,4 @@
-"""Workers as tasks of the event loop of the orchestrator: embedded mode."""
+"""Runs workers as asyncio tasks in the orchestrator's process. This is the embedded mode."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from embedfleet.workers.worker import Worker
 
 
 class InlineLauncher:
-    """All workers share this process, its models and its connections."""
+    """Starts workers that share this process, its models and its connections."""
 
     def __init__(self, builders: Mapping[Stage, Callable[[str], Worker]]) -> None:
-        """`builders`: for each stage the function that makes a worker with a given name."""
+        """`builders` holds, for each stage, the function that makes a worker with a given name."""
         self._builders = builders
 
     async def launch(self, spec: WorkerSpec) -> InlineWorker:
@@ -30,7 +30,7 @@ class InlineWorker:
     def __init__(self, spec: WorkerSpec, worker: Worker) -> None:
         self.spec = spec
         self.ready = True
-        self.memory_bytes = 0  # unknown: all workers share the process
+        self.memory_bytes = 0  # unknown, because all workers share the process
         self._worker = worker
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(worker.run(self._stop), name=spec.name)

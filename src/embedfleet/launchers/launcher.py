@@ -13,8 +13,8 @@ from embedfleet.queue_schemas import Stage
 class WorkerSpec:
     """A worker to start. `name` is unique among the live workers of the host, e.g. `embedding-3`.
 
-    `device`: the accelerator it gets (None: CPU). `threads`: the CPU threads its model may use (0: as the
-    settings say).
+    `device` is the accelerator of the worker; None means the CPU. `threads` is the number of CPU threads that
+    its model may use; 0 means the number in the settings.
     """
 
     stage: Stage
@@ -25,54 +25,59 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """How a worker ended. It has `crashed` if it was not told to end and did not end in good order."""
+    """The end of a worker. It has `crashed` if it was not told to end and did not end in good order."""
 
     crashed: bool
     reason: str
 
 
 class WorkerHandle(Protocol):
-    """A launched worker. All methods belong to one event loop."""
+    """A launched worker. Call all methods on one event loop."""
 
     @property
-    def spec(self) -> WorkerSpec: ...
+    def spec(self) -> WorkerSpec:
+        """The specification that the worker was launched with."""
+        ...
 
     @property
     def ready(self) -> bool:
-        """Whether it has opened what it needs, so that it claims tasks."""
+        """Whether the worker has opened everything it needs and claims tasks."""
         ...
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why it puts work off now; None if all is well."""
+        """The failure because of which the worker puts off work now; None if it does not."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """Resident size of its process as last reported; 0 if unknown or if workers share the process."""
+        """The last reported resident size of its process; 0 if unknown or if workers share the process."""
         ...
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the models loaded in its process, as last reported."""
+        """The names of the models loaded in its process, as last reported."""
         ...
 
     def drain(self) -> None:
-        """Tell it to claim no more, finish the tasks in hand and end. May be called again."""
+        """Tell the worker to claim no more, finish the tasks in hand and end. May be called again."""
         ...
 
     def abort(self) -> None:
-        """Tell it to hand back the tasks in hand and end at once. May be called after `drain`, and again."""
+        """Tell the worker to hand back the tasks in hand and end at once.
+
+        May be called again, and after `drain`.
+        """
         ...
 
     async def wait(self) -> WorkerExit:
-        """Return when it has ended, for any reason."""
+        """Return when the worker has ended for any reason."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts workers. For a worker that cannot run it raises nothing: the handle says that it crashed."""
+    """Starts workers. If a worker cannot run, `launch` does not raise: the handle reports a crash."""
 
     async def launch(self, spec: WorkerSpec) -> WorkerHandle:
-        """Start a worker; it claims as soon as it is ready."""
+        """Start a worker, which claims tasks as soon as it is ready."""
         ...

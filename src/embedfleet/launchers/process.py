@@ -1,7 +1,8 @@
-"""Workers as processes of their own: the fleet.
+"""Runs each worker of a fleet in its own process.
 
-A worker process dies with its orchestrator (see `worker_process`), never the other way round: the pool sees a
-crash as an exit. Signals of a terminal do not reach a worker process; the orchestrator decides when it ends.
+A worker process dies with its orchestrator (see `worker_process`). The orchestrator survives the crash of a
+worker, which its pool sees as an exit. The signals of a terminal do not reach a worker process, so only the
+orchestrator ends it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.settings import Settings
 
-# An aborted worker gets this long to hand its tasks back (it needs two seconds at most) before it is killed.
+# An aborted worker is killed after this time. It needs two seconds at most to hand back its tasks.
 _ABORT_SECONDS = 5.0
 
 
 class ProcessLauncher:
-    """Starts worker processes and adds what they count to the host's metrics."""
+    """Starts worker processes, and adds their metrics to those of the host."""
 
     def __init__(self, command: Sequence[str], settings: Settings, collector: MergedCollector) -> None:
         """`command` runs a worker process, e.g. `python -m …`; it reads its `Order` from standard input."""
@@ -70,7 +71,7 @@ class ProcessWorker:
 
     def send(self, message: Order | Command) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError, RuntimeError):  # it has ended: `wait` says so
+        with contextlib.suppress(ConnectionError, RuntimeError):  # the process has ended: `wait` reports it
             self._process.stdin.write(pack(message))
 
     def drain(self) -> None:
@@ -95,7 +96,7 @@ class ProcessWorker:
             self._process.kill()
 
     async def _receive_reports(self) -> WorkerExit:
-        """Take the reports of the worker until it has ended."""
+        """Read the reports of the worker until it has ended, and return how it ended."""
         assert self._process.stdout is not None
         while (message := await receive(self._process.stdout)) is not None:
             match message:
@@ -112,7 +113,7 @@ class ProcessWorker:
 
 
 def _environment(spec: WorkerSpec) -> Mapping[str, str]:
-    """The environment without settings, which come by the pipe, and with the worker's own device only."""
+    """Return the environment of a worker: no settings, which come by the pipe, and only its own device."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
     if spec.device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = spec.device.removeprefix("cuda:")

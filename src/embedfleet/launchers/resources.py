@@ -1,4 +1,4 @@
-"""How devices and CPU threads are shared out among workers: arithmetic only."""
+"""Shares devices and CPU threads among workers. It is arithmetic only."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 
 
 def threads_per_worker(cores: int, workers: int) -> int:
-    """CPU threads of each embedding worker when `workers` of them share the cores. At least one.
+    """Return the CPU threads of each of `workers` embedding workers that share the cores; at least 1.
 
-    More threads than cores would only take turns.
+    With more threads than cores, threads would only take turns.
     """
     return max(1, cores // max(1, workers))
 
 
 def next_device(devices: Sequence[str], in_use: Iterable[str | None], per_device: int) -> str | None:
-    """The device with the fewest workers, the first of several; None if all are full or there are none.
+    """Return the first device with the fewest workers; None if all are full or there are none.
 
-    `in_use`: the device of each running worker. A device takes at most `per_device` workers.
+    `in_use` holds the device of each running worker. A device takes at most `per_device` workers.
     """
     used = Counter(device for device in in_use if device is not None)
     free = [device for device in devices if used[device] < per_device]
@@ -25,5 +25,5 @@ def next_device(devices: Sequence[str], in_use: Iterable[str | None], per_device
 
 
 def max_workers(devices: Sequence[str], per_device: int, limit: int) -> int:
-    """How many of `limit` workers a pool can have: with devices, no more than the devices take."""
+    """Return how many of `limit` workers a pool can have. Devices, if there are any, bound the number."""
     return min(limit, len(devices) * per_device) if devices else limit

@@ -1,4 +1,4 @@
-"""When a crashed worker starts again, and when its crashes have become a loop. No clock, no sleeping."""
+"""Decides when a crashed worker starts again, and when its crashes are a loop. It reads no clock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from embedfleet.retry import BackOff
 class RestartPolicy:
     """The pauses between restarts, in seconds, and what counts as a crash loop.
 
-    The pause begins at `base_seconds` (no pause would hide a loop), doubles with each crash in a row and ends
-    at `cap_seconds`. A worker that lived for `healthy_seconds` has its earlier crashes forgiven.
-    `crash_loop_after` crashes in a row are a loop.
+    The first pause is `base_seconds`, so that even the first restarts of a crash loop do not follow at once.
+    The pause doubles with each crash in a row, up to `cap_seconds`. A worker that lived for `healthy_seconds`
+    resets the count of crashes. `crash_loop_after` crashes in a row are a loop.
     """
 
     base_seconds: float = 1.0
@@ -31,20 +31,20 @@ class CrashCounter:
 
     @property
     def in_a_row(self) -> int:
-        """Crashes since the last worker that ended in good order or lived long enough."""
+        """The crashes since the last worker that ended in good order or lived for `healthy_seconds`."""
         return self._back_off.failures
 
     @property
     def is_loop(self) -> bool:
-        """Whether an operator should hear that the worker crashes again and again."""
+        """Whether the crashes in a row are a loop, which an operator should know."""
         return self.in_a_row >= self._policy.crash_loop_after
 
     def count(self, *, lived_seconds: float) -> float:
-        """Count a crash. Returns the pause in seconds before the next start."""
+        """Count a crash, and return the pause in seconds before the next start."""
         if lived_seconds >= self._policy.healthy_seconds:
             self._back_off.reset()
         return self._back_off.next_seconds()
 
     def reset(self) -> None:
-        """A worker of the slot has ended in good order."""
+        """Reset the count, because a worker of the slot has ended in good order."""
         self._back_off.reset()

@@ -1,4 +1,4 @@
-"""What only the elected orchestrator does: one duty a file, and the election itself.
+"""The election of the leader, and the duties that only the elected orchestrator has. Each is one module.
 
 May import: workers and below.
 """

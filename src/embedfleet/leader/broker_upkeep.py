@@ -1,4 +1,4 @@
-"""The leader keeps the broker in order: delayed tasks become ready, expired leases end."""
+"""The duty that makes delayed tasks ready when they are due and ends expired leases."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
 
 UPKEEP_SECONDS = 0.2
-"""How often delayed and expired tasks are looked for; it bounds how late a retry can be."""
+"""The pause between two looks for due tasks and expired leases. It bounds how late a retry can be."""
 
 
 class BrokerUpkeep(LeaderDuty):
-    """Promotes delayed tasks that are due and takes tasks back from workers that fell silent."""
+    """Promotes delayed tasks that are due, and ends the expired leases of workers that fell silent."""
 
     name: ClassVar = "broker upkeep"
     works_again: ClassVar = "the broker is kept in order again"

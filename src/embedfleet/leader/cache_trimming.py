@@ -1,4 +1,4 @@
-"""Keeps every tenant's embedding cache within its size."""
+"""The duty that keeps every tenant's embedding cache within its size."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from embedfleet.records.embedding_cache import CacheSize
 from embedfleet.sql.database import Database
 
 TRIM_SECONDS = 60.0
-"""How often the caches are looked at."""
+"""The pause between two looks at the caches."""
 _TRIMMED_TO_PERCENT = 90
-"""Of the limit: a full cache is not trimmed at every look."""
+"""A cache above its limit is trimmed to this share of it, so that not every look must trim."""
 _ROWS_PER_UNIT = 1000
-"""Dropped in one transaction, so that others need not wait."""
+"""The most rows that one transaction drops, so that others need not wait long for it."""
 
 
 class CacheTrimming(LeaderDuty):
-    """Looks at every tenant's cache and drops what was not used for longest."""
+    """Looks at every tenant's cache, and drops the rows whose last use is longest ago."""
 
     name: ClassVar = "cache trimming"
     rests_first: ClassVar = True  # a start has more urgent things to do
@@ -35,11 +35,11 @@ class CacheTrimming(LeaderDuty):
         await self.trim()
 
     def pause_after_failure_seconds(self) -> float:
-        """A cache that is a little too large for another minute does no harm."""
+        """Wait as long as after a success: a cache that is too large for another minute does no harm."""
         return TRIM_SECONDS
 
     async def trim(self) -> int:
-        """Bring every tenant's cache within its size; returns how many rows were dropped."""
+        """Bring every tenant's cache within its size. Returns how many rows were dropped."""
         found = await self._database.read(embedding_cache.sizes)
         dropped = 0
         for collection_id, rows in surplus(found, self._most_bytes).items():
@@ -50,7 +50,7 @@ class CacheTrimming(LeaderDuty):
 
 
 def surplus(found: Iterable[CacheSize], most_bytes: int) -> Mapping[int, int]:
-    """How many rows of which collection are to go; a tenant's collections give in proportion."""
+    """Return how many rows to drop, by collection id. A tenant's collections shrink in proportion."""
     by_tenant: dict[str, list[CacheSize]] = {}
     for size in found:
         by_tenant.setdefault(size.tenant, []).append(size)

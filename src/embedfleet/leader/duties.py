@@ -1,4 +1,4 @@
-"""Which duties the leader has, and at what pace. A new duty is a file beside this one and a line here."""
+"""The leader's duties, each with its pace. A new duty is a module beside this one and a line here."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 
 _LOSS_SEARCH_SECONDS = 1.0
-"""How often the broker is asked whether it is still the one that was told of the jobs."""
+"""The pause between two looks whether the broker has lost its memory or single tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foundations:
-    """What the parts of an orchestrator stand on. `bootstrap` opens and closes them."""
+    """The objects that the parts of an orchestrator are built on. `bootstrap` opens and closes them."""
 
     settings: Settings
     database: Database
@@ -39,7 +39,7 @@ class Foundations:
 
 
 def leader_services(base: Foundations, election: Election, search: SearchService) -> list[LeaderService]:
-    """Every duty of the leader as a service, ready to run."""
+    """Return every duty of the leader as a service, ready to run."""
     waiting = WaitingWork(base.database)
     reconciler = Reconciler(
         database=base.database,
@@ -68,7 +68,7 @@ def leader_services(base: Foundations, election: Election, search: SearchService
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:
-    """Those that the settings may switch off."""
+    """Return the duties that the settings may switch off."""
     duties: list[tuple[LeaderDuty, Pace]] = []
     cache, events = base.settings.embedding_cache, base.settings.events
     if cache.enabled:

@@ -1,4 +1,4 @@
-"""The election: one orchestrator at a time leads, and when it falls silent another one does soon after."""
+"""The election. One orchestrator at a time leads, and if it falls silent, another one takes over soon."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from embedfleet.sql.database import Database
 
 
 class Election(Protocol):
-    """Whether this orchestrator leads. One task alone calls `stand` and `resign`."""
+    """Decides whether this orchestrator leads. Only one task may call `stand` and `resign`."""
 
     @property
-    def leads(self) -> bool: ...
+    def leads(self) -> bool:
+        """Whether this orchestrator leads now."""
+        ...
 
     async def stand(self) -> None:
-        """Keep the lead, or take it if it is free. Called with every heartbeat."""
+        """Keep the lead, or take it if it is free. Call this with every heartbeat."""
         ...
 
     async def resign(self) -> None:
-        """Give the lead up, so that another orchestrator takes it at once."""
+        """Give up the lead, so that another orchestrator can take it at once."""
         ...
 
 
 class SoleOrchestrator:
-    """An orchestrator whose broker is in its own process: no other one can serve it, so it always leads."""
+    """The election of an orchestrator whose broker is in its own process.
+
+    No other orchestrator can serve that broker, so this one always leads.
+    """
 
     leads = True
 
     async def stand(self) -> None:
-        """Nothing to do: it leads already."""
+        """Do nothing, because it leads already."""
 
     async def resign(self) -> None:
-        """Nothing to do: no other orchestrator waits for the lead."""
+        """Do nothing, because no other orchestrator waits for the lead."""
 
 
 class SqlElection:
-    """An election by a counter in SQL: no two clocks are compared (see `records.fleet`).
+    """An election by a counter in SQL. It never compares two clocks (see `records.fleet`).
 
-    The leader raises the counter with every heartbeat. A candidate that sees the counter stand still for a
-    lease, on its own clock, takes over. A leader that could not reach SQL for a lease counts itself as
-    deposed, because another may have taken over by then.
+    The leader increments the counter with every heartbeat. Another orchestrator takes over if, by its own
+    clock, the counter has not changed for the length of a lease. A leader that could not reach SQL for that
+    long no longer leads, because another may have taken over by then.
     """
 
     def __init__(
@@ -70,8 +75,8 @@ class SqlElection:
         return self._kept_at is not None and self._now() - self._kept_at < self._lease_seconds
 
     async def stand(self) -> None:
-        # Read before the write: the others count the lease from when they see the write, so ours must not
-        # begin later than that.
+        # Read the clock before the write. The others count the lease from the moment when they see the write,
+        # and the lease of this orchestrator must not begin, and so end, later than that.
         started = self._now()
         if self._kept_at is not None:
             if await self._database.write(lambda conn: fleet.keep_lead(conn, self._id)):
@@ -93,7 +98,7 @@ class SqlElection:
             logger.warning("the lead ends with its lease instead of now: {}", exc)
 
     async def _may_take_over(self, now: float) -> bool:
-        """Whether the lead is free, or its holder has not moved the counter for a lease."""
+        """Whether the lead is free, or its holder has not changed the counter for the length of a lease."""
         found = await self._database.read(fleet.leader)
         if found != self._seen:
             self._seen, self._seen_at = found, now

@@ -1,7 +1,8 @@
-"""The leader delivers events to the webhook: each at least once, first deliveries in order.
+"""The duty that delivers events to the webhook: each at least once, and first deliveries in order.
 
-An event is written down as delivered only after the receiver's answer, and the next one is sent only then. So
-a leader that dies, or two leaders for a moment, repeat deliveries, and never skip or overtake one.
+An event is recorded as delivered only after the receiver's answer, and the next one is sent only then. So a
+leader that dies, or two leaders for a moment, may repeat deliveries. They never skip an event, and never send
+an event for the first time before an earlier one.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class EventDelivery(LeaderDuty):
             raise
 
     def deposed(self) -> None:
-        """The leader alone counts what waits."""
+        """Set the gauge of undelivered events to 0, because only the leader counts them."""
         self._metrics.events_undelivered.set(0)
 
     def pause_after_failure_seconds(self) -> float:
-        """Doubling with each failure in a row, with jitter (`events.retry_*_seconds`)."""
+        """Return a pause that doubles with each failure in a row, with jitter (`events.retry_*_seconds`)."""
         given = self._settings
         return retry_delay_seconds(
             self._failures, base=given.retry_base_seconds, cap=given.retry_max_seconds, rng=self._rng
@@ -79,11 +80,12 @@ class EventDelivery(LeaderDuty):
         await self._webhook.close()
 
     async def _deliver_some(self) -> bool:
-        """Deliver a page of what waits, in order. Whether there was anything."""
+        """Deliver a page of waiting events, in order. Return whether there were any."""
         await self._count_if_due()
         waiting = await self._database.read(lambda conn: events.undelivered(conn, _READ_AT_ONCE))
         for event in waiting:
-            if not self._election.leads:  # the new leader goes on: two senders would repeat more than one
+            # Look before each event: the new leader goes on, and two senders would repeat deliveries.
+            if not self._election.leads:
                 return False
             await self._deliver(event)
         return bool(waiting)

@@ -1,4 +1,4 @@
-"""The leader puts completion events in order, counts them, and forgets them in time."""
+"""The duty that numbers completion events, counts ended jobs, and drops old events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY_SECONDS = 86_400.0
 
 
 class EventPublisher(LeaderDuty):
-    """Gives positions to events. Two publishers at once number nothing twice."""
+    """Gives positions to events. Two publishers at once never number one event twice."""
 
     name: ClassVar = "events"
     works_again: ClassVar = "events are numbered again"
@@ -46,13 +46,13 @@ class EventPublisher(LeaderDuty):
         await self.forget_old()
 
     async def last_step(self) -> None:
-        """Number what ended while this orchestrator drained."""
+        """Number the events of jobs that ended while this orchestrator drained."""
         await self.number()
 
     async def number(self) -> None:
-        """Number what has ended so far.
+        """Number all events that have no position yet.
 
-        Ended jobs are counted here and nowhere else: each end has one event, whichever process caused it.
+        Only this method counts ended jobs, because each end has one event, whichever process caused it.
         """
         while await self._database.read(events.any_unnumbered):
             numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
@@ -61,7 +61,7 @@ class EventPublisher(LeaderDuty):
                 self._metrics.count_tenant(event.tenant, jobs=1)
 
     async def forget_old(self) -> None:
-        """Drop events older than `keep_days`, once a minute; with a webhook, only what it has got."""
+        """Drop events older than `keep_days`, once a minute. With a webhook, drop only delivered ones."""
         if monotonic() - self._forgot_at < _FORGET_SECONDS:
             return
         self._forgot_at = monotonic()

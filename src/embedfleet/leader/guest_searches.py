@@ -1,4 +1,4 @@
-"""The leader answers what guests ask through SQL: it has the vector store and a loaded model, they do not."""
+"""The duty that answers the searches of guests. Guests have no vector store and no model, and ask in SQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class GuestSearches(LeaderDuty):
         self._forgot_abandoned = False
 
     async def step(self) -> None:
-        if not self._forgot_abandoned:  # once a life: guests remove their questions unless they are killed
+        # Once after the start is enough: a guest removes its search, unless it is killed.
+        if not self._forgot_abandoned:
             await self._search.forget_abandoned(self._clock.now())
             self._forgot_abandoned = True
         if (await self._waiting.now()).searches:

@@ -1,12 +1,12 @@
-"""SQL to broker: offers what SQL says is to be done and the broker has not been told.
+"""Keeps the broker filled from SQL: offers new work, and offers work again that the broker has lost.
 
-The broker is an index that may be lost at any time; SQL is the truth. Every offer may be repeated, since a
-broker ignores a task it already has.
+The broker is an index that may be lost at any time; SQL is the truth. Every offer may be repeated, because a
+broker ignores a task that it has already.
 
-How lost tasks are found: every stage enqueues downstream before it acks, and commits SQL before it acks. So
-an unfinished job that was offered always has a task that the broker knows (ready, leased or delayed) in some
-stage. A job that the broker does not know, and that did not change in SQL while the broker was asked, has
-lost its tasks.
+Lost tasks are found as follows. Every stage enqueues the tasks of the next stage, and commits SQL, before it
+acks. So an unfinished job that was offered always has a ready, leased or delayed task in some stage. If the
+broker knows no task of a job, and the job did not change in SQL while the broker was asked, its tasks are
+lost.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from embedfleet.records.jobs import Job
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
 
-# Offered in one go; more come with the next pass.
+# The most jobs or documents that are offered in one pass. The rest follows in the next pass.
 _OFFERS_PER_PASS = 500
-# A document's cost for fair queuing before its tokens are known: about four characters a token.
+# The cost of a document in fair queuing is estimated before its tokens are known: four characters per token.
 _CHARS_PER_TOKEN = 4
-# Looked at, and offered again, in one pass of a walk; more come with the next pass.
+# The most jobs that one pass of a walk looks at, and the most that it offers again.
 _JOBS_PER_PASS = 1_000
 _REOFFERS_PER_PASS = 500
-# Dead tasks come with their payloads.
+# The most dead tasks of a stage that one walk reads. The number is small, as they come with their payloads.
 _DEAD_PER_WALK = 100
-# How long a dead task stays in the broker, for an operator who looks there; the dead letters in SQL stay.
+# How long a dead task stays in the broker, for an operator who looks there. The dead letters in SQL stay.
 _DEAD_KEPT_SECONDS = 3_600.0
-# A deletion that failed all its attempts is not tried in every walk.
+# A deletion that failed all its attempts is tried again in every tenth walk.
 _WALKS_PER_DEAD_DELETION = 10
 
 
@@ -62,16 +62,15 @@ class Reconciler:
         self._known_epoch: str | None = None
         self._metrics = metrics
         self._reconcile_seconds = reconcile_seconds
-        # The job the walk has come to; None between two walks.
+        # The id of the last job that the walk has looked at; None between two walks.
         self._walked_to: str | None = None
         self._next_walk_at = float("-inf")
         self._walks = 0
 
     async def notice_lost_broker(self) -> None:
-        """Put every unfinished job back into the outbox if the broker is new to them.
+        """Put every unfinished job back into the outbox if the broker may have lost its memory.
 
-        A broker that restarted empty, was flushed, or was exchanged has another epoch than the one noted in
-        SQL.
+        A broker that restarted empty, was flushed or was replaced has another epoch than the one in SQL.
         """
         epoch = await self._broker.epoch()
         if epoch == self._known_epoch:
@@ -84,29 +83,31 @@ class Reconciler:
         self._known_epoch = epoch
 
     async def offer_jobs(self) -> int:
-        """Offer jobs the broker does not know; returns how many."""
+        """Offer jobs from the outbox to the broker. Returns how many."""
         waiting = await self._database.read(lambda conn: outbox.unoffered(conn, _OFFERS_PER_PASS))
         if not waiting:
             return 0
         await self._set_shares()
         await offer(self._broker, Stage.CHUNKING, [_chunking_task(job, chars) for job, chars in waiting])
         now = self._clock.now()
-        # After the offer: a crash in between offers twice, which is harmless; the other order would lose.
+        # Mark after the offer. A crash in between repeats the offer, which is harmless. In the other order, a
+        # crash would lose the job.
         await self._database.write(lambda conn: outbox.mark_offered(conn, [job for job, _ in waiting], now))
         return len(waiting)
 
     async def offer_cleanups(self) -> None:
-        """Offer documents with leftovers; those already on their way are ignored by the broker."""
+        """Offer a deletion task for documents that wait for a cleanup. The broker ignores those it has."""
         waiting = await self._database.read(lambda conn: documents.awaiting_cleanup(conn, _OFFERS_PER_PASS))
         tasks = [_deletion_task(tenant, document_id) for tenant, document_id in waiting]
         if tasks:
             await self._broker.enqueue(Stage.DELETION, tasks)
 
     async def find_lost(self) -> int:
-        """One pass of a walk over all unfinished jobs: those whose tasks the broker lost go back to the
-        outbox; returns how many. Between two walks it does nothing.
+        """Do one pass of a walk over all unfinished jobs, which puts jobs with lost tasks into the outbox.
 
-        Two leaders at once do no harm: a job that the other has put back, or offered, is left alone."""
+        Returns how many jobs. Between two walks it does nothing. Two leaders at once do no harm: a job that
+        the other has put back or offered is left alone.
+        """
         now = self._clock.now()
         if self._walked_to is None:
             if now < self._next_walk_at:
@@ -118,7 +119,7 @@ class Reconciler:
         page = await self._database.read(
             lambda conn: outbox.offered_page(conn, after=after, limit=_JOBS_PER_PASS)
         )
-        # What SQL says must be read before the broker is asked, or a move in between would look like a loss.
+        # Read SQL before the broker is asked, or a job that moves in between would look lost.
         known = await self._broker.known_jobs([job.job_id for job in page])
         lost = [job for job in page if job.job_id not in known and self._offered_long_ago(job, now)]
         again = lost[:_REOFFERS_PER_PASS]
@@ -138,7 +139,7 @@ class Reconciler:
         return again
 
     async def _tidy_dead(self, now: float) -> None:
-        """Drop old dead tasks that SQL wants no more, a few in each walk; try dead deletions again."""
+        """Drop old dead tasks that SQL no longer needs, a few in each walk. Try dead deletions again."""
         for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
             dead = await self._broker.dead(stage, limit=_DEAD_PER_WALK)
             wanted = await self._wanted(jobs.unfinished_among, dead)
@@ -179,7 +180,7 @@ def _new_epoch(conn: Connection, epoch: str) -> int:
 
 
 def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:
-    """Where the next pass goes on; None: the walk has come to its end."""
+    """Return the id of the job after which the next pass goes on; None at the end of the walk."""
     if len(lost) > _REOFFERS_PER_PASS:
         return lost[_REOFFERS_PER_PASS - 1].job_id
     return page[-1].job_id if len(page) == _JOBS_PER_PASS else None

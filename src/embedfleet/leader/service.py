@@ -1,8 +1,8 @@
-"""The loop of a duty that only the leader does.
+"""The contract of a leader's duty, and the service that runs it.
 
-A duty says what one step is; `LeaderService` takes the steps: only while this orchestrator leads, at the
-duty's pace, and again after a failure. Two orchestrators may both believe that they lead for a moment. So
-every step must be harmless when two take it at once.
+A duty defines one step. `LeaderService` repeats the step while this orchestrator leads, at the duty's pace,
+and tries it again after a failure. For a moment, two orchestrators may both believe that they lead. So every
+step must be harmless if two take it at once.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ from embedfleet.sql.database import Database
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import first_of, unless_stopped, wait_briefly
 
-# How long a step that failed waits for its next try, unless the duty says otherwise.
+# The pause after a step that failed, unless the duty overrides it.
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
-# A duty that follows writes looks at least this often: a write of another process may go unnoticed.
+# The longest pause of a duty that follows writes, because a write of another process may go unnoticed.
 _LOOK_SECONDS = 1.0
 # Steps that follow writes begin at least this far apart, so that a burst of writes is answered by one step.
 _STEP_SECONDS = 0.02
 
 
 class LeaderDuty(ABC):
-    """One thing that only the leader does."""
+    """One duty of the leader. A subclass defines its step."""
 
     name: ClassVar[str]
     works_again: ClassVar[str] = "it goes on"
-    """What the log says when a step succeeds after one that failed."""
+    """The text in the log when a step succeeds after one that failed."""
     rests_first: ClassVar[bool] = False
-    """Whether the first step waits as long after the start as later ones after the step before."""
+    """Whether the pause of the pace comes before the first step too."""
     stops_in_mid_step: ClassVar[bool] = False
-    """Whether the stop signal cancels a step that is under way, instead of waiting for its end."""
+    """Whether the stop signal cancels a step that is under way. Otherwise the stop waits for its end."""
 
     @abstractmethod
     async def step(self) -> None:
-        """Do what waits now. Raises EmbedfleetError if it could not: the step is then taken again."""
+        """Do the work that waits now. If it raises EmbedfleetError, the step is taken again."""
 
     async def last_step(self) -> None:
-        """What is still to be done when the leader stops. Nothing, unless overridden."""
+        """Do the work that is left when the leader stops. Unless a subclass overrides it, there is none."""
         return
 
     def deposed(self) -> None:
-        """Called instead of a step while this orchestrator does not lead."""
+        """Do the work of an orchestrator that does not lead. The service calls it in place of a step."""
         return
 
     def pause_after_failure_seconds(self) -> float:
-        """How long the next step waits after one that failed."""
+        """Return the pause after a step that failed."""
         return _PAUSE_AFTER_FAILURE_SECONDS
 
     async def close(self) -> None:
-        """Release what the duty holds. Called once, at the end."""
+        """Release the resources of the duty. The service calls it once, at the end."""
         return
 
 
 class Pace(Protocol):
-    """When the next step follows."""
+    """Decides when the next step follows."""
 
     async def begin(self) -> float:
-        """Called before a step; what it returns is handed to `rest`."""
+        """Prepare for a step. The service passes the result to `rest` after the step."""
         ...
 
     async def rest(self, stop: asyncio.Event, begun: float) -> None:
@@ -86,9 +86,9 @@ class Every:
 
 
 class AfterWrites:
-    """A step soon after every write to the database, and at least once a second.
+    """A step follows soon after every write to the database, and at least once a second.
 
-    The first write after a quiet moment is answered at once, those of a busy moment together.
+    The first write after a quiet moment brings a step at once. Writes that come close together share a step.
     """
 
     def __init__(self, database: Database) -> None:
@@ -96,7 +96,7 @@ class AfterWrites:
         self._seen = -1
 
     async def begin(self) -> float:
-        # Before the step: a write that comes while the step looks must bring another step.
+        # Read this before the step: a write that comes during the step must bring another step.
         self._seen = await self._database.writes_noticed()
         return monotonic()
 
@@ -120,7 +120,7 @@ class LeaderService:
         return self._duty.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take steps until `stop` is set; then the last one, if this orchestrator still leads."""
+        """Take steps until `stop` is set. Then take the last step, if this orchestrator still leads."""
         try:
             if self._duty.rests_first:
                 await self._pace.rest(stop, await self._pace.begin())
@@ -131,13 +131,13 @@ class LeaderService:
                 else:
                     await wait_briefly(stop, self._duty.pause_after_failure_seconds())
             if self._election.leads:
-                with suppress(Transient):  # the next leader does it
+                with suppress(Transient):  # the next leader does this work
                     await self._duty.last_step()
         finally:
             await self._duty.close()
 
     async def _step(self, stop: asyncio.Event) -> bool:
-        """Take a step, if this orchestrator leads. False if it failed."""
+        """Take a step if this orchestrator leads. Return False if the step failed."""
         if not self._election.leads:
             self._duty.deposed()
             return True

@@ -1,4 +1,4 @@
-"""What waits in SQL for the leader: one look for all of its duties, which the same write wakes."""
+"""Looks once for all duties of the leader whether work waits in SQL, as one write wakes all of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from embedfleet.records import outbox
 from embedfleet.records.outbox import Waiting
 from embedfleet.sql.database import Database
 
-# Duties that one write woke ask within this time of one another. An older look is repeated even if no write
-# was noticed since: some writes of other processes are not.
+# The duties that one write wakes ask within this time. An older look is repeated even if no write was noticed
+# since, because a write of another process may go unnoticed.
 _SHARED_SECONDS = 0.02
 
 
 class WaitingWork:
-    """Looks once for all duties that ask after the same write. Belongs to one event loop."""
+    """Shares one look among the duties that ask after the same write. It belongs to one event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,7 +24,7 @@ class WaitingWork:
         self._look: asyncio.Task[Waiting] | None = None
 
     async def now(self) -> Waiting:
-        """What waits, with every write that had been noticed when this was called.
+        """Return what waits. The look includes every write that was noticed before this call.
 
         Raises DatabaseUnavailable.
         """

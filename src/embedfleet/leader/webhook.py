@@ -1,4 +1,4 @@
-"""One event, one POST: delivered only if the receiver answers 2xx."""
+"""Sends each event to the webhook in one POST. It is delivered only if the receiver answers 2xx."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Webhook:
     """The receiver of events.
 
-    Headers: `Embedfleet-Event-Id` and `Idempotency-Key` (the event's id, the same at every attempt), and with
-    a secret `Embedfleet-Signature: sha256=HEX`, the HMAC-SHA256 of the body. Redirects are not followed and
-    no proxy of the environment is used: what is sent goes where the settings say, or nowhere.
+    The headers `Embedfleet-Event-Id` and `Idempotency-Key` hold the event's id, which is the same at every
+    attempt. With a secret, `Embedfleet-Signature: sha256=HEX` holds the HMAC-SHA256 of the body. Redirects
+    and the proxies of the environment are ignored, so an event goes only to the address in the settings.
     """
 
     def __init__(self, url: str, *, secret: str | None, timeout_seconds: float) -> None:
@@ -30,14 +30,18 @@ class Webhook:
         self._client: httpx.AsyncClient | None = None
 
     async def send(self, event: JobEvent) -> None:
-        """Return when the receiver has it. Raises WebhookUnavailable: it may have it, or not."""
-        import httpx  # when there is something to send: it takes a while
+        """Send the event, and return when the receiver has accepted it.
+
+        Raises WebhookUnavailable; the receiver may have got the event or not.
+        """
+        import httpx  # here, because it takes a while and many systems send nothing
 
         body = json.dumps(event.json_document(), ensure_ascii=False).encode()
         if self._client is None:
             self._client = await asyncio.to_thread(_connect, self._timeout_seconds)
         try:
-            # In all, as a receiver may send a byte now and then for ever. Its body is of no interest.
+            # The limit is for the whole call, as a receiver could send single bytes for ever. Its body is not
+            # read.
             async with (
                 asyncio.timeout(self._timeout_seconds),
                 self._client.stream(
@@ -57,7 +61,7 @@ class Webhook:
             raise WebhookUnavailable(f"events.webhook_url: answered {status} to {event.event_id}")
 
     async def close(self) -> None:
-        """Release the connection. It is opened again when needed."""
+        """Close the connection. The next `send` opens it again."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -76,7 +80,7 @@ class Webhook:
 
 
 def _connect(timeout_seconds: float) -> httpx.AsyncClient:
-    """Blocking: it reads the certificates of those one may trust."""
+    """Make the HTTP client. This blocks, because it reads the trusted certificates."""
     import httpx
 
     return httpx.AsyncClient(

@@ -1,4 +1,4 @@
-"""The leader keeps the broker filled: two duties over one `Reconciler`, at a pace of their own each."""
+"""The two duties that keep the broker filled. They share one `Reconciler`, and each has its own pace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embedfleet.leader.waiting_work import WaitingWork
 
 
 class WorkOffering(LeaderDuty):
-    """Offers what was written down in SQL since the last step: new jobs, and documents to clean up after."""
+    """Offers the jobs and the cleanups that were written to SQL since the last step."""
 
     name: ClassVar = "reconciler"
     works_again: ClassVar = "work is offered to the broker again"
@@ -29,7 +29,7 @@ class WorkOffering(LeaderDuty):
 
 
 class LossSearch(LeaderDuty):
-    """Notices that the broker lost its memory, or single tasks, and puts their jobs back into the outbox."""
+    """Notices if the broker lost its memory or single tasks, and puts their jobs back into the outbox."""
 
     name: ClassVar = "search for lost tasks"
     works_again: ClassVar = "lost tasks are looked for again"
