@@ -21,6 +21,7 @@ from embedfleet.queue.keys import KEY_TYPES, stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
+from support.brokers import served_again
 from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer, free_ports, redis_settings
 
@@ -65,18 +66,6 @@ async def claim(broker: RedisBroker, max_tasks: int = 1000, *, worker: str = "w"
     return await broker.claim(
         STAGE, worker=worker, max_tasks=max_tasks, max_cost=MAX_COST, lease_seconds=LEASE_SECONDS
     )
-
-
-async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Return when the server is back. It sends no event then, so the attempt is made again and again."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while True:
-            try:
-                await attempt()
-            except BrokerUnavailable:
-                await asyncio.sleep(0.02)
-            else:
-                return
 
 
 @pytest.fixture
@@ -193,7 +182,7 @@ async def test_a_server_killed_and_started_again_goes_on_where_it_was() -> None:
                     await call()
             server.start()
 
-            await eventually(lambda: broker.depth(STAGE))
+            await served_again(lambda: broker.depth(STAGE))
             assert await broker.epoch() != epoch, "its last second might have been lost"
             await broker.ack(leases[0])
             [again] = await claim(broker)
@@ -269,14 +258,14 @@ async def test_a_server_that_does_not_answer_is_unavailable_and_heals() -> None:
     with RedisServer() as server:
         options = redis_settings(server.url, socket_timeout_seconds=1, connect_timeout_seconds=1)
         broker = await RedisBroker.open(options)
-        await eventually(lambda: broker.depth(STAGE))
+        await served_again(lambda: broker.depth(STAGE))
         server.pause()
         try:
             with pytest.raises(BrokerUnavailable):
                 await claim(broker)
         finally:
             server.resume()
-        await eventually(lambda: broker.depth(STAGE))
+        await served_again(lambda: broker.depth(STAGE))
         await broker.close()
 
 

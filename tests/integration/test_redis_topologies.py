@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from embedfleet.errors import BrokerUnavailable, ConfigError
 from embedfleet.queue.broker import MAX_COST, Lease, Task
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
+from support.brokers import served_again
 from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer, free_ports, redis_settings
 from support.redis_topologies import RedisClusterServers, RedisSentinelServers
@@ -28,18 +29,6 @@ def a_task(task_id: str) -> Task:
 
 async def claim(broker: RedisBroker) -> list[Lease]:
     return await broker.claim(STAGE, worker="w", max_tasks=10, max_cost=MAX_COST, lease_seconds=60)
-
-
-async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Return when the servers agree who is primary. They send no event then, so the attempt is repeated."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while True:
-            try:
-                await attempt()
-            except BrokerUnavailable:
-                await asyncio.sleep(0.05)
-            else:
-                return
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +53,7 @@ async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: R
     sentinels.replicate()
     sentinels.primary.kill()
 
-    await eventually(lambda: broker.enqueue(STAGE, [a_task("after")]))
+    await served_again(lambda: broker.enqueue(STAGE, [a_task("after")]))
     assert await broker.epoch() != epoch, "a replica may not have heard the last of it"
     [after] = await claim(broker)
     assert (after.task.id, after.fence > before.fence) == ("after", True)
@@ -106,7 +95,7 @@ async def test_a_lost_node_is_unavailable_and_heals() -> None:
         with pytest.raises(BrokerUnavailable):
             await broker.depth(STAGE)
         holder.start()
-        await eventually(lambda: broker.enqueue(STAGE, [a_task("a")]))
+        await served_again(lambda: broker.enqueue(STAGE, [a_task("a")]))
         assert len(await claim(broker)) == 1
         await broker.close()
 

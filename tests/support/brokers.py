@@ -5,11 +5,13 @@ A new adapter joins by an entry in `BROKERS`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from embedfleet.clock import ManualClock
+from embedfleet.errors import BrokerUnavailable
 from embedfleet.queue.broker import (
     MAX_COST,
     Broker,
@@ -28,6 +30,8 @@ STAGE = Stage.EMBEDDING
 BURST = 3
 LEASE_SECONDS = 60.0
 ALL_OF_THEM = 1_000
+
+_TRY_AGAIN_SECONDS = 0.02
 
 
 async def memory_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
@@ -122,3 +126,16 @@ async def end_by_expiry(broker: Broker, clock: ManualClock, lease: Lease) -> Non
 
 EndLease = Callable[[Broker, ManualClock, Lease], Awaitable[None]]
 ENDINGS: list[EndLease] = [end_by_ack, end_by_retry, end_by_hand_back, end_by_dead_letter, end_by_expiry]
+
+
+async def served_again(attempt: Callable[[], Awaitable[object]]) -> None:
+    """Return when the attempt succeeds. A server sends no event when it is back, or when the servers agree
+    who is primary, so the attempt is repeated."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while True:
+            try:
+                await attempt()
+            except BrokerUnavailable:
+                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+            else:
+                return

@@ -21,6 +21,7 @@ from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import JobInfo, JobStatus
 from embedfleet.settings import Settings
+from embedfleet.waiting import wait_briefly
 
 _POLL_SECONDS = 0.2  # fast enough for a progress bar
 
@@ -194,7 +195,7 @@ class _Run:
             await self._refresh_jobs()
             if self._all_submitted and not self._open_jobs() and not await self._all_jobs.cleanups_left():
                 return
-            await asyncio.sleep(_POLL_SECONDS)
+            await wait_briefly(self._stop, _POLL_SECONDS)
         self._report.interrupted = True
 
     async def _refresh_jobs(self) -> None:
