@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from embedfleet.errors import ModelUnavailable, Remedy
 from embedfleet.inference.budget import MemoryClaim
 from embedfleet.inference.runner import ModelRunner
 from embedfleet.retry import BackOff
@@ -31,6 +32,7 @@ class ModelSlot:
         self.used_at = 0.0  # when the model was loaded or a use ended, by the pool's clock
         self._back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._paused_because = ""
+        self._remedy: Remedy | None = None  # of the failure that the model is paused for
         self._paused_until = 0.0
 
     @property
@@ -52,14 +54,16 @@ class ModelSlot:
         self.load = None
         self.memory_mb = {}
 
-    def pause(self, reason: str, now: float) -> None:
+    def pause(self, reason: str, now: float, *, remedy: Remedy | None = None) -> None:
         """Refuse the model for a while, which doubles with each failure in a row."""
         self._paused_because = reason
+        self._remedy = remedy
         self._paused_until = now + self._back_off.next_seconds()
 
-    def pause_reason(self, now: float) -> str | None:
-        """Why the model is refused at this moment; None: it is not."""
-        return self._paused_because if now < self._paused_until else None
+    def require_not_paused(self, now: float) -> None:
+        """Raises ModelUnavailable, with the reason and the remedy of the pause, while it lasts."""
+        if now < self._paused_until:
+            raise ModelUnavailable(f"{self._paused_because}: tried again later", remedy=self._remedy)
 
     def end_pause(self) -> None:
         """The model has shown that it works: the next failure is its first."""

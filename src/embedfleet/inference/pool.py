@@ -89,9 +89,7 @@ class ModelPool:
         """
         self._require_open()
         slot = self._slot(name)
-        reason = slot.pause_reason(self._now())
-        if reason is not None:
-            raise ModelUnavailable(f"{reason}: tried again later")
+        slot.require_not_paused(self._now())
         self._drop_broken(slot)
         if slot.load is None:
             slot.load = asyncio.create_task(self._load(slot), name=f"load model {name}")
@@ -164,7 +162,7 @@ class ModelPool:
             # callers must come first, or two models could evict each other before either is used.
             await self._notify()
             if isinstance(exc, ModelError) and self._settings.on_load_failure == "wait":
-                slot.pause(str(exc), self._now())
+                slot.pause(str(exc), self._now(), remedy=exc.remedy)
                 raise ModelUnavailable(str(exc), remedy=exc.remedy) from exc
             raise
         slot.used_at = self._now()

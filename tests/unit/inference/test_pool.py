@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedfleet.errors import ModelError, ModelUnavailable, Transient, UnknownModel
+from embedfleet.errors import ModelError, ModelUnavailable, Remedy, Transient, UnknownModel
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
@@ -39,7 +39,7 @@ class CountingCatalogue(Catalogue):
         self.gate.wait()
         if self.fail_next:
             self.fail_next = False
-            raise ModelError("out of file handles")
+            raise ModelError("out of file handles", remedy=Remedy.EXAMINE)
         return super().open(name, device)
 
 
@@ -270,8 +270,9 @@ async def test_tasks_of_a_model_that_cannot_be_loaded_wait_if_so_wished(catalogu
     catalogue.fail_next = True
     with pytest.raises(ModelUnavailable, match="out of file handles"):
         await pool.get("stub")
-    with pytest.raises(ModelUnavailable, match="out of file handles: tried again later"):
+    with pytest.raises(ModelUnavailable, match="out of file handles: tried again later") as told:
         await pool.get("stub")
+    assert told.value.remedy is Remedy.EXAMINE  # the remedy of the failure itself
     assert catalogue.loads == ["stub"]  # it is not loaded at every try
     clock.seconds += 60
     assert (await pool.get("stub")).info.name == "stub"
