@@ -1,4 +1,4 @@
-"""Puts the parts of an orchestrator together. Which adapters they stand on was decided by `bootstrap`."""
+"""Puts the parts of an orchestrator together. `bootstrap` has chosen the adapters that they use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_orchestrator(
     collector: MergedCollector,
     health: Health,
 ) -> WorkerOrchestrator:
-    """The orchestrator of this host, ready to run. What it is given stays the caller's to close."""
+    """Build the orchestrator of this host, ready to run. The caller closes the objects that it passes."""
     settings = base.settings
     orchestrator_id = _new_orchestrator_id(socket.gethostname())
     election = _election(base, deployment, orchestrator_id)
@@ -68,7 +68,7 @@ def build_orchestrator(
 
 
 def _new_orchestrator_id(host: str) -> str:
-    """Unique for this life of this process."""
+    """Return an id that no other run of any orchestrator has."""
     return f"{host[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
@@ -80,10 +80,10 @@ def _election(base: Foundations, deployment: Deployment, orchestrator_id: str) -
 
 
 def _pools(base: Foundations, launcher: Launcher, *, share_cores: bool) -> HostPools:
-    """A pool of each stage, none with a worker yet.
+    """Build a pool for each stage. No pool has a worker yet.
 
-    `share_cores`: embedding workers share out the host's cores as model threads, as each has a model of its
-    own. Workers of one process share one model, which takes all cores.
+    With `share_cores`, the embedding workers share the host's cores as model threads, because each process
+    has a model of its own. Workers inside one process share one model, which takes all cores.
     """
     settings = base.settings
     cores = available_cores() if share_cores else None

@@ -1,6 +1,6 @@
-"""The only place where adapters are chosen: settings in, a working system out.
+"""Chooses the adapters by the settings, opens them, and returns a working system. No other module does.
 
-An orchestrator has many parts that stand on the adapters: `assembly` puts those together.
+An orchestrator has many parts that use the adapters; `assembly` puts these together.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _WORKER_COMMAND = (sys.executable, "-m", "embedfleet.worker_process")
 
 @dataclass(frozen=True, slots=True)
 class OwnerSystem:
-    """All that an orchestrator's process holds; embedded, that is the whole system."""
+    """All parts of an orchestrator's process. In embedded mode that is the whole system."""
 
     settings: Settings
     deployment: Deployment
@@ -81,7 +81,7 @@ class OwnerSystem:
 
 @dataclass(frozen=True, slots=True)
 class GuestSystem:
-    """A process beside the orchestrators: it submits, watches and asks through SQL."""
+    """The parts of a process beside the orchestrators, which submits, watches and searches through SQL."""
 
     settings: Settings
     database: Database
@@ -91,7 +91,10 @@ class GuestSystem:
 
 @dataclass(frozen=True, slots=True)
 class RepairSystem:
-    """What holds the vector store against SQL. `put_aside`: where a store that could not be used is now."""
+    """The parts that compare the vector store with SQL and mend it.
+
+    `put_aside` is the new place of a store that could not be used; None if there was none.
+    """
 
     collections: Sequence[Collection]
     put_aside: Path | None
@@ -109,13 +112,13 @@ async def open_owner(
     broker: Broker | None = None,
     catalogue: Catalogue | None = None,
 ) -> AsyncIterator[OwnerSystem]:
-    """Open everything an orchestrator needs; embedded, own the data directory until the end.
+    """Open everything that an orchestrator needs. In embedded mode, own the data directory until the end.
 
-    `store`, `broker` and `catalogue` take the place of what the settings would choose. They are closed at the
-    end, as those would be.
+    A given `store`, `broker` or `catalogue` is used in place of the one that the settings choose. The store
+    and the broker are closed at the end.
 
-    Raises DataDirectoryInUse naming the process that owns it now, ConfigError, and Transient when a service
-    cannot be reached.
+    Raises DataDirectoryInUse, which names the process that owns the directory now. Raises ConfigError, and
+    Transient if a service cannot be reached.
     """
     deployment = deployment_of(settings)
     clock = SystemClock()
@@ -163,7 +166,9 @@ async def open_owner(
 
 @asynccontextmanager
 async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[SearchService]:
-    """Open only what answers searches: no queues, no workers. Embedded, own the data directory until the end.
+    """Open only the parts that answer searches: no queues, no workers.
+
+    In embedded mode, own the data directory until the end.
 
     Raises as `open_owner` does.
     """
@@ -185,10 +190,10 @@ async def open_repair(
     empty: bool = False,
     sampling: Sampling | None = None,
 ) -> AsyncIterator[RepairSystem]:
-    """Open what verifies and mends the vector store: beside a fleet, or, embedded, owning the data directory.
+    """Open the parts that verify and mend the vector store. In embedded mode, own the data directory.
 
-    With `empty`, the collections within the scope are dropped first. If the store in the data directory
-    cannot even do that, all of it is put aside, and `collections` are those of every tenant.
+    With `empty`, this drops the collections within the scope first. If the store in the data directory fails
+    even at that, the whole store is put aside, and `collections` are those of every tenant.
 
     Raises as `open_owner` does.
     """
@@ -220,7 +225,7 @@ async def open_repair(
 
 @asynccontextmanager
 async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
-    """Open only the database: works beside orchestrators, and when there is none."""
+    """Open only the database. This works with or without a running orchestrator."""
     deployment_of(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -231,8 +236,10 @@ async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
 
 @asynccontextmanager
 async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metrics) -> AsyncIterator[Worker]:
-    """What one worker process needs, and no more: only storage and deletion open the vector store, only
-    embedding loads models."""
+    """Open only the parts that one worker process of this stage needs.
+
+    Only storage and deletion open the vector store, and only embedding loads models.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = await _entered_database(stack, settings, metrics)
@@ -297,7 +304,7 @@ async def _open_journal(
         deaths.count(conn, entries)
         return deaths.of_unfinished_jobs(conn)
 
-    # Count before the file is emptied: a crash in between counts twice. The other order could lose the count.
+    # Count before the file is emptied. A crash in between counts twice, but does not lose the count.
     earlier_deaths = await database.write(count)
     journal = TaskJournal.open(path, earlier_deaths)
     stack.callback(journal.close)
@@ -311,7 +318,7 @@ def _search_service(
 
 
 async def open_broker(settings: Settings) -> Broker:
-    """The queues of these settings."""
+    """Open the broker of these settings. Raises ConfigError, and BrokerUnavailable."""
     if settings.redis.url is None:
         return MemoryBroker()
     from embedfleet.queue.redis_broker import RedisBroker
@@ -320,12 +327,12 @@ async def open_broker(settings: Settings) -> Broker:
 
 
 async def open_store(settings: Settings) -> VectorStore:
-    """The vector store of these settings. Raises ConfigError for an unknown `vector_store.kind`."""
+    """Open the vector store of these settings. Raises ConfigError for an unknown `vector_store.kind`."""
     return await store_kind(settings.vector_store.kind).open_store(settings)
 
 
 def places(settings: Settings) -> Mapping[str, str]:
-    """Where queues and vectors are, for a person: without user and password."""
+    """Return where queues and vectors are, for messages: without user and password."""
     redis = settings.redis
     return {
         "queues": "in this process" if redis.url is None else f"Redis at {parse_endpoint(redis)}",

@@ -1,5 +1,7 @@
-"""Whether the settings describe an embedded system or a fleet. Contradictions are refused before anything is
-opened."""
+"""Decides by the settings whether the system is embedded or a fleet.
+
+It refuses contradictory settings before anything is opened.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Deployment:
 
 
 def deployment_of(settings: Settings) -> Deployment:
-    """The deployment of these settings. Raises ConfigError, naming them, if some contradict each other."""
+    """Return the deployment of these settings. Raises ConfigError, which names settings that contradict."""
     shared_broker = settings.redis.url is not None
     own_store = settings.vector_store.url is None
     launcher = settings.orchestrator.launcher

@@ -24,7 +24,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 
 class FileState(StrEnum):
-    """What was done with a file. Its job shows what becomes of it."""
+    """What the ingest did with a file. The file's job shows its further progress."""
 
     SUBMITTED = "submitted"
     RESUMED = "resumed"
@@ -35,7 +35,10 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """`error` is set exactly if the state is FAILED; `job_id` is set if the file has a job."""
+    """The result of one file.
+
+    `error` is set exactly if the state is FAILED. `job_id` is set if the file has a job.
+    """
 
     source: str
     state: FileState
@@ -46,7 +49,7 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """Options of an ingest. `globs` choose files in folders; without any, all known formats are taken."""
+    """The options of an ingest. `globs` choose files in folders; without any, all known formats are taken."""
 
     tenant: str
     tier: UserTier
@@ -71,7 +74,7 @@ class Found:
 
 
 def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
-    """Every file at or below the paths, each once, sorted within its folder.
+    """Find every file at or below the paths, each once, sorted within its folder.
 
     In a folder, only known formats are taken, or the files that match a glob; hidden files and folders are
     left out, and links to folders are not followed. A file that is named itself is always taken.
@@ -123,8 +126,7 @@ def _wanted(path: Path, folder: Path, globs: Sequence[str]) -> bool:
 
 
 def media_id_of(source: str) -> str:
-    """The media id of a file. It is made from the path, so a changed file is a new version, no new
-    document."""
+    """Return the media id of a file. It is made from the path, so a changed file stays the same document."""
     return f"file-{hashlib.sha256(source.encode()).hexdigest()[:24]}"
 
 
@@ -138,7 +140,7 @@ class Ingest:
         self._options = options
 
     async def submit(self, files: Iterable[Path]) -> AsyncIterator[FileOutcome]:
-        """Submit the files; yields one outcome for each, in order, as soon as it is known.
+        """Submit the files. Yields the outcome of each, in order, as soon as it is known.
 
         Raises only errors that would hit every further file: StorageFull, ConfigError, DatabaseUnavailable.
         """
@@ -210,7 +212,7 @@ def _refuse_undecodable_name(source: str) -> None:
 
 
 def printable(name: str) -> str:
-    """A file name as printable text: bytes that are not UTF-8 become backslash escapes."""
+    """Return a file name as printable text: bytes that are not UTF-8 become backslash escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
@@ -219,7 +221,7 @@ def _without_file(known: Iterable[str]) -> list[str]:
 
 
 def _hash_file(path: Path) -> str:
-    """SHA-256 of the parser's version and the file's bytes, so that a new parser reads the file again."""
+    """Return the SHA-256 of the parser's version and the file: a new parser reads the file again."""
     digest = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
     try:
         if not path.is_file():

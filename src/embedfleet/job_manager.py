@@ -1,8 +1,8 @@
-"""Submit jobs, and get at those that were submitted. Needs SQL only: no broker, no vector store, no worker.
+"""Submits jobs, and gives access to submitted ones. It needs SQL only: no broker, vector store or worker.
 
-One SQL transaction submits a job; a running orchestrator finds it there (the transactional outbox) and offers
-it to its workers. So any process that can open the database can submit and watch, and a job that is submitted
-while nothing runs waits for the next start.
+One SQL transaction submits a job. A running orchestrator finds the job there (the transactional outbox) and
+offers it to the broker. So any process that can open the database can submit and watch jobs. A job that is
+submitted while no orchestrator runs waits for the next start of one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from embedfleet.tracking.tenant_jobs import TenantJobs
 
 
 class JobManagerConfig(BaseModel):
-    """What a job manager needs to know; by default the settings of the environment."""
+    """The settings of a job manager. By default they come from the environment."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,11 +35,11 @@ class JobManagerConfig(BaseModel):
 class EmbeddingJobManager:
     """Submits jobs, and gives access to those that were submitted.
 
-    Create, `initialize`, use from one event loop, `close`.
+    Create it, call `initialize`, use it on one event loop, then call `close`.
 
-    `of(tenant)` is for a caller who acts for one tenant: it can neither see nor change another's rows.
-    `of_all_tenants()` is for an operator. `get_job_status` and `wait` take a job's id alone and see every
-    tenant's jobs: where the caller is not trusted, use `status` and `wait` of `of(tenant)`.
+    `of(tenant)` is for a caller that acts for one tenant: it can neither see nor change the rows of another.
+    `of_all_tenants()` is for an operator. `get_job_status` and `wait` take only a job's id and see the jobs
+    of every tenant. For a caller that is not trusted, use `status` and `wait` of `of(tenant)`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EmbeddingJobManager:
         catalogue: Catalogue | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`database`, `catalogue`: those of this process, if it has them; else the manager makes its own."""
+        """Without a `database` or a `catalogue` of this process, the job manager makes its own."""
         self._settings = (config or JobManagerConfig()).settings
         self._clock = clock or SystemClock()
         catalogue = catalogue or Catalogue(self._settings.models)
@@ -59,14 +59,17 @@ class EmbeddingJobManager:
         self._own_database: Database | None = None
 
     async def initialize(self) -> None:
-        """Open the database, creating or upgrading it. Raises ConfigError if that cannot be done."""
+        """Open the database, unless one was given. Raises ConfigError if it cannot be opened.
+
+        This creates or upgrades an SQLite database. The schema of PostgreSQL must exist.
+        """
         if self._shared_database is None and self._own_database is None:
             database = open_database(self._settings)
             await database.open()
             self._own_database = database
 
     async def close(self) -> None:
-        """Release what `initialize` opened. May be called twice."""
+        """Close the database that `initialize` opened. A second call does nothing."""
         if self._own_database is not None:
             await self._own_database.close()
             self._own_database = None
@@ -101,13 +104,14 @@ class EmbeddingJobManager:
         source: str | None = None,
         source_hash: str | None = None,
     ) -> str:
-        """Submit one version of a document of the tenant `user_id`; durable on return. Returns the job's id.
+        """Submit one version of a document of the tenant `user_id`, and return the job's id.
 
-        A newer version supersedes an unfinished older one. A version that readers see already completes at
-        once. A version that is under way is not begun twice: the id of its job is returned.
+        The job is durable on return. A newer version supersedes an unfinished older one. The job of a version
+        that readers see already completes at once. A version that is under way is not begun twice: the id of
+        its job is returned.
 
-        Raises InvalidRequest (priority outside 0-100, empty content, unknown content type …),
-        UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
+        Raises InvalidRequest for a wrong argument, such as a priority outside 0-100, empty content or an
+        unknown content type. Raises UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
         """
         request = request_from(
             media_id=media_id,
@@ -124,7 +128,10 @@ class EmbeddingJobManager:
         return (await self.create_jobs([request]))[0]
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
-        """Submit many documents in one transaction: all are admitted or, on any error, none."""
+        """Submit many documents in one transaction, and return the ids of their jobs, in order.
+
+        All documents are admitted or, on any error, none.
+        """
         admission = self._admission
         submissions = await asyncio.to_thread(lambda: [admission.prepare(request) for request in requests])
         return await self._database.write(lambda conn: admission.admit(conn, submissions))
@@ -132,20 +139,22 @@ class EmbeddingJobManager:
     # --- look and change ---
 
     def of(self, tenant: str) -> TenantJobs:
-        """The jobs and documents of this tenant only. Raises InvalidRequest if not initialized."""
+        """Return the jobs and documents of this tenant only. Raises InvalidRequest if not initialized."""
         return TenantJobs(self._database, self._clock, self._admission, tenant)
 
     def of_all_tenants(self) -> OperatorJobs:
-        """The jobs of every tenant, for an operator. Raises InvalidRequest if not initialized."""
+        """Return the jobs of every tenant, for an operator. Raises InvalidRequest if not initialized."""
         return OperatorJobs(self._database, self._clock)
 
     async def get_job_status(self, job_id: str) -> JobInfo:
-        """Where the job is now, whichever tenant's it is. Raises UnknownJob."""
+        """Return the present state of a job of any tenant. Raises UnknownJob."""
         return await self.of_all_tenants().status(job_id)
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
-        """Return when the job has ended, whichever tenant's it is. Raises TimeoutError (the job goes on),
-        UnknownJob."""
+        """Return when a job of any tenant has ended.
+
+        Raises UnknownJob. Raises TimeoutError after `timeout_seconds`; the job goes on.
+        """
         return await self.of_all_tenants().wait(job_id, timeout_seconds=timeout_seconds)
 
     # The documented calls that name their tenant: short for those of `of(user_id)`.
@@ -161,6 +170,8 @@ class EmbeddingJobManager:
         await self.of(user_id).retry(job_id)
 
     async def cancel_job(self, job_id: str, user_id: str) -> bool:
-        """End an unfinished job of this tenant; readers keep the version they see. False if it had ended
-        already. Raises UnknownJob."""
+        """End an unfinished job of this tenant. Return False if it had ended already.
+
+        Readers keep the version they see. Raises UnknownJob.
+        """
         return await self.of(user_id).cancel(job_id)

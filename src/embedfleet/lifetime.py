@@ -1,4 +1,4 @@
-"""How child processes end: with their parent, and without the slow exit of the interpreter."""
+"""Ends child processes together with their parent, and without the slow exit of the interpreter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def die_with_parent(parent_pid: int | None = None) -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End now. Everything must be closed: the interpreter's own clean-up would take up to a second more."""
+    """End the process at once. Everything must be closed before.
+
+    The interpreter's own clean-up is skipped, because it would take up to a second more.
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):  # its reader has ended
             stream.flush()

@@ -1,4 +1,4 @@
-"""Quota arithmetic: decides whether a tenant may submit a document now. Pure, so tables can test it."""
+"""Decides whether a tenant may submit a document now. It is pure arithmetic, so tests are tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Usage:
 
 
 def refusal(tier_name: str, tier: TierSettings, usage: Usage, document_chars: int) -> str | None:
-    """The reason why the tier does not allow a document of this size now, in one line; None if it does."""
+    """Return, in one line, why the tier does not allow a document of this size now; None if it does."""
     if document_chars > tier.max_document_chars:
         return (
             f"the document has {document_chars:,} characters, tier `{tier_name}` allows "

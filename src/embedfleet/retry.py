@@ -1,4 +1,4 @@
-"""How long to wait before the next try: arithmetic only, no clock and no sleeping."""
+"""Computes the pause before the next try. It is arithmetic only: it reads no clock and never sleeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _MOST_DOUBLINGS = 60
 
 
 def retry_delay_seconds(attempt: int, *, base: float, cap: float, rng: random.Random) -> float:
-    """Exponential back-off with full jitter: uniform in [0, min(cap, base x 2^(attempt - 1))] seconds.
+    """Return a pause by exponential back-off with full jitter, in seconds.
+
+    It is uniform in [0, min(cap, base x 2^(attempt - 1))].
 
     `attempt` is the number of the failed delivery, from 1; `base` and `cap` are in seconds. Full jitter
     keeps tasks that failed together from coming back together. It gave the least total work in M. Brooker,
@@ -36,7 +38,7 @@ class RetryPolicy:
             )
 
     def delay_seconds(self, attempt: int, rng: random.Random) -> float:
-        """How long a task waits after its delivery number `attempt` failed, in seconds."""
+        """Return the seconds that a task waits after its delivery number `attempt` failed."""
         return retry_delay_seconds(attempt, base=self.base_seconds, cap=self.cap_seconds, rng=rng)
 
 
@@ -60,7 +62,7 @@ class BackOff:
         self.failures += 1
 
     def pause_seconds(self) -> float:
-        """The pause after the failures so far, 0 without a failure. With an `rng`, each call draws again."""
+        """Return the pause after the failures so far; 0 without a failure. With an `rng`, each call draws."""
         if not self.failures:
             return 0.0
         ceiling = _doubled_seconds(self.failures, base=self._first_seconds, cap=self._longest_seconds)
@@ -77,5 +79,5 @@ class BackOff:
 
 
 def _doubled_seconds(failures: int, *, base: float, cap: float) -> float:
-    """`base`, doubled with every failure after the first, at most `cap`."""
+    """Return `base`, doubled with every failure after the first, but at most `cap`."""
     return min(cap, base * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))

@@ -1,4 +1,4 @@
-"""How many workers a pool should have: a pure policy, which can be tested with tables and simulated.
+"""Decides how many workers a pool should have. It is pure arithmetic, so it can be tested and simulated.
 
 The measure is time, not depth: how long the workers of the pool would take for the waiting work. With `rate`,
 the tokens that one busy worker serves in a second::
@@ -81,6 +81,7 @@ class Observation:
 
     @property
     def work_waits(self) -> bool:
+        """Whether any task or token is ready."""
         return self.waiting_tasks > 0 or self.backlog_cost > 0
 
     @property

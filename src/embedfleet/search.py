@@ -1,4 +1,4 @@
-"""Search: a query's nearest passages among what readers may see.
+"""Searches for the passages nearest to a query, among those that readers may see.
 
 The vector store also holds vectors of generations that are being built or removed; SQL says which passages
 are live, so a reader sees the old generation of a document or the new one, never a mixture.
@@ -37,17 +37,17 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
 from embedfleet.vectors.port import Hit, VectorStore
 
-# How many more rows than wanted are asked for: some may belong to generations that are not live.
+# A query asks the store for this many more rows than wanted: some may be of generations that are not live.
 _SPARE_ROWS = 16
-# If too few of them were live, this many times as many are asked for.
+# If too few of the rows are live, the next query asks for this many times as many.
 _WIDENING_FACTOR = 4
-# A guest waits seconds for its answer: after an hour it is gone.
+# A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
 _HITS = TypeAdapter(list[SearchHit])
 
 
 class SearchRequest(BaseModel):
-    """`model` None: the tenant's only model, or the default one if it has several."""
+    """A search. With `model` None, it uses the default model, or the tenant's only one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,10 +68,10 @@ class SearchService:
         self._default_model = default_model
 
     async def search(self, tenant: str, request: SearchRequest) -> list[SearchHit]:
-        """The `limit` nearest live passages, nearest first; empty if the tenant has none.
+        """Return the `limit` nearest live passages, nearest first. A tenant without documents has none.
 
-        Raises InvalidRequest (query too long for the model, several models to choose from),
-        UnknownModel, SpaceMismatch.
+        Raises InvalidRequest if the query is too long for the model, or if the tenant has several models and
+        none was chosen. Raises UnknownModel and SpaceMismatch.
         """
         collection = await self._database.read(lambda conn: self._choose(conn, tenant, request.model))
         if collection is None:
@@ -90,11 +90,11 @@ class SearchService:
 
     @property
     def loaded_models(self) -> list[str]:
-        """Names of the models that are ready in its process, sorted."""
+        """The names of the models that are ready in this process, sorted."""
         return self._models.loaded()
 
     async def answer_waiting(self) -> int:
-        """Answer what other processes asked through SQL; returns how many."""
+        """Answer the searches that other processes asked through SQL. Returns how many."""
         asked = await self._database.read(lambda conn: searches.unanswered(conn, 100))
         for search in asked:
             response = await self._respond(search)
@@ -104,7 +104,7 @@ class SearchService:
         return len(asked)
 
     async def forget_abandoned(self, now: float) -> None:
-        """Drop what was asked so long ago that its asker is gone."""
+        """Drop the searches that are so old that the asking process no longer waits."""
         await self._database.write(
             partial(searches.remove_older, created_before=now - _ABANDONED_AFTER_SECONDS)
         )
@@ -112,7 +112,7 @@ class SearchService:
     async def _respond(self, asked: searches.AskedSearch) -> str:
         try:
             hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
-        except (EmbedfleetError, ValidationError) as exc:  # the latter: a guest of another release
+        except (EmbedfleetError, ValidationError) as exc:  # ValidationError: the guest is of another release
             remedy = exc.remedy if isinstance(exc, EmbedfleetError) else None
             return json.dumps({"error": one_line(exc), "remedy": remedy})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
@@ -159,7 +159,7 @@ class SearchService:
 
 
 class SearchClient:
-    """Asks the process that owns the vector store, through SQL."""
+    """Sends searches through SQL to the process that owns the vector store."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -168,7 +168,11 @@ class SearchClient:
     async def search(
         self, tenant: str, request: SearchRequest, *, timeout_seconds: float = 30.0
     ) -> list[SearchHit]:
-        """As `SearchService.search`. Raises DatabaseUnavailable if no orchestrator answers in time."""
+        """Search as `SearchService.search` does.
+
+        Raises InvalidRequest with the message of any error that the search met there, and DatabaseUnavailable
+        if no orchestrator answers in time.
+        """
         search_id = uuid.uuid4().hex
         now = self._clock.now()
         asked = request.model_dump_json()

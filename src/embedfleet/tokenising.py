@@ -1,5 +1,7 @@
-"""Tokenises queries, canary texts and other texts that do not come from the chunker, which has its own
-step."""
+"""Tokenises queries, canary texts and other texts that do not come from the chunker.
+
+The chunker tokenises documents itself.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,19 @@ from embedfleet.inference.backend import ModelInfo, Role, TokenBatch
 
 
 def tokenised(texts: Sequence[str], info: ModelInfo, *, role: Role = "document") -> TokenBatch:
-    """The texts as a batch for the model; blocking, and the first call for a tokenizer loads it. A text may
-    have more tokens than the model takes."""
+    """Return the texts as a batch for the model. This blocks, and the first call for a tokenizer loads it.
+
+    A text may have more tokens than the model takes.
+    """
     token_ids, lengths = load_tokenizer(info.tokenizer_file).encode_batch(list(texts))
     return TokenBatch(token_ids, lengths, tuple(texts) if info.needs_texts else None, role)
 
 
 def cut(batch: TokenBatch, info: ModelInfo) -> TokenBatch:
-    """The batch with each text cut to as many tokens as the model takes, for texts whose end does not
-    matter."""
+    """Return the batch with each text cut to the tokens that the model takes.
+
+    Use it for texts whose end does not matter.
+    """
     starts = np.cumsum(batch.lengths) - batch.lengths
     kept = np.minimum(batch.lengths, info.max_tokens)
     spans = zip(starts.tolist(), kept.tolist(), strict=True)

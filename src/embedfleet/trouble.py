@@ -1,4 +1,4 @@
-"""Why a part of the process waits: known to others at any moment, and logged once."""
+"""Records why a part of the process waits. Other parts can read the reason, and the log has it once."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Trouble:
     """
 
     def __init__(self, *, log: Logger = logger, over: str = "it goes on") -> None:
-        """`over`: what the log says when the trouble is over."""
+        """`over` is the text in the log when the trouble is over."""
         self._log = log
         self._over = over
         self.failure: EmbedfleetError | None = None
 
     def note(self, failure: EmbedfleetError) -> None:
-        """The work waits because of this failure."""
+        """Record that the work waits because of this failure."""
         if self.failure is None:
             self._log.warning("waiting: {}", failure)
         self.failure = failure
 
     def clear(self) -> None:
-        """The work goes on. Without effect if nothing was noted."""
+        """Record that the work goes on. Do nothing if no failure was noted."""
         if self.failure is not None:
             self._log.info("{}", self._over)
             self.failure = None

@@ -1,4 +1,4 @@
-"""What Pydantic found wrong, in one line: the first problem, and which field has it."""
+"""Describes the first problem that Pydantic found: the field that has it, and a message in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 class Problem:
     """One thing that is wrong with a value.
 
-    `path`: the names that lead to the field; empty if the value as a whole is wrong. `given`: what was given.
+    `path` holds the names that lead to the field. If the value as a whole is wrong, `path` is empty. `given`
+    is the value that the caller gave.
     """
 
     path: tuple[str, ...]
@@ -22,15 +23,15 @@ class Problem:
 
     @property
     def field(self) -> str:
-        """The path as people write it: `worker_pools.embedding.workers`."""
+        """The path with dots, such as `worker_pools.embedding.workers`."""
         return ".".join(self.path)
 
 
 def first_problem(exc: ValidationError) -> Problem:
-    """The first of the problems that Pydantic lists."""
+    """Return the first of the problems that Pydantic lists."""
     problem = exc.errors()[0]
     # A key of a mapping that is itself wrong has "[key]" behind its name.
     path = tuple(str(part) for part in problem["loc"] if part != "[key]")
-    # What our own validators raise gets this in front of it.
+    # Pydantic puts this before the messages of our own validators.
     message = problem["msg"].removeprefix("Value error, ")
     return Problem(path, problem["type"], message, problem.get("input"))

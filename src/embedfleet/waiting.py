@@ -1,4 +1,4 @@
-"""Waiting for the first of several things, pauses that a signal ends, and the end of tasks."""
+"""Waits for the first of several awaitables, pauses until a signal, and ends tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
-    """Return when the first has ended; the others are cancelled."""
+    """Return when the first awaitable has ended. The others are cancelled."""
     waiting = [asyncio.create_task(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -28,7 +28,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:
-    """A pause that the stop signal ends."""
+    """Pause for `seconds`, or until `stop` is set."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
@@ -36,10 +36,10 @@ async def wait_briefly(stop: asyncio.Event, seconds: float = 0.02) -> None:
 
 
 async def repeat(stop: asyncio.Event, step: Callable[[], Awaitable[None]], *, seconds: float) -> None:
-    """Take `step` now and again `seconds` after each has ended, until `stop` is set.
+    """Call `step` now, and again `seconds` after each call has ended, until `stop` is set.
 
-    An exception of `step` ends the loop and passes through: a loop that must survive failures handles them
-    in its step.
+    An exception of `step` ends the loop and is raised here. A loop that must survive failures handles them in
+    its step.
     """
     while not stop.is_set():
         await step()
@@ -47,7 +47,7 @@ async def repeat(stop: asyncio.Event, step: Callable[[], Awaitable[None]], *, se
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; it is cancelled if `stop` is set before it has ended. What it raises passes through."""
+    """Do the work, and cancel it if `stop` is set before it has ended. An exception of it is raised here."""
     task = asyncio.create_task(work)
     try:
         await first_of(asyncio.wait([task]), stop.wait())

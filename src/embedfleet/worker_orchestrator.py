@@ -1,15 +1,15 @@
-"""The worker orchestrator of a host: starts everything, and stops everything in order.
+"""The worker orchestrator of a host. It starts everything, and stops everything in order.
 
-Any number of hosts may run one against the same broker and database. One of them, elected, does what only a
-leader does (`leader.duties`); each has pools of its own.
+Any number of hosts may run one on the same broker and database, each with pools of its own. One of them is
+elected and has the duties of the leader too (`leader.duties`).
 
 Shutdown order (`WorkerOrchestrator.run`):
 
-1. The stop signal reaches the pools. Workers finish what they claimed; what takes too long is handed back.
-2. When every worker has ended, the services that serve the workers stop.
-3. Last, the lead and the registration are given up.
+1. The stop signal reaches the pools. Workers finish their claimed tasks, and hand back those that take too
+long. 2. When every worker has ended, the services that serve the workers stop. 3. Last, the lead and the
+registration are given up.
 
-What is still queued then is unfinished in SQL and in the broker. Other hosts take it up, or the next start.
+Work that is still queued then stays in SQL and in the broker. Other hosts do it, or this one after a start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from embedfleet.service import Service, run_services
 
 
 class WorkerOrchestrator:
-    """Runs the pools of this host, and the services beside them. `bootstrap` builds and closes its parts."""
+    """Runs the pools of this host and its services. `bootstrap` opens and closes what they use."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class WorkerOrchestrator:
         services: Sequence[Service],
         initial_sizes: Mapping[str, int],
     ) -> None:
-        """`initial_sizes`: how many workers of each stage to start with."""
+        """`initial_sizes` is the number of workers of each stage at the start."""
         self._pools = pools
         self._registration = registration
         self._services = services
@@ -43,20 +43,21 @@ class WorkerOrchestrator:
 
     @property
     def trouble(self) -> EmbedfleetError | None:
-        """Why work is being put off at the moment (disk full, store away), if it is."""
+        """The failure because of which work is put off now (disk full, store away); None if no work is."""
         return self._pools.trouble
 
     def states(self) -> list[PoolState]:
-        """Every pool as it is now."""
+        """Return the present state of every pool."""
         return self._pools.states()
 
     def resize(self, workers: Mapping[str, int]) -> None:
-        """Set the number of workers of the named stages; surplus workers drain."""
+        """Set the number of workers of the named stages. Surplus workers drain."""
         self._pools.resize(workers)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain; cancelled, hand back what is in hand and end at once."""
-        await self._registration.beat()  # before anything runs: from here on it is known who leads
+        """Work until `stop` is set, then drain. If cancelled, hand back the tasks in hand and end at once."""
+        # The first heartbeat comes before anything else runs, because a duty asks whether this host leads.
+        await self._registration.beat()
         self._pools.resize(self._initial_sizes)
         workers_ended, services_ended = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -67,6 +68,6 @@ class WorkerOrchestrator:
                     try:
                         await self._pools.run(stop)
                     finally:
-                        workers_ended.set()  # also after a defect: services must not outlive the workers
+                        workers_ended.set()  # after a defect too, so that no service outlives the workers
             finally:
                 services_ended.set()

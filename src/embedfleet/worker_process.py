@@ -1,4 +1,4 @@
-"""A worker as a process of its own: `python -m embedfleet.worker_process`, started by an orchestrator.
+"""The program of a worker process: `python -m embedfleet.worker_process`. An orchestrator starts it.
 
 It reads its order from standard input and writes its reports to standard output, as frames
 (`launchers.channel`). Logs go to standard error, which it shares with the orchestrator. It never outlives the
@@ -32,7 +32,7 @@ from embedfleet.trouble import Trouble
 from embedfleet.waiting import cancel_and_wait, repeat, wait_briefly
 from embedfleet.workers.worker import Worker
 
-# A crash loses what the worker counted since its last report.
+# The pause between two reports. A crash loses the counts of the worker since its last report.
 _REPORT_SECONDS = 1.0
 # The pause before a worker tries again to open the services it needs.
 _OPEN_AGAIN_SECONDS = 1.0
@@ -40,7 +40,10 @@ _FAILED = 1
 
 
 def main() -> int:
-    """Exit code 0 after a drain, 1 when it could not go on (the reason is its last report)."""
+    """Run the worker, and return the exit code: 0 after a drain, 1 if it could not go on.
+
+    In the second case the last message to the orchestrator is a `Failure` with the reason.
+    """
     reports = _private_stdout()
     try:
         asyncio.run(_work(reports))
@@ -69,7 +72,7 @@ async def _work(reports: BinaryIO) -> None:
     work = asyncio.create_task(_run(order, settings, metrics, reports, stop), name=order.name)
     commanded = asyncio.create_task(_obey(commands, stop, work), name="commands")
     try:
-        with suppress(asyncio.CancelledError):  # aborted: it has handed back its tasks
+        with suppress(asyncio.CancelledError):  # the worker was aborted and has handed back its tasks
             await work
     finally:
         await cancel_and_wait(commanded)
@@ -88,14 +91,14 @@ async def _run(
                     await worker.run(stop)
                 if worker.has_hung_model:
                     raise ModelStuck("a model hangs in this process: another takes its place")
-        except Transient as exc:  # from opening only: an open worker waits for its services itself
+        except Transient as exc:  # only opening raises it: an open worker waits by itself
             trouble.note(exc)
             _send(reports, Report(False, pack_trouble(exc), 0, []))
             await wait_briefly(stop, _OPEN_AGAIN_SECONDS)
 
 
 async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: asyncio.Task[None]) -> None:
-    """Follow the commands; drain when the orchestrator has ended."""
+    """Follow the commands, and drain if the orchestrator has ended."""
     while (message := await receive(commands)) is not None:
         stop.set()
         if message is Command.ABORT:
@@ -107,9 +110,9 @@ async def _obey(commands: asyncio.StreamReader, stop: asyncio.Event, work: async
 async def _reporting(
     reports: BinaryIO, worker: Worker, metrics: Metrics, stop: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Report every second until the end of the block, also while the worker drains, and once after it.
+    """Report every second until the end of the block, also while the worker drains. Then report once more.
 
-    A thread writes: an orchestrator that is slow to read must not hold up the work.
+    A thread writes the reports, so that an orchestrator that is slow to read does not hold up the work.
     """
     ended = asyncio.Event()
 
@@ -136,13 +139,13 @@ def _report(reports: BinaryIO, worker: Worker, metrics: Metrics) -> None:
 
 
 def _send(reports: BinaryIO, message: Report | Failure) -> None:
-    """Write a message. A reader that has ended is no error here: the end of standard input reports it."""
+    """Write a message. If the reader has ended, do nothing: the end of standard input shows that too."""
     with suppress(BrokenPipeError):
         reports.write(pack(message))
 
 
 def _private_stdout() -> BinaryIO:
-    """The pipe to the orchestrator. From now on, prints to standard output go to standard error."""
+    """Return the pipe to the orchestrator. From now on, prints to standard output go to standard error."""
     private = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(private, "wb", buffering=0)

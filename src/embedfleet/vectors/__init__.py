@@ -1,10 +1,10 @@
-"""Vector stores: they make vectors searchable, and can be rebuilt from SQL at any time.
+"""Vector stores make vectors searchable. A store can be rebuilt from SQL at any time.
 
-`port` is the contract of a store, `registry` knows the kinds of stores, and each kind is a package
-(`chroma`). `null` and `metered` are stores around or instead of one. `checksums` tells whether a stored
-vector is intact.
+`port` is the contract of a store. `registry` knows the kinds of stores, and each kind is a package
+(`chroma`). `metered` measures the calls of another store, and `null` keeps nothing. `checksums` tells whether
+a stored vector is intact.
 
-A view is told what it needs: it does not read `sql` or `records`.
+A store is a view of SQL, and its callers pass it all it needs. So it does not read `sql` or `records`.
 
 May import: queue_schemas, quota, scaling, retry and below.
 """

@@ -20,7 +20,7 @@ another machine) leaves the cosine far above this value; the vector of another t
 
 
 def checksums_of(ids: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, bytes]:
-    """The checksum of each vector by its id: eight bytes, over the vector's little-endian float32 bytes."""
+    """Return the checksum of each vector, by id: 8 bytes over the vector's little-endian float32 bytes."""
     rows = np.ascontiguousarray(vectors, dtype="<f4")
     return {
         row_id: hashlib.blake2b(row.tobytes(), digest_size=_BYTES).digest()
@@ -29,13 +29,13 @@ def checksums_of(ids: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, 
 
 
 def same_direction(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Row by row, whether the two vectors are the same up to length and rounding."""
+    """Return, for each pair of rows, whether the two vectors are equal up to length and rounding."""
     products, lengths = _products(left, right)
     return products >= SAME_COSINE * lengths
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The cosine of each pair of rows. Lengths do not matter; a vector of length 0 gives 0."""
+    """Return the cosine of each pair of rows. Lengths do not matter; a vector of length 0 gives 0."""
     products, lengths = _products(left, right)
     return products / np.maximum(lengths, np.finfo(np.float64).tiny)
 
@@ -43,6 +43,6 @@ def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
 def _products(
     left: NDArray[np.float32], right: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each pair of rows: their inner product, and the product of their lengths."""
+    """Return, for each pair of rows, their inner product and the product of their lengths."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a * b).sum(axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

@@ -13,7 +13,10 @@ from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, Ve
 
 
 class MeteredVectorStore(VectorStore):
-    """Hands every call on to another store. A scan is not measured: its reader decides how long it takes."""
+    """Passes every call on to another store, and measures it.
+
+    A scan is not measured, because its reader decides how long it takes.
+    """
 
     def __init__(self, store: VectorStore, seconds: Histogram) -> None:
         """`seconds` is labelled with the operation, which is the method's name."""

@@ -17,8 +17,8 @@ Metadata = Mapping[str, str | int | float | bool]
 class CollectionKey(Protocol):
     """Names a collection: the vectors of one tenant in one space. `dim` is the dimension of that space.
 
-    `tenant` and `space` tell collections apart; a space has one `dim`. `records.collections.Collection`
-    satisfies this protocol as it is.
+    `tenant` and `space` identify the collection, and a space has one `dim`. `records.collections.Collection`
+    has these properties, so it can be passed as it is.
     """
 
     @property
@@ -42,9 +42,10 @@ class TenantSpace:
 
 @dataclass(frozen=True, slots=True)
 class VectorRows:
-    """Aligned rows: `vectors` float32 (n, dim), finite; `documents` None when texts stay in SQL only.
+    """The rows of a write. All fields have one entry for each row.
 
-    Raises Permanent when it is made of anything else, so that no store needs to check.
+    `vectors`: float32 (n, dim), finite. `documents` is None if the texts stay in SQL only. The constructor
+    raises Permanent for anything else, so no store needs to check.
     """
 
     ids: Sequence[str]
@@ -66,7 +67,7 @@ class VectorRows:
             raise Permanent(f"the vector of {self.ids[broken[0]]} holds a value that is not finite")
 
     def part(self, first: int, past: int) -> VectorRows:
-        """Rows [first, past)."""
+        """Return the rows [first, past)."""
         return VectorRows(
             self.ids[first:past],
             self.vectors[first:past],
@@ -98,18 +99,21 @@ class VectorStore(Protocol):
     """
 
     def name_in_store(self, collection: CollectionKey) -> str:
-        """The name under which a person finds the collection in the store. For messages; it is no address."""
+        """Return the name of the collection in the store, for messages only."""
         ...
 
     async def ensure_collection(self, collection: CollectionKey) -> None:
-        """Create the collection if it is missing. SpaceMismatch if it holds another space or dimension."""
+        """Create the collection if it is missing.
+
+        Raises SpaceMismatch if it holds another space or dimension.
+        """
         ...
 
     async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         """Write rows; a row with a known id gets the new vector and only the new metadata. Durable on return.
 
-        A text stored earlier stays when `documents` is None. SpaceMismatch if the vectors have another
-        dimension. VectorStoreUnavailable if the collection is missing: ensure it, then repeat.
+        If `documents` is None, a text that was stored earlier stays. Raises SpaceMismatch if the vectors have
+        another dimension. Raises VectorStoreUnavailable if the collection is missing: ensure it, then repeat.
         """
         ...
 
@@ -122,10 +126,10 @@ class VectorStore(Protocol):
     async def vectors(
         self, collection: CollectionKey, ids: Sequence[str]
     ) -> tuple[list[str], NDArray[np.float32]]:
-        """Which of these ids have a row, in any order, and their vectors (n, dim), as `scan` gives them.
+        """Return the ids among these that have a row, in any order, and their vectors float32 (n, dim).
 
-        A vector comes back with the same bits each time until its row is written again. These may differ
-        from the bits that were written: a store may scale a vector to length 1.
+        A vector has the same bits at every read until its row is written again. These bits may differ from
+        those that were written: a store may scale a vector to length 1.
         """
         ...
 
@@ -134,21 +138,21 @@ class VectorStore(Protocol):
         ...
 
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
-        """Up to `limit` (>= 1) of the nearest rows to `vector` (dim,), nearest first.
+        """Return up to `limit` (>= 1) rows nearest to `vector` (dim,), nearest first.
 
-        Approximate: a large collection may miss a near row. SpaceMismatch if the collection holds another
-        space, or vectors of another dimension than the query; InvalidRequest if the query is not finite. A
-        missing collection has no hits.
+        The search is approximate: in a large collection it may miss a near row. A missing collection has no
+        hits. Raises SpaceMismatch if the collection holds another space or dimension than the query, and
+        InvalidRequest if the query is not finite.
         """
         ...
 
     def scan(
         self, collection: CollectionKey, *, page: int = 1000
     ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
-        """Rows in pages of up to `page` (ids, vectors float32 (n, dim)), in no particular order.
+        """Yield all rows, in any order, in pages of up to `page` rows: (ids, vectors float32 (n, dim)).
 
-        Each row that is there from start to end comes exactly once, whatever is written during the scan.
-        Vectors are those written, to within float32 rounding, with the same bits each time. Keeps all ids in
+        A row that is in the collection from the start to the end of the scan comes exactly once, whatever is
+        written during the scan. A vector has the same bits as from `vectors`. The scan keeps all ids in
         memory: about 100 bytes a row.
         """
         ...
@@ -158,9 +162,9 @@ class VectorStore(Protocol):
         ...
 
     async def count(self, collection: CollectionKey) -> int:
-        """Rows in the collection; 0 if it does not exist."""
+        """Return the number of rows in the collection; 0 if it does not exist."""
         ...
 
     async def close(self) -> None:
-        """Flush and release. The store can be opened again by another process afterwards."""
+        """Write everything to disk and release all resources. Then another process may open the store."""
         ...

@@ -1,4 +1,4 @@
-"""The kinds of vector stores. One more is one package here and one line in `STORES`."""
+"""The kinds of vector stores. To add one, write a package beside this module and a line in `STORES`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class StoreKind(Protocol):
         ...
 
     def place(self, settings: Settings) -> str:
-        """Where the vectors are, for a person: no user, password or token."""
+        """Return where the vectors are, for messages: without user, password or token."""
         ...
 
     def own_directory(self, settings: Settings) -> Path | None:
-        """The directory in the data directory that holds the whole store. None if a server holds it.
+        """Return the directory in the data directory that holds the whole store; None if a server holds it.
 
         While the store is closed, renaming this directory leaves an empty store.
         """
@@ -42,7 +42,7 @@ class StoreKind(Protocol):
 
 
 def store_kind(name: str) -> StoreKind:
-    """The kind that `vector_store.kind` names. Raises ConfigError naming the nearest known one."""
+    """Return the kind that `vector_store.kind` names. Raises ConfigError, which names the nearest one."""
     if name not in STORES:
         raise ConfigError(f"setting `vector_store.kind`: unknown vector store `{name}`: {hint(name, STORES)}")
     return cast("StoreKind", import_module(STORES[name]))

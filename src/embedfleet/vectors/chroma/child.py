@@ -26,7 +26,7 @@ _LOCK_SECONDS = 5.0
 
 
 class _Directory:
-    """Chroma in this process, opened by the first call. It answers every call, also with an error."""
+    """Chroma in this process, which the first call opens. Every call gets an answer; it may be an error."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,6 @@
-"""Opens Chroma's clients: embedded or of a server, without Chroma's environment, `.env` file and telemetry.
+"""Opens Chroma's clients, embedded or for a server. They read no environment or `.env`.
+
+They send no telemetry either.
 
 chromadb and httpx are imported when the first client is opened, as that takes a second.
 """
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from chromadb.config import System
 
 _CONNECT_SECONDS = 5.0
-"""A server that runs accepts a connection at once. A short limit soon tells of one that does not."""
+"""A running server accepts a connection at once, so a short limit soon shows that a server is away."""
 
 _MOST_QUOTED_CHARS = 200
 
@@ -65,7 +67,7 @@ class ServerAddress:
 
     @classmethod
     def parse(cls, url: str, headers: Mapping[str, str]) -> ServerAddress:
-        """Read a url, in which a user and a password may stand.
+        """Parse a url, which may contain a user and a password.
 
         Raises ConfigError, whose message quotes nothing that may be secret.
         """
@@ -94,7 +96,7 @@ class ServerClient:
     """
 
     def __init__(self, system: System, session: httpx.Client) -> None:
-        """A client that is not checked yet: use `open_server`."""
+        """Create a client that is not checked yet. Use `open_server` to get a checked one."""
         from chromadb.api import ServerAPI
 
         self._system = system
@@ -105,7 +107,7 @@ class ServerClient:
         system.start()
 
     def get_version(self) -> Any:
-        """The server's answer. It may be anything if the server is not Chroma."""
+        """Return the server's answer, which may be anything if the server is not Chroma."""
         return self._api.get_version()
 
     def get_max_batch_size(self) -> int:
@@ -175,7 +177,7 @@ def open_server(address: ServerAddress, *, timeout_seconds: float, connections: 
 
 
 def _system(**settings: Any) -> System:
-    """Chroma's components with these settings only, not started yet."""
+    """Create Chroma's components with these settings only. They are not started yet."""
     try:
         from chromadb.config import Settings, System
     except ValidationError as exc:  # importing chromadb reads the environment and `.env`
@@ -218,13 +220,13 @@ def _raise_unless_chroma_named_the_error(answer: httpx.Response) -> None:
 
 
 def _shown(parts: SplitResult, host: str, port: int | None) -> str:
-    """The url without user and password."""
+    """Return the url without user and password."""
     place = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
 
 
 def _login(parts: SplitResult) -> tuple[str, str] | None:
-    """User and password of the url. None if it names no user."""
+    """Return the user and password of the url; None if it names no user."""
     if parts.username is None:
         return None
     return unquote(parts.username), unquote(parts.password or "")

@@ -31,7 +31,7 @@ class ChromaVectorStore(ChromaStore):
     """The embedded store. Cancelling a call stops the waiting but not the write."""
 
     def __init__(self, directory: Path) -> None:
-        """A store that is not open yet: use `open`."""
+        """Create a store that is not open yet. Use `open` to get an open one."""
         self._directory = directory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma")
         self._process: ChromaProcess | None = None

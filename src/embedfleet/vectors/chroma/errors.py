@@ -37,7 +37,7 @@ _FULL_BELOW_BYTES = 16 * 2**20
 
 
 def embedded_error(exc: BaseException, directory: Path) -> BaseException:
-    """The error of our tree for what embedded Chroma raised. Any other exception is returned unchanged."""
+    """Return embedfleet's error for an error of embedded Chroma. Return any other exception unchanged."""
     from chromadb.errors import ChromaError
 
     text = one_line(exc)
@@ -57,7 +57,7 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
 
 
 def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:
-    """The error of our tree for what a call to the server at `url` raised. A defect is returned unchanged.
+    """Return embedfleet's error for what a call to the server at `url` raised. Return a defect unchanged.
 
     While `opening`, an answer that points to a wrong setting is a ConfigError. Later the same answer is
     VectorStoreUnavailable: the setting has worked before, so a proxy is being replaced or a token was
@@ -92,7 +92,7 @@ def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:
 
 
 def _status(exc: Exception) -> int:
-    """The HTTP status that the error came with. 0 if it came with none."""
+    """Return the HTTP status that the error came with; 0 if it came with none."""
     from chromadb.errors import ChromaError
     from httpx import HTTPStatusError
 

@@ -17,7 +17,7 @@ from embedfleet.framing import framed, read_frame
 from embedfleet.vectors.port import Hit, VectorRows
 
 OPEN = "open"
-"""The only operation that is no method of `ChromaCollections`: it opens the directory, and that is all."""
+"""The operation that only opens the directory. All other operations are methods of `ChromaCollections`."""
 
 _ARRAY, _ROWS, _HIT = range(3)
 """msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""
@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The answer to a call that succeeded: what it returned."""
+    """The answer to a call that succeeded, with its result."""
 
     value: Any
 
@@ -70,7 +70,7 @@ def write(stream: IO[bytes], message: Message) -> None:
 
 
 def read(stream: IO[bytes]) -> Message | None:
-    """The next message of a pipe. None at the end of the pipe, also if it ends inside a message."""
+    """Read the next message of a pipe. Return None at the end of the pipe, even inside a message."""
     body = read_frame(stream)
     if body is None:
         return None
@@ -80,7 +80,7 @@ def read(stream: IO[bytes]) -> Message | None:
 
 
 def _pack(value: Any) -> bytes:
-    # Lone surrogates pass: whether a text can be stored is for the store to say.
+    # Lone surrogates are let through, because the store decides whether it can hold a text.
     packed: bytes = msgpack.packb(value, default=_extended, unicode_errors="surrogatepass")
     return packed
 

@@ -1,6 +1,7 @@
 """Chroma as a kind of vector store (`vectors.registry.StoreKind`): embedded or on a server.
 
-The settings decide: with `vector_store.url` it is the server there, without it a directory of our own.
+If the settings have `vector_store.url`, the store is on the server there. Otherwise it is a directory in the
+data directory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from embedfleet.vectors.port import VectorStore
 
 
 def chroma_directory(data_dir: Path) -> Path:
-    """Where embedded Chroma keeps its files."""
+    """Return the directory in which embedded Chroma keeps its files."""
     return data_dir / "chroma"
 
 
@@ -43,7 +44,7 @@ def own_directory(settings: Settings) -> Path | None:
 
 
 def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:
-    """The headers that prove to the proxy before the server who we are."""
+    """Return the headers that carry the token to the server, or to the proxy before it."""
     if settings.token is None:
         return {}
     token = settings.token.get_secret_value()

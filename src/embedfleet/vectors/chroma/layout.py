@@ -1,4 +1,4 @@
-"""How vectors lie in Chroma: one collection for each tenant and space, and how it is named."""
+"""Names the collections in Chroma. Each tenant and space has a collection of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _PLAIN_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def collection_name(tenant: str, space: str) -> str:
-    """A valid Chroma name that no other pair of tenant and space has. It stays the same in every release.
+    """Return a valid Chroma name that no other pair of tenant and space has. No release may change it.
 
-    The SHA-256 alone tells pairs apart, so nothing in a tenant's id can make it another tenant's name. The
-    part in front is for people only: the tenant's id if it is plain ASCII, else the word `tenant`.
+    The SHA-256 alone distinguishes the pairs, so no tenant id can give the name of another tenant's
+    collection. The part before it is for people only: the tenant's id if it is plain ASCII, or else the word
+    `tenant`.
     """
     raw = tenant.encode("utf-8", "surrogatepass")
     # The length in front says where the tenant ends: ("ab", "c") and ("a", "bc") differ.

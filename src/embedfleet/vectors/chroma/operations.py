@@ -1,4 +1,4 @@
-"""The operations of a vector store in calls of Chroma's client, in process or on a server. All block."""
+"""The operations of a vector store as blocking calls of Chroma's client, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ take six times its size in JSON: 6 times 6 MiB stays below."""
 
 
 class ChromaCollections:
-    """The methods of `VectorStore` in Chroma's own calls. It splits what is more than Chroma takes at once.
+    """The methods of `VectorStore` in Chroma's own calls. A call that is too large for Chroma is split.
 
-    It takes collections by the name that Chroma knows. It remembers nothing of a collection between calls, as
-    another process may drop it and create it again. Several threads may use it if they may use the client,
-    but two writes of one row at the same time may mix their metadata. Raises chromadb's errors beside ours;
-    `errors` maps them.
+    A collection is given by its name in Chroma. Nothing about a collection is kept between calls, because
+    another process may drop it and create it again. Several threads may use this object if they may use the
+    client, but two writes of one row at the same time may mix their metadata. The methods raise chromadb's
+    errors too; `errors` maps them.
     """
 
     def __init__(self, client: ClientAPI | ServerClient, *, max_write_bytes: int | None = None) -> None:
-        """`max_write_bytes`: about how much is sent in one request. None for Chroma in this process."""
+        """`max_write_bytes` is about the most that one request sends; None for Chroma in this process."""
         self._client = client
         self._max_rows: int = client.get_max_batch_size()
         self._max_write_bytes = max_write_bytes
@@ -107,7 +107,7 @@ class ChromaCollections:
         return [] if collection is None else list(collection.get(include=[])["ids"])
 
     def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """The ids among these that have a row, and their vectors."""
+        """Return the ids among these that have a row, and their vectors."""
         collection = self._find(name)
         if collection is None:
             return [], np.empty((0, 0), dtype=np.float32)
@@ -140,7 +140,7 @@ class ChromaCollections:
             return None
 
     def _writes(self, rows: VectorRows, positions: list[int]) -> Iterator[list[int]]:
-        """Positions of rows in parts that are small enough to be written at once. A row is never split.
+        """Yield the positions of rows in parts that are small enough for one write. A row is never split.
 
         Raises Permanent for a row that is too large by itself.
         """
@@ -170,7 +170,7 @@ class ChromaCollections:
     def _replacements(
         self, collection: Collection, ids: list[str], metadatas: list[Metadata]
     ) -> list[dict[str, Any] | None]:
-        """Metadata to write so that nothing of the rows' old metadata stays.
+        """Return the metadata to write so that none of the rows' old metadata stays.
 
         Chroma merges new keys into old ones, and None removes a key: so each old key is set to None first.
         """
@@ -180,7 +180,7 @@ class ChromaCollections:
             dict.fromkeys(old.get(row_id) or ()) | dict(new)
             for row_id, new in zip(ids, metadatas, strict=True)
         ]
-        return [metadata or None for metadata in merged]  # Chroma refuses an empty one
+        return [metadata or None for metadata in merged]  # Chroma refuses empty metadata
 
 
 def _require_space(collection: Collection, space: str) -> None:
@@ -199,7 +199,7 @@ def _require_dim(collection: Collection, dim: int) -> None:
 
 
 def _sent_bytes(rows: VectorRows, position: int) -> int:
-    """About how many bytes a row takes in a request: the vector in base64, the rest as JSON."""
+    """Estimate the bytes of a row in a request: the vector in base64, the rest as JSON."""
     text = "" if rows.documents is None else rows.documents[position]
     vector_bytes: int = rows.vectors[position].nbytes * 4 // 3
     return vector_bytes + len(text.encode()) + len(repr(rows.metadatas[position]))

@@ -70,7 +70,7 @@ class ChromaProcess:
         return self._process.pid
 
     def call(self, operation: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        """Run the operation in the child; returns its result or raises its error.
+        """Run the operation in the child. Return its result or raise its error.
 
         Raises Permanent for arguments that msgpack cannot hold. Raises ProcessLost if the child has ended;
         after that only `end` may be called. Raises StoreDefect for a defect.
@@ -94,7 +94,7 @@ class ChromaProcess:
         """Let the child finish, and wait until it is gone. Kill it after `_EXIT_SECONDS`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(OSError):  # the child is gone, and what was not sent yet is of no use
+        with suppress(OSError):  # the child is gone, so the unsent bytes do not matter
             self._process.stdin.close()
         try:
             self._process.wait(_EXIT_SECONDS)
@@ -112,7 +112,7 @@ class ChromaProcess:
 
 
 def _error(name: str | None, detail: str) -> Exception:
-    """The error that a Failure stands for."""
+    """Return the error that a Failure describes."""
     kind = StoreDefect if name is None else getattr(errors, name)
     assert issubclass(kind, EmbedfleetError | StoreDefect)
     return kind(detail)

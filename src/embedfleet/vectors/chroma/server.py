@@ -37,7 +37,7 @@ class ChromaServerStore(ChromaStore):
     """
 
     def __init__(self, address: ServerAddress, *, timeout_seconds: float, connections: int) -> None:
-        """A store that is not open yet: use `open`."""
+        """Create a store that is not open yet. Use `open` to get an open one."""
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._connections = connections
@@ -114,7 +114,7 @@ class ChromaServerStore(ChromaStore):
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> None:
-        """Run the operation when no other write of this store into the collection is under way."""
+        """Run the operation as soon as no other write of this store into the collection is under way."""
         name = self.name_in_store(collection)
         turn = self._writing.setdefault(name, asyncio.Lock())
         await turn.acquire()

@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 
 
 class ChromaStore(VectorStore, ABC):
-    """What the embedded store and the server's share: each method is one operation of `ChromaCollections`."""
+    """The base class of both stores. Most methods run one operation of `ChromaCollections`."""
 
     @abstractmethod
     async def _run(
         self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Run the operation outside the event loop. Raises Chroma's errors as ours."""
+        """Run the operation outside the event loop. Raises embedfleet's errors in place of Chroma's."""
 
     def name_in_store(self, collection: CollectionKey) -> str:
         return collection_name(collection.tenant, collection.space)
