@@ -14,7 +14,7 @@ class Clock(Protocol):
 
 
 def utc(seconds: float) -> datetime:
-    """The instant of a Unix time, as an aware datetime."""
+    """Return the instant of a Unix time, as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -92,7 +92,7 @@ class DataDirectoryLock:
 
 
 def owner_of(data_dir: Path) -> Owner | None:
-    """The current owner; None if the directory is free or does not exist. Takes the lock for an instant.
+    """Return the current owner; None if the directory is free or missing. Takes the lock for an instant.
 
     Raises ConfigError if the directory's lock cannot be read.
     """
@@ -118,8 +118,10 @@ def _os_lock(data_dir: Path) -> FileLock:
 
 
 def _read_record(data_dir: Path) -> Owner:
-    """The owner's record. Before the owner has written it: pid 0, or the record of an earlier, killed
-    owner."""
+    """Return the owner's record.
+
+    Before the owner has written it, the result has pid 0, or is the record of an earlier, killed owner.
+    """
     try:
         record = json.loads((data_dir / _RECORD_FILE).read_text(encoding="utf-8"))
         return Owner(

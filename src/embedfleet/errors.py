@@ -44,14 +44,14 @@ from enum import StrEnum
 
 
 def hint(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: the nearest known name, or all known names."""
+    """Return the end of a message about an unknown name: the nearest known name, or all known names."""
     names = sorted(known)
     nearest = difflib.get_close_matches(wrong, names, n=1)
     return f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(names)}"
 
 
 def one_line(message: BaseException | str) -> str:
-    """The text, or the exception's message, with each run of white space and line breaks as one space."""
+    """Return the text, or the exception's message, with each run of white space as one space."""
     return " ".join(str(message).split())
 
 
@@ -76,7 +76,7 @@ class Remedy(StrEnum):
 
     @classmethod
     def from_code(cls, code: str | None) -> Remedy | None:
-        """The remedy of this value; None for no value, or for one of another release."""
+        """Return the remedy of this value; None for no value, or for a value of another release."""
         return next((remedy for remedy in cls if remedy.value == code), None)
 
 

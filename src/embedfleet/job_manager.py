@@ -162,7 +162,7 @@ class EmbeddingJobManager:
     async def list_jobs(
         self, user_id: str, *, status: JobStatus | None = None, limit: int = 100
     ) -> list[JobInfo]:
-        """The tenant's jobs, newest first. `of(user_id).list_jobs` also turns pages."""
+        """Return the tenant's jobs, newest first. For further pages use `of(user_id).list_jobs`."""
         return await self.of(user_id).list_jobs(status=status, limit=limit)
 
     async def retry_job(self, job_id: str, user_id: str) -> None:

@@ -22,7 +22,7 @@ def configure(*, level: str, as_json: bool) -> None:
 
 
 def _readable(record: Record) -> str:
-    """The format of a line: time, level, message, and the bound values."""
+    """Return the format of a line: time, level, message, and the bound values."""
     bound = " ".join(f"{key}={{extra[{key}]}}" for key in record["extra"])
     return (
         "{time:HH:mm:ss.SSS} {level: <7} {message}"

@@ -124,7 +124,7 @@ class Message(_Frozen):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """The message in `payload`.
+        """Return the message in `payload`.
 
         Raises UndecodableMessage, naming the field, if no release's `encode` can have made the payload.
         Raises LaterMessage if a later release made it.
@@ -220,7 +220,7 @@ class EmbeddingTask(Message):
         return 0 if self.span is None else self.span[0]
 
     def part(self, first: int, past: int) -> EmbeddingTask:
-        """A task for the chunks [first, past) of this task, counted from its first chunk."""
+        """Return a task for the chunks [first, past) of this task, counted from its first chunk."""
         lengths, ends = self.lengths_array(), np.cumsum(self.lengths_array(), dtype=np.int64)
         tokens = slice(int(ends[first] - lengths[first]), int(ends[past - 1]))
         start = self.first_position
@@ -291,7 +291,7 @@ def pack_chunk_ids(chunk_ids: list[str]) -> bytes:
 
 
 def unpack_chunk_ids(packed: bytes) -> list[str]:
-    """The hex ids that `pack_chunk_ids` packed."""
+    """Return the hex ids that `pack_chunk_ids` packed."""
     digits = packed.hex()
     width = 2 * CHUNK_ID_BYTES
     return [digits[i : i + width] for i in range(0, len(digits), width)]
@@ -390,7 +390,7 @@ class JobInfo(_Frozen):
     finished_at: datetime | None = None
 
     def json_document(self) -> dict[str, Any]:
-        """The stable form that `--json` prints."""
+        """Return the stable form that `--json` prints."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -415,7 +415,7 @@ class DeadLetterInfo(_Frozen):
     ended_at: datetime | None = None
 
     def json_document(self) -> dict[str, Any]:
-        """The stable form that `--json` prints."""
+        """Return the stable form that `--json` prints."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -449,7 +449,7 @@ class JobEvent(_Frozen):
     created_at: datetime = Field(description="When the job ended.")
 
     def json_document(self) -> dict[str, Any]:
-        """The stable form that `--json` prints and the webhook gets."""
+        """Return the stable form that `--json` prints and the webhook gets."""
         return self.model_dump(mode="json", by_alias=True)
 
 

@@ -179,7 +179,10 @@ def decide(policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: 
 
 
 def workers_needed(policy: ScalingPolicy, seen: Observation) -> float | None:
-    """The workers that keep up with new work and clear the old in the target time; None without a rate."""
+    """Return how many workers keep up with new work and clear the old in the target time.
+
+    None if the rate is unknown.
+    """
     backlog = seen.backlog_worker_seconds
     if backlog is None:
         return None
@@ -190,7 +193,7 @@ def workers_needed(policy: ScalingPolicy, seen: Observation) -> float | None:
 def _wanted(
     policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: ScalingState
 ) -> tuple[int, str]:
-    """The size before the limits, and the reason for it."""
+    """Return the size before the limits apply, and the reason for it."""
     if not limits.min_workers <= seen.workers <= limits.max_workers:
         return seen.workers, f"{seen.workers} workers"
     if seen.workers == 0:
@@ -246,7 +249,7 @@ def _shrunk(
 def _remember(
     policy: ScalingPolicy, limits: PoolLimits, seen: Observation, state: ScalingState
 ) -> ScalingState:
-    """The state with this observation added. Times later than now (the clock went back) become now."""
+    """Add this observation to the state. If the clock went back, times later than now become now."""
     peaks = [(min(at, seen.now), peak) for at, peak in state.peaks] or [(seen.now, seen.workers)]
     needed = workers_needed(policy, seen)
     if needed is not None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write the new file to; it replaces `target` in one step at the block's end.
+    """Yield a path beside `target` for the new file, which replaces `target` in one step at the block's end.
 
     If the block raises, `target` stays as it was, and what was written is deleted. The folder must exist. To
     keep the new file through a power cut, call `os.fsync` on it in the block. Raises OSError if it cannot be

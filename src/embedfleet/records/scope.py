@@ -17,7 +17,7 @@ class OneTenant:
     tenant: str
 
     def rows(self, tenant_column: ColumnElement[str]) -> ColumnElement[bool]:
-        """The condition for a query over a table with this column."""
+        """Return the condition for a query over a table with this column."""
         return tenant_column == self.tenant
 
     def holds(self, tenant: str) -> bool:
@@ -30,7 +30,7 @@ class EveryTenant:
     """The rows of all tenants, for an operator. Never use it for a caller that acts for one tenant."""
 
     def rows(self, tenant_column: ColumnElement[str]) -> ColumnElement[bool]:
-        """The condition for a query over a table with this column."""
+        """Return the condition for a query over a table with this column."""
         return true()
 
     def holds(self, tenant: str) -> bool:

@@ -99,7 +99,7 @@ class PostgresqlEngine:
         return self._readers.submit(self._run, self._snapshots, unit)
 
     def change_mark(self) -> Future[Hashable]:
-        """The server's snapshot: the next transaction id and those that run. Every commit changes it."""
+        """Return the server's snapshot: the next transaction id and the running ones. A commit changes it."""
         return self._readers.submit(self._run, self._looks, _snapshot)
 
     def close(self) -> None:

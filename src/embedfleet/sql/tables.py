@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 
 def _partial_index(name: str, column: str, *, where: str) -> Index:
-    """An index of the rows for which the condition holds: it stays small where few rows do."""
+    """Build an index of the rows that meet the condition. It stays small if few rows do."""
     return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
 
 

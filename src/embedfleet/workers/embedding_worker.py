@@ -104,7 +104,7 @@ class EmbeddingLoop(StageLoop):
         return 1 if is_part_of_several else super().max_attempts(lease)
 
     def must_run_alone(self, lease: Lease) -> bool:
-        """A part runs alone from its first delivery on."""
+        """Whether the task runs alone. A part does so from its first delivery on."""
         is_part = BatchId.parse(lease.task.id).span is not None
         is_allowed = self.attempt_of(lease) <= self.max_attempts(lease)
         return super().must_run_alone(lease) or (is_part and is_allowed)

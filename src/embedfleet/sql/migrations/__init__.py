@@ -50,7 +50,7 @@ def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
 
 @contextmanager
 def _schema_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction for all migrations; if one of them fails, nothing changes.
+    """Open one transaction for all migrations. If one of them fails, nothing changes.
 
     SQLite: BEGIN IMMEDIATE, so one process migrates and the others find it done. Its foreign keys are off, as
     SQLite's own recipe for changing a table demands: a migration may copy a table that others refer to into
