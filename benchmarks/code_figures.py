@@ -80,6 +80,7 @@ def figures_of(package: Path) -> dict[str, Any]:
         "complexity_p90": _p90(sorted(complexity.values())),
         "most_complex_functions": _largest(complexity),
         "comment_lines_per_100_code_lines": round(100 * comments / code, 1),
+        "comment_lines_per_100_code_lines_by_part": _comments_by_part(files, package),
         "longest_parameter_lists": _largest({one.where: one.parameters for one in functions}),
         "imports_across_walls": sum(walls.values()),
         "walls_crossed": len(walls),
@@ -138,6 +139,18 @@ def _code_and_comment_lines(files: Sequence[Path]) -> tuple[int, int]:
                 lines.update(range(token.start[0], token.end[0] + 1))
         code += len(lines - docstrings)
     return code, comments
+
+
+def _comments_by_part(files: Sequence[Path], package: Path) -> dict[str, float]:
+    """Comment lines per 100 lines of code in each folder of the package; modules beside the folders are left
+    out."""
+    by_part: dict[str, list[Path]] = {}
+    for path in files:
+        part, *rest = path.relative_to(package).parts
+        if rest:
+            by_part.setdefault(part, []).append(path)
+    counted = {part: _code_and_comment_lines(paths) for part, paths in sorted(by_part.items())}
+    return {part: round(100 * comments / code, 1) for part, (code, comments) in counted.items() if code}
 
 
 def _docstring_lines(tree: ast.Module) -> set[int]:

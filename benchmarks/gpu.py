@@ -6,7 +6,7 @@ BERT encoders of three sizes, their weights random: speed does not depend on the
 (`encode` the first 6,000), those of the standard library's sources, cut by default:
 
 - `encode` as it comes, 32 texts a batch (of the first chunks only: it is slow where cuDNN's attention plans
-  anew for each shape of a batch); `encode` without cuDNN's attention, with 32 and with more texts a batch;
+  again for each shape of a batch); `encode` without cuDNN's attention, with 32 and with more texts a batch;
 - our runner, from token ids, calls as large as a worker's claims;
 - the whole pipeline, documents to a store that keeps nothing: embedded, in one process, and as a fleet, with
   processes for each stage, Redis and PostgreSQL on this machine.

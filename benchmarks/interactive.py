@@ -67,7 +67,7 @@ class TimedBackend:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again with nothing counted."""
         self.bulk: list[Span] = []
         self.bulk_texts = 0
         self.queries: list[Span] = []

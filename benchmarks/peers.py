@@ -40,7 +40,7 @@ TARGETS: Mapping[ModelName, str] = {
     "minilm": "embedding.py has the targets; here is the whole pipeline",
 }
 CHUNK_CHARS: Mapping[ModelName, int] = {"static": 1000, "minilm": 600}
-"""minilm: what fits the model's 256 tokens, so that nobody's chunks are cut off unseen."""
+"""minilm: what fits the model's 256 tokens, so that no contestant's chunks are cut off unseen."""
 
 TEXT_CHARS: Mapping[ModelName, int] = {"static": 400_000, "minilm": 25_000}
 SHORT_TEXT_CHARS: Mapping[ModelName, int] = {"static": 60_000, "minilm": 8_000}
@@ -48,7 +48,7 @@ DOCUMENT_CHARS: Mapping[ModelName, int] = {"static": 16_000, "minilm": 4_000}
 WARM_UP = ("warm-up", __doc__)
 PAGE = 1000
 
-# Nobody asks the network, which would be timed: no telemetry, no look for newer model files.
+# No contestant asks the network, which would be timed: no telemetry, no look for newer model files.
 OFFLINE = {
     "ANONYMIZED_TELEMETRY": "False",
     "HAYSTACK_TELEMETRY_ENABLED": "False",

@@ -23,8 +23,8 @@ Address = tuple[str, int] | Path
 class TcpProxy:
     """Passes bytes on while the block runs, until told otherwise.
 
-    It lives on a thread and an event loop of its own, so that nobody who waits holds up the network. What
-    is told has happened on return.
+    It lives on a thread and an event loop of its own, so that a waiting test does not hold up the network.
+    Each method returns when its effect is there.
     """
 
     def __init__(self, backend: Address) -> None:
@@ -41,8 +41,10 @@ class TcpProxy:
         self._tell(self._cut())
 
     def blackhole(self) -> None:
-        """Connections stay and new ones are taken, but nothing passes any more, until `heal`: what is sent
-        meanwhile arrives then, as TCP repeats it."""
+        """Let no byte pass until `heal`; connections stay, and new ones are taken.
+
+        What was sent in between arrives after `heal`, because TCP repeats it.
+        """
         self._tell(self._stop_flow())
 
     def delay(self, seconds: float) -> None:

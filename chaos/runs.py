@@ -100,7 +100,7 @@ class Runs:
 
 
 def _commit() -> str:
-    """Of the sources as they are, with a mark if they were changed since: such a run is always made anew."""
+    """Of the sources as they are, with a mark if they were changed since: such a run is always repeated."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--", "src", "chaos/*.py", "chaos/faults", "tests/support")

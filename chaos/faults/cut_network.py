@@ -81,4 +81,4 @@ def _lived_on(one: Orchestrator, before: set[int]) -> list[str]:
     if one.process.poll() is not None:
         return [f"the orchestrator ended with code {one.process.returncode}"]
     gone = before - pids(one.workers())
-    return [f"{len(gone)} worker processes had to be started anew"] if gone else []
+    return [f"{len(gone)} worker processes had to be started again"] if gone else []

@@ -84,7 +84,7 @@ async def _holders(
     one: Orchestrator, client: redis.Redis, context: Context, most_of_stage: int
 ) -> list[tuple[psutil.Process, set[str]]]:
     """Some live worker processes of the stages that write, which hold tasks now, with their loops' names.
-    Fewer of a stage than there are: somebody must be there to take over."""
+    Fewer of a stage than there are: another worker must be there to take over."""
     while True:
         names = set(_leases(client))
         found: list[tuple[psutil.Process, set[str]]] = []

@@ -93,7 +93,7 @@ async def _cut(at: Scene, number: int) -> str:
 
     In the second that is cut a job is queued: SQL remembers that, Redis does not.
     """
-    while not await asyncio.to_thread(_filled, at):  # noqa: ASYNC110 - Redis tells nobody
+    while not await asyncio.to_thread(_filled, at):  # noqa: ASYNC110 - Redis sends no event
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
     await asyncio.sleep(_CUT_SECONDS)  # `everysec` may put a write off
     log = _append_only_file(at.redis.folder)
@@ -102,7 +102,7 @@ async def _cut(at: Scene, number: int) -> str:
     [job_id] = await at.inputs.submit_documents(
         at.guest.jobs, f"late{number}", 1, chunks=_CHUNKS_OF_LATE, tenant="late"
     )
-    while not await _queued(at, job_id):  # noqa: ASYNC110 - the orchestrator tells nobody
+    while not await _queued(at, job_id):  # noqa: ASYNC110 - the orchestrator sends no event
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
     await asyncio.sleep(max(0.0, cut_at - monotonic()))
     await asyncio.to_thread(at.redis.kill)

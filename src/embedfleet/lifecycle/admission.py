@@ -201,7 +201,7 @@ class Admission:
         building: Sequence[Job],
         now: float,
     ) -> str:
-        """A job for a new generation of the document. It supersedes those in `building`."""
+        """Write a new generation of the document and its job, superseding the jobs in `building`."""
         conn, request, recipe = unit.conn, submission.request, submission.recipe
         self._check_quota(unit, request, recipe.chars)
         self._supersede(unit, request.user_id, building, now)

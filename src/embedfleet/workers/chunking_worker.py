@@ -136,7 +136,9 @@ class ChunkingLoop(StageLoop):
         if generation.chunker_version != PARTITION_VERSION:
             # Another release has begun to cut it, perhaps elsewhere. One generation must not mix two cuts.
             if generation.state is GenerationState.LIVE:  # readers see its chunks, so they cannot be dropped
-                raise Permanent(f"job {job_id}: its document was cut by another release: submit it again")
+                raise Permanent(
+                    f"job {job_id}: its document was cut by another release: delete it and submit it again"
+                )
             chunks.drop(conn, [generation.generation_id])
             jobs.restart_partition(conn, job_id, self._clock.now())
             documents.set_chunker_version(conn, generation.generation_id, PARTITION_VERSION)
