@@ -141,15 +141,18 @@ class WorkerPool:
                 slot.handle.abort()
 
     def _fit_to_target(self, tasks: asyncio.TaskGroup) -> None:
+        # The highest numbers go, so that the numbers of the workers that stay have no gap.
         while len(self._slots) > self._target:
             self._take_away(max(self._slots))
         while len(self._slots) < self._target:
+            # A worker that drains still computes on its device until it has ended.
             used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
             device = next_device(self._devices, used, self._per_device)
             if self._devices and device is None:
                 # Draining workers hold the devices. When one ends, `_changed` is set and the pool tries
                 # again.
                 return
+            # A draining worker keeps its number, too: two workers of one name could not be told apart.
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
             slot = self._slots[number] = _Slot(number, device, CrashCounter(self._restarts))
             tasks.create_task(self._keep(slot), name=f"{self._stage.value}-{number}")
@@ -160,6 +163,7 @@ class WorkerPool:
     def _take_away(self, number: int) -> None:
         slot = self._slots.pop(number)
         self._leaving.append(slot)
+        # Before the drain: `_keep` must see that no other worker follows when this one ends.
         slot.leaving.set()
         if slot.handle is not None:
             slot.handle.drain()
@@ -194,6 +198,7 @@ class WorkerPool:
         try:
             return await handle.wait()
         except asyncio.CancelledError:
+            # Do not leave before the worker has ended: until then it may still settle its tasks.
             handle.abort()
             await handle.wait()
             raise
@@ -241,6 +246,7 @@ class WorkerPool:
             handle.memory_bytes / 2**20,
             limit_mb,
         )
+        # The slot is not leaving, so `_keep` starts the next worker when this one has drained.
         handle.drain()
 
     def _count(self) -> None:

@@ -41,6 +41,7 @@ class ProcessLauncher:
             stdin=PIPE,
             stdout=PIPE,
             env=_environment(spec),
+            # Ctrl-C in a terminal reaches the orchestrator alone, which then drains its workers in order.
             start_new_session=True,
         )
         settings = self._settings
@@ -75,6 +76,7 @@ class ProcessWorker:
             self._process.stdin.write(pack(message))
 
     def drain(self) -> None:
+        # Before the command: a worker that ends by itself at this moment was meant to end.
         self._told_to_end = True
         self.send(Command.DRAIN)
 
@@ -85,6 +87,7 @@ class ProcessWorker:
             self._killing = asyncio.create_task(self._kill_if_it_stays(), name=f"kill {self.spec.name}")
 
     async def wait(self) -> WorkerExit:
+        # Shielded: a caller that is cancelled must not stop the reading of reports, or the pipe fills.
         return await asyncio.shield(self._ended)
 
     async def _kill_if_it_stays(self) -> None:
@@ -106,6 +109,7 @@ class ProcessWorker:
                     self._collector.update(self._process_key, message.counted)
                 case Failure(reason):
                     self._failure_reason = reason
+        # The pipe ends before the process does, and its end says nothing about why.
         code = await self._process.wait()
         self._collector.ended(self._process_key)
         crashed = code != 0 and not self._told_to_end

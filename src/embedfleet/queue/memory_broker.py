@@ -152,6 +152,7 @@ class MemoryBroker:
                 await self._claimable[stage].wait()
         except TimeoutError:
             return False
+        # `close` sets the event as well, so that no worker waits on for a broker that is gone.
         self._require_open()
         return True
 
@@ -167,7 +168,7 @@ class MemoryBroker:
         queue = self._queues[stage]
         try:
             yield queue
-        finally:
+        finally:  # also after a refused change: the event must say what a claim would find now
             if queue.has_claimable:
                 self._claimable[stage].set()
             else:

@@ -29,8 +29,10 @@ class CombinedAcks:
         """Ack the task and return its holder (see `Holder`). Raises the error of the shared call."""
         answer: asyncio.Future[Holder] = asyncio.get_running_loop().create_future()
         self._waiting.append((lease, answer))
+        # The first ack of a turn starts the sender. It runs at the next turn, when all others have joined.
         if len(self._waiting) == 1:
             sender = asyncio.create_task(self._send_waiting(), name="redis-acks")
+            # The event loop holds tasks weakly: without this one the sender could be collected in mid-call.
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
         return await answer
@@ -41,6 +43,7 @@ class CombinedAcks:
 
     async def _send_waiting(self) -> None:
         """Send all waiting acks. This runs one turn of the event loop after the first of them was made."""
+        # Taken before the call: an ack that is made during it begins the next call.
         waiting, self._waiting = self._waiting, []
         for part in parts(waiting):
             try:
@@ -51,5 +54,5 @@ class CombinedAcks:
                         answer.set_exception(exc)
                 continue
             for (_, answer), holder in zip(part, holders, strict=True):
-                if not answer.done():
+                if not answer.done():  # its caller was cancelled
                     answer.set_result(holder)

@@ -67,6 +67,7 @@ class Doorbell:
             if message is None:
                 continue  # no message for `_QUIET_SECONDS`
             if message["type"] == "subscribe":
+                # What was published before this moment was not received: every caller looks for itself.
                 self._ring_all()
             elif message["type"] == "message":
                 self._ring(self._channels[message["channel"]])
@@ -76,6 +77,7 @@ class Doorbell:
             self._ring(stage)
 
     def _ring(self, stage: Stage) -> None:
+        # Taken out first: a caller that looks for work after this ring waits for the next one.
         ring = self._rings.pop(stage, None)
         if ring is not None:
             ring.set_result(None)
