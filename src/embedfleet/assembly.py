@@ -16,8 +16,9 @@ from embedfleet.host.scaler import Scaler
 from embedfleet.inference.catalogue import available_cores
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.restarts import RestartPolicy
-from embedfleet.leader.duties import Foundations, leader_services
+from embedfleet.leader.duties import leader_services
 from embedfleet.leader.election import Election, SoleOrchestrator, SqlElection
+from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.queue_schemas import Stage

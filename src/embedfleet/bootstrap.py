@@ -25,7 +25,7 @@ from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
-from embedfleet.leader.duties import Foundations
+from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health

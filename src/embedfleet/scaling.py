@@ -211,7 +211,7 @@ def _wanted(
 def _woken(policy: ScalingPolicy, seen: Observation) -> tuple[int, str]:
     if not seen.work_waits:
         return 0, "nothing to do"
-    return max(1, _towards_needed(policy, seen)), "work waits and nobody is there"
+    return max(1, _towards_needed(policy, seen)), "work waits and no worker is there"
 
 
 def _grown(

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 
 from embedfleet.errors import EmbedfleetError
 from embedfleet.host.host_pools import HostPools
-from embedfleet.host.pool import PoolState
 from embedfleet.host.registration import Registration
 from embedfleet.service import Service, run_services
 
@@ -45,10 +44,6 @@ class WorkerOrchestrator:
     def trouble(self) -> EmbedfleetError | None:
         """The failure because of which work is put off now (disk full, store away); None if no work is."""
         return self._pools.trouble
-
-    def states(self) -> list[PoolState]:
-        """Return the present state of every pool."""
-        return self._pools.states()
 
     def resize(self, workers: Mapping[str, int]) -> None:
         """Set the number of workers of the named stages. Surplus workers drain."""

@@ -272,7 +272,7 @@ async def test_from_none_one_message_wakes_a_worker(fleet: Fleet) -> None:
         async with fleet.guest() as guest:
             job_ids = await submit(fleet, guest, "alice", 1, 3)
             assert_all_completed(await ended(guest, job_ids), 3)
-        assert "work waits and nobody is there: 0 -> 1" in one.log.read_text()
+        assert "work waits and no worker is there: 0 -> 1" in one.log.read_text()
 
 
 # --- services that go away ---

@@ -180,7 +180,7 @@ class TestSaving:
         path = tmp_path / "settings.yaml"
         before = CatalogueFile.read(path)
         path.write_text("models:\n  threads: 1\n")
-        with pytest.raises(ConfigError, match="changed it meanwhile"):
+        with pytest.raises(ConfigError, match="another program has changed it"):
             before.with_entry("e5", ENTRY).save(before)
         assert path.read_text() == "models:\n  threads: 1\n"
         assert os.listdir(tmp_path) == ["settings.yaml"]

@@ -147,7 +147,7 @@ def test_one_message_wakes_a_worker_at_once_whatever_changed_a_moment_ago(rate: 
     message = seen(workers=0, backlog_cost=1, waiting_tasks=1, cost_per_busy_second=rate)
     decision = decide(POLICY, FROM_NONE, message, a_moment_ago)
     assert decision.target == 1
-    assert decision.reason == "work waits and nobody is there: 0 -> 1"
+    assert decision.reason == "work waits and no worker is there: 0 -> 1"
 
 
 def test_a_message_wakes_a_host_whose_share_of_it_is_nothing() -> None:

@@ -163,7 +163,7 @@ def _confirm(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise typer.BadParameter(f"nobody can be asked whether to {what}: give --yes")
+        raise typer.BadParameter(f"there is no terminal to ask whether to {what}: give --yes")
     typer.confirm(f"{what.capitalize()}?", abort=True, err=True)
 
 

@@ -95,7 +95,7 @@ def _owner(settings: Settings) -> str:
 
     owner = owner_of(settings.data_dir)
     if owner is None:
-        return "nobody: a command that needs workers starts its own"
+        return "no process: a command that needs workers starts its own"
     return f"process {owner.pid} on {owner.host} ({owner.purpose}) since {owner.since:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -35,7 +35,9 @@ def add(
     normalise: Annotated[bool | None, typer.Option(help="Vectors of length 1.")] = None,
     query_prefix: Annotated[str | None, typer.Option(help="Put before every query.")] = None,
     document_prefix: Annotated[str | None, typer.Option(help="Put before every chunk.")] = None,
-    dimensions: Annotated[int | None, typer.Option(help="Keep the first so many (Matryoshka).")] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(help="Keep this many leading dimensions (Matryoshka).")
+    ] = None,
     dim: Annotated[int | None, typer.Option(help="Dimensions of the model itself.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Its limit, special tokens included.")] = None,
     dtype: Annotated[str | None, typer.Option(help="torch: float32, float16, bfloat16.")] = None,

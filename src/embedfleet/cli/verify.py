@@ -89,7 +89,7 @@ def rebuild(
     settings = settings_from(data_dir, config)
     whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
     if not yes:
-        typer.confirm(f"Drop the vectors of {whose} and write them anew?", abort=True, err=True)
+        typer.confirm(f"Drop the vectors of {whose} and write them again?", abort=True, err=True)
     _show(asyncio.run(rebuild_store(settings, scope_of(tenant))), as_json, {})
 
 

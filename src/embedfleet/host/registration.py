@@ -14,8 +14,8 @@ from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.errors import StorageFull, Transient
-from embedfleet.leader.duties import Foundations
 from embedfleet.leader.election import Election
+from embedfleet.leader.foundations import Foundations
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import fleet
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from embedfleet.clock import Clock
 from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
 from embedfleet.leader.cache_trimming import TRIM_SECONDS, CacheTrimming
 from embedfleet.leader.election import Election
 from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.foundations import Foundations
 from embedfleet.leader.guest_searches import GuestSearches
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
-from embedfleet.metrics import Metrics
-from embedfleet.queue.broker import Broker
 from embedfleet.search import SearchService
-from embedfleet.settings import Settings
-from embedfleet.sql.database import Database
 
 _LOSS_SEARCH_SECONDS = 1.0
 """The pause between two looks whether the broker has lost its memory or single tasks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Foundations:
-    """The objects that the parts of an orchestrator are built on. `bootstrap` opens and closes them."""
-
-    settings: Settings
-    database: Database
-    broker: Broker
-    metrics: Metrics
-    clock: Clock
 
 
 def leader_services(base: Foundations, election: Election, search: SearchService) -> list[LeaderService]:

@@ -63,11 +63,11 @@ class LeaderDuty(ABC):
 class Pace(Protocol):
     """Decides when the next step follows."""
 
-    async def begin(self) -> float:
-        """Prepare for a step. The service passes the result to `rest` after the step."""
+    async def begin(self) -> None:
+        """Note that a step begins now. The service calls it before every step."""
         ...
 
-    async def rest(self, stop: asyncio.Event, begun: float) -> None:
+    async def rest(self, stop: asyncio.Event) -> None:
         """Wait after a step until the next one is due, or until `stop` is set."""
         ...
 
@@ -78,10 +78,10 @@ class Every:
 
     seconds: float
 
-    async def begin(self) -> float:
-        return 0.0
+    async def begin(self) -> None:
+        return
 
-    async def rest(self, stop: asyncio.Event, begun: float) -> None:
+    async def rest(self, stop: asyncio.Event) -> None:
         await wait_briefly(stop, self.seconds)
 
 
@@ -94,16 +94,17 @@ class AfterWrites:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seen = -1
+        self._begun = 0.0
 
-    async def begin(self) -> float:
+    async def begin(self) -> None:
         # Read this before the step: a write that comes during the step must bring another step.
         self._seen = await self._database.writes_noticed()
-        return monotonic()
+        self._begun = monotonic()
 
-    async def rest(self, stop: asyncio.Event, begun: float) -> None:
+    async def rest(self, stop: asyncio.Event) -> None:
         write = self._database.wait_for_write(self._seen, timeout_seconds=_LOOK_SECONDS)
         await first_of(write, stop.wait())
-        await wait_briefly(stop, max(0.0, begun + _STEP_SECONDS - monotonic()))
+        await wait_briefly(stop, max(0.0, self._begun + _STEP_SECONDS - monotonic()))
 
 
 class LeaderService:
@@ -123,11 +124,12 @@ class LeaderService:
         """Take steps until `stop` is set. Then take the last step, if this orchestrator still leads."""
         try:
             if self._duty.rests_first:
-                await self._pace.rest(stop, await self._pace.begin())
+                await self._pace.begin()
+                await self._pace.rest(stop)
             while not stop.is_set():
-                begun = await self._pace.begin()
+                await self._pace.begin()
                 if await self._step(stop):
-                    await self._pace.rest(stop, begun)
+                    await self._pace.rest(stop)
                 else:
                     await wait_briefly(stop, self._duty.pause_after_failure_seconds())
             if self._election.leads:

@@ -68,7 +68,7 @@ class Metrics:
         self.retries_total = self._counter("retries_total", "Tasks given back to try again", "stage")
         self.dead_letters_total = self._counter("dead_letters_total", "Tasks given up", "stage")
         self.divided_tasks_total = self._counter(
-            "divided_tasks_total", "Tasks that ended with their worker, offered anew in parts", "stage"
+            "divided_tasks_total", "Tasks that ended with their worker, offered again in parts", "stage"
         )
         self.lease_expiries_total = self._counter(
             "lease_expiries_total", "Tasks taken from a silent worker", "stage"

@@ -81,7 +81,7 @@ class CatalogueFile:
                 _write_like(target, fresh, self.text)
                 # Immediately before the replacement, so that a change by another program is not lost.
                 if CatalogueFile.read(self.path).text != before.text:
-                    raise ConfigError(f"{self.path}: another program changed it meanwhile: try again")
+                    raise ConfigError(f"{self.path}: another program has changed it: try again")
         except OSError as exc:
             raise ConfigError(f"{self.path}: cannot be written ({exc.strerror or exc})") from exc
 

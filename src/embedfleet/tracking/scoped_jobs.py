@@ -81,7 +81,10 @@ class ScopedJobs:
             return job_info(conn, self._known(jobs.get(conn, job_id), job_id))
 
         async with asyncio.timeout(timeout_seconds):
-            await self.status(job_id)  # raises UnknownJob now, and not when another tenant's job has ended
+            # This raises UnknownJob now, and not when another tenant's job has ended.
+            info = await self.status(job_id)
+            if info.status.terminal:
+                return info
             return await self._database.until(lambda: self._database.read(look))
 
     async def events(self, *, after: int = 0, limit: int = 100) -> list[JobEvent]:
