@@ -8,7 +8,7 @@ submitted while no orchestrator runs waits for the next start of one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,8 +38,9 @@ class EmbeddingJobManager:
     Create it, call `initialize`, use it on one event loop, then call `close`.
 
     `of(tenant)` is for a caller that acts for one tenant: it can neither see nor change the rows of another.
-    `of_all_tenants()` is for an operator. `get_job_status` and `wait` take only a job's id and see the jobs
-    of every tenant. For a caller that is not trusted, use `status` and `wait` of `of(tenant)`.
+    `of_all_tenants()` is for an operator. `get_job_status`, `wait`, `wait_many` and `as_completed` take only
+    the ids of jobs and see those of every tenant. For a caller that is not trusted, use the same calls of
+    `of(tenant)`.
     """
 
     def __init__(
@@ -156,6 +157,23 @@ class EmbeddingJobManager:
         Raises UnknownJob. Raises TimeoutError after `timeout_seconds`; the job goes on.
         """
         return await self.of_all_tenants().wait(job_id, timeout_seconds=timeout_seconds)
+
+    async def wait_many(
+        self, job_ids: Iterable[str], *, timeout_seconds: float | None = None
+    ) -> dict[str, JobInfo]:
+        """Return when all of these jobs, of any tenants, have ended: how each ended, by job id, in order.
+
+        A job whose document is deleted during the wait may be left out. Raises UnknownJob. Raises
+        TimeoutError after `timeout_seconds`; the jobs go on.
+        """
+        return await self.of_all_tenants().wait_many(job_ids, timeout_seconds=timeout_seconds)
+
+    def as_completed(self, job_ids: Iterable[str]) -> AsyncIterator[JobInfo]:
+        """Yield how each of these jobs, of any tenants, ended: once, as soon as it has ended.
+
+        A job whose document is deleted during the wait may be left out. Raises UnknownJob.
+        """
+        return self.of_all_tenants().as_completed(job_ids)
 
     # The documented calls that name their tenant: short for those of `of(user_id)`.
 

@@ -394,6 +394,23 @@ class JobInfo(_Frozen):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class JobTotals(_Frozen):
+    """Sums over many jobs, for a progress bar.
+
+    A document is *sealed* when it is chunked to its end. So `sealed_chunks` is final, and `unsealed_chars`
+    are characters whose number of chunks can only be estimated.
+    """
+
+    jobs: int
+    ended: int
+    chunks_stored: int
+    chunks_dead: int
+    sealed_chunks: int = Field(description="Chunks of the sealed documents.")
+    sealed_chars: int = Field(description="Characters of the sealed documents.")
+    unsealed_chunks: int = Field(description="Chunks made so far of documents that are still being chunked.")
+    unsealed_chars: int = Field(description="Characters of documents that are still to be chunked.")
+
+
 class DeadLetterInfo(_Frozen):
     """A chunk or a task that was given up, and what an operator did about it. It names the place of the text
     and never holds the text."""

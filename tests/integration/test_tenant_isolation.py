@@ -53,10 +53,14 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
         lambda _: {"status": JobStatus.FAILED, "limit": 10, "before": datetime.now(UTC)},
     ],
     "wait": [lambda of: {"job_id": of.job_id, "timeout_seconds": 20}],
+    "wait_many": [lambda of: {"job_ids": [of.job_id], "timeout_seconds": 20}],
+    "as_completed": [lambda of: {"job_ids": [of.job_id]}],
+    "totals": [lambda _: {"since": datetime.fromtimestamp(0, UTC)}],
     "events": [lambda _: {}, lambda _: {"after": 0, "limit": 10}],
     "follow_events": [lambda _: {"after": 0}],
     "cancel": [lambda of: {"job_id": of.job_id}],
     "retry": [lambda of: {"job_id": of.job_id}],
+    "retry_many": [lambda of: {"job_ids": [of.job_id]}],
     "list_dead_letters": [
         lambda _: {},
         lambda of: {"job_id": of.job_id, "stage": Stage.EMBEDDING, "limit": 10, "ended": True},
@@ -72,6 +76,13 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
         lambda of: {
             "media_id": of.media_id,
             "source_hash": SOURCE_HASH,
+            "chunking_config": None,
+            "model": "stub",
+        }
+    ],
+    "find_jobs": [
+        lambda of: {
+            "sources": [(of.media_id, SOURCE_HASH)],
             "chunking_config": None,
             "model": "stub",
         }

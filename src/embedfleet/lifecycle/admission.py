@@ -231,8 +231,8 @@ class Admission:
         self, conn: Connection, submission: Submission, current: documents.Generation, now: float
     ) -> str:
         request = submission.request
-        maker = jobs.newest_of_generation(conn, current.generation_id)
-        assert maker is not None, "a live version was made by a job"
+        # A live version was made by a job.
+        maker = jobs.newest_of_generations(conn, [current.generation_id])[current.generation_id]
         if submission.recipe.source_hash is not None:
             documents.set_source_hash(conn, current.generation_id, submission.recipe.source_hash)
         job_id = _new_job_id()
@@ -266,7 +266,7 @@ class Admission:
         now = self._clock.now()
         newest = next(iter(documents.generations_of(conn, what.document_id)), None)
         if newest is not None and newest.unreadable and newest.recipe.source_hash == what.source_hash:
-            known = jobs.newest_of_generation(conn, newest.generation_id)
+            known = jobs.newest_of_generations(conn, [newest.generation_id]).get(newest.generation_id)
             if known is not None:
                 return known.job_id
         job_id = self._create_unreadable(conn, what, now)

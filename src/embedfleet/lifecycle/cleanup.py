@@ -56,7 +56,7 @@ def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | No
     rows = chunks.described_by_others(conn, generation.generation_id, _ROWS_PER_STEP)
     if not rows:
         return None
-    job = jobs.newest_of_generation(conn, generation.generation_id)
+    job = jobs.newest_of_generations(conn, [generation.generation_id]).get(generation.generation_id)
     return UndescribedRows(generation, rows, "" if job is None else job.job_id)
 
 

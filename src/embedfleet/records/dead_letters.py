@@ -79,9 +79,16 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
 
 def of_job(conn: Connection, job_id: str) -> list[DeadLetter]:
     """Return the letters of what the job still lacks, in the document's order. Requeued ones are left out."""
-    query = select(dead_letters).where(dead_letters.c.job_id == job_id, _NOT_REQUEUED)
-    query = query.order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
-    return [_letter(row) for row in conn.execute(query)]
+    return of_jobs(conn, [job_id]).get(job_id, [])
+
+
+def of_jobs(conn: Connection, job_ids: Sequence[str]) -> dict[str, list[DeadLetter]]:
+    """Return the letters of each job, as `of_job` does. A job without letters is left out."""
+    found: dict[str, list[DeadLetter]] = {}
+    for ids in key_pages(job_ids):
+        for row in conn.execute(_OF_JOBS, {"ids": ids}):
+            found.setdefault(row.job_id, []).append(_letter(row))
+    return found
 
 
 def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
@@ -192,6 +199,12 @@ def drop_of_document(conn: Connection, document_id: str) -> None:
 def _letter(row: Row[Any]) -> DeadLetter:
     return DeadLetter(Stage(row.stage), row.reason, row.ordinal, row.chunk_index, row.start, row.end)
 
+
+_OF_JOBS = (
+    select(dead_letters)
+    .where(dead_letters.c.job_id.in_(bindparam("ids", expanding=True)), _NOT_REQUEUED)
+    .order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
+)
 
 _REASONS = select(dead_letters.c.job_id, dead_letters.c.chunk_index, dead_letters.c.reason).where(
     dead_letters.c.job_id.in_(bindparam("ids", expanding=True)),

@@ -142,7 +142,16 @@ def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[i
 
 def generations_of(conn: Connection, document_id: str) -> list[Generation]:
     """Return the generations of a document, newest first."""
-    return [_generation(row) for row in conn.execute(_GENERATIONS_OF, {"document": document_id})]
+    return generations_of_many(conn, [document_id]).get(document_id, [])
+
+
+def generations_of_many(conn: Connection, document_ids: Sequence[str]) -> dict[str, list[Generation]]:
+    """Return the generations of each document, newest first. A document without any is left out."""
+    found: dict[str, list[Generation]] = {}
+    for ids in key_pages(document_ids):
+        for row in conn.execute(_GENERATIONS_OF, {"ids": ids}):
+            found.setdefault(row.document_id, []).append(_generation(row))
+    return found
 
 
 def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Generation]:
@@ -265,6 +274,14 @@ def is_deleted(conn: Connection, document_id: str) -> bool:
     return conn.execute(query).scalar() is not None
 
 
+def deleted_among(conn: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Return which of these documents were deleted and not submitted again."""
+    found: set[str] = set()
+    for ids in key_pages(document_ids):
+        found.update(conn.execute(_DELETED_AMONG, {"ids": ids}).scalars())
+    return found
+
+
 def request_cleanup(conn: Connection, document_id: str) -> None:
     """Request a cleanup: a deletion task that removes marked vectors and unneeded rows."""
     conn.execute(
@@ -355,8 +372,12 @@ _ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
 
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
 
-_GENERATIONS_OF = _SELECT_GENERATION.where(generations.c.document_id == bindparam("document")).order_by(
-    generations.c.number.desc()
+_GENERATIONS_OF = _SELECT_GENERATION.where(
+    generations.c.document_id.in_(bindparam("ids", expanding=True))
+).order_by(generations.c.number.desc())
+
+_DELETED_AMONG = select(documents.c.document_id).where(
+    documents.c.document_id.in_(bindparam("ids", expanding=True)), documents.c.deleted_at.is_not(None)
 )
 
 _HIGHEST_NUMBER = select(func.max(generations.c.number)).where(

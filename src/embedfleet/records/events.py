@@ -59,6 +59,29 @@ def after(conn: Connection, scope: Scope, position: int, limit: int) -> list[Job
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
 
 
+def last_position(conn: Connection) -> int:
+    """Return the highest position of an event that is kept; 0 if there is none.
+
+    Events that get a position later have a higher one.
+    """
+    return int(conn.execute(_HIGHEST_POSITION).scalar() or 0)
+
+
+def ended_jobs_after(conn: Connection, scope: Scope, position: int, limit: int) -> list[tuple[int, str]]:
+    """Return (position, job id) of at most `limit` events within the scope above `position`, in order."""
+    query = select(events.c.position, events.c.job_id).where(
+        events.c.position > position, scope.rows(events.c.tenant)
+    )
+    return [
+        (row.position, row.job_id) for row in conn.execute(query.order_by(events.c.position).limit(limit))
+    ]
+
+
+def newest_without_position(conn: Connection, limit: int) -> list[str]:
+    """Return the job ids of at most `limit` events of any tenant that have no position yet, newest first."""
+    return list(conn.execute(_NEWEST_WITHOUT_POSITION, {"limit": limit}).scalars())
+
+
 def undelivered(conn: Connection, limit: int) -> list[JobEvent]:
     """Return at most `limit` numbered events that the webhook has not accepted yet, in order."""
     query = select(events).where(_NUMBERED, events.c.delivered_at.is_(None))
@@ -128,6 +151,15 @@ _RECORD = insert(events).from_select(
     )
     .select_from(jobs.outerjoin(documents, documents.c.document_id == jobs.c.document_id))
     .where(jobs.c.job_id == bindparam("job")),
+)
+
+_HIGHEST_POSITION = select(func.max(events.c.position))
+
+_NEWEST_WITHOUT_POSITION = (
+    select(events.c.job_id)
+    .where(events.c.position.is_(None))
+    .order_by(events.c.created_at.desc())
+    .limit(bindparam("limit"))
 )
 
 _NUMBER = (

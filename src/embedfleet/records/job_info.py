@@ -21,17 +21,11 @@ def job_info(conn: Connection, job: Job) -> JobInfo:
 def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
     """Return the description of each job, in order.
 
-    One query reads the generations of all jobs. Dead letters are read only for jobs with dead chunks.
+    One query reads the generations of all jobs. One more reads the dead letters of jobs with dead chunks.
     """
     generations = documents.generations_by_id(conn, [job.generation_id for job in found])
-    return [
-        _describe(
-            job,
-            generations.get(job.generation_id),
-            dead_letters.of_job(conn, job.job_id) if job.chunks_dead else [],
-        )
-        for job in found
-    ]
+    letters = dead_letters.of_jobs(conn, [job.job_id for job in found if job.chunks_dead])
+    return [_describe(job, generations.get(job.generation_id), letters.get(job.job_id, [])) for job in found]
 
 
 def _describe(job: Job, generation: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:

@@ -32,13 +32,13 @@ from sqlalchemy import (
     update,
 )
 
-from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.queue_schemas import JobStatus, JobTotals, UserTier
 from embedfleet.records import dead_letters, events
 from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.sql_text import storable
-from embedfleet.sql.tables import BatchState, batches, jobs
+from embedfleet.sql.tables import BatchState, batches, generations, jobs
 
 _NOTHING_DONE = {
     "sealed": False,
@@ -162,11 +162,6 @@ def get(conn: Connection, job_id: str) -> Job | None:
     return None if row is None else job_of(row)
 
 
-def has_ended(conn: Connection, job_id: str) -> bool:
-    """Whether the job has ended. True for an unknown job too."""
-    return conn.execute(_UNFINISHED_ONE, {"job": job_id}).scalar() is None
-
-
 def lock(conn: Connection, job_id: str) -> Job | None:
     """Lock the job's document and return the job, or None. The job does not change until the unit ends."""
     return lock_many(conn, [job_id]).get(job_id)
@@ -191,11 +186,13 @@ def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     return found
 
 
-def newest_of_generation(conn: Connection, generation_id: int) -> Job | None:
-    """Return the newest job of this generation; None if it has no job."""
-    query = select(jobs).where(jobs.c.generation_id == generation_id)
-    row = conn.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).one_or_none()
-    return None if row is None else job_of(row)
+def newest_of_generations(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Job]:
+    """Return the newest job of each generation, by generation id. A generation without a job is left out."""
+    found: dict[int, Job] = {}
+    for ids in key_pages(generation_ids):
+        for row in conn.execute(_NEWEST_OF_GENERATIONS, {"ids": ids}):
+            found[row.generation_id] = job_of(row)
+    return found
 
 
 def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
@@ -205,8 +202,18 @@ def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
 
 def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
     """Return which of these jobs exist and have not ended."""
-    query = select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids), UNFINISHED)
-    return set(conn.execute(query).scalars())
+    found: set[str] = set()
+    for ids in key_pages(job_ids):
+        found.update(conn.execute(_UNFINISHED_AMONG, {"ids": ids}).scalars())
+    return found
+
+
+def tenants_of(conn: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return the tenant of each of these jobs, by job id. Unknown jobs are left out."""
+    found: dict[str, str] = {}
+    for ids in key_pages(job_ids):
+        found.update((row.job_id, row.tenant) for row in conn.execute(_TENANTS_OF, {"ids": ids}))
+    return found
 
 
 def count_unfinished(conn: Connection, tenant: str) -> int:
@@ -219,6 +226,15 @@ def count_by_status(conn: Connection) -> dict[JobStatus, int]:
     """Count the jobs in each status. A status without jobs is left out."""
     query = select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
     return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
+
+
+def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
+    """Return sums over the jobs within the scope that were created at `since` (Unix seconds) or later.
+
+    The index on tenant and time of creation finds the jobs of one tenant.
+    """
+    query = _TOTALS.where(scope.rows(jobs.c.tenant), jobs.c.created_at >= since)
+    return JobTotals(**conn.execute(query).one()._mapping)
 
 
 def page(
@@ -352,9 +368,46 @@ _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
 
 _UNFINISHED_OF_DOCUMENT = select(jobs).where(jobs.c.document_id == bindparam("document"), UNFINISHED)
 
-_UNFINISHED_ONE = select(jobs.c.job_id).where(is_unfinished_job())
+_UNFINISHED_AMONG = select(jobs.c.job_id).where(
+    jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED
+)
+
+_TENANTS_OF = select(jobs.c.job_id, jobs.c.tenant).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
+
+_RANKED = (
+    select(
+        jobs.c.job_id,
+        func.row_number()
+        .over(partition_by=jobs.c.generation_id, order_by=(jobs.c.created_at.desc(), jobs.c.job_id))
+        .label("rank"),
+    )
+    .where(jobs.c.generation_id.in_(bindparam("ids", expanding=True)))
+    .subquery()
+)
+
+_NEWEST_OF_GENERATIONS = (
+    select(jobs).join(_RANKED, _RANKED.c.job_id == jobs.c.job_id).where(_RANKED.c.rank == 1)
+)
 
 _GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
+
+
+def _sum_where(which: ColumnElement[bool], what: ColumnElement[int]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((which, what), else_=0)), 0)
+
+
+_UNSEALED = and_(not_(jobs.c.sealed), UNFINISHED)
+
+_TOTALS = select(
+    func.count().label("jobs"),
+    func.count(jobs.c.finished_at).label("ended"),
+    func.coalesce(func.sum(jobs.c.chunks_stored), 0).label("chunks_stored"),
+    func.coalesce(func.sum(jobs.c.chunks_dead), 0).label("chunks_dead"),
+    _sum_where(jobs.c.sealed, jobs.c.chunks_total).label("sealed_chunks"),
+    _sum_where(jobs.c.sealed, generations.c.chars).label("sealed_chars"),
+    _sum_where(_UNSEALED, jobs.c.chunks_total).label("unsealed_chunks"),
+    _sum_where(_UNSEALED, generations.c.chars).label("unsealed_chars"),
+).select_from(jobs.join(generations, generations.c.generation_id == jobs.c.generation_id))
 
 _START_CHUNKING = (
     update(jobs)

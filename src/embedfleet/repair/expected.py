@@ -123,7 +123,7 @@ def _preference(row: Row[Any], record: StoredVector) -> tuple[bool, bool, int]:
 
 
 def _targets_of(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
-    job = jobs.newest_of_generation(conn, generation.generation_id)
+    job = jobs.newest_of_generations(conn, [generation.generation_id]).get(generation.generation_id)
     for row in rows:
         pieces = segments.between(conn, generation.generation_id, row.start, row.end)
         if pieces:

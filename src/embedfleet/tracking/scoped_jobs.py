@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from embedfleet.queue_schemas import (
     JobEvent,
     JobInfo,
     JobStatus,
+    JobTotals,
     RefusedJob,
     Requeued,
     Stage,
@@ -26,6 +27,7 @@ from embedfleet.records.job_info import job_info, job_infos
 from embedfleet.records.jobs import Job
 from embedfleet.records.scope import Scope
 from embedfleet.sql.database import Database
+from embedfleet.tracking.job_ends import OpenJobs
 
 
 class ScopedJobs:
@@ -72,20 +74,50 @@ class ScopedJobs:
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
         """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
+        ended = await self.wait_many([job_id], timeout_seconds=timeout_seconds)
+        if job_id not in ended:
+            raise _unknown_job(job_id)
+        return ended[job_id]
 
-        def look(conn: Connection) -> JobInfo | None:
-            # This look happens after every write of any process. So ask the index first whether the job has
-            # ended, and read the rest only then.
-            if not jobs.has_ended(conn, job_id):
-                return None
-            return job_info(conn, self._known(jobs.get(conn, job_id), job_id))
+    async def wait_many(
+        self, job_ids: Iterable[str], *, timeout_seconds: float | None = None
+    ) -> dict[str, JobInfo]:
+        """Return when all of these jobs have ended: how each ended, by job id, in the given order.
 
+        A job that is dropped during the wait, because its document was deleted, is left out. Raises
+        TimeoutError (the jobs go on), and UnknownJob if any job does not exist when the wait begins. To get
+        each job as soon as it has ended, use `as_completed`.
+        """
+        job_ids = list(job_ids)
+        ended: dict[str, JobInfo] = {}
         async with asyncio.timeout(timeout_seconds):
-            # This raises UnknownJob now, and not when another tenant's job has ended.
-            info = await self.status(job_id)
-            if info.status.terminal:
-                return info
-            return await self._database.until(lambda: self._database.read(look))
+            async for info in self.as_completed(job_ids):
+                ended[info.job_id] = info
+        return {job_id: ended[job_id] for job_id in job_ids if job_id in ended}
+
+    async def as_completed(self, job_ids: Iterable[str]) -> AsyncIterator[JobInfo]:
+        """Yield how each of these jobs ended, once, as soon as it has ended.
+
+        The wait costs by how many jobs end, and not by how many are open. A job that is retried before its
+        end was noticed is yielded after its next end. A job that is dropped during the wait, because its
+        document was deleted, is left out. Raises UnknownJob at once if any job does not exist.
+        """
+        wanted = list(job_ids)
+        # Asked now: a job of another tenant must count as unknown at once, and not when it has ended.
+        tenants = await self._database.read(lambda conn: jobs.tenants_of(conn, wanted))
+        for job_id in wanted:
+            if job_id not in tenants or not self._scope.holds(tenants[job_id]):
+                raise _unknown_job(job_id)
+        async for info in OpenJobs(self._database, self._scope, wanted).ended():
+            yield info
+
+    async def totals(self, *, since: datetime) -> JobTotals:
+        """Return sums over the jobs that were submitted at `since` or later, for a progress bar.
+
+        One statement reads them. Its cost grows with the number of these jobs, about a millisecond for each
+        thousand, so ask for it about once a second. Over all tenants it reads every job there is.
+        """
+        return await self._database.read(lambda conn: jobs.totals(conn, self._scope, since.timestamp()))
 
     async def events(self, *, after: int = 0, limit: int = 100) -> list[JobEvent]:
         """Return up to `limit` events of ended jobs with a position above `after`, in the order of positions.
@@ -129,10 +161,31 @@ class ScopedJobs:
         document was deleted or submitted again.
         """
 
-        def retry(conn: Connection) -> None:
-            retrying.retry(conn, self._locked(conn, job_id), self._clock.now())
+        refused = (await self.retry_many([job_id])).refused
+        if refused:
+            raise InvalidRequest(refused[0].reason)
 
-        await self._database.write(retry)
+    async def retry_many(self, job_ids: Sequence[str]) -> Requeued:
+        """Run these ended jobs again, as `retry` does, in one transaction.
+
+        A job that cannot run again is named in the result, and the others run. Raises UnknownJob, and then
+        retries none.
+        """
+
+        def retry(conn: Connection) -> Requeued:
+            found = jobs.lock_many(conn, job_ids)
+            wanted = [self._known(found.get(job_id), job_id) for job_id in dict.fromkeys(job_ids)]
+            refused: list[RefusedJob] = []
+            for job in wanted:
+                try:
+                    retrying.retry(conn, job, self._clock.now())
+                except InvalidRequest as exc:  # raised before the first write
+                    refused.append(RefusedJob(job_id=job.job_id, reason=str(exc)))
+            left_out = {one.job_id for one in refused}
+            again = tuple(job.job_id for job in wanted if job.job_id not in left_out)
+            return Requeued(jobs=again, refused=tuple(refused))
+
+        return await self._database.write(retry)
 
     # --- dead letters ---
 
@@ -226,13 +279,10 @@ class ScopedJobs:
     def _known(self, job: Job | None, job_id: str) -> Job:
         """Return the job if it exists within the scope.
 
-        Raises UnknownJob. The message is the same for a job outside the scope and for one that does not
-        exist, so that a tenant learns nothing about the jobs of others.
+        Raises UnknownJob.
         """
         if job is None or not self._scope.holds(job.tenant):
-            raise UnknownJob(
-                f"no job `{job_id}`: list the jobs to see which there are", remedy=Remedy.LIST_JOBS
-            )
+            raise _unknown_job(job_id)
         return job
 
     def _letters(self, conn: Connection, ids: Sequence[int]) -> list[DeadLetterInfo]:
@@ -245,6 +295,14 @@ class ScopedJobs:
                     remedy=Remedy.LIST_DEAD_LETTERS,
                 )
         return [found[one] for one in dict.fromkeys(ids)]
+
+
+def _unknown_job(job_id: str) -> UnknownJob:
+    """Return the error for a job outside the scope, or one that does not exist.
+
+    The message is the same for both, so that a tenant learns nothing about the jobs of others.
+    """
+    return UnknownJob(f"no job `{job_id}`: list the jobs to see which there are", remedy=Remedy.LIST_JOBS)
 
 
 def _one_of(**given: object) -> None:

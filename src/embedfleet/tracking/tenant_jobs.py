@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
@@ -9,7 +11,7 @@ from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
 from embedfleet.queue_schemas import ChunkingConfig, JobInfo, UserTier
 from embedfleet.records import documents, identity, jobs
-from embedfleet.records.job_info import job_info
+from embedfleet.records.job_info import job_infos
 from embedfleet.records.scope import OneTenant
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
@@ -38,20 +40,43 @@ class TenantJobs(ScopedJobs):
         With it a caller can skip reading a file again. Returns None if the document is new, changed or
         deleted. Raises UnknownModel.
         """
+        found = await self.find_jobs([(media_id, source_hash)], chunking_config=chunking_config, model=model)
+        return found[0]
+
+    async def find_jobs(
+        self,
+        sources: Sequence[tuple[str, str]],
+        *,
+        chunking_config: ChunkingConfig | None = None,
+        model: str | None = None,
+    ) -> list[JobInfo | None]:
+        """Find the jobs of many documents in one read, as `find_job` does for one.
+
+        `sources` are pairs of a media id and the hash of its source. The result has one entry for each pair,
+        in order. Raises UnknownModel.
+        """
         space = self._admission.model_info(model).space
         chunking = chunking_config or self._admission.default_chunking
-        document_id = identity.document_id(self._tenant, media_id)
+        wanted = [(identity.document_id(self._tenant, media_id), digest) for media_id, digest in sources]
 
-        def look(conn: Connection) -> JobInfo | None:
-            if documents.is_deleted(conn, document_id):
-                return None
-            for made in documents.generations_of(conn, document_id):
-                same_input = made.recipe.source_hash == source_hash and made.recipe.chunking == chunking
-                is_kept = made.state is not GenerationState.RETIRED
-                if same_input and made.collection.space == space and is_kept:
-                    job = jobs.newest_of_generation(conn, made.generation_id)
-                    return None if job is None else job_info(conn, job)
-            return None
+        def is_same(made: documents.Generation, digest: str) -> bool:
+            same_input = made.recipe.source_hash == digest and made.recipe.chunking == chunking
+            is_kept = made.state is not GenerationState.RETIRED
+            return same_input and made.collection.space == space and is_kept
+
+        def look(conn: Connection) -> list[JobInfo | None]:
+            document_ids = list({document_id for document_id, _ in wanted})
+            deleted = documents.deleted_among(conn, document_ids)
+            made = documents.generations_of_many(conn, [one for one in document_ids if one not in deleted])
+            # The newest generation from the same input, or None, for each pair.
+            chosen = [
+                next((one for one in made.get(document_id, []) if is_same(one, digest)), None)
+                for document_id, digest in wanted
+            ]
+            ids = list({one.generation_id for one in chosen if one is not None})
+            newest = jobs.newest_of_generations(conn, ids)
+            infos = dict(zip(newest, job_infos(conn, list(newest.values())), strict=True))
+            return [None if one is None else infos.get(one.generation_id) for one in chosen]
 
         return await self._database.read(look)
 
