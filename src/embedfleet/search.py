@@ -199,12 +199,12 @@ class SearchClient:
 
 
 def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> list[SearchHit]:
+    passages = [live[hit.id] for hit in best]
+    spans = [(passage.generation_id, [(passage.chunk.start, passage.chunk.end)]) for passage in passages]
     found: list[SearchHit] = []
-    for hit in best:
-        passage = live[hit.id]
+    for hit, passage, texts in zip(best, passages, segments.texts_of(conn, spans), strict=True):
         chunk = passage.chunk
-        pieces = segments.between(conn, passage.generation_id, chunk.start, chunk.end)
-        if not pieces:  # replaced by a newer generation since it was found
+        if texts is None:  # replaced by a newer generation since it was found
             continue
         found.append(
             SearchHit(
@@ -215,7 +215,7 @@ def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> li
                 start=chunk.start,
                 end=chunk.end,
                 heading=chunk.heading,
-                text=segments.slice_text(pieces, [(chunk.start, chunk.end)])[0],
+                text=texts[0],
             )
         )
     return found

@@ -25,6 +25,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.records import batches, identity, jobs
+from embedfleet.records.batches import StoredBatch
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
@@ -164,21 +165,21 @@ async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delive
 ) -> None:
     counter: Counter[str] = Counter()
 
-    def count_down(conn: Connection, job_id: str, ordinal: int, **_more: Any) -> bool:
+    def count_down(conn: Connection, stored: Sequence[StoredBatch], now: float) -> set[tuple[str, int]]:
         """As `DECR` in Redis would: whoever comes, comes."""
-        counter[job_id] += 1
-        return True
+        counter.update(batch.job_id for batch in stored)
+        return {(batch.job_id, batch.ordinal) for batch in stored}
 
-    def complete(conn: Connection, job_id: str, now: float) -> JobStatus | None:
-        job = jobs.get(conn, job_id)
-        assert job is not None
-        if not job.sealed or counter[job_id] < job.batches_total:
-            return None
-        jobs.finish(conn, job_id, JobStatus.COMPLETED, reason="", now=now)
-        return JobStatus.COMPLETED
+    def complete(conn: Connection, job_ids: Sequence[str], now: float) -> dict[str, JobStatus]:
+        finished = {}
+        for job_id, job in jobs.get_many(conn, job_ids).items():
+            if job.sealed and counter[job_id] >= job.batches_total:
+                jobs.finish(conn, job_id, JobStatus.COMPLETED, reason="", now=now)
+                finished[job_id] = JobStatus.COMPLETED
+        return finished
 
     monkeypatch.setattr(batches, "record_stored", count_down)
-    monkeypatch.setattr(jobs, "complete_if_done", complete)
+    monkeypatch.setattr(jobs, "complete_done", complete)
     patient = {stage.value: {"max_attempts": 1000} for stage in Stage}
     settings = configure(chunking={"batch_chunks": 4}, worker_pools=patient)
     findings = await findings_of(settings, inputs, broker=TwiceBroker(ManualClock()))

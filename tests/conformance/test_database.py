@@ -192,7 +192,7 @@ async def test_a_unit_that_forgot_the_lock_of_its_document_is_refused(database: 
         lambda conn: document_lock.lock(conn, ["d"])
     )  # another unit's lock is not this one's
     with pytest.raises(DocumentNotLocked, match="document d"):
-        await database.write(lambda conn: chunks.mark_unreferenced(conn, "d"))
+        await database.write(lambda conn: chunks.mark_unreferenced(conn, ["d"]))
 
 
 async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> None:

@@ -42,9 +42,9 @@ async def failed_job(manager: EmbeddingJobManager, database: Database, media_id:
     def fail(conn: Connection) -> None:
         job = jobs.lock(conn, job_id)
         assert job is not None
-        dead_letters.add(conn, job_id, [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)], NOW)
+        dead_letters.add(conn, {job_id: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
         jobs.finish(conn, job_id, JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
-        documents.abandon(conn, job.generation_id)
+        documents.abandon(conn, [job.generation_id])
 
     await database.write(fail)
     return job_id
@@ -77,8 +77,8 @@ def history(conn: Connection) -> list[tuple[int, str | None, float | None]]:
 async def test_a_chunk_given_up_twice_in_one_run_has_one_letter(database: Database) -> None:
     def give_up_twice(conn: Connection) -> list[DeadLetter]:
         new_job(conn)
-        dead_letters.add(conn, "j", [BAD], NOW)
-        dead_letters.add(conn, "j", [BAD, DeadLetter(Stage.EMBEDDING, "other", 0, 4, 20, 30)], NOW + 1)
+        dead_letters.add(conn, {"j": [BAD]}, NOW)
+        dead_letters.add(conn, {"j": [BAD, DeadLetter(Stage.EMBEDDING, "other", 0, 4, 20, 30)]}, NOW + 1)
         return dead_letters.of_job(conn, "j")
 
     assert [(letter.reason, letter.chunk_index) for letter in await database.write(give_up_twice)] == [
@@ -90,10 +90,10 @@ async def test_a_chunk_given_up_twice_in_one_run_has_one_letter(database: Databa
 async def test_a_retry_ends_the_letters_and_keeps_them_as_history(database: Database) -> None:
     def retry(conn: Connection) -> None:
         new_job(conn)
-        dead_letters.add(conn, "j", [BAD], NOW)
+        dead_letters.add(conn, {"j": [BAD]}, NOW)
         jobs.reopen(conn, "j", NOW + 5)
         assert dead_letters.of_job(conn, "j") == []
-        dead_letters.add(conn, "j", [BAD], NOW + 6)
+        dead_letters.add(conn, {"j": [BAD]}, NOW + 6)
 
     await database.write(retry)
     assert await database.read(lambda conn: dead_letters.of_job(conn, "j")) == [BAD]
@@ -105,11 +105,11 @@ async def test_a_chunk_that_dies_again_after_its_document_was_cut_anew_is_still_
 ) -> None:
     def cut_anew(conn: Connection) -> list[DeadLetter]:
         new_job(conn)
-        dead_letters.add(conn, "j", [BAD], NOW)
+        dead_letters.add(conn, {"j": [BAD]}, NOW)
         jobs.restart_partition(conn, "j", NOW + 1)
         assert dead_letters.of_job(conn, "j") == []
         moved = DeadLetter(Stage.EMBEDDING, "bad", 0, 3, 12, 24)
-        dead_letters.add(conn, "j", [moved], NOW + 2)
+        dead_letters.add(conn, {"j": [moved]}, NOW + 2)
         return dead_letters.of_job(conn, "j")
 
     assert await database.write(cut_anew) == [DeadLetter(Stage.EMBEDDING, "bad", 0, 3, 12, 24)]

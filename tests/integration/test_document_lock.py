@@ -101,7 +101,7 @@ async def test_a_chunk_is_not_found_to_be_stored_while_its_vector_is_being_marke
 
     def mark(conn: Connection) -> None:
         document_lock.lock(conn, [old.document_id])
-        chunks.mark_unreferenced(conn, old.document_id)
+        chunks.mark_unreferenced(conn, [old.document_id])
         marked.set()
         go_on.wait()
 
@@ -129,7 +129,7 @@ def store(conn: Connection, job: jobs.Job) -> None:
     document_lock.lock(conn, [job.document_id])
     generation = documents.generation(conn, job.generation_id)
     assert generation is not None
-    chunks.record_stored(conn, generation, [CHUNK], checksums={})
+    chunks.record_stored(conn, [(generation, [CHUNK])], checksums={})
 
 
 @on_postgresql

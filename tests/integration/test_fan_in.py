@@ -21,10 +21,13 @@ from support.fan_in import (
     assert_counters,
     batch,
     carry_out,
+    complete,
     create,
+    embed,
     make_plans,
     new_job,
     opened,
+    store,
 )
 
 
@@ -54,9 +57,9 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
         new_job(conn, "j")
         batches.add(conn, "j", [batch(0)])
         letters = [DeadLetter(Stage.EMBEDDING, "bad", 0, n, n, n + 1) for n in range(CHUNKS_PER_BATCH)]
-        batches.record_stored(conn, "j", 0, reused=0, dead=letters, now=NOW)
+        store(conn, "j", 0, dead=letters)
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
-        return jobs.complete_if_done(conn, "j", NOW)
+        return complete(conn, "j")
 
     assert await database.write(all_dead) is JobStatus.FAILED
 
@@ -64,9 +67,9 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
 async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database: Database) -> None:
     def walk(conn: Connection) -> list[JobStatus | None]:
         new_job(conn, "j")
-        before = jobs.complete_if_done(conn, "j", NOW)
+        before = complete(conn, "j")
         jobs.seal(conn, "j", chunks_total=0, coverage=1.0)
-        return [before, jobs.complete_if_done(conn, "j", NOW), jobs.complete_if_done(conn, "j", NOW)]
+        return [before, complete(conn, "j"), complete(conn, "j")]
 
     assert await database.write(walk) == [None, JobStatus.COMPLETED, None]
 
@@ -77,9 +80,9 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
         batches.add(conn, "j", [batch(0)])
         jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
         assert jobs.finish(conn, "j", JobStatus.CANCELLED, reason="cancelled", now=NOW)
-        batches.record_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        store(conn, "j", 0)
         assert not jobs.finish(conn, "j", JobStatus.FAILED, reason="late", now=NOW)
-        return jobs.complete_if_done(conn, "j", NOW)
+        return complete(conn, "j")
 
     assert await database.write(cancel_then_store) is None
     job = await database.read(lambda conn: jobs.get(conn, "j"))
@@ -103,7 +106,7 @@ async def test_a_replayed_partition_counts_nothing_twice_and_skips_what_is_done(
         new_job(conn, "j")
         made = [batch(n) for n in range(3)]
         batches.add(conn, "j", made)
-        batches.record_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
+        store(conn, "j", 1)
         return [again.ordinal for again in batches.add(conn, "j", made)]
 
     assert await database.write(twice) == [0, 2]
@@ -125,16 +128,16 @@ async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: D
         look()
         jobs.start_chunking(conn, "j", NOW)
         batches.add(conn, "j", [batch(0), batch(1)])
-        batches.record_embedded(conn, "j", 0, reused=0)
+        embed(conn, "j", 0)
         look()
         jobs.seal(conn, "j", chunks_total=2 * CHUNKS_PER_BATCH, coverage=1.0)
         look()
-        batches.record_stored(conn, "j", 0, reused=0, dead=[], now=NOW)
+        store(conn, "j", 0)
         look()
-        batches.record_embedded(conn, "j", 1, reused=0)
+        embed(conn, "j", 1)
         look()
-        batches.record_stored(conn, "j", 1, reused=0, dead=[], now=NOW)
-        jobs.complete_if_done(conn, "j", NOW)
+        store(conn, "j", 1)
+        complete(conn, "j")
         look()
         return seen
 

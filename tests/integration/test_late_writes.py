@@ -223,7 +223,7 @@ def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.re
     document_lock.lock(conn, [late.document_id])
     generation = documents.generation(conn, late.generation_id)
     assert generation is not None
-    record(conn, generation, [CHUNK], checksums={})
+    record(conn, [(generation, [CHUNK])], checksums={})
 
 
 @on_both_databases

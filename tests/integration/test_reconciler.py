@@ -379,4 +379,4 @@ async def test_a_dead_deletion_is_tried_again_every_tenth_walk_while_its_documen
 
 def ask_for_cleanup(conn: Connection, document_id: str) -> None:
     document_lock.lock(conn, [document_id])
-    documents.request_cleanup(conn, document_id)
+    documents.request_cleanup(conn, [document_id])

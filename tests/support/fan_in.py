@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
 from embedfleet.records import batches, collections, documents, jobs, segments
-from embedfleet.records.batches import Batch
+from embedfleet.records.batches import Batch, EmbeddedBatch, StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 from embedfleet.sql import document_lock
@@ -59,6 +59,22 @@ def batch(ordinal: int) -> Batch:
     return Batch(ordinal, ordinal * CHUNKS_PER_BATCH, CHUNKS_PER_BATCH)
 
 
+def embed(conn: Connection, job_id: str, ordinal: int, *, reused: int = 0) -> None:
+    batches.record_embedded(conn, [EmbeddedBatch(job_id, ordinal, reused)])
+
+
+def store(
+    conn: Connection, job_id: str, ordinal: int, *, reused: int = 0, dead: Sequence[DeadLetter] = ()
+) -> bool:
+    """Whether this call counted the batch."""
+    return bool(batches.record_stored(conn, [StoredBatch(job_id, ordinal, reused, dead)], NOW))
+
+
+def complete(conn: Connection, job_id: str) -> JobStatus | None:
+    """The status with which this call finished the job."""
+    return jobs.complete_done(conn, [job_id], NOW).get(job_id)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What happens to one job: its batches, which of them lose a chunk, and whether it is cancelled."""
@@ -79,7 +95,7 @@ class Plan:
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:
-        batches.record_embedded(conn, self.job_id, ordinal, reused=1)
+        embed(conn, self.job_id, ordinal, reused=1)
 
     def _store(self, conn: Connection, ordinal: int) -> JobStatus | None:
         dead = (
@@ -87,12 +103,12 @@ class Plan:
             if ordinal in self.dead
             else []
         )
-        if not batches.record_stored(conn, self.job_id, ordinal, reused=1, dead=dead, now=NOW):
+        if not store(conn, self.job_id, ordinal, reused=1, dead=dead):
             return None
         return self._complete(conn)
 
     def _complete(self, conn: Connection) -> JobStatus | None:
-        status = jobs.complete_if_done(conn, self.job_id, NOW)
+        status = complete(conn, self.job_id)
         if status is not None:  # looked at in the very transaction that finished it
             job = jobs.get(conn, self.job_id)
             assert job is not None

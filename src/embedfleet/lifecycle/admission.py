@@ -189,7 +189,7 @@ class Admission:
                     self._supersede(unit, request.user_id, building, now)
                     # The superseded job may have stored vectors. The end of a newer job usually requests
                     # their cleanup, but here there is no newer job.
-                    ending.leave_rest_to_cleanup(conn, document_id)
+                    ending.leave_rest_to_cleanup(conn, [document_id])
                 return self._unchanged(conn, submission, current, now)
         return self._begin(unit, submission, collection, building, now)
 
@@ -270,7 +270,7 @@ class Admission:
             if known is not None:
                 return known.job_id
         job_id = self._create_unreadable(conn, what, now)
-        dead_letters.add(conn, job_id, [DeadLetter(Stage.CHUNKING, what.reason)], now)
+        dead_letters.add(conn, {job_id: [DeadLetter(Stage.CHUNKING, what.reason)]}, now)
         jobs.finish(conn, job_id, JobStatus.FAILED, reason=what.reason, now=now)
         return job_id
 
@@ -295,7 +295,7 @@ class Admission:
         generation_id = documents.add_generation(
             conn, what.document_id, recipe, collection, [], chunker_version=PARTITION_VERSION
         )
-        documents.abandon(conn, generation_id)
+        documents.abandon(conn, [generation_id])
         job_id = _new_job_id()
         jobs.create(
             conn,

@@ -1,6 +1,8 @@
-"""Completes a job: counts its batches, and after the last one shows its generation to readers."""
+"""Completes jobs: counts their batches, and after the last one shows the generation to readers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
@@ -9,31 +11,35 @@ from embedfleet.lifecycle.ending import leave_rest_to_cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import batches, chunks, dead_letters, documents, jobs
-from embedfleet.records.batches import Batch, batches_of
+from embedfleet.records.batches import Batch, StoredBatch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.documents import Generation
 from embedfleet.records.jobs import Job
 from embedfleet.sql.database import Database
 
 
-def publish_if_done(conn: Connection, job: Job, now: float) -> None:
-    """Finish the job if nothing is left to do, and show its generation to readers in the same transaction.
+def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> None:
+    """Finish the jobs in which nothing is left to do, and show their generations to readers, in one unit.
 
-    Of all calls for one run of a job, exactly one does this. If no chunk could be stored, readers keep the
-    generation before. The job must be locked (`jobs.lock`).
+    Of all calls for one run of a job, exactly one does this. If no chunk of a job could be stored, readers
+    keep the generation before. The jobs must be locked (`jobs.lock`).
     """
-    status = jobs.complete_if_done(conn, job.job_id, now)
-    if status is None:  # not done yet, or another call has completed it
+    status_of = jobs.complete_done(conn, [job.job_id for job in candidates], now)
+    if not status_of:  # not done yet, or other calls have completed them
         return
-    generation = documents.generation(conn, job.generation_id)
-    if generation is None:
-        return
-    if status is JobStatus.FAILED:
-        documents.abandon(conn, generation.generation_id)
-    elif documents.mark_live(conn, generation) and generation.number > 1:
-        dead_letters.mark_replaced(conn, generation.document_id, job.job_id, now)
+    job_of = {job.generation_id: job for job in candidates if job.job_id in status_of}
+    failed: list[Generation] = []
+    good: list[Generation] = []
+    for generation in documents.generations_by_id(conn, list(job_of)).values():
+        is_failed = status_of[job_of[generation.generation_id].job_id] is JobStatus.FAILED
+        (failed if is_failed else good).append(generation)
+    documents.abandon(conn, [generation.generation_id for generation in failed])
+    replacing = [generation for generation in documents.mark_live(conn, good) if generation.number > 1]
+    makers = {generation.document_id: job_of[generation.generation_id].job_id for generation in replacing}
+    dead_letters.mark_replaced(conn, makers, now)
     # A first generation that did not fail replaces nothing and leaves nothing to clean up.
-    if generation.number > 1 or status is JobStatus.FAILED:
-        leave_rest_to_cleanup(conn, generation.document_id)
+    left = [*failed, *(generation for generation in good if generation.number > 1)]
+    leave_rest_to_cleanup(conn, [generation.document_id for generation in left])
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:
@@ -41,12 +47,12 @@ def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: 
 
     So a batch that was divided is counted when its last part is settled. The job must be locked.
     """
-    rows = chunks.between(conn, job.generation_id, batch.first_chunk, batch.chunks)
+    (rows,) = chunks.between(conn, [(job.generation_id, batch.first_chunk, batch.chunks)])
     dead = dead_letters.of_batch(conn, job.job_id, batch.ordinal)
     settled = chunks.ids_stored(conn, [row.chunk_id for row in rows])
     lost = {letter.chunk_index for letter in dead}
     if all(row.chunk_id in settled or row.chunk_index in lost for row in rows):
-        batches.record_stored(conn, job.job_id, batch.ordinal, reused=reused, dead=dead, now=now)
+        batches.record_stored(conn, [StoredBatch(job.job_id, batch.ordinal, reused, dead)], now)
 
 
 async def give_up_batch(database: Database, lease: Lease, reason: str, now: float) -> None:
@@ -64,15 +70,15 @@ async def give_up_batch(database: Database, lease: Lease, reason: str, now: floa
         if job is None or not named.wanted_by(job) or batch is None:
             return
         first, past = named.span or (0, batch.chunks)
-        rows = chunks.between(conn, job.generation_id, batch.first_chunk + first, past - first)
+        (rows,) = chunks.between(conn, [(job.generation_id, batch.first_chunk + first, past - first)])
         there = chunks.ids_stored(conn, [row.chunk_id for row in rows])
         dead = [
             DeadLetter(lease.stage, reason, named.ordinal, row.chunk_index, row.start, row.end)
             for row in rows
             if row.chunk_id not in there
         ]
-        dead_letters.add(conn, job_id, dead, now)
+        dead_letters.add(conn, {job_id: dead}, now)
         settle_batch(conn, job, batch, reused=len(rows) - len(dead), now=now)
-        publish_if_done(conn, job, now)
+        publish_done(conn, [job], now)
 
     await database.write(record)

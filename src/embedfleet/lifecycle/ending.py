@@ -9,7 +9,8 @@ cleanup depends on the reason:
   requests it.
 - If readers see the newer generation already, there is no newer job, and admission requests it.
 
-Each function changes rows of one document, whose lock the caller holds (`jobs.lock`, `document_lock`).
+The caller of each function holds the locks of the documents whose rows it changes (`jobs.lock`,
+`document_lock`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def cancel(conn: Connection, job: Job, now: float) -> bool:
     """End an unfinished job because its tenant or an operator asks for it. Return False if it had ended."""
     if not _end(conn, job, JobStatus.CANCELLED, "cancelled", now):
         return False
-    leave_rest_to_cleanup(conn, job.document_id)
+    leave_rest_to_cleanup(conn, [job.document_id])
     return True
 
 
@@ -36,8 +37,8 @@ def give_up(conn: Connection, job: Job, letter: DeadLetter, now: float) -> bool:
     """Fail an unfinished job as a whole, with a dead letter that says why. Return False if it had ended."""
     if not _end(conn, job, JobStatus.FAILED, letter.reason, now):
         return False
-    dead_letters.add(conn, job.job_id, [letter], now)
-    leave_rest_to_cleanup(conn, job.document_id)
+    dead_letters.add(conn, {job.job_id: [letter]}, now)
+    leave_rest_to_cleanup(conn, [job.document_id])
     return True
 
 
@@ -58,15 +59,15 @@ def delete_document(conn: Connection, document_id: str, now: float) -> bool:
         _end(conn, job, JobStatus.CANCELLED, "document deleted", now)
     documents.mark_deleted(conn, document_id, now)
     # This must come after all generations are retired: only then does none of them need its vectors.
-    leave_rest_to_cleanup(conn, document_id)
+    leave_rest_to_cleanup(conn, [document_id])
     return True
 
 
-def leave_rest_to_cleanup(conn: Connection, document_id: str) -> None:
-    """Mark the vectors of the document that no generation needs, and request a cleanup that deletes them."""
+def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None:
+    """Mark the vectors of the documents that no generation needs, and request cleanups that delete them."""
     # Both are one transaction: the deletion task that the request brings finds the marks.
-    chunks.mark_unreferenced(conn, document_id)
-    documents.request_cleanup(conn, document_id)
+    chunks.mark_unreferenced(conn, document_ids)
+    documents.request_cleanup(conn, document_ids)
 
 
 def _end(conn: Connection, job: Job, status: JobStatus, reason: str, now: float) -> bool:
@@ -76,5 +77,5 @@ def _end(conn: Connection, job: Job, status: JobStatus, reason: str, now: float)
     """
     if not jobs.finish(conn, job.job_id, status, reason=reason, now=now):
         return False
-    documents.abandon(conn, job.generation_id)
+    documents.abandon(conn, [job.generation_id])
     return True

@@ -27,7 +27,7 @@ def retry(conn: Connection, job: Job, now: float) -> None:
         # The vectors of a retired generation may be deleted already. So cut the document again, and look up
         # each chunk.
         jobs.restart_partition(conn, job.job_id, now)
-        documents.set_generation_state(conn, job.generation_id, GenerationState.BUILDING)
+        documents.set_generation_state(conn, [job.generation_id], GenerationState.BUILDING)
     jobs.reopen(conn, job.job_id, now)
 
 

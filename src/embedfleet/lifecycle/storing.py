@@ -7,22 +7,21 @@ vector that is still wanted is recorded as stored. Any other vector is recorded 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from embedfleet.lifecycle.batch_id import BatchId
-from embedfleet.lifecycle.completion import publish_if_done, settle_batch
+from embedfleet.lifecycle.completion import publish_done, settle_batch
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.records import batches, chunks, dead_letters, documents, jobs, segments
-from embedfleet.records.batches import Batch, batches_among
-from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.batches import Batch, StoredBatch, batches_among
+from embedfleet.records.chunks import ChunkRow, WrittenIds
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.documents import Generation
 from embedfleet.records.jobs import Job
-from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.tables import BatchState
 
@@ -31,8 +30,8 @@ from embedfleet.sql.tables import BatchState
 class BatchToStore:
     """A claimed storage task, with the SQL rows that are needed to store it.
 
-    `rows` are the chunks of its batch, in order. `segments` hold the text of these chunks, if the caller
-    asked for it.
+    `rows` are the chunks of its batch, in order. `texts` are the texts of these chunks, if the caller asked
+    for them; otherwise it is empty.
     """
 
     lease: Lease
@@ -40,7 +39,7 @@ class BatchToStore:
     generation: Generation
     batch: Batch
     rows: Sequence[ChunkRow]
-    segments: Sequence[Segment]
+    texts: Sequence[str]
 
     @property
     def batch_id(self) -> BatchId:
@@ -53,6 +52,16 @@ class BatchToStore:
     def row_of(self) -> Mapping[str, ChunkRow]:
         """Return the batch's chunks by chunk id."""
         return {row.chunk_id: row for row in self.rows}
+
+    def written(self, refused: Mapping[str, str]) -> WrittenIds:
+        """Return the ids that were written, without those that the vector store refused."""
+        ids = [chunk_id for chunk_id in self.message.chunk_id_list() if chunk_id not in refused]
+        return self.generation, ids
+
+    def counted(self, refused: Mapping[str, str]) -> StoredBatch:
+        """Return what is to be counted when the whole batch is recorded."""
+        reused = len(self.rows) - len(self.message.chunk_id_list()) - len(self.message.dead)
+        return StoredBatch(self.message.job_id, self.batch.ordinal, reused, self.dead_letters(refused))
 
     def dead_letters(self, refused: Mapping[str, str]) -> list[DeadLetter]:
         """Return a letter for each chunk that the model gave up or that the vector store refused."""
@@ -92,7 +101,7 @@ class FoundBatches:
 def look_up(
     conn: Connection, messages: Sequence[tuple[Lease, StorageTask]], *, with_texts: bool
 ) -> FoundBatches:
-    """Look up what each task needs. A task whose run or batch has ended is left out."""
+    """Look up what each task needs. A task whose run, batch or text has ended is left out."""
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
     wanted = [
         (lease, message, found[message.job_id])
@@ -105,7 +114,7 @@ def look_up(
     generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
     ids = [chunk_id for _, message, _ in wanted for chunk_id in message.chunk_id_list()]
     being_deleted = chunks.ids_being_deleted(conn, ids)
-    to_store: list[BatchToStore] = []
+    open_tasks: list[tuple[Lease, StorageTask, Generation, Batch]] = []
     waiting: list[Lease] = []
     for lease, message, job in wanted:
         batch = known_batches.get((message.job_id, message.ordinal))
@@ -113,12 +122,33 @@ def look_up(
         if batch is None or batch.state is BatchState.DONE or generation is None:
             continue
         if being_deleted.isdisjoint(message.chunk_id_list()):
-            rows = chunks.between(conn, generation.generation_id, batch.first_chunk, batch.chunks)
-            texts = _texts(conn, generation, rows) if with_texts and message.chunk_ids else []
-            to_store.append(BatchToStore(lease, message, generation, batch, rows, texts))
+            open_tasks.append((lease, message, generation, batch))
         else:
             waiting.append(lease)
-    return FoundBatches(to_store, waiting)
+    return FoundBatches(_with_chunks(conn, open_tasks, with_texts=with_texts), waiting)
+
+
+def _with_chunks(
+    conn: Connection,
+    found: Sequence[tuple[Lease, StorageTask, Generation, Batch]],
+    *,
+    with_texts: bool,
+) -> list[BatchToStore]:
+    """Add the chunks of each batch, and if asked their texts. A batch whose text is gone is left out."""
+    spans = [(generation.generation_id, batch.first_chunk, batch.chunks) for _, _, generation, batch in found]
+    rows_of = chunks.between(conn, spans)
+    texts_of: Sequence[Sequence[str] | None] = [()] * len(found)
+    if with_texts:
+        wanted = [
+            (generation.generation_id, [(row.start, row.end) for row in rows])
+            for (_, _, generation, _), rows in zip(found, rows_of, strict=True)
+        ]
+        texts_of = segments.texts_of(conn, wanted)
+    return [
+        BatchToStore(*task, rows, texts)
+        for task, rows, texts in zip(found, rows_of, texts_of, strict=True)
+        if texts is not None
+    ]
 
 
 def record_batches(
@@ -130,33 +160,37 @@ def record_batches(
     deleted after they were written.
     """
     document_lock.lock(conn, (batch.document_id for batch in stored))
-    current = jobs.get_many(conn, [batch.message.job_id for batch in stored])
+    current = jobs.get_many(conn, sorted({batch.message.job_id for batch in stored}))
     deletions = documents.deletion_counts(conn, sorted({batch.document_id for batch in stored}))
     wanted: list[tuple[BatchToStore, Job]] = []
+    unwanted: list[BatchToStore] = []
     again: list[BatchToStore] = []
-    for batch in sorted(stored, key=lambda batch: batch.message.job_id):
-        ids = [chunk_id for chunk_id in batch.message.chunk_id_list() if chunk_id not in written.refused]
+    for batch in stored:
         job = current.get(batch.message.job_id)
         if job is None or not batch.batch_id.wanted_by(job):
             # While the vectors were written, the job ended, began a new run, or was deleted.
-            _leave_to_deletion(conn, batch.generation, ids, written.checksums, now)
+            unwanted.append(batch)
         elif deletions[batch.document_id] != batch.generation.deletions:
             # Vectors of the document were deleted since the look-up. These may be among them.
-            _leave_to_deletion(conn, batch.generation, ids, written.checksums, now)
+            unwanted.append(batch)
             again.append(batch)
         else:
-            chunks.record_stored(conn, batch.generation, ids, written.checksums)
             wanted.append((batch, job))
+    _leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
+    chunks.record_stored(conn, [batch.written(written.refused) for batch, _ in wanted], written.checksums)
     # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
     ids = [chunk_id for batch, _ in wanted for chunk_id in batch.message.chunk_id_list()]
     being_deleted = chunks.ids_being_deleted(conn, ids)
+    marked: list[BatchToStore] = []
+    counted: list[tuple[BatchToStore, Job]] = []
     for batch, job in wanted:
         if being_deleted.isdisjoint(batch.message.chunk_id_list()):
-            _count(conn, batch, job, batch.dead_letters(written.refused), now)
+            counted.append((batch, job))
         else:
-            documents.request_cleanup(conn, batch.document_id)
-            again.append(batch)
-    return again
+            marked.append(batch)
+    documents.request_cleanup(conn, sorted({batch.document_id for batch in marked}))
+    _count(conn, counted, written.refused, now)
+    return again + marked
 
 
 def record_rewritten(
@@ -175,44 +209,34 @@ def record_rewritten(
         generation = described_by[ids[0]]
         wanted = [chunk_id for chunk_id in ids if chunk_id in known]
         unwanted = [chunk_id for chunk_id in ids if chunk_id not in known]
-        if wanted:
-            chunks.record_stored(conn, generation, wanted, checksums)
+        chunks.record_stored(conn, [(generation, wanted)], checksums)
         if unwanted:
-            _leave_to_deletion(conn, generation, unwanted, checksums, now)
+            _leave_to_deletion(conn, [(generation, unwanted)], checksums, now)
         # A row may belong to another generation by now. A deletion task then writes its metadata.
         if any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
-            documents.request_cleanup(conn, generation.document_id)
+            documents.request_cleanup(conn, [generation.document_id])
     return len(known)
 
 
-def _texts(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> list[Segment]:
-    """Return the segments that hold the text of these chunks."""
-    return segments.between(conn, generation.generation_id, rows[0].start, max(row.end for row in rows))
-
-
 def _leave_to_deletion(
-    conn: Connection,
-    generation: Generation,
-    chunk_ids: Iterable[str],
-    checksums: Mapping[str, bytes],
-    now: float,
+    conn: Connection, written: Sequence[WrittenIds], checksums: Mapping[str, bytes], now: float
 ) -> None:
-    """Record vectors for deletion, because the run of the job that wrote them has ended."""
-    # The document may be deleted by now, and with it its row. A deletion task needs that row.
-    documents.restore_as_deleted(conn, generation, now)
-    chunks.record_for_deletion(conn, generation, chunk_ids, checksums)
-    documents.request_cleanup(conn, generation.document_id)
+    """Record vectors for deletion, because the runs of the jobs that wrote them have ended."""
+    # A document may be deleted by now, and with it its row. A deletion task needs that row.
+    documents.restore_as_deleted(conn, [generation for generation, _ in written], now)
+    chunks.record_for_deletion(conn, written, checksums)
+    documents.request_cleanup(conn, sorted({generation.document_id for generation, _ in written}))
 
 
 def _count(
-    conn: Connection, stored: BatchToStore, job: Job, letters: Sequence[DeadLetter], now: float
+    conn: Connection, stored: Sequence[tuple[BatchToStore, Job]], refused: Mapping[str, str], now: float
 ) -> None:
-    """Count the batch as stored, except for its dead chunks. Finish the job if this was its last batch."""
-    message = stored.message
-    if message.span is None:
-        reused = len(stored.rows) - len(message.chunk_id_list()) - len(message.dead)
-        batches.record_stored(conn, job.job_id, stored.batch.ordinal, reused=reused, dead=letters, now=now)
-    else:  # a part of a batch: the batch counts when its last part is settled
-        dead_letters.add(conn, job.job_id, letters, now)
-        settle_batch(conn, job, stored.batch, reused=0, now=now)
-    publish_if_done(conn, job, now)
+    """Count the batches as stored, except for their dead chunks. Finish the jobs that are done by that."""
+    whole = [(batch, job) for batch, job in stored if batch.message.span is None]
+    batches.record_stored(conn, [batch.counted(refused) for batch, _ in whole], now)
+    # A batch in parts is rare, so the parts go one by one. It counts when its last part is settled.
+    for batch, job in stored:
+        if batch.message.span is not None:
+            dead_letters.add(conn, {job.job_id: batch.dead_letters(refused)}, now)
+            settle_batch(conn, job, batch.batch, reused=0, now=now)
+    publish_done(conn, list({job.job_id: job for _, job in stored}.values()), now)

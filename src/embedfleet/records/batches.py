@@ -1,21 +1,23 @@
 """The batches of a job, and the counters of the job that change with them.
 
-Every transition is an UPDATE whose WHERE names the state that the batch leaves. The counters change only if
-that UPDATE changed the batch. So a redelivered task or a stale worker counts nothing twice.
+Every transition is an UPDATE whose WHERE names the state that the batches leave. It returns the batches that
+it changed, and only these are counted. So a redelivered task or a stale worker counts nothing twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_, update
 
+from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import dead_letters
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import earliest_stage_left, is_unfinished_job
 from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import BatchState, batches, jobs
 
 
@@ -27,6 +29,22 @@ class Batch:
     first_chunk: int
     chunks: int
     state: BatchState = BatchState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedBatch:
+    """A batch whose vectors are made. `reused` of its chunks had a stored vector before."""
+
+    job_id: str
+    ordinal: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch(EmbeddedBatch):
+    """A batch whose vectors are stored, except for its `dead` chunks."""
+
+    dead: Sequence[DeadLetter] = ()
 
 
 def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[int, Batch]:
@@ -71,31 +89,30 @@ def add(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
     return [batch for batch in made if batch.ordinal not in done]
 
 
-def record_embedded(conn: Connection, job_id: str, ordinal: int, *, reused: int) -> None:
-    """Count a batch as embedded, once. `reused` is the number of its chunks with a stored vector."""
-    if _leave(conn, job_id, ordinal, BatchState.PENDING, BatchState.EMBEDDED):
-        conn.execute(_COUNT_EMBEDDED, {"job": job_id, "number": ordinal, "reused": reused})
+def record_embedded(conn: Connection, embedded: Sequence[EmbeddedBatch]) -> None:
+    """Count batches as embedded, each once."""
+    _count(conn, _leave_pending(conn, embedded), now_done=())
 
 
-def record_stored(
-    conn: Connection, job_id: str, ordinal: int, *, reused: int, dead: Sequence[DeadLetter], now: float
-) -> bool:
-    """Count a batch as stored, except for its `dead` chunks, and write their dead letters.
+def record_stored(conn: Connection, stored: Sequence[StoredBatch], now: float) -> set[tuple[str, int]]:
+    """Count batches as stored, except for their `dead` chunks, and write the dead letters of these chunks.
 
-    This happens once. Return False if the batch was counted before.
+    This happens once for each batch. Returns the (job id, ordinal) of the batches that this call counted.
     """
-    if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
-        # Either the batch is done already, or the storage worker was faster than the embedding worker, which
-        # queues the storage task before it records the batch as embedded. Record that for it and try again.
-        record_embedded(conn, job_id, ordinal, reused=reused)
-        if not _leave(conn, job_id, ordinal, BatchState.EMBEDDED, BatchState.DONE):
-            return False
-    conn.execute(_COUNT_STORED, {"job": job_id, "number": ordinal, "dead": len(dead)})
-    if dead:
-        mine = (batches.c.job_id == job_id) & (batches.c.ordinal == ordinal)
-        conn.execute(update(batches).where(mine).values(dead=len(dead)))
-        dead_letters.add(conn, job_id, dead, now)
-    return True
+    # The storage worker may be faster than the embedding worker, which queues the storage task before it
+    # records the batch as embedded. So record that for it. It comes first: a batch that another unit records
+    # as embedded between the two statements is then found by the second one.
+    now_embedded = _leave_pending(conn, stored)
+    given = [(batch.job_id, batch.ordinal, len(batch.dead)) for batch in stored]
+    moved = _TO_DONE.run(conn, given, done=BatchState.DONE, embedded=BatchState.EMBEDDED)
+    _count(conn, now_embedded, now_done=moved)
+    counted = {(row.job_id, row.ordinal) for row in moved}
+    letters: dict[str, list[DeadLetter]] = {}
+    for batch in stored:
+        if batch.dead and (batch.job_id, batch.ordinal) in counted:
+            letters.setdefault(batch.job_id, []).extend(batch.dead)
+    dead_letters.add(conn, letters, now)
+    return counted
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
@@ -104,10 +121,29 @@ def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
     conn.execute(delete(batches).where(batches.c.job_id.in_(mine)))
 
 
-def _leave(conn: Connection, job_id: str, ordinal: int, old: BatchState, new: BatchState) -> bool:
-    """Move one batch from the state `old` to `new`. Return False if it was not in `old`."""
-    moved = conn.execute(_MOVE_BATCH, {"job": job_id, "number": ordinal, "old": old, "new": new})
-    return bool(moved.rowcount)
+def _leave_pending(conn: Connection, embedded: Sequence[EmbeddedBatch]) -> list[tuple[EmbeddedBatch, int]]:
+    """Move batches from pending to embedded. Return each batch that moved, with the number of its chunks."""
+    batch_of = {(batch.job_id, batch.ordinal): batch for batch in embedded}
+    moved = _TO_EMBEDDED.run(conn, list(batch_of), embedded=BatchState.EMBEDDED, pending=BatchState.PENDING)
+    return [(batch_of[row.job_id, row.ordinal], row.chunks) for row in moved]
+
+
+def _count(
+    conn: Connection, now_embedded: Iterable[tuple[EmbeddedBatch, int]], now_done: Iterable[Row[Any]]
+) -> None:
+    """Add the batches that moved to the counters of their jobs, each job once."""
+    more: dict[str, Counter[str]] = {}
+    for batch, chunks in now_embedded:
+        more.setdefault(batch.job_id, Counter()).update(
+            batches_embedded=1, chunks_embedded=chunks, chunks_reused=batch.reused
+        )
+    for row in now_done:
+        more.setdefault(row.job_id, Counter()).update(
+            batches_done=1, chunks_stored=row.chunks - row.dead, chunks_dead=row.dead
+        )
+    # Sorted: transactions that lock rows in the same order rarely deadlock.
+    given = [(job_id, *(counts[name] for name in _COUNTERS)) for job_id, counts in sorted(more.items())]
+    _ADD_COUNTS.run(conn, given)
 
 
 def _batch(row: Row[Any]) -> Batch:
@@ -122,41 +158,37 @@ _ADD_CHUNKS = (
     .values(chunks_total=jobs.c.chunks_total + bindparam("more"))
 )
 
-_CHUNKS_OF_BATCH = (
-    select(batches.c.chunks)
-    .where(batches.c.job_id == bindparam("job"), batches.c.ordinal == bindparam("number"))
-    .scalar_subquery()
+_TO_EMBEDDED = RowsStatement(
+    "WITH given(job_id, ordinal) AS (VALUES {rows}) "
+    "UPDATE batches SET state = {embedded} FROM given "
+    "WHERE batches.job_id = given.job_id AND batches.ordinal = given.ordinal AND batches.state = {pending} "
+    "RETURNING batches.job_id, batches.ordinal, batches.chunks"
 )
 
-_MOVE_BATCH = (
-    update(batches)
-    .where(
-        batches.c.job_id == bindparam("job"),
-        batches.c.ordinal == bindparam("number"),
-        batches.c.state == bindparam("old"),
-    )
-    .values(state=bindparam("new"))
+_TO_DONE = RowsStatement(
+    "WITH given(job_id, ordinal, dead) AS (VALUES {rows}) "
+    "UPDATE batches SET state = {done}, dead = given.dead FROM given "
+    "WHERE batches.job_id = given.job_id AND batches.ordinal = given.ordinal AND batches.state = {embedded} "
+    "RETURNING batches.job_id, batches.ordinal, batches.chunks, batches.dead"
 )
 
-_COUNT_EMBEDDED = (
-    update(jobs)
-    .where(is_unfinished_job())
-    .values(
-        batches_embedded=jobs.c.batches_embedded + 1,
-        chunks_embedded=jobs.c.chunks_embedded + _CHUNKS_OF_BATCH,
-        chunks_reused=jobs.c.chunks_reused + bindparam("reused"),
-        status=earliest_stage_left(jobs.c.batches_embedded + 1, jobs.c.batches_total, jobs.c.sealed),
-    )
+_COUNTERS = (
+    "batches_embedded",
+    "chunks_embedded",
+    "chunks_reused",
+    "batches_done",
+    "chunks_stored",
+    "chunks_dead",
 )
 
-_COUNT_STORED = (
-    update(jobs)
-    .where(is_unfinished_job())
-    .values(
-        batches_done=jobs.c.batches_done + 1,
-        chunks_stored=jobs.c.chunks_stored + _CHUNKS_OF_BATCH - bindparam("dead"),
-        chunks_dead=jobs.c.chunks_dead + bindparam("dead"),
-    )
+# The status follows only the batches that are embedded now (see `jobs.earliest_stage_left`).
+_ADD_COUNTS = RowsStatement(
+    f"WITH given(job_id, {', '.join(_COUNTERS)}) AS (VALUES {{rows}}) "
+    f"UPDATE jobs SET {', '.join(f'{name} = jobs.{name} + given.{name}' for name in _COUNTERS)}, "
+    "status = CASE WHEN NOT jobs.sealed OR given.batches_embedded = 0 THEN jobs.status "
+    "WHEN jobs.batches_embedded + given.batches_embedded < jobs.batches_total "
+    f"THEN '{JobStatus.EMBEDDING}' ELSE '{JobStatus.STORING}' END "
+    "FROM given WHERE jobs.job_id = given.job_id AND jobs.finished_at IS NULL"
 )
 
 _BATCHES_OF = select(batches).where(

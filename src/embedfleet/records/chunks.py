@@ -21,7 +21,8 @@ from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, sel
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
-from embedfleet.sql.paging import chunk_id_pages
+from embedfleet.sql.paging import chunk_id_pages, key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import (
     GenerationState,
@@ -35,6 +36,9 @@ from embedfleet.sql.tables import (
 from embedfleet.sql.upsert import upsert
 
 HEADING_SEPARATOR = " > "
+
+WrittenIds = tuple[Generation, Sequence[str]]
+"""The ids of vectors that were written to the vector store, with the generation that describes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,19 @@ def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[C
     )
 
 
-def between(conn: Connection, generation_id: int, first: int, count: int) -> list[ChunkRow]:
-    """Return the chunks [first, first + count) of a generation, in order."""
-    rows = conn.execute(_BETWEEN, {"id": generation_id, "first": first, "past": first + count})
-    return [_chunk_row(row) for row in rows]
+def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[list[ChunkRow]]:
+    """Return the chunks of each span (generation id, first chunk, number of chunks), in order.
+
+    A chunk that does not exist is left out.
+    """
+    given = [
+        (place, generation_id, first, first + count)
+        for place, (generation_id, first, count) in enumerate(spans)
+    ]
+    found: list[list[ChunkRow]] = [[] for _ in spans]
+    for row in _BETWEEN.run(conn, given):
+        found[row.place].append(_chunk_row(row))
+    return found
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
@@ -159,28 +172,26 @@ def stored_vectors(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Stor
     return found
 
 
-def record_stored(
-    conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
-) -> None:
-    """Record that the vector store holds these ids, with this generation's metadata.
+def record_stored(conn: Connection, written: Iterable[WrittenIds], checksums: Mapping[str, bytes]) -> None:
+    """Record that the vector store holds these ids, with the metadata of their generations.
 
     `checksums` are those of the vectors that were read back, by id. If an id has none, its checksum is
     unknown. An id that is marked for deletion keeps its mark, so it is deleted once more: the deletion may
     have come before or after this write.
     """
-    _record(conn, generation, chunk_ids, checksums, VectorState.STORED)
+    _record(conn, written, checksums, VectorState.STORED)
 
 
 def record_for_deletion(
-    conn: Connection, generation: Generation, chunk_ids: Iterable[str], checksums: Mapping[str, bytes]
+    conn: Connection, written: Iterable[WrittenIds], checksums: Mapping[str, bytes]
 ) -> None:
-    """Record ids that were written for a run of a job that has ended.
+    """Record ids that were written for runs of jobs that have ended.
 
     An id without a row gets one that is marked for deletion, even if a generation refers to it: a deletion
     that was under way may have removed the vector before the write or after it. The task of that generation
     writes the vector again. An id with a row keeps its state.
     """
-    _record(conn, generation, chunk_ids, checksums, VectorState.DELETING)
+    _record(conn, written, checksums, VectorState.DELETING)
 
 
 def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: bytes) -> None:
@@ -193,49 +204,35 @@ def set_checksum(conn: Connection, document_id: str, chunk_id: str, checksum: by
 
 def _record(
     conn: Connection,
-    generation: Generation,
-    chunk_ids: Iterable[str],
+    written: Iterable[WrittenIds],
     checksums: Mapping[str, bytes],
     state_of_new: VectorState,
 ) -> None:
-    document_lock.require(conn, generation.document_id)
-    rows = [
-        {
-            "chunk_id": bytes.fromhex(chunk_id),
-            "document_id": generation.document_id,
-            "collection_id": generation.collection.collection_id,
-            "described_by": generation.generation_id,
-            "writes": 1,
-            "state": state_of_new,
-            "checksum": checksums.get(chunk_id),
-        }
-        for chunk_id in chunk_ids
-    ]
+    rows: list[dict[str, Any]] = []
+    for generation, chunk_ids in written:
+        document_lock.require(conn, generation.document_id)
+        rows += (
+            {
+                "chunk_id": bytes.fromhex(chunk_id),
+                "document_id": generation.document_id,
+                "collection_id": generation.collection.collection_id,
+                "described_by": generation.generation_id,
+                "writes": 1,
+                "state": state_of_new,
+                "checksum": checksums.get(chunk_id),
+            }
+            for chunk_id in chunk_ids
+        )
     if rows:
         conn.execute(_write(conn.dialect.name), rows)
 
 
-def mark_unreferenced(conn: Connection, document_id: str) -> None:
-    """Mark for deletion the document's vectors that no building or live generation refers to."""
-    document_lock.require(conn, document_id)
-    # NOT EXISTS, because for NOT IN PostgreSQL would compare each vector with each chunk.
-    wanted = (
-        select(chunks.c.chunk_id)
-        .join(generations, generations.c.generation_id == chunks.c.generation_id)
-        .where(
-            chunks.c.chunk_id == vectors.c.chunk_id,
-            generations.c.state.in_([GenerationState.BUILDING, GenerationState.LIVE]),
-        )
-    )
-    conn.execute(
-        update(vectors)
-        .where(
-            vectors.c.document_id == document_id,
-            vectors.c.state == VectorState.STORED,
-            ~wanted.exists(),
-        )
-        .values(state=VectorState.DELETING)
-    )
+def mark_unreferenced(conn: Connection, document_ids: Sequence[str]) -> None:
+    """Mark for deletion the documents' vectors that no building or live generation refers to."""
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    for ids in key_pages(document_ids):
+        conn.execute(_MARK_UNREFERENCED, {"ids": ids})
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,14 +325,34 @@ def _write(dialect: str) -> Executable:
     return statement.on_conflict_do_update(index_elements=["chunk_id"], set_=again)
 
 
-_BETWEEN = (
-    select(chunks)
+# SQLite does a CROSS JOIN from left to right, so it looks each span up in the primary key.
+_BETWEEN = RowsStatement(
+    "WITH given(place, generation_id, first, past) AS (VALUES {rows}) "
+    "SELECT given.place, chunks.chunk_index, chunks.chunk_id, chunks.start, "
+    'chunks."end", chunks.tokens, chunks.heading '
+    "FROM given CROSS JOIN chunks WHERE chunks.generation_id = given.generation_id "
+    "AND chunks.chunk_index >= given.first AND chunks.chunk_index < given.past "
+    "ORDER BY given.place, chunks.chunk_index"
+)
+
+_REFERENCED = (
+    select(chunks.c.chunk_id)
+    .join(generations, generations.c.generation_id == chunks.c.generation_id)
     .where(
-        chunks.c.generation_id == bindparam("id"),
-        chunks.c.chunk_index >= bindparam("first"),
-        chunks.c.chunk_index < bindparam("past"),
+        chunks.c.chunk_id == vectors.c.chunk_id,
+        generations.c.state.in_([GenerationState.BUILDING, GenerationState.LIVE]),
     )
-    .order_by(chunks.c.chunk_index)
+)
+
+_MARK_UNREFERENCED = (
+    update(vectors)
+    .where(
+        vectors.c.document_id.in_(bindparam("ids", expanding=True)),
+        vectors.c.state == VectorState.STORED,
+        # NOT EXISTS, because for NOT IN PostgreSQL would compare each vector with each chunk.
+        ~_REFERENCED.exists(),
+    )
+    .values(state=VectorState.DELETING)
 )
 
 _IN_STATE = select(vectors.c.chunk_id).where(

@@ -5,7 +5,7 @@ A letter is open or ended (`DeadLetterEnd`). Its row is dropped only with its do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,20 +39,18 @@ class DeadLetter:
     end: int | None = None
 
 
-def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float) -> None:
-    """Write letters of the job's current run.
+def add(conn: Connection, letters: Mapping[str, Sequence[DeadLetter]], now: float) -> None:
+    """Write letters of the current runs of these jobs, by job id.
 
     A chunk has at most one letter in a run, and an existing letter stays unchanged. There is one exception.
     If the document was cut again within the run, its letters were marked as requeued. Such a letter becomes
     open again, with the values given here.
     """
-    if not letters:
-        return
-    job = conn.execute(select(jobs.c.tenant, jobs.c.run).where(jobs.c.job_id == job_id)).one()
+    named = [job_id for job_id, some in letters.items() if some]
     rows = [
         {
             "tenant": job.tenant,
-            "job_id": job_id,
+            "job_id": job.job_id,
             "run": job.run,
             "stage": letter.stage,
             "ordinal": letter.ordinal,
@@ -62,8 +60,12 @@ def add(conn: Connection, job_id: str, letters: Sequence[DeadLetter], now: float
             "reason": storable(letter.reason),
             "created_at": now,
         }
-        for letter in letters
+        for ids in key_pages(named)
+        for job in conn.execute(_RUNS, {"ids": ids}).all()
+        for letter in letters[job.job_id]
     ]
+    if not rows:
+        return
     statement = upsert(conn.dialect.name, dead_letters)
     given = statement.excluded
     rewritten = {name: given[name] for name in ("stage", "ordinal", "start", "end", "reason", "created_at")}
@@ -171,11 +173,15 @@ def _mark_purged_where(conn: Connection, which: ColumnElement[bool], now: float)
     return conn.execute(ended).rowcount
 
 
-def mark_replaced(conn: Connection, document_id: str, by_job_id: str, now: float) -> None:
-    """End the open letters of the document's other jobs, because this job made a newer generation of it."""
-    earlier = select(jobs.c.job_id).where(jobs.c.document_id == document_id, jobs.c.job_id != by_job_id)
-    ended = {"ended": DeadLetterEnd.REPLACED, "ended_at": now}
-    conn.execute(update(dead_letters).where(dead_letters.c.job_id.in_(earlier), _OPEN).values(ended))
+def mark_replaced(conn: Connection, by_jobs: Mapping[str, str], now: float) -> None:
+    """End the open letters of earlier jobs of these documents.
+
+    `by_jobs` names, by document id, the job that made a newer generation of the document. Its own letters
+    stay open.
+    """
+    for ids in key_pages(list(by_jobs)):
+        by = [by_jobs[document_id] for document_id in ids]
+        conn.execute(_REPLACE, {"documents": ids, "by": by, "now": now})
 
 
 def mark_requeued(conn: Connection, job_id: str, now: float) -> None:
@@ -204,6 +210,24 @@ _OF_JOBS = (
     select(dead_letters)
     .where(dead_letters.c.job_id.in_(bindparam("ids", expanding=True)), _NOT_REQUEUED)
     .order_by(dead_letters.c.start.nulls_first(), dead_letters.c.dead_letter_id)
+)
+
+_RUNS = select(jobs.c.job_id, jobs.c.tenant, jobs.c.run).where(
+    jobs.c.job_id.in_(bindparam("ids", expanding=True))
+)
+
+_REPLACE = (
+    update(dead_letters)
+    .where(
+        dead_letters.c.job_id.in_(
+            select(jobs.c.job_id).where(
+                jobs.c.document_id.in_(bindparam("documents", expanding=True)),
+                jobs.c.job_id.not_in(bindparam("by", expanding=True)),
+            )
+        ),
+        _OPEN,
+    )
+    .values(ended=DeadLetterEnd.REPLACED, ended_at=bindparam("now"))
 )
 
 _REASONS = select(dead_letters.c.job_id, dead_letters.c.chunk_index, dead_letters.c.reason).where(

@@ -19,6 +19,7 @@ from embedfleet.records.collections import Collection
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import (
     GenerationState,
     collections,
@@ -180,40 +181,34 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     return {row.tenant: row.documents for row in conn.execute(query)}
 
 
-def mark_live(conn: Connection, target: Generation) -> bool:
-    """Make this generation the one that readers see, and retire those before it.
+def mark_live(conn: Connection, targets: Sequence[Generation]) -> list[Generation]:
+    """Make these generations the ones that readers see, and retire those before them.
 
-    Return False and change nothing if a newer generation is live already or the document is deleted.
+    Returns the generations that readers see from now on. A generation is left out and stays as it is if a
+    newer one is live already or if its document is deleted. Of two generations of one document, only the
+    newer one becomes live.
     """
-    document_lock.require(conn, target.document_id)
-    flipped = conn.execute(_FLIP, {"document": target.document_id, "target": target.number})
-    if not flipped.rowcount:
-        return False
-    set_generation_state(conn, target.generation_id, GenerationState.LIVE)
-    if target.number > 1:
-        conn.execute(
-            update(generations)
-            .where(generations.c.document_id == target.document_id, generations.c.number < target.number)
-            .values(state=GenerationState.RETIRED)
-        )
-    return True
+    newest = {target.document_id: target for target in sorted(targets, key=lambda target: target.number)}
+    for document_id in newest:
+        document_lock.require(conn, document_id)
+    given = [(target.document_id, target.number) for target in newest.values()]
+    flipped = [newest[row.document_id] for row in _FLIP.run(conn, given)]
+    set_generation_state(conn, [target.generation_id for target in flipped], GenerationState.LIVE)
+    replacing = [(target.document_id, target.number) for target in flipped if target.number > 1]
+    _RETIRE_OLDER.run(conn, replacing, retired=GenerationState.RETIRED)
+    return flipped
 
 
-def set_generation_state(conn: Connection, generation_id: int, state: GenerationState) -> None:
-    """Set the state of one generation, whatever its state was before."""
-    conn.execute(_SET_STATE, {"id": generation_id, "new": state})
+def set_generation_state(conn: Connection, generation_ids: Sequence[int], state: GenerationState) -> None:
+    """Set the state of these generations, whatever their states were before."""
+    for ids in key_pages(generation_ids):
+        conn.execute(_SET_STATE, {"ids": ids, "new": state})
 
 
-def abandon(conn: Connection, generation_id: int) -> None:
-    """Retire a generation that is still being built. A live one stays live, such as that of a retried job."""
-    conn.execute(
-        update(generations)
-        .where(
-            generations.c.generation_id == generation_id,
-            generations.c.state == GenerationState.BUILDING,
-        )
-        .values(state=GenerationState.RETIRED)
-    )
+def abandon(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Retire generations that are still being built. A live one stays live, as that of a retried job does."""
+    for ids in key_pages(generation_ids):
+        conn.execute(_ABANDON, {"ids": ids})
 
 
 def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
@@ -249,23 +244,28 @@ def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
     )
 
 
-def restore_as_deleted(conn: Connection, target: Generation, now: float) -> None:
-    """Write the row of this generation's document again, as a deleted document, if the row is gone.
+def restore_as_deleted(conn: Connection, targets: Sequence[Generation], now: float) -> None:
+    """Write the rows of these generations' documents again, as deleted documents, if the rows are gone.
 
-    A vector of the document was written after its deletion, and the cleanup of that vector needs the row.
+    Vectors of the documents were written after the deletion, and the cleanup of these vectors needs the rows.
     """
-    document_lock.require(conn, target.document_id)
-    row = {
-        "document_id": target.document_id,
-        "tenant": target.tenant,
-        "media_id": target.media_id,
-        "source": target.source,
-        "deleted_at": now,
-        "cleanup": 0,
-        "deletions": 0,
-        "created_at": now,
-    }
-    conn.execute(upsert(conn.dialect.name, documents).values(row).on_conflict_do_nothing())
+    for target in targets:
+        document_lock.require(conn, target.document_id)
+    rows = [
+        {
+            "document_id": target.document_id,
+            "tenant": target.tenant,
+            "media_id": target.media_id,
+            "source": target.source,
+            "deleted_at": now,
+            "cleanup": 0,
+            "deletions": 0,
+            "created_at": now,
+        }
+        for target in targets
+    ]
+    if rows:
+        conn.execute(upsert(conn.dialect.name, documents).on_conflict_do_nothing(), rows)
 
 
 def is_deleted(conn: Connection, document_id: str) -> bool:
@@ -282,13 +282,10 @@ def deleted_among(conn: Connection, document_ids: Sequence[str]) -> set[str]:
     return found
 
 
-def request_cleanup(conn: Connection, document_id: str) -> None:
-    """Request a cleanup: a deletion task that removes marked vectors and unneeded rows."""
-    conn.execute(
-        update(documents)
-        .where(documents.c.document_id == document_id)
-        .values(cleanup=documents.c.cleanup + 1)
-    )
+def request_cleanup(conn: Connection, document_ids: Sequence[str]) -> None:
+    """Request a cleanup of each document: a deletion task that removes marked vectors and unneeded rows."""
+    for ids in key_pages(document_ids):
+        conn.execute(_REQUEST_CLEANUP, {"ids": ids})
 
 
 def cleanup_requests(conn: Connection, document_id: str) -> int:
@@ -392,18 +389,39 @@ _DELETIONS = select(documents.c.document_id, documents.c.deletions).where(
     documents.c.document_id.in_(bindparam("ids", expanding=True))
 )
 
-_FLIP = (
-    update(documents)
-    .where(
-        documents.c.document_id == bindparam("document"),
-        documents.c.deleted_at.is_(None),
-        func.coalesce(documents.c.live_generation, 0) < bindparam("target"),
-    )
-    .values(live_generation=bindparam("target"))
+_FLIP = RowsStatement(
+    "WITH given(document_id, target) AS (VALUES {rows}) "
+    "UPDATE documents SET live_generation = given.target FROM given "
+    "WHERE documents.document_id = given.document_id AND documents.deleted_at IS NULL "
+    "AND COALESCE(documents.live_generation, 0) < given.target "
+    "RETURNING documents.document_id"
+)
+
+_RETIRE_OLDER = RowsStatement(
+    "WITH given(document_id, live) AS (VALUES {rows}) "
+    "UPDATE generations SET state = {retired} FROM given "
+    "WHERE generations.document_id = given.document_id AND generations.number < given.live"
 )
 
 _SET_STATE = (
-    update(generations).where(generations.c.generation_id == bindparam("id")).values(state=bindparam("new"))
+    update(generations)
+    .where(generations.c.generation_id.in_(bindparam("ids", expanding=True)))
+    .values(state=bindparam("new"))
+)
+
+_ABANDON = (
+    update(generations)
+    .where(
+        generations.c.generation_id.in_(bindparam("ids", expanding=True)),
+        generations.c.state == GenerationState.BUILDING,
+    )
+    .values(state=GenerationState.RETIRED)
+)
+
+_REQUEST_CLEANUP = (
+    update(documents)
+    .where(documents.c.document_id.in_(bindparam("ids", expanding=True)))
+    .values(cleanup=documents.c.cleanup + 1)
 )
 
 

@@ -12,18 +12,22 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Executable, bindparam, delete, func, select, update
 
 from embedfleet.sql import document_lock
-from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import collections, embeddings, generations
 from embedfleet.sql.upsert import upsert
 
 _HASH_BYTES = 16
 _SECONDS_PER_DAY = 86_400
+
+CacheKey = tuple[int, bytes]
+"""The key of a row: the id of the collection and the hash of the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,40 +102,38 @@ def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int,
     return {row.generation_id: row.collection_id for row in rows}
 
 
-def look_up(conn: Connection, collection_id: int, hashes: Sequence[bytes]) -> dict[bytes, CachedVector]:
-    """Return the collection's cached vectors for these hashes, by hash. Unknown hashes are left out."""
-    found: dict[bytes, CachedVector] = {}
-    for page in key_pages(hashes):
-        for row in conn.execute(_LOOK_UP, {"collection": collection_id, "hashes": page}):
-            found[row.content_hash] = CachedVector(row.vector, row.document_id, row.used_on)
-    return found
+def look_up(conn: Connection, keys: Iterable[CacheKey]) -> dict[CacheKey, CachedVector]:
+    """Return the cached vectors of these keys. Unknown keys are left out."""
+    return {
+        (row.collection_id, row.content_hash): CachedVector(row.vector, row.document_id, row.used_on)
+        for row in _LOOK_UP.run(conn, sorted(set(keys)))
+    }
 
 
-def record_use(conn: Connection, use: CacheUse, now: float) -> None:
-    """Add the fresh vectors, and update the document and the day of use of the hits.
+def record_uses(conn: Connection, uses: Sequence[CacheUse], now: float) -> None:
+    """Add the fresh vectors, and update the documents and the day of use of the hits.
 
     A hit is written only if its document or its day changes. So one document writes it at most once a day.
     """
-    document_lock.require(conn, use.document_id)
     day = day_of(now)
-    mine = {"collection_id": use.collection_id, "document_id": use.document_id, "used_on": day}
-    if use.fresh:
-        # The keys are sorted, here and below: transactions that lock rows in the same order rarely deadlock.
-        rows = [mine | {"content_hash": key, "vector": use.fresh[key]} for key in sorted(use.fresh)]
-        conn.execute(_upsert(conn.dialect.name), rows)
-    changed = [
-        key
-        for key, hit in sorted(use.hits.items())
-        if hit.used_on != day or hit.document_id != use.document_id
-    ]
-    if changed:
-        conn.execute(
-            _UPDATE_USE,
-            [
-                {"collection": use.collection_id, "key": key, "document": use.document_id, "day": day}
-                for key in changed
-            ],
+    fresh: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for use in uses:
+        document_lock.require(conn, use.document_id)
+        row = {"collection_id": use.collection_id, "document_id": use.document_id, "used_on": day}
+        fresh += (row | {"content_hash": key, "vector": vector} for key, vector in use.fresh.items())
+        changed += (
+            {"collection": use.collection_id, "key": key, "document": use.document_id, "day": day}
+            for key, hit in use.hits.items()
+            if hit.used_on != day or hit.document_id != use.document_id
         )
+    # The keys are sorted: transactions that lock rows in the same order rarely deadlock.
+    if fresh:
+        fresh.sort(key=lambda row: (row["collection_id"], row["content_hash"]))
+        conn.execute(_upsert(conn.dialect.name), fresh)
+    if changed:
+        changed.sort(key=lambda row: (row["collection"], row["key"]))
+        conn.execute(_UPDATE_USE, changed)
 
 
 def drop_of_document(conn: Connection, document_id: str) -> None:
@@ -182,11 +184,12 @@ _COLLECTIONS = select(generations.c.generation_id, generations.c.collection_id).
     generations.c.generation_id.in_(bindparam("ids", expanding=True))
 )
 
-_LOOK_UP = select(
-    embeddings.c.content_hash, embeddings.c.vector, embeddings.c.document_id, embeddings.c.used_on
-).where(
-    embeddings.c.collection_id == bindparam("collection"),
-    embeddings.c.content_hash.in_(bindparam("hashes", expanding=True)),
+# SQLite does a CROSS JOIN from left to right, so it looks each key up in the primary key.
+_LOOK_UP = RowsStatement(
+    "WITH given(collection_id, content_hash) AS (VALUES {rows}) "
+    "SELECT embeddings.collection_id, embeddings.content_hash, embeddings.vector, embeddings.document_id, "
+    "embeddings.used_on FROM given CROSS JOIN embeddings "
+    "WHERE embeddings.collection_id = given.collection_id AND embeddings.content_hash = given.content_hash"
 )
 
 _UPDATE_USE = (

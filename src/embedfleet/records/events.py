@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, ins
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import JobEvent, JobStatus
 from embedfleet.records.scope import Scope
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import documents, events, facts, jobs
 from embedfleet.sql.upsert import upsert
 
@@ -25,9 +26,10 @@ _LAST_POSITION = "event_position"
 _NUMBERED = events.c.position.is_not(None)
 
 
-def record(conn: Connection, job_id: str) -> None:
-    """Write the event of a job whose run ended in this unit. The primary key allows one for each run."""
-    conn.execute(_RECORD, {"job": job_id})
+def record(conn: Connection, job_ids: Sequence[str]) -> None:
+    """Write the events of jobs whose runs ended in this unit. The primary key allows one for each run."""
+    for ids in key_pages(job_ids):
+        conn.execute(_RECORD, {"ids": ids})
 
 
 def assign_positions(conn: Connection, limit: int) -> list[JobEvent]:
@@ -150,7 +152,7 @@ _RECORD = insert(events).from_select(
         jobs.c.finished_at,
     )
     .select_from(jobs.outerjoin(documents, documents.c.document_id == jobs.c.document_id))
-    .where(jobs.c.job_id == bindparam("job")),
+    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True))),
 )
 
 _HIGHEST_POSITION = select(func.max(events.c.position))

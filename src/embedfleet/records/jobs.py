@@ -150,7 +150,7 @@ def create_unchanged(
             finished_at=now,
         )
     )
-    events.record(conn, job_id)
+    events.record(conn, [job_id])
 
 
 # --- looking ---
@@ -284,17 +284,18 @@ def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -
     conn.execute(_SEAL, {"job": job_id, "total": written.batches, "covered": coverage})
 
 
-def complete_if_done(conn: Connection, job_id: str, now: float) -> JobStatus | None:
-    """Finish the job if it is sealed and every batch is done.
+def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[str, JobStatus]:
+    """Finish those of the jobs that are sealed and whose every batch is done.
 
-    One call returns the final status, and all others return None. A job without any stored chunk has failed,
-    if it has dead chunks.
+    Returns the final status of each job that this call finished. Of all calls for one run of a job, one
+    finishes it. A job without any stored chunk has failed, if it has dead chunks.
     """
-    won = conn.execute(_COMPLETE, {"job": job_id, "now": now}).scalar()
-    if won is None:
-        return None
-    events.record(conn, job_id)
-    return JobStatus(won)
+    finished: dict[str, JobStatus] = {}
+    for ids in key_pages(job_ids):
+        for row in conn.execute(_COMPLETE, {"ids": ids, "now": now}):
+            finished[row.job_id] = JobStatus(row.status)
+    events.record(conn, list(finished))
+    return finished
 
 
 def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
@@ -306,7 +307,7 @@ def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now
     )
     if not ended.rowcount:
         return False
-    events.record(conn, job_id)
+    events.record(conn, [job_id])
     return True
 
 
@@ -439,7 +440,12 @@ _SEAL = (
 
 _COMPLETE = (
     update(jobs)
-    .where(is_unfinished_job(), jobs.c.sealed, jobs.c.batches_done == jobs.c.batches_total)
+    .where(
+        jobs.c.job_id.in_(bindparam("ids", expanding=True)),
+        UNFINISHED,
+        jobs.c.sealed,
+        jobs.c.batches_done == jobs.c.batches_total,
+    )
     .values(
         finished_at=bindparam("now"),
         status=case(
@@ -455,7 +461,7 @@ _COMPLETE = (
             + " chunks failed",
         ),
     )
-    .returning(jobs.c.status)
+    .returning(jobs.c.job_id, jobs.c.status)
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import zstandard
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import segments
 
 # Level 3 is zstd's default: about 3:1 on prose at several hundred MB/s.
@@ -59,20 +61,40 @@ def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
     return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
 
 
-def between(conn: Connection, generation_id: int, start: int, end: int) -> list[Segment]:
-    """Return the segments that hold any character of [start, end), in order."""
-    span = {"id": generation_id, "span_start": start, "span_end": end}
-    rows = conn.execute(_SEGMENTS_BETWEEN, span)
-    return [Segment(row.ordinal, row.start, row.chars, row.body) for row in rows]
+def texts_of(
+    conn: Connection, wanted: Sequence[tuple[int, Sequence[tuple[int, int]]]]
+) -> list[list[str] | None]:
+    """Return the text of each [start, end) span, for each pair (generation id, spans), in order.
+
+    The result has None for a pair whose generation has no text there any more. Each segment is read and
+    decompressed once, however many pairs need it.
+    """
+    given = [
+        (generation_id, min(start for start, _ in spans), max(end for _, end in spans))
+        for generation_id, spans in wanted
+        if spans
+    ]
+    pieces: dict[int, list[tuple[int, str]]] = {}
+    for row in _SEGMENTS_AROUND.run(conn, given):
+        text = zstandard.decompress(row.body).decode()
+        pieces.setdefault(row.generation_id, []).append((row.start, text))
+    return [_slice(pieces.get(generation_id, []), spans) for generation_id, spans in wanted]
 
 
-def slice_text(pieces: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """Return the text of each [start, end) span. `pieces` must be consecutive and contain all spans."""
-    if not spans:
-        return []
-    origin = pieces[0].start
-    whole = "".join(piece.text for piece in pieces)
-    return [whole[start - origin : end - origin] for start, end in spans]
+def _slice(pieces: Sequence[tuple[int, str]], spans: Sequence[tuple[int, int]]) -> list[str] | None:
+    """Return the text of each span; None if the pieces, which are (start, text) in order, lack some of it."""
+    starts = [start for start, _ in pieces]
+    texts: list[str] = []
+    for start, end in spans:
+        text = ""
+        for at, piece in pieces[max(0, bisect_right(starts, start) - 1) :]:
+            if at >= end:
+                break
+            text += piece[max(0, start - at) : end - at]
+        if len(text) != end - start:
+            return None
+        texts.append(text)
+    return texts
 
 
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
@@ -86,12 +108,13 @@ _SEGMENT = select(segments).where(
     segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")
 )
 
-_SEGMENTS_BETWEEN = (
-    select(segments)
-    .where(
-        segments.c.generation_id == bindparam("id"),
-        segments.c.start < bindparam("span_end"),
-        segments.c.start + segments.c.chars > bindparam("span_start"),
-    )
-    .order_by(segments.c.ordinal)
+# SQLite does a CROSS JOIN from left to right, so it looks each row up in the primary key.
+_SEGMENTS_AROUND = RowsStatement(
+    "WITH given(generation_id, span_start, span_end) AS (VALUES {rows}), "
+    "needed AS (SELECT DISTINCT segments.generation_id, segments.ordinal FROM given CROSS JOIN segments "
+    "WHERE segments.generation_id = given.generation_id AND segments.start < given.span_end "
+    "AND segments.start + segments.chars > given.span_start) "
+    "SELECT segments.generation_id, segments.start, segments.body FROM needed CROSS JOIN segments "
+    "WHERE segments.generation_id = needed.generation_id AND segments.ordinal = needed.ordinal "
+    "ORDER BY segments.generation_id, segments.ordinal"
 )

@@ -124,9 +124,8 @@ def _preference(row: Row[Any], record: StoredVector) -> tuple[bool, bool, int]:
 
 def _targets_of(conn: Connection, generation: Generation, rows: Sequence[ChunkRow]) -> Iterator[Target]:
     job = jobs.newest_of_generations(conn, [generation.generation_id]).get(generation.generation_id)
-    for row in rows:
-        pieces = segments.between(conn, generation.generation_id, row.start, row.end)
-        if pieces:
-            (text,) = segments.slice_text(pieces, [(row.start, row.end)])
+    texts_of = segments.texts_of(conn, [(generation.generation_id, [(row.start, row.end)]) for row in rows])
+    for row, texts in zip(rows, texts_of, strict=True):
+        if texts is not None:
             metadata = chunk_metadata(generation, "" if job is None else job.job_id, row)
-            yield Target(row.chunk_id, generation.document_id, generation, text, metadata)
+            yield Target(row.chunk_id, generation.document_id, generation, texts[0], metadata)

@@ -55,11 +55,11 @@ class TrueVectors:
         keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths, tokens.texts)
         known: dict[str, NDArray[np.float32]] = {}
         if ask_cache and self._caching:
-            look_up = partial(embedding_cache.look_up, collection_id=collection.collection_id, hashes=keys)
-            found = await self._database.read(look_up)
+            wanted = [(collection.collection_id, key) for key in keys]
+            found = await self._database.read(partial(embedding_cache.look_up, keys=wanted))
             known = {
                 target.chunk_id: found[key].array()
-                for target, key in zip(targets, keys, strict=True)
+                for target, key in zip(targets, wanted, strict=True)
                 if key in found
             }
         self.cached += len(known)
@@ -98,14 +98,16 @@ class TrueVectors:
         """Only for documents that still exist: deleting a document is what deletes its cache rows."""
         owners = {targets[position].document_id for position in fresh}
         document_lock.lock(conn, owners)  # no document may be deleted between the check and the insert
-        for owner in sorted(owners & _existing_documents(conn, owners)):
-            vectors = {
-                keys[position]: vector
-                for position, vector in fresh.items()
-                if targets[position].document_id == owner
-            }
-            use = CacheUse(collection.collection_id, owner, {}, vectors)
-            embedding_cache.record_use(conn, use, self._now)
+        vectors_of: dict[str, dict[bytes, bytes]] = {owner: {} for owner in _existing_documents(conn, owners)}
+        for position, vector in fresh.items():
+            owner = targets[position].document_id
+            if owner in vectors_of:
+                vectors_of[owner][keys[position]] = vector
+        uses = [
+            CacheUse(collection.collection_id, owner, {}, vectors)
+            for owner, vectors in sorted(vectors_of.items())
+        ]
+        embedding_cache.record_uses(conn, uses, self._now)
 
     async def _model(self, collection: Collection) -> ModelInfo:
         where = f"the vectors of tenant `{collection.tenant}`"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from embedfleet.inference.runner import EmbedOutcome
 from embedfleet.records import embedding_cache
-from embedfleet.records.embedding_cache import CachedVector, CacheUse
+from embedfleet.records.embedding_cache import CachedVector, CacheKey, CacheUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +47,24 @@ class CacheLookup:
 
 
 def look_up(conn: Connection, questions: Sequence[CacheQuestion]) -> list[CacheLookup | None]:
-    """Answer each question, with one query per collection. The answer is None if the generation is gone."""
+    """Answer all questions, with one query. The answer is None if the generation is gone."""
     collections = embedding_cache.collections_of(conn, (question.generation_id for question in questions))
-    wanted: dict[int, list[bytes]] = {}
-    for question in questions:
-        if question.generation_id in collections:
-            wanted.setdefault(collections[question.generation_id], []).extend(question.hashes)
-    found = {
-        collection_id: embedding_cache.look_up(conn, collection_id, hashes)
-        for collection_id, hashes in wanted.items()
-    }
+    found = embedding_cache.look_up(
+        conn,
+        (
+            (collections[question.generation_id], content_hash)
+            for question in questions
+            if question.generation_id in collections
+            for content_hash in question.hashes
+        ),
+    )
     return [_answer(question, collections.get(question.generation_id), found) for question in questions]
 
 
 def _answer(
-    question: CacheQuestion, collection_id: int | None, found: Mapping[int, Mapping[bytes, CachedVector]]
+    question: CacheQuestion, collection_id: int | None, found: Mapping[CacheKey, CachedVector]
 ) -> CacheLookup | None:
     if collection_id is None:
         return None
-    known = found[collection_id]
-    hits = {key: known[key] for key in question.hashes if key in known}
+    hits = {key: found[collection_id, key] for key in question.hashes if (collection_id, key) in found}
     return CacheLookup(collection_id, question.document_id, question.hashes, hits)

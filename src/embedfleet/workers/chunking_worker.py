@@ -25,7 +25,7 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.batch_id import BatchId
-from embedfleet.lifecycle.completion import publish_if_done
+from embedfleet.lifecycle.completion import publish_done
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, EmbeddingTask, Stage, pack_chunk_ids
@@ -215,7 +215,7 @@ class ChunkingLoop(StageLoop):
             jobs.seal(conn, job.job_id, chunks_total=end.chunks, coverage=end.coverage)
             # If every batch is stored already, no storage task will come to finish the job.
             if not open_batches:
-                publish_if_done(conn, current, self._clock.now())
+                publish_done(conn, [current], self._clock.now())
         return open_batches
 
     async def _until_there_is_room(self, tenant: str) -> None:

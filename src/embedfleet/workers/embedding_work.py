@@ -16,7 +16,8 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import EmbeddingTask
 from embedfleet.records import chunks, dead_letters, embedding_cache, jobs, segments
-from embedfleet.records.batches import batches_among
+from embedfleet.records.batches import EmbeddedBatch, batches_among
+from embedfleet.records.jobs import Job
 from embedfleet.sql.tables import BatchState
 from embedfleet.workers import cached_embedding
 from embedfleet.workers.cached_embedding import CacheLookup, CacheQuestion
@@ -53,6 +54,19 @@ class EmbeddingWork:
     def reused(self) -> int:
         """The number of chunks that have a stored vector already."""
         return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
+
+    def embedded(self) -> EmbeddedBatch:
+        """Return what is to be counted when the whole batch is embedded."""
+        return EmbeddedBatch(self.message.job_id, self.message.ordinal, self.reused)
+
+    def counts_for(self, current: Mapping[str, Job]) -> bool:
+        """Whether the batch is to be counted, given the present state of the jobs by id.
+
+        The batch of a part is not: it counts when all of its parts are stored.
+        """
+        batch_id = BatchId.parse(self.lease.task.id)
+        job = current.get(batch_id.job_id)
+        return job is not None and batch_id.span is None and batch_id.wanted_by(job)
 
 
 def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> Iterable[EmbeddingWork]:
@@ -116,17 +130,24 @@ def _wanted_tokens(item: EmbeddingWork) -> TokenBatch:
 
 def _texts(conn: Connection, work: Sequence[EmbeddingWork]) -> tuple[str, ...]:
     """Return the texts of the wanted chunks, in the order of `_joined`."""
-    texts: list[str] = []
-    for item in work:
-        rows = chunks.between(conn, item.generation_id, item.first_chunk, len(item.chunk_ids))
+    rows_of = chunks.between(
+        conn, [(item.generation_id, item.first_chunk, len(item.chunk_ids)) for item in work]
+    )
+    wanted: list[tuple[int, list[tuple[int, int]]]] = []
+    for item, rows in zip(work, rows_of, strict=True):
         if [row.chunk_id for row in rows] != list(item.chunk_ids):
-            raise Permanent(f"job {item.lease.task.job_id}: its document's text is gone: submit it again")
-        wanted = [(rows[i].start, rows[i].end) for i in item.wanted]
-        if wanted:
-            start, end = wanted[0][0], max(end for _, end in wanted)
-            pieces = segments.between(conn, item.generation_id, start, end)
-            texts += segments.slice_text(pieces, wanted)
-    return tuple(texts)
+            raise _text_is_gone(item)
+        wanted.append((item.generation_id, [(rows[i].start, rows[i].end) for i in item.wanted]))
+    found: list[str] = []
+    for item, texts in zip(work, segments.texts_of(conn, wanted), strict=True):
+        if texts is None:
+            raise _text_is_gone(item)
+        found += texts
+    return tuple(found)
+
+
+def _text_is_gone(item: EmbeddingWork) -> Permanent:
+    return Permanent(f"job {item.lease.task.job_id}: its document's text is gone: submit it again")
 
 
 def _with_cache(conn: Connection, work: Sequence[EmbeddingWork], batch: TokenBatch) -> list[EmbeddingWork]:

@@ -243,20 +243,12 @@ def _record(
     *,
     finished: bool,
 ) -> None:
-    """Put new vectors into the cache. If the tasks are `finished`, mark their batches as embedded.
-
-    Jobs are locked and updated in the order of their ids, so that two loops cannot deadlock.
-    """
+    """Put new vectors into the cache. If the tasks are `finished`, mark their batches as embedded."""
     current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
-    for item, use in sorted(uses, key=lambda pair: pair[0].message.job_id):
-        job = current.get(item.message.job_id)
-        if job is None:
-            continue
-        if use is not None:
-            # Do this even if the job has ended (storage may be faster than this loop): the vector was paid
-            # for. If the document was deleted, its jobs went in the same unit, so `job` is None above.
-            embedding_cache.record_use(conn, use, now)
-        batch_id = BatchId.parse(item.lease.task.id)
-        # The batch of a part is not marked here: it counts when all of its parts are stored.
-        if finished and batch_id.span is None and batch_id.wanted_by(job):
-            batches.record_embedded(conn, item.message.job_id, item.message.ordinal, reused=item.reused)
+    # Cache the vectors even if the job has ended (storage may be faster than this loop): they were paid for.
+    # If a document was deleted, its jobs went in the same unit, so its uses are left out.
+    embedding_cache.record_uses(
+        conn, [use for item, use in uses if use is not None and item.message.job_id in current], now
+    )
+    if finished:
+        batches.record_embedded(conn, [item.embedded() for item, _ in uses if item.counts_for(current)])

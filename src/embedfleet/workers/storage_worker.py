@@ -17,7 +17,6 @@ from embedfleet.lifecycle.completion import give_up_batch
 from embedfleet.lifecycle.storing import BatchToStore, WrittenVectors
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
-from embedfleet.records import segments
 from embedfleet.records.collections import Collection
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.settings import VectorStoreSettings
@@ -127,7 +126,8 @@ def _vector_rows(batches: Sequence[BatchToStore], there: set[str], *, with_docum
         metadatas += [chunk_metadata(batch.generation, batch.message.job_id, row) for row in rows]
         vectors.append(batch.message.vectors_array()[keep])
         if with_documents:
-            texts += segments.slice_text(batch.segments, [(row.start, row.end) for row in rows])
+            text_of = dict(zip((row.chunk_id for row in batch.rows), batch.texts, strict=True))
+            texts += [text_of[row.chunk_id] for row in rows]
     return VectorRows(
         ids=ids,
         vectors=np.concatenate(vectors),
