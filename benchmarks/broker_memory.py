@@ -78,8 +78,7 @@ async def claim_and_ack(broker: Broker) -> tuple[list[float], float, int]:
             STAGE, worker="bench", max_tasks=CLAIM_TASKS, max_cost=MAX_COST, lease_seconds=60
         )
         claim_seconds.append(time.perf_counter() - claim_began)
-        for lease in leases:
-            await broker.ack(lease)
+        await broker.ack(leases)
         served += len(leases)
     return claim_seconds, time.perf_counter() - began, served
 

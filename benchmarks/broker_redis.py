@@ -109,10 +109,10 @@ async def take_round(broker: RedisBroker, times: Times, claims: int, *, at_once:
         )
         times.claim_seconds.append(time.perf_counter() - claim_began)
         if at_once:
-            await asyncio.gather(*(broker.ack(lease) for lease in leases))
+            await broker.ack(leases)
         else:
             for lease in leases:
-                await broker.ack(lease)
+                await broker.ack([lease])
         served += len(leases)
     return served / (time.perf_counter() - began)
 

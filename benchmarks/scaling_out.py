@@ -135,11 +135,11 @@ async def drain(broker: Broker, tasks: int) -> None:
     """Ack what is to be stored, until it was all."""
     while tasks:
         await broker.wait_for_ready(Stage.STORAGE, timeout_seconds=1.0)
-        for lease in await broker.claim(
+        leases = await broker.claim(
             Stage.STORAGE, worker="drain", max_tasks=100, max_cost=MAX_COST, lease_seconds=60
-        ):
-            await broker.ack(lease)
-            tasks -= 1
+        )
+        await broker.ack(leases)
+        tasks -= len(leases)
 
 
 @asynccontextmanager

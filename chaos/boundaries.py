@@ -85,9 +85,10 @@ def watch(trap: Path) -> None:
 
     ack = RedisBroker.ack
 
-    async def acked(self: RedisBroker, lease: Any) -> None:
-        passing(f"{lease.stage.value} before ack")
-        await ack(self, lease)
+    async def acked(self: RedisBroker, leases: Sequence[Lease]) -> list[Lease]:
+        for stage in {lease.stage for lease in leases}:
+            passing(f"{stage.value} before ack")
+        return await ack(self, leases)
 
     offer = offering.offer
 

@@ -105,8 +105,7 @@ async def test_an_ack_before_the_commit_loses_what_the_crash_in_between_takes(
     async def ack_first(self: StageLoop, leases: Sequence[Lease], done: Done) -> Any:
         if self.stage is Stage.STORAGE and not crashed.is_set():
             crashed.set()
-            for lease in leases:
-                await self._broker.ack(lease)
+            await self._broker.ack(leases)
             return {}  # the crash: what it was about to commit is gone, and the broker thinks it is done
         return await process(self, leases, done)
 
@@ -152,12 +151,17 @@ class TwiceBroker(MemoryBroker):
         self._moved = clock
         self._again: set[str] = set()
 
-    async def ack(self, lease: Lease) -> None:
-        if lease.stage is Stage.STORAGE and lease.task.id not in self._again:
-            self._again.add(lease.task.id)
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        first_time = {
+            lease.task.id
+            for lease in leases
+            if lease.stage is Stage.STORAGE and lease.task.id not in self._again
+        }
+        if first_time:
+            self._again |= first_time
             self._moved.advance(3600)
-            await self.reap_expired(lease.stage)
-        await super().ack(lease)
+            await self.reap_expired(Stage.STORAGE)
+        return await super().ack(leases)
 
 
 async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delivered_twice(
@@ -201,7 +205,7 @@ class TrustingBroker(MemoryBroker):
             lease.stage, worker="other", max_tasks=1, max_cost=10**9, lease_seconds=3600
         )
         self.stale_acks += 1
-        await super().ack(replace(lease, fence=holder.fence))
+        await super().ack([replace(lease, fence=holder.fence)])
 
 
 async def test_a_stale_ack_that_is_believed_ends_a_task_nobody_has_done(
@@ -341,9 +345,8 @@ class UndoneError(Exception):
 
 async def test_a_leaked_lease_is_named(settings: Settings, inputs: InputLedger) -> None:
     class Leaking(MemoryBroker):
-        async def ack(self, lease: Lease) -> None:
-            if lease.stage is not Stage.STORAGE:
-                await super().ack(lease)
+        async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+            return await super().ack([lease for lease in leases if lease.stage is not Stage.STORAGE])
 
     findings = await findings_of(settings, inputs, broker=Leaking(), wait=at_once)
     assert any("tasks are leased" in finding.line for finding in findings)

@@ -13,15 +13,14 @@ from embedfleet.queue.broker import (
     Depth,
     Lane,
     Lease,
+    Task,
     TenantShare,
 )
 from embedfleet.queue_schemas import Stage
 from support.brokers import (
     BURST,
-    ENDINGS,
     LEASE_SECONDS,
     STAGE,
-    EndLease,
     claim,
     claim_one,
     expire,
@@ -58,7 +57,7 @@ async def make_dead(broker: Broker) -> None:
 
 
 async def make_acked(broker: Broker) -> None:
-    await broker.ack(await claim_one(broker))
+    assert await broker.ack([await claim_one(broker)]) == []
 
 
 async def make_cancelled(broker: Broker) -> None:
@@ -93,7 +92,7 @@ async def test_the_same_id_in_another_stage_is_another_task(broker: Broker) -> N
     assert await broker.enqueue(Stage.EMBEDDING, [task("a")]) == 1
     assert await broker.enqueue(Stage.STORAGE, [task("a")]) == 1
 
-    await broker.ack(await claim_one(broker, stage=Stage.EMBEDDING))
+    assert await broker.ack([await claim_one(broker, stage=Stage.EMBEDDING)]) == []
     lease = await claim_one(broker, stage=Stage.STORAGE)
     assert (lease.stage, lease.task) == (Stage.STORAGE, task("a"))
 
@@ -150,7 +149,7 @@ async def test_a_task_that_comes_back_keeps_its_place_in_line(broker: Broker, cl
     await broker.enqueue(STAGE, [task("retried"), task("handed back"), task("expired"), task("last")])
     retried, handed_back, _ = await claim(broker, 3)
     await broker.retry_later(retried, delay_seconds=1, reason="busy")
-    await broker.hand_back(handed_back)
+    assert await broker.hand_back([handed_back]) == []
     assert await expire(broker, clock) == 1
     assert await broker.promote_due(STAGE) == 1
     await broker.enqueue(STAGE, [task("new")])
@@ -225,51 +224,56 @@ async def test_a_noisy_neighbour_delays_a_quiet_tenant_by_one_task_at_most(broke
     assert "quiet1" in ids(await claim(broker, 2))
 
 
-# --- claim: caps ------------------------------------------------------------------------------
+# --- claim: passing tenants over --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ENDINGS)
-async def test_a_tenant_at_its_cap_is_passed_over_until_a_lease_ends(
-    broker: Broker, clock: ManualClock, end: EndLease
-) -> None:
-    await broker.set_share("a", TenantShare(max_in_flight=1))
-    await broker.enqueue(STAGE, [*tasks("a", 3), *tasks("b", 1)])
-    lease, other = await claim(broker)
-    assert (lease.task.id, other.task.id) == ("a1", "b1")
-    await broker.ack(other)
-    assert await claim(broker) == []
-
-    await end(broker, clock, lease)
-    assert tenants(await claim(broker)) == "a"
+async def test_a_tenant_that_is_passed_over_is_not_served_and_the_others_are_in_order(broker: Broker) -> None:
+    await broker.set_share("c", TenantShare(weight=2))
+    await broker.enqueue(STAGE, [*tasks("a", 3), *tasks("b", 3), *tasks("c", 6)])
+    assert tenants(await claim(broker, passing_over=["b", "unheard of", "b"])) == "accaccacc"
+    assert tenants(await claim(broker)) == "bbb"
 
 
-async def test_a_tenant_back_from_its_cap_has_no_credit_for_the_time(broker: Broker) -> None:
-    await broker.set_share("z", TenantShare(max_in_flight=1))
+async def test_passing_over_holds_for_one_claim(broker: Broker) -> None:
+    await broker.enqueue(STAGE, tasks("a", 2))
+    assert await claim(broker, passing_over={"a"}) == []
+    assert ids(await claim(broker, 1)) == ["a1"]
+
+
+async def test_a_tenant_that_was_passed_over_has_no_credit_for_it(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 40), *tasks("z", 20)])
-    assert tenants(await claim(broker, 20)).count("z") == 1
-    await broker.set_share("z", TenantShare())
+    assert tenants(await claim(broker, 20, passing_over=["z"])) == "a" * 20
     assert tenants(await claim(broker, 10)) == "zazazazaza"
 
 
-async def test_a_cap_counts_both_lanes_of_one_stage(broker: Broker) -> None:
-    await broker.set_share("a", TenantShare(max_in_flight=2))
+async def test_a_tenant_that_was_passed_over_owes_what_it_owed(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [*tasks("a", 2, cost=50), *tasks("b", 10)])
+    assert ids(await claim(broker, 1)) == ["a1"]
+    assert ids(await claim(broker, 1, passing_over=["a"])) == ["b1"]
+    assert tenants(await claim(broker, 5)) == "bbbba"
+
+
+@pytest.mark.parametrize("others", [[], tasks("c", 2)], ids=["", "others run out"])
+async def test_passing_over_all_that_have_work_forgives_no_debt(broker: Broker, others: list[Task]) -> None:
+    await broker.enqueue(STAGE, [task("a1", tenant="a", cost=50), *tasks("b", 10), *others])
+    assert ids(await claim(broker, 1)) == ["a1"]  # a has no work for a moment
+    assert tenants(await claim(broker, passing_over=["b"])) == "c" * len(others)
+    await broker.enqueue(STAGE, [task("a2", tenant="a", cost=50)])
+    charged_before = len(others) - 1 if others else 0  # where c was served last, virtual time stands
+    assert tenants(await claim(broker, 6 - charged_before)) == "b" * (5 - charged_before) + "a"
+
+
+async def test_bulk_work_that_is_passed_over_does_not_interrupt_a_burst(broker: Broker) -> None:
+    await broker.enqueue(STAGE, tasks("b", 2))
+    await broker.enqueue(STAGE, tasks("q", 10, lane=Lane.INTERACTIVE))
+    assert tenants(await claim(broker, passing_over=["b"])) == "q" * 10
+
+
+async def test_a_tenant_is_passed_over_in_both_lanes(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("a", 2)])
-    await broker.enqueue(Stage.STORAGE, tasks("a", 2))
-
-    assert ids(await claim(broker)) == ["query", "a1"]
-    assert ids(await claim(broker, stage=Stage.STORAGE)) == ["a1", "a2"], "another stage counts for itself"
-
-
-async def test_a_lowered_cap_takes_nothing_back(broker: Broker) -> None:
-    await broker.enqueue(STAGE, tasks("a", 4))
-    leases = await claim(broker, 3)
-    await broker.set_share("a", TenantShare(max_in_flight=2))
-
-    assert await broker.renew(leases, lease_seconds=LEASE_SECONDS) != []
-    await broker.ack(leases[0])
-    assert await claim(broker) == [], "two are leased still"
-    await broker.ack(leases[1])
-    assert ids(await claim(broker)) == ["a4"]
+    await broker.enqueue(STAGE, [task("other", tenant="b", lane=Lane.INTERACTIVE), *tasks("b", 1)])
+    assert ids(await claim(broker, passing_over=["a"])) == ["other", "b1"]
+    assert ids(await claim(broker)) == ["query", "a1", "a2"]
 
 
 # --- claim: the interactive lane --------------------------------------------------------------
@@ -288,14 +292,6 @@ async def test_interactive_tasks_served_while_no_bulk_waited_do_not_count_as_a_b
     await claim(broker, 10)
     await broker.enqueue(STAGE, tasks("b", 2))
     assert tenants(await claim(broker, 4)) == "q" * BURST + "b"
-
-
-async def test_bulk_work_at_its_cap_does_not_interrupt_a_burst(broker: Broker) -> None:
-    await broker.set_share("b", TenantShare(max_in_flight=1))
-    await broker.enqueue(STAGE, tasks("b", 2))
-    await claim_one(broker)
-    await broker.enqueue(STAGE, tasks("q", 10, lane=Lane.INTERACTIVE))
-    assert tenants(await claim(broker)) == "q" * 10
 
 
 async def test_the_interactive_lane_is_fair_among_tenants_too(broker: Broker) -> None:

@@ -37,7 +37,7 @@ async def test_fences_grow_with_every_claim(broker: Broker) -> None:
     fences = [lease.fence for lease in await claim(broker, 2)]
     await broker.enqueue(STAGE, tasks("b", 1))
     lease = await claim_one(broker)
-    await broker.hand_back(lease)
+    assert await broker.hand_back([lease]) == []
     fences += [lease.fence, (await claim_one(broker)).fence]
     assert fences == sorted(set(fences))
 
@@ -55,7 +55,7 @@ async def test_the_attempt_counts_deliveries_as_they_are_made(broker: Broker, cl
 
 async def test_a_delivery_handed_back_is_not_counted(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("a")])
-    await broker.hand_back(await claim_one(broker))
+    assert await broker.hand_back([await claim_one(broker)]) == []
     assert (await claim_one(broker)).attempt == 1
 
 
@@ -97,7 +97,7 @@ async def test_a_renewed_lease_may_be_ended_by_the_lease_from_before(broker: Bro
     await broker.enqueue(STAGE, [task("a")])
     lease = await claim_one(broker)
     await broker.renew([lease], lease_seconds=10)
-    await broker.ack(lease)
+    assert await broker.ack([lease]) == []
     assert (await broker.depth(STAGE)).done == 1
 
 
@@ -106,9 +106,9 @@ async def test_an_expired_lease_holds_until_it_is_reaped(broker: Broker, clock: 
     late, later = await claim(broker)
     clock.advance(LEASE_SECONDS + 1)
     [renewed] = await broker.renew([late], lease_seconds=LEASE_SECONDS)
-    await broker.ack(later)
+    assert await broker.ack([later]) == []
     assert await broker.reap_expired(STAGE) == 0
-    await broker.ack(renewed)
+    assert await broker.ack([renewed]) == []
 
 
 async def test_the_longest_expired_are_reaped_first(broker: Broker, clock: ManualClock) -> None:
@@ -127,7 +127,7 @@ async def test_of_many_leases_renew_returns_those_that_hold(broker: Broker) -> N
     await broker.enqueue(STAGE, tasks("a", 3))
     await broker.enqueue(Stage.STORAGE, tasks("a", 1))
     leases = [*await claim(broker), *await claim(broker, stage=Stage.STORAGE)]
-    await broker.ack(leases[1])
+    assert await broker.ack([leases[1]]) == []
     renewed = await broker.renew(leases, lease_seconds=LEASE_SECONDS)
     assert [(lease.stage, lease.task.id) for lease in renewed] == [
         (STAGE, "a1"),
@@ -162,6 +162,54 @@ async def bring_back(broker: Broker, clock: ManualClock) -> None:
     await broker.promote_due(STAGE)
     await broker.requeue_dead(STAGE, ["a"])
     await broker.enqueue(STAGE, [task("a")])
+
+
+@pytest.mark.parametrize("verb", ["ack", "hand_back"])
+async def test_of_many_leases_those_that_are_lost_are_returned_and_the_others_end(
+    broker: Broker, clock: ManualClock, verb: str
+) -> None:
+    end = broker.ack if verb == "ack" else broker.hand_back
+    await broker.enqueue(STAGE, tasks("a", 4))
+    await broker.enqueue(Stage.STORAGE, tasks("a", 2))
+    await broker.enqueue(STAGE, [task("taken over", tenant="z")])
+    leases = await claim(broker)
+    storage = await claim(broker, stage=Stage.STORAGE)
+    acked_before, given_back_before = leases[0], leases[-1]
+    await broker.ack([acked_before])
+    await broker.hand_back([given_back_before])
+    [holder] = await claim(broker)
+
+    given = [*leases[:2], storage[0], leases[1], *leases[2:], storage[1]]
+    assert await end(given) == [acked_before, leases[1], given_back_before], "in order; one was given twice"
+    depth = await broker.depth(STAGE)
+    assert (depth.leased, depth.ready + depth.done) == (1, 4)
+    assert (await broker.depth(Stage.STORAGE)).leased == 0
+    assert await broker.renew([holder], lease_seconds=LEASE_SECONDS) != []
+    assert await end([]) == []
+
+
+@pytest.mark.parametrize("verb", ["ack", "hand_back"])
+async def test_any_number_of_leases_may_be_ended(broker: Broker, verb: str) -> None:
+    await broker.enqueue(STAGE, tasks("a", 2_500))
+    leases = [lease for _ in range(3) for lease in await claim(broker)]
+    end = broker.ack if verb == "ack" else broker.hand_back
+    assert await end(leases) == []
+    assert await end(leases) == leases
+    depth = await broker.depth(STAGE)
+    assert (depth.done if verb == "ack" else depth.ready) == 2_500
+
+
+async def test_tasks_handed_back_together_keep_their_places(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("last", priority=0), task("first"), task("second"), task("third")])
+    leases = await claim(broker)
+    await broker.hand_back(list(reversed(leases)))
+    again = await claim(broker)
+    assert [(lease.task.id, lease.attempt) for lease in again] == [
+        ("first", 1),
+        ("second", 1),
+        ("third", 1),
+        ("last", 1),
+    ]
 
 
 # --- delays -----------------------------------------------------------------------------------
@@ -205,7 +253,7 @@ async def test_a_due_time_from_before_a_cancel_promotes_nothing(broker: Broker, 
 
 async def test_a_dead_letter_keeps_the_task_and_says_why_and_when(broker: Broker, clock: ManualClock) -> None:
     await broker.enqueue(STAGE, [task("a")])
-    await broker.hand_back(await claim_one(broker))
+    assert await broker.hand_back([await claim_one(broker)]) == []
     await claim_one(broker)
     await expire(broker, clock)
     await broker.dead_letter(await claim_one(broker), reason="not finite")
@@ -276,7 +324,7 @@ async def test_a_cancelled_jobs_leased_task_may_be_renewed_and_acked(broker: Bro
     lease = await claim_one(broker)
     assert await broker.cancel_job("job") == 0
     [renewed] = await broker.renew([lease], lease_seconds=LEASE_SECONDS)
-    await broker.ack(renewed)
+    assert await broker.ack([renewed]) == []
     assert await broker.depth(STAGE) == Depth(done=1, enqueued=1)
 
 
@@ -307,5 +355,5 @@ async def test_a_task_offered_after_the_cancel_is_not_affected(broker: Broker) -
     leases = await claim(broker)
     assert ids(leases) == ["a", "b"]
     for lease in leases:
-        await broker.hand_back(lease)
+        assert await broker.hand_back([lease]) == []
     assert (await broker.depth(STAGE)).ready == 2

@@ -21,15 +21,15 @@ from embedfleet.queue.broker import (
 )
 from embedfleet.queue_schemas import Stage
 from support.brokers import (
-    ENDINGS,
     STAGE,
     EndLease,
     claim,
     claim_one,
+    end_by_expiry,
+    end_by_hand_back,
     ids,
     task,
     tasks,
-    tenants,
 )
 from support.hangs import HANG_SECONDS
 
@@ -39,7 +39,7 @@ from support.hangs import HANG_SECONDS
 async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task(f"t{i}", cost=10**i) for i in range(6)])
     acked, dead, delayed, _, _ = await claim(broker, 5)
-    await broker.ack(acked)
+    assert await broker.ack([acked]) == []
     await broker.dead_letter(dead, reason="poison")
     await broker.retry_later(delayed, delay_seconds=5, reason="busy")
     assert await broker.depth(STAGE) == Depth(
@@ -56,21 +56,6 @@ async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
     assert await broker.depth(Stage.STORAGE) == Depth()
 
 
-async def test_backlog_counts_one_tenants_ready_tasks_over_both_lanes(broker: Broker) -> None:
-    await broker.enqueue(
-        STAGE, [*tasks("a", 4), task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("b", 1)]
-    )
-    await broker.enqueue(Stage.STORAGE, tasks("a", 9))
-    assert await broker.backlog(STAGE, "a") == 5
-    assert await broker.backlog(STAGE, "unheard of") == 0
-
-    leases = await claim(broker, 2)
-    assert sorted(tenants(leases)) == ["a", "a"], "the query, then a before b"
-    assert await broker.backlog(STAGE, "a") == 3, "leased tasks are not ready"
-    await broker.hand_back(leases[0])
-    assert await broker.backlog(STAGE, "a") == 4
-
-
 async def test_a_job_is_known_while_a_task_of_it_is_ready_leased_or_delayed_in_any_stage(
     broker: Broker, clock: ManualClock
 ) -> None:
@@ -84,7 +69,7 @@ async def test_a_job_is_known_while_a_task_of_it_is_ready_leased_or_delayed_in_a
         assert await broker.known_jobs(job) == set(job), "delayed"
         clock.advance(5)
         await broker.promote_due(stage)
-        await broker.ack(await claim_one(broker, stage=stage))
+        assert await broker.ack([await claim_one(broker, stage=stage)]) == []
         assert await broker.known_jobs([*job, f"of {stage}!"]) == {f"of {stage}!"}, "acked"
         await broker.dead_letter(other, reason="poison")
         assert await broker.known_jobs([f"of {stage}!"]) == set(), "dead"
@@ -101,6 +86,94 @@ async def test_any_number_of_jobs_may_be_asked_for(broker: Broker) -> None:
     assert await broker.known_jobs([]) == set()
 
 
+# --- room -------------------------------------------------------------------------------------
+
+
+async def crowded(broker: Broker, *tenants: str, max_tasks: int = 10**6, max_cost: int = 10**9) -> set[str]:
+    return await broker.crowded(STAGE, tenants, max_tasks=max_tasks, max_cost=max_cost)
+
+
+async def test_a_tenant_alone_may_fill_all_of_a_stage(broker: Broker) -> None:
+    await broker.enqueue(STAGE, tasks("a", 4, cost=25))
+    assert await crowded(broker, "a", max_tasks=5) == set()
+    assert await crowded(broker, "a", max_tasks=4) == {"a"}
+    assert await crowded(broker, "a", max_cost=101) == set()
+    assert await crowded(broker, "a", max_cost=100) == {"a"}
+
+
+async def test_tenants_share_the_room_of_a_stage_by_weight(broker: Broker) -> None:
+    await broker.set_share("b", TenantShare(weight=3))
+    await broker.enqueue(STAGE, [*tasks("a", 2), *tasks("b", 5)])
+    assert await crowded(broker, "a", "b", max_tasks=8) == {"a"}, "two of eight, and six of eight"
+    await broker.enqueue(STAGE, [task("b6", tenant="b")])
+    assert await crowded(broker, "a", "b", max_tasks=8) == {"a", "b"}
+    assert await crowded(broker, "b", max_tasks=8) == {"b"}, "what one asks for does not change the shares"
+    assert await crowded(broker, "a", "b", max_cost=81) == set()
+    assert await crowded(broker, "a", "b", max_cost=80) == {"a", "b"}
+
+
+async def test_a_tenant_with_nothing_ready_has_room_and_takes_none(broker: Broker) -> None:
+    await broker.set_share("heavy", TenantShare(weight=100))
+    await broker.enqueue(STAGE, [*tasks("a", 3), task("gone", tenant="heavy")])
+    assert await crowded(broker, "a", "heavy", "unheard of", max_tasks=4) == {"a"}
+    [lease] = await claim(broker, passing_over=["a"])
+    assert (await crowded(broker, "a", "heavy", "unheard of", max_tasks=4)) == set()
+    await broker.hand_back([lease])
+    assert await crowded(broker, "a", "heavy", "unheard of", max_tasks=4) == {"a"}
+    assert await crowded(broker, "unheard of", max_tasks=1, max_cost=1) == set()
+    assert await crowded(broker) == set()
+
+
+async def test_room_is_counted_over_both_lanes_of_one_stage(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("a", 2)])
+    await broker.enqueue(Stage.STORAGE, tasks("a", 9))
+    assert await crowded(broker, "a", max_tasks=4) == set()
+    assert await crowded(broker, "a", max_tasks=3) == {"a"}
+    await claim(broker, 2)
+    assert await crowded(broker, "a", max_tasks=2) == set(), "leased tasks are not ready"
+    assert await crowded(broker, "a", max_tasks=1) == {"a"}
+
+
+async def test_a_new_weight_counts_for_the_room_at_once(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [*tasks("a", 4), *tasks("b", 1)])
+    assert await crowded(broker, "a", max_tasks=8) == {"a"}
+    await broker.set_share("a", TenantShare(weight=3))
+    assert await crowded(broker, "a", max_tasks=8) == set()
+    await broker.set_share("b", TenantShare(weight=3))
+    assert await crowded(broker, "a", max_tasks=8) == {"a"}
+    await broker.set_share("a", TenantShare(weight=100))
+    await broker.set_share("a", TenantShare())
+    assert await crowded(broker, "a", "b", max_tasks=16) == {"a"}
+
+
+async def test_tenants_that_fill_their_room_queue_in_proportion_to_their_weights(broker: Broker) -> None:
+    """Each offers a task whenever it is not crowded, while the tasks are served in fair order."""
+    weights, costs = {"a": 1.0, "b": 2.0, "c": 5.0}, {"a": 7, "b": 90, "c": 30}
+    for tenant, weight in weights.items():
+        await broker.set_share(tenant, TenantShare(weight=weight))
+    room, waiting, offered = 8_000, dict.fromkeys(weights, 0), 0
+    for _ in range(40):
+        while free := set(weights) - await crowded(broker, *weights, max_cost=room):
+            for tenant in free:
+                offered += 1
+                await broker.enqueue(STAGE, [task(f"t{offered}", tenant=tenant, cost=costs[tenant])])
+                waiting[tenant] += costs[tenant]
+        for tenant, weight in weights.items():
+            share = room * weight / sum(weights.values())
+            assert share <= waiting[tenant] <= share + max(costs.values())
+        for lease in await claim(broker, max_cost=1_000):
+            waiting[lease.task.tenant] -= lease.task.cost
+            await broker.ack([lease])
+
+
+async def test_any_number_of_tenants_may_be_asked_for(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task(f"t{i}", tenant=f"t{i}") for i in range(0, 2_500, 2)])
+    await broker.enqueue(STAGE, [task("more", tenant="t8")])
+    every = [f"t{i}" for i in range(2_500)]
+    assert await crowded(broker, *every, max_tasks=2 * 1_250) == {"t8"}
+    assert await crowded(broker, *every, max_tasks=1_250) == {f"t{i}" for i in range(0, 2_500, 2)}
+
+
 # --- waiting ----------------------------------------------------------------------------------
 
 
@@ -115,41 +188,25 @@ async def test_waiting_ends_with_the_timeout(broker: Broker) -> None:
     assert not await broker.wait_for_ready(STAGE, timeout_seconds=0.01)
 
 
-async def test_a_tenant_at_its_cap_is_nothing_to_wake_up_for(broker: Broker) -> None:
-    await broker.set_share("acme", TenantShare(max_in_flight=1))
-    await broker.enqueue(STAGE, [task("a"), task("b")])
-    await claim_one(broker)
-    assert not await broker.wait_for_ready(STAGE, timeout_seconds=0)
-
-
 async def enqueue_more(broker: Broker, clock: ManualClock, lease: Lease) -> None:
     await broker.enqueue(STAGE, [task("other", tenant="other")])
 
 
 async def promote(broker: Broker, clock: ManualClock, lease: Lease) -> None:
-    await broker.set_share("acme", TenantShare())
     await broker.retry_later(lease, delay_seconds=5, reason="busy")
-    await claim(broker)
     clock.advance(5)
     await broker.promote_due(STAGE)
 
 
 async def requeue(broker: Broker, clock: ManualClock, lease: Lease) -> None:
-    await broker.set_share("acme", TenantShare())
     await broker.dead_letter(lease, reason="poison")
-    await claim(broker)
     await broker.requeue_dead(STAGE, ["a"])
 
 
-async def lift_cap(broker: Broker, clock: ManualClock, lease: Lease) -> None:
-    await broker.set_share("acme", TenantShare(max_in_flight=2))
-
-
-@pytest.mark.parametrize("act", [*ENDINGS, enqueue_more, promote, requeue, lift_cap])
+@pytest.mark.parametrize("act", [enqueue_more, promote, requeue, end_by_hand_back, end_by_expiry])
 async def test_a_waiter_wakes_when(broker: Broker, clock: ManualClock, act: EndLease) -> None:
-    """Task `b` waits for the cap that `a` fills: whatever ends the lease of `a` frees `b` or `a` itself."""
-    await broker.set_share("acme", TenantShare(max_in_flight=1))
-    await broker.enqueue(STAGE, [task("a"), task("b")])
+    """No task is ready: the only one is leased. Each act makes one ready."""
+    await broker.enqueue(STAGE, [task("a")])
     lease = await claim_one(broker)
     async with asyncio.TaskGroup() as group:
         waiters = [
@@ -168,7 +225,7 @@ async def test_the_epoch_stays_while_nothing_is_lost(broker: Broker) -> None:
     epoch = await broker.epoch()
     assert epoch
     await broker.enqueue(STAGE, [task("a")])
-    await broker.ack(await claim_one(broker))
+    assert await broker.ack([await claim_one(broker)]) == []
     assert await broker.epoch() == epoch
 
 
@@ -188,7 +245,6 @@ async def test_the_epoch_stays_while_nothing_is_lost(broker: Broker) -> None:
         lambda: TenantShare(weight=MIN_WEIGHT / 2),
         lambda: TenantShare(weight=MAX_WEIGHT * 2),
         lambda: TenantShare(weight=float("nan")),
-        lambda: TenantShare(max_in_flight=0),
     ],
 )
 def test_a_message_with_an_impossible_value_cannot_be_made(make: Callable[[], object]) -> None:
@@ -213,7 +269,7 @@ async def test_a_negative_delay_is_refused_and_the_lease_holds(broker: Broker, d
     lease = await claim_one(broker)
     with pytest.raises(InvalidRequest, match="delay_seconds"):
         await broker.retry_later(lease, delay_seconds=delay_seconds, reason="busy")
-    await broker.ack(lease)
+    assert await broker.ack([lease]) == []
 
 
 async def test_counts_below_one_are_refused(broker: Broker) -> None:
@@ -222,6 +278,10 @@ async def test_counts_below_one_are_refused(broker: Broker) -> None:
         await claim(broker, 0)
     with pytest.raises(InvalidRequest, match="max_cost"):
         await claim(broker, max_cost=0)
+    with pytest.raises(InvalidRequest, match="max_tasks"):
+        await broker.crowded(STAGE, ["acme"], max_tasks=0, max_cost=1)
+    with pytest.raises(InvalidRequest, match="max_cost"):
+        await broker.crowded(STAGE, ["acme"], max_tasks=1, max_cost=0)
     for refused in (broker.dead, broker.reap_expired, broker.promote_due):
         with pytest.raises(InvalidRequest, match="limit"):
             await refused(STAGE, limit=0)
@@ -238,9 +298,9 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.enqueue(STAGE, [task("b")]),
         lambda: claim(broker),
         lambda: broker.renew([lease], lease_seconds=1),
-        lambda: broker.ack(lease),
+        lambda: broker.ack([lease]),
         lambda: broker.retry_later(lease, delay_seconds=0, reason="busy"),
-        lambda: broker.hand_back(lease),
+        lambda: broker.hand_back([lease]),
         lambda: broker.dead_letter(lease, reason="poison"),
         lambda: broker.dead(STAGE),
         lambda: broker.requeue_dead(STAGE, ["a"]),
@@ -250,7 +310,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.promote_due(STAGE),
         lambda: broker.cancel_job("job"),
         lambda: broker.depth(STAGE),
-        lambda: broker.backlog(STAGE, "acme"),
+        lambda: broker.crowded(STAGE, ["acme"], max_tasks=1, max_cost=1),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
         lambda: broker.epoch(),
     ]

@@ -79,10 +79,12 @@ class FaultyBroker(MemoryBroker):
         self._fault.passing(f"after queueing {stage}")
         return added
 
-    async def ack(self, lease: Lease) -> None:
-        self._fault.passing(f"before ack {lease.stage}")
-        await super().ack(lease)
-        self._fault.passing(f"after ack {lease.stage}")
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        [stage] = {lease.stage for lease in leases}
+        self._fault.passing(f"before ack {stage}")
+        lost = await super().ack(leases)
+        self._fault.passing(f"after ack {stage}")
+        return lost
 
 
 class FaultyStore(ChromaVectorStore):
@@ -203,13 +205,14 @@ class ForgetfulBroker(MemoryBroker):
         self._clock_to_move = clock
         self.taken_away: set[tuple[Stage, str]] = set()
 
-    async def ack(self, lease: Lease) -> None:
-        key = (lease.stage, lease.task.id)
-        if key not in self.taken_away:
-            self.taken_away.add(key)
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        first_time = {(lease.stage, lease.task.id) for lease in leases} - self.taken_away
+        if first_time:
+            self.taken_away |= first_time
             self._clock_to_move.advance(3600)
-            await self.reap_expired(lease.stage)
-        await super().ack(lease)
+            for stage in {lease.stage for lease in leases}:
+                await self.reap_expired(stage)
+        return await super().ack(leases)
 
 
 @on_both_databases

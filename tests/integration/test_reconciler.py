@@ -75,7 +75,7 @@ async def take(broker: Broker, stage: Stage, max_tasks: int = 1) -> list[Lease]:
 async def lose_one(broker: Broker, stage: Stage) -> Task:
     """The broker forgets one task; nothing that the task was to do is done."""
     (lease,) = await take(broker, stage)
-    await broker.ack(lease)
+    assert await broker.ack([lease]) == []
     return lease.task
 
 
@@ -315,7 +315,7 @@ async def test_a_job_that_moves_on_while_the_stages_are_looked_at_is_not_missed(
         if stage in PIPELINE[:-1]:
             for lease in await take(broker, stage):
                 await broker.enqueue(PIPELINE[PIPELINE.index(stage) + 1], [lease.task])
-                await broker.ack(lease)
+                assert await broker.ack([lease]) == []
         return await look(scripts, jobs)
 
     monkeypatch.setattr(StageScripts, "known_jobs", move_on_then_look)
@@ -356,7 +356,7 @@ async def die_beside_others(idle: Idle, tasks: Sequence[Task]) -> None:
     waiting = await take(idle.broker, Stage.CHUNKING, 2)
     await die(idle, Stage.CHUNKING, *tasks)
     for lease in waiting:
-        await idle.broker.hand_back(lease)
+        assert await idle.broker.hand_back([lease]) == []
 
 
 async def test_a_dead_deletion_is_tried_again_every_tenth_walk_while_its_document_asks_for_it(

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -14,7 +15,7 @@ import redis
 from loguru import logger
 
 from embedfleet.clock import ManualClock
-from embedfleet.errors import BrokerUnavailable, ConfigError, LeaseLost
+from embedfleet.errors import BrokerUnavailable, ConfigError
 from embedfleet.queue.broker import MAX_COST, Broker, Lane, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import KEY_TYPES, stage_key
@@ -146,16 +147,16 @@ async def test_a_primary_that_became_a_replica_is_unavailable_until_it_is_primar
 async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(clock: ManualClock) -> None:
     with RedisServer() as server, server.client() as client:
         async with opened(server, clock=clock) as broker:
-            await broker.set_share("capped", TenantShare(max_in_flight=3))
-            await broker.enqueue(STAGE, [*make_tasks(7), *make_tasks(5, tenant="capped", job="other")])
+            await broker.set_share("heavy", TenantShare(weight=3))
+            await broker.enqueue(STAGE, [*make_tasks(7), *make_tasks(5, tenant="heavy", job="other")])
             acked, retried, handed_back, dead, kept = await claim(broker, 5)
             client.config_set("maxmemory", 1)
 
             with pytest.raises(BrokerUnavailable, match="maxmemory"):
                 await broker.enqueue(STAGE, make_tasks(1, job="more"))
-            await broker.ack(acked)
+            assert await broker.ack([acked]) == []
             await broker.retry_later(retried, delay_seconds=1, reason="busy")
-            await broker.hand_back(handed_back)
+            assert await broker.hand_back([handed_back]) == []
             await broker.dead_letter(dead, reason="poison")
             assert len(await broker.renew([kept], lease_seconds=LEASE_SECONDS)) == 1
             clock.advance(LEASE_SECONDS)
@@ -164,7 +165,7 @@ async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(cl
             assert await broker.requeue_dead(STAGE, [dead.task.id]) == 1
             [lease] = await claim(broker, 1)
             assert await broker.cancel_job(lease.task.job_id) > 0
-            await broker.ack(lease)
+            assert await broker.ack([lease]) == []
 
             client.config_set("maxmemory", 0)
             assert await broker.enqueue(STAGE, make_tasks(1, job="more")) == 1
@@ -184,12 +185,12 @@ async def test_a_server_killed_and_started_again_goes_on_where_it_was() -> None:
 
             await served_again(lambda: broker.depth(STAGE))
             assert await broker.epoch() != epoch, "its last second might have been lost"
-            await broker.ack(leases[0])
+            assert await broker.ack([leases[0]]) == []
             [again] = await claim(broker)
             assert again.fence > max(lease.fence for lease in leases)
-            await broker.ack(again)
+            assert await broker.ack([again]) == []
             waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
-            await broker.hand_back(leases[1])
+            assert await broker.hand_back([leases[1]]) == []
             assert await waiting
 
 
@@ -206,9 +207,8 @@ async def test_a_broker_that_lost_everything_says_so_and_never_repeats_a_fence(
     assert await broker.epoch() != epoch
     [after] = await claim(broker)
     assert before.fence < after.fence < 2**53
-    with pytest.raises(LeaseLost):
-        await broker.ack(before)
-    await broker.ack(after)
+    assert await broker.ack([before]) == [before]
+    assert await broker.ack([after]) == []
 
 
 async def test_scripts_the_server_forgot_are_sent_again(
@@ -218,7 +218,7 @@ async def test_scripts_the_server_forgot_are_sent_again(
     with redis_server.client() as client:
         client.script_flush()
     [lease] = await claim(broker)
-    await broker.ack(lease)
+    assert await broker.ack([lease]) == []
 
 
 async def test_connections_that_broke_are_replaced(broker: RedisBroker, redis_server: RedisServer) -> None:
@@ -301,7 +301,7 @@ async def test_two_brokers_never_get_the_same_task(redis_server: RedisServer) ->
         async def take(broker: RedisBroker) -> None:
             while leases := await claim(broker, 7):
                 taken.extend(lease.task.id for lease in leases)
-                await asyncio.gather(*(broker.ack(lease) for lease in leases))
+                await broker.ack(leases)
 
         await asyncio.gather(*(take(broker) for broker in (one, other) for _ in range(4)))
         assert Counter(taken) == Counter(task.id for task in make_tasks(500))
@@ -310,38 +310,31 @@ async def test_two_brokers_never_get_the_same_task(redis_server: RedisServer) ->
 async def test_of_many_who_would_end_a_lease_one_does(broker: RedisBroker) -> None:
     await broker.enqueue(STAGE, make_tasks(1))
     [lease] = await claim(broker)
-    outcomes = await asyncio.gather(*(broker.ack(lease) for _ in range(10)), return_exceptions=True)
-    assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, LeaseLost: 9}
+    outcomes = await asyncio.gather(*(broker.ack([lease]) for _ in range(10)))
+    assert Counter(len(lost) for lost in outcomes) == {0: 1, 1: 9}
 
 
-async def test_acks_made_at_the_same_time_travel_together(
-    broker: RedisBroker, redis_server: RedisServer
+@pytest.mark.parametrize(("leases", "calls"), [(8, 1), (1_000, 1), (1_001, 2)])
+async def test_leases_that_end_together_travel_together(
+    broker: RedisBroker, redis_server: RedisServer, leases: int, calls: int
 ) -> None:
-    await broker.enqueue(STAGE, make_tasks(8))
-    leases = await claim(broker)
+    await broker.enqueue(STAGE, make_tasks(leases))
     with redis_server.client() as client:
-        client.config_resetstat()
-        await asyncio.gather(*(broker.ack(lease) for lease in leases))
-        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
-    assert (await broker.depth(STAGE)).done == 8
-
-
-async def test_an_ack_is_made_though_who_asked_for_another_was_cancelled(broker: RedisBroker) -> None:
-    await broker.enqueue(STAGE, make_tasks(2))
-    first, second = [asyncio.create_task(broker.ack(lease)) for lease in await claim(broker)]
-    await asyncio.sleep(0)
-    first.cancel()
-    await second
-    assert first.cancelled()
+        for end in (broker.hand_back, broker.ack):
+            held = [*await claim(broker), *await claim(broker)]
+            client.config_resetstat()
+            assert await end([]) == await end(held) == []
+            assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == calls
+    assert (await broker.depth(STAGE)).done == leases
 
 
 async def test_acks_under_way_fail_when_the_broker_is_closed(redis_server: RedisServer) -> None:
     async with opened(redis_server) as broker:
         await broker.enqueue(STAGE, make_tasks(8))
-        acks = [asyncio.create_task(broker.ack(lease)) for lease in await claim(broker)]
+        acks = [asyncio.create_task(broker.ack([lease])) for lease in await claim(broker)]
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*acks, return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {type(None), BrokerUnavailable}
+    assert {type(outcome) for outcome in outcomes} <= {list, BrokerUnavailable}
 
 
 async def test_large_calls_are_made_in_parts(broker: RedisBroker) -> None:
@@ -350,8 +343,7 @@ async def test_large_calls_are_made_in_parts(broker: RedisBroker) -> None:
     leases = [lease for _ in range(3) for lease in await claim(broker, 10_000)]
     assert [lease.task.id for lease in leases] == [task.id for task in tasks]
     assert len(await broker.renew(leases, lease_seconds=LEASE_SECONDS)) == 2_500
-    for lease in leases[::2]:
-        await broker.hand_back(lease)
+    assert await broker.hand_back(leases[::2]) == []
     assert await broker.cancel_job("job") == 1_250
     for lease in leases[1:250:2]:
         await broker.dead_letter(lease, reason="poison")
@@ -432,19 +424,15 @@ async def test_whoever_waits_is_told_by_another_process(redis_server: RedisServe
             await listening(waiter, client)
             await woken_by(waiter, client, lambda: other.enqueue(STAGE, make_tasks(1)))
             [lease] = await claim(other)
-            await woken_by(waiter, client, lambda: other.hand_back(lease))
+            await woken_by(waiter, client, lambda: other.hand_back([lease]))
             [lease] = await claim(other)
             await other.retry_later(lease, delay_seconds=0, reason="busy")
             await woken_by(waiter, client, lambda: other.promote_due(STAGE))
             [lease] = await claim(other)
             await other.dead_letter(lease, reason="poison")
             await woken_by(waiter, client, lambda: other.requeue_dead(STAGE, [lease.task.id]))
-            [lease] = await claim(other)
-            await other.set_share("acme", TenantShare(max_in_flight=1))
-            await other.enqueue(STAGE, make_tasks(1, job="second"))
-            await woken_by(waiter, client, lambda: other.set_share("acme", TenantShare(max_in_flight=2)))
-            await other.set_share("acme", TenantShare(max_in_flight=1))
-            await woken_by(waiter, client, lambda: other.ack(lease))
+            await claim(other)
+            await woken_by(waiter, client, lambda: other.enqueue(STAGE, make_tasks(1, job="second")))
 
 
 async def listening(waiter: RedisBroker, client: redis.Redis) -> None:
@@ -501,6 +489,14 @@ async def test_a_backlog_is_not_announced_task_by_task(
         client.config_resetstat()
         for number in range(20):
             await broker.enqueue(STAGE, make_tasks(5, job=str(number), tenant=f"t{number % 3}"))
+        await broker.claim(
+            STAGE,
+            worker="w",
+            max_tasks=50,
+            max_cost=MAX_COST,
+            lease_seconds=LEASE_SECONDS,
+            passing_over=["t0", "t1"],
+        )
         await claim(broker, 50)
         assert client.info("commandstats")["cmdstat_publish"]["calls"] == 1
 
@@ -522,7 +518,7 @@ async def test_a_drained_queue_leaves_counters_only(lean_server: RedisServer) ->
                 await broker.enqueue(STAGE, make_tasks(3, tenant=tenant, job=f"{tenant}-job"))
             await broker.cancel_job("t0-0-job")
             while leases := await claim(broker, 17):
-                await asyncio.gather(*(broker.ack(lease) for lease in leases))
+                await broker.ack(leases)
         await broker.set_share("acme", TenantShare(weight=2))
         await broker.set_share("acme", TenantShare())
         depth = await broker.depth(STAGE)
@@ -535,7 +531,7 @@ async def test_a_drained_queue_leaves_counters_only(lean_server: RedisServer) ->
 
 
 async def test_every_key_is_one_that_is_declared(broker: RedisBroker, redis_server: RedisServer) -> None:
-    await broker.set_share("b", TenantShare(weight=3, max_in_flight=2))
+    await broker.set_share("b", TenantShare(weight=3))
     for lane in Lane:
         for tenant in "abc":
             tasks = [Task(f"{lane}{tenant}{n}", tenant, "job", 10, b"p", lane=lane) for n in range(4)]
@@ -550,6 +546,38 @@ async def test_every_key_is_one_that_is_declared(broker: RedisBroker, redis_serv
         found = {key.decode(): client.type(key).decode() for key in client.scan_iter()}
     assert found.items() <= declared.items()
     assert len([key for key in found if STAGE.value in key]) >= len(KEY_TYPES) - 2, "all but the debts"
+
+
+async def test_what_a_release_with_caps_left_in_redis_does_no_harm(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    """Shares with a cap, a count of tasks in flight, a tenant at its cap out of its lane, and no counts of
+    what is ready. All of it heals when the leader sets the shares again, or when the tenants have no work."""
+    for tenant in "abc":
+        await broker.enqueue(STAGE, make_tasks(4, tenant=tenant, job=f"{tenant}-job"))
+    key = partial(stage_key, "embedfleet", STAGE)
+    with redis_server.client() as client:
+        client.delete(key("ready_costs"))
+        client.hdel(key("meta"), "ready_weight")
+        client.hset(key("shares"), mapping={"a": "25200 4", "b": "8400 16", "c": "3150 "})
+        client.hset(key("in_flight"), mapping={"a": 4, "b": 2})
+        client.zrem(key("bulk"), "a")
+
+    assert await broker.crowded(STAGE, "abc", max_tasks=1, max_cost=10**9) == set(), "unknown yet"
+    await broker.enqueue(STAGE, make_tasks(1, tenant="b", job="more"))
+    first = Counter(lease.task.tenant for lease in await claim(broker, 1))
+    for tenant, weight in {"a": 1, "b": 3, "c": 8}.items():
+        await broker.set_share(tenant, TenantShare(weight))
+    assert await broker.crowded(STAGE, "abc", max_tasks=48, max_cost=10**9) == {"a"}, "4 of 48, 12, 32"
+
+    leases = await claim(broker)
+    assert Counter(lease.task.tenant for lease in leases) == Counter(a=4, b=5, c=4) - first
+    await broker.hand_back(leases)
+    assert await broker.crowded(STAGE, "abc", max_tasks=48, max_cost=10**9) == {"a"}
+    await broker.cancel_job("a-job")
+    assert (await broker._stages[STAGE].crowded(["a", "b", "c"]))[0] == 11_000_000
+    with redis_server.client() as client:
+        assert client.type(key("in_flight")) == b"hash", "it is left alone"
 
 
 async def test_tenants_who_never_come_back_are_forgotten(

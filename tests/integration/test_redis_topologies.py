@@ -58,8 +58,8 @@ async def test_a_failover_is_followed_by_whoever_asks_the_sentinels(sentinels: R
     [after] = await claim(broker)
     assert (after.task.id, after.fence > before.fence) == ("after", True)
     waiting = asyncio.create_task(broker.wait_for_ready(STAGE, timeout_seconds=HANG_SECONDS))
-    await broker.ack(before)
-    await broker.hand_back(after)
+    assert await broker.ack([before]) == []
+    assert await broker.hand_back([after]) == []
     assert await waiting
     await broker.close()
 

@@ -31,6 +31,7 @@ from embedfleet.queue.broker import Broker, DeadTask, Depth, Lane, Lease, Task, 
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
+from support.brokers import end_held
 from support.redis_server import RedisServer, redis_settings
 
 STAGES = [Stage.EMBEDDING, Stage.STORAGE]
@@ -44,11 +45,8 @@ T = TypeVar("T")
 # One stage gets most of what happens, so that a short run goes deep; the other shows they do not mix.
 a_stage = st.sampled_from([STAGES[0]] * 4 + [STAGES[1]])
 a_tenant = st.sampled_from(TENANTS)
-a_share = st.builds(
-    TenantShare,
-    weight=st.sampled_from([0.5, 1.0, 3.0]),
-    max_in_flight=st.sampled_from([None, None, None, 1, 3]),
-)
+# Weights that millionths hold exactly, as they are: the model divides the weights themselves.
+a_share = st.builds(TenantShare, weight=st.sampled_from([0.5, 1.0, 3.0]))
 an_offer = st.fixed_dictionaries(
     {
         "tenant": a_tenant,
@@ -58,6 +56,9 @@ an_offer = st.fixed_dictionaries(
         "lane": st.sampled_from([Lane.BULK, Lane.BULK, Lane.INTERACTIVE]),
     }
 )
+some_tenants = st.one_of(st.just(frozenset[str]()), st.frozensets(a_tenant))
+# Rooms for ready tasks: small and large, bounded by tasks, by tokens and by both.
+ROOMS = [(4, 1_000), (20, 100), (60, 400)]
 some_seconds = st.sampled_from([0, 1, 4, LEASE_SECONDS])
 
 
@@ -102,13 +103,17 @@ class ModelLane:
         if not eligible:
             self.virtual_time, self.starts = Fraction(0), {}
 
-    def serve(self, cost: int, weight: float) -> None:
-        tenant = self.next_tenant()
+    def serve(self, tenant: str, cost: int, weight: float) -> None:
         self.virtual_time = self.starts[tenant]
         self.starts[tenant] += Fraction(cost) / Fraction(weight)
 
-    def next_tenant(self) -> str:
-        return min(self.eligible, key=lambda tenant: (self.starts[tenant], tenant))
+    def next_tenant(self, passed_over: frozenset[str]) -> str | None:
+        served = self.eligible - passed_over
+        return min(served, key=lambda tenant: (self.starts[tenant], tenant), default=None)
+
+    def raise_starts(self, tenants: frozenset[str]) -> None:
+        for tenant in self.eligible & tenants:
+            self.starts[tenant] = max(self.starts[tenant], self.virtual_time)
 
 
 class ModelStage:
@@ -135,13 +140,7 @@ class ModelStage:
 
     def settle(self) -> None:
         for lane, model_lane in self.lanes.items():
-            backlogged = {i.task.tenant for i in self.in_state("ready") if i.task.lane is lane}
-            model_lane.settle({tenant for tenant in backlogged if not self.at_cap(tenant)})
-
-    def at_cap(self, tenant: str) -> bool:
-        cap = self.share(tenant).max_in_flight
-        leased = sum(item.task.tenant == tenant for item in self.in_state("leased"))
-        return cap is not None and leased >= cap
+            model_lane.settle({i.task.tenant for i in self.in_state("ready") if i.task.lane is lane})
 
     def share(self, tenant: str) -> TenantShare:
         return self.shares.get(tenant, TenantShare())
@@ -151,34 +150,52 @@ class ModelStage:
         self.tasks.append(ModelTask(task, self.places))
         self.settle()
 
-    def next_lane(self) -> Lane | None:
-        interactive, bulk = (bool(self.lanes[lane].eligible) for lane in (Lane.INTERACTIVE, Lane.BULK))
+    def next_lane(self, passed_over: frozenset[str]) -> Lane | None:
+        interactive, bulk = (
+            bool(self.lanes[lane].eligible - passed_over) for lane in (Lane.INTERACTIVE, Lane.BULK)
+        )
         burst = self.served[-BURST:]
         bulk_is_due = bulk and len(burst) == BURST and all(one == (Lane.INTERACTIVE, True) for one in burst)
         if interactive and not bulk_is_due:
             return Lane.INTERACTIVE
         return Lane.BULK if bulk else None
 
-    def next_task(self) -> ModelTask | None:
-        lane = self.next_lane()
+    def next_task(self, passed_over: frozenset[str] = frozenset()) -> ModelTask | None:
+        lane = self.next_lane(passed_over)
         if lane is None:
             return None
-        tenant = self.lanes[lane].next_tenant()
+        tenant = self.lanes[lane].next_tenant(passed_over)
         mine = [i for i in self.in_state("ready") if i.task.tenant == tenant and i.task.lane is lane]
         return min(mine, key=lambda item: (-item.task.priority, item.place))
 
-    def claim(self, now: float, max_tasks: int, max_cost: int) -> list[ModelTask]:
+    def claim(
+        self, now: float, max_tasks: int, max_cost: int, passed_over: frozenset[str]
+    ) -> list[ModelTask]:
         taken: list[ModelTask] = []
         while len(taken) < max_tasks:
-            item = self.next_task()
+            item = self.next_task(passed_over)
             if item is None or (taken and sum(i.task.cost for i in [*taken, item]) > max_cost):
                 break
-            self.served.append((item.task.lane, bool(self.lanes[Lane.BULK].eligible)))
-            self.lanes[item.task.lane].serve(item.task.cost, self.share(item.task.tenant).weight)
+            task = item.task
+            self.served.append((task.lane, bool(self.lanes[Lane.BULK].eligible - passed_over)))
+            self.lanes[task.lane].serve(task.tenant, task.cost, self.share(task.tenant).weight)
             item.state, item.at, item.attempt = "leased", now + LEASE_SECONDS, item.attempt + 1
             taken.append(item)
             self.settle()
+        for lane in self.lanes.values():
+            lane.raise_starts(passed_over)
         return taken
+
+    def crowded(self, max_tasks: int, max_cost: int) -> set[str]:
+        ready = self.in_state("ready")
+        weights = {tenant: Fraction(self.share(tenant).weight) for tenant in {i.task.tenant for i in ready}}
+        found = set()
+        for tenant, weight in weights.items():
+            share = weight / sum(weights.values())
+            costs = [item.task.cost for item in ready if item.task.tenant == tenant]
+            if len(costs) >= share * max_tasks or sum(costs) >= share * max_cost:
+                found.add(tenant)
+        return found
 
     def end(self, item: ModelTask, ending: Ending, now: float) -> None:
         match ending.verb:
@@ -280,16 +297,24 @@ class BrokerMachine(RuleBasedStateMachine):
         stage=a_stage,
         max_tasks=st.sampled_from([6, 3, 1]),
         max_cost=st.sampled_from([1_000, 1_000, 60, 1]),
+        passing_over=some_tenants,
     )
-    def claim(self, stage: Stage, max_tasks: int, max_cost: int) -> MultipleResults[Lease]:
+    def claim(
+        self, stage: Stage, max_tasks: int, max_cost: int, passing_over: frozenset[str]
+    ) -> MultipleResults[Lease]:
         model = self.stages[stage]
         highest_fence = max((item.fence for item in model.tasks), default=0)
         got = self.call(
             self.broker.claim(
-                stage, worker="w", max_tasks=max_tasks, max_cost=max_cost, lease_seconds=LEASE_SECONDS
+                stage,
+                worker="w",
+                max_tasks=max_tasks,
+                max_cost=max_cost,
+                lease_seconds=LEASE_SECONDS,
+                passing_over=passing_over,
             )
         )
-        expected = model.claim(self.clock.now(), max_tasks, max_cost)
+        expected = model.claim(self.clock.now(), max_tasks, max_cost, passing_over)
         assert [(lease.task, lease.attempt, lease.expires_at) for lease in got] == [
             (item.task, item.attempt, item.at) for item in expected
         ]
@@ -318,12 +343,28 @@ class BrokerMachine(RuleBasedStateMachine):
             if self.stages[stage].holder(lease):
                 self.end(lease, ending)
 
+    @rule(some=st.lists(leases, max_size=8), ending=an_ending)
+    def end_together(self, some: list[Lease], ending: Ending) -> None:
+        """In one call, of both stages, the same lease perhaps twice."""
+        if ending.verb not in ("ack", "hand_back"):
+            return
+        lost = []
+        for lease in some:
+            model = self.stages[lease.stage]
+            item = model.holder(lease)
+            if item is None:
+                lost.append(lease)
+            else:
+                model.end(item, ending, self.clock.now())
+        end = self.broker.ack if ending.verb == "ack" else self.broker.hand_back
+        assert self.call(end(some)) == lost
+
     def end_at_broker(self, lease: Lease, ending: Ending) -> Coroutine[Any, Any, None]:
         match ending.verb:
             case "ack":
-                return self.broker.ack(lease)
+                return end_held(self.broker.ack, lease)
             case "hand_back":
-                return self.broker.hand_back(lease)
+                return end_held(self.broker.hand_back, lease)
             case "dead_letter":
                 return self.broker.dead_letter(lease, reason="poison")
             case "retry_later":
@@ -414,14 +455,14 @@ class BrokerMachine(RuleBasedStateMachine):
         assert self.call(self.broker.known_jobs(JOBS)) == at_work
 
     @invariant()
-    def dead_letters_and_backlogs_agree(self) -> None:
+    def dead_letters_and_crowded_tenants_agree(self) -> None:
         for stage, model in self.stages.items():
             assert self.call(self.broker.dead(stage)) == [
                 DeadTask(item.task, item.attempt, item.reason, item.at) for item in model.in_state("dead")
             ]
-            for tenant in TENANTS:
-                ready = sum(item.task.tenant == tenant for item in model.in_state("ready"))
-                assert self.call(self.broker.backlog(stage, tenant)) == ready
+            for max_tasks, max_cost in ROOMS:
+                asked = self.broker.crowded(stage, TENANTS, max_tasks=max_tasks, max_cost=max_cost)
+                assert self.call(asked) == model.crowded(max_tasks, max_cost)
 
     @invariant()
     def whoever_waits_is_told_of_work(self) -> None:

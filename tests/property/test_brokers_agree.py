@@ -22,6 +22,7 @@ from embedfleet.queue.broker import MAX_COST, MAX_WEIGHT, MIN_WEIGHT, Broker, La
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
+from support.brokers import end_held
 from support.redis_server import RedisServer, redis_settings
 
 STAGE = Stage.EMBEDDING
@@ -34,7 +35,6 @@ a_text = st.sampled_from(ODD_TEXTS)
 a_share = st.builds(
     TenantShare,
     weight=st.one_of(st.sampled_from([MIN_WEIGHT, MAX_WEIGHT, 1.0]), st.floats(MIN_WEIGHT, MAX_WEIGHT)),
-    max_in_flight=st.sampled_from([None, None, None, 1, 2]),
 )
 an_offer = st.builds(
     Task,
@@ -57,10 +57,10 @@ class Brokers(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock(start=0.1)
-        self.memory: Broker = MemoryBroker(clock=self.clock, interactive_burst=BURST)
+        self.memory = MemoryBroker(clock=self.clock, interactive_burst=BURST)
         with self.server.client() as client:
             client.flushall()
-        self.redis: Broker = self.wait(
+        self.redis = self.wait(
             RedisBroker.open(redis_settings(self.server.url), clock=self.clock, interactive_burst=BURST)
         )
         self.leases: list[tuple[Lease, Lease]] = []
@@ -98,12 +98,18 @@ class Brokers(RuleBasedStateMachine):
         max_tasks=st.integers(1, 12),
         max_cost=st.sampled_from([1, MAX_COST, 10 * MAX_COST]),
         lease_seconds=st.floats(0.1, 9),
+        passing_over=st.one_of(st.just([]), st.lists(a_text, max_size=6)),
     )
-    def claim(self, max_tasks: int, max_cost: int, lease_seconds: float) -> None:
+    def claim(self, max_tasks: int, max_cost: int, lease_seconds: float, passing_over: list[str]) -> None:
         taken: list[list[Lease]] = [
             self.wait(
                 broker.claim(
-                    STAGE, worker="w", max_tasks=max_tasks, max_cost=max_cost, lease_seconds=lease_seconds
+                    STAGE,
+                    worker="w",
+                    max_tasks=max_tasks,
+                    max_cost=max_cost,
+                    lease_seconds=lease_seconds,
+                    passing_over=passing_over,
                 )
             )
             for broker in (self.memory, self.redis)
@@ -123,10 +129,11 @@ class Brokers(RuleBasedStateMachine):
         if number >= len(self.leases):
             return
         outcomes = []
-        for broker, lease in zip((self.memory, self.redis), self.leases[-1 - number], strict=True):
+        brokers: tuple[Broker, Broker] = (self.memory, self.redis)
+        for broker, lease in zip(brokers, self.leases[-1 - number], strict=True):
             calls: dict[str, Callable[[], Awaitable[None]]] = {
-                "ack": lambda: broker.ack(lease),  # noqa: B023 - called at once
-                "hand_back": lambda: broker.hand_back(lease),  # noqa: B023
+                "ack": lambda: end_held(broker.ack, lease),  # noqa: B023 - called at once
+                "hand_back": lambda: end_held(broker.hand_back, lease),  # noqa: B023
                 "dead_letter": lambda: broker.dead_letter(lease, reason="poison \x00"),  # noqa: B023
                 "retry_later": lambda: broker.retry_later(  # noqa: B023
                     lease,  # noqa: B023
@@ -173,10 +180,19 @@ class Brokers(RuleBasedStateMachine):
         self.both(lambda broker: broker.wait_for_ready(STAGE, timeout_seconds=0))
 
     @invariant()
-    def dead_letters_and_backlogs_agree(self) -> None:
+    def dead_letters_agree(self) -> None:
         self.both(lambda broker: broker.dead(STAGE))
-        for tenant in ODD_TEXTS[:3]:
-            self.both(lambda broker, tenant=tenant: broker.backlog(STAGE, tenant))  # type: ignore[misc]
+
+    @invariant()
+    def weights_and_ready_work_agree(self) -> None:
+        """Of all tenants, to the last token, so that a count that went astray is seen at once."""
+        total, work = self.wait(self.redis._stages[STAGE].crowded(ODD_TEXTS))
+        ready = self.memory._queues[STAGE]._order
+        assert total == ready.total_weight
+        expected = [ready.work_of(tenant) for tenant in ODD_TEXTS]
+        assert [(one.tasks, one.cost) for one in work] == [(one.tasks, one.cost) for one in expected]
+        assert [one.weight for one in work if one.tasks] == [one.weight for one in expected if one.tasks]
+        self.both(lambda broker: broker.crowded(STAGE, ODD_TEXTS, max_tasks=6, max_cost=4 * MAX_COST))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The bound of fair queuing holds over every interval, whatever tenants offer and whenever they finish."""
+"""The bound of fair queuing holds over every interval, whatever tenants offer and whoever is passed over."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ WEIGHTS = [0.01, 0.25, 0.5, 1.0, 2.0, 3.0, 7.0, 10.0, 100.0]
 
 a_tenant = st.sampled_from(TENANTS)
 a_cost = st.one_of(st.integers(1, 20), st.integers(1, 1_000_000))
-a_share = st.builds(
-    TenantShare,
-    weight=st.sampled_from(WEIGHTS),
-    max_in_flight=st.one_of(st.none(), st.integers(1, 3)),
-)
+a_share = st.builds(TenantShare, weight=st.sampled_from(WEIGHTS))
+some_tenants = st.one_of(st.just(frozenset[str]()), st.frozensets(a_tenant))
 
 
 @dataclass
@@ -31,21 +28,15 @@ class Account:
     """One tenant as seen from outside: what it was given and offers, in tokens / weight."""
 
     weight: Fraction
-    cap: int | None
     given: Fraction = Fraction(0)
     dearest: Fraction = Fraction(0)
     ready: int = 0
-    in_flight: int = 0
-
-    @property
-    def eligible(self) -> bool:
-        return self.ready > 0 and (self.cap is None or self.in_flight < self.cap)
 
 
 @dataclass
 class Gap:
-    """Extremes of S1/w1 - S2/w2 since both tenants became eligible; their distance is the largest
-    difference over any interval in between."""
+    """Extremes of S1/w1 - S2/w2 since both tenants had work and neither was passed over; their distance is
+    the largest difference over any interval in between."""
 
     lowest: Fraction
     highest: Fraction
@@ -56,8 +47,7 @@ class Fairness(RuleBasedStateMachine):
     def open_accounts(self, shares: dict[str, TenantShare]) -> None:
         self.ready = ReadyTasks(interactive_burst=8, shares=shares)
         self.accounts = {
-            tenant: Account(Fraction(share.weight).limit_denominator(100), share.max_in_flight)
-            for tenant, share in shares.items()
+            tenant: Account(Fraction(share.weight).limit_denominator(100)) for tenant, share in shares.items()
         }
         self.gaps: dict[tuple[str, str], Gap] = {}
         self.offered = 0
@@ -70,30 +60,25 @@ class Fairness(RuleBasedStateMachine):
             self.ready.add(Task(str(self.offered), tenant, "job", cost, b""), self.offered)
             account.dearest = max(account.dearest, cost / account.weight)
         account.ready += len(costs)
-        self.follow_eligibility()
+        self.follow_intervals()
 
-    @rule(times=st.integers(1, 8))
-    def serve(self, times: int) -> None:
-        for _ in range(times):
-            if self.ready.first() is None:
-                assert not any(account.eligible for account in self.accounts.values()), "work must not wait"
-                return
-            task = self.ready.serve_first()
-            account = self.accounts[task.tenant]
-            assert account.eligible
-            account.given += task.cost / account.weight
-            account.ready -= 1
-            account.in_flight += 1
-            self.check_bound()
-            self.follow_eligibility()
-
-    @rule(tenant=a_tenant)
-    def finish(self, tenant: str) -> None:
-        account = self.accounts[tenant]
-        if account.in_flight:
-            account.in_flight -= 1
-            self.ready.finished(tenant)
-            self.follow_eligibility()
+    @rule(times=st.integers(1, 8), passed_over=some_tenants)
+    def serve(self, times: int, passed_over: frozenset[str]) -> None:
+        self.follow_intervals(passed_over)
+        with self.ready.passing_over(passed_over):
+            for _ in range(times):
+                if self.ready.first() is None:
+                    waiting = {tenant for tenant, account in self.accounts.items() if account.ready}
+                    assert waiting <= passed_over, "work must not wait"
+                    break
+                task = self.ready.serve_first()
+                assert task.tenant not in passed_over
+                account = self.accounts[task.tenant]
+                account.given += task.cost / account.weight
+                account.ready -= 1
+                self.check_bound()
+                self.follow_intervals(passed_over)
+        self.follow_intervals()
 
     def check_bound(self) -> None:
         """Goyal's theorem 1, which implies the 2 x dearest cost/weight that is promised."""
@@ -103,10 +88,10 @@ class Fairness(RuleBasedStateMachine):
             gap.lowest, gap.highest = min(gap.lowest, difference), max(gap.highest, difference)
             assert gap.highest - gap.lowest <= one.dearest + two.dearest
 
-    def follow_eligibility(self) -> None:
+    def follow_intervals(self, passed_over: frozenset[str] = frozenset()) -> None:
         for first, second in combinations(TENANTS, 2):
             one, two = self.accounts[first], self.accounts[second]
-            if not (one.eligible and two.eligible):
+            if not (one.ready and two.ready) or passed_over & {first, second}:
                 self.gaps.pop((first, second), None)
             elif (first, second) not in self.gaps:
                 self.gaps[first, second] = Gap(one.given - two.given, one.given - two.given)

@@ -6,12 +6,12 @@ A new adapter joins by an entry in `BROKERS`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import pytest
 
 from embedfleet.clock import ManualClock
-from embedfleet.errors import BrokerUnavailable
+from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.broker import (
     MAX_COST,
     Broker,
@@ -79,10 +79,20 @@ def tasks(tenant: str, n: int, *, cost: int = 10, lane: Lane = Lane.BULK) -> lis
 
 
 async def claim(
-    broker: Broker, max_tasks: int = ALL_OF_THEM, *, max_cost: int = MAX_COST, stage: Stage = STAGE
+    broker: Broker,
+    max_tasks: int = ALL_OF_THEM,
+    *,
+    max_cost: int = MAX_COST,
+    stage: Stage = STAGE,
+    passing_over: Collection[str] = (),
 ) -> list[Lease]:
     return await broker.claim(
-        stage, worker="w1", max_tasks=max_tasks, max_cost=max_cost, lease_seconds=LEASE_SECONDS
+        stage,
+        worker="w1",
+        max_tasks=max_tasks,
+        max_cost=max_cost,
+        lease_seconds=LEASE_SECONDS,
+        passing_over=passing_over,
     )
 
 
@@ -104,8 +114,15 @@ async def expire(broker: Broker, clock: ManualClock) -> int:
     return await broker.reap_expired(STAGE)
 
 
+async def end_held(end: Callable[[Sequence[Lease]], Awaitable[list[Lease]]], lease: Lease) -> None:
+    """End one lease by a call that takes many. Raises LeaseLost as the calls on a single lease do."""
+    if lost := await end([lease]):
+        assert lost == [lease]
+        raise LeaseLost(f"task {lease.task.id!r}")
+
+
 async def end_by_ack(broker: Broker, clock: ManualClock, lease: Lease) -> None:
-    await broker.ack(lease)
+    await end_held(broker.ack, lease)
 
 
 async def end_by_retry(broker: Broker, clock: ManualClock, lease: Lease) -> None:
@@ -113,7 +130,7 @@ async def end_by_retry(broker: Broker, clock: ManualClock, lease: Lease) -> None
 
 
 async def end_by_hand_back(broker: Broker, clock: ManualClock, lease: Lease) -> None:
-    await broker.hand_back(lease)
+    await end_held(broker.hand_back, lease)
 
 
 async def end_by_dead_letter(broker: Broker, clock: ManualClock, lease: Lease) -> None:

@@ -79,7 +79,10 @@ class Reconciler:
         if unfinished:
             logger.info("the broker is new or empty: {} unfinished jobs are offered to it", unfinished)
             self._metrics.reoffered_jobs_total.labels("broker_lost").inc(unfinished)
+        # At once, even if no job waits: an older release left tenants at their cap out of the lanes of Redis,
+        # and only a set share brings those back that have work.
         self._known_shares.clear()
+        await self._set_shares()
         self._known_epoch = epoch
 
     async def offer_jobs(self) -> int:
@@ -166,7 +169,7 @@ class Reconciler:
     async def _set_shares(self) -> None:
         for tenant, tier_name in (await self._database.read(usage.tiers)).items():
             tier = self._tenants.tiers[tier_name.value]
-            share = TenantShare(weight=tier.weight, max_in_flight=tier.max_in_flight)
+            share = TenantShare(weight=tier.weight)
             if self._known_shares.get(tenant) != share:
                 await self._broker.set_share(tenant, share)
                 self._known_shares[tenant] = share

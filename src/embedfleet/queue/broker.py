@@ -115,24 +115,17 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class TenantShare:
-    """How much of a stage a tenant gets relative to other tenants, and the most that it may hold.
+    """How much of a stage a tenant gets, relative to the other tenants that have ready tasks there.
 
-    `weight` (`MIN_WEIGHT` to `MAX_WEIGHT`) is its share in fair queuing. `max_in_flight` (>= 1, None for no
-    cap) limits its leased tasks in each stage, both lanes together. Raises InvalidRequest for a value outside
-    its range.
+    `weight` is `MIN_WEIGHT` to `MAX_WEIGHT`. Raises InvalidRequest for a value outside this range.
     """
 
     weight: float = 1.0
-    max_in_flight: int | None = None
 
     def __post_init__(self) -> None:
         if not MIN_WEIGHT <= self.weight <= MAX_WEIGHT:
             raise InvalidRequest(
                 f"tenant share: weight is {self.weight}; it must be {MIN_WEIGHT} to {MAX_WEIGHT}"
-            )
-        if self.max_in_flight is not None and self.max_in_flight < 1:
-            raise InvalidRequest(
-                f"tenant share: max_in_flight is {self.max_in_flight}; it must be at least 1, or None"
             )
 
 
@@ -141,14 +134,14 @@ class Broker(Protocol):
 
     Every method raises BrokerUnavailable when the broker cannot be reached or is closed. It raises
     InvalidRequest for an argument that can never be right (a limit or a count < 1, a lease of no length, a
-    negative delay), and has then changed nothing. Methods on a lease raise LeaseLost as they say.
+    negative delay), and has then changed nothing. `retry_later` and `dead_letter` raise LeaseLost if the
+    fence of their lease is stale; `ack` and `hand_back`, which take many leases, return those that are lost.
     """
 
     async def set_share(self, tenant: str, share: TenantShare) -> None:
-        """Set a tenant's weight and cap from now on. The charges for tasks already served do not change.
+        """Set a tenant's weight from now on. The charges for tasks already served do not change.
 
-        A tenant without a share has weight 1 and no cap. A cap ends no lease, even if it is below the
-        number of leased tasks.
+        A tenant without a share has weight 1.
         """
         ...
 
@@ -161,7 +154,14 @@ class Broker(Protocol):
         ...
 
     async def claim(
-        self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+        self,
+        stage: Stage,
+        *,
+        worker: str,
+        max_tasks: int,
+        max_cost: int,
+        lease_seconds: float,
+        passing_over: Collection[str] = (),
     ) -> list[Lease]:
         """Take up to `max_tasks` (never more than `MAX_CLAIM_TASKS`) ready tasks, of at most `max_cost`
         tokens together, in order of service.
@@ -170,10 +170,15 @@ class Broker(Protocol):
         task is then the first of the next claim (to pass it over would favour tenants with small tasks).
 
         Interactive tasks come first. But of any `interactive_burst` + 1 consecutive tasks that are served
-        while bulk work is eligible, at least one is bulk. Each lane serves its eligible tenants (those with
-        ready tasks and below their cap) by start-time fair queuing. Within a tenant, higher priority comes
-        first, then first in, first out; a task that becomes ready again keeps its place. Every delivery is
-        charged, a repeated one too, because it is service given.
+        while bulk work is eligible, at least one is bulk. Each lane serves its eligible tenants by start-time
+        fair queuing. A tenant is eligible exactly while it has ready tasks in the lane. Within a tenant,
+        higher priority comes first, then first in, first out; a task that becomes ready again keeps its
+        place. Every delivery is charged, a repeated one too, because it is service given.
+
+        The tenants in `passing_over` are not eligible for this one claim; the others are served in their
+        order. A tenant earns no credit by it: after the claim its virtual start is at least the lane's
+        virtual time, as if it had just come. The debts of all tenants stay. While two tenants both have ready
+        tasks and neither is passed over, the bound of fair queuing holds between them.
 
         It never waits, so the list may be empty. `worker` names the holder in messages.
         """
@@ -187,10 +192,11 @@ class Broker(Protocol):
         """
         ...
 
-    async def ack(self, lease: Lease) -> None:
-        """Finish a task whose effects are all durable. Raises LeaseLost if the fence is stale.
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Finish tasks whose effects are all durable. Returns the leases that are lost, in the order given.
 
-        The broker forgets the id, so a second ack of the same lease raises LeaseLost too.
+        A lease is lost if its fence is stale: it changes nothing, and its result is dropped. All others are
+        done. The broker forgets the id of a finished task, so a second ack of the same lease is lost too.
         """
         ...
 
@@ -205,9 +211,11 @@ class Broker(Protocol):
         """
         ...
 
-    async def hand_back(self, lease: Lease) -> None:
-        """Make a leased task that was not begun ready again at once, and take its attempt back (at shutdown).
-        Raises LeaseLost if the fence is stale."""
+    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Make leased tasks that were not begun ready again at once, and take their attempts back.
+
+        Returns the leases that are lost, in the order given. They change nothing; all others are done.
+        """
         ...
 
     async def dead_letter(self, lease: Lease, *, reason: str) -> None:
@@ -265,8 +273,17 @@ class Broker(Protocol):
         """Return the counts of the stage at this instant."""
         ...
 
-    async def backlog(self, stage: Stage, tenant: str) -> int:
-        """Return how many tasks of one tenant are ready in the stage, in both lanes together."""
+    async def crowded(
+        self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
+    ) -> set[str]:
+        """Return which of these tenants have filled their share of a stage's room for ready tasks.
+
+        The room is `max_tasks` tasks and `max_cost` tokens, in both lanes together. A tenant's share of it is
+        its weight divided by the weights of all tenants that have ready tasks in the stage, this one
+        included. The tenant is crowded if its ready tasks, or their tokens, are at least its share. So a
+        tenant alone may fill the room. If all tenants fill their shares, the queue holds tokens in proportion
+        to the weights. A tenant without a ready task is never crowded.
+        """
         ...
 
     async def epoch(self) -> str:
@@ -281,9 +298,10 @@ class Broker(Protocol):
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
 
-        True is a hint: the following claim may still be empty. A delayed task or an expired lease ends no
-        wait before `promote_due` or `reap_expired` has made the task ready. Raises BrokerUnavailable if the
-        broker is closed during the wait.
+        True is a hint: the following claim may still be empty. It also counts tasks of tenants that the
+        caller passes over in its claims, so a caller that found nothing for this reason pauses by itself. A
+        delayed task or an expired lease ends no wait before `promote_due` or `reap_expired` has made the task
+        ready. Raises BrokerUnavailable if the broker is closed during the wait.
         """
         ...
 

@@ -13,6 +13,7 @@ a Lua script in Redis, gives the same order, equal starts included.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Set
 
 from embedfleet.queue.broker import MAX_COST, MIN_WEIGHT
 
@@ -33,29 +34,44 @@ def stride(weight: float) -> int:
     return round(STRIDE_OF_WEIGHT_ONE / weight)
 
 
+def millionths(weight: float) -> int:
+    """Return the weight that the tenant's price stands for, in millionths, as a whole number.
+
+    Weights that are added and taken away again as whole numbers leave no rounding behind. The result comes
+    from the stride, because a lane's order of service follows the strides.
+    """
+    return 1_000_000 * STRIDE_OF_WEIGHT_ONE // stride(weight)
+
+
 class FairQueue:
     """Orders the eligible tenants by virtual start.
 
-    A tenant is eligible while it has work and may be served; the caller says so by `enter` and `leave`.
+    A tenant is eligible exactly while it has work; the caller says so by `enter` and `leave`.
     Virtual time V is the start of the tenant that was served last. The rules:
 
     * When a tenant enters, its start is the later of V and the start that its last charge left. So a tenant
-      earns no credit for the time without work or at its cap, and does not lose a debt by leaving.
+      earns no credit for the time without work, and does not lose a debt by leaving.
+    * A tenant that is passed over does not take part until `take_back`, and then enters. So it earns no
+      credit for that time either.
     * `charge` serves the first tenant and moves its start. The charge is fixed at that moment, so a change
       of weight affects only later charges.
-    * When the last tenant leaves, the busy period ends and all starts are forgotten, as in the paper: no
-      tenant waited during the service given, so no tenant is owed for it. V begins again at 0.
+    * When the last tenant leaves, and none is passed over, the busy period ends and all starts are
+      forgotten, as in the paper: no tenant waited during the service given, so no tenant is owed for it. V
+      begins again at 0.
     * Of equal starts, the lower tenant id comes first, by code point (the byte order of UTF-8).
 
-    It follows that every start is in [V, V + dearest charge]. This gives the bound: while two tenants stay
-    eligible, |S1/w1 - S2/w2| <= 2 x the dearest cost/weight.
+    It follows that every start of a tenant that takes part is in [V, V + dearest charge]. This gives the
+    bound: while two tenants stay eligible and neither is passed over, |S1/w1 - S2/w2| <= 2 x the dearest
+    cost/weight. It does not matter which other tenants are passed over during that time: V only grows.
 
-    `enter` and `charge` cost O(log tenants) amortised; `leave` and `first` O(1) amortised.
+    `enter` and `charge` cost O(log tenants) amortised; `leave` and `first` O(1) amortised. `pass_over` and
+    `take_back` together cost O(log tenants) for each tenant passed over.
     """
 
     def __init__(self) -> None:
         self._virtual_time = 0
         self._eligible: set[str] = set()
+        self._passed_over: set[str] = set()
         self._starts: dict[str, int] = {}
         # Holds an entry for every eligible tenant, and stale ones: those that disagree with `_starts` or
         # `_eligible`. `first` drops a stale entry when it comes to the top.
@@ -68,12 +84,23 @@ class FairQueue:
             self._place(tenant, max(self._virtual_time, self._starts.get(tenant, 0)))
 
     def leave(self, tenant: str) -> None:
-        """Make the tenant not eligible: it has no more work, or is at its cap. Does nothing if it is not."""
+        """Make the tenant not eligible: it has no more work. Does nothing if it is not."""
         self._eligible.discard(tenant)
-        if not self._eligible:
+        if not self._eligible and not self._passed_over:
             self._virtual_time = 0
             self._starts.clear()
             self._heap.clear()
+
+    def pass_over(self, tenants: Set[str]) -> None:
+        """Leave these tenants out until `take_back`. Until then, call no `enter` or `leave` for them."""
+        self._passed_over = self._eligible & tenants
+        self._eligible -= self._passed_over
+
+    def take_back(self) -> None:
+        """Let the tenants take part again that were passed over, as if they had just come."""
+        passed_over, self._passed_over = self._passed_over, set()
+        for tenant in passed_over:
+            self.enter(tenant)
 
     def first(self) -> str | None:
         """Return the tenant to serve next; None if no tenant is eligible."""

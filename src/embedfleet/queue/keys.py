@@ -4,6 +4,9 @@ Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so 
 on one node, where a script may use them together. There is no key per tenant, job or task. So a drained
 queue leaves keys of constant size, except for `shares`.
 
+A server that an older release used may still have a key `in_flight` for each stage. It does no harm: no
+script reads it, and it has at most one number for each tenant. An operator may delete it.
+
 ==================== ====  ==================================================================
 name                 type  holds
 ==================== ====  ==================================================================
@@ -16,11 +19,11 @@ leases               ZSET  id by expiry, seconds
 delayed              ZSET  id by due time, seconds
 dead                 ZSET  id by order of death
 jobs                 ZSET  score 0; job, id: the tasks that `cancel_job` may touch, all but the dead
-in_flight            HASH  tenant -> number of leased tasks
-shares               HASH  tenant -> "stride cap", where it is not the default
-interactive, bulk    ZSET  tenants that may be served in this lane, by virtual start
-interactive_debts,   ZSET  tenants that may not be served now but have a start above virtual time, by
-bulk_debts                 virtual start
+ready_costs          HASH  tenant -> tokens of its ready tasks, both lanes together
+shares               HASH  tenant -> stride (the price of a token), where it is not the default
+interactive, bulk    ZSET  tenants with ready tasks in this lane, by virtual start
+interactive_debts,   ZSET  tenants without ready tasks that have a start above virtual time, by virtual
+bulk_debts                 start
 ==================== ====  ==================================================================
 
 The members of `ready` and `jobs` are texts in UTF-8 with a byte 0xFF between them. UTF-8 has no such byte,
@@ -40,7 +43,7 @@ KEY_TYPES = {
     "delayed": "zset",
     "dead": "zset",
     "jobs": "zset",
-    "in_flight": "hash",
+    "ready_costs": "hash",
     "shares": "hash",
     "interactive": "zset",
     "bulk": "zset",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, groupby
 from uuid import uuid4
 
 from loguru import logger
 
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import BrokerUnavailable
+from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
 from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
 from embedfleet.queue.stage_queue import StageQueue
@@ -53,7 +53,14 @@ class MemoryBroker:
             return queue.enqueue(tasks)
 
     async def claim(
-        self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+        self,
+        stage: Stage,
+        *,
+        worker: str,
+        max_tasks: int,
+        max_cost: int,
+        lease_seconds: float,
+        passing_over: Collection[str] = (),
     ) -> list[Lease]:
         require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
         require_positive(lease_seconds=lease_seconds)
@@ -64,6 +71,7 @@ class MemoryBroker:
                 max_tasks=min(max_tasks, MAX_CLAIM_TASKS),
                 max_cost=max_cost,
                 lease_seconds=lease_seconds,
+                passing_over=passing_over,
             )
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
@@ -75,9 +83,8 @@ class MemoryBroker:
         )
         return [lease for lease in renewed if lease is not None]
 
-    async def ack(self, lease: Lease) -> None:
-        with self._changing(lease.stage) as queue:
-            queue.ack(lease)
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        return self._end_each(leases, StageQueue.ack)
 
     async def retry_later(
         self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
@@ -91,9 +98,8 @@ class MemoryBroker:
             "attempt {} of {} failed, again in {} s: {}", lease.attempt, lease.task.id, delay_seconds, reason
         )
 
-    async def hand_back(self, lease: Lease) -> None:
-        with self._changing(lease.stage) as queue:
-            queue.hand_back(lease)
+    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
+        return self._end_each(leases, StageQueue.hand_back)
 
     async def dead_letter(self, lease: Lease, *, reason: str) -> None:
         with self._changing(lease.stage) as queue:
@@ -137,9 +143,12 @@ class MemoryBroker:
         self._require_open()
         return self._queues[stage].depth()
 
-    async def backlog(self, stage: Stage, tenant: str) -> int:
+    async def crowded(
+        self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
+    ) -> set[str]:
         self._require_open()
-        return self._queues[stage].backlog(tenant)
+        require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
+        return self._queues[stage].crowded(tenants, max_tasks=max_tasks, max_cost=max_cost)
 
     async def epoch(self) -> str:
         self._require_open()
@@ -160,6 +169,19 @@ class MemoryBroker:
         self._closed = True
         for claimable in self._claimable.values():
             claimable.set()
+
+    def _end_each(self, leases: Sequence[Lease], end: Callable[[StageQueue, Lease], None]) -> list[Lease]:
+        """End the leases, and return those that are lost."""
+        self._require_open()
+        lost: list[Lease] = []
+        for stage, of_stage in groupby(leases, key=lambda lease: lease.stage):
+            with self._changing(stage) as queue:
+                for lease in of_stage:
+                    try:
+                        end(queue, lease)
+                    except LeaseLost:
+                        lost.append(lease)
+        return lost
 
     @contextmanager
     def _changing(self, stage: Stage) -> Iterator[StageQueue]:

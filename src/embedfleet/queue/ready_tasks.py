@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 
 from embedfleet.queue.broker import Lane, Task, TenantShare
-from embedfleet.queue.fair_queue import FairQueue
+from embedfleet.queue.fair_queue import FairQueue, millionths
+from embedfleet.queue.room import ReadyWork
 
 _DEFAULT_SHARE = TenantShare()
 
@@ -16,8 +17,7 @@ class ReadyTasks:
     """Decides which task is served next, and charges the tenants for the tasks served.
 
     Each lane is a fair queue of its own. The interactive lane goes first. But when `interactive_burst` of its
-    tasks were served in a row while bulk work was eligible, the next task is a bulk task. A tenant's tasks in
-    flight are counted over both lanes; at its cap the tenant leaves both.
+    tasks were served in a row while bulk work was eligible, the next task is a bulk task.
 
     `shares` is read at every decision. The caller that changes an entry calls `share_changed`.
     """
@@ -29,54 +29,82 @@ class ReadyTasks:
         self._bulk = _LaneQueue()
         self._lanes = {Lane.INTERACTIVE: self._interactive, Lane.BULK: self._bulk}
         self._interactive_in_a_row = 0
-        self._in_flight: Counter[str] = Counter()
+        # The tenants with ready tasks, both lanes together: the tokens of these tasks, and the tenant's
+        # weight in millionths. `_total_weight` is the sum of these weights.
+        self._costs: dict[str, int] = {}
+        self._weights: dict[str, int] = {}
+        self._total_weight = 0
 
     def add(self, task: Task, sequence: int) -> None:
         """Let the task be served. `sequence` is its place among its tenant's tasks of equal priority."""
-        lane = self._lanes[task.lane]
-        lane.add(task, sequence)
-        if not self._at_cap(task.tenant):
-            lane.fair.enter(task.tenant)
+        self._lanes[task.lane].add(task, sequence)
+        tenant = task.tenant
+        if tenant not in self._costs:
+            self._costs[tenant] = 0
+            self._count_weight(tenant)
+        self._costs[tenant] += task.cost
 
     def discard(self, task: Task, sequence: int) -> None:
         """Remove a task that was added and not served; its tenant is not charged."""
         self._lanes[task.lane].discard(task, sequence)
+        self._took(task)
 
-    def backlog(self, tenant: str) -> int:
-        """Return how many of the tenant's tasks wait here."""
-        return sum(lane.backlog(tenant) for lane in self._lanes.values())
+    def work_of(self, tenant: str) -> ReadyWork:
+        """Return how much of the tenant's work waits here, and its weight."""
+        return ReadyWork(
+            tasks=sum(lane.tasks_of(tenant) for lane in self._lanes.values()),
+            cost=self._costs.get(tenant, 0),
+            weight=self._weights.get(tenant, 0),
+        )
+
+    @property
+    def total_weight(self) -> int:
+        """The weights of all tenants with ready tasks together, in millionths."""
+        return self._total_weight
+
+    @contextmanager
+    def passing_over(self, tenants: Set[str]) -> Iterator[None]:
+        """Serve none of these tenants inside the block. Do not add or discard tasks there."""
+        for lane in self._lanes.values():
+            lane.fair.pass_over(tenants)
+        try:
+            yield
+        finally:
+            for lane in self._lanes.values():
+                lane.fair.take_back()
 
     def first(self) -> Task | None:
-        """Return the task to serve next; None if no tenant with work is below its cap."""
+        """Return the task to serve next; None if no tenant that may be served has work."""
         return self._next_lane().first()
 
     def serve_first(self) -> Task:
-        """Remove and return the first task, charge its tenant, and count it in flight until `finished`."""
+        """Remove and return the first task, and charge its tenant."""
         lane = self._next_lane()
         task = lane.first()
         if task is None:
             raise LookupError("no task is ready to be served")
         self._count_burst(lane)
-        lane.serve(task, self._share(task.tenant).weight)
-        self._in_flight[task.tenant] += 1
-        self.share_changed(task.tenant)
+        lane.serve(task, self._weight_of(task.tenant))
+        self._took(task)
         return task
 
-    def finished(self, tenant: str) -> None:
-        """Count one task of the tenant less in flight, because its lease ended in any way."""
-        self._in_flight[tenant] -= 1
-        if not self._in_flight[tenant]:
-            del self._in_flight[tenant]
-        self.share_changed(tenant)
-
     def share_changed(self, tenant: str) -> None:
-        """Make the tenant eligible or not, after a change of its cap or of its tasks in flight."""
-        at_cap = self._at_cap(tenant)
-        for lane in self._lanes.values():
-            if at_cap:
-                lane.fair.leave(tenant)
-            elif lane.has_work_of(tenant):
-                lane.fair.enter(tenant)
+        """Count the tenant's new weight, if it has ready tasks."""
+        if tenant in self._weights:
+            self._total_weight -= self._weights[tenant]
+            self._count_weight(tenant)
+
+    def _took(self, task: Task) -> None:
+        """Count a task less that was ready, and its tenant's weight if this was its last ready task."""
+        tenant = task.tenant
+        self._costs[tenant] -= task.cost
+        if not self._costs[tenant]:  # every task costs at least one token, so none is left
+            del self._costs[tenant]
+            self._total_weight -= self._weights.pop(tenant)
+
+    def _count_weight(self, tenant: str) -> None:
+        weight = self._weights[tenant] = millionths(self._weight_of(tenant))
+        self._total_weight += weight
 
     def _next_lane(self) -> _LaneQueue:
         if self._interactive.first() is None:
@@ -94,29 +122,26 @@ class ReadyTasks:
         else:
             self._interactive_in_a_row = 0
 
-    def _share(self, tenant: str) -> TenantShare:
-        return self._shares.get(tenant, _DEFAULT_SHARE)
-
-    def _at_cap(self, tenant: str) -> bool:
-        cap = self._share(tenant).max_in_flight
-        return cap is not None and self._in_flight[tenant] >= cap
+    def _weight_of(self, tenant: str) -> float:
+        return self._shares.get(tenant, _DEFAULT_SHARE).weight
 
 
 class _LaneQueue:
-    """One lane: each tenant's backlog, and the fair order of the tenants that may be served."""
+    """One lane: each tenant's backlog, and the fair order of the tenants that have one."""
 
     def __init__(self) -> None:
         self.fair = FairQueue()
         self._backlogs: dict[str, _Backlog] = {}
 
-    def backlog(self, tenant: str) -> int:
+    def tasks_of(self, tenant: str) -> int:
         return len(self._backlogs.get(tenant, ()))
 
-    def has_work_of(self, tenant: str) -> bool:
-        return tenant in self._backlogs
-
     def add(self, task: Task, sequence: int) -> None:
-        self._backlogs.setdefault(task.tenant, _Backlog()).add(task, sequence)
+        backlog = self._backlogs.get(task.tenant)
+        if backlog is None:
+            backlog = self._backlogs[task.tenant] = _Backlog()
+            self.fair.enter(task.tenant)
+        backlog.add(task, sequence)
 
     def discard(self, task: Task, sequence: int) -> None:
         self._backlogs[task.tenant].discard(sequence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Self
 from uuid import uuid4
@@ -16,7 +16,6 @@ from embedfleet.queue.arguments import require_at_least_one, require_not_negativ
 from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import stage_key
-from embedfleet.queue.redis_acks import CombinedAcks
 from embedfleet.queue.redis_connection import RedisConnection
 from embedfleet.queue.redis_doorbell import Doorbell
 from embedfleet.queue.redis_parts import MOST_ITEMS, parts, parts_by_payload, until_fewer
@@ -48,9 +47,9 @@ class RedisBroker:
     BrokerUnavailable, and then
 
     * a claim may have made leases that no worker holds: they expire;
-    * an ack, retry, hand-back or dead-letter may have been done. To repeat it is safe: it raises LeaseLost
-      if it was done, and does it if not. To drop the task is safe too: its effects are durable, and the
-      worker that gets it again after the lease finds it done.
+    * an ack, retry, hand-back or dead-letter may have been done. To repeat it is safe: the lease is lost if
+      it was done, and is ended if not. To drop the task is safe too: its effects are durable, and the worker
+      that gets it again after the lease finds it done.
 
     Times are by the server's clock unless a clock is given.
     """
@@ -74,7 +73,6 @@ class RedisBroker:
             stage: StageScripts(connection, key_prefix=key_prefix, stage=stage, clock=clock)
             for stage in Stage
         }
-        self._acks = {stage: CombinedAcks(scripts.ack) for stage, scripts in self._stages.items()}
         channels = {stage_key(key_prefix, stage, "meta"): stage for stage in Stage}
         self._doorbell = Doorbell(connection.listen, channels)
 
@@ -100,14 +98,21 @@ class RedisBroker:
     async def set_share(self, tenant: str, share: TenantShare) -> None:
         price = None if share == _DEFAULT_SHARE else stride(share.weight)
         for stage in Stage:
-            await self._scripts(stage).set_share(tenant, price, share.max_in_flight)
+            await self._scripts(stage).set_share(tenant, price)
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
         scripts = self._scripts(stage)
         return sum([await scripts.enqueue(part) for part in parts_by_payload(tasks)])
 
     async def claim(
-        self, stage: Stage, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+        self,
+        stage: Stage,
+        *,
+        worker: str,
+        max_tasks: int,
+        max_cost: int,
+        lease_seconds: float,
+        passing_over: Collection[str] = (),
     ) -> list[Lease]:
         require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
         require_positive(lease_seconds=lease_seconds)
@@ -117,6 +122,7 @@ class RedisBroker:
             min(max_tasks, MAX_CLAIM_TASKS),
             min(max_cost, _LARGEST_EXACT),
             lease_seconds,
+            frozenset(passing_over),
         )
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
@@ -128,9 +134,8 @@ class RedisBroker:
                 renewed += await self._scripts(stage).renew(lease_seconds, part)
         return renewed
 
-    async def ack(self, lease: Lease) -> None:
-        self._require_open()
-        _require_held(lease, await self._acks[lease.stage].ack(lease))
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        return await self._end_each(leases, StageScripts.ack)
 
     async def retry_later(
         self, lease: Lease, *, delay_seconds: float, reason: str, counted: bool = True
@@ -145,8 +150,8 @@ class RedisBroker:
             "attempt {} of {} failed, again in {} s: {}", lease.attempt, task.id, delay_seconds, reason
         )
 
-    async def hand_back(self, lease: Lease) -> None:
-        _require_held(lease, await self._scripts(lease.stage).hand_back(lease.task.id, lease.fence))
+    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
+        return await self._end_each(leases, StageScripts.hand_back)
 
     async def dead_letter(self, lease: Lease, *, reason: str) -> None:
         _require_held(lease, await self._scripts(lease.stage).dead_letter(lease.task.id, lease.fence, reason))
@@ -198,8 +203,18 @@ class RedisBroker:
     async def depth(self, stage: Stage) -> Depth:
         return await self._scripts(stage).depth()
 
-    async def backlog(self, stage: Stage, tenant: str) -> int:
-        return await self._scripts(stage).backlog(tenant)
+    async def crowded(
+        self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
+    ) -> set[str]:
+        scripts = self._scripts(stage)
+        require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
+        crowded: set[str] = set()
+        for part in parts(tenants):
+            total, found = await scripts.crowded(part)
+            for tenant, work in zip(part, found, strict=True):
+                if work.fills_its_share(total, max_tasks=max_tasks, max_cost=max_cost):
+                    crowded.add(tenant)
+        return crowded
 
     async def epoch(self) -> str:
         names = [await self._scripts(stage).epoch(uuid4().hex) for stage in Stage]
@@ -230,8 +245,19 @@ class RedisBroker:
             self._closed = True
             await self._doorbell.close()
             await self._connection.close()
-            for acks in self._acks.values():
-                await acks.settle()
+
+    async def _end_each(
+        self,
+        leases: Sequence[Lease],
+        end: Callable[[StageScripts, Sequence[Lease]], Awaitable[list[Lease]]],
+    ) -> list[Lease]:
+        """End the leases, and return those that are lost. One call for each stage and 1,000 leases."""
+        self._require_open()
+        lost: list[Lease] = []
+        for stage, of_stage in groupby(leases, key=lambda lease: lease.stage):
+            for part in parts(of_stage):
+                lost += await end(self._scripts(stage), part)
+        return lost
 
     async def _cancel_in(self, stage: Stage, job_id: str) -> int:
         scripts = self._scripts(stage)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,7 @@ from embedfleet.clock import Clock
 from embedfleet.queue.broker import DeadTask, Depth, Lease, Task
 from embedfleet.queue.keys import stage_key
 from embedfleet.queue.redis_records import Argument, TaskRecord, as_bytes, decoded, task_arguments
+from embedfleet.queue.room import ReadyWork
 from embedfleet.queue_schemas import Stage
 
 _KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
@@ -89,9 +90,8 @@ class StageScripts:
         self._stage = stage
         self._clock = clock
 
-    async def set_share(self, tenant: str, stride: int | None, cap: int | None) -> None:
-        arguments = [tenant, "" if stride is None else stride, "" if cap is None else cap]
-        await self._run("set_share", arguments, repeatable=True)
+    async def set_share(self, tenant: str, stride: int | None) -> None:
+        await self._run("set_share", [tenant, "" if stride is None else stride], repeatable=True)
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
         """Add tasks and return how many were new.
@@ -102,15 +102,27 @@ class StageScripts:
         return int(await self._run("enqueue", arguments, repeatable=True))
 
     async def claim(
-        self, interactive_burst: int, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+        self,
+        interactive_burst: int,
+        worker: str,
+        max_tasks: int,
+        max_cost: int,
+        lease_seconds: float,
+        passing_over: Set[str],
     ) -> list[Lease]:
         """Claim tasks. The script is never repeated, because a second run would lease other tasks.
 
         After a lost answer, no worker holds the leases of the first run, and they expire.
         """
-        answer = await self._run(
-            "claim", [interactive_burst, worker, max_tasks, max_cost, lease_seconds], timed=True
-        )
+        arguments: list[Argument] = [
+            interactive_burst,
+            worker,
+            max_tasks,
+            max_cost,
+            lease_seconds,
+            *passing_over,
+        ]
+        answer = await self._run("claim", arguments, timed=True)
         expires_at = float(answer[0])
         records = (TaskRecord.unpack(*answer[i : i + 3]) for i in range(1, len(answer), 3))
         return [
@@ -128,18 +140,18 @@ class StageScripts:
             if held
         ]
 
-    async def ack(self, leases: Sequence[Lease]) -> list[Holder]:
-        """Finish tasks, and return the holder of each in the order of the leases."""
-        answer = await self._run("ack", _ids_and_fences(leases))
-        return [_holder(answer[i : i + 2]) for i in range(0, len(answer), 2)]
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Finish tasks, and return the leases that are lost."""
+        return _lost(leases, await self._run("ack", _ids_and_fences(leases)))
 
     async def retry_later(self, task_id: str, fence: int, delay_seconds: float, counted: bool) -> Holder:
         return _holder(
             await self._run("retry_later", [task_id, fence, delay_seconds, int(counted)], timed=True)
         )
 
-    async def hand_back(self, task_id: str, fence: int) -> Holder:
-        return _holder(await self._run("hand_back", [task_id, fence]))
+    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Make tasks ready again, and return the leases that are lost."""
+        return _lost(leases, await self._run("hand_back", _ids_and_fences(leases)))
 
     async def dead_letter(self, task_id: str, fence: int, reason: str) -> Holder:
         return _holder(await self._run("dead_letter", [task_id, fence, reason], timed=True))
@@ -195,8 +207,11 @@ class StageScripts:
             delayed_cost=delayed_cost,
         )
 
-    async def backlog(self, tenant: str) -> int:
-        return int(await self._run("backlog", [tenant], repeatable=True))
+    async def crowded(self, tenants: Sequence[str]) -> tuple[int, list[ReadyWork]]:
+        """Return the weight of all tenants with ready tasks, in millionths, and the work of each tenant."""
+        total_weight, *numbers = await self._run("crowded", tenants, repeatable=True)
+        work = [ReadyWork(*numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
+        return int(total_weight), work
 
     async def claimable(self) -> bool:
         return bool(await self._run("claimable", repeatable=True))
@@ -218,6 +233,10 @@ class StageScripts:
 
 def _ids_and_fences(leases: Sequence[Lease]) -> list[Argument]:
     return [argument for lease in leases for argument in (lease.task.id, lease.fence)]
+
+
+def _lost(leases: Sequence[Lease], answer: Sequence[int]) -> list[Lease]:
+    return [lease for lease, ended in zip(leases, answer, strict=True) if not ended]
 
 
 def _holder(answer: Sequence[Any]) -> Holder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -92,7 +92,7 @@ class StageQueue:
 
     @property
     def has_claimable(self) -> bool:
-        """Whether a claim made now would return a task."""
+        """Whether a claim made now, with no tenant passed over, would return a task."""
         return self._order.first() is not None
 
     def share_changed(self, tenant: str) -> None:
@@ -107,16 +107,24 @@ class StageQueue:
         return self._enqueued - before
 
     def claim(
-        self, now: float, *, worker: str, max_tasks: int, max_cost: int, lease_seconds: float
+        self,
+        now: float,
+        *,
+        worker: str,
+        max_tasks: int,
+        max_cost: int,
+        lease_seconds: float,
+        passing_over: Collection[str],
     ) -> list[Lease]:
         leases: list[Lease] = []
         cost_left = max_cost
-        while len(leases) < max_tasks:
-            task = self._order.first()
-            if task is None or (leases and task.cost > cost_left):
-                break
-            cost_left -= task.cost
-            leases.append(self._lease_first(worker, now + lease_seconds))
+        with self._order.passing_over(frozenset(passing_over)):
+            while len(leases) < max_tasks:
+                task = self._order.first()
+                if task is None or (leases and task.cost > cost_left):
+                    break
+                cost_left -= task.cost
+                leases.append(self._lease_first(worker, now + lease_seconds))
         return leases
 
     def renew(self, lease: Lease, now: float, *, lease_seconds: float) -> Lease | None:
@@ -128,6 +136,7 @@ class StageQueue:
         return held.lease
 
     def ack(self, lease: Lease) -> None:
+        """Finish the task. Raises LeaseLost if the fence is stale."""
         self._finish(self._release(lease).entry.task)
 
     def retry_later(self, lease: Lease, now: float, *, delay_seconds: float, counted: bool) -> None:
@@ -141,6 +150,7 @@ class StageQueue:
         heapq.heappush(self._due, (now + delay_seconds, held.entry.task.id, held.entry.sequence))
 
     def hand_back(self, lease: Lease) -> None:
+        """Make the task ready again, uncounted. Raises LeaseLost if the fence is stale."""
         held = self._release(lease)
         held.entry.attempt -= 1
         self._return_to_line(held)
@@ -208,8 +218,13 @@ class StageQueue:
             delayed_cost=self._delayed.cost,
         )
 
-    def backlog(self, tenant: str) -> int:
-        return self._order.backlog(tenant)
+    def crowded(self, tenants: Collection[str], *, max_tasks: int, max_cost: int) -> set[str]:
+        total = self._order.total_weight
+        return {
+            tenant
+            for tenant in tenants
+            if self._order.work_of(tenant).fills_its_share(total, max_tasks=max_tasks, max_cost=max_cost)
+        }
 
     def _knows(self, task_id: str) -> bool:
         return any(task_id in place for place in (self._ready, self._leased, self._delayed, self._dead))
@@ -245,7 +260,6 @@ class StageQueue:
                 f"fence {held.lease.fence}; drop the result"
             )
         del self._leased[task.id]
-        self._order.finished(task.tenant)
         return held
 
     def _return_to_line(self, held: _Held) -> None:

@@ -46,9 +46,9 @@ T = TypeVar("T")
 
 # Batches written in one transaction: enough to share its cost, few enough to hold in memory.
 _BATCHES_PER_WRITE = 8
-# Even if the embedding queue is full, each tenant may have an eighth of `max_queued_tasks` ready in it. So
-# the backlog of one tenant does not stop the documents of another.
-_TENANT_SHARE = 8
+# The tokens that may wait in the embedding queue, beside `max_queued_tasks`: a fleet of several dozen workers
+# has work for minutes then, and the tasks fit in memory.
+_MAX_QUEUED_TOKENS = 1_048_576
 # While the queue is full, the pause between two looks doubles: dozens of documents may be waiting for room.
 _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
@@ -219,15 +219,15 @@ class ChunkingLoop(StageLoop):
         return open_batches
 
     async def _until_there_is_room(self, tenant: str) -> None:
-        """Wait while the embedding queue is full and the tenant has its share of it."""
+        """Wait while the tenant fills its share of the room in the embedding queue."""
         # With exclusive use, this loop must not wait: the workers that could make room wait for this loop.
         if self._exclusive_slot.held_exclusively:
             return
-        limit = self._embedding_pool.max_queued_tasks
+        max_tasks = self._embedding_pool.max_queued_tasks
         pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        while (await self._broker.depth(Stage.EMBEDDING)).ready >= limit:
-            if await self._broker.backlog(Stage.EMBEDDING, tenant) < max(1, limit // _TENANT_SHARE):
-                return
+        while await self._broker.crowded(
+            Stage.EMBEDDING, [tenant], max_tasks=max_tasks, max_cost=_MAX_QUEUED_TOKENS
+        ):
             self._make_way()
             await self.wait_for_room(pauses.next_seconds())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -120,21 +120,17 @@ class Settling:
             return
         try:
             async with asyncio.timeout(_HAND_BACK_SECONDS):
-                answers = await asyncio.gather(
-                    *(self._broker.hand_back(lease) for lease in leases), return_exceptions=True
-                )
+                await self._broker.hand_back(leases)
         except TimeoutError:
             self._log.warning("{} tasks could not be handed back in time", len(leases))
-            return
-        for lease, answer in zip(leases, answers, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, LeaseLost):
-                self._log.warning("not handed back: {}", answer, task=lease.task.id)
+        except BrokerUnavailable as exc:
+            self._log.warning("{} tasks were not handed back: {}", len(leases), exc)
 
     async def _tell(self, lease: Lease, failure: Exception | None) -> None:
         if failure is None:
-            await self._broker.ack(lease)
+            self._require_held(lease, await self._broker.ack([lease]))
         elif isinstance(failure, Interrupted):
-            await self._broker.hand_back(lease)
+            self._require_held(lease, await self._broker.hand_back([lease]))
         elif isinstance(failure, LeaseLost):
             self._log.info("lease lost, result dropped", task=lease.task.id)
         elif isinstance(failure, Transient | StorageFull):
@@ -144,6 +140,10 @@ class Settling:
         else:
             self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
             await self._retry(lease, failure, counted=True)
+
+    def _require_held(self, lease: Lease, lost: Sequence[Lease]) -> None:
+        if lost:
+            raise LeaseLost(f"{lease.stage} task {lease.task.id!r}: another worker has it; drop the result")
 
     def _is_last_attempt(self, lease: Lease) -> bool:
         return self._rules.attempt_of(lease) >= self._rules.max_attempts(lease)
@@ -173,7 +173,7 @@ class Settling:
             if may_be_one_part and await self._rules.divide(lease, reason):
                 self._log.opt(exception=unexpected).warning("task divided: {}", reason, task=lease.task.id)
                 self._metrics.divided_tasks_total.labels(self._stage.value).inc()
-                await self._broker.ack(lease)
+                self._require_held(lease, await self._broker.ack([lease]))
                 return
             self._log.opt(exception=unexpected).error("task given up: {}", reason, task=lease.task.id)
             await self._rules.give_up(lease, reason)

@@ -24,7 +24,7 @@ async def claim_one(broker: MemoryBroker) -> Lease:
 
 
 async def acked(broker: MemoryBroker) -> None:
-    await broker.ack(await claim_one(broker))
+    assert await broker.ack([await claim_one(broker)]) == []
 
 
 async def cancelled_while_ready(broker: MemoryBroker) -> None:
@@ -39,7 +39,7 @@ async def cancelled_while_delayed(broker: MemoryBroker) -> None:
 async def cancelled_while_leased(broker: MemoryBroker) -> None:
     lease = await claim_one(broker)
     await broker.cancel_job("job")
-    await broker.hand_back(lease)
+    assert await broker.hand_back([lease]) == []
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 -- fair_queue.py and ready_tasks.py. This is a translation of them and gives the same order, equal starts
 -- included: every number is an integer below 2^53, which doubles hold exactly.
 --
--- A tenant is eligible in a lane while it has ready tasks there and is below its cap. Eligible tenants
--- are in the lane's ZSET by virtual start (equal starts: by bytes of UTF-8, which is code point order). The
--- start of a tenant that is not eligible, if it is above virtual time, is kept in the lane's debts. A lane
--- without eligible tenants has no debts and virtual time 0.
+-- A tenant is eligible in a lane exactly while it has ready tasks there. Eligible tenants are in the lane's
+-- ZSET by virtual start (equal starts: by bytes of UTF-8, which is code point order). The start of a tenant
+-- that is not eligible, if it is above virtual time, is kept in the lane's debts. A lane without eligible
+-- tenants has no debts and virtual time 0.
+--
+-- `ready_costs` has a field for each tenant with ready tasks, both lanes together, and the counter
+-- `ready_weight` is the sum of the weights of exactly these tenants.
 
 local REBASE_AT = 2 ^ 52
 local STRIDE_OF_WEIGHT_ONE = 25200
@@ -21,19 +24,17 @@ local function counter(name)
   return tonumber(redis.call('HGET', key.meta, name) or 0)
 end
 
--- The price of one token for the tenant, in virtual time, and its cap (nil: none).
-local function share_of(tenant)
+-- The price of one token for the tenant, in virtual time. An older release wrote "stride cap": what follows
+-- the stride has no meaning any more.
+local function stride_of(tenant)
   local share = redis.call('HGET', key.shares, tenant)
-  if not share then
-    return STRIDE_OF_WEIGHT_ONE, nil
-  end
-  local stride, cap = string.match(share, '^(%d+) (%d*)$')
-  return tonumber(stride), tonumber(cap)
+  return share and tonumber(string.match(share, '^%d+')) or STRIDE_OF_WEIGHT_ONE
 end
 
-local function at_cap(tenant)
-  local _, cap = share_of(tenant)
-  return cap ~= nil and tonumber(redis.call('HGET', key.in_flight, tenant) or 0) >= cap
+-- The tenant's weight in millionths, from its price. The quotient is exact enough in doubles: its parts
+-- before and after the point have at most 27 and 22 bits.
+local function weight_of(tenant)
+  return math.floor(1e6 * STRIDE_OF_WEIGHT_ONE / stride_of(tenant))
 end
 
 -- The prefix of the tenant's tasks of this lane in `ready`.
@@ -56,7 +57,7 @@ local function has_work(lane, tenant)
   return #first_in_line(lane, tenant, 1) > 0
 end
 
--- Notifies the waiting brokers when a stage that had no claimable task has one. The channel has the name of
+-- Notifies the waiting brokers when a stage that had no ready task has one. The channel has the name of
 -- the key `meta`.
 local function ring_if_first()
   if redis.call('ZCARD', key.interactive) + redis.call('ZCARD', key.bulk) == 1 then
@@ -64,8 +65,12 @@ local function ring_if_first()
   end
 end
 
+local function is_eligible(lane, tenant)
+  return redis.call('ZSCORE', lane.tenants, tenant) and true or false
+end
+
 local function enter(lane, tenant)
-  if redis.call('ZSCORE', lane.tenants, tenant) then
+  if is_eligible(lane, tenant) then
     return
   end
   local start = counter(lane.time)
@@ -109,41 +114,42 @@ local function leave(lane, tenant)
   end
 end
 
--- Makes the tenant eligible or not, after a change of its cap or of its tasks in flight.
-local function share_changed(tenant)
-  local capped = at_cap(tenant)
-  for _, lane in ipairs({INTERACTIVE, BULK}) do
-    if capped then
-      leave(lane, tenant)
-    elseif has_work(lane, tenant) then
-      enter(lane, tenant)
-    end
+-- Counts tokens of the tenant that became ready, or are not ready any more (below 0).
+local function count_ready_cost(tenant, change)
+  if redis.call('HSETNX', key.ready_costs, tenant, 0) == 1 then
+    redis.call('HINCRBY', key.meta, 'ready_weight', weight_of(tenant))
   end
+  redis.call('HINCRBY', key.ready_costs, tenant, change)
 end
 
--- Counts one more (1) or one less (-1) of the tenant's tasks as leased. A tenant without a cap is eligible
--- exactly while it has work, so its eligibility does not change.
-local function count_in_flight(tenant, change)
-  if redis.call('HINCRBY', key.in_flight, tenant, change) == 0 then
-    redis.call('HDEL', key.in_flight, tenant)
-  end
-  local _, cap = share_of(tenant)
-  if cap then
-    share_changed(tenant)
+-- Forgets a tenant whose last ready task is gone. The number of its tokens is dropped, whatever it is: after
+-- an upgrade it is too low, because the older release did not count the tasks that it queued.
+local function forget_ready_cost(tenant)
+  if redis.call('HDEL', key.ready_costs, tenant) == 0 then
+    return
+  elseif redis.call('EXISTS', key.ready_costs) == 0 then
+    redis.call('HDEL', key.meta, 'ready_weight')
+  else
+    redis.call('HINCRBY', key.meta, 'ready_weight', -weight_of(tenant))
   end
 end
 
 -- To be called after a task was added to its line.
 local function joined_line(task)
-  if not at_cap(task.tenant) then
-    enter(LANES[task.lane], task.tenant)
-  end
+  enter(LANES[task.lane], task.tenant)
+  count_ready_cost(task.tenant, task.cost)
 end
 
--- To be called after a task was removed from its line without being served.
-local function left_line(task)
-  local lane = LANES[task.lane]
-  if not has_work(lane, task.tenant) then
-    leave(lane, task.tenant)
+-- To be called after a task was removed from its line. `was_last`: it was the last of its line.
+local function left_line(task, was_last)
+  local lane, tenant = LANES[task.lane], task.tenant
+  if was_last then
+    leave(lane, tenant)
+  end
+  local other = lane == BULK and INTERACTIVE or BULK
+  if was_last and not is_eligible(other, tenant) then
+    forget_ready_cost(tenant)
+  else
+    count_ready_cost(tenant, -task.cost)
   end
 end

@@ -16,7 +16,6 @@ end
 local function end_lease(task)
   redis.call('ZREM', key.leases, task.id)
   add_cost('leased', -task.cost)
-  count_in_flight(task.tenant, -1)
 end
 
 -- Makes the task ready again, or finishes it if its job was cancelled during the lease.

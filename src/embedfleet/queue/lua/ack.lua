@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
--- KEYS[3]  in_flight          HASH  tenant -> leased tasks
--- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[3]  ready_costs        HASH  tenant -> tokens ready
+-- KEYS[4]  shares             HASH  tenant -> stride
 -- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
 -- KEYS[6]  bulk               ZSET  the same for the bulk lane
 -- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
@@ -15,8 +15,7 @@
 --
 -- ARGV[1..] leases  of each lease: id, fence; at most 1,000
 --
--- Returns for each lease the fence and the worker that hold the task: the lease's own fence if it was acked,
--- the fence of another lease, or 0 if no worker holds it.
+-- Returns for each lease 1 if it was ended, 0 if it is lost.
 -- Keeps: enqueued = ready + leased + delayed + dead + done; a stale fence changes nothing.
 -- Uses: _fair_queue.lua, _tasks.lua, _leases.lua
 
@@ -24,14 +23,11 @@ local answer = {}
 
 begin_even_if_memory_is_full()
 for i = 1, #ARGV, 2 do
-  local fence = tonumber(ARGV[i + 1])
-  local task, holder, worker = find_held(ARGV[i], fence)
+  local task = find_held(ARGV[i], tonumber(ARGV[i + 1]))
   if task then
-    holder, worker = fence, task.worker
     end_lease(task)
     finish(task)
   end
-  answer[#answer + 1] = holder
-  answer[#answer + 1] = worker
+  answer[#answer + 1] = task and 1 or 0
 end
 return answer

@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
--- KEYS[3]  in_flight          HASH  tenant -> leased tasks
--- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[3]  ready_costs        HASH  tenant -> tokens ready
+-- KEYS[4]  shares             HASH  tenant -> stride
 -- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
 -- KEYS[6]  bulk               ZSET  the same for the bulk lane
 -- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
@@ -34,7 +34,7 @@ local function drop(task)
     redis.call('ZREM', key.delayed, task.id)
   else
     redis.call('ZREM', key.ready, member_of(task))
-    left_line(task)
+    left_line(task, not has_work(LANES[task.lane], task.tenant))
   end
   add_cost(task.state, -task.cost)
   finish(task)

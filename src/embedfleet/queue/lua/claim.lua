@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
--- KEYS[3]  in_flight          HASH  tenant -> leased tasks
--- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[3]  ready_costs        HASH  tenant -> tokens ready
+-- KEYS[4]  shares             HASH  tenant -> stride
 -- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
 -- KEYS[6]  bulk               ZSET  the same for the bulk lane
 -- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
@@ -19,10 +19,12 @@
 -- ARGV[4] max_tasks          1 to 1,000
 -- ARGV[5] max_cost           tokens, for all but the first task
 -- ARGV[6] lease_seconds
+-- ARGV[7..] passing_over     tenants that this claim does not serve, each once
 --
 -- Returns when the leases expire (seconds), then of each task: id, record, payload.
 -- Keeps: fences only grow, even across a loss of all keys, because they follow the server's clock. The
--- attempt is counted before a worker sees the task.
+-- attempt is counted before a worker sees the task. A tenant that is passed over stays eligible, owes what it
+-- owed, and has no start below virtual time afterwards. It rings no bell, because no tenant enters here.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua
 
 local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -30,9 +32,20 @@ local cost_left = tonumber(ARGV[5])
 local expires_at = exactly(seconds_now(ARGV[1]) + tonumber(ARGV[6]))
 local answer = {expires_at}
 
+local passed_over = {}
+for i = 7, #ARGV do
+  passed_over[ARGV[i]] = true
+end
+
+-- The first tenant that is not passed over, and its start. Of the lane's first members, at most all but one
+-- are passed over.
 local function first_tenant(lane)
-  local first = redis.call('ZRANGE', lane.tenants, 0, 0, 'WITHSCORES')
-  return first[1], tonumber(first[2])
+  local first = redis.call('ZRANGE', lane.tenants, 0, #ARGV - 6, 'WITHSCORES')
+  for i = 1, #first, 2 do
+    if not passed_over[first[i]] then
+      return first[i], tonumber(first[i + 1])
+    end
+  end
 end
 
 -- The lane whose turn it is, its first tenant and that tenant's start, and whether bulk work waits.
@@ -61,9 +74,20 @@ local function charge(lane, tenant, start, cost)
     rebase(lane, start)
     start = 0
   end
-  local stride = share_of(tenant)
   redis.call('HSET', key.meta, lane.time, start)
-  redis.call('ZADD', lane.tenants, start + cost * stride, tenant)
+  redis.call('ZADD', lane.tenants, start + cost * stride_of(tenant), tenant)
+end
+
+-- Lets the tenants that were passed over go on as if they had just come. Otherwise they would be owed the
+-- service that they were not given.
+local function raise_passed_over(lane)
+  local time = counter(lane.time)
+  for tenant in pairs(passed_over) do
+    local start = redis.call('ZSCORE', lane.tenants, tenant)
+    if start and tonumber(start) < time then
+      redis.call('ZADD', lane.tenants, time, tenant)
+    end
+  end
 end
 
 local function lease(task, fence)
@@ -94,10 +118,7 @@ for served = 0, max_tasks - 1 do
 
   redis.call('ZREM', key.ready, members[1])
   charge(lane, tenant, start, task.cost)
-  if #members == 1 then
-    leave(lane, tenant)
-  end
-  count_in_flight(tenant, 1)
+  left_line(task, #members == 1)
   fence = fence + 1
   lease(task, fence)
 
@@ -107,6 +128,8 @@ for served = 0, max_tasks - 1 do
 end
 
 if #answer > 1 then
+  raise_passed_over(INTERACTIVE)
+  raise_passed_over(BULK)
   redis.call('HSET', key.meta, 'fence', fence, 'interactive_in_a_row', in_a_row)
 end
 return answer

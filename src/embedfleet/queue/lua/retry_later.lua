@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  meta               HASH  counters, virtual times
 -- KEYS[2]  ready              ZSET  tasks in line, ordered by bytes
--- KEYS[3]  in_flight          HASH  tenant -> leased tasks
--- KEYS[4]  shares             HASH  tenant -> "stride cap"
+-- KEYS[3]  ready_costs        HASH  tenant -> tokens ready
+-- KEYS[4]  shares             HASH  tenant -> stride
 -- KEYS[5]  interactive        ZSET  eligible tenants by virtual start
 -- KEYS[6]  bulk               ZSET  the same for the bulk lane
 -- KEYS[7]  interactive_debts  ZSET  what absent tenants owe, by virtual start
