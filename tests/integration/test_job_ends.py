@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
@@ -19,6 +17,7 @@ from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.tracking import job_ends
 from support.hangs import HANG_SECONDS
+from support.statements import statements
 from support.system import TENANT, Configure
 
 NOW = 1_700_000_000.0
@@ -70,21 +69,6 @@ async def end(database: Database, names: Sequence[str], *, reason: str = "cancel
 async def number_events(database: Database) -> None:
     """What the leader does."""
     await database.write(lambda conn: events.assign_positions(conn, 100_000))
-
-
-@contextmanager
-def statements() -> Iterator[list[int]]:
-    """The number of parameters of each statement that is executed meanwhile."""
-    sizes: list[int] = []
-
-    def note(_conn: Any, _cursor: Any, _sql: str, parameters: Any, *_: Any) -> None:
-        sizes.append(len(parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield sizes
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_each_job_is_told_once_as_soon_as_it_has_ended(
@@ -162,11 +146,11 @@ async def test_a_look_does_not_ask_for_every_open_job(
         ended = manager.of(TENANT).as_completed(names)
         await end(database, names[:1])
         await anext(ended)  # the first look is over
-        with statements() as parameters:
+        with statements() as executed:
             for name in names[1:6]:
                 await end(database, [name])
                 assert (await anext(ended)).job_id == name
-    assert max(parameters) < 30
+    assert max(statement.parameters for statement in executed) < 30
 
 
 async def test_an_unknown_job_is_refused_at_once(database: Database, manager: EmbeddingJobManager) -> None:

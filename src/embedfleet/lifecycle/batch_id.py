@@ -37,6 +37,6 @@ class BatchId:
         job_id, _, run = rest.rpartition(":")
         return cls(job_id, int(run), int(last), span)
 
-    def wanted_by(self, job: Job) -> bool:
-        """Whether the job is still in the run that this batch belongs to."""
-        return not job.status.terminal and job.run == self.run
+    def wanted_by(self, job: Job | None) -> bool:
+        """Whether the job exists and is still in the run that this batch belongs to."""
+        return job is not None and not job.status.terminal and job.run == self.run

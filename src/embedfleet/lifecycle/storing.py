@@ -30,45 +30,37 @@ from embedfleet.sql.tables import BatchState
 class BatchToStore:
     """A claimed storage task, with the SQL rows that are needed to store it.
 
-    `rows` are the chunks of its batch, in order. `texts` are the texts of these chunks, if the caller asked
-    for them; otherwise it is empty.
+    `chunk_ids` are the ids of the message's vectors, in order. `rows` are the chunks of its batch, in order.
+    `texts` are the texts of these chunks, if the caller asked for them; otherwise it is empty.
     """
 
     lease: Lease
     message: StorageTask
+    batch_id: BatchId
+    chunk_ids: Sequence[str]
     generation: Generation
     batch: Batch
     rows: Sequence[ChunkRow]
     texts: Sequence[str]
 
     @property
-    def batch_id(self) -> BatchId:
-        return BatchId.parse(self.lease.task.id)
-
-    @property
     def document_id(self) -> str:
         return self.generation.document_id
 
-    def row_of(self) -> Mapping[str, ChunkRow]:
-        """Return the batch's chunks by chunk id."""
-        return {row.chunk_id: row for row in self.rows}
-
     def written(self, refused: Mapping[str, str]) -> WrittenIds:
         """Return the ids that were written, without those that the vector store refused."""
-        ids = [chunk_id for chunk_id in self.message.chunk_id_list() if chunk_id not in refused]
-        return self.generation, ids
+        return self.generation, [chunk_id for chunk_id in self.chunk_ids if chunk_id not in refused]
 
     def counted(self, refused: Mapping[str, str]) -> StoredBatch:
         """Return what is to be counted when the whole batch is recorded."""
-        reused = len(self.rows) - len(self.message.chunk_id_list()) - len(self.message.dead)
+        reused = len(self.rows) - len(self.chunk_ids) - len(self.message.dead)
         return StoredBatch(self.message.job_id, self.batch.ordinal, reused, self.dead_letters(refused))
 
     def dead_letters(self, refused: Mapping[str, str]) -> list[DeadLetter]:
         """Return a letter for each chunk that the model gave up or that the vector store refused."""
         dead = [(Stage.EMBEDDING, self.rows[dead.position], dead.reason) for dead in self.message.dead]
-        row_of = self.row_of()
-        mine = (chunk_id for chunk_id in self.message.chunk_id_list() if chunk_id in refused)
-        dead += [(Stage.STORAGE, row_of[chunk_id], refused[chunk_id]) for chunk_id in mine]
+        mine = refused.keys() & set(self.chunk_ids) if refused else ()
+        dead += [(Stage.STORAGE, row, refused[row.chunk_id]) for row in self.rows if row.chunk_id in mine]
         return [
             DeadLetter(stage, reason, self.batch.ordinal, row.chunk_index, row.start, row.end)
             for stage, row, reason in dead
@@ -98,55 +90,58 @@ class FoundBatches:
     waiting: Sequence[Lease]
 
 
+_OpenTask = tuple[Lease, StorageTask, BatchId, Sequence[str], Generation, Batch]
+"""The first fields of `BatchToStore`, which are known before the chunks are read."""
+
+
 def look_up(
     conn: Connection, messages: Sequence[tuple[Lease, StorageTask]], *, with_texts: bool
 ) -> FoundBatches:
     """Look up what each task needs. A task whose run, batch or text has ended is left out."""
     found = jobs.get_many(conn, sorted({message.job_id for _, message in messages}))
     wanted = [
-        (lease, message, found[message.job_id])
+        (lease, message, batch_id, found[message.job_id])
         for lease, message in messages
-        if message.job_id in found and BatchId.parse(lease.task.id).wanted_by(found[message.job_id])
+        if (batch_id := BatchId.parse(lease.task.id)).wanted_by(found.get(message.job_id))
     ]
-    known_batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _ in wanted])
+    known_batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _, _ in wanted])
     # Read the generations before the marks. A generation carries its document's number of deletions. So a
     # deletion that ends between the two reads shows in `record_batches`: the number is higher by then.
-    generations = documents.generations_by_id(conn, sorted({job.generation_id for _, _, job in wanted}))
-    ids = [chunk_id for _, message, _ in wanted for chunk_id in message.chunk_id_list()]
-    being_deleted = chunks.ids_being_deleted(conn, ids)
-    open_tasks: list[tuple[Lease, StorageTask, Generation, Batch]] = []
+    generations = documents.generations_by_id(conn, sorted({job.generation_id for *_, job in wanted}))
+    ids_of = [message.chunk_id_list() for _, message, _, _ in wanted]
+    being_deleted = chunks.ids_being_deleted(conn, [chunk_id for ids in ids_of for chunk_id in ids])
+    opened: list[_OpenTask] = []
     waiting: list[Lease] = []
-    for lease, message, job in wanted:
+    for (lease, message, batch_id, job), ids in zip(wanted, ids_of, strict=True):
         batch = known_batches.get((message.job_id, message.ordinal))
         generation = generations.get(job.generation_id)
         if batch is None or batch.state is BatchState.DONE or generation is None:
             continue
-        if being_deleted.isdisjoint(message.chunk_id_list()):
-            open_tasks.append((lease, message, generation, batch))
+        if being_deleted.isdisjoint(ids):
+            opened.append((lease, message, batch_id, ids, generation, batch))
         else:
             waiting.append(lease)
-    return FoundBatches(_with_chunks(conn, open_tasks, with_texts=with_texts), waiting)
+    return FoundBatches(_with_chunks(conn, opened, with_texts=with_texts), waiting)
 
 
-def _with_chunks(
-    conn: Connection,
-    found: Sequence[tuple[Lease, StorageTask, Generation, Batch]],
-    *,
-    with_texts: bool,
-) -> list[BatchToStore]:
+def _with_chunks(conn: Connection, opened: Sequence[_OpenTask], *, with_texts: bool) -> list[BatchToStore]:
     """Add the chunks of each batch, and if asked their texts. A batch whose text is gone is left out."""
-    spans = [(generation.generation_id, batch.first_chunk, batch.chunks) for _, _, generation, batch in found]
-    rows_of = chunks.between(conn, spans)
-    texts_of: Sequence[Sequence[str] | None] = [()] * len(found)
+    rows_of = chunks.between(
+        conn,
+        [(generation.generation_id, batch.first_chunk, batch.chunks) for *_, generation, batch in opened],
+    )
+    texts_of: Sequence[Sequence[str] | None] = [()] * len(opened)
     if with_texts:
-        wanted = [
-            (generation.generation_id, [(row.start, row.end) for row in rows])
-            for (_, _, generation, _), rows in zip(found, rows_of, strict=True)
-        ]
-        texts_of = segments.texts_of(conn, wanted)
+        texts_of = segments.texts_of(
+            conn,
+            [
+                (generation.generation_id, [(row.start, row.end) for row in rows])
+                for (*_, generation, _), rows in zip(opened, rows_of, strict=True)
+            ],
+        )
     return [
         BatchToStore(*task, rows, texts)
-        for task, rows, texts in zip(found, rows_of, texts_of, strict=True)
+        for task, rows, texts in zip(opened, rows_of, texts_of, strict=True)
         if texts is not None
     ]
 
@@ -179,12 +174,12 @@ def record_batches(
     _leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
     chunks.record_stored(conn, [batch.written(written.refused) for batch, _ in wanted], written.checksums)
     # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
-    ids = [chunk_id for batch, _ in wanted for chunk_id in batch.message.chunk_id_list()]
+    ids = [chunk_id for batch, _ in wanted for chunk_id in batch.chunk_ids]
     being_deleted = chunks.ids_being_deleted(conn, ids)
     marked: list[BatchToStore] = []
     counted: list[tuple[BatchToStore, Job]] = []
     for batch, job in wanted:
-        if being_deleted.isdisjoint(batch.message.chunk_id_list()):
+        if being_deleted.isdisjoint(batch.chunk_ids):
             counted.append((batch, job))
         else:
             marked.append(batch)

@@ -65,8 +65,7 @@ class EmbeddingWork:
         The batch of a part is not: it counts when all of its parts are stored.
         """
         batch_id = BatchId.parse(self.lease.task.id)
-        job = current.get(batch_id.job_id)
-        return job is not None and batch_id.span is None and batch_id.wanted_by(job)
+        return batch_id.span is None and batch_id.wanted_by(current.get(batch_id.job_id))
 
 
 def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> Iterable[EmbeddingWork]:

@@ -7,6 +7,8 @@ its vectors are written, the transaction leaves the vectors to deletion (`lifecy
 
 from __future__ import annotations
 
+import asyncio
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +20,7 @@ from embedfleet.lifecycle.storing import BatchToStore, WrittenVectors
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
 from embedfleet.records.collections import Collection
-from embedfleet.records.metadata import chunk_metadata
+from embedfleet.records.metadata import Metadata, chunk_metadata
 from embedfleet.settings import VectorStoreSettings
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorRows, VectorStore
@@ -50,25 +52,54 @@ class StorageLoop(StageLoop):
         by_collection: dict[Collection, list[BatchToStore]] = {}
         for batch in found.to_store:
             by_collection.setdefault(batch.generation.collection, []).append(batch)
-        for collection, batches in by_collection.items():
-            failures.update(await self._store_batches(collection, batches))
-        return failures
+        answers = await asyncio.gather(
+            *(self._try_to_write(collection, batches) for collection, batches in by_collection.items())
+        )
+        written: list[tuple[Sequence[BatchToStore], WrittenVectors]] = []
+        for batches, answer in zip(by_collection.values(), answers, strict=True):
+            if isinstance(answer, Exception):
+                failures.update({batch.lease.task.id: answer for batch in batches})
+            else:
+                written.append((batches, answer))
+        again = await self._record(written)
+        return {**failures, **{batch.lease.task.id: _being_deleted(batch.lease) for batch in again}}
 
     async def give_up(self, lease: Lease, reason: str) -> None:
         await give_up_batch(self._database, lease, reason, self._clock.now())
 
-    async def _store_batches(self, collection: Collection, batches: Sequence[BatchToStore]) -> Failures:
+    async def _try_to_write(
+        self, collection: Collection, batches: Sequence[BatchToStore]
+    ) -> WrittenVectors | Exception:
+        try:
+            return await self._write(collection, batches)
+        except Exception as exc:  # noqa: BLE001 - a failure of one collection must not reach another's tasks
+            return exc
+
+    async def _write(self, collection: Collection, batches: Sequence[BatchToStore]) -> WrittenVectors:
+        """Write the vectors of a collection to the store, and read them back."""
         await self._store.ensure_collection(collection)
         rows = await self._wrong_or_missing(collection, batches)
         refused = await self._upsert(collection, rows)
-        held = [cid for batch in batches for cid in batch.message.chunk_id_list() if cid not in refused]
+        held = [cid for batch in batches for cid in batch.chunk_ids if cid not in refused]
         # Read the vectors back: the store may scale a vector, and the checksum must be of what it holds.
         checksums = checksums_of(*await self._store.vectors(collection, held)) if held else {}
-        written = WrittenVectors(checksums, refused)
         self._metrics.batch_chunks.labels(self.stage.value).observe(len(rows.ids))
+        return WrittenVectors(checksums, refused)
+
+    async def _record(
+        self, written: Sequence[tuple[Sequence[BatchToStore], WrittenVectors]]
+    ) -> list[BatchToStore]:
+        """Record what was written to all collections, in one unit. Return what must be stored again."""
+        if not written:
+            return []
+        batches = [batch for some, _ in written for batch in some]
+        # Chunk ids are derived from document and space, so collections share none.
+        together = WrittenVectors(
+            dict(ChainMap(*(dict(answer.checksums) for _, answer in written))),
+            dict(ChainMap(*(dict(answer.refused) for _, answer in written))),
+        )
         now = self._clock.now()
-        again = await self._database.write(lambda conn: storing.record_batches(conn, batches, written, now))
-        return {batch.lease.task.id: _being_deleted(batch.lease) for batch in again}
+        return await self._database.write(lambda conn: storing.record_batches(conn, batches, together, now))
 
     async def _upsert(self, collection: Collection, rows: VectorRows) -> Mapping[str, str]:
         """Write the rows. Return, by id, why the store refuses some of them; halving finds those."""
@@ -93,16 +124,16 @@ class StorageLoop(StageLoop):
         A kill during a second write of an id can corrupt Chroma's index (chroma #7678), so these rows are
         not written again.
         """
-        again = [batch.message for batch in batches if self.attempt_of(batch.lease) > 1]
+        again = [batch for batch in batches if self.attempt_of(batch.lease) > 1]
         there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(batches, there, with_documents=self._settings.store_documents)
 
-    async def _right_rows(self, collection: Collection, messages: Sequence[StorageTask]) -> set[str]:
+    async def _right_rows(self, collection: Collection, batches: Sequence[BatchToStore]) -> set[str]:
         """Return the ids whose row holds the message's vector, up to length and rounding."""
         wanted = {
             chunk_id: vector
-            for message in messages
-            for chunk_id, vector in zip(message.chunk_id_list(), message.vectors_array(), strict=True)
+            for batch in batches
+            for chunk_id, vector in zip(batch.chunk_ids, batch.message.vectors_array(), strict=True)
         }
         ids, held = await self._store.vectors(collection, list(wanted))
         if not ids:
@@ -114,26 +145,21 @@ class StorageLoop(StageLoop):
 def _vector_rows(batches: Sequence[BatchToStore], there: set[str], *, with_documents: bool) -> VectorRows:
     """Join the rows of all batches, without the ids in `there`, which the store holds correctly."""
     ids: list[str] = []
-    metadatas = []
+    metadatas: list[Metadata] = []
     texts: list[str] = []
-    vectors = []
     for batch in batches:
-        row_of = batch.row_of()
-        mine = batch.message.chunk_id_list()
-        keep = [i for i, chunk_id in enumerate(mine) if chunk_id not in there]
-        rows = [row_of[mine[i]] for i in keep]
-        ids += [mine[i] for i in keep]
-        metadatas += [chunk_metadata(batch.generation, batch.message.job_id, row) for row in rows]
-        vectors.append(batch.message.vectors_array()[keep])
-        if with_documents:
-            text_of = dict(zip((row.chunk_id for row in batch.rows), batch.texts, strict=True))
-            texts += [text_of[row.chunk_id] for row in rows]
-    return VectorRows(
-        ids=ids,
-        vectors=np.concatenate(vectors),
-        metadatas=metadatas,
-        documents=texts if with_documents else None,
-    )
+        place_of = {row.chunk_id: place for place, row in enumerate(batch.rows)}
+        for chunk_id in batch.chunk_ids:
+            if chunk_id not in there:
+                place = place_of[chunk_id]
+                ids.append(chunk_id)
+                metadatas.append(chunk_metadata(batch.generation, batch.message.job_id, batch.rows[place]))
+                if with_documents:
+                    texts.append(batch.texts[place])
+    vectors = np.concatenate([batch.message.vectors_array() for batch in batches])
+    if there:
+        vectors = vectors[[chunk_id not in there for batch in batches for chunk_id in batch.chunk_ids]]
+    return VectorRows(ids, vectors, metadatas, texts if with_documents else None)
 
 
 def _being_deleted(lease: Lease) -> MarkedForDeletion:
