@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import psutil
 import pytest
 
 from embedfleet.errors import ParseError
+from embedfleet.parsing.extraction import BLOCK_BYTES
 from embedfleet.parsing.sandbox import ParserSandbox
+from embedfleet.parsing.source_hash import source_hash_of
 from embedfleet.settings import ParsingSettings
 from integration.parsing_corpus import docx, epub, pdf
 from support.hangs import HANG_SECONDS
@@ -329,3 +332,100 @@ async def test_a_relative_path_is_the_parents(
     (tmp_path / "a.txt").write_text("here")
     monkeypatch.chdir(tmp_path)
     assert (await sandbox.parse(Path("a.txt"))).text == "here"
+
+
+# --- many files at once ---
+
+BUSY_PAGE = b"<b>" * 6_000 + b"text"  # a quarter of a second of CPU
+
+
+def write_files(folder: Path, contents: Sequence[bytes | str], suffix: str = "txt") -> list[Path]:
+    paths = [folder / f"{number:03}.{suffix}" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return paths
+
+
+async def answers_to(sandbox: ParserSandbox, paths: Sequence[Path]) -> list[str]:
+    """The text of each file, or the message that says why there is none."""
+    async with contextlib.aclosing(sandbox.parse_many(paths)) as answers:
+        return [str(answer) if isinstance(answer, ParseError) else answer.text async for answer in answers]
+
+
+async def test_many_files_are_answered_in_order_by_one_process(make_sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox = await make_sandbox()
+    assert await works(sandbox)
+    first = children()
+    paths = write_files(tmp_path, [f"text {number}" for number in range(50)])
+    paths[20].unlink()
+    paths[30].write_bytes(b"")
+    answers = await answers_to(sandbox, paths)
+    assert answers[20] == f"{paths[20]}: does not exist (any more): check the path"
+    assert answers[30] == f"{paths[30]}: is empty: there is nothing to embed"
+    others = [number for number in range(50) if number not in (20, 30)]
+    assert [answers[number] for number in others] == [f"text {number}" for number in others]
+    assert children() == first
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("limits", "content", "suffix", "reason"),
+    [
+        ({"timeout_seconds": 5}, SLOW_PAGE, "html", "took longer than 5 s"),
+        ({"cpu_seconds": 1}, SLOW_PAGE, "html", "took more than 1 s of CPU"),
+        ({"memory_mb": 400}, b"<p>x" * 4_000_000, "html", "400 MB of memory"),
+        ({"max_output_chars": 1000}, b"x" * 1001, "txt", "holds more than 1000 characters"),
+    ],
+)
+async def test_a_file_that_costs_the_process_its_life_takes_no_neighbour_with_it(
+    make_sandbox: Sandbox, tmp_path: Path, limits: dict[str, Any], content: bytes, suffix: str, reason: str
+) -> None:
+    sandbox = await make_sandbox(**limits)
+    paths = write_files(tmp_path, [f"text {number}" for number in range(8)])
+    bad = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
+    for path in bad:
+        path.write_bytes(content)
+    answers = await answers_to(sandbox, [*paths[:3], *bad, *paths[3:]])
+    assert answers[:3] + answers[5:] == [f"text {number}" for number in range(8)]
+    for path, answer in zip(bad, answers[3:5], strict=True):
+        assert answer.startswith(f"{path}: ")
+        assert reason in answer
+    assert await works(sandbox)
+
+
+@linux_only
+async def test_cpu_time_is_counted_for_each_of_many_files_alone(
+    make_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox = await make_sandbox(cpu_seconds=1)
+    paths = write_files(tmp_path, [BUSY_PAGE] * 8, "html")  # more than a second together
+    assert {answer.strip() for answer in await answers_to(sandbox, paths)} == {"text"}
+
+
+async def test_more_names_and_more_text_than_the_pipes_hold_do_not_block_each_other(
+    make_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The process cannot take the last names before the parent has taken the first texts."""
+    folder = tmp_path.joinpath(*["long" * 50] * 10)
+    folder.mkdir(parents=True)
+    contents = ["x" * 300_000] * 2 + ["y"] * 200
+    assert await answers_to(await make_sandbox(), write_files(folder, contents)) == contents
+
+
+async def test_files_that_are_left_early_leave_no_process_and_no_rest_of_their_answers(
+    make_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox = await make_sandbox()
+    paths = write_files(tmp_path, [f"text {number}" for number in range(8)])
+    async with contextlib.aclosing(sandbox.parse_many(paths)) as answers:
+        await anext(answers)
+    assert children() == []
+    assert await works(sandbox)
+
+
+async def test_the_hash_is_of_the_bytes_that_were_parsed(make_sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox = await make_sandbox()
+    (path,) = write_files(tmp_path, [b"one\r\n"])
+    assert (await sandbox.parse(path)).source_hash == source_hash_of(io.BytesIO(b"one\r\n"))
+    path.write_bytes(b"x" * (BLOCK_BYTES + 1))
+    assert (await sandbox.parse(path)).source_hash is None

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from embedfleet.errors import ParseError
 from embedfleet.parsing.confinement import allow_cpu_seconds, confine
 from embedfleet.parsing.extract import extract
+from embedfleet.parsing.extraction import BLOCK_BYTES
 from embedfleet.parsing.frames import (
     EXIT_OUT_OF_MEMORY,
     TEXT_CHARS,
@@ -27,6 +28,9 @@ from embedfleet.parsing.frames import (
     encode,
     read,
 )
+from embedfleet.parsing.source_hash import source_hash_of
+
+_ACCEPTED = encode(Accepted())
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +44,8 @@ def main(arguments: list[str]) -> int:
     try:
         while (request := read(sys.stdin.buffer)) is not None:
             assert isinstance(request, Request)
-            replies.write(encode(Accepted()))
+            replies.write(_ACCEPTED)
+            # Now, as the parent must know which file the process was at when it died.
             replies.flush()
             allow_cpu_seconds(cpu_seconds)
             _answer(request, max_file_bytes, replies)
@@ -50,19 +55,34 @@ def main(arguments: list[str]) -> int:
 
 
 def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
-    """Read one file; send its text, or the reason why it cannot be read."""
+    """Read one file; write its text, or the reason why it cannot be read.
+
+    The end of the answer stays in the buffer if another request follows at once.
+    """
     outgoing = _Outgoing(replies)
     try:
         with _open(request) as stream:
-            _refuse_large(stream, max_file_bytes)
-            summary = extract(stream, request.form, outgoing.add)
+            size = _refuse_large(stream, max_file_bytes)
+            source, source_hash = _at_once(stream) if size <= BLOCK_BYTES else (stream, None)
+            summary = extract(source, request.form, outgoing.add)
     except ParseError as exc:
         outgoing.finish(Refused(str(exc)))
     except OSError as exc:
         outgoing.finish(Refused(f"cannot be read ({exc.strerror or exc}): check path and permissions"))
     else:
         outgoing.flush()
-        outgoing.finish(Done(summary.content_type, summary.warnings))
+        outgoing.finish(Done(summary.content_type, summary.warnings, source_hash))
+    if not request.more:
+        replies.flush()
+
+
+def _at_once(stream: BinaryIO) -> tuple[BinaryIO, str]:
+    """The content of a small file and its hash: of exactly the bytes that are parsed, whatever happens to
+    the file at the same time."""
+    content = io.BytesIO(stream.read(BLOCK_BYTES))  # a file that grows now is read as it was
+    source_hash = source_hash_of(content)
+    content.seek(0)
+    return content, source_hash
 
 
 class _Outgoing:
@@ -88,7 +108,6 @@ class _Outgoing:
 
     def finish(self, reply: Reply) -> None:
         self._replies.write(encode(reply))
-        self._replies.flush()
 
 
 def _open(request: Request) -> BinaryIO:
@@ -109,13 +128,15 @@ def _open(request: Request) -> BinaryIO:
     return stream
 
 
-def _refuse_large(stream: BinaryIO, max_file_bytes: int) -> None:
+def _refuse_large(stream: BinaryIO, max_file_bytes: int) -> int:
+    """The size of the file in bytes. Raises ParseError if it is over the limit."""
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if size > max_file_bytes:
         raise ParseError(
             f"is {size} bytes, over the limit of {max_file_bytes}: split it or raise `parsing.max_file_bytes`"
         )
+    return size
 
 
 if __name__ == "__main__":

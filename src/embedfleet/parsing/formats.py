@@ -18,12 +18,14 @@ class ParsedDocument:
     """A file as text. Its lines end in LF; it has no NUL and no lone surrogate.
 
     `content_type` tells the chunker how the text is laid out. `warnings` has a line for the user for each
-    respect in which the text differs from the file.
+    respect in which the text differs from the file. `source_hash` is the hash of exactly the bytes that were
+    parsed; None for a large file, which is read piece by piece.
     """
 
     text: str
     content_type: ContentType
     warnings: tuple[str, ...]
+    source_hash: str | None = None
 
 
 class Format(StrEnum):

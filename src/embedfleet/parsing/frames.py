@@ -1,11 +1,12 @@
 """The messages between the parser's parent and child: msgpack with a length before it, never pickle.
 
-The parent sends a Request. The child answers with Accepted, any number of Text, and one Done or Refused.
+The parent sends one Request a file, perhaps many at once. The child takes one after the other, and answers
+each with Accepted, any number of Text, and one Done or Refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import BinaryIO
 
 import msgpack
@@ -25,11 +26,16 @@ EXIT_OUT_OF_MEMORY = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Read the file at `path` (encoded for the file system), or `data`. `form` None: detect the format."""
+    """Read the file at `path` (encoded for the file system), or `data`. `form` None: detect the format.
+
+    `more`: another request follows at once. So the child sends the end of its answer together with the
+    beginning of the next one, which saves a call of the system on each side.
+    """
 
     form: Format | None
     path: bytes | None
     data: bytes | None
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The whole document has been sent."""
+    """The whole document has been sent.
+
+    `source_hash` is the hash of the bytes that were read; None for a file too large to be read at once.
+    """
 
     content_type: ContentType
     warnings: tuple[str, ...]
+    source_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +71,23 @@ class Refused:
 
 Reply = Accepted | Text | Done | Refused
 _KINDS = {kind.__name__: kind for kind in (Request, Accepted, Text, Done, Refused)}
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS.values()}
 
 
 def encode(message: Request | Reply) -> bytes:
     """The message as bytes, with its length before it."""
-    body: bytes = msgpack.packb([type(message).__name__, *astuple(message)])
+    kind = type(message)
+    body: bytes = msgpack.packb([kind.__name__, *[getattr(message, name) for name in _FIELDS[kind]]])
     return framed(body)
 
 
 def decode(body: bytes) -> Request | Reply:
     """The message in these bytes, without the length. Raises ValueError or TypeError for other bytes."""
-    name, *fields = msgpack.unpackb(body, use_list=False)
+    name, *values = msgpack.unpackb(body, use_list=False)
     kind = _KINDS.get(name)
     if kind is None:
         raise ValueError(f"no such message: {name!r}")
-    return kind(*fields)
+    return kind(*values)
 
 
 def read(stream: BinaryIO) -> Request | Reply | None:

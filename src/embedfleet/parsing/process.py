@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -66,14 +67,20 @@ class ParserProcess:
         )
         return cls(process)
 
-    async def send(self, request: Request) -> bool:
-        """Send a request. False if the process ended before it received the request. Raises GarbledReply."""
+    def send(self, requests: Iterable[Request]) -> None:
+        """Send requests, in one piece. If the process has ended, `accepted` says so.
+
+        This does not wait until the pipe has taken them all. The process may have to write answers first,
+        and would wait for a reader.
+        """
         assert self.process.stdin is not None
+        self.process.stdin.write(b"".join(map(frames.encode, requests)))
+
+    async def accepted(self) -> bool:
+        """Wait until the process takes its next request. False if it ended before. Raises GarbledReply."""
         try:
-            self.process.stdin.write(frames.encode(request))
-            await self.process.stdin.drain()
             return isinstance(await self.receive(), Accepted)
-        except (ConnectionError, ProcessLost):
+        except ProcessLost:
             return False
 
     async def receive(self) -> Reply:
@@ -84,7 +91,7 @@ class ParserProcess:
             if length > MAX_REPLY_BYTES:
                 raise GarbledReply
             reply = frames.decode(await self.process.stdout.readexactly(length))
-        except asyncio.IncompleteReadError as exc:
+        except (asyncio.IncompleteReadError, ConnectionError) as exc:
             raise ProcessLost from exc
         except (ValueError, TypeError) as exc:
             raise GarbledReply from exc

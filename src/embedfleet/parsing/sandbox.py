@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +21,20 @@ from embedfleet.settings import ParsingSettings
 
 class _TooMuchText(Exception):
     """The text has more than `max_output_chars` characters."""
+
+
+class _LifeLost(Exception):
+    """A file has cost the process its life; `reason` says how."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+_NOT_STARTED = Refused(
+    "the parser does not start: raise `parsing.memory_mb`, "
+    "or see what `python -m embedfleet.parsing.child 2048 60 1000000` says"
+)
 
 
 class ParserSandbox:
@@ -39,12 +55,38 @@ class ParserSandbox:
 
         Raises ParseError. Only regular files are read, so no path (a FIFO, a device) blocks.
         """
-        absolute = await asyncio.to_thread(path.absolute)  # reads the current folder, which may block
-        return await self._parse(Request(format_of(path), os.fsencode(absolute), None), str(path))
+        async with aclosing(self.parse_many([path])) as answers:
+            async for answer in answers:
+                if isinstance(answer, ParseError):
+                    raise answer
+                return answer
+        raise AssertionError("each file has an answer")
+
+    async def parse_many(self, paths: Sequence[Path]) -> AsyncGenerator[ParsedDocument | ParseError, None]:
+        """Parse files one after the other. Yields what `parse` returns or raises for each, in order.
+
+        The process gets all paths at once, so a small file costs no round trip. All limits still hold for
+        each file alone, and a file that costs the process its life takes no other file with it. Close the
+        generator (`aclosing`) if it is left before its end.
+        """
+        # Reading the current folder may block.
+        absolute = await asyncio.to_thread(lambda: [path.absolute() for path in paths])
+        requests = [
+            Request(format_of(path), os.fsencode(path), None, more=number < len(paths))
+            for number, path in enumerate(absolute, 1)
+        ]
+        async with self._free, aclosing(self._answers(requests)) as answers:
+            for path in paths:
+                yield _or_error(await anext(answers), str(path))
 
     async def parse_bytes(self, data: bytes, *, name: str) -> ParsedDocument:
         """Like `parse`, with the content of a file. `name` gives the suffix, and appears in messages."""
-        return await self._parse(Request(format_of(Path(name)), None, data), name)
+        request = Request(format_of(Path(name)), None, data)
+        async with self._free, aclosing(self._answers([request])) as answers:
+            answer = _or_error(await anext(answers), name)
+        if isinstance(answer, ParseError):
+            raise answer
+        return answer
 
     async def close(self) -> None:
         """Kill the idle processes. Cancel running calls first: each of them kills its own process."""
@@ -59,46 +101,56 @@ class ParserSandbox:
     ) -> None:
         await self.close()
 
-    async def _parse(self, request: Request, name: str) -> ParsedDocument:
-        async with self._free:
-            answer = await self._answer(request)
-        if isinstance(answer, Refused):
-            raise ParseError(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
-        return answer
+    async def _answers(self, requests: Sequence[Request]) -> AsyncGenerator[ParsedDocument | Refused, None]:
+        """Yield the answer to each request: of an idle process, or of new ones where none is idle."""
+        answered = 0
+        while answered < len(requests):
+            is_new = not self._idle
+            process = await ParserProcess.start(self._settings) if is_new else self._idle.pop()
+            before = answered
+            async with aclosing(self._ask(process, requests[answered:])) as answers:
+                async for answer in answers:
+                    answered += 1
+                    yield answer
+            if is_new and answered == before:
+                answered += 1
+                yield _NOT_STARTED
 
-    async def _answer(self, request: Request) -> ParsedDocument | Refused:
-        """The answer of an idle process; of a new process if all idle ones have died."""
-        while self._idle:
-            answer = await self._ask(self._idle.pop(), request)
-            if answer is not None:
-                return answer
-        answer = await self._ask(await ParserProcess.start(self._settings), request)
-        return answer or Refused(
-            "the parser does not start: raise `parsing.memory_mb`, "
-            "or see what `python -m embedfleet.parsing.child 2048 60 1000000` says"
-        )
-
-    async def _ask(self, process: ParserProcess, request: Request) -> ParsedDocument | Refused | None:
-        """The process's answer, or the reason why it gave none; None if it has died before the request.
+    async def _ask(
+        self, process: ParserProcess, requests: Sequence[Request]
+    ) -> AsyncGenerator[ParsedDocument | Refused, None]:
+        """Yield the process's answers, up to the file that costs it its life; none if it has died before.
 
         Afterwards the process is idle or dead.
         """
+        missing = len(requests)
+        process.send(requests)
+        try:
+            while missing and (answer := await self._next_answer(process)) is not None:
+                missing -= 1
+                yield answer
+        except _LifeLost as exc:
+            yield Refused(exc.reason)
+        finally:
+            # Missing answers would be taken for those to the next requests.
+            if missing:
+                await process.kill()
+            else:
+                self._idle.append(process)
+
+    async def _next_answer(self, process: ParserProcess) -> ParsedDocument | Refused | None:
+        """The answer to the next request; None if the process has died before it took the request.
+
+        Raises _LifeLost, with the process dead, if the file is to blame.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                if not await process.send(request):
-                    await process.kill()
-                    return None
-                answer = await self._receive(process)
-        except ProcessLost:
-            return Refused(explain_exit(await process.exit_status(), self._settings))
+                return await self._receive(process) if await process.accepted() else None
+        except ProcessLost as exc:
+            raise _LifeLost(explain_exit(await process.exit_status(), self._settings)) from exc
         except (TimeoutError, GarbledReply, _TooMuchText) as exc:
             await process.kill()
-            return Refused(self._explain(exc))
-        except BaseException:  # cancelled: the rest of this answer would come before the next one
-            await process.kill()
-            raise
-        self._idle.append(process)
-        return answer
+            raise _LifeLost(self._explain(exc)) from exc
 
     async def _receive(self, process: ParserProcess) -> ParsedDocument | Refused:
         text = ""
@@ -109,7 +161,7 @@ class ParserSandbox:
                 raise _TooMuchText
         match reply:
             case Done():
-                return ParsedDocument(text, reply.content_type, reply.warnings)
+                return ParsedDocument(text, reply.content_type, reply.warnings, reply.source_hash)
             case Refused():
                 return reply
             case Accepted():
@@ -130,6 +182,12 @@ class ParserSandbox:
                 )
             case _:
                 return "the parser answered nonsense, the file may be hostile: leave it out"
+
+
+def _or_error(answer: ParsedDocument | Refused, name: str) -> ParsedDocument | ParseError:
+    if isinstance(answer, Refused):
+        return ParseError(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
+    return answer
 
 
 def explain_exit(status: int, limits: ParsingSettings) -> str:
