@@ -33,7 +33,7 @@ COLUMNS = 'generation_id, chunk_index, chunk_id, start, "end", tokens, heading'
 
 
 def executemany(conn: Connection, document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:
-    chunks.add(conn, document_id, generation_id, rows)
+    chunks.add(conn, [(document_id, generation_id, rows)])
 
 
 def copy(conn: Connection, _document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:

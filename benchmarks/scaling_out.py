@@ -41,7 +41,7 @@ from embedfleet.settings import EmbeddingPoolSettings, PoolsSettings, Settings, 
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.chunking_worker import ChunkingLoop
+from embedfleet.workers.chunking_worker import Admittance, ChunkingLoop
 from embedfleet.workers.embedding_worker import EmbeddingLoop
 from embedfleet.workers.services import Services
 
@@ -50,7 +50,7 @@ TASK_SECONDS = 0.05
 CHUNKS_OF_TASK = 4
 TASKS_OF_DOCUMENT = 10
 TENANTS = 8
-UNLIMITED = EmbeddingPoolSettings(batch_tasks=1, max_queued_tasks=1_000_000)
+UNLIMITED = EmbeddingPoolSettings(batch_tasks=1, max_queued_tasks=1_000_000, max_queued_tokens=MAX_COST)
 
 
 class SleepyBackend:
@@ -123,7 +123,11 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
     stop = asyncio.Event()
     with ThreadPoolExecutor(1) as cpu:
         loop = ChunkingLoop(
-            "chunking", services(broker, database), catalogue=Catalogue(settings.models), cpu=cpu
+            "chunking",
+            services(broker, database),
+            catalogue=Catalogue(settings.models),
+            cpu=cpu,
+            admittance=Admittance(broker, UNLIMITED, settings.tenants),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(loop.run(stop))

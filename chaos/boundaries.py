@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -77,8 +77,8 @@ def watch(trap: Path) -> None:
 
     claim = StageLoop._claim
 
-    async def claimed(self: StageLoop) -> Any:
-        leases = await claim(self)
+    async def claimed(self: StageLoop, passing_over: Collection[str]) -> list[Lease]:
+        leases = await claim(self, passing_over)
         if leases:
             passing(f"{self.stage.value} claimed")
         return leases

@@ -249,7 +249,7 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
         catalogue = Catalogue(settings.models)
         match stage:
             case Stage.CHUNKING:
-                yield build_chunking_worker(name, services, catalogue=catalogue)
+                yield build_chunking_worker(name, services, catalogue=catalogue, tenants=settings.tenants)
             case Stage.EMBEDDING:
                 models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
                 stack.push_async_callback(models.close)
@@ -356,7 +356,9 @@ def _launcher(
     if deployment.worker_processes:
         return ProcessLauncher(_WORKER_COMMAND, settings, collector)
     builders: Mapping[Stage, Callable[[str], Worker]] = {
-        Stage.CHUNKING: partial(build_chunking_worker, services=services, catalogue=catalogue),
+        Stage.CHUNKING: partial(
+            build_chunking_worker, services=services, catalogue=catalogue, tenants=settings.tenants
+        ),
         Stage.EMBEDDING: partial(build_embedding_worker, services=services, models=models, settings=settings),
         Stage.STORAGE: partial(
             build_storage_worker, services=services, store=store, settings=settings.vector_store

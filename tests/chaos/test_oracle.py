@@ -32,7 +32,7 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.chroma.layout import collection_name
 from embedfleet.vectors.port import CollectionKey, VectorRows, VectorStore
-from embedfleet.workers import chunking_worker
+from embedfleet.workers import cutting
 from embedfleet.workers.base_worker import Done, StageLoop
 from support.hangs import HANG_SECONDS
 from support.redis_server import RedisServer, redis_settings
@@ -136,7 +136,7 @@ class RandomIds(identity.ChunkIds):
 async def test_ids_that_are_not_derived_from_content_are_lost_and_surplus(
     settings: Settings, inputs: InputLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunking_worker, "ChunkIds", RandomIds)
+    monkeypatch.setattr(cutting, "ChunkIds", RandomIds)
     findings = await findings_of(settings, inputs)
     assert {Kind.LOST, Kind.SURPLUS, Kind.WRONG} <= kinds(findings)
     lost = [finding for finding in findings if "vector store" in finding.line and finding.kind is Kind.LOST]

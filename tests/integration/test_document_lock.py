@@ -121,7 +121,8 @@ async def test_a_chunk_is_not_found_to_be_stored_while_its_vector_is_being_marke
 def refer(conn: Connection, job: jobs.Job) -> None:
     """As a chunking worker does."""
     document_lock.lock(conn, [job.document_id])
-    chunks.add(conn, job.document_id, job.generation_id, [ChunkRow(0, CHUNK, 0, 3, 1, "")])
+    row = ChunkRow(0, CHUNK, 0, 3, 1, "")
+    chunks.add(conn, [(job.document_id, job.generation_id, [row])])
 
 
 def store(conn: Connection, job: jobs.Job) -> None:

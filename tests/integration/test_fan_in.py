@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.records import batches, jobs
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import BrokenPartition
+from embedfleet.records.jobs import BrokenPartition, JobEnd
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from support.fan_in import (
@@ -55,10 +55,10 @@ async def test_every_job_completes_exactly_once_whatever_the_order_and_however_o
 async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> None:
     def all_dead(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")
-        batches.add(conn, "j", [batch(0)])
+        batches.add(conn, {"j": [batch(0)]})
         letters = [DeadLetter(Stage.EMBEDDING, "bad", 0, n, n, n + 1) for n in range(CHUNKS_PER_BATCH)]
         store(conn, "j", 0, dead=letters)
-        jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
+        jobs.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)])
         return complete(conn, "j")
 
     assert await database.write(all_dead) is JobStatus.FAILED
@@ -68,7 +68,7 @@ async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database
     def walk(conn: Connection) -> list[JobStatus | None]:
         new_job(conn, "j")
         before = complete(conn, "j")
-        jobs.seal(conn, "j", chunks_total=0, coverage=1.0)
+        jobs.seal(conn, [JobEnd("j", 0, 1.0)])
         return [before, complete(conn, "j"), complete(conn, "j")]
 
     assert await database.write(walk) == [None, JobStatus.COMPLETED, None]
@@ -77,8 +77,8 @@ async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database
 async def test_a_cancelled_job_never_completes(database: Database) -> None:
     def cancel_then_store(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")
-        batches.add(conn, "j", [batch(0)])
-        jobs.seal(conn, "j", chunks_total=CHUNKS_PER_BATCH, coverage=1.0)
+        batches.add(conn, {"j": [batch(0)]})
+        jobs.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)])
         assert jobs.finish(conn, "j", JobStatus.CANCELLED, reason="cancelled", now=NOW)
         store(conn, "j", 0)
         assert not jobs.finish(conn, "j", JobStatus.FAILED, reason="late", now=NOW)
@@ -91,23 +91,27 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
 
 
 async def test_a_partition_that_lost_a_batch_cannot_be_sealed(database: Database) -> None:
-    def seal_too_early(conn: Connection) -> None:
-        new_job(conn, "j")
-        batches.add(conn, "j", [batch(0), batch(2)])
-        jobs.seal(conn, "j", chunks_total=3 * CHUNKS_PER_BATCH, coverage=1.0)
+    def seal_too_early(conn: Connection) -> dict[str, BrokenPartition]:
+        for job_id in ("whole", "broken"):
+            new_job(conn, job_id)
+        batches.add(conn, {"whole": [batch(0)], "broken": [batch(0), batch(2)]})
+        ends = [JobEnd("whole", CHUNKS_PER_BATCH, 1.0), JobEnd("broken", 3 * CHUNKS_PER_BATCH, 1.0)]
+        return jobs.seal(conn, ends)
 
-    with pytest.raises(BrokenPartition, match="9 chunks made, 6 in its batches"):
-        await database.write(seal_too_early)
-    assert await database.read(lambda conn: jobs.get(conn, "j")) is None
+    failures = await database.write(seal_too_early)
+    assert list(failures) == ["broken"]
+    assert "9 chunks made, 6 in its batches" in str(failures["broken"])
+    found = await database.read(lambda conn: jobs.get_many(conn, ["whole", "broken"]))
+    assert {job_id: job.sealed for job_id, job in found.items()} == {"whole": True, "broken": False}
 
 
 async def test_a_replayed_partition_counts_nothing_twice_and_skips_what_is_done(database: Database) -> None:
     def twice(conn: Connection) -> list[int]:
         new_job(conn, "j")
         made = [batch(n) for n in range(3)]
-        batches.add(conn, "j", made)
+        batches.add(conn, {"j": made})
         store(conn, "j", 1)
-        return [again.ordinal for again in batches.add(conn, "j", made)]
+        return [again.ordinal for again in batches.add(conn, {"j": made})["j"]]
 
     assert await database.write(twice) == [0, 2]
     job = await database.read(lambda conn: jobs.get(conn, "j"))
@@ -126,11 +130,11 @@ async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: D
 
         new_job(conn, "j")
         look()
-        jobs.start_chunking(conn, "j", NOW)
-        batches.add(conn, "j", [batch(0), batch(1)])
+        jobs.start_chunking(conn, ["j"], NOW)
+        batches.add(conn, {"j": [batch(0), batch(1)]})
         embed(conn, "j", 0)
         look()
-        jobs.seal(conn, "j", chunks_total=2 * CHUNKS_PER_BATCH, coverage=1.0)
+        jobs.seal(conn, [JobEnd("j", 2 * CHUNKS_PER_BATCH, 1.0)])
         look()
         store(conn, "j", 0)
         look()

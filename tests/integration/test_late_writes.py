@@ -20,7 +20,7 @@ from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask
 from embedfleet.records import batches, chunks, documents, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.jobs import Job
+from embedfleet.records.jobs import Job, JobEnd
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
@@ -101,9 +101,10 @@ class Bench:
 
         def write(conn: Connection) -> None:
             document_lock.lock(conn, [job.document_id])
-            chunks.add(conn, job.document_id, job.generation_id, [ChunkRow(0, CHUNK, 0, 1, 1, "")])
-            batches.add(conn, job.job_id, [Batch(0, 0, 1)])
-            jobs.seal(conn, job.job_id, chunks_total=1, coverage=1.0)
+            row = ChunkRow(0, CHUNK, 0, 1, 1, "")
+            chunks.add(conn, [(job.document_id, job.generation_id, [row])])
+            batches.add(conn, {job.job_id: [Batch(0, 0, 1)]})
+            jobs.seal(conn, [JobEnd(job.job_id, 1, 1.0)])
 
         await self.database.write(write)
 

@@ -23,6 +23,7 @@ from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
 from embedfleet.records import batches, documents, jobs, outbox
 from embedfleet.records.batches import Batch
 from embedfleet.records.fleet import broker_epoch
+from embedfleet.records.jobs import JobEnd
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from support.databases import on_both_databases
@@ -293,8 +294,8 @@ async def test_a_job_that_moved_meanwhile_is_left_alone(idle: Idle, monkeypatch:
 
     def seal(conn: Connection) -> None:
         jobs.lock(conn, job_id)
-        batches.add(conn, job_id, [Batch(0, 0, 3)])
-        jobs.seal(conn, job_id, chunks_total=3, coverage=1.0)
+        batches.add(conn, {job_id: [Batch(0, 0, 3)]})
+        jobs.seal(conn, [JobEnd(job_id, 3, 1.0)])
 
     idle.meanwhile(monkeypatch, lambda: idle.database.write(seal))
     assert await idle.reconciler().find_lost() == 0

@@ -18,6 +18,7 @@ from embedfleet.queue_schemas import Stage, StorageTask, pack_chunk_ids
 from embedfleet.records import batches, chunks, documents, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
+from embedfleet.records.jobs import JobEnd
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.vectors.checksums import checksums_of
@@ -68,9 +69,9 @@ async def store_again(
         def chunked(conn: Connection) -> None:
             document_lock.lock(conn, [job.document_id])
             row = ChunkRow(0, CHUNK, 0, 5, 1, "")
-            chunks.add(conn, job.document_id, job.generation_id, [row])
-            batches.add(conn, job_id, [Batch(0, 0, 1)])
-            jobs.seal(conn, job_id, chunks_total=1, coverage=1.0)
+            chunks.add(conn, [(job.document_id, job.generation_id, [row])])
+            batches.add(conn, {job_id: [Batch(0, 0, 1)]})
+            jobs.seal(conn, [JobEnd(job_id, 1, 1.0)])
 
         await guest.database.write(chunked)
         generation = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))

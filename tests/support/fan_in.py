@@ -16,7 +16,7 @@ from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
 from embedfleet.records import batches, collections, documents, jobs, segments
 from embedfleet.records.batches import Batch, EmbeddedBatch, StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import Job
+from embedfleet.records.jobs import Job, JobEnd
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 
@@ -91,7 +91,7 @@ class Plan:
         ]
 
     def _seal(self, conn: Connection) -> JobStatus | None:
-        jobs.seal(conn, self.job_id, chunks_total=self.batches * CHUNKS_PER_BATCH, coverage=1.0)
+        jobs.seal(conn, [JobEnd(self.job_id, self.batches * CHUNKS_PER_BATCH, 1.0)])
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:
@@ -146,7 +146,7 @@ async def create(database: Database, plans: Sequence[Plan]) -> None:
     def write(conn: Connection, some: Sequence[Plan]) -> None:
         for plan in some:
             new_job(conn, plan.job_id)
-            batches.add(conn, plan.job_id, [batch(n) for n in range(plan.batches)])
+            batches.add(conn, {plan.job_id: [batch(n) for n in range(plan.batches)]})
 
     for start in range(0, len(plans), _CREATED_AT_ONCE):
         await database.write(partial(write, some=plans[start : start + _CREATED_AT_ONCE]))

@@ -119,7 +119,9 @@ class Scaler:
         full = (
             following is not None
             and downstream is not None
-            and downstream.ready >= self._settings.of(following.value).max_queued_tasks
+            and self._settings.of(following.value).is_full(
+                ready_tasks=downstream.ready, ready_tokens=downstream.ready_cost
+            )
         )
         return Observation(
             now=monotonic(),

@@ -7,11 +7,11 @@ it changed, and only these are counted. So a redelivered task or a stale worker 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
 
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import dead_letters
@@ -62,31 +62,28 @@ def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tu
     return found
 
 
-def add(conn: Connection, job_id: str, made: Sequence[Batch]) -> list[Batch]:
-    """Write the batches that a chunking worker made. Return those whose vectors are not stored yet.
+def add(conn: Connection, made: Mapping[str, Sequence[Batch]]) -> dict[str, list[Batch]]:
+    """Write the batches that chunking made, by job id. Return those whose vectors are not stored yet.
 
-    A worker that repeats its task finds its batches written, so nothing is counted twice.
+    A worker that repeats its task finds its batches written, so nothing is counted twice: only the rows that
+    this call added are counted.
     """
-    before = batches_of(conn, job_id, [batch.ordinal for batch in made])
-    new = [batch for batch in made if batch.ordinal not in before]
-    if new:
-        conn.execute(
-            _ADD_BATCH,
-            [
-                {
-                    "job_id": job_id,
-                    "ordinal": batch.ordinal,
-                    "state": BatchState.PENDING,
-                    "first_chunk": batch.first_chunk,
-                    "chunks": batch.chunks,
-                    "dead": 0,
-                }
-                for batch in new
-            ],
-        )
-        conn.execute(_ADD_CHUNKS, {"job": job_id, "more": sum(batch.chunks for batch in new)})
-    done = {ordinal for ordinal, batch in before.items() if batch.state is BatchState.DONE}
-    return [batch for batch in made if batch.ordinal not in done]
+    rows = [
+        (job_id, batch.ordinal, BatchState.PENDING.value, batch.first_chunk, batch.chunks, 0)
+        for job_id, some in made.items()
+        for batch in some
+    ]
+    new = {(row.job_id, row.ordinal): row.chunks for row in _ADD_BATCHES.run(conn, rows)}
+    more: Counter[str] = Counter()
+    for (job_id, _), chunks in new.items():
+        more[job_id] += chunks
+    _ADD_CHUNKS.run(conn, sorted(more.items()))
+    before = batches_among(conn, [row[:2] for row in rows if row[:2] not in new])
+    done = {key for key, batch in before.items() if batch.state is BatchState.DONE}
+    return {
+        job_id: [batch for batch in some if (job_id, batch.ordinal) not in done]
+        for job_id, some in made.items()
+    }
 
 
 def record_embedded(conn: Connection, embedded: Sequence[EmbeddedBatch]) -> None:
@@ -150,12 +147,14 @@ def _batch(row: Row[Any]) -> Batch:
     return Batch(row.ordinal, row.first_chunk, row.chunks, BatchState(row.state))
 
 
-_ADD_BATCH = insert(batches)
+_ADD_BATCHES = RowsStatement(
+    "INSERT INTO batches (job_id, ordinal, state, first_chunk, chunks, dead) VALUES {rows} "
+    "ON CONFLICT (job_id, ordinal) DO NOTHING RETURNING job_id, ordinal, chunks"
+)
 
-_ADD_CHUNKS = (
-    update(jobs)
-    .where(jobs.c.job_id == bindparam("job"))
-    .values(chunks_total=jobs.c.chunks_total + bindparam("more"))
+_ADD_CHUNKS = RowsStatement(
+    "WITH given(job_id, more) AS (VALUES {rows}) "
+    "UPDATE jobs SET chunks_total = chunks_total + given.more FROM given WHERE jobs.job_id = given.job_id"
 )
 
 _TO_EMBEDDED = RowsStatement(

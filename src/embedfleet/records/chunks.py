@@ -63,12 +63,15 @@ class Passage:
     source: str | None
 
 
-def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[ChunkRow]) -> None:
-    """Write chunk rows. Rows that an earlier delivery of the task wrote are left as they are."""
-    document_lock.require(conn, document_id)
-    conn.execute(
-        _add(conn.dialect.name),
-        [
+def add(conn: Connection, made: Iterable[tuple[str, int, Sequence[ChunkRow]]]) -> None:
+    """Write the chunk rows of several (document id, generation id), in one statement.
+
+    Rows that an earlier delivery of a task wrote are left as they are.
+    """
+    rows = []
+    for document_id, generation_id, chunk_rows in made:
+        document_lock.require(conn, document_id)
+        rows += [
             {
                 "generation_id": generation_id,
                 "chunk_index": row.chunk_index,
@@ -78,9 +81,10 @@ def add(conn: Connection, document_id: str, generation_id: int, rows: Sequence[C
                 "tokens": row.tokens,
                 "heading": storable(row.heading),
             }
-            for row in rows
-        ],
-    )
+            for row in chunk_rows
+        ]
+    if rows:
+        conn.execute(_add(conn.dialect.name), rows)
 
 
 def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[list[ChunkRow]]:

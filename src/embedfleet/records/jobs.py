@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
-    Integer,
     Row,
     Text,
     and_,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     insert,
     not_,
     select,
-    true,
     update,
 )
 
@@ -37,6 +35,7 @@ from embedfleet.records import dead_letters, events
 from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import BatchState, batches, generations, jobs
 
@@ -261,9 +260,10 @@ def page(
 # --- moving ---
 
 
-def start_chunking(conn: Connection, job_id: str, now: float) -> bool:
-    """Move a pending job to chunking. Return False if the job has ended or does not exist."""
-    return bool(conn.execute(_START_CHUNKING, {"job": job_id, "now": now}).rowcount)
+def start_chunking(conn: Connection, job_ids: Sequence[str], now: float) -> None:
+    """Move those of the jobs that are pending to chunking, and note the start of those that have none."""
+    for ids in key_pages(job_ids):
+        conn.execute(_START_CHUNKING, {"ids": ids, "now": now})
 
 
 def restart_partition(conn: Connection, job_id: str, now: float) -> None:
@@ -273,15 +273,35 @@ def restart_partition(conn: Connection, job_id: str, now: float) -> None:
     conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
-def seal(conn: Connection, job_id: str, *, chunks_total: int, coverage: float) -> None:
-    """Record the final size of the job, because its document is chunked to the end.
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The final size of a job whose document is chunked to the end. `coverage` is a share, 0 to 1."""
 
-    Raises BrokenPartition and changes nothing unless the written batches hold exactly the chunks made.
+    job_id: str
+    chunks_total: int
+    coverage: float
+
+
+def seal(conn: Connection, ends: Sequence[JobEnd]) -> dict[str, BrokenPartition]:
+    """Record the final sizes of these jobs.
+
+    A job whose written batches do not hold exactly the chunks made is not changed; its failure is returned.
     """
-    written = conn.execute(_WRITTEN, {"job": job_id}).one()
-    if written.chunks != chunks_total:
-        raise BrokenPartition(f"job {job_id}: {chunks_total} chunks made, {written.chunks} in its batches")
-    conn.execute(_SEAL, {"job": job_id, "total": written.batches, "covered": coverage})
+    written: dict[str, tuple[int, int]] = {}
+    for ids in key_pages([end.job_id for end in ends]):
+        written |= {row.job_id: (row.batches, row.chunks) for row in conn.execute(_WRITTEN, {"ids": ids})}
+    right: list[tuple[str, int, float]] = []
+    broken: dict[str, BrokenPartition] = {}
+    for end in ends:
+        count, chunks = written.get(end.job_id, (0, 0))
+        if chunks == end.chunks_total:
+            right.append((end.job_id, count, end.coverage))
+        else:
+            broken[end.job_id] = BrokenPartition(
+                f"job {end.job_id}: {end.chunks_total} chunks made, {chunks} in its batches"
+            )
+    _SEAL.run(conn, right, sealed=True, embedding=JobStatus.EMBEDDING, storing=JobStatus.STORING)
+    return broken
 
 
 def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[str, JobStatus]:
@@ -412,7 +432,7 @@ _TOTALS = select(
 
 _START_CHUNKING = (
     update(jobs)
-    .where(is_unfinished_job())
+    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED)
     .values(
         status=case((jobs.c.status == JobStatus.PENDING, JobStatus.CHUNKING), else_=jobs.c.status),
         started_at=func.coalesce(jobs.c.started_at, bindparam("now", type_=Float)),
@@ -422,20 +442,17 @@ _START_CHUNKING = (
 _ADD_JOB = insert(jobs)
 
 _WRITTEN = (
-    select(func.count().label("batches"), func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"))
-    .select_from(batches)
-    .where(batches.c.job_id == bindparam("job"))
+    select(batches.c.job_id, func.count().label("batches"), func.sum(batches.c.chunks).label("chunks"))
+    .where(batches.c.job_id.in_(bindparam("ids", expanding=True)))
+    .group_by(batches.c.job_id)
 )
 
-_SEAL = (
-    update(jobs)
-    .where(is_unfinished_job())
-    .values(
-        sealed=True,
-        batches_total=bindparam("total"),
-        coverage=bindparam("covered"),
-        status=earliest_stage_left(jobs.c.batches_embedded, bindparam("total", type_=Integer), true()),
-    )
+# The status is that of `earliest_stage_left` for a sealed job.
+_SEAL = RowsStatement(
+    "WITH given(job_id, total, covered) AS (VALUES {rows}) "
+    "UPDATE jobs SET sealed = {sealed}, batches_total = given.total, coverage = given.covered, "
+    "status = CASE WHEN batches_embedded < given.total THEN {embedding} ELSE {storing} END "
+    "FROM given WHERE jobs.job_id = given.job_id AND finished_at IS NULL"
 )
 
 _COMPLETE = (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import zstandard
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import segments
 
@@ -61,6 +62,15 @@ def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
     return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
 
 
+def first_of(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Segment]:
+    """Return the first segment of each generation, by generation id. A generation without text has none."""
+    found: dict[int, Segment] = {}
+    for ids in key_pages(generation_ids):
+        for row in conn.execute(_FIRST_SEGMENTS, {"ids": ids}):
+            found[row.generation_id] = Segment(row.ordinal, row.start, row.chars, row.body)
+    return found
+
+
 def texts_of(
     conn: Connection, wanted: Sequence[tuple[int, Sequence[tuple[int, int]]]]
 ) -> list[list[str] | None]:
@@ -106,6 +116,10 @@ _ADD_SEGMENT = insert(segments)
 
 _SEGMENT = select(segments).where(
     segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")
+)
+
+_FIRST_SEGMENTS = select(segments).where(
+    segments.c.generation_id.in_(bindparam("ids", expanding=True)), segments.c.ordinal == 0
 )
 
 # SQLite does a CROSS JOIN from left to right, so it looks each row up in the primary key.

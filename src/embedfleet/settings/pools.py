@@ -65,16 +65,26 @@ class PoolSettings(Section):
         "fails often.",
     )
     max_queued_tasks: int = Field(
-        default=64,
+        default=512,
         ge=1,
-        description="High-water mark: the stage before pauses while more tasks wait here. Lower to save "
-        "memory.",
+        description="High-water mark: the stage before pauses while more tasks wait here. The embedding "
+        "queue is shared out among the tenants by weight. Lower to save memory.",
+    )
+    max_queued_tokens: int = Field(
+        default=524_288,
+        ge=1,
+        description="The same mark in tokens, as tasks differ in size. Raise both for fast devices: several "
+        "claims of every worker should fit.",
     )
     memory_limit_mb: int | None = Field(
         default=None,
         ge=64,
         description="A worker process that uses more is replaced between tasks. Set it if workers grow.",
     )
+
+    def is_full(self, *, ready_tasks: int, ready_tokens: int) -> bool:
+        """Whether so much waits in this stage's queue that the stage before pauses."""
+        return ready_tasks >= self.max_queued_tasks or ready_tokens >= self.max_queued_tokens
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:
@@ -108,14 +118,15 @@ class EmbeddingPoolSettings(PoolSettings):
 class PoolsSettings(Section):
     """The four pools, one for each stage."""
 
-    # Many claims at once, because a claim that waits for room in the embedding queue keeps its document.
-    chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=1, max_queued_tasks=100_000)
+    # Many claims at once: a large document that waits for room in the embedding queue keeps its claim. A
+    # claim is a few dozen small documents, or one large one.
+    chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=64, batch_tokens=65_536)
     # Two: while the model works on one claim, the next is fetched and prepared.
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
-        concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=256
+        concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=8_192, max_queued_tokens=1_048_576
     )
     # Large claims, because all tasks of a claim share one write to the vector store and one transaction.
-    storage: PoolSettings = PoolSettings(batch_tasks=32, batch_tokens=131_072)
+    storage: PoolSettings = PoolSettings(batch_tasks=128, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
     def of(self, stage: str) -> PoolSettings:

@@ -28,11 +28,12 @@ class TierSettings(Section):
         ge=1, description="Most characters that a tenant may submit in a day (UTC). Raise for large imports."
     )
     max_in_flight: int | None = Field(
-        default=16,
+        default=4,
         ge=1,
-        description="Most tasks of one tenant at work in a stage; None: no cap. Keep it below the "
-        "concurrency of the chunking workers, so that one tenant's huge documents leave room "
-        "for others.",
+        description="Most documents of one tenant that a chunking worker keeps open while they wait for "
+        "room in the embedding queue; None: no limit. It takes nothing from the tenant's share, as its share "
+        "of the queue is full then. Keep it well below the concurrency of the chunking workers, so that one "
+        "tenant's huge documents leave loops for others.",
     )
 
 

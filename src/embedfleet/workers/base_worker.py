@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import perf_counter
 from typing import ClassVar, TypeVar
@@ -118,6 +118,10 @@ class StageLoop(ABC):
         """Whether the next stage can take more tasks (back-pressure). True unless a subclass overrides it."""
         return True
 
+    async def passing_over(self) -> Collection[str]:
+        """Return the tenants that the next claim leaves out (back-pressure). None unless overridden."""
+        return ()
+
     @property
     def trouble(self) -> EmbedfleetError | None:
         """The failure because of which work is put off now; None if no work is."""
@@ -209,20 +213,26 @@ class StageLoop(ABC):
             # Share the slot before the claim: no task may be in hand beside a task that runs alone.
             await shared.enter_async_context(self._exclusive_slot.shared())
             # Look at the stop signal again: it may have come while another loop had the slot exclusively.
-            leases = [] if stop.is_set() else await self._claim()
+            passing_over = await self.passing_over()
+            leases = [] if stop.is_set() else await self._claim(passing_over)
             if leases:
                 await sharing.enter_async_context(shared.pop_all())
                 return leases
-        await self._wait_for_task(stop)
+        if passing_over:
+            # The broker may have tasks of these tenants, so it does not say when another tenant has one.
+            await wait_briefly(stop)
+        else:
+            await self._wait_for_task(stop)
         return []
 
-    async def _claim(self) -> list[Lease]:
+    async def _claim(self, passing_over: Collection[str]) -> list[Lease]:
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
             max_tasks=self._pool.batch_tasks,
             max_cost=self._pool.batch_tokens or self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
+            passing_over=passing_over,
         )
         self.claiming.broker_trouble.clear()
         return leases

@@ -114,7 +114,7 @@ class EmbeddingLoop(StageLoop):
 
     async def has_room(self) -> bool:
         depth = await self._broker.depth(Stage.STORAGE)
-        return depth.ready < self._storage_pool.max_queued_tasks
+        return not self._storage_pool.is_full(ready_tasks=depth.ready, ready_tokens=depth.ready_cost)
 
     async def _embed_group(
         self, model: str, space: str, work: Sequence[EmbeddingWork], done: Done

@@ -10,11 +10,11 @@ from embedfleet.errors import EmbedfleetError
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.service import run_services
-from embedfleet.settings import PoolSettings, Settings, VectorStoreSettings
+from embedfleet.settings import PoolSettings, Settings, TenantsSettings, VectorStoreSettings
 from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import StageLoop
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.chunking_worker import ChunkingLoop
+from embedfleet.workers.chunking_worker import Admittance, ChunkingLoop
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.embedding_worker import EmbeddingLoop
 from embedfleet.workers.services import Services
@@ -61,14 +61,17 @@ class Worker:
                 self._cpu.shutdown(wait=True, cancel_futures=True)
 
 
-def build_chunking_worker(name: str, services: Services, *, catalogue: Catalogue) -> Worker:
+def build_chunking_worker(
+    name: str, services: Services, *, catalogue: Catalogue, tenants: TenantsSettings
+) -> Worker:
     """Build a chunking worker. Its loops share one thread.
 
     Cutting text holds the interpreter's lock, so more threads would not help.
     """
     cpu = ThreadPoolExecutor(1, thread_name_prefix=name)
+    admittance = Admittance(services.broker, services.pools.embedding, tenants)
     loops = [
-        ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu)
+        ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu, admittance=admittance)
         for loop_name in _loop_names(name, services.pools.chunking)
     ]
     return Worker(loops, cpu=cpu)

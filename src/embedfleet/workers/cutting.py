@@ -1,0 +1,192 @@
+"""Cuts the documents of a claim into batches. It blocks, so it runs on the CPU executor of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from embedfleet.chunking.chunker import Chunk, Chunker
+from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.errors import SpaceMismatch
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.partition import CutBatch, DocumentToCut, End, Outcome, Part
+from embedfleet.queue.broker import Task
+from embedfleet.queue_schemas import EmbeddingTask, pack_chunk_ids
+from embedfleet.records.batches import Batch
+from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
+from embedfleet.records.identity import ChunkIds
+from embedfleet.records.segments import Segment
+
+ModelOf = Callable[[str], ModelInfo]
+NextSegment = Callable[[int, int], Segment | None]
+"""Reads the segment (generation id, ordinal) of a text. None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartToQueue:
+    """A part of a document for SQL, and its batches as tasks for the broker, in the same order."""
+
+    part: Part
+    tasks: Sequence[Task]
+
+    def tasks_of(self, outcomes: Mapping[str, Outcome]) -> list[Task]:
+        """Return the tasks of the batches whose vectors are not stored yet."""
+        wanted = outcomes[self.part.document.job_id]
+        if not isinstance(wanted, frozenset):
+            return []
+        pairs = zip(self.part.batches, self.tasks, strict=True)
+        return [task for cut, task in pairs if cut.batch.ordinal in wanted]
+
+
+class DocumentCut:
+    """One document on its way through the chunker."""
+
+    def __init__(self, document: DocumentToCut, model_of: ModelOf, next_segment: NextSegment) -> None:
+        self.document = document
+        self._model_of = model_of
+        self._next_segment = next_segment
+        self._coming: Iterator[tuple[CutBatch, Task]] | None = None
+        self._chunker: Chunker | None = None
+        self._chunks = 0
+
+    def next_part(self, most_chunks: int) -> PartToQueue:
+        """Cut on, until the part has about `most_chunks` chunks or the document ends.
+
+        Raises SpaceMismatch if the model is not the one of the job any more, and InvalidRequest if it cannot
+        take the text.
+        """
+        is_first = self._coming is None
+        if self._coming is None or self._chunker is None:
+            self._chunker = self._new_chunker()
+            self._coming = self._batches(self._chunker)
+        wanted = -(-most_chunks // self.document.generation.recipe.batch_chunks)
+        made = list(islice(self._coming, wanted))
+        self._chunks += sum(cut.batch.chunks for cut, _ in made)
+        is_last = len(made) < wanted
+        end = End(self._chunks, self._chunker.coverage.ratio) if is_last else None
+        part = Part(self.document, [cut for cut, _ in made], is_first, end)
+        return PartToQueue(part, [task for _, task in made])
+
+    def _new_chunker(self) -> Chunker:
+        wanted = self.document.generation.collection
+        info = self._model_of(wanted.model)
+        if info.space != wanted.space:
+            raise SpaceMismatch(
+                f"model `{wanted.model}` is not the one the job was submitted for (space {info.space}, "
+                f"submitted for {wanted.space}): restore the model, or submit the document again"
+            )
+        recipe = self.document.generation.recipe
+        return Chunker(
+            load_tokenizer(info.tokenizer_file),
+            recipe.chunking,
+            max_tokens=info.max_tokens,
+            content_type=recipe.content_type,
+        )
+
+    def _batches(self, chunker: Chunker) -> Iterator[tuple[CutBatch, Task]]:
+        generation = self.document.generation
+        ids = ChunkIds(generation.document_id, generation.collection.space)
+        size = generation.recipe.batch_chunks
+        waiting: list[Chunk] = []
+        ordinal = 0
+        for block in chunker.split(self._texts()):
+            waiting.extend(block)
+            while len(waiting) >= size:
+                yield self._new_batch(ordinal, waiting[:size], ids)
+                del waiting[:size]
+                ordinal += 1
+        if waiting:
+            yield self._new_batch(ordinal, waiting, ids)
+
+    def _texts(self) -> Iterator[str]:
+        generation, segment = self.document.generation, self.document.beginning
+        ordinal = read = 0
+        while segment is not None:
+            yield segment.text
+            read += segment.chars
+            ordinal += 1
+            if read >= generation.recipe.chars:
+                return
+            segment = self._next_segment(generation.generation_id, ordinal)
+
+    def _new_batch(self, ordinal: int, members: Sequence[Chunk], ids: ChunkIds) -> tuple[CutBatch, Task]:
+        job, collection = self.document.job, self.document.generation.collection
+        rows = [_row(chunk, ids) for chunk in members]
+        message = EmbeddingTask(
+            tenant=job.tenant,
+            job_id=job.job_id,
+            ordinal=ordinal,
+            model=collection.model,
+            space=collection.space,
+            chunk_ids=pack_chunk_ids([row.chunk_id for row in rows]),
+            lengths=np.array([row.tokens for row in rows], dtype="<u4").tobytes(),
+            token_ids=np.concatenate([chunk.token_ids for chunk in members]).astype("<u4").tobytes(),
+        )
+        task = Task(
+            id=str(BatchId(job.job_id, job.run, ordinal)),
+            tenant=job.tenant,
+            job_id=job.job_id,
+            cost=max(1, sum(row.tokens for row in rows)),
+            payload=message.encode(),
+            priority=job.priority,
+        )
+        return CutBatch(Batch(ordinal, rows[0].chunk_index, len(rows)), rows), task
+
+
+def _row(chunk: Chunk, ids: ChunkIds) -> ChunkRow:
+    return ChunkRow(
+        chunk_index=chunk.index,
+        chunk_id=ids.next_id(chunk.text),
+        start=chunk.start,
+        end=chunk.end,
+        tokens=len(chunk.token_ids),
+        heading=HEADING_SEPARATOR.join(chunk.heading),
+    )
+
+
+class ClaimCut:
+    """The documents of a claim, cut one after the other."""
+
+    def __init__(self, documents: Sequence[DocumentCut], *, chunks_per_write: int) -> None:
+        self._left = list(documents)
+        self._chunks_per_write = chunks_per_write
+        self.unfinished = {document.document.job_id for document in documents}
+        """The jobs whose documents are not cut, written and queued to the end yet."""
+        self.failures: dict[str, Exception] = {}
+        """Why a document could not be cut, by job id. It is then left out, and the others go on."""
+
+    def next_parts(self) -> list[PartToQueue]:
+        """Cut on, until about `chunks_per_write` chunks are made or every document has ended.
+
+        No document has two parts in the answer. The answer is empty when all documents have ended.
+        """
+        parts: list[PartToQueue] = []
+        room = self._chunks_per_write
+        while self._left and room > 0:
+            document = self._left[0]
+            try:
+                made = document.next_part(room)
+            except Exception as exc:  # noqa: BLE001 - one document must not fail the others of the claim
+                self.fail(document.document.job_id, exc)
+                continue
+            parts.append(made)
+            if made.part.end is None:
+                return parts
+            # A document without a chunk fills a little of the part too, so that a part always ends.
+            room -= max(1, sum(cut.batch.chunks for cut in made.part.batches))
+            del self._left[0]
+        return parts
+
+    def finish(self, job_id: str) -> None:
+        """Cut this document no further: it is queued to its end, or its job has ended."""
+        self.unfinished.discard(job_id)
+        self._left = [document for document in self._left if document.document.job_id != job_id]
+
+    def fail(self, job_id: str, failure: Exception) -> None:
+        """Cut this document no further, because of this failure."""
+        self.failures[job_id] = failure
+        self.finish(job_id)
