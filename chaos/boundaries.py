@@ -102,9 +102,9 @@ def watch(trap: Path) -> None:
     process = EmbeddingLoop.process
 
     async def processed(self: EmbeddingLoop, leases: Sequence[Lease], done: Done) -> Failures:
-        async def committed(lease: Lease) -> None:
+        async def committed(some: Sequence[Lease]) -> None:
             passing("embedding committed")
-            await done(lease)
+            await done(some)
 
         return await process(self, leases, committed)
 

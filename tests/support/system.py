@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ ONE_EACH = ChunkingConfig(chunk_size=400, overlap=0, method=ChunkMethod.PARAGRAP
 """Makes each of `paragraphs` a chunk of its own."""
 
 
-async def all_at_the_end(lease: Lease) -> None:
+async def all_at_the_end(leases: Sequence[Lease]) -> None:
     """For a worker's `process` called by hand: nothing is settled before it returns."""
 
 

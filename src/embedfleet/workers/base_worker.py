@@ -46,8 +46,8 @@ MessageT = TypeVar("MessageT", bound=Message)
 Failures = Mapping[str, Exception]
 """The exception of each failed task, by task id. A task that is not in it is done."""
 
-Done = Callable[[Lease], Awaitable[None]]
-"""Settles one task of the claim before the others. Call it when the effects of the task are durable."""
+Done = Callable[[Sequence[Lease]], Awaitable[None]]
+"""Settles some tasks of the claim before the others. Call it when the effects of these tasks are durable."""
 
 
 class StageLoop(ABC):
@@ -88,7 +88,7 @@ class StageLoop(ABC):
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         """Do the tasks, and return the failed ones. On return the effects of all other tasks are durable.
 
-        Call `done` to settle one task before the others. An exception fails every task not settled by then.
+        Call `done` to settle some tasks before the others. An exception fails every task not settled by then.
         """
 
     @abstractmethod
@@ -156,23 +156,22 @@ class StageLoop(ABC):
         started, self._waited_seconds = perf_counter(), 0.0
         held = {lease.task.id: lease for lease in leases}
 
-        async def settle(lease: Lease, failure: Exception | None = None) -> None:
-            await self._settling.settle(lease, failure, self._stop)
+        async def settle(some: Sequence[Lease], failures: Failures) -> None:
+            await self._settling.settle(some, failures, self._stop)
             # Only now, when the broker knows: a loop that is cancelled before hands back all held tasks.
-            held.pop(lease.task.id, None)
+            for lease in some:
+                held.pop(lease.task.id, None)
 
         try:
             async with self._leases_renewed(leases):
                 with self._journal.recorded(leases) as remove_from_journal:
 
-                    async def done(lease: Lease) -> None:
-                        await settle(lease)
-                        remove_from_journal(lease)
+                    async def done(some: Sequence[Lease]) -> None:
+                        await settle(some, {})
+                        remove_from_journal(*some)
 
                     failures = await self._process(leases, done)
-                await asyncio.gather(
-                    *(settle(lease, failures.get(lease.task.id)) for lease in list(held.values()))
-                )
+                await settle(list(held.values()), failures)
         except asyncio.CancelledError:
             await self._settling.hand_back(held.values())
             raise

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -61,12 +62,26 @@ class Admittance:
         self._broker = broker
         self._embedding = embedding
         self._tenants = tenants
-        self.at_work = asyncio.Semaphore(_LOOPS_AT_WORK)
-        self._waiting: Counter[str] = Counter()
+        self._at_work = 0
+        self._open: Counter[str] = Counter()
         self._at_limit: set[str] = set()
         # Tenants that may have a full share: those for which tasks were queued since the last look, and those
         # that had a full share then. A tenant that only other workers fill is noticed after its next claim.
         self._perhaps_full: set[str] = set()
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether a further loop may begin a claim. A few more may be at work when documents go on."""
+        return self._at_work < _LOOPS_AT_WORK
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count a loop as at work during the block, except while its document waits for room."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
 
     def queued_for(self, tenants: Collection[str]) -> None:
         """Note that tasks of these tenants were queued for embedding."""
@@ -92,19 +107,20 @@ class Admittance:
             max_cost=self._embedding.max_queued_tokens,
         )
 
-    def begin_waiting(self, job: Job) -> None:
-        """Note that a document of the job's tenant waits for room."""
-        self._waiting[job.tenant] += 1
+    @contextmanager
+    def waiting(self, job: Job) -> Iterator[None]:
+        """Count a document of the job's tenant as open during the block, and its loop as not at work."""
         limit = self._tenants.tiers[job.user_tier.value].max_in_flight
-        if limit is not None and self._waiting[job.tenant] >= limit:
+        self._at_work -= 1
+        self._open[job.tenant] += 1
+        if limit is not None and self._open[job.tenant] >= limit:
             self._at_limit.add(job.tenant)
-
-    def end_waiting(self, job: Job) -> None:
-        """Note that a document of the job's tenant waits no longer."""
-        self._waiting[job.tenant] -= 1
-        self._at_limit.discard(job.tenant)
-        if not self._waiting[job.tenant]:
-            del self._waiting[job.tenant]
+        try:
+            yield
+        finally:
+            self._at_work += 1
+            self._open[job.tenant] -= 1
+            self._at_limit.discard(job.tenant)
 
 
 class ChunkingLoop(StageLoop):
@@ -132,7 +148,8 @@ class ChunkingLoop(StageLoop):
         task_of = {message.job_id: lease.task.id for lease, message in messages}
         found, gone = await self._database.read(lambda conn: partition.look_up(conn, list(task_of)))
         failures |= {task_of[job_id]: failure for job_id, failure in gone.items()}
-        failed = await self._cut(found)
+        with self._admittance.working():
+            failed = await self._cut(found)
         return failures | {task_of[job_id]: failure for job_id, failure in failed.items()}
 
     async def give_up(self, lease: Lease, reason: str) -> None:
@@ -145,12 +162,11 @@ class ChunkingLoop(StageLoop):
 
         await self._database.write(fail)
 
+    async def has_room(self) -> bool:
+        return self._admittance.may_claim
+
     async def passing_over(self) -> Collection[str]:
         return await self._admittance.passed_over()
-
-    async def _claim_and_work(self, stop: asyncio.Event) -> None:
-        async with self._admittance.at_work:
-            await super()._claim_and_work(stop)
 
     async def _cut(self, documents: Sequence[DocumentToCut]) -> Mapping[str, Exception]:
         """Cut the documents, write their parts and queue their batches. Return the failures by job id.
@@ -180,8 +196,9 @@ class ChunkingLoop(StageLoop):
             lambda conn: partition.record(conn, [made.part for made in parts], now)
         )
         written = [made for made in parts if self._is_written(claim, made, outcomes)]
-        await self._queue(written, outcomes)
+        # Before the first task is queued: a document may then wait for room for long.
         self._admittance.queued_for({made.part.document.job.tenant for made in written})
+        await self._queue(written, outcomes)
         for made in written:
             if made.part.end is not None:
                 claim.finish(made.part.document.job_id)
@@ -221,15 +238,10 @@ class ChunkingLoop(StageLoop):
         if self._exclusive_slot.held_exclusively or not await self._admittance.full_among([job.tenant]):
             return
         pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        self._admittance.begin_waiting(job)
-        self._admittance.at_work.release()
-        try:
+        with self._admittance.waiting(job):
             while await self._admittance.full_among([job.tenant]):
                 self._make_way()
                 await self.wait_for_room(pauses.next_seconds())
-        finally:
-            self._admittance.end_waiting(job)
-            await self._admittance.at_work.acquire()
 
     def _make_way(self) -> None:
         if self._stop.is_set() or self._exclusive_slot.should_yield:

@@ -122,9 +122,9 @@ class EmbeddingLoop(StageLoop):
         """Embed the tasks of one model, and return the failures. A task that was handed on has none."""
         left = {item.lease.task.id for item in work}
 
-        async def handed_on(lease: Lease) -> None:
-            left.discard(lease.task.id)
-            await done(lease)
+        async def handed_on(some: Sequence[Lease]) -> None:
+            left.difference_update(lease.task.id for lease in some)
+            await done(some)
 
         try:
             async with self._models.using(model) as runner:
@@ -174,7 +174,7 @@ class EmbeddingLoop(StageLoop):
         tasks = [_storage_task(item, outcome) for item, outcome, _ in completed]
         await offer(self._broker, Stage.STORAGE, tasks)
         await self._record([(item, outcome) for item, outcome, _ in completed], finished=True)
-        await asyncio.gather(*(handed_on(item.lease) for item, _, _ in completed))
+        await handed_on([item.lease for item, _, _ in completed])
         self._count([(item, progress.embedded_positions(number)) for item, _, number in completed])
 
     async def _keep_partial(self, work: Sequence[EmbeddingWork], progress: ClaimProgress) -> None:

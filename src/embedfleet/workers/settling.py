@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,27 +89,65 @@ class Settling:
         self._rng = rng
         self._log = log
 
-    async def settle(self, lease: Lease, failure: Exception | None, stop: asyncio.Event) -> None:
-        """Settle one task. `failure` is None if the task is done.
+    async def settle(
+        self, leases: Sequence[Lease], failures: Mapping[str, Exception], stop: asyncio.Event
+    ) -> None:
+        """Settle tasks. `failures` has the exception of each failed task, by task id; the others are done.
 
-        If the broker is away, this calls it again for the length of a lease, or until `stop`. After that
-        another worker may have the task anyway.
+        The tasks that are done are acked in one call, whatever their number. If the broker is away, this
+        calls it again for the length of a lease, or until `stop`. After that another worker may have the
+        tasks anyway.
         """
+        done: list[Lease] = []
+        interrupted: list[Lease] = []
+        failed: list[tuple[Lease, Exception]] = []
+        for lease in leases:
+            failure = failures.get(lease.task.id)
+            if failure is None:
+                done.append(lease)
+            elif isinstance(failure, Interrupted):
+                interrupted.append(lease)
+            else:
+                failed.append((lease, failure))
+        await asyncio.gather(
+            self._until_told(done, partial(self._tell_together, done, self._broker.ack), stop),
+            self._until_told(
+                interrupted, partial(self._tell_together, interrupted, self._broker.hand_back), stop
+            ),
+            *(
+                self._until_told([lease], partial(self._tell_failure, lease, failure), stop)
+                for lease, failure in failed
+            ),
+        )
+
+    async def _until_told(
+        self, leases: Sequence[Lease], tell: Callable[[], Awaitable[None]], stop: asyncio.Event
+    ) -> None:
+        """Call `tell` until the broker has answered, for the length of a lease at most."""
+        if not leases:
+            return
         give_up_at = monotonic() + self._lease_seconds
         while True:
             try:
-                await self._tell(lease, failure)
-                return
-            except LeaseLost:
-                # Another worker has the task now and settles it. Every effect may be repeated.
-                self._log.info("lease lost before it was settled", task=lease.task.id)
+                await tell()
                 return
             except BrokerUnavailable as exc:
                 self._note_trouble(exc)
                 if stop.is_set() or monotonic() >= give_up_at:
-                    self._log.warning("not settled, it will be delivered again", task=lease.task.id)
+                    self._log.warning(
+                        "{} tasks not settled, they will be delivered again",
+                        len(leases),
+                        task=leases[0].task.id,
+                    )
                     return
                 await wait_briefly(stop, self._rng.uniform(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+
+    async def _tell_together(
+        self, leases: Sequence[Lease], call: Callable[[Sequence[Lease]], Awaitable[list[Lease]]]
+    ) -> None:
+        # Another worker has a lost task now and settles it. Every effect may be repeated.
+        for lease in await call(leases):
+            self._log.info("lease lost before it was settled", task=lease.task.id)
 
     async def hand_back(self, leases: Iterable[Lease]) -> None:
         """Give tasks back without counting the attempt, so that other workers may claim them at once.
@@ -126,24 +165,19 @@ class Settling:
         except BrokerUnavailable as exc:
             self._log.warning("{} tasks were not handed back: {}", len(leases), exc)
 
-    async def _tell(self, lease: Lease, failure: Exception | None) -> None:
-        if failure is None:
-            self._require_held(lease, await self._broker.ack([lease]))
-        elif isinstance(failure, Interrupted):
-            self._require_held(lease, await self._broker.hand_back([lease]))
-        elif isinstance(failure, LeaseLost):
-            self._log.info("lease lost, result dropped", task=lease.task.id)
-        elif isinstance(failure, Transient | StorageFull):
-            await self._put_off(lease, failure)
-        elif isinstance(failure, Permanent) or self._is_last_attempt(lease):
-            await self._divide_or_give_up(lease, failure)
-        else:
-            self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
-            await self._retry(lease, failure, counted=True)
-
-    def _require_held(self, lease: Lease, lost: Sequence[Lease]) -> None:
-        if lost:
-            raise LeaseLost(f"{lease.stage} task {lease.task.id!r}: another worker has it; drop the result")
+    async def _tell_failure(self, lease: Lease, failure: Exception) -> None:
+        try:
+            if isinstance(failure, LeaseLost):
+                self._log.info("lease lost, result dropped", task=lease.task.id)
+            elif isinstance(failure, Transient | StorageFull):
+                await self._put_off(lease, failure)
+            elif isinstance(failure, Permanent) or self._is_last_attempt(lease):
+                await self._divide_or_give_up(lease, failure)
+            else:
+                self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
+                await self._retry(lease, failure, counted=True)
+        except LeaseLost:
+            self._log.info("lease lost before it was settled", task=lease.task.id)
 
     def _is_last_attempt(self, lease: Lease) -> bool:
         return self._rules.attempt_of(lease) >= self._rules.max_attempts(lease)
@@ -173,7 +207,7 @@ class Settling:
             if may_be_one_part and await self._rules.divide(lease, reason):
                 self._log.opt(exception=unexpected).warning("task divided: {}", reason, task=lease.task.id)
                 self._metrics.divided_tasks_total.labels(self._stage.value).inc()
-                self._require_held(lease, await self._broker.ack([lease]))
+                await self._tell_together([lease], self._broker.ack)
                 return
             self._log.opt(exception=unexpected).error("task given up: {}", reason, task=lease.task.id)
             await self._rules.give_up(lease, reason)

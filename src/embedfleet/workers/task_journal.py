@@ -47,10 +47,10 @@ class TaskJournal:
         return self._deaths.get((stage.value, task_id), 0)
 
     @contextmanager
-    def recorded(self, leases: Sequence[Lease]) -> Iterator[Callable[[Lease], None]]:
+    def recorded(self, leases: Sequence[Lease]) -> Iterator[Callable[..., None]]:
         """Keep these tasks in the journal until the end of the block.
 
-        Yields a function that removes one of them earlier.
+        Yields a function that removes some of them earlier.
         """
         self._entries.update((_entry(lease), None) for lease in leases)
         self._write()
