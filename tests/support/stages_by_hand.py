@@ -68,7 +68,9 @@ async def stages_by_hand(
             system.broker, system.database, system.metrics, SystemClock(), settings.worker_pools
         )
         workers = {
-            Stage.CHUNKING: build_chunking_worker("c", services, catalogue=catalogue),
+            Stage.CHUNKING: build_chunking_worker(
+                "c", services, catalogue=catalogue, tenants=settings.tenants
+            ),
             Stage.EMBEDDING: build_embedding_worker("e", services, models=system.models, settings=settings),
             Stage.STORAGE: build_storage_worker(
                 "s", services, store=system.store, settings=settings.vector_store
