@@ -9,18 +9,35 @@ import asyncio
 import fnmatch
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
+from embedfleet.clock import SystemClock, utc
 from embedfleet.errors import InputError, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager
-from embedfleet.parsing.formats import PARSER_VERSION, is_supported
-from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.queue_schemas import ChunkingConfig, JobStatus, UserTier
+from embedfleet.lifecycle.admission import request_from
+from embedfleet.parsing.formats import ParsedDocument, is_supported
+from embedfleet.parsing.sandbox import ParserSandbox, StrPath
+from embedfleet.parsing.source_hash import source_hash_of
+from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus, UserTier
+from embedfleet.waiting import cancel_and_wait
 
-_HASH_BLOCK_BYTES = 1 << 20
+T = TypeVar("T")
+
+# Files go through the parser and into SQL in batches, up to this many files and bytes. What a batch costs as
+# a whole (a turn of the pipe, a transaction) is then far less than its files cost, and a batch of notes is
+# submitted within a tenth of a second.
+_BATCH_FILES = 64
+_BATCH_BYTES = 1 << 20
+# Parsed texts of this many characters together are submitted before more is read. A small file may expand.
+_GROUP_CHARS = 1 << 20
+# A parsed text waits this long for the next one at most, as the next file may take minutes.
+_LONGEST_WAIT_SECONDS = 0.1
 
 
 class FileState(StrEnum):
@@ -48,6 +65,23 @@ class FileOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class _File:
+    """A file that can be read. `source_hash` is of its bytes when they were looked at."""
+
+    source: str
+    media_id: str
+    source_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A file and its text."""
+
+    file: _File
+    parsed: ParsedDocument
+
+
+@dataclass(frozen=True, slots=True)
 class IngestOptions:
     """The options of an ingest. `globs` choose files in folders; without any, all known formats are taken."""
 
@@ -67,7 +101,7 @@ class Found:
     which no file is taken. That is probably a mistake, unless the user prunes documents whose files are gone.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     empty_folders: list[tuple[Path, str]] = field(default_factory=list)
@@ -80,23 +114,22 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
     left out, and links to folders are not followed. A file that is named itself is always taken.
     """
     found = Found()
-    seen: set[str] = set()
+    files: dict[str, None] = {}
     for given in paths:
-        path = Path(os.path.abspath(given.expanduser()))
-        if path.is_dir():
-            found.folders.append(path)
-            candidates = list(_walk(path, globs, found.problems))
-            if not candidates:
-                found.empty_folders.append((path, _reason_for_no_file(globs)))
+        path = os.path.abspath(given.expanduser())
+        if os.path.isdir(path):
+            found.folders.append(Path(path))
+            taken = 0
+            for file in _walk(path, globs, found.problems):
+                files[file] = None
+                taken += 1
+            if not taken:
+                found.empty_folders.append((Path(path), _reason_for_no_file(globs)))
         elif os.path.lexists(path):
-            candidates = [path]
+            files[path] = None
         else:
-            found.problems.append((path, "no such file or folder: check the spelling"))
-            continue
-        for candidate in candidates:
-            if str(candidate) not in seen:
-                seen.add(str(candidate))
-                found.files.append(candidate)
+            found.problems.append((Path(path), "no such file or folder: check the spelling"))
+    found.files.extend(files)
     return found
 
 
@@ -106,23 +139,24 @@ def _reason_for_no_file(globs: Sequence[str]) -> str:
     return "no file of a known format in it: name files outright, or choose them with a pattern"
 
 
-def _walk(folder: Path, globs: Sequence[str], problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def _walk(folder: str, globs: Sequence[str], problems: list[tuple[Path, str]]) -> Iterator[str]:
     def unreadable(exc: OSError) -> None:
         problems.append((Path(exc.filename or folder), f"cannot be listed ({exc.strerror})"))
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(where, name)
+            path = os.path.join(where, name)
             if not name.startswith(".") and _wanted(path, folder, globs):
                 yield path
 
 
-def _wanted(path: Path, folder: Path, globs: Sequence[str]) -> bool:
+def _wanted(path: str, folder: str, globs: Sequence[str]) -> bool:
     if not globs:
         return is_supported(path)
-    relative = path.relative_to(folder).as_posix()
-    return any(fnmatch.fnmatch(relative, glob) or fnmatch.fnmatch(path.name, glob) for glob in globs)
+    relative = path.removeprefix(folder).replace(os.sep, "/").lstrip("/")
+    name = os.path.basename(path)
+    return any(fnmatch.fnmatch(relative, glob) or fnmatch.fnmatch(name, glob) for glob in globs)
 
 
 def media_id_of(source: str) -> str:
@@ -131,25 +165,31 @@ def media_id_of(source: str) -> str:
 
 
 class Ingest:
-    """Submits files as jobs of one tenant."""
+    """Submits files as jobs of one tenant. Small files go together through every step."""
 
     def __init__(self, *, jobs: EmbeddingJobManager, parser: ParserSandbox, options: IngestOptions) -> None:
         self._manager = jobs
         self._jobs = jobs.of(options.tenant)
         self._parser = parser
         self._options = options
+        self._since = utc(SystemClock().now())
 
-    async def submit(self, files: Iterable[Path]) -> AsyncIterator[FileOutcome]:
-        """Submit the files. Yields the outcome of each, in order, as soon as it is known.
+    @property
+    def since(self) -> datetime:
+        """When the oldest of the jobs was submitted that this ingest submitted or resumed so far."""
+        return self._since
+
+    async def submit(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
+        """Submit the files. Yields the outcome of each, in order, soon after it is known.
 
         Raises only errors that would hit every further file: StorageFull, ConfigError, DatabaseUnavailable.
         """
-        for path in files:
-            source = str(path)
-            try:
-                yield await self._submit_file(path, source)
-            except (InputError, QuotaExceeded) as exc:
-                yield FileOutcome(printable(source), FileState.FAILED, error=str(exc))
+        batches = _batches(files)
+        while batch := await asyncio.to_thread(_hash_next, batches):
+            async with aclosing(self._read(batch)) as read, aclosing(_in_groups(read)) as groups:
+                async for group in groups:
+                    for outcome in await self._admit(group):
+                        yield outcome
 
     async def prune(self, folders: Iterable[Path]) -> AsyncIterator[FileOutcome]:
         """Delete the tenant's documents that came from these folders and whose files no longer exist."""
@@ -160,37 +200,97 @@ class Ingest:
                 await self._jobs.delete_document(media_id=known[source])
                 yield FileOutcome(source, FileState.PRUNED)
 
-    async def _submit_file(self, path: Path, source: str) -> FileOutcome:
+    # --- read ---
+
+    async def _read(
+        self, batch: Sequence[_File | FileOutcome]
+    ) -> AsyncGenerator[_Document | FileOutcome, None]:
+        """Yield for each file of the batch, in order, its text; or its outcome, where that is known now."""
+        files = [one for one in batch if isinstance(one, _File)]
+        known = await self._known(files)
+        unread = [file.source for file in files if file.source not in known]
+        async with aclosing(self._parser.parse_many(unread)) as answers:
+            for one in batch:
+                if isinstance(one, FileOutcome):
+                    yield one
+                elif one.source in known:
+                    yield known[one.source]
+                else:
+                    yield await self._parsed(one, await anext(answers))
+
+    async def _known(self, files: Sequence[_File]) -> dict[str, FileOutcome]:
+        """Return the outcomes, by source, of files that need not be read: they have a job already.
+
+        A job that has ended badly runs again.
+        """
         options = self._options
-        _refuse_undecodable_name(source)
-        media_id = media_id_of(source)
-        source_hash = await asyncio.to_thread(_hash_file, path)
-        job = await self._jobs.find_job(
-            media_id=media_id,
-            source_hash=source_hash,
-            chunking_config=options.chunking,
-            model=options.model,
-        )
-        if job is not None and job.status is JobStatus.COMPLETED:
-            return FileOutcome(source, FileState.UNCHANGED, job_id=job.job_id)
-        if job is not None:
-            if job.status.terminal:
-                await self._jobs.retry(job.job_id)
-            return FileOutcome(source, FileState.RESUMED, job_id=job.job_id)
         try:
-            parsed = await self._parser.parse(path)
-        except ParseError as exc:
-            job_id = await self._jobs.record_unreadable(
-                media_id=media_id,
-                user_tier=options.tier,
-                reason=str(exc),
+            found = await self._jobs.find_jobs(
+                [(file.media_id, file.source_hash) for file in files],
+                chunking_config=options.chunking,
                 model=options.model,
-                source=source,
-                source_hash=source_hash,
             )
-            return FileOutcome(source, FileState.FAILED, job_id=job_id, error=str(exc))
-        job_id = await self._manager.create_job(
-            media_id=media_id,
+        except InputError as exc:
+            return {file.source: _failed(file.source, str(exc)) for file in files}
+        jobs = {file.source: job for file, job in zip(files, found, strict=True) if job is not None}
+        refused = await self._run_again([job.job_id for job in jobs.values() if _ended_badly(job)])
+        resumed = [job for job in jobs.values() if job.status is not JobStatus.COMPLETED]
+        self._since = min([self._since, *(job.created_at for job in resumed)])
+        return {source: _outcome_of(source, job, refused.get(job.job_id)) for source, job in jobs.items()}
+
+    async def _run_again(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Run these jobs again. Returns, by job, why one cannot run again."""
+        if not job_ids:
+            return {}
+        try:
+            return {one.job_id: one.reason for one in (await self._jobs.retry_many(job_ids)).refused}
+        except InputError as exc:  # one of them was deleted just now, and none was retried
+            if len(job_ids) == 1:
+                return {job_ids[0]: str(exc)}
+        first, second = _halves(job_ids)
+        return await self._run_again(first) | await self._run_again(second)
+
+    async def _parsed(self, file: _File, answer: ParsedDocument | ParseError) -> _Document | FileOutcome:
+        if isinstance(answer, ParsedDocument):
+            return _Document(file, answer)
+        job_id = await self._jobs.record_unreadable(
+            media_id=file.media_id,
+            user_tier=self._options.tier,
+            reason=str(answer),
+            model=self._options.model,
+            source=file.source,
+            source_hash=file.source_hash,
+        )
+        return FileOutcome(file.source, FileState.FAILED, job_id=job_id, error=str(answer))
+
+    # --- admit ---
+
+    async def _admit(self, group: Sequence[_Document | FileOutcome]) -> list[FileOutcome]:
+        """Submit the documents of a group, and return the outcomes of all, in order."""
+        documents = [one for one in group if isinstance(one, _Document)]
+        submitted = iter(await self._create(documents) if documents else ())
+        return [one if isinstance(one, FileOutcome) else next(submitted) for one in group]
+
+    async def _create(self, documents: Sequence[_Document]) -> list[FileOutcome]:
+        """Submit documents in one transaction; if one of them is refused, in smaller and smaller ones."""
+        try:
+            job_ids = await self._manager.create_jobs([self._request(one) for one in documents])
+        except (InputError, QuotaExceeded) as exc:  # nothing was admitted
+            if len(documents) == 1:
+                return [_failed(documents[0].file.source, str(exc))]
+        else:
+            return [
+                FileOutcome(one.file.source, FileState.SUBMITTED, job_id=job_id, warnings=one.parsed.warnings)
+                for one, job_id in zip(documents, job_ids, strict=True)
+            ]
+        first, second = _halves(documents)
+        # One after the other: of documents over a quota, the first ones are admitted.
+        return [*await self._create(first), *await self._create(second)]
+
+    def _request(self, document: _Document) -> JobRequest:
+        options, file, parsed = self._options, document.file, document.parsed
+        return request_from(
+            media_id=file.media_id,
             user_id=options.tenant,
             user_tier=options.tier,
             content=parsed.text,
@@ -198,10 +298,97 @@ class Ingest:
             chunking_config=options.chunking,
             priority=options.priority,
             model=options.model,
-            source=source,
-            source_hash=source_hash,
+            source=file.source,
+            # The file may have changed since it was hashed. The parser's own hash is that of the text.
+            source_hash=parsed.source_hash or file.source_hash,
         )
-        return FileOutcome(source, FileState.SUBMITTED, job_id=job_id, warnings=parsed.warnings)
+
+
+async def _in_groups(
+    items: AsyncGenerator[_Document | FileOutcome, None],
+) -> AsyncGenerator[list[_Document | FileOutcome], None]:
+    """Yield the items in groups, in order. A group ends when its text is long or the next item takes long.
+
+    So a text waits for others as long as they come quickly, and little text is in memory at once.
+    """
+    group: list[_Document | FileOutcome] = []
+    chars = 0
+    coming = asyncio.ensure_future(anext(items, None))
+    try:
+        while True:
+            if group and chars < _GROUP_CHARS:
+                await asyncio.wait([coming], timeout=_LONGEST_WAIT_SECONDS)
+            if group and (chars >= _GROUP_CHARS or not coming.done()):
+                yield group
+                group, chars = [], 0
+            item = await coming
+            if item is None:
+                break
+            group.append(item)
+            chars += len(item.parsed.text) if isinstance(item, _Document) else 0
+            coming = asyncio.ensure_future(anext(items, None))
+        if group:
+            yield group
+    finally:
+        await cancel_and_wait(coming)
+
+
+def _batches(files: Iterable[StrPath]) -> Iterator[list[str]]:
+    """Split the files into batches of small ones. A large file is a batch of its own. This blocks."""
+    batch: list[str] = []
+    batch_bytes = 0
+    for file in files:
+        source = os.fspath(file)
+        size = _size_of(source)
+        if batch and (len(batch) == _BATCH_FILES or batch_bytes + size > _BATCH_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(source)
+        batch_bytes += size
+    if batch:
+        yield batch
+
+
+def _size_of(source: str) -> int:
+    """Return the size of a file; 0 if it has none that can be known. What is wrong shows when it is read."""
+    try:
+        return os.stat(source).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _hash_next(batches: Iterator[list[str]]) -> list[_File | FileOutcome]:
+    """Hash the files of the next batch. Returns none after the last batch. This blocks."""
+    return [_hashed(source) for source in next(batches, [])]
+
+
+def _hashed(source: str) -> _File | FileOutcome:
+    try:
+        _refuse_undecodable_name(source)
+        return _File(source, media_id_of(source), _hash_file(source))
+    except ParseError as exc:
+        return _failed(source, str(exc))
+
+
+def _failed(source: str, error: str) -> FileOutcome:
+    return FileOutcome(printable(source), FileState.FAILED, error=error)
+
+
+def _ended_badly(job: JobInfo) -> bool:
+    return job.status.terminal and job.status is not JobStatus.COMPLETED
+
+
+def _outcome_of(source: str, job: JobInfo, refused: str | None) -> FileOutcome:
+    """Return the outcome of a file with a job. `refused` says why the job cannot run again, if it should."""
+    if refused is not None:
+        return _failed(source, refused)
+    state = FileState.UNCHANGED if job.status is JobStatus.COMPLETED else FileState.RESUMED
+    return FileOutcome(source, state, job_id=job.job_id)
+
+
+def _halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
 
 
 def _refuse_undecodable_name(source: str) -> None:
@@ -220,17 +407,14 @@ def _without_file(known: Iterable[str]) -> list[str]:
     return sorted(source for source in known if not os.path.lexists(source))
 
 
-def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of the parser's version and the file: a new parser reads the file again."""
-    digest = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
+def _hash_file(source: str) -> str:
+    """Return the hash by which the file is recognised as unchanged. Raises ParseError."""
     try:
-        if not path.is_file():
-            raise ParseError(f"{path}: not a regular file: name a file or a folder")
-        with path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
+        if not Path(source).is_file():
+            raise ParseError(f"{source}: not a regular file: name a file or a folder")
+        with open(source, "rb") as file:
+            return source_hash_of(file)
     except FileNotFoundError as exc:
-        raise ParseError(f"{path}: vanished before it could be read") from exc
+        raise ParseError(f"{source}: vanished before it could be read") from exc
     except OSError as exc:
-        raise ParseError(f"{path}: cannot be read ({exc.strerror or exc}): check its permissions") from exc
-    return digest.hexdigest()
+        raise ParseError(f"{source}: cannot be read ({exc.strerror or exc}): check its permissions") from exc

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
@@ -46,12 +48,17 @@ async def repeat(stop: asyncio.Event, step: Callable[[], Awaitable[None]], *, se
         await wait_briefly(stop, seconds)
 
 
-async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, and cancel it if `stop` is set before it has ended. An exception of it is raised here."""
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Do the work and return its result. If `stop` is set before it has ended, cancel it and return None.
+
+    An exception of the work is raised here.
+    """
     task = asyncio.create_task(work)
+    result: T | None = None
     try:
         await first_of(asyncio.wait([task]), stop.wait())
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
-            await task  # raises what ended the work, if that was not this cancellation
+            result = await task  # raises what ended the work, if that was not this cancellation
+    return result

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, print_json, warn
+from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, JsonDocument, warn
 
 if TYPE_CHECKING:
-    from embedfleet.cli.ingest_run import IngestReport
+    from embedfleet.cli.ingest_report import IngestReport
     from embedfleet.queue_schemas import ChunkingConfig
     from embedfleet.settings import Settings
 
@@ -51,7 +51,10 @@ def ingest(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Chunk, embed and store files. Unchanged ones are skipped, changed ones embed only what is new."""
+    """Chunk, embed and store files. Unchanged ones are skipped, changed ones embed only what is new.
+
+    --json writes each file as soon as its job has ended, in the order of the files, and the totals last.
+    """
     from embedfleet import log
     from embedfleet.cli.ingest_run import run_ingest
     from embedfleet.ingest import IngestOptions
@@ -66,13 +69,15 @@ def ingest(
         chunking=_chunking(settings, chunk_size, overlap, unit, method),
         globs=tuple(glob or ()),
     )
-    report = asyncio.run(run_ingest(settings, paths, options, prune=prune, quiet=as_json))
-    if as_json:
-        print_json(report.document())
+    document = JsonDocument({"tenant": options.tenant}, "files") if as_json else None
+    tell = None if document is None else document.add
+    report = asyncio.run(run_ingest(settings, paths, options, prune=prune, tell=tell))
+    if document is not None:
+        document.end(report.document())
     else:
         for line in report.lines():
             typer.echo(line)
-    for source, reason in report.problems():
+    for source, reason in report.problems:
         warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
     raise SystemExit(_exit_code(report))
 
@@ -80,7 +85,7 @@ def ingest(
 def _exit_code(report: IngestReport) -> int:
     if report.interrupted:
         return INTERRUPTED
-    if not report.problems():
+    if not report.problems:
         return DONE
     return PARTLY_DONE if report.something_done else NOTHING_DONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -10,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from embedfleet.queue_schemas import JobInfo
+from embedfleet.queue_schemas import JobTotals
 
 # The number of chunks is estimated from the size of a document until all of it is chunked.
 _ESTIMATED_CHARS_PER_CHUNK = 700
@@ -32,7 +31,7 @@ class ProgressView:
         )
         self._files = self._progress.add_task("files ", total=files, rate="")
         self._chunks = self._progress.add_task("chunks", total=None, rate="")
-        self._started = monotonic()
+        self._first: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -47,26 +46,29 @@ class ProgressView:
         """Print a line above the bar."""
         self._console.print(message, highlight=False, soft_wrap=True, markup=False)
 
-    def file_done(self) -> None:
-        self._progress.advance(self._files)
+    @property
+    def visible(self) -> bool:
+        """Whether there is a bar."""
+        return not self._progress.disable
 
-    def show(self, jobs: Sequence[JobInfo]) -> None:
-        stored = sum(job.progress.chunks_stored + job.progress.chunks_dead for job in jobs)
-        rate = stored / max(monotonic() - self._started, 1e-6)
+    def file_done(self) -> None:
+        if self.visible:
+            self._progress.advance(self._files)
+
+    def show(self, jobs: JobTotals) -> None:
+        """Show the sums of all jobs. The rate is of the chunks stored since the first call."""
+        stored = jobs.chunks_stored + jobs.chunks_dead
+        if self._first is None:
+            self._first = (monotonic(), stored)
+        since, stored_before = self._first
+        rate = (stored - stored_before) / max(monotonic() - since, 1e-6)
         self._progress.update(
             self._chunks, completed=stored, total=expected_chunks(jobs) or None, rate=f"{rate:.0f} chunks/s"
         )
 
 
-def expected_chunks(jobs: Sequence[JobInfo]) -> int:
+def expected_chunks(jobs: JobTotals) -> int:
     """How many chunks the jobs will have: exact if they are sealed, otherwise estimated."""
-    sealed = [job for job in jobs if job.progress.sealed]
-    known = sum(job.progress.chunks_total for job in sealed)
-    chars = sum(job.chars for job in sealed)
-    per_chunk = chars / known if known else _ESTIMATED_CHARS_PER_CHUNK
-    estimated = sum(
-        max(job.progress.chunks_total, round(job.chars / per_chunk))
-        for job in jobs
-        if not job.progress.sealed and not job.status.terminal
-    )
-    return known + estimated
+    known = jobs.sealed_chunks
+    per_chunk = jobs.sealed_chars / known if known else _ESTIMATED_CHARS_PER_CHUNK
+    return known + max(jobs.unsealed_chunks, round(jobs.unsealed_chars / per_chunk))

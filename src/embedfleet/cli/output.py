@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -37,6 +37,9 @@ _COMMANDS = {
     Remedy.EXAMINE: "run `embedfleet doctor`",
 }
 
+# The document that a command is writing piece by piece, or None. An error must end it and not begin another.
+_begun: JsonDocument | None = None
+
 # Click's UsageError: newer releases of Typer contain a copy of click, older ones import it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -53,9 +56,7 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader, such as `| head`, has ended. Without this, Python prints an error when it flushes at
-        # exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except Exception as exc:
         from embedfleet.settings import DEBUG_ENV  # not at the top, as it takes longer than all of `--help`
 
@@ -80,6 +81,62 @@ def print_json(document: dict[str, Any]) -> None:
     body = {"schema_version": JSON_SCHEMA_VERSION, **document}
     sys.stdout.write(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
+
+
+class JsonDocument:
+    """The only JSON document of a command, written to stdout in pieces: it has one long list.
+
+    The document begins with the first entries, so an error before that is a document of its own. An error
+    after that becomes the last key of this document. If the reader ends early, the command goes on.
+    """
+
+    def __init__(self, head: Mapping[str, Any], list_name: str) -> None:
+        """`head` comes before the list."""
+        self._head = {"schema_version": JSON_SCHEMA_VERSION, **head}
+        self._list_name = list_name
+        self._entries = 0
+
+    def add(self, entries: Iterable[Any]) -> None:
+        """Write entries of the list, one a line. This blocks while the reader is slow."""
+        lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+        if lines:
+            self._begin()
+            separator = ",\n    " if self._entries else "\n    "
+            _write(separator + ",\n    ".join(lines))
+            self._entries += len(lines)
+
+    def end(self, rest: Mapping[str, Any]) -> None:
+        """Write the end of the list, and what comes after it."""
+        global _begun
+        self._begin()
+        end_of_list = "\n  ]" if self._entries else "]"
+        # The rest as a document of its own begins with a brace and a line of its own, and ends this document.
+        body = json.dumps(rest, ensure_ascii=False, indent=2).removeprefix("{")
+        _write(f"{end_of_list},{body}\n")
+        _begun = None
+
+    def _begin(self) -> None:
+        global _begun
+        if _begun is None:
+            _begun = self
+            head = json.dumps(self._head, ensure_ascii=False, indent=2).removesuffix("\n}")
+            _write(f'{head},\n  "{self._list_name}": [')
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Send what is written to stdout from now on nowhere: its reader, such as `| head`, has ended.
+
+    Without this, Python prints an error when it flushes at exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(message: str) -> None:
@@ -109,7 +166,9 @@ def _fail_usage(exc: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    if "--json" in sys.argv:
+    if _begun is not None:
+        _begun.end({"error": one_line(message)})
+    elif "--json" in sys.argv:
         print_json({"error": one_line(message)})
     warn(f"error: {message}")
     sys.exit(code)

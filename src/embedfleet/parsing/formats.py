@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Literal
 
 PARSER_VERSION = 1
@@ -71,11 +71,12 @@ _BY_NAME = {
 }
 
 
-def format_of(path: PurePath) -> Format | None:
+def format_of(path: str | os.PathLike[str]) -> Format | None:
     """The format that a file's name stands for; None if the name does not tell."""
-    return _BY_SUFFIX.get(path.suffix.lower()) or _BY_NAME.get(path.name.lower())
+    name = os.path.basename(path).lower()
+    return _BY_SUFFIX.get(os.path.splitext(name)[1]) or _BY_NAME.get(name)
 
 
-def is_supported(path: PurePath) -> bool:
+def is_supported(path: str | os.PathLike[str]) -> bool:
     """Whether a walk through a folder includes the file. Any file that is named explicitly may be read."""
     return format_of(path) is not None

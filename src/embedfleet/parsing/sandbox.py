@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +16,8 @@ from embedfleet.parsing.formats import ParsedDocument, format_of
 from embedfleet.parsing.frames import EXIT_OUT_OF_MEMORY, Accepted, Done, Refused, Request, Text
 from embedfleet.parsing.process import GarbledReply, ParserProcess, ProcessLost
 from embedfleet.settings import ParsingSettings
+
+StrPath = str | os.PathLike[str]
 
 
 class _TooMuchText(Exception):
@@ -50,19 +51,15 @@ class ParserSandbox:
         self._free = asyncio.Semaphore(workers)
         self._idle: list[ParserProcess] = []
 
-    async def parse(self, path: Path) -> ParsedDocument:
+    async def parse(self, path: StrPath) -> ParsedDocument:
         """Parse a file. The suffix of its name gives the format; if it is unknown, the first bytes do.
 
         Raises ParseError. Only regular files are read, so no path (a FIFO, a device) blocks.
         """
         async with aclosing(self.parse_many([path])) as answers:
-            async for answer in answers:
-                if isinstance(answer, ParseError):
-                    raise answer
-                return answer
-        raise AssertionError("each file has an answer")
+            return _or_raise(await anext(answers))
 
-    async def parse_many(self, paths: Sequence[Path]) -> AsyncGenerator[ParsedDocument | ParseError, None]:
+    async def parse_many(self, paths: Sequence[StrPath]) -> AsyncGenerator[ParsedDocument | ParseError, None]:
         """Parse files one after the other. Yields what `parse` returns or raises for each, in order.
 
         The process gets all paths at once, so a small file costs no round trip. All limits still hold for
@@ -70,23 +67,20 @@ class ParserSandbox:
         generator (`aclosing`) if it is left before its end.
         """
         # Reading the current folder may block.
-        absolute = await asyncio.to_thread(lambda: [path.absolute() for path in paths])
+        folder = "" if all(map(os.path.isabs, paths)) else await asyncio.to_thread(os.getcwd)
         requests = [
-            Request(format_of(path), os.fsencode(path), None, more=number < len(paths))
-            for number, path in enumerate(absolute, 1)
+            Request(format_of(path), os.fsencode(os.path.join(folder, path)), None, more=number < len(paths))
+            for number, path in enumerate(paths, 1)
         ]
         async with self._free, aclosing(self._answers(requests)) as answers:
             for path in paths:
-                yield _or_error(await anext(answers), str(path))
+                yield _or_error(await anext(answers), os.fspath(path))
 
     async def parse_bytes(self, data: bytes, *, name: str) -> ParsedDocument:
         """Like `parse`, with the content of a file. `name` gives the suffix, and appears in messages."""
-        request = Request(format_of(Path(name)), None, data)
+        request = Request(format_of(name), None, data)
         async with self._free, aclosing(self._answers([request])) as answers:
-            answer = _or_error(await anext(answers), name)
-        if isinstance(answer, ParseError):
-            raise answer
-        return answer
+            return _or_raise(_or_error(await anext(answers), name))
 
     async def close(self) -> None:
         """Kill the idle processes. Cancel running calls first: each of them kills its own process."""
@@ -187,6 +181,12 @@ class ParserSandbox:
 def _or_error(answer: ParsedDocument | Refused, name: str) -> ParsedDocument | ParseError:
     if isinstance(answer, Refused):
         return ParseError(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
+    return answer
+
+
+def _or_raise(answer: ParsedDocument | ParseError) -> ParsedDocument:
+    if isinstance(answer, ParseError):
+        raise answer
     return answer
 
 

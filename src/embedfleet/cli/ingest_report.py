@@ -1,0 +1,98 @@
+"""The report of `embedfleet ingest`: sums, and the problems. It keeps nothing else of a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedfleet.ingest import FileOutcome, FileState
+from embedfleet.queue_schemas import JobInfo, JobStatus
+
+FOLLOWED = (FileState.SUBMITTED, FileState.RESUMED)
+"""The states of files whose jobs this ingest waits for."""
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of the files that were added. It is complete even after an interruption.
+
+    `problems`: (source, reason) of every file that is not completely searchable.
+    """
+
+    tenant: str
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+    _states: Counter[FileState] = field(default_factory=Counter)
+    _jobs: Counter[JobStatus] = field(default_factory=Counter)
+    _chunks_stored: int = 0
+    _chunks_embedded: int = 0
+    _chunks_reused: int = 0
+
+    def add(self, outcome: FileOutcome, job: JobInfo | None) -> None:
+        """Count a file, once. `job` says how its job ended, or how far it is after an interruption."""
+        self._states[outcome.state] += 1
+        if outcome.error is not None:
+            self.problems.append((outcome.source, outcome.error))
+        if job is None or outcome.state not in FOLLOWED:
+            return
+        self._jobs[job.status] += 1
+        self._chunks_stored += job.progress.chunks_stored
+        self._chunks_embedded += job.progress.chunks_embedded - job.progress.chunks_reused
+        self._chunks_reused += job.progress.chunks_reused
+        if job.status.terminal and job.status is not JobStatus.COMPLETED:
+            self.problems.append((outcome.source, f"{job.status.value}: {job.reason}"))
+
+    @property
+    def something_done(self) -> bool:
+        done = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS)
+        kept = (FileState.UNCHANGED, FileState.PRUNED)
+        return any(self._jobs[status] for status in done) or any(self._states[state] for state in kept)
+
+    def totals(self) -> dict[str, Any]:
+        return {
+            "files": self._states.total() - self._states[FileState.PRUNED],
+            "ingested": self._jobs[JobStatus.COMPLETED],
+            "unchanged": self._states[FileState.UNCHANGED],
+            "failed": len(self.problems),
+            "unfinished": sum(count for status, count in self._jobs.items() if not status.terminal),
+            "pruned": self._states[FileState.PRUNED],
+            "chunks_stored": self._chunks_stored,
+            "chunks_embedded": self._chunks_embedded,
+            "chunks_reused": self._chunks_reused,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The part of `--json` that comes after the files."""
+        return {
+            "errors": [{"source": source, "error": reason} for source, reason in self.problems],
+            "interrupted": self.interrupted,
+            "totals": self.totals(),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The report for people."""
+        totals = self.totals()
+        yield (
+            f"{totals['ingested']} ingested, {totals['unchanged']} unchanged, {totals['failed']} failed"
+            + (f", {totals['pruned']} pruned" if totals["pruned"] else "")
+            + (f", {totals['unfinished']} unfinished" if totals["unfinished"] else "")
+            + f"; {totals['chunks_embedded']} chunks embedded, {totals['chunks_reused']} reused "
+            f"in {totals['seconds']:.1f} s"
+        )
+        if self.interrupted:
+            yield "stopped; run the same command again to go on"
+
+
+def entry_of(outcome: FileOutcome, job: JobInfo | None) -> dict[str, Any]:
+    """A file's entry in `--json`."""
+    return {
+        "source": outcome.source,
+        "state": outcome.state.value,
+        "job": None if job is None else job.json_document(),
+        "error": outcome.error,
+        "warnings": list(outcome.warnings),
+    }
