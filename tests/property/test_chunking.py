@@ -195,6 +195,31 @@ def _row(chunk: Chunk) -> tuple[object, ...]:
 
 
 @settings(max_examples=300)
+@given(st.lists(documents(most_pieces=12), min_size=1, max_size=4), configs(smallest=50), content_types)
+def test_a_document_that_is_one_chunk_as_a_whole_is_the_same_chunk_when_it_is_split(
+    tokenizer: Tokenizer, texts: list[str], config: ChunkingConfig, content_type: str
+) -> None:
+    chunker = Chunker(tokenizer, config, max_tokens=MAX_TOKENS, content_type=content_type)
+    for text, whole in zip(texts, chunker.whole(texts), strict=True):
+        if whole is not None:
+            (chunk,) = (chunk for block in chunker.split([text]) for chunk in block)
+            assert _row(chunk) == _row(whole)
+            assert chunker.coverage.ratio == 1.0
+
+
+def test_a_plain_short_text_is_taken_as_a_whole(tokenizer: Tokenizer) -> None:
+    chunker = Chunker(tokenizer, ChunkingConfig(), max_tokens=MAX_TOKENS)
+    taken = chunker.whole(["One line.\n\nAnother.\n", "  indented", "", " \n", "word " * 100, "word " * 300])
+    assert [None if chunk is None else chunk.text for chunk in taken] == [
+        "One line.\n\nAnother.",
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
 @given(st.data(), documents(most_pieces=200), st.sampled_from(ChunkMethod), content_types)
 def test_where_segments_are_cut_changes_no_atom(
     data: st.DataObject, document: str, method: ChunkMethod, content_type: str

@@ -23,7 +23,7 @@ WIDE_SENTENCE_ENDS = "\u3002\uff01\uff1f\uff61"
 
 _WIDE_PAUSES = "\uff0c\u3001\uff1b\uff1a"
 _CLOSERS = ")]}\"'*_`\u2019\u201d\u203a\xbb\u300d\u300f\uff09\u3011\u300b\u3009"
-_SPACES = " \t\n\r\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+SPACES = " \t\n\r\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 _CASED_BLOCKS = range(0x0530)
 """Latin, Greek and Cyrillic: a lower-case letter of these shows that a sentence goes on."""
@@ -36,7 +36,7 @@ def _kind_table() -> NDArray[np.uint8]:
     table = np.zeros(0x10000, dtype=np.uint8)
     table[[code for code in _CASED_BLOCKS if chr(code).islower()]] = LOWER
     for kind, characters in (
-        (SPACE, _SPACES),
+        (SPACE, SPACES),
         (BLANK, _BLANKS),
         (SENTENCE_END, SENTENCE_ENDS),
         (WIDE_SENTENCE_END, WIDE_SENTENCE_ENDS),

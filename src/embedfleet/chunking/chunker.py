@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
+from embedfleet.chunking.characters import SPACES
 from embedfleet.chunking.coverage import Coverage, CoverageMeter
 from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
 from embedfleet.chunking.refining import cut_to_characters, tokenise
@@ -105,6 +106,41 @@ class Chunker:
             packer.add(atoms)
             yield from self._measured(packer.pack(final=False))
         yield from self._measured(packer.pack(final=True))
+
+    def whole(self, texts: Sequence[str]) -> list[Chunk | None]:
+        """Return, for each text, its only chunk if the whole document makes one; None if it must be `split`.
+
+        A short text is a chunk whatever is in it, so its lines and sentences are not looked for, and all
+        texts are tokenised in one call. `split` gives the same chunk, with a coverage of 1. The answer may be
+        None for a text that would make one chunk.
+        """
+        limits = self._limits()
+        trimmed = [text.rstrip(SPACES) if self._may_be_whole(text, limits) else "" for text in texts]
+        some = [i for i, text in enumerate(trimmed) if text and not text.isspace()]
+        chunks: list[Chunk | None] = [None] * len(texts)
+        if not some:
+            return chunks
+        token_ids, lengths = self._tokenizer.encode_batch([trimmed[i] for i in some])
+        ends = np.cumsum(lengths).tolist()
+        for i, end, length in zip(some, ends, lengths.tolist(), strict=True):
+            if length <= limits.tokens:
+                text = trimmed[i]
+                chunks[i] = Chunk(0, 0, len(text), (), text, token_ids[end - length : end])
+        return chunks
+
+    def _may_be_whole(self, text: str, limits: Limits) -> bool:
+        """Whether the text is short enough for one chunk, if it has few enough tokens.
+
+        A format other than plain text may have headings. White space at the start may belong to the first
+        line's indentation. Where atoms are counted in tokens of their own, those of the whole text decide
+        nothing. A longer text than an atom may be cut inside of a word.
+        """
+        return (
+            self._content_type == "text"
+            and (self._tokenizer.concatenable or self._config.unit is ChunkUnit.CHARS)
+            and 0 < len(text) <= min(limits.chars, self._bounds.longest_atom)
+            and text[0] not in SPACES
+        )
 
     def _limits(self) -> Limits:
         """The configuration's limits in both tokens and characters.

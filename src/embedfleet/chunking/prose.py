@@ -9,8 +9,13 @@ from embedfleet.chunking.characters import LOWER, Characters
 from embedfleet.chunking.lines import Lines
 from embedfleet.chunking.strength import Strength
 
-_MARKERS = np.array([ord(character) for character in "-*+|>#=~0123456789\u2022\u2023\u2043\u25e6"])
+_MARKERS = "-*+|>#=~0123456789\u2022\u2023\u2043\u25e6"
 """A line that begins with one of these is a list item, a table row, a quote or a record."""
+
+# By code point, with an entry past the last marker for all that are beyond. A look-up takes a tenth of the
+# time of `numpy.isin`, which counts for short documents.
+_IS_MARKER = np.zeros(max(map(ord, _MARKERS)) + 2, dtype=np.bool_)
+_IS_MARKER[[ord(character) for character in _MARKERS]] = True
 
 _CODE_INDENT = 4
 _TAB = ord("\t")
@@ -34,11 +39,11 @@ def line_strengths(
     previous_ends_sentence = np.concatenate(([True], ends_sentence[:-1]))
     previous_is_long = np.concatenate(([False], lengths[:-1] >= _WRAPPED_LINE_CHARS))
     first = characters.points[lines.texts]
-    # The order matters: the first case that holds decides.
+    # The order matters: the first case that holds decides, so the last is written first.
     cases = [
         (lines.after_blank, Strength.PARAGRAPH),
         (
-            np.isin(first, _MARKERS)
+            _IS_MARKER.take(first, mode="clip")
             | (lines.indents >= _CODE_INDENT)
             | (characters.points[lines.starts] == _TAB),
             Strength.LINE,
@@ -47,5 +52,7 @@ def line_strengths(
         (previous_ends_sentence, Strength.SENTENCE),
         (previous_is_long, Strength.WRAP),
     ]
-    conditions, strengths = zip(*cases, strict=True)
-    return np.select(conditions, [np.int8(s) for s in strengths], default=np.int8(Strength.LINE))
+    strengths = np.full(len(lines), Strength.LINE, dtype=np.int8)
+    for condition, strength in reversed(cases):
+        strengths[condition] = strength
+    return strengths

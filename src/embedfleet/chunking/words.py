@@ -66,6 +66,8 @@ def hard_spans(text: str, start: int, end: int, limit: int) -> list[tuple[int, i
 def _wide_cuts(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Positions inside of a run without white space, right after wide punctuation and its closing marks."""
     ends = np.flatnonzero((kinds == WIDE_SENTENCE_END) | (kinds == WIDE_PAUSE)) + 1
+    if not len(ends):  # most texts have none, and the rest takes longer than all else for a short one
+        return ends
     padded = np.append(kinds, np.uint8(SPACE))
     for _ in range(_MAX_CLOSING_MARKS):
         ends = ends + _closes(padded[ends])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -47,11 +47,20 @@ class DocumentCut:
 
     def __init__(self, document: DocumentToCut, model_of: ModelOf, next_segment: NextSegment) -> None:
         self.document = document
+        self.whole: Chunk | None = None
+        """The only chunk of the document, if that is known before it is cut."""
         self._model_of = model_of
         self._next_segment = next_segment
         self._coming: Iterator[tuple[CutBatch, Task]] | None = None
         self._chunker: Chunker | None = None
         self._chunks = 0
+
+    @property
+    def only_text(self) -> str | None:
+        """The text of the document if it is one segment; None if it is longer."""
+        first = self.document.beginning
+        is_all = first is not None and first.chars == self.document.generation.recipe.chars
+        return first.text if first is not None and is_all else None
 
     def next_part(self, most_chunks: int) -> PartToQueue:
         """Cut on, until the part has about `most_chunks` chunks or the document ends.
@@ -59,19 +68,22 @@ class DocumentCut:
         Raises SpaceMismatch if the model is not the one of the job any more, and InvalidRequest if it cannot
         take the text.
         """
+        if self.whole is not None:
+            only = [self._new_batch(0, [self.whole], self._new_ids())]
+            return self._part(only, is_first=True, end=End(chunks=1, coverage=1.0))
         is_first = self._coming is None
         if self._coming is None or self._chunker is None:
-            self._chunker = self._new_chunker()
+            self._chunker = self.new_chunker()
             self._coming = self._batches(self._chunker)
         wanted = -(-most_chunks // self.document.generation.recipe.batch_chunks)
         made = list(islice(self._coming, wanted))
         self._chunks += sum(cut.batch.chunks for cut, _ in made)
         is_last = len(made) < wanted
         end = End(self._chunks, self._chunker.coverage.ratio) if is_last else None
-        part = Part(self.document, [cut for cut, _ in made], is_first, end)
-        return PartToQueue(part, [task for _, task in made])
+        return self._part(made, is_first=is_first, end=end)
 
-    def _new_chunker(self) -> Chunker:
+    def new_chunker(self) -> Chunker:
+        """Make a chunker for documents that are cut as this one is. Raises SpaceMismatch."""
         wanted = self.document.generation.collection
         info = self._model_of(wanted.model)
         if info.space != wanted.space:
@@ -87,10 +99,17 @@ class DocumentCut:
             content_type=recipe.content_type,
         )
 
-    def _batches(self, chunker: Chunker) -> Iterator[tuple[CutBatch, Task]]:
+    def _part(self, made: Sequence[tuple[CutBatch, Task]], *, is_first: bool, end: End | None) -> PartToQueue:
+        part = Part(self.document, [cut for cut, _ in made], is_first, end)
+        return PartToQueue(part, [task for _, task in made])
+
+    def _new_ids(self) -> ChunkIds:
         generation = self.document.generation
-        ids = ChunkIds(generation.document_id, generation.collection.space)
-        size = generation.recipe.batch_chunks
+        return ChunkIds(generation.document_id, generation.collection.space)
+
+    def _batches(self, chunker: Chunker) -> Iterator[tuple[CutBatch, Task]]:
+        ids = self._new_ids()
+        size = self.document.generation.recipe.batch_chunks
         waiting: list[Chunk] = []
         ordinal = 0
         for block in chunker.split(self._texts()):
@@ -154,6 +173,7 @@ class ClaimCut:
     def __init__(self, documents: Sequence[DocumentCut], *, chunks_per_write: int) -> None:
         self._left = list(documents)
         self._chunks_per_write = chunks_per_write
+        self._has_begun = False
         self.unfinished = {document.document.job_id for document in documents}
         """The jobs whose documents are not cut, written and queued to the end yet."""
         self.failures: dict[str, Exception] = {}
@@ -164,6 +184,9 @@ class ClaimCut:
 
         No document has two parts in the answer. The answer is empty when all documents have ended.
         """
+        if not self._has_begun:
+            self._has_begun = True
+            self._find_whole()
         parts: list[PartToQueue] = []
         room = self._chunks_per_write
         while self._left and room > 0:
@@ -180,6 +203,24 @@ class ClaimCut:
             room -= max(1, sum(cut.batch.chunks for cut in made.part.batches))
             del self._left[0]
         return parts
+
+    def _find_whole(self) -> None:
+        """Find the documents that are one chunk. They are tokenised together."""
+        alike: dict[Hashable, list[tuple[DocumentCut, str]]] = {}
+        for document in self._left:
+            text = document.only_text
+            if text is not None:
+                generation = document.document.generation
+                recipe = generation.recipe
+                key = (generation.collection.model, generation.collection.space, recipe.content_type)
+                alike.setdefault((*key, recipe.chunking), []).append((document, text))
+        for some in alike.values():
+            try:
+                chunks = some[0][0].new_chunker().whole([text for _, text in some])
+            except Exception:  # noqa: BLE001 - each of them meets it again when it is cut alone
+                continue
+            for (document, _), chunk in zip(some, chunks, strict=True):
+                document.whole = chunk
 
     def finish(self, job_id: str) -> None:
         """Cut this document no further: it is queued to its end, or its job has ended."""
