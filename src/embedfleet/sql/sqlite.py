@@ -30,6 +30,8 @@ T = TypeVar("T")
 _MAX_GROUP = 64
 # The number of reader threads. In WAL mode, reads run side by side with each other and with the writer.
 _READERS = 4
+# The first release with RETURNING. It also has UPDATE ... FROM, which is older.
+_OLDEST_SQLITE = (3, 35, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class SqliteEngine:
         self._writer.start()
 
     def upgrade(self) -> tuple[str | None, str]:
+        _require_version(self.location)
         with _mapped(self.location):
             return migrations.upgrade(self._writer_engine, self.location)
 
@@ -183,6 +186,16 @@ def _engine(url: URL, pragmas: tuple[str, ...], *, begin: str, connections: int)
 
     event.listen(engine, "begin", begin_transaction)
     return engine
+
+
+def _require_version(location: str) -> None:
+    """Raise ConfigError if the SQLite library that Python loaded is too old for our statements."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        needed = ".".join(str(part) for part in _OLDEST_SQLITE[:2])
+        raise ConfigError(
+            f"{location}: this Python has SQLite {sqlite3.sqlite_version}, and {needed} or later is needed: "
+            "use a newer Python or a newer SQLite library, or set database.url to a PostgreSQL database"
+        )
 
 
 class _mapped:

@@ -52,6 +52,18 @@ async def test_a_full_disk_is_said_in_one_line_and_keeps_nothing_of_the_unit(dat
     assert await names(database) == {"before", "after"}
 
 
+async def test_a_sqlite_without_the_statements_we_need_is_refused_by_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    with pytest.raises(ConfigError, match=r"SQLite 3\.34\.1, and 3\.35 or later is needed: use a newer"):
+        await database.open()
+    await database.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_database_locked_for_too_long_is_unavailable_and_works_again(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     database = Database(f"sqlite:///{path}", busy_timeout_seconds=0.05)
