@@ -13,7 +13,6 @@ from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import batches, chunks, dead_letters, documents, jobs
 from embedfleet.records.batches import Batch, StoredBatch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.documents import Generation
 from embedfleet.records.jobs import Job
 from embedfleet.sql.database import Database
 
@@ -27,19 +26,17 @@ def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> Non
     status_of = jobs.complete_done(conn, [job.job_id for job in candidates], now)
     if not status_of:  # not done yet, or other calls have completed them
         return
-    job_of = {job.generation_id: job for job in candidates if job.job_id in status_of}
-    failed: list[Generation] = []
-    good: list[Generation] = []
-    for generation in documents.generations_by_id(conn, list(job_of)).values():
-        is_failed = status_of[job_of[generation.generation_id].job_id] is JobStatus.FAILED
-        (failed if is_failed else good).append(generation)
-    documents.abandon(conn, [generation.generation_id for generation in failed])
-    replacing = [generation for generation in documents.mark_live(conn, good) if generation.number > 1]
-    makers = {generation.document_id: job_of[generation.generation_id].job_id for generation in replacing}
-    dead_letters.mark_replaced(conn, makers, now)
-    # A first generation that did not fail replaces nothing and leaves nothing to clean up.
-    left = [*failed, *(generation for generation in good if generation.number > 1)]
-    leave_rest_to_cleanup(conn, [generation.document_id for generation in left])
+    failed = [job for job in candidates if status_of.get(job.job_id) is JobStatus.FAILED]
+    good = [job for job in candidates if job.job_id in status_of and job not in failed]
+    documents.abandon(conn, [job.generation_id for job in failed])
+    # Sorted, so that of two generations of a document the newer one becomes live. Ids grow.
+    maker_of = {job.document_id: job for job in sorted(good, key=lambda job: job.generation_id)}
+    live = documents.mark_live(conn, {name: job.generation_id for name, job in maker_of.items()})
+    replacing = {name: maker_of[name].job_id for name, number in live.items() if number > 1}
+    dead_letters.mark_replaced(conn, replacing, now)
+    # A first generation that is live now replaces nothing and leaves nothing to clean up.
+    not_live = [name for name in maker_of if name not in live]
+    leave_rest_to_cleanup(conn, [*(job.document_id for job in failed), *replacing, *not_live])
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:

@@ -57,8 +57,9 @@ def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tu
     """Return the batches with these (job id, ordinal), by that pair. Missing batches are left out."""
     found: dict[tuple[str, int], Batch] = {}
     for some in key_pages(named):
-        for row in conn.execute(_BATCHES_AMONG, {"named": some}):
-            found[row.job_id, row.ordinal] = _batch(row)
+        rows = conn.execute(_BATCHES_AMONG, {"named": some}).all()
+        for job_id, ordinal, state, first_chunk, chunks in rows:
+            found[job_id, ordinal] = Batch(ordinal, first_chunk, chunks, BatchState(state))
     return found
 
 
@@ -194,6 +195,6 @@ _BATCHES_OF = select(batches).where(
     batches.c.job_id == bindparam("job"), batches.c.ordinal.in_(bindparam("numbers", expanding=True))
 )
 
-_BATCHES_AMONG = select(batches).where(
-    tuple_(batches.c.job_id, batches.c.ordinal).in_(bindparam("named", expanding=True))
-)
+_BATCHES_AMONG = select(
+    batches.c.job_id, batches.c.ordinal, batches.c.state, batches.c.first_chunk, batches.c.chunks
+).where(tuple_(batches.c.job_id, batches.c.ordinal).in_(bindparam("named", expanding=True)))

@@ -97,8 +97,9 @@ def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[lis
         for place, (generation_id, first, count) in enumerate(spans)
     ]
     found: list[list[ChunkRow]] = [[] for _ in spans]
-    for row in _BETWEEN.run(conn, given):
-        found[row.place].append(_chunk_row(row))
+    rows: list[Any] = _BETWEEN.run(conn, given)
+    for place, index, chunk_id, start, end, tokens, heading in rows:
+        found[place].append(ChunkRow(index, chunk_id.hex(), start, end, tokens, heading))
     return found
 
 

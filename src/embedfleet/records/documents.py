@@ -6,7 +6,7 @@ These are plain functions over a connection. The caller owns the transaction. It
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -136,7 +136,7 @@ def generations_by_id(conn: Connection, generation_ids: Sequence[int]) -> dict[i
     """Return the generations with these ids, by id. Generations that are gone are left out."""
     found: dict[int, Generation] = {}
     for ids in key_pages(generation_ids):
-        for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}):
+        for row in conn.execute(_GENERATIONS_BY_ID, {"ids": ids}).all():
             found[row.generation_id] = _generation(row)
     return found
 
@@ -181,22 +181,20 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     return {row.tenant: row.documents for row in conn.execute(query)}
 
 
-def mark_live(conn: Connection, targets: Sequence[Generation]) -> list[Generation]:
-    """Make these generations the ones that readers see, and retire those before them.
+def mark_live(conn: Connection, made: Mapping[str, int]) -> dict[str, int]:
+    """Make generations the ones that readers see, and retire those before them.
 
-    Returns the generations that readers see from now on. A generation is left out and stays as it is if a
-    newer one is live already or if its document is deleted. Of two generations of one document, only the
-    newer one becomes live.
+    `made` has the id of one generation for each document id. Returns the numbers of the generations that
+    readers see from now on, by document id. A document is left out and stays as it is if it is deleted, or if
+    a newer generation of it is live already.
     """
-    newest = {target.document_id: target for target in sorted(targets, key=lambda target: target.number)}
-    for document_id in newest:
+    for document_id in made:
         document_lock.require(conn, document_id)
-    given = [(target.document_id, target.number) for target in newest.values()]
-    flipped = [newest[row.document_id] for row in _FLIP.run(conn, given)]
-    set_generation_state(conn, [target.generation_id for target in flipped], GenerationState.LIVE)
-    replacing = [(target.document_id, target.number) for target in flipped if target.number > 1]
+    live = {row.document_id: row.live_generation for row in _FLIP.run(conn, list(made.items()))}
+    set_generation_state(conn, [made[document_id] for document_id in live], GenerationState.LIVE)
+    replacing = [(document_id, number) for document_id, number in live.items() if number > 1]
     _RETIRE_OLDER.run(conn, replacing, retired=GenerationState.RETIRED)
-    return flipped
+    return live
 
 
 def set_generation_state(conn: Connection, generation_ids: Sequence[int], state: GenerationState) -> None:
@@ -390,11 +388,12 @@ _DELETIONS = select(documents.c.document_id, documents.c.deletions).where(
 )
 
 _FLIP = RowsStatement(
-    "WITH given(document_id, target) AS (VALUES {rows}) "
-    "UPDATE documents SET live_generation = given.target FROM given "
+    "WITH given(document_id, generation_id) AS (VALUES {rows}) "
+    "UPDATE documents SET live_generation = generations.number "
+    "FROM given JOIN generations ON generations.generation_id = given.generation_id "
     "WHERE documents.document_id = given.document_id AND documents.deleted_at IS NULL "
-    "AND COALESCE(documents.live_generation, 0) < given.target "
-    "RETURNING documents.document_id"
+    "AND COALESCE(documents.live_generation, 0) < generations.number "
+    "RETURNING documents.document_id, documents.live_generation"
 )
 
 _RETIRE_OLDER = RowsStatement(
@@ -439,23 +438,21 @@ def _chunking(written: str) -> ChunkingConfig:
 
 
 def _generation(row: Row[Any]) -> Generation:
+    """Build the generation from a row of `_SELECT_GENERATION`. By position, which is faster than by name."""
+    columns: Sequence[Any] = row
+    generation_id, document_id, number, state, collection_id = columns[:5]
+    content_hash, source_hash, content_type, chars, chunking, batch_chunks, version = columns[5:12]
+    tenant, media_id, source, deletions, model, space, dim = columns[12:]
     return Generation(
-        generation_id=row.generation_id,
-        document_id=row.document_id,
-        tenant=row.tenant,
-        media_id=row.media_id,
-        source=row.source,
-        number=row.number,
-        state=GenerationState(row.state),
-        recipe=Recipe(
-            content_hash=row.content_hash,
-            source_hash=row.source_hash,
-            content_type=row.content_type,
-            chars=row.chars,
-            chunking=_chunking(row.chunking),
-            batch_chunks=row.batch_chunks,
-        ),
-        collection=Collection.of_row(row),
-        chunker_version=row.chunker_version,
-        deletions=row.deletions,
+        generation_id=generation_id,
+        document_id=document_id,
+        tenant=tenant,
+        media_id=media_id,
+        source=source,
+        number=number,
+        state=GenerationState(state),
+        recipe=Recipe(content_hash, source_hash, content_type, chars, _chunking(chunking), batch_chunks),
+        collection=Collection(collection_id, tenant, model, space, dim),
+        chunker_version=version,
+        deletions=deletions,
     )

@@ -104,10 +104,8 @@ def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int,
 
 def look_up(conn: Connection, keys: Iterable[CacheKey]) -> dict[CacheKey, CachedVector]:
     """Return the cached vectors of these keys. Unknown keys are left out."""
-    return {
-        (row.collection_id, row.content_hash): CachedVector(row.vector, row.document_id, row.used_on)
-        for row in _LOOK_UP.run(conn, sorted(set(keys)))
-    }
+    rows: list[Any] = _LOOK_UP.run(conn, sorted(set(keys)))
+    return {(collection_id, key): CachedVector(*found) for collection_id, key, *found in rows}
 
 
 def record_uses(conn: Connection, uses: Sequence[CacheUse], now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class ClaimProgress:
 
     `missing`: int64 (m,), the rows that the model must embed.
     `owners`: int64 (m,), the task number of each of these rows.
+    `missing_of_task`: int64 (number of tasks,), how many rows of each task the model must embed.
     `changed`: an event that is set at the start, and again when vectors arrive. Its reader clears it.
     """
 
@@ -30,7 +32,7 @@ class ClaimProgress:
         vectors = [vector for task in known for vector in task]
         task_of_row = np.repeat(np.arange(len(known)), [len(task) for task in known])
         # The first row of each task, and at the end one more entry: the number of all rows.
-        self._first_rows = np.cumsum([0, *(len(task) for task in known)])
+        self._first_rows = list(accumulate((len(task) for task in known), initial=0))
         self._vectors = np.zeros((len(vectors), dim), dtype=np.float32)
         self._failed: dict[int, str] = {}
         for row, vector in enumerate(vectors):
@@ -39,7 +41,8 @@ class ClaimProgress:
         self.missing = np.array([row for row, vector in enumerate(vectors) if vector is None], dtype=np.int64)
         self.owners = task_of_row[self.missing].astype(np.int64)
         self._awaited_rows = set(self.missing.tolist())
-        self._awaited_of_task = np.bincount(self.owners, minlength=len(known))
+        self.missing_of_task = np.bincount(self.owners, minlength=len(known))
+        self._awaited_of_task = self.missing_of_task.copy()
         self._completed = np.flatnonzero(self._awaited_of_task == 0).tolist()
         self._partial: set[int] = set()
         self.changed = asyncio.Event()
@@ -72,13 +75,10 @@ class ClaimProgress:
         self._failed.update((int(row), "not embedded") for row in self._awaited_rows)
         return partial
 
-    def embedded_positions(self, task: int) -> NDArray[np.int64]:
-        """Return which of the task's wanted chunks the model had to embed, as int64 positions among them."""
-        rows: NDArray[np.int64] = self.missing[self.owners == task]
-        return rows - int(self._first_rows[task])
-
     def outcome(self, task: int) -> EmbedOutcome:
         """Return the vectors and failures of all wanted chunks of the task. The task must have been taken."""
         start, end = self._first_rows[task], self._first_rows[task + 1]
-        failed = {row - int(start): self._failed[row] for row in range(start, end) if row in self._failed}
+        failed: dict[int, str] = {}
+        if self._failed:
+            failed = {row - start: self._failed[row] for row in range(start, end) if row in self._failed}
         return EmbedOutcome(self._vectors[start:end], failed)

@@ -25,7 +25,7 @@ def parts_of(item: EmbeddingWork) -> Iterable[Task]:
     """
     task, batch_id = item.lease.task, BatchId.parse(item.lease.task.id)
     for first, past in _spans(len(item.chunk_ids), _MAX_PARTS):
-        if not np.any((item.wanted >= first) & (item.wanted < past)):
+        if not any(first <= position < past for position in item.wanted):
             continue
         message = item.message.part(first, past)
         yield replace(

@@ -30,7 +30,7 @@ class EmbeddingWork:
     Its chunks belong to one generation of a document; the first has the index `first_chunk`. A position
     counts the chunks of the message from 0.
 
-    `wanted`: int64, the positions of the chunks that have no stored vector and were not given up.
+    `wanted`: the positions of the chunks that have no stored vector and were not given up, in order.
     `dead`: the reason for each position that was given up before.
     `cached`: the cache's answer about the wanted chunks; None if the cache was not asked.
     """
@@ -41,7 +41,7 @@ class EmbeddingWork:
     generation_id: int
     first_chunk: int
     chunk_ids: Sequence[str]
-    wanted: NDArray[np.int64]
+    wanted: Sequence[int]
     dead: Mapping[int, str]
     cached: CacheLookup | None = None
 
@@ -94,8 +94,7 @@ def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]])
             for i, chunk_id in enumerate(ids)
             if chunk_id not in stored and (message.job_id, first + i) in given_up
         }
-        left = [i for i, chunk_id in enumerate(ids) if chunk_id not in stored and i not in dead]
-        wanted = np.array(left, dtype=np.int64)
+        wanted = [i for i, chunk_id in enumerate(ids) if chunk_id not in stored and i not in dead]
         yield EmbeddingWork(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
 
 
@@ -114,17 +113,18 @@ def prepare(
 
 
 def _joined(work: Sequence[EmbeddingWork]) -> TokenBatch:
-    parts = [_wanted_tokens(item) for item in work]
-    return TokenBatch(
-        np.concatenate([part.token_ids for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
+    """Join the wanted chunks of all tasks."""
+    messages = [item.message for item in work]
+    batch = TokenBatch(
+        np.concatenate([message.token_ids_array() for message in messages]),
+        np.concatenate([message.lengths_array() for message in messages]).astype(np.int64),
     )
-
-
-def _wanted_tokens(item: EmbeddingWork) -> TokenBatch:
-    message = item.message
-    batch = TokenBatch(message.token_ids_array(), message.lengths_array().astype(np.int64))
-    return batch.take(item.wanted)
+    wanted: list[int] = []
+    first = 0
+    for item in work:
+        wanted += (first + position for position in item.wanted)
+        first += len(item.chunk_ids)
+    return batch.take(np.array(wanted, dtype=np.int64))
 
 
 def _texts(conn: Connection, work: Sequence[EmbeddingWork]) -> tuple[str, ...]:

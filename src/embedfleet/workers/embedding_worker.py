@@ -11,6 +11,7 @@ are embedded.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,8 +146,10 @@ class EmbeddingLoop(StageLoop):
             lambda conn: prepare(conn, opened, needs_texts=needs_texts, caching=self._caching)
         )
         progress = ClaimProgress([item.known for item in work], runner.info.dim)
+        missing = batch.take(progress.missing)
+        tokens = np.bincount(progress.owners, weights=missing.lengths, minlength=len(work)).astype(np.int64)
         embedding = asyncio.create_task(
-            runner.embed(batch.take(progress.missing), owners=progress.owners, on_part=progress.add_outcome)
+            runner.embed(missing, owners=progress.owners, on_part=progress.add_outcome)
         )
         embedding.add_done_callback(lambda _: progress.changed.set())
         try:
@@ -156,7 +159,11 @@ class EmbeddingLoop(StageLoop):
                 # Ask whether the model is done before the look for completed tasks. In the other order, tasks
                 # that are completed between the two would be missed.
                 model_is_done = embedding.done()
-                await self._hand_on(work, progress, handed_on)
+                if completed := progress.take_completed():
+                    await self._hand_on([(work[n], progress.outcome(n)) for n in completed], handed_on)
+                    self._count(
+                        [work[n] for n in completed], progress.missing_of_task[completed], tokens[completed]
+                    )
                 if model_is_done:
                     await embedding  # raises what the model raised
                     return
@@ -166,16 +173,15 @@ class EmbeddingLoop(StageLoop):
         finally:
             await cancel_and_wait(embedding)
 
-    async def _hand_on(self, work: Sequence[EmbeddingWork], progress: ClaimProgress, handed_on: Done) -> None:
-        """Hand on the tasks completed since the last call: to the storage queue, to SQL, then ack them."""
-        completed = [(work[number], progress.outcome(number), number) for number in progress.take_completed()]
-        if not completed:
-            return
-        tasks = [_storage_task(item, outcome) for item, outcome, _ in completed]
-        await offer(self._broker, Stage.STORAGE, tasks)
-        await self._record([(item, outcome) for item, outcome, _ in completed], finished=True)
-        await handed_on([item.lease for item, _, _ in completed])
-        self._count([(item, progress.embedded_positions(number)) for item, _, number in completed])
+    async def _hand_on(
+        self, completed: Sequence[tuple[EmbeddingWork, EmbedOutcome]], handed_on: Done
+    ) -> None:
+        """Hand on completed tasks: to the storage queue, to SQL, then ack them."""
+        await offer(
+            self._broker, Stage.STORAGE, [_storage_task(item, outcome) for item, outcome in completed]
+        )
+        await self._record(completed, finished=True)
+        await handed_on([item.lease for item, _ in completed])
 
     async def _keep_partial(self, work: Sequence[EmbeddingWork], progress: ClaimProgress) -> None:
         """Cache the vectors of incomplete tasks, as a model server may have charged for them."""
@@ -192,26 +198,36 @@ class EmbeddingLoop(StageLoop):
         now = self._clock.now()
         await self._database.write(lambda conn: _record(conn, uses, now, finished=finished))
 
-    def _count(self, completed: Sequence[tuple[EmbeddingWork, NDArray[np.int64]]]) -> None:
-        """Add completed tasks to the metrics. Each comes with the positions of the chunks just embedded."""
-        chunks_embedded = sum(len(embedded) for _, embedded in completed)
+    def _count(
+        self, completed: Sequence[EmbeddingWork], embedded: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> None:
+        """Add completed tasks to the metrics. The arrays count the chunks and tokens that the model took."""
+        chunks_embedded = int(embedded.sum())
         self._metrics.batch_chunks.labels(self.stage.value).observe(chunks_embedded)
         self._metrics.chunks_embedded_total.inc(chunks_embedded)
-        for item, embedded in completed:
-            self._metrics.chunks_reused_total.inc(item.reused)
+        self._metrics.tokens_embedded_total.inc(int(tokens.sum()))
+        self._metrics.chunks_reused_total.inc(sum(item.reused for item in completed))
+        tokens_of: Counter[str] = Counter()
+        misses = wanted = 0
+        for item, item_chunks, item_tokens in zip(completed, embedded.tolist(), tokens.tolist(), strict=True):
+            tokens_of[item.message.tenant] += item_tokens
             if item.cached is not None:
-                self._metrics.cache_misses_total.inc(len(embedded))
-                self._metrics.cache_hits_total.inc(len(item.wanted) - len(embedded))
-            tokens = int(item.message.lengths_array()[item.wanted][embedded].sum(dtype=np.int64))
-            self._metrics.tokens_embedded_total.inc(tokens)
-            self._metrics.count_tenant(item.message.tenant, tokens=tokens)
+                misses += item_chunks
+                wanted += len(item.wanted)
+        self._metrics.cache_misses_total.inc(misses)
+        self._metrics.cache_hits_total.inc(wanted - misses)
+        for tenant, tenant_tokens in tokens_of.items():
+            self._metrics.count_tenant(tenant, tokens=tenant_tokens)
 
 
 def _storage_task(item: EmbeddingWork, outcome: EmbedOutcome) -> Task:
     """Return the task for the next stage. `outcome` has one row for each wanted chunk of the item."""
     offset = item.message.first_position
-    dead = dict(item.dead) | {int(item.wanted[row]): reason for row, reason in outcome.failed.items()}
-    good = [row for row in range(len(item.wanted)) if row not in outcome.failed]
+    dead = dict(item.dead) | {item.wanted[row]: reason for row, reason in outcome.failed.items()}
+    good, vectors = item.wanted, outcome.vectors
+    if outcome.failed:
+        rows = [row for row in range(len(item.wanted)) if row not in outcome.failed]
+        good, vectors = [item.wanted[row] for row in rows], vectors[rows]
     message = StorageTask(
         tenant=item.message.tenant,
         job_id=item.message.job_id,
@@ -219,8 +235,8 @@ def _storage_task(item: EmbeddingWork, outcome: EmbedOutcome) -> Task:
         span=item.message.span,
         space=item.message.space,
         dim=outcome.vectors.shape[1],
-        chunk_ids=pack_chunk_ids([item.chunk_ids[int(item.wanted[row])] for row in good]),
-        vectors=outcome.vectors[good].astype("<f4", copy=False).tobytes(),
+        chunk_ids=pack_chunk_ids([item.chunk_ids[position] for position in good]),
+        vectors=vectors.astype("<f4", copy=False).tobytes(),
         dead=tuple(
             DeadChunk(position=offset + position, reason=reason) for position, reason in sorted(dead.items())
         ),

@@ -33,8 +33,7 @@ def test_rows_are_the_tasks_own_in_order() -> None:
     progress.add_outcome(np.array([0]), outcome(1))
     assert progress.outcome(0).vectors[:, 0].tolist() == [1, 9, 3]
     assert progress.outcome(1).vectors[:, 0].tolist() == [7]
-    assert progress.embedded_positions(0).tolist() == [0, 2]
-    assert progress.embedded_positions(1).tolist() == [0]
+    assert progress.missing_of_task.tolist() == [2, 1]
 
 
 def test_a_failure_belongs_to_one_task() -> None:
