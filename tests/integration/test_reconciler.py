@@ -15,14 +15,14 @@ from sqlalchemy import Connection
 from embedfleet.bootstrap import OwnerSystem, open_owner
 from embedfleet.clock import ManualClock
 from embedfleet.leader.reconciler import Reconciler
-from embedfleet.queue.broker import Broker, Lease, Task
+from embedfleet.queue.broker import Broker, Lease, Task, TenantShare
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_scripts import StageScripts
 from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
 from embedfleet.records import batches, documents, jobs, outbox
 from embedfleet.records.batches import Batch
-from embedfleet.records.fleet import broker_epoch
+from embedfleet.records.fleet import broker_epoch, set_broker_epoch
 from embedfleet.records.jobs import JobEnd
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
@@ -200,6 +200,24 @@ class Idle:
 async def idle(configure: Configure) -> AsyncIterator[Idle]:
     async with open_owner(configure(), purpose="test", broker=MemoryBroker()) as system:
         yield Idle(system)
+
+
+async def test_a_new_leader_sets_the_shares_of_all_tenants_though_no_job_waits(
+    idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await idle.offered()
+    shares: list[tuple[str, TenantShare]] = []
+
+    async def set_share(tenant: str, share: TenantShare) -> None:
+        shares.append((tenant, share))
+
+    monkeypatch.setattr(idle.broker, "set_share", set_share)
+    reconciler = idle.reconciler()
+    await idle.database.write(lambda conn: set_broker_epoch(conn, "another"))
+    await reconciler.notice_lost_broker()
+    assert shares == [(TENANT, TenantShare(weight=8))]
+    await reconciler.notice_lost_broker()
+    assert len(shares) == 1, "the epoch is known and so are the shares"
 
 
 async def test_a_job_at_work_for_hours_is_never_offered_again(idle: Idle) -> None:

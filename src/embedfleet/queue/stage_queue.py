@@ -227,7 +227,12 @@ class StageQueue:
         }
 
     def _knows(self, task_id: str) -> bool:
-        return any(task_id in place for place in (self._ready, self._leased, self._delayed, self._dead))
+        return (
+            task_id in self._ready
+            or task_id in self._leased
+            or task_id in self._delayed
+            or task_id in self._dead
+        )
 
     def _admit(self, task: Task) -> None:
         self._ids_of_job[task.job_id].add(task.id)

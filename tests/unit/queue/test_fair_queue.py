@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from embedfleet.queue.broker import MAX_COST, MAX_WEIGHT, MIN_WEIGHT
-from embedfleet.queue.fair_queue import STRIDE_OF_WEIGHT_ONE, FairQueue, stride
+from embedfleet.queue.fair_queue import STRIDE_OF_WEIGHT_ONE, FairQueue, millionths, stride
 
 
 def serve(queue: FairQueue, times: int, *, cost: int = 1, weight: float = 1.0) -> str:
@@ -85,6 +86,55 @@ def test_when_everybody_has_left_nobody_owes_anything() -> None:
     for tenant in "ab":
         queue.enter(tenant)
     assert serve(queue, 4) == "abab"
+
+
+def test_who_is_passed_over_is_not_served_and_comes_back_at_virtual_time() -> None:
+    queue = entered("a", "b", "c")
+    queue.pass_over({"b", "unheard of"})
+    assert serve(queue, 6) == "acacac"
+    queue.take_back()
+    assert serve(queue, 6) == "babcab", "one step before the others, which virtual time has reached"
+
+
+def test_who_is_passed_over_keeps_its_debt() -> None:
+    queue = entered("a", "b")
+    queue.charge(5, 1.0)  # a
+    queue.pass_over({"a"})
+    assert serve(queue, 1) == "b"
+    queue.take_back()
+    assert serve(queue, 5) == "bbbba"
+
+
+def test_a_busy_period_lasts_while_a_tenant_is_passed_over() -> None:
+    queue = entered("a", "b")
+    queue.charge(5, 1.0)  # a
+    queue.pass_over({"b"})
+    queue.leave("a")
+    assert queue.first() is None
+    queue.take_back()
+    queue.enter("a")
+    assert serve(queue, 6) == "bbbbba"
+
+
+def test_passing_over_for_ever_leaves_no_garbage_behind() -> None:
+    queue = entered("a", "b")
+    for _ in range(10_000):
+        queue.pass_over({"b"})
+        serve(queue, 1)
+        queue.take_back()
+    assert len(queue._heap) < 20
+
+
+@pytest.mark.parametrize("weight", [0.01, 0.1, 0.25, 0.5, *range(1, 11), 12, 20, 50, 100])
+def test_the_usual_weights_are_exact_in_millionths(weight: float) -> None:
+    assert millionths(weight) == pytest.approx(1_000_000 * weight, abs=1e-6)
+
+
+def test_doubles_give_the_millionths_of_every_weight() -> None:
+    """As the script calculates: a quotient in doubles, cut off after the point."""
+    strides = np.arange(stride(MAX_WEIGHT), stride(MIN_WEIGHT) + 1)
+    in_doubles = np.floor(1e6 * STRIDE_OF_WEIGHT_ONE / strides.astype(np.float64))
+    assert np.array_equal(in_doubles.astype(np.int64), 1_000_000 * STRIDE_OF_WEIGHT_ONE // strides)
 
 
 def test_beginning_virtual_time_again_does_not_change_the_order() -> None:
