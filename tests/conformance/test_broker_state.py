@@ -132,6 +132,8 @@ async def test_room_is_counted_over_both_lanes_of_one_stage(broker: Broker) -> N
     await claim(broker, 2)
     assert await crowded(broker, "a", max_tasks=2) == set(), "leased tasks are not ready"
     assert await crowded(broker, "a", max_tasks=1) == {"a"}
+    assert await crowded(broker, "a", max_cost=11) == set()
+    assert await crowded(broker, "a", max_cost=10) == {"a"}, "one lane has run out, and the other has not"
 
 
 async def test_a_new_weight_counts_for_the_room_at_once(broker: Broker) -> None:

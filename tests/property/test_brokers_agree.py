@@ -19,8 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from embedfleet.clock import ManualClock
 from embedfleet.errors import LeaseLost
 from embedfleet.queue.broker import MAX_COST, MAX_WEIGHT, MIN_WEIGHT, Broker, Lane, Lease, Task, TenantShare
+from embedfleet.queue.keys import stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
+from embedfleet.queue.redis_records import decoded
 from embedfleet.queue_schemas import Stage
 from support.brokers import end_held
 from support.redis_server import RedisServer, redis_settings
@@ -193,6 +195,16 @@ class Brokers(RuleBasedStateMachine):
         assert [(one.tasks, one.cost) for one in work] == [(one.tasks, one.cost) for one in expected]
         assert [one.weight for one in work if one.tasks] == [one.weight for one in expected if one.tasks]
         self.both(lambda broker: broker.crowded(STAGE, ODD_TEXTS, max_tasks=6, max_cost=4 * MAX_COST))
+
+    @invariant()
+    def virtual_starts_agree(self) -> None:
+        """Of all tenants with work, so that an order that will differ is seen before it is asked for."""
+        for lane in Lane:
+            fair = self.memory._queues[STAGE]._order._lanes[lane].fair
+            expected = {tenant: fair._starts[tenant] for tenant in fair._eligible}
+            with self.server.client() as client:
+                found = client.zrange(stage_key("embedfleet", STAGE, lane.value), 0, -1, withscores=True)
+            assert {decoded(tenant): start for tenant, start in found} == expected
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,8 @@ for i = 7, #ARGV do
   passed_over[ARGV[i]] = true
 end
 
--- The first tenant that is not passed over, and its start. Of the lane's first members, at most all but one
--- are passed over.
+-- The first tenant that is not passed over, and its start. Among the lane's first n + 1 members at most n are
+-- passed over, where n is the number of tenants to pass over.
 local function first_tenant(lane)
   local first = redis.call('ZRANGE', lane.tenants, 0, #ARGV - 6, 'WITHSCORES')
   for i = 1, #first, 2 do
