@@ -24,9 +24,8 @@ async def passed_on(stages: StagesByHand, name: str, count: int, version: int = 
     """Documents of one chunk each, of several tenants, on their way. The statements of each stage."""
     texts = [(f"tenant{n % TENANTS}", f"{name}{n}", f"words of {name} {n} {version}") for n in range(count)]
     job_ids = await stages.submit(texts)
-    while await stages.do(Stage.CHUNKING, 64):
-        pass
-    executed = [await statements_of(stages, stage, count) for stage in (Stage.EMBEDDING, Stage.STORAGE)]
+    in_turn = (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE)
+    executed = [await statements_of(stages, stage, count) for stage in in_turn]
     assert set(await stages.statuses(job_ids)) == {JobStatus.COMPLETED}
     return executed
 
