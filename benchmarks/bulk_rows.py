@@ -49,13 +49,19 @@ def copy(conn: Connection, _document_id: str, generation_id: int, rows: Sequence
 
 def new_version(conn: Connection, document_id: str) -> int:
     document_lock.lock(conn, [document_id])
-    collection = collections.ensure(conn, tenant="t", model="m", space="s", dim=8)
-    documents.ensure_document(
-        conn, document_id=document_id, tenant="t", media_id=document_id, source=None, now=0.0
+    wanted = collections.Wanted("t", model="m", space="s", dim=8)
+    collection = collections.ensure(conn, [wanted])[wanted.key]
+    documents.ensure_documents(conn, [documents.DocumentName(document_id, "t", document_id, None)], 0.0)
+    older = documents.generations_of(conn, document_id)
+    new = documents.NewGeneration(
+        document_id,
+        number=older[0].number + 1 if older else 1,
+        recipe=documents.Recipe("h", None, "text", 1, ChunkingConfig(), 64),
+        collection=collection,
+        texts=[segments.Segment.of(0, 0, "x")],
+        chunker_version=1,
     )
-    recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), 64)
-    segment = segments.Segment.of(0, 0, "x")
-    return documents.add_generation(conn, document_id, recipe, collection, [segment], chunker_version=1)
+    return documents.add_generations(conn, [new])[0]
 
 
 def locked(

@@ -178,7 +178,7 @@ async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delive
         finished = {}
         for job_id, job in jobs.get_many(conn, job_ids).items():
             if job.sealed and counter[job_id] >= job.batches_total:
-                jobs.finish(conn, job_id, JobStatus.COMPLETED, reason="", now=now)
+                jobs.finish(conn, [job_id], JobStatus.COMPLETED, reason="", now=now)
                 finished[job_id] = JobStatus.COMPLETED
         return finished
 

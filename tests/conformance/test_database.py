@@ -41,7 +41,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 def add(conn: Connection, name: str) -> None:
-    usage.reserve(conn, name, 1, 0.0)
+    usage.reserve(conn, {name: usage.Amount(1, 1)}, 0.0)
 
 
 async def names(database: Database) -> set[str]:
@@ -86,7 +86,7 @@ from embedfleet.records import usage
 async def main():
     database = Database(sys.argv[1])
     await database.open()
-    await database.write(lambda conn: usage.reserve(conn, "kept", 7, 0.0))
+    await database.write(lambda conn: usage.reserve(conn, {"kept": usage.Amount(1, 7)}, 0.0))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -101,7 +101,7 @@ import asyncio, sys
 from embedfleet.sql.database import Database
 from embedfleet.records import usage
 def bump(conn):
-    usage.reserve(conn, "shared", 1, 0.0)
+    usage.reserve(conn, {"shared": usage.Amount(1, 1)}, 0.0)
 async def main():
     database = Database(sys.argv[1], synchronous="normal")
     await database.open()
@@ -114,7 +114,7 @@ asyncio.run(main())
     both = await asyncio.gather(run_python(script, database_url), run_python(script, database_url))
     assert list(both) == [0, 0]
     async with opened(database_url) as database:
-        assert await database.read(lambda conn: usage.chars_used(conn, "shared", 0.0)) == 400
+        assert await database.read(lambda conn: usage.chars_used(conn, ["shared"], 0.0)) == {"shared": 400}
 
 
 async def test_a_cancelled_waiter_leaves_the_writer_usable(database: Database) -> None:
@@ -168,23 +168,23 @@ async def test_a_reader_cannot_write(database: Database) -> None:
 async def test_a_reader_sees_one_snapshot_however_long_it_takes(database: Database) -> None:
     looked, written = threading.Event(), threading.Event()
 
-    def look_twice(conn: Connection) -> tuple[int, int]:
-        first = usage.chars_used(conn, "x", 0.0)
+    def look_twice(conn: Connection) -> tuple[dict[str, int], dict[str, int]]:
+        first = usage.chars_used(conn, ["x"], 0.0)
         looked.set()
         written.wait()
-        return first, usage.chars_used(conn, "x", 0.0)
+        return first, usage.chars_used(conn, ["x"], 0.0)
 
     reading = asyncio.create_task(database.read(look_twice))
     await asyncio.to_thread(looked.wait)
     await database.write(lambda conn: add(conn, "x"))
     written.set()
-    assert await reading == (0, 0)
-    assert await database.read(lambda conn: usage.chars_used(conn, "x", 0.0)) == 1
+    assert await reading == ({}, {})
+    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 1}
 
 
 async def test_a_day_may_count_more_than_32_bits(database: Database) -> None:
-    await database.write(lambda conn: usage.reserve(conn, "x", 10**12, 0.0))
-    assert await database.read(lambda conn: usage.chars_used(conn, "x", 0.0)) == 10**12
+    await database.write(lambda conn: usage.reserve(conn, {"x": usage.Amount(1, 10**12)}, 0.0))
+    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 10**12}
 
 
 async def test_a_unit_that_forgot_the_lock_of_its_document_is_refused(database: Database) -> None:

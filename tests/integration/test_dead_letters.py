@@ -13,6 +13,7 @@ from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import DeadLetterInfo, JobStatus, Stage, UserTier
 from embedfleet.records import dead_letters, documents, jobs
 from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from support.system import Configure
@@ -43,7 +44,7 @@ async def failed_job(manager: EmbeddingJobManager, database: Database, media_id:
         job = jobs.lock(conn, job_id)
         assert job is not None
         dead_letters.add(conn, {job_id: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
-        jobs.finish(conn, job_id, JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
+        jobs.finish(conn, [job_id], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
         documents.abandon(conn, [job.generation_id])
 
     await database.write(fail)
@@ -56,16 +57,16 @@ async def only_letter(manager: EmbeddingJobManager, job_id: str) -> DeadLetterIn
 
 
 def new_job(conn: Connection) -> None:
-    jobs.create(
-        conn,
+    job = NewJob(
         job_id="j",
         tenant="alice",
         document_id="d",
         generation_id=1,
         user_tier=UserTier.FREE,
         priority=50,
-        now=NOW,
+        created_at=NOW,
     )
+    jobs.create(conn, [job])
 
 
 def history(conn: Connection) -> list[tuple[int, str | None, float | None]]:

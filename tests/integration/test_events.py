@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from embedfleet.clock import ManualClock
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import events, jobs
+from embedfleet.records.jobs import NewJob
 from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
@@ -43,17 +44,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def end_job(conn: Connection, name: str, *, tenant: str = TENANT, now: float = NOW) -> None:
     """A job that begins and ends in this unit."""
-    jobs.create(
-        conn,
+    job = NewJob(
         job_id=name,
         tenant=tenant,
         document_id=name,
         generation_id=1,
         user_tier=UserTier.FREE,
         priority=50,
-        now=now,
+        created_at=now,
     )
-    jobs.finish(conn, name, JobStatus.CANCELLED, reason="cancelled", now=now)
+    jobs.create(conn, [job])
+    jobs.finish(conn, [name], JobStatus.CANCELLED, reason="cancelled", now=now)
 
 
 async def numbered(database: Database) -> list[tuple[int, str]]:

@@ -79,9 +79,9 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
         new_job(conn, "j")
         batches.add(conn, {"j": [batch(0)]})
         jobs.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)])
-        assert jobs.finish(conn, "j", JobStatus.CANCELLED, reason="cancelled", now=NOW)
+        assert jobs.finish(conn, ["j"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
         store(conn, "j", 0)
-        assert not jobs.finish(conn, "j", JobStatus.FAILED, reason="late", now=NOW)
+        assert not jobs.finish(conn, ["j"], JobStatus.FAILED, reason="late", now=NOW)
         return complete(conn, "j")
 
     assert await database.write(cancel_then_store) is None

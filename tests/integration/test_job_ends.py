@@ -13,6 +13,7 @@ from embedfleet.errors import InvalidRequest, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import events, jobs
+from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.tracking import job_ends
@@ -44,16 +45,16 @@ def names_of(count: int) -> list[str]:
 async def begin(database: Database, names: Sequence[str], *, tenant: str = TENANT) -> None:
     def write(conn: Connection) -> None:
         for name in names:
-            jobs.create(
-                conn,
+            job = NewJob(
                 job_id=name,
                 tenant=tenant,
                 document_id=name,
                 generation_id=1,
                 user_tier=UserTier.FREE,
                 priority=50,
-                now=NOW,
+                created_at=NOW,
             )
+            jobs.create(conn, [job])
 
     await database.write(write)
 
@@ -61,7 +62,7 @@ async def begin(database: Database, names: Sequence[str], *, tenant: str = TENAN
 async def end(database: Database, names: Sequence[str], *, reason: str = "cancelled") -> None:
     def write(conn: Connection) -> None:
         for name in names:
-            jobs.finish(conn, name, JobStatus.CANCELLED, reason=reason, now=NOW)
+            jobs.finish(conn, [name], JobStatus.CANCELLED, reason=reason, now=NOW)
 
     await database.write(write)
 

@@ -57,7 +57,7 @@ def own_server(postgres_databases: PostgresDatabases) -> Iterator[PostgresDataba
 
 
 def add(conn: Connection, name: str) -> None:
-    usage.reserve(conn, name, 1, 0.0)
+    usage.reserve(conn, {name: usage.Amount(1, 1)}, 0.0)
 
 
 async def names(database: Database) -> set[str]:
@@ -223,7 +223,7 @@ async def test_a_unit_whose_connection_is_cut_in_its_middle_is_run_again_whole(
 
     await database.write(cut)
     assert runs == 2
-    assert await database.read(lambda conn: usage.chars_used(conn, "x", 0.0)) == 2
+    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 2}
 
 
 async def test_a_connection_lost_in_the_commit_is_not_run_again(
@@ -264,7 +264,7 @@ async def test_a_deadlock_is_nobodys_trouble(postgres_url: str, monkeypatch: pyt
             database.write(partial(crossed, first="b", second="a")),
         )
         assert len(runs) >= 3, "one was run again; more than once if they met again"
-        assert await database.read(lambda conn: usage.chars_used(conn, "a", 0.0)) == 3
+        assert await database.read(lambda conn: usage.chars_used(conn, ["a"], 0.0)) == {"a": 3}
 
 
 async def test_a_process_that_stands_still_does_not_keep_its_locks(
@@ -288,7 +288,7 @@ async def test_a_process_that_stands_still_does_not_keep_its_locks(
         await asyncio.to_thread(holding.wait)
         await other.write(take)
         await standing  # it was undone and run again
-        assert await other.read(lambda conn: usage.chars_used(conn, "x", 0.0)) == 3
+        assert await other.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 3}
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ async def test_too_many_connections_are_waited_out(
 
 async def test_an_id_that_no_text_column_takes_is_an_invalid_request(database: Database) -> None:
     with pytest.raises(InvalidRequest, match="NUL"):
-        await database.read(lambda conn: usage.chars_used(conn, "a\0b", 0.0))
+        await database.read(lambda conn: usage.chars_used(conn, ["a\0b"], 0.0))
 
 
 async def test_closing_leaves_no_connection(postgres_databases: PostgresDatabases, postgres_url: str) -> None:

@@ -154,7 +154,7 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
         assert generation is not None
         dead_letters.add(conn, {ended: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
         documents.mark_live(conn, {generation.document_id: generation.generation_id})
-        jobs.finish(conn, ended, JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
+        jobs.finish(conn, [ended], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
         return int(conn.execute(select(tables.dead_letters.c.dead_letter_id)).scalar_one())
 
     letter = await database.write(end)
@@ -213,7 +213,7 @@ def test_whose_rows_are_meant_is_never_left_to_a_default() -> None:
         (function.__qualname__, parameter)
         for function in public + queries
         for parameter in inspect.signature(function).parameters.values()
-        if parameter.name in ("user_id", "tenant", "scope")
+        if parameter.name in ("user_id", "tenant", "tenants", "scope")
     ]
     assert len(scopes) > 20
     for where, parameter in scopes:

@@ -24,6 +24,7 @@ from embedfleet.leader.webhook import Webhook
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import events, jobs
+from embedfleet.records.jobs import NewJob
 from embedfleet.settings import EventsSettings, load_settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -51,17 +52,17 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 def end_job(conn: Connection, name: str) -> None:
-    jobs.create(
-        conn,
+    job = NewJob(
         job_id=name,
         tenant="alice",
         document_id=name,
         generation_id=1,
         user_tier=UserTier.FREE,
         priority=50,
-        now=1.0,
+        created_at=1.0,
     )
-    jobs.finish(conn, name, JobStatus.FAILED, reason="größer \n", now=1.0)
+    jobs.create(conn, [job])
+    jobs.finish(conn, [name], JobStatus.FAILED, reason="größer \n", now=1.0)
     events.assign_positions(conn, 10)
 
 

@@ -16,7 +16,8 @@ from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
 from embedfleet.records import batches, collections, documents, jobs, segments
 from embedfleet.records.batches import Batch, EmbeddedBatch, StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import Job, JobEnd
+from embedfleet.records.documents import DocumentName, NewGeneration
+from embedfleet.records.jobs import Job, JobEnd, NewJob
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 
@@ -36,22 +37,24 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 def new_job(conn: Connection, name: str) -> str:
     document_lock.lock(conn, [name])
-    collection = collections.ensure(conn, tenant="t", model="stub", space="s", dim=8)
-    documents.ensure_document(conn, document_id=name, tenant="t", media_id=name, source=None, now=NOW)
+    wanted = collections.Wanted("t", model="stub", space="s", dim=8)
+    collection = collections.ensure(conn, [wanted])[wanted.key]
+    documents.ensure_documents(conn, [DocumentName(name, "t", name, None)], NOW)
     recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
-    generation_id = documents.add_generation(
-        conn, name, recipe, collection, [segments.Segment.of(0, 0, "x")], chunker_version=1
+    texts = [segments.Segment.of(0, 0, "x")]
+    (generation_id,) = documents.add_generations(
+        conn, [NewGeneration(name, 1, recipe, collection, texts, chunker_version=1)]
     )
-    jobs.create(
-        conn,
+    job = NewJob(
         job_id=name,
         tenant="t",
         document_id=name,
         generation_id=generation_id,
         user_tier=UserTier.FREE,
         priority=50,
-        now=NOW,
+        created_at=NOW,
     )
+    jobs.create(conn, [job])
     return name
 
 

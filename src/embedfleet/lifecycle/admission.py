@@ -1,8 +1,8 @@
 """Admission decides whether a submitted document is accepted, and writes it to SQL.
 
 `prepare` does the work that needs no transaction: it cuts, hashes and compresses the text. `admit` is one
-transaction. It looks for an equal generation that is live or under way, checks the quota, supersedes older
-unfinished generations, and writes the document, its generation and its job.
+transaction for any number of submissions. It reads what SQL holds of them, has `admission_plan` decide, and
+writes documents, generations and jobs together.
 """
 
 from __future__ import annotations
@@ -15,39 +15,26 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from embedfleet import quota
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.clock import Clock
-from embedfleet.errors import InvalidRequest, QuotaExceeded
+from embedfleet.errors import InvalidRequest
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending
-from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, JobStatus, Stage, UserTier
+from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Unchanged, plan
+from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
+from embedfleet.quota import Usage
 from embedfleet.records import collections, dead_letters, documents, identity, jobs, usage
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import Job
+from embedfleet.records.documents import DocumentName, NewGeneration
+from embedfleet.records.jobs import NewJob
 from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
-from embedfleet.sql.tables import GenerationState
 from embedfleet.validation import first_problem
 
 _USUAL_PRIORITY = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A request, and everything about it that was prepared outside a transaction."""
-
-    request: JobRequest
-    model: ModelInfo
-    recipe: documents.Recipe
-    segments: Sequence[Segment]
-
-    @property
-    def document_id(self) -> str:
-        return identity.document_id(self.request.user_id, self.request.media_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,55 +54,6 @@ class UnreadableSource:
         return identity.document_id(self.tenant, self.media_id)
 
 
-class _Unit:
-    """The collections and usages that one transaction of admissions has read so far, and its own counts.
-
-    It reads each tenant's usage once. `usage.set_tier` has locked the tenant's row, so no other transaction
-    admits a document of the tenant before this one ends.
-    """
-
-    def __init__(self, conn: Connection, now: float) -> None:
-        self.conn = conn
-        self.now = now
-        self._collections: dict[tuple[str, str], collections.Collection] = {}
-        self._used: dict[str, quota.Usage] = {}
-        self._admitted: dict[str, list[int]] = {}
-
-    def collection(self, tenant: str, model: ModelInfo) -> collections.Collection:
-        key = (tenant, model.space)
-        if key not in self._collections:
-            self._collections[key] = collections.ensure(
-                self.conn, tenant=tenant, model=model.name, space=model.space, dim=model.dim
-            )
-        return self._collections[key]
-
-    def used(self, tenant: str) -> quota.Usage:
-        """Return the tenant's usage, with the documents that this transaction has admitted."""
-        if tenant not in self._used:
-            self._used[tenant] = quota.Usage(
-                active_jobs=jobs.count_unfinished(self.conn, tenant),
-                chars_today=usage.chars_used(self.conn, tenant, self.now),
-            )
-        return self._used[tenant]
-
-    def count(self, tenant: str, chars: int) -> None:
-        """Count one admitted document of `chars` characters."""
-        before = self.used(tenant)
-        self._used[tenant] = quota.Usage(before.active_jobs + 1, before.chars_today + chars)
-        self._admitted.setdefault(tenant, []).append(chars)
-
-    def uncount(self, tenant: str, superseded: int) -> None:
-        """Subtract superseded jobs from the usage. A usage that is read later does not include ended jobs."""
-        if tenant in self._used:
-            before = self._used[tenant]
-            self._used[tenant] = quota.Usage(before.active_jobs - superseded, before.chars_today)
-
-    def reserve(self) -> None:
-        """Write the usage of all counted documents to SQL."""
-        for tenant, chars in sorted(self._admitted.items()):
-            usage.reserve(self.conn, tenant, sum(chars), self.now, jobs=len(chars))
-
-
 class Admission:
     """Admits documents. It needs SQL only, through the connections that its callers pass."""
 
@@ -123,11 +61,9 @@ class Admission:
         self._settings = settings
         self._catalogue = catalogue
         self._clock = clock
-
-    @property
-    def default_chunking(self) -> ChunkingConfig:
-        """The chunking configuration of jobs that name none."""
-        return self._settings.chunking.config
+        self._tiers = {UserTier(name): tier for name, tier in settings.tenants.tiers.items()}
+        # The chunking configuration of jobs that name none. Read once, as each read makes a new one.
+        self.default_chunking = settings.chunking.config
 
     def model_info(self, name: str | None) -> ModelInfo:
         """Return the model of this name, or the default model for None. Raises UnknownModel."""
@@ -150,112 +86,28 @@ class Admission:
             chunking=request.chunking_config or self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        return Submission(request, model, recipe, segments)
+        document_id = identity.document_id(request.user_id, request.media_id)
+        return Submission(request, document_id, model, recipe, segments)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
-        """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none."""
-        tiers = {one.request.user_id: one.request.user_tier for one in submissions}
-        for tenant in sorted(tiers):
-            # Tenants are locked in order, and before documents: see `document_lock`.
-            usage.set_tier(conn, tenant, tiers[tenant])
+        """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none.
+
+        It is as if each submission came in a transaction of its own, in this order. The number of statements
+        does not grow with the number of submissions.
+        """
+        now = self._clock.now()
+        tickets = [Ticket(_new_job_id(), self._clock.now()) for _ in submissions]
+        # Tenants are locked before documents: see `document_lock`.
+        usage.set_tiers(conn, {one.request.user_id: one.request.user_tier for one in submissions})
         document_lock.lock(conn, [one.document_id for one in submissions])
-        unit = _Unit(conn, self._clock.now())
-        job_ids = [self._admit_one(unit, one) for one in submissions]
-        unit.reserve()
-        return job_ids
-
-    def _admit_one(self, unit: _Unit, submission: Submission) -> str:
-        request, recipe, document_id = submission.request, submission.recipe, submission.document_id
-        # Each job gets its own instant: jobs are offered, and listed in pages, in the order of creation.
-        conn, now = unit.conn, self._clock.now()
-        collection = unit.collection(request.user_id, submission.model)
-        documents.ensure_document(
-            conn,
-            document_id=document_id,
-            tenant=request.user_id,
-            media_id=request.media_id,
-            source=request.source,
-            now=now,
-        )
-        building = jobs.unfinished_of_document(conn, document_id)
-        for current in documents.generations_of(conn, document_id):
-            if not recipe.same_outcome(current, collection):
-                continue
-            under_way = next((j for j in building if j.generation_id == current.generation_id), None)
-            if under_way is not None:
-                return under_way.job_id
-            if current.state is GenerationState.LIVE:
-                if building:
-                    self._supersede(unit, request.user_id, building, now)
-                    # The superseded job may have stored vectors. The end of a newer job usually requests
-                    # their cleanup, but here there is no newer job.
-                    ending.leave_rest_to_cleanup(conn, [document_id])
-                return self._unchanged(conn, submission, current, now)
-        return self._begin(unit, submission, collection, building, now)
-
-    def _begin(
-        self,
-        unit: _Unit,
-        submission: Submission,
-        collection: collections.Collection,
-        building: Sequence[Job],
-        now: float,
-    ) -> str:
-        """Write a new generation of the document and its job, superseding the jobs in `building`."""
-        conn, request, recipe = unit.conn, submission.request, submission.recipe
-        self._check_quota(unit, request, recipe.chars)
-        self._supersede(unit, request.user_id, building, now)
-        unit.count(request.user_id, recipe.chars)
-        generation_id = documents.add_generation(
-            conn,
-            submission.document_id,
-            recipe,
-            collection,
-            submission.segments,
-            chunker_version=PARTITION_VERSION,
-        )
-        job_id = _new_job_id()
-        jobs.create(
-            conn,
-            job_id=job_id,
-            tenant=request.user_id,
-            document_id=submission.document_id,
-            generation_id=generation_id,
-            user_tier=request.user_tier,
-            priority=request.priority,
-            now=now,
-        )
-        return job_id
-
-    def _unchanged(
-        self, conn: Connection, submission: Submission, current: documents.Generation, now: float
-    ) -> str:
-        request = submission.request
-        # A live version was made by a job.
-        maker = jobs.newest_of_generations(conn, [current.generation_id])[current.generation_id]
-        if submission.recipe.source_hash is not None:
-            documents.set_source_hash(conn, current.generation_id, submission.recipe.source_hash)
-        job_id = _new_job_id()
-        jobs.create_unchanged(
-            conn,
-            job_id=job_id,
-            like=maker,
-            user_tier=request.user_tier,
-            priority=request.priority,
-            now=now,
-        )
-        return job_id
-
-    def _supersede(self, unit: _Unit, tenant: str, older: Sequence[Job], now: float) -> None:
-        ending.supersede(unit.conn, older, now)
-        unit.uncount(tenant, len(older))
-
-    def _check_quota(self, unit: _Unit, request: JobRequest, chars: int) -> None:
-        tier = self._settings.tenants.tiers[request.user_tier.value]
-        used = unit.used(request.user_id)
-        refusal = quota.refusal(request.user_tier.value, tier, used, chars)
-        if refusal is not None:
-            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
+        documents.ensure_documents(conn, [_name(one) for one in submissions], now)
+        decided = plan(submissions, tickets, _known(conn, submissions, now), self._tiers)
+        _write_begun(conn, decided.begun, now)
+        _write_unchanged(conn, decided.unchanged)
+        # After the new jobs are written, as a later submission of this call may have superseded an earlier.
+        ending.supersede(conn, decided.superseded, now)
+        ending.leave_rest_to_cleanup(conn, decided.left_over)
+        return decided.job_ids
 
     def note_unreadable(self, conn: Connection, what: UnreadableSource) -> str:
         """Write a failed job with a dead letter, and return its id.
@@ -269,12 +121,12 @@ class Admission:
             known = jobs.newest_of_generations(conn, [newest.generation_id]).get(newest.generation_id)
             if known is not None:
                 return known.job_id
-        job_id = self._create_unreadable(conn, what, now)
+        job_id = self._create_unreadable(conn, what, 1 if newest is None else newest.number + 1, now)
         dead_letters.add(conn, {job_id: [DeadLetter(Stage.CHUNKING, what.reason)]}, now)
-        jobs.finish(conn, job_id, JobStatus.FAILED, reason=what.reason, now=now)
+        jobs.finish(conn, [job_id], JobStatus.FAILED, reason=what.reason, now=now)
         return job_id
 
-    def _create_unreadable(self, conn: Connection, what: UnreadableSource, now: float) -> str:
+    def _create_unreadable(self, conn: Connection, what: UnreadableSource, number: int, now: float) -> str:
         recipe = documents.Recipe(
             content_hash="",
             source_hash=what.source_hash,
@@ -283,31 +135,24 @@ class Admission:
             chunking=self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
         )
-        collection = _Unit(conn, now).collection(what.tenant, what.model)
-        documents.ensure_document(
-            conn,
-            document_id=what.document_id,
-            tenant=what.tenant,
-            media_id=what.media_id,
-            source=what.source,
-            now=now,
+        wanted = _wanted(what.tenant, what.model)
+        name = DocumentName(what.document_id, what.tenant, what.media_id, what.source)
+        documents.ensure_documents(conn, [name], now)
+        collection = collections.ensure(conn, [wanted])[wanted.key]
+        new = NewGeneration(what.document_id, number, recipe, collection, (), PARTITION_VERSION)
+        generation_ids = documents.add_generations(conn, [new])
+        documents.abandon(conn, generation_ids)
+        job = NewJob(
+            _new_job_id(),
+            what.tenant,
+            what.document_id,
+            generation_ids[0],
+            what.user_tier,
+            _USUAL_PRIORITY,
+            now,
         )
-        generation_id = documents.add_generation(
-            conn, what.document_id, recipe, collection, [], chunker_version=PARTITION_VERSION
-        )
-        documents.abandon(conn, [generation_id])
-        job_id = _new_job_id()
-        jobs.create(
-            conn,
-            job_id=job_id,
-            tenant=what.tenant,
-            document_id=what.document_id,
-            generation_id=generation_id,
-            user_tier=what.user_tier,
-            priority=_USUAL_PRIORITY,
-            now=now,
-        )
-        return job_id
+        jobs.create(conn, [job])
+        return job.job_id
 
 
 def request_from(**fields: Any) -> JobRequest:
@@ -320,6 +165,81 @@ def request_from(**fields: Any) -> JobRequest:
         is_short = isinstance(problem.given, int | float | bool) or problem.field != "content"
         shown = f" (got {problem.given!r})" if is_short else ""
         raise InvalidRequest(f"{problem.field or 'request'}: {problem.message}{shown}") from exc
+
+
+def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> Known:
+    """Read what the decisions on these submissions depend on. Their tenants and documents are locked."""
+    document_ids = list({one.document_id for one in submissions})
+    tenants = list({one.request.user_id for one in submissions})
+    active, chars = jobs.count_unfinished(conn, tenants), usage.chars_used(conn, tenants, now)
+    wanted = {_wanted(one.request.user_id, one.model) for one in submissions}
+    return Known(
+        collections=collections.ensure(conn, list(wanted)),
+        generations=documents.generations_of_many(conn, document_ids),
+        unfinished=jobs.unfinished_of_documents(conn, document_ids),
+        usage={tenant: Usage(active.get(tenant, 0), chars.get(tenant, 0)) for tenant in tenants},
+    )
+
+
+def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
+    """Write new generations with their texts and jobs, and add them to the usage of their tenants."""
+    generation_ids = documents.add_generations(
+        conn,
+        [
+            NewGeneration(
+                one.submission.document_id,
+                one.number,
+                one.submission.recipe,
+                one.collection,
+                one.submission.segments,
+                PARTITION_VERSION,
+            )
+            for one in begun
+        ],
+    )
+    ids = zip(begun, generation_ids, strict=True)
+    jobs.create(conn, [_new_job(one.submission, one.ticket, generation_id) for one, generation_id in ids])
+    amounts: dict[str, usage.Amount] = {}
+    for one in begun:
+        tenant = one.submission.request.user_id
+        before = amounts.get(tenant, usage.Amount(0, 0))
+        amounts[tenant] = usage.Amount(before.jobs + 1, before.chars + one.submission.recipe.chars)
+    usage.reserve(conn, amounts, now)
+
+
+def _write_unchanged(conn: Connection, unchanged: Sequence[Unchanged]) -> None:
+    """Write the completed jobs of submissions whose texts readers see already."""
+    hashes = {
+        one.generation_id: one.submission.recipe.source_hash
+        for one in unchanged
+        if one.submission.recipe.source_hash is not None
+    }
+    documents.set_source_hashes(conn, hashes)
+    makers = jobs.newest_of_generations(conn, list({one.generation_id for one in unchanged}))
+    new = [_new_job(one.submission, one.ticket, one.generation_id) for one in unchanged]
+    jobs.create_unchanged(conn, new, makers)
+
+
+def _new_job(submission: Submission, ticket: Ticket, generation_id: int) -> NewJob:
+    request = submission.request
+    return NewJob(
+        job_id=ticket.job_id,
+        tenant=request.user_id,
+        document_id=submission.document_id,
+        generation_id=generation_id,
+        user_tier=request.user_tier,
+        priority=request.priority,
+        created_at=ticket.now,
+    )
+
+
+def _name(submission: Submission) -> DocumentName:
+    request = submission.request
+    return DocumentName(submission.document_id, request.user_id, request.media_id, request.source)
+
+
+def _wanted(tenant: str, model: ModelInfo) -> collections.Wanted:
+    return collections.Wanted(tenant, model.name, model.space, model.dim)
 
 
 def _new_job_id() -> str:

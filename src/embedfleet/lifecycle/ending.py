@@ -27,7 +27,7 @@ from embedfleet.records.jobs import Job
 
 def cancel(conn: Connection, job: Job, now: float) -> bool:
     """End an unfinished job because its tenant or an operator asks for it. Return False if it had ended."""
-    if not _end(conn, job, JobStatus.CANCELLED, "cancelled", now):
+    if not _end(conn, [job.job_id], JobStatus.CANCELLED, "cancelled", now):
         return False
     leave_rest_to_cleanup(conn, [job.document_id])
     return True
@@ -35,17 +35,16 @@ def cancel(conn: Connection, job: Job, now: float) -> bool:
 
 def give_up(conn: Connection, job: Job, letter: DeadLetter, now: float) -> bool:
     """Fail an unfinished job as a whole, with a dead letter that says why. Return False if it had ended."""
-    if not _end(conn, job, JobStatus.FAILED, letter.reason, now):
+    if not _end(conn, [job.job_id], JobStatus.FAILED, letter.reason, now):
         return False
     dead_letters.add(conn, {job.job_id: [letter]}, now)
     leave_rest_to_cleanup(conn, [job.document_id])
     return True
 
 
-def supersede(conn: Connection, older: Sequence[Job], now: float) -> None:
-    """End these unfinished jobs of a document, because a newer generation of it is submitted."""
-    for job in older:
-        _end(conn, job, JobStatus.CANCELLED, "superseded", now)
+def supersede(conn: Connection, older: Sequence[str], now: float) -> None:
+    """End the unfinished jobs with these ids, because newer generations of their documents are submitted."""
+    _end(conn, older, JobStatus.CANCELLED, "superseded", now)
 
 
 def delete_document(conn: Connection, document_id: str, now: float) -> bool:
@@ -55,8 +54,8 @@ def delete_document(conn: Connection, document_id: str, now: float) -> bool:
     """
     if not documents.generations_of(conn, document_id) or documents.is_deleted(conn, document_id):
         return False
-    for job in jobs.unfinished_of_document(conn, document_id):
-        _end(conn, job, JobStatus.CANCELLED, "document deleted", now)
+    unfinished = jobs.unfinished_of_documents(conn, [document_id]).get(document_id, [])
+    _end(conn, [job.job_id for job in unfinished], JobStatus.CANCELLED, "document deleted", now)
     documents.mark_deleted(conn, document_id, now)
     # This must come after all generations are retired: only then does none of them need its vectors.
     leave_rest_to_cleanup(conn, [document_id])
@@ -70,12 +69,11 @@ def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None
     documents.request_cleanup(conn, document_ids)
 
 
-def _end(conn: Connection, job: Job, status: JobStatus, reason: str, now: float) -> bool:
-    """Give the job its final status, and retire its generation unless readers see it.
+def _end(conn: Connection, job_ids: Sequence[str], status: JobStatus, reason: str, now: float) -> bool:
+    """Give the jobs their final status, and retire their generations unless readers see them.
 
-    Return False if the job had ended before.
+    Jobs that had ended before are left alone. Return False if all had.
     """
-    if not jobs.finish(conn, job.job_id, status, reason=reason, now=now):
-        return False
-    documents.abandon(conn, [job.generation_id])
-    return True
+    ended = jobs.finish(conn, job_ids, status, reason=reason, now=now)
+    documents.abandon(conn, list(ended.values()))
+    return bool(ended)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from embedfleet.records.scope import OneTenant, Scope
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import collections
 from embedfleet.sql.upsert import upsert
 
@@ -28,16 +30,39 @@ class Collection:
         return cls(row.collection_id, row.tenant, row.model, row.space, row.dim)
 
 
-def ensure(conn: Connection, *, tenant: str, model: str, space: str, dim: int) -> Collection:
-    """Return the tenant's collection of this space. Create it if it does not exist."""
-    this_one = select(collections).where(collections.c.tenant == tenant, collections.c.space == space)
-    found = conn.execute(this_one).one_or_none()
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A collection that must exist: the key is the tenant and the space."""
+
+    tenant: str
+    model: str
+    space: str
+    dim: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tenant, self.space
+
+
+def ensure(conn: Connection, wanted: Sequence[Wanted]) -> dict[tuple[str, str], Collection]:
+    """Return these collections by tenant and space. Create those that do not exist."""
+    found = _of_tenants(conn, wanted)
     # Read first: on PostgreSQL, an insert that does nothing still takes a number from the sequence.
-    if found is None:
-        row = {"tenant": tenant, "model": model, "space": space, "dim": dim}
-        conn.execute(upsert(conn.dialect.name, collections).values(row).on_conflict_do_nothing())
-        found = conn.execute(this_one).one()
-    return Collection.of_row(found)
+    missing = {one.key: asdict(one) for one in wanted if one.key not in found}
+    if missing:
+        rows = [missing[key] for key in sorted(missing)]
+        conn.execute(upsert(conn.dialect.name, collections).on_conflict_do_nothing(), rows)
+        found = _of_tenants(conn, wanted)
+    return found
+
+
+def _of_tenants(conn: Connection, wanted: Sequence[Wanted]) -> dict[tuple[str, str], Collection]:
+    """Return all collections of the tenants of `wanted`. A tenant has a few: one for each model it uses."""
+    found: dict[tuple[str, str], Collection] = {}
+    for tenants in key_pages(sorted({one.tenant for one in wanted})):
+        for row in conn.execute(_OF_TENANTS, {"tenants": tenants}):
+            found[row.tenant, row.space] = Collection.of_row(row)
+    return found
 
 
 def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
@@ -50,5 +75,7 @@ def within(conn: Connection, scope: Scope) -> list[Collection]:
     rows = conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))
     return [Collection.of_row(row) for row in rows]
 
+
+_OF_TENANTS = select(collections).where(collections.c.tenant.in_(bindparam("tenants", expanding=True)))
 
 _OLDEST_FIRST = select(collections).order_by(collections.c.collection_id)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.records import segments
@@ -44,13 +44,12 @@ class Recipe:
     chunking: ChunkingConfig
     batch_chunks: int
 
-    def same_outcome(self, other: Generation, collection: Collection) -> bool:
-        """Whether this recipe would give the chunks and vectors of `other` in this collection."""
+    def same_outcome(self, other: Recipe) -> bool:
+        """Whether this recipe would give the same chunks and vectors in the same collection."""
         return (
-            other.recipe.content_hash == self.content_hash
-            and other.recipe.content_type == self.content_type
-            and other.recipe.chunking == self.chunking
-            and other.collection.collection_id == collection.collection_id
+            other.content_hash == self.content_hash
+            and other.content_type == self.content_type
+            and other.chunking == self.chunking
         )
 
 
@@ -77,53 +76,66 @@ class Generation:
         return self.recipe.chars == 0
 
 
-def ensure_document(
-    conn: Connection, *, document_id: str, tenant: str, media_id: str, source: str | None, now: float
-) -> None:
-    """Create the document, or restore a deleted one. An existing document gets the new `source`."""
-    document_lock.require(conn, document_id)
-    row = {
-        "document_id": document_id,
-        "tenant": tenant,
-        "media_id": media_id,
-        "source": source,
-        "cleanup": 0,
-        "deletions": 0,
-        "created_at": now,
-    }
-    conn.execute(_ensure_document(conn.dialect.name), row)
+@dataclass(frozen=True, slots=True)
+class DocumentName:
+    """What a document is called. `source` says where it came from."""
+
+    document_id: str
+    tenant: str
+    media_id: str
+    source: str | None
 
 
-def add_generation(
-    conn: Connection,
-    document_id: str,
-    recipe: Recipe,
-    collection: Collection,
-    texts: Sequence[Segment],
-    *,
-    chunker_version: int,
-) -> int:
-    """Write the next generation of a document with its text, and return the generation's id."""
-    document_lock.require(conn, document_id)
-    number = (conn.execute(_HIGHEST_NUMBER, {"document": document_id}).scalar() or 0) + 1
-    generation_id = conn.execute(
-        _ADD_GENERATION,
-        {
-            "document_id": document_id,
-            "number": number,
-            "state": GenerationState.BUILDING,
-            "collection_id": collection.collection_id,
-            "content_hash": recipe.content_hash,
-            "source_hash": recipe.source_hash,
-            "content_type": recipe.content_type,
-            "chars": recipe.chars,
-            "chunking": recipe.chunking.model_dump_json(),
-            "batch_chunks": recipe.batch_chunks,
-            "chunker_version": chunker_version,
-        },
-    ).scalar_one()
-    segments.add(conn, int(generation_id), texts)
-    return int(generation_id)
+@dataclass(frozen=True, slots=True)
+class NewGeneration:
+    """A generation to write, with its text."""
+
+    document_id: str
+    number: int
+    recipe: Recipe
+    collection: Collection
+    texts: Sequence[Segment]
+    chunker_version: int
+
+
+def ensure_documents(conn: Connection, names: Sequence[DocumentName], now: float) -> None:
+    """Create these documents, or restore deleted ones. An existing document gets the new `source`.
+
+    A document that is named twice gets the last source.
+    """
+    last = {name.document_id: name for name in names}
+    for document_id in last:
+        document_lock.require(conn, document_id)
+    rows = [(one.document_id, one.tenant, one.media_id, one.source, 0, 0, now) for one in last.values()]
+    _ENSURE_DOCUMENTS.run(conn, rows)
+
+
+def add_generations(conn: Connection, new: Sequence[NewGeneration]) -> list[int]:
+    """Write these generations, which are being built, with their texts. Return their ids, in order."""
+    rows = []
+    for one in new:
+        document_lock.require(conn, one.document_id)
+        recipe = one.recipe
+        rows.append(
+            (
+                one.document_id,
+                one.number,
+                GenerationState.BUILDING.value,
+                one.collection.collection_id,
+                recipe.content_hash,
+                recipe.source_hash,
+                recipe.content_type,
+                recipe.chars,
+                _written(recipe.chunking),
+                recipe.batch_chunks,
+                one.chunker_version,
+            )
+        )
+    # No database promises that the rows come back in order, so they are told by their key.
+    ids = {(row.document_id, row.number): int(row.generation_id) for row in _ADD_GENERATIONS.run(conn, rows)}
+    generation_ids = [ids[one.document_id, one.number] for one in new]
+    segments.add(conn, {id_: one.texts for id_, one in zip(generation_ids, new, strict=True)})
+    return generation_ids
 
 
 def generation(conn: Connection, generation_id: int) -> Generation | None:
@@ -209,13 +221,11 @@ def abandon(conn: Connection, generation_ids: Sequence[int]) -> None:
         conn.execute(_ABANDON, {"ids": ids})
 
 
-def set_source_hash(conn: Connection, generation_id: int, source_hash: str) -> None:
-    """Record the new hash of a source that changed but still gives the same text."""
-    conn.execute(
-        update(generations)
-        .where(generations.c.generation_id == generation_id)
-        .values(source_hash=source_hash)
-    )
+def set_source_hashes(conn: Connection, hashes: Mapping[int, str]) -> None:
+    """Record, by generation id, the new hashes of sources that changed but still give the same text."""
+    rows = [{"id": generation_id, "digest": digest} for generation_id, digest in sorted(hashes.items())]
+    if rows:
+        conn.execute(_SET_SOURCE_HASH, rows)
 
 
 def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
@@ -363,7 +373,22 @@ _SELECT_GENERATION = (
 )
 
 
-_ADD_GENERATION = insert(generations).returning(generations.c.generation_id)
+_ENSURE_DOCUMENTS = RowsStatement(
+    "INSERT INTO documents (document_id, tenant_id, media_id, source, cleanup, deletions, created_at) "
+    "VALUES {rows} ON CONFLICT (document_id) DO UPDATE SET source = excluded.source, deleted_at = NULL"
+)
+
+_ADD_GENERATIONS = RowsStatement(
+    "INSERT INTO generations (document_id, number, state, collection_id, content_hash, source_hash, "
+    "content_type, chars, chunking, batch_chunks, chunker_version) VALUES {rows} "
+    "RETURNING generation_id, document_id, number"
+)
+
+_SET_SOURCE_HASH = (
+    update(generations)
+    .where(generations.c.generation_id == bindparam("id"))
+    .values(source_hash=bindparam("digest"))
+)
 
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
 
@@ -373,10 +398,6 @@ _GENERATIONS_OF = _SELECT_GENERATION.where(
 
 _DELETED_AMONG = select(documents.c.document_id).where(
     documents.c.document_id.in_(bindparam("ids", expanding=True)), documents.c.deleted_at.is_not(None)
-)
-
-_HIGHEST_NUMBER = select(func.max(generations.c.number)).where(
-    generations.c.document_id == bindparam("document")
 )
 
 _GENERATIONS_BY_ID = _SELECT_GENERATION.where(
@@ -424,16 +445,15 @@ _REQUEST_CLEANUP = (
 )
 
 
-@cache
-def _ensure_document(dialect: str) -> Executable:
-    statement = upsert(dialect, documents)
-    again = {"source": statement.excluded.source, "deleted_at": None}
-    return statement.on_conflict_do_update(index_elements=["document_id"], set_=again)
+@lru_cache(maxsize=64)
+def _written(chunking: ChunkingConfig) -> str:
+    """Write a chunking configuration. The result is cached, as most generations share a few of them."""
+    return chunking.model_dump_json()
 
 
 @lru_cache(maxsize=64)
 def _chunking(written: str) -> ChunkingConfig:
-    """Parse a chunking configuration. The result is cached, as most generations share a few of them."""
+    """Parse a chunking configuration. The result is cached, too."""
     return ChunkingConfig.model_validate_json(written)
 
 

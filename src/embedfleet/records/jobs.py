@@ -8,7 +8,7 @@ for that. A unit that reads a job and decides by its state must get the job from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any
@@ -25,7 +25,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     not_,
     select,
     update,
@@ -51,6 +50,9 @@ _NOTHING_DONE = {
     "chunks_reused": 0,
     "chunks_dead": 0,
 }
+# What a job counts whose every chunk readers see already.
+_CHUNKS_PASSED = ("chunks_total", "chunks_embedded", "chunks_stored", "chunks_reused")
+
 UNFINISHED = jobs.c.finished_at.is_(None)
 
 
@@ -90,67 +92,56 @@ class Job:
 # --- submitting ---
 
 
-def create(
-    conn: Connection,
-    *,
-    job_id: str,
-    tenant: str,
-    document_id: str,
-    generation_id: int,
-    user_tier: UserTier,
-    priority: int,
-    now: float,
-) -> None:
-    """Write a pending job. Its `offered_at` is NULL, which puts it into the outbox."""
-    conn.execute(
-        _ADD_JOB,
-        {
-            "job_id": job_id,
-            "tenant": tenant,
-            "document_id": document_id,
-            "generation_id": generation_id,
-            "user_tier": user_tier,
-            "priority": priority,
-            "status": JobStatus.PENDING,
-            "run": 1,
-            "created_at": now,
-            **_NOTHING_DONE,
-        },
-    )
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to write."""
+
+    job_id: str
+    tenant: str
+    document_id: str
+    generation_id: int
+    user_tier: UserTier
+    priority: int
+    created_at: float
 
 
-def create_unchanged(
-    conn: Connection, *, job_id: str, like: Job, user_tier: UserTier, priority: int, now: float
-) -> None:
-    """Write a job that is completed at once, because it asks for the live generation that `like` made."""
-    create(
-        conn,
-        job_id=job_id,
-        tenant=like.tenant,
-        document_id=like.document_id,
-        generation_id=like.generation_id,
-        user_tier=user_tier,
-        priority=priority,
-        now=now,
+def create(conn: Connection, new: Sequence[NewJob]) -> None:
+    """Write pending jobs. Their `offered_at` is NULL, which puts them into the outbox."""
+    nothing_done = tuple(_NOTHING_DONE.values())
+    rows = [
+        (*_named(one), JobStatus.PENDING, None, *nothing_done, None, one.created_at, None, None, None)
+        for one in new
+    ]
+    _ADD_JOBS.run(conn, rows)
+
+
+def create_unchanged(conn: Connection, new: Sequence[NewJob], likes: Mapping[int, Job]) -> None:
+    """Write jobs that are completed at once, because they ask for live generations.
+
+    `likes` has, by generation id, a job that made the generation.
+    """
+    rows = []
+    for one in new:
+        like = likes[one.generation_id]
+        done = _NOTHING_DONE | {"sealed": True} | dict.fromkeys(_CHUNKS_PASSED, like.chunks_total)
+        instants = (one.created_at,) * 4
+        status = (JobStatus.COMPLETED, "unchanged")
+        rows.append((*_named(one), *status, *done.values(), like.coverage, *instants))
+    _ADD_JOBS.run(conn, rows)
+    events.record(conn, [one.job_id for one in new])
+
+
+def _named(new: NewJob) -> tuple[Any, ...]:
+    """Return the values that the first columns of `_ADD_JOBS` have for a first run."""
+    return (
+        new.job_id,
+        new.tenant,
+        new.document_id,
+        new.generation_id,
+        new.user_tier,
+        new.priority,
+        1,
     )
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(
-            status=JobStatus.COMPLETED,
-            reason="unchanged",
-            sealed=True,
-            chunks_total=like.chunks_total,
-            chunks_embedded=like.chunks_total,
-            chunks_stored=like.chunks_total,
-            chunks_reused=like.chunks_total,
-            coverage=like.coverage,
-            offered_at=now,
-            started_at=now,
-            finished_at=now,
-        )
-    )
-    events.record(conn, [job_id])
 
 
 # --- looking ---
@@ -195,9 +186,13 @@ def newest_of_generations(conn: Connection, generation_ids: Sequence[int]) -> di
     return found
 
 
-def unfinished_of_document(conn: Connection, document_id: str) -> list[Job]:
-    """Return the document's jobs that have not ended."""
-    return [job_of(row) for row in conn.execute(_UNFINISHED_OF_DOCUMENT, {"document": document_id})]
+def unfinished_of_documents(conn: Connection, document_ids: Sequence[str]) -> dict[str, list[Job]]:
+    """Return the jobs of each document that have not ended. A document without any is left out."""
+    found: dict[str, list[Job]] = {}
+    for ids in key_pages(document_ids):
+        for row in conn.execute(_UNFINISHED_OF_DOCUMENTS, {"ids": ids}):
+            found.setdefault(row.document_id, []).append(job_of(row))
+    return found
 
 
 def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
@@ -216,10 +211,13 @@ def tenants_of(conn: Connection, job_ids: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def count_unfinished(conn: Connection, tenant: str) -> int:
-    """Count the jobs of the tenant that have not ended."""
-    query = select(func.count()).where(jobs.c.tenant == tenant, UNFINISHED)
-    return int(conn.execute(query).scalar_one())
+def count_unfinished(conn: Connection, tenants: Sequence[str]) -> dict[str, int]:
+    """Count the jobs of each tenant that have not ended. A tenant without any is left out."""
+    found: dict[str, int] = {}
+    for ids in key_pages(tenants):
+        for row in conn.execute(_COUNT_UNFINISHED, {"tenants": ids}):
+            found[row.tenant] = row.jobs
+    return found
 
 
 def count_by_status(conn: Connection) -> dict[JobStatus, int]:
@@ -319,17 +317,20 @@ def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[
     return finished
 
 
-def finish(conn: Connection, job_id: str, status: JobStatus, *, reason: str, now: float) -> bool:
-    """End an unfinished job as failed or cancelled. Return False if it had ended before."""
-    ended = conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id, UNFINISHED)
-        .values(status=status, reason=storable(reason), finished_at=now)
-    )
-    if not ended.rowcount:
-        return False
-    events.record(conn, [job_id])
-    return True
+def finish(
+    conn: Connection, job_ids: Sequence[str], status: JobStatus, *, reason: str, now: float
+) -> dict[str, int]:
+    """End those of the jobs that have not ended, as failed or cancelled.
+
+    Returns the generation ids of the jobs that this call ended, by job id.
+    """
+    ended: dict[str, int] = {}
+    for ids in key_pages(job_ids):
+        lock_rows(conn, jobs.c.job_id.in_(ids))
+        given = {"ids": ids, "new": status, "why": storable(reason), "now": now}
+        ended.update((row.job_id, row.generation_id) for row in conn.execute(_FINISH, given))
+    events.record(conn, list(ended))
+    return ended
 
 
 def reopen(conn: Connection, job_id: str, now: float) -> None:
@@ -370,6 +371,12 @@ def drop_of_document(conn: Connection, document_id: str) -> None:
     conn.execute(delete(jobs).where(jobs.c.document_id == document_id))
 
 
+def lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Lock the jobs' rows by id, as all units do (`document_lock`), so that no two wait in a circle."""
+    if conn.dialect.name != "sqlite":
+        conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
+
+
 def is_unfinished_job() -> ColumnElement[bool]:
     """Return the condition that a row is the job of the parameter `job` and that it has not ended."""
     return and_(jobs.c.job_id == bindparam("job"), UNFINISHED)
@@ -388,7 +395,15 @@ def earliest_stage_left(
 
 _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
 
-_UNFINISHED_OF_DOCUMENT = select(jobs).where(jobs.c.document_id == bindparam("document"), UNFINISHED)
+_UNFINISHED_OF_DOCUMENTS = select(jobs).where(
+    jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED
+)
+
+_COUNT_UNFINISHED = (
+    select(jobs.c.tenant, func.count().label("jobs"))
+    .where(jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED)
+    .group_by(jobs.c.tenant)
+)
 
 _UNFINISHED_AMONG = select(jobs.c.job_id).where(
     jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED
@@ -440,7 +455,12 @@ _START_CHUNKING = (
     )
 )
 
-_ADD_JOB = insert(jobs)
+# The values of a row follow in this order, see `create`.
+_ADD_JOBS = RowsStatement(
+    "INSERT INTO jobs (job_id, tenant_id, document_id, generation_id, user_tier, priority, run, "
+    f"status, reason, {', '.join(_NOTHING_DONE)}, coverage, "
+    "created_at, started_at, finished_at, offered_at) VALUES {rows}"
+)
 
 _WRITTEN = (
     select(batches.c.job_id, func.count().label("batches"), func.sum(batches.c.chunks).label("chunks"))
@@ -454,6 +474,13 @@ _SEAL = RowsStatement(
     "UPDATE jobs SET sealed = {sealed}, batches_total = given.total, coverage = given.covered, "
     "status = CASE WHEN batches_embedded < given.total THEN {embedding} ELSE {storing} END "
     "FROM given WHERE jobs.job_id = given.job_id AND finished_at IS NULL"
+)
+
+_FINISH = (
+    update(jobs)
+    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED)
+    .values(status=bindparam("new"), reason=bindparam("why"), finished_at=bindparam("now"))
+    .returning(jobs.c.job_id, jobs.c.generation_id)
 )
 
 _COMPLETE = (

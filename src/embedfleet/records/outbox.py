@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, literal_column, select, tuple_, update
+from sqlalchemy import Connection, literal_column, select, tuple_, update
 
-from embedfleet.records.jobs import UNFINISHED, Job, job_of
+from embedfleet.records.jobs import UNFINISHED, Job, job_of, lock_rows
 from embedfleet.sql.tables import documents, events, generations, jobs, searches
 
 # Whenever a task of a job moves on, or the job is offered, at least one of these columns changes.
@@ -56,13 +56,13 @@ def mark_offered(conn: Connection, offered: Iterable[Job], now: float) -> None:
     A job that ended and was retried since it was read has another run. It stays in the outbox.
     """
     runs = sorted((job.job_id, job.run) for job in offered)
-    _lock_rows(conn, jobs.c.job_id.in_([job_id for job_id, _ in runs]))
+    lock_rows(conn, jobs.c.job_id.in_([job_id for job_id, _ in runs]))
     conn.execute(update(jobs).where(tuple_(jobs.c.job_id, jobs.c.run).in_(runs)).values(offered_at=now))
 
 
 def offer_all_again(conn: Connection) -> int:
     """Put every unfinished job back into the outbox, because the broker is new. Return how many there are."""
-    _lock_rows(conn, UNFINISHED)
+    lock_rows(conn, UNFINISHED)
     return conn.execute(update(jobs).where(UNFINISHED).values(offered_at=None)).rowcount
 
 
@@ -85,15 +85,9 @@ def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
     """
     columns = tuple_(*(jobs.c[name] for name in _PROGRESS_COLUMNS))
     states = [tuple(getattr(job, name) for name in _PROGRESS_COLUMNS) for job in seen]
-    _lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
+    lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
     unmoved = update(jobs).where(UNFINISHED, columns.in_(states)).values(offered_at=None)
     return conn.execute(unmoved).rowcount
-
-
-def _lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
-    """Lock the jobs' rows by id, as all units do (`document_lock`), so that no two wait in a circle."""
-    if conn.dialect.name != "sqlite":
-        conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
 
 
 _WAITING = select(

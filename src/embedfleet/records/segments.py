@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import zstandard
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
@@ -31,29 +32,21 @@ class Segment:
 
     @classmethod
     def of(cls, ordinal: int, start: int, text: str) -> Segment:
-        return cls(ordinal, start, len(text), zstandard.compress(text.encode(), _ZSTD_LEVEL))
+        return cls(ordinal, start, len(text), _zstd.compressor.compress(text.encode()))
 
     @property
     def text(self) -> str:
-        return zstandard.decompress(self.body).decode()
+        return _zstd.decompressor.decompress(self.body).decode()
 
 
-def add(conn: Connection, generation_id: int, pieces: Sequence[Segment]) -> None:
-    """Write the text of a generation."""
-    if pieces:
-        conn.execute(
-            _ADD_SEGMENT,
-            [
-                {
-                    "generation_id": generation_id,
-                    "ordinal": piece.ordinal,
-                    "start": piece.start,
-                    "chars": piece.chars,
-                    "body": piece.body,
-                }
-                for piece in pieces
-            ],
-        )
+def add(conn: Connection, texts: Mapping[int, Sequence[Segment]]) -> None:
+    """Write the texts of generations, by generation id."""
+    rows = [
+        (generation_id, piece.ordinal, piece.start, piece.chars, piece.body)
+        for generation_id, pieces in texts.items()
+        for piece in pieces
+    ]
+    _ADD_SEGMENTS.run(conn, rows)
 
 
 def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
@@ -86,7 +79,7 @@ def texts_of(
     ]
     pieces: dict[int, list[tuple[int, str]]] = {}
     for row in _SEGMENTS_AROUND.run(conn, given):
-        text = zstandard.decompress(row.body).decode()
+        text = _zstd.decompressor.decompress(row.body).decode()
         pieces.setdefault(row.generation_id, []).append((row.start, text))
     return [_slice(pieces.get(generation_id, []), spans) for generation_id, spans in wanted]
 
@@ -112,7 +105,19 @@ def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
     conn.execute(delete(segments).where(segments.c.generation_id.in_(generation_ids)))
 
 
-_ADD_SEGMENT = insert(segments)
+class _Zstd(threading.local):
+    """The compressor and the decompressor of a thread: new ones take longer than a short text."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
+
+_ADD_SEGMENTS = RowsStatement(
+    "INSERT INTO segments (generation_id, ordinal, start, chars, body) VALUES {rows}"
+)
 
 _SEGMENT = select(segments).where(
     segments.c.generation_id == bindparam("id"), segments.c.ordinal == bindparam("number")

@@ -2,44 +2,91 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import Connection, Executable, bindparam, select
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import UserTier
-from embedfleet.sql.tables import tenants, usage
+from embedfleet.sql.paging import key_pages
+from embedfleet.sql.tables import tenants as tenant_table
+from embedfleet.sql.tables import usage
 from embedfleet.sql.upsert import upsert
 
 
-def set_tier(conn: Connection, tenant: str, tier: UserTier) -> None:
-    """Record the tier of a tenant, and lock the tenant's row until the transaction ends.
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Submitted jobs, and the characters of their documents."""
 
-    Because of the lock, no other transaction admits a document of the tenant, and the usage that this one
+    jobs: int
+    chars: int
+
+
+def set_tiers(conn: Connection, given: Mapping[str, UserTier]) -> None:
+    """Record the tiers of these tenants, and lock the tenants' rows until the transaction ends.
+
+    Because of the locks, no other transaction admits a document of these tenants, and the usage that this one
     reads for the quota stays current.
     """
-    statement = upsert(conn.dialect.name, tenants).values(tenant=tenant, tier=tier)
-    conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tier}))
+    # Rows are locked in the order of the tenants, as all units do (`document_lock`).
+    rows = [{"tenant": tenant, "tier": tier} for tenant, tier in sorted(given.items())]
+    if rows:
+        conn.execute(_set_tiers(conn.dialect.name), rows)
 
 
 def tiers(conn: Connection) -> dict[str, UserTier]:
     """Return the tier of every known tenant."""
-    return {row.tenant: UserTier(row.tier) for row in conn.execute(select(tenants))}
+    return {row.tenant: UserTier(row.tier) for row in conn.execute(select(tenant_table))}
 
 
-def chars_used(conn: Connection, tenant: str, now: float) -> int:
-    """Return how many characters the tenant has submitted on the UTC day of `now`."""
-    query = select(usage.c.chars).where(usage.c.tenant == tenant, usage.c.day == utc_day(now))
-    return int(conn.execute(query).scalar() or 0)
+def chars_used(conn: Connection, tenants: Sequence[str], now: float) -> dict[str, int]:
+    """Return how many characters each of these tenants has submitted on the UTC day of `now`.
+
+    A tenant that has submitted none is left out.
+    """
+    found: dict[str, int] = {}
+    for ids in key_pages(tenants):
+        for row in conn.execute(_USED, {"tenants": ids, "today": utc_day(now)}):
+            found[row.tenant] = row.chars
+    return found
 
 
-def reserve(conn: Connection, tenant: str, chars: int, now: float, *, jobs: int = 1) -> None:
-    """Add `jobs` jobs with `chars` characters in all to the tenant's usage on the UTC day of `now`."""
-    statement = upsert(conn.dialect.name, usage).values(
-        tenant=tenant, day=utc_day(now), chars=chars, jobs=jobs
-    )
-    more = {"chars": usage.c.chars + chars, "jobs": usage.c.jobs + jobs}
-    conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
+def reserve(conn: Connection, amounts: Mapping[str, Amount], now: float) -> None:
+    """Add each tenant's amount to its usage on the UTC day of `now`."""
+    day = utc_day(now)
+    rows = [
+        {"tenant": tenant, "day": day, "chars": amount.chars, "jobs": amount.jobs}
+        for tenant, amount in sorted(amounts.items())
+    ]
+    if rows:
+        conn.execute(_reserve(conn.dialect.name), rows)
 
 
 def utc_day(now: float) -> str:
     """Return the UTC day of a Unix time, as YYYY-MM-DD."""
     return utc(now).date().isoformat()
+
+
+_USED = select(usage.c.tenant, usage.c.chars).where(
+    usage.c.tenant.in_(bindparam("tenants", expanding=True)), usage.c.day == bindparam("today")
+)
+
+
+@cache
+def _set_tiers(dialect: str) -> Executable:
+    statement = upsert(dialect, tenant_table)
+    return statement.on_conflict_do_update(
+        index_elements=["tenant_id"], set_={"tier": statement.excluded.tier}
+    )
+
+
+@cache
+def _reserve(dialect: str) -> Executable:
+    statement = upsert(dialect, usage)
+    more = {
+        "chars": usage.c.chars + statement.excluded.chars,
+        "jobs": usage.c.jobs + statement.excluded.jobs,
+    }
+    return statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more)

@@ -4,7 +4,7 @@ The modules of `records` are plain functions over a SQLAlchemy `Connection`. A c
 calls them to `write` (one atomic unit) or to `read`. So the caller's code shows where a transaction begins
 and ends::
 
-    job_id = await database.write(lambda conn: jobs.create(conn, ...))
+    await database.write(lambda conn: jobs.create(conn, [...]))
 
 The URL chooses one of two engines: `sqlite` (one writer, group commit) or `postgresql` (a pool of
 connections). SQLite runs write units one after the other. PostgreSQL runs them side by side, READ COMMITTED.

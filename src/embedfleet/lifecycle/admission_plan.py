@@ -1,0 +1,234 @@
+"""Decides what becomes of submitted documents. It is pure: rows that were read go in, rows to write come out.
+
+The submissions of one call are decided in their order, and each decision counts for the next. So one call
+with N submissions plans what N calls with one submission each would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from embedfleet import quota
+from embedfleet.errors import QuotaExceeded
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.queue_schemas import JobRequest, UserTier
+from embedfleet.quota import Usage
+from embedfleet.records.collections import Collection
+from embedfleet.records.documents import Generation, Recipe
+from embedfleet.records.jobs import Job
+from embedfleet.records.segments import Segment
+from embedfleet.settings import TierSettings
+from embedfleet.sql.tables import GenerationState
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request, and everything about it that was prepared outside a transaction."""
+
+    request: JobRequest
+    document_id: str
+    model: ModelInfo
+    recipe: Recipe
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What SQL holds of the submitted documents and their tenants, read under their locks.
+
+    `collections` are by tenant and space. `generations` (newest first) and `unfinished` jobs are by document
+    id, and a document may have none. `usage` is by tenant, and has every tenant.
+    """
+
+    collections: Mapping[tuple[str, str], Collection]
+    generations: Mapping[str, Sequence[Generation]]
+    unfinished: Mapping[str, Sequence[Job]]
+    usage: Mapping[str, Usage]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What is given to each submission in advance: the id of its job, should it get one, and its instant.
+
+    Each job has an instant of its own, since jobs are offered, and listed in pages, in the order of creation.
+    """
+
+    job_id: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A new generation and the pending job that makes it."""
+
+    submission: Submission
+    ticket: Ticket
+    collection: Collection
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A job that is completed at once, because readers see this generation already."""
+
+    submission: Submission
+    ticket: Ticket
+    generation_id: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be written.
+
+    `job_ids` answers the submissions in order. `superseded` are jobs that end, among them perhaps jobs that
+    this plan begins. `left_over` are documents whose superseded job may have stored vectors and has no newer
+    job whose end requests their cleanup.
+    """
+
+    job_ids: list[str] = field(default_factory=list)
+    begun: list[Begun] = field(default_factory=list)
+    unchanged: list[Unchanged] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+
+
+def plan(
+    submissions: Sequence[Submission],
+    tickets: Sequence[Ticket],
+    known: Known,
+    tiers: Mapping[UserTier, TierSettings],
+) -> Plan:
+    """Decide the submissions in order, each with its ticket.
+
+    Raises QuotaExceeded for the first one that its tenant's tier does not allow, counting those before it.
+    """
+    planner = _Planner(known, tiers)
+    for submission, ticket in zip(submissions, tickets, strict=True):
+        planner.decide(submission, ticket)
+    return planner.plan
+
+
+@dataclass(slots=True)
+class _Version:
+    """A generation that readers see (`live`), or that an unfinished job (`job_id`) makes, or both.
+
+    `generation_id` is None if this plan begins it.
+    """
+
+    recipe: Recipe
+    collection_id: int
+    generation_id: int | None
+    live: bool
+    job_id: str | None
+
+
+@dataclass(slots=True)
+class _Document:
+    """A document after the decisions so far. `versions` are newest first."""
+
+    versions: list[_Version]
+    unfinished: list[str]
+    next_number: int
+
+    @classmethod
+    def of(cls, generations: Sequence[Generation], unfinished: Sequence[Job]) -> _Document:
+        makers: dict[int, str] = {}
+        for job in unfinished:
+            makers.setdefault(job.generation_id, job.job_id)
+        versions = [
+            _Version(
+                one.recipe,
+                one.collection.collection_id,
+                one.generation_id,
+                one.state is GenerationState.LIVE,
+                makers.get(one.generation_id),
+            )
+            for one in generations
+            if one.state is GenerationState.LIVE or one.generation_id in makers
+        ]
+        number = generations[0].number + 1 if generations else 1
+        return cls(versions, [job.job_id for job in unfinished], number)
+
+    def version_of(self, recipe: Recipe, collection: Collection) -> _Version | None:
+        """Return the newest version with the chunks and vectors that this recipe would give."""
+        for one in self.versions:
+            if one.collection_id == collection.collection_id and recipe.same_outcome(one.recipe):
+                return one
+        return None
+
+    def supersede(self) -> list[str]:
+        """Forget the unfinished jobs and what only they were making. Return the ids of these jobs."""
+        ended, self.unfinished = self.unfinished, []
+        self.versions = [one for one in self.versions if one.live]
+        for one in self.versions:
+            one.job_id = None
+        return ended
+
+    def begin(self, recipe: Recipe, collection: Collection, job_id: str) -> int:
+        """Add a new version and its job. Return the number of the generation."""
+        self.versions.insert(0, _Version(recipe, collection.collection_id, None, False, job_id))
+        self.unfinished.append(job_id)
+        self.next_number += 1
+        return self.next_number - 1
+
+
+class _Planner:
+    def __init__(self, known: Known, tiers: Mapping[UserTier, TierSettings]) -> None:
+        self.plan = Plan()
+        self._known = known
+        self._tiers = tiers
+        self._documents: dict[str, _Document] = {}
+        self._usage = dict(known.usage)
+
+    def decide(self, submission: Submission, ticket: Ticket) -> None:
+        request = submission.request
+        collection = self._known.collections[request.user_id, submission.model.space]
+        document = self._document(submission.document_id)
+        same = document.version_of(submission.recipe, collection)
+        if same is not None and same.job_id is not None:
+            self.plan.job_ids.append(same.job_id)
+            return
+        self.plan.job_ids.append(ticket.job_id)
+        if same is None:
+            self._begin(submission, ticket, collection, document)
+            return
+        assert same.generation_id is not None, "what this plan begins has an unfinished job"
+        if document.unfinished:
+            self._supersede(request.user_id, document)
+            self.plan.left_over.append(submission.document_id)
+        self.plan.unchanged.append(Unchanged(submission, ticket, same.generation_id))
+
+    def _begin(
+        self, submission: Submission, ticket: Ticket, collection: Collection, document: _Document
+    ) -> None:
+        request, chars = submission.request, submission.recipe.chars
+        self._check_quota(request, chars)
+        self._supersede(request.user_id, document)
+        self._count(request.user_id, jobs=1, chars=chars)
+        number = document.begin(submission.recipe, collection, ticket.job_id)
+        self.plan.begun.append(Begun(submission, ticket, collection, number))
+
+    def _check_quota(self, request: JobRequest, chars: int) -> None:
+        used = self._usage[request.user_id]
+        refusal = quota.refusal(request.user_tier.value, self._tiers[request.user_tier], used, chars)
+        if refusal is not None:
+            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
+
+    def _supersede(self, tenant: str, document: _Document) -> None:
+        ended = document.supersede()
+        self.plan.superseded += ended
+        self._count(tenant, jobs=-len(ended), chars=0)
+
+    def _count(self, tenant: str, *, jobs: int, chars: int) -> None:
+        used = self._usage[tenant]
+        self._usage[tenant] = Usage(used.active_jobs + jobs, used.chars_today + chars)
+
+    def _document(self, document_id: str) -> _Document:
+        found = self._documents.get(document_id)
+        if found is None:
+            found = _Document.of(
+                self._known.generations.get(document_id, ()), self._known.unfinished.get(document_id, ())
+            )
+            self._documents[document_id] = found
+        return found
