@@ -1,0 +1,112 @@
+"""Submitting many documents at once: the number of statements, and what a refusal leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from sqlalchemy import Connection
+
+from embedfleet.errors import QuotaExceeded
+from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
+from embedfleet.queue_schemas import JobRequest, JobStatus
+from embedfleet.records import documents, jobs
+from embedfleet.sql.database import Database
+from support.statements import statements
+from support.system import TENANT, Configure
+
+TENANTS = 5
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, synchronous="normal")
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def manager(configure: Configure, database: Database) -> EmbeddingJobManager:
+    return EmbeddingJobManager(JobManagerConfig(settings=configure()), database=database)
+
+
+def requests(name: str, count: int, *, version: int) -> list[JobRequest]:
+    return [
+        JobRequest(
+            media_id=f"{name} {number}",
+            user_id=f"tenant {number % TENANTS}",
+            content=f"text {number} in version {version}",
+            source_hash=f"hash {number} {version}",
+        )
+        for number in range(count)
+    ]
+
+
+async def publish(database: Database, job_ids: Sequence[str]) -> None:
+    """Complete these jobs, as their last workers do."""
+
+    def write(conn: Connection) -> None:
+        ended = jobs.lock_many(conn, job_ids)
+        jobs.finish(conn, job_ids, JobStatus.COMPLETED, reason="", now=1.0)
+        generations = documents.generations_by_id(conn, [job.generation_id for job in ended.values()])
+        documents.mark_live(conn, list(generations.values()))
+
+    await database.write(write)
+
+
+async def statements_of(
+    database: Database, manager: EmbeddingJobManager, name: str, count: int
+) -> dict[str, int]:
+    """How many statements each kind of submission takes, of `count` documents at once."""
+    found: dict[str, int] = {}
+
+    async def submit(kind: str, version: int) -> list[str]:
+        given = requests(name, count, version=version)
+        with statements() as executed:
+            job_ids = await manager.create_jobs(given)
+        found[kind] = len(executed)
+        return job_ids
+
+    begun = await submit("new", 1)
+    assert await submit("under way", 1) == begun
+    await publish(database, await submit("superseding", 2))
+    unchanged = await submit("unchanged", 2)
+    assert {(await manager.get_job_status(job_id)).reason for job_id in unchanged[:2]} == {"unchanged"}
+    await submit("changed", 3)
+    await submit("taken back", 2)
+    return found
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_documents(
+    database: Database, manager: EmbeddingJobManager
+) -> None:
+    await manager.create_jobs(requests("first", TENANTS, version=1))  # makes the collections
+    one, few, many = [await statements_of(database, manager, f"of {count}", count) for count in (1, 64, 256)]
+    assert few == many
+    assert all(one[kind] <= few[kind] for kind in few)
+    # Of which the transaction itself has none: BEGIN and COMMIT go to the driver.
+    assert few["new"] <= 15
+
+
+async def test_a_refusal_in_the_middle_admits_none(
+    database: Database, manager: EmbeddingJobManager, configure: Configure
+) -> None:
+    limit = configure().tenants.tiers["free"].max_document_chars
+    given = [
+        JobRequest(media_id="a", user_id=TENANT, content="fine"),
+        JobRequest(media_id="b", user_id=TENANT, content="x" * (limit + 1)),
+    ]
+    with pytest.raises(QuotaExceeded, match="media `b`"):
+        await manager.create_jobs(given)
+    assert await manager.list_jobs(TENANT) == []
+
+
+async def test_a_document_may_come_twice_in_one_call(manager: EmbeddingJobManager) -> None:
+    texts = ["first", "second", "second"]
+    given = [JobRequest(media_id="a", user_id=TENANT, content=text) for text in texts]
+    first, second, again = await manager.create_jobs(given)
+    assert again == second
+    assert (await manager.get_job_status(first)).reason == "superseded"
+    newest = await manager.get_job_status(second)
+    assert (newest.status, newest.generation) == (JobStatus.PENDING, 2)
