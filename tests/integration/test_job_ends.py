@@ -105,22 +105,24 @@ async def test_wait_many_answers_in_the_given_order(database: Database, manager:
 
 
 @pytest.mark.parametrize("numbered", [True, False])
-@pytest.mark.parametrize("count", [1, MANY])
+@pytest.mark.parametrize("count", [3, MANY])
 async def test_a_job_that_runs_again_has_not_ended(
     database: Database, manager: EmbeddingJobManager, count: int, numbered: bool
 ) -> None:
-    """Its event is of the run before."""
-    names = names_of(count)
-    await begin(database, names)
-    await end(database, names[:1], reason="the first run")
-    await database.write(lambda conn: jobs.reopen(conn, names[0], NOW))
-    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as group:
-        waiting = group.create_task(manager.wait_many(names))
+    """The event that a look finds is of the run before."""
+    again, first, *others = names_of(count)
+    await begin(database, [again, first, *others])
+    await end(database, [again, first], reason="the first run")
+    await database.write(lambda conn: jobs.reopen(conn, again, NOW))
+    async with asyncio.timeout(HANG_SECONDS):
+        ended = manager.as_completed([again, first, *others])
+        assert (await anext(ended)).job_id == first  # the first look is over
         if numbered:
             await number_events(database)
-        await end(database, names[1:])
-        await end(database, names[:1], reason="the second run")
-    assert waiting.result()[names[0]].reason == "the second run"
+        await end(database, others)
+        assert sorted([(await anext(ended)).job_id for _ in others]) == others
+        await end(database, [again], reason="the second run")
+        assert (await anext(ended)).reason == "the second run"
 
 
 async def test_ends_that_no_leader_numbers_are_found(
