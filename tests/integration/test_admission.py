@@ -49,8 +49,7 @@ async def publish(database: Database, job_ids: Sequence[str]) -> None:
     def write(conn: Connection) -> None:
         ended = jobs.lock_many(conn, job_ids)
         jobs.finish(conn, job_ids, JobStatus.COMPLETED, reason="", now=1.0)
-        generations = documents.generations_by_id(conn, [job.generation_id for job in ended.values()])
-        documents.mark_live(conn, list(generations.values()))
+        documents.mark_live(conn, {job.document_id: job.generation_id for job in ended.values()})
 
     await database.write(write)
 

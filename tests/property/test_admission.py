@@ -192,10 +192,8 @@ def complete(conn: Connection, job: jobs.Job, status: JobStatus, now: float) -> 
     """End a job as its last worker does."""
     counted = update(tables.jobs).where(tables.jobs.c.job_id == job.job_id)
     conn.execute(counted.values(sealed=True, chunks_total=3, chunks_stored=3, coverage=1.0))
-    generation = documents.generation(conn, job.generation_id)
-    assert generation is not None
     jobs.finish(conn, [job.job_id], status, reason="", now=now)
-    documents.mark_live(conn, [generation])
+    documents.mark_live(conn, {job.document_id: job.generation_id})
 
 
 @pytest.fixture
