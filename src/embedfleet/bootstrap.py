@@ -126,7 +126,7 @@ async def open_owner(
     collector = MergedCollector(metrics.registry, max_tenants=settings.monitoring.max_tenants)
     health = Health()
     async with AsyncExitStack() as stack:
-        database = await _owned_database(stack, settings, purpose, metrics)
+        database = await _owned_database(stack, settings, purpose, metrics, answers_searches=True)
         broker = broker or await open_broker(settings)
         stack.push_async_callback(broker.close)
         store = _metered(store or await open_store(settings), metrics)
@@ -134,7 +134,9 @@ async def open_owner(
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
-        search = _search_service(settings, database, store, models)
+        search = SearchService(
+            database=database, store=store, models=models, default_model=settings.models.default
+        )
         journal = await _open_journal(stack, settings, deployment, database)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
         orchestrator = build_orchestrator(
@@ -162,23 +164,6 @@ async def open_owner(
             collector=collector,
             health=health,
         )
-
-
-@asynccontextmanager
-async def open_search(settings: Settings, *, purpose: str) -> AsyncIterator[SearchService]:
-    """Open only the parts that answer searches: no queues, no workers.
-
-    In embedded mode, own the data directory until the end.
-
-    Raises as `open_owner` does.
-    """
-    async with AsyncExitStack() as stack:
-        database = await _owned_database(stack, settings, purpose)
-        store = await open_store(settings)
-        stack.push_async_callback(store.close)
-        models = ModelPool(Catalogue(settings.models), settings.models)
-        stack.push_async_callback(models.close)
-        yield _search_service(settings, database, store, models)
 
 
 @asynccontextmanager
@@ -266,14 +251,20 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
 
 
 async def _owned_database(
-    stack: AsyncExitStack, settings: Settings, purpose: str, metrics: Metrics | None = None
+    stack: AsyncExitStack,
+    settings: Settings,
+    purpose: str,
+    metrics: Metrics | None = None,
+    *,
+    answers_searches: bool = False,
 ) -> Database:
     """Open the database. Embedded, own the data directory before, until the end.
 
     Raises ConfigError, DataDirectoryInUse.
     """
     if deployment_of(settings).owns_data_directory:
-        stack.enter_context(DataDirectoryLock(settings.data_dir, purpose=purpose))
+        lock = DataDirectoryLock(settings.data_dir, purpose=purpose, answers_searches=answers_searches)
+        await stack.enter_async_context(lock)
     return await _entered_database(stack, settings, metrics)
 
 
@@ -309,12 +300,6 @@ async def _open_journal(
     journal = TaskJournal.open(path, earlier_deaths)
     stack.callback(journal.close)
     return journal
-
-
-def _search_service(
-    settings: Settings, database: Database, store: VectorStore, models: ModelPool
-) -> SearchService:
-    return SearchService(database=database, store=store, models=models, default_model=settings.models.default)
 
 
 async def open_broker(settings: Settings) -> Broker:

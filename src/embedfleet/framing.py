@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 LENGTH = struct.Struct(">Q")
 """The header of each message: the number of bytes that follow."""
@@ -30,6 +32,8 @@ async def receive_frame(reader: asyncio.StreamReader, *, max_bytes: int) -> byte
 
     The other side never writes such a length, and the wait for that many bytes would last for ever.
     """
+    import asyncio  # not above: a child that blocks on its pipes needs none of it
+
     try:
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         return await reader.readexactly(length) if length <= max_bytes else None

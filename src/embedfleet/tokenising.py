@@ -9,16 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.chunking.tokenizers import load_reference, load_tokenizer
 from embedfleet.inference.backend import ModelInfo, Role, TokenBatch
 
 
 def tokenised(texts: Sequence[str], info: ModelInfo, *, role: Role = "document") -> TokenBatch:
     """Return the texts as a batch for the model. This blocks, and the first call for a tokenizer loads it.
 
-    A text may have more tokens than the model takes.
+    A text may have more tokens than the model takes. Queries are few and short, so the reference tokenises
+    them: it gives the same tokens, and the fast one takes ten times as long to load, with its self-check.
     """
-    token_ids, lengths = load_tokenizer(info.tokenizer_file).encode_batch(list(texts))
+    load = load_reference if role == "query" else load_tokenizer
+    token_ids, lengths = load(info.tokenizer_file).encode_batch(list(texts))
     return TokenBatch(token_ids, lengths, tuple(texts) if info.needs_texts else None, role)
 
 

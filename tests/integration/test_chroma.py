@@ -20,17 +20,20 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import (
     ConfigError,
+    InvalidRequest,
     Permanent,
     SpaceMismatch,
     StorageFull,
     VectorStoreDied,
     VectorStoreUnavailable,
 )
-from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.os_lock import OsLock
+from embedfleet.vectors.chroma.embedded import ChromaInTurn, ChromaVectorStore
 from embedfleet.vectors.chroma.errors import embedded_error
 from embedfleet.vectors.chroma.layout import collection_name
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import StoreDefect
+from embedfleet.vectors.chroma.quick_queries import QuickQueries
 from embedfleet.vectors.port import Metadata, TenantSpace, VectorRows
 from support.threads import no_thread_left
 
@@ -202,6 +205,76 @@ class TestItsProcess:
         with pytest.raises(StoreDefect, match=r"(?s)chroma/child\.py.*AttributeError.*unheard_of"):
             await store._run(unheard_of)
         assert await store.count(BOOKS) == 0
+
+
+@pytest.fixture
+async def in_turn(tmp_path: Path) -> AsyncIterator[ChromaInTurn]:
+    opened = await ChromaInTurn.open(tmp_path / "chroma")
+    yield opened
+    await opened.close()
+
+
+class TestQueriesInTurn:
+    async def test_they_find_what_the_whole_store_finds(
+        self, store: ChromaVectorStore, in_turn: ChromaInTurn
+    ) -> None:
+        # More rows than Chroma gathers before it writes its index, and some that only its log has.
+        vectors = np.random.default_rng(0).standard_normal((1_300, DIM)).astype(np.float32)
+        ids = [f"{i:032x}" for i in range(len(vectors))]
+        await store.upsert(BOOKS, VectorRows(ids, vectors, [{"job_id": "j1"}] * len(ids), None))
+        expected = await store.query(BOOKS, vectors[7], limit=20)
+        await store.close()
+        found = await in_turn.query(BOOKS, vectors[7], limit=20)
+        assert found[0].id == ids[7]
+        assert [hit.id for hit in found] == [hit.id for hit in expected]
+        np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], atol=1e-6)
+        assert len(await in_turn.query(BOOKS, vectors[7], limit=40)) == 40  # wider, by the same child
+
+    async def test_chromas_core_still_answers_by_itself(
+        self, store: ChromaVectorStore, tmp_path: Path
+    ) -> None:
+        """If a release of Chroma changes it, searches are right but slow: this test is what says so."""
+        await store.upsert(BOOKS, rows(["a", "b"]))
+        await store.close()
+        name = collection_name(BOOKS.tenant, BOOKS.space)
+        found = QuickQueries(tmp_path / "chroma").query(name, np.eye(DIM)[1].tolist(), SPACE, 1)
+        assert found is not None
+        assert [hit.id for hit in found] == ["b"]
+
+    async def test_what_the_core_alone_cannot_answer_is_answered_by_chromas_client(
+        self, store: ChromaVectorStore, in_turn: ChromaInTurn
+    ) -> None:
+        vector = np.eye(DIM, dtype=np.float32)[0]
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.close()
+        assert [hit.id for hit in await in_turn.query(BOOKS, vector, limit=1)] == ["a"]
+        with pytest.raises(InvalidRequest, match="not finite"):
+            await in_turn.query(BOOKS, vector * np.nan, limit=1)
+        with pytest.raises(InvalidRequest, match="limit must be at least 1"):
+            await in_turn.query(BOOKS, vector, limit=0)
+        with pytest.raises(SpaceMismatch):
+            await in_turn.query(BOOKS, vector[:3], limit=1)
+        assert await in_turn.query(TenantSpace("stranger", SPACE, DIM), vector, limit=1) == []
+        assert [hit.id for hit in await in_turn.query(BOOKS, vector, limit=1)] == ["a"]
+
+    async def test_without_a_directory_nothing_is_found_and_none_is_made(
+        self, in_turn: ChromaInTurn, tmp_path: Path
+    ) -> None:
+        assert await in_turn.query(BOOKS, np.ones(DIM, dtype=np.float32), limit=1) == []
+        assert not (tmp_path / "chroma").exists()
+
+    async def test_a_query_waits_for_the_turn_of_another_process(
+        self, store: ChromaVectorStore, in_turn: ChromaInTurn, tmp_path: Path
+    ) -> None:
+        await store.upsert(BOOKS, rows(["a"]))
+        await store.close()
+        turn = OsLock(tmp_path / "chroma" / "process.lock")
+        assert turn.take()
+        querying = asyncio.create_task(in_turn.query(BOOKS, np.eye(DIM, dtype=np.float32)[0], limit=1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(querying), 0.5)
+        turn.release()
+        assert [hit.id for hit in await querying] == ["a"]
 
 
 class TestOpenAndClose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from embedfleet.data_directory import DataDirectoryLock, owner_of
+from embedfleet.data_directory import DataDirectoryLock, ReadersShare, owner_of
 from embedfleet.errors import ConfigError, DataDirectoryInUse
 
 HOLD = """
@@ -194,7 +195,7 @@ def test_the_directory_is_made_for_its_user_only_and_an_existing_one_left_as_it_
 def test_the_record_can_be_read_by_people_and_goes_with_the_owner(tmp_path: Path) -> None:
     with DataDirectoryLock(tmp_path, purpose="embedfleet run"):
         record = json.loads((tmp_path / "owner.json").read_text())
-        assert set(record) == {"pid", "host", "purpose", "since"}
+        assert set(record) == {"pid", "host", "purpose", "since", "answers_searches"}
     assert not (tmp_path / "owner.json").exists()
 
 
@@ -213,3 +214,129 @@ def test_a_read_only_directory_is_a_wrong_setting(tmp_path: Path) -> None:
             DataDirectoryLock(tmp_path, purpose="first").acquire()
     finally:
         tmp_path.chmod(0o700)
+
+
+SHARE = """
+    import sys
+    from pathlib import Path
+    from embedfleet.data_directory import ReadersShare
+
+    share = ReadersShare(Path(sys.argv[1]))
+    share.acquire()
+    print("sharing", flush=True)
+    sys.stdin.read()
+"""
+
+# Says when it begins to wait for the readers, and when it is the owner.
+OWN_AFTER_READERS = """
+    import sys, time
+    from pathlib import Path
+    from embedfleet.data_directory import DataDirectoryLock
+
+    lock = DataDirectoryLock(Path(sys.argv[1]), purpose="embedfleet ingest", answers_searches=True)
+    attempts = lock._attempts()
+    next(attempts)
+    print("waiting", flush=True)
+    for _ in attempts:
+        time.sleep(0.01)
+    print("owned", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def said(program: str, word: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """A running program that has said this word."""
+    with running(program, *args) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == f"{word}\n"
+        yield child
+
+
+def line_of(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+class TestReaders:
+    def test_readers_do_not_exclude_each_other_and_are_no_owners(self, tmp_path: Path) -> None:
+        with said(SHARE, "sharing", str(tmp_path)), said(SHARE, "sharing", str(tmp_path)):
+            with ReadersShare(tmp_path):
+                assert owner_of(tmp_path) is None
+            assert not (tmp_path / "owner.json").exists()
+
+    def test_a_reader_is_told_the_owner_at_once(self, tmp_path: Path) -> None:
+        with (
+            owned_by_another_process(tmp_path) as owner,
+            pytest.raises(DataDirectoryInUse, match=f"in use by process {owner.pid} "),
+        ):
+            ReadersShare(tmp_path).acquire()
+
+    def test_an_owner_waits_for_readers_and_no_later_reader_gets_before_it(self, tmp_path: Path) -> None:
+        """Otherwise searches that overlap without a gap would keep an owner out for ever."""
+        with said(SHARE, "sharing", str(tmp_path)) as reader:
+            with said(OWN_AFTER_READERS, "waiting", str(tmp_path)) as owner:
+                later = ReadersShare(tmp_path)._attempts()
+                for _ in range(50):
+                    next(later)
+                assert reader.stdin is not None
+                reader.stdin.close()
+                assert line_of(owner) == "owned"
+                with pytest.raises(DataDirectoryInUse, match="embedfleet ingest"):
+                    for _ in later:
+                        pass
+            with ReadersShare(tmp_path):
+                assert owner_of(tmp_path) is None
+
+    def test_a_killed_reader_is_not_awaited(self, tmp_path: Path) -> None:
+        with (
+            said(SHARE, "sharing", str(tmp_path)) as reader,
+            said(OWN_AFTER_READERS, "waiting", str(tmp_path)) as owner,
+        ):
+            reader.send_signal(signal.SIGKILL)
+            assert line_of(owner) == "owned"
+
+    def test_a_killed_owner_that_was_waiting_lets_readers_in(self, tmp_path: Path) -> None:
+        with said(SHARE, "sharing", str(tmp_path)):
+            with said(OWN_AFTER_READERS, "waiting", str(tmp_path)) as owner:
+                owner.send_signal(signal.SIGKILL)
+            with ReadersShare(tmp_path):
+                pass
+
+    def test_a_reader_that_hangs_is_not_awaited_for_ever(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("embedfleet.data_directory._READERS_SECONDS", 0.0)
+        with (
+            said(SHARE, "sharing", str(tmp_path)),
+            pytest.raises(DataDirectoryInUse, match=r"searches have been running.*look for one that hangs"),
+        ):
+            DataDirectoryLock(tmp_path, purpose="second").acquire()
+
+    async def test_waiting_lets_the_event_loop_go_on(self, tmp_path: Path) -> None:
+        lock = DataDirectoryLock(tmp_path, purpose="second")
+        with said(SHARE, "sharing", str(tmp_path)) as reader:
+            acquiring = asyncio.create_task(lock.__aenter__())
+            await asyncio.sleep(0)
+            assert not acquiring.done()
+            assert reader.stdin is not None
+            reader.stdin.close()
+            async with await acquiring:
+                assert owner_of(tmp_path) is not None
+
+    async def test_an_owner_that_stops_waiting_lets_readers_in(self, tmp_path: Path) -> None:
+        with said(SHARE, "sharing", str(tmp_path)):
+            acquiring = asyncio.create_task(DataDirectoryLock(tmp_path, purpose="second").__aenter__())
+            await asyncio.sleep(0)
+            acquiring.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await acquiring
+            with ReadersShare(tmp_path):
+                pass
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_the_record_says_whether_the_owner_answers_searches(self, tmp_path: Path, answers: bool) -> None:
+        with DataDirectoryLock(tmp_path, purpose="first", answers_searches=answers):
+            owner = owner_of(tmp_path)
+            assert owner is not None
+            assert owner.answers_searches is answers

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
-import tokie
 from loguru import logger
 from numpy.typing import NDArray
 
@@ -140,17 +139,28 @@ class FastTokenizer:
 
 
 @functools.lru_cache(maxsize=16)
-def load_tokenizer(file: Path) -> Tokenizer:
-    """Load the tokeniser of a `tokenizer.json`, once for each file and process.
+def load_reference(file: Path) -> ReferenceTokenizer:
+    """Load the reference for a `tokenizer.json`, once for each file and process.
 
-    Returns the fast one if it can read the file and agrees with the reference, else the reference. Raises
-    ModelError, naming the file, if the reference cannot read it.
+    Raises ModelError, naming the file, if it cannot be read.
     """
     try:
-        reference = ReferenceTokenizer(tokenizers.Tokenizer.from_file(str(file)))
+        return ReferenceTokenizer(tokenizers.Tokenizer.from_file(str(file)))
     except Exception as exc:
         problem = one_line(exc)
         raise ModelError(f"{file}: not a readable tokenizer.json ({problem})") from exc
+
+
+@functools.lru_cache(maxsize=16)
+def load_tokenizer(file: Path) -> Tokenizer:
+    """Load the tokeniser of a `tokenizer.json`, once for each file and process.
+
+    Returns the fast one if it can read the file and agrees with the reference, else the reference. Raises as
+    `load_reference` does.
+    """
+    import tokie  # not above: queries do without
+
+    reference = load_reference(file)
     try:
         fast = FastTokenizer(tokie.Tokenizer.from_json(str(file)), reference)
     except tokie.TokieError as exc:

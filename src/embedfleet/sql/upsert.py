@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql, sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 
 def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -11,4 +15,11 @@ def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
 
     `dialect` is `conn.dialect.name`.
     """
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    # Imported by need, as each dialect takes as long to import as a few queries take.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

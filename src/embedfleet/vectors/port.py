@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from embedfleet.errors import Permanent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Metadata = Mapping[str, str | int | float | bool]
 
@@ -54,6 +55,8 @@ class VectorRows:
     documents: Sequence[str] | None
 
     def __post_init__(self) -> None:
+        import numpy as np  # not above: a process that only queries needs none of it
+
         n = len(self.ids)
         if self.vectors.dtype != np.float32 or self.vectors.ndim != 2:
             raise Permanent(
@@ -82,6 +85,14 @@ class Hit:
 
     id: str
     score: float
+
+    @classmethod
+    def from_distance(cls, row_id: str, distance: float) -> Hit:
+        """Return the hit of this cosine distance, 0..2.
+
+        Rounding can make a distance slightly negative, but a cosine is never above 1.
+        """
+        return cls(row_id, max(-1.0, min(1.0, 1.0 - distance)))
 
 
 class VectorStore(Protocol):

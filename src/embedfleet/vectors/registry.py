@@ -29,6 +29,14 @@ class StoreKind(Protocol):
         """
         ...
 
+    async def open_for_queries(self, settings: Settings) -> VectorStore:
+        """Open the store for queries alone, so that it answers the first one soon.
+
+        If the store is in the data directory, other processes may query it at the same time, but none may
+        write. Raises as `open_store` does.
+        """
+        ...
+
     def place(self, settings: Settings) -> str:
         """Return where the vectors are, for messages: without user, password or token."""
         ...

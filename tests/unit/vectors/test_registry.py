@@ -21,6 +21,7 @@ def test_every_kind_defines_all_that_is_asked_of_it(name: str, tmp_path: Path) -
     kind = store_kind(name)
     assert kind.place(settings_of(tmp_path, kind=name))
     assert callable(kind.open_store)
+    assert callable(kind.open_for_queries)
     assert callable(kind.own_directory)
 
 

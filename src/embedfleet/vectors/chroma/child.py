@@ -8,21 +8,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
 from embedfleet.lifetime import die_with_parent, end_process
-from embedfleet.vectors.chroma.clients import make_directory, open_directory
-from embedfleet.vectors.chroma.errors import embedded_error
-from embedfleet.vectors.chroma.frames import OPEN, Call, Failure, Value, read, write
-from embedfleet.vectors.chroma.operations import ChromaCollections
+from embedfleet.os_lock import OsLock
+from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, Call, Failure, Value, read, write
+from embedfleet.vectors.chroma.quick_queries import QuickQueries
+
+if TYPE_CHECKING:
+    from embedfleet.vectors.chroma.operations import ChromaCollections
+    from embedfleet.vectors.port import Hit
 
 _LOCK_FILE = "process.lock"
 # A child that was killed a moment ago may still be in the kernel, finishing a write that it had begun.
 _LOCK_SECONDS = 5.0
+# A search holds the directory for its query alone: hundredths of a second, or seconds if the index is large.
+_TURN_SECONDS = 60.0
+_POLL_SECONDS = 0.01
 
 
 class _Directory:
@@ -30,11 +38,14 @@ class _Directory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = FileLock(path / _LOCK_FILE, mode=0o600)
+        self._lock = OsLock(path / _LOCK_FILE)
+        self._quick: QuickQueries | None = None
         self._collections: ChromaCollections | None = None
 
     def answer(self, call: Call) -> Value | Failure:
         try:
+            if call.operation == QUERY_IN_TURN:
+                return Value(self._query_in_turn(*call.args, **call.kwargs))
             collections = self._ready()
             if call.operation == OPEN:
                 return Value(None)
@@ -42,6 +53,8 @@ class _Directory:
         except EmbedfleetError as exc:
             return _failure(exc)
         except BaseException as exc:  # noqa: BLE001 - a panic of Chroma is no Exception, but needs an answer
+            from embedfleet.vectors.chroma.errors import embedded_error
+
             ours = embedded_error(exc, self._path)
             if isinstance(ours, VectorStoreUnavailable | StorageFull):
                 # A failed write can leave a transaction open on a pooled connection. The second write after
@@ -55,25 +68,48 @@ class _Directory:
             self._collections.close()
             self._collections = None
 
+    def _query_in_turn(self, name: str, vector: Sequence[float], space: str, limit: int) -> list[Hit]:
+        if not self._path.is_dir():  # nothing was stored yet, and a query makes no directory
+            return []
+        self._own(_TURN_SECONDS)
+        if self._collections is None:
+            try:
+                self._quick = self._quick or QuickQueries(self._path)
+                found = self._quick.query(name, vector, space, limit)
+            except BaseException:  # noqa: BLE001 - whatever it is, chromadb's client finds it too and names it
+                found = None
+            if found is not None:
+                return found
+            self._quick = None  # it has the directory open, and only one may
+        import numpy as np
+
+        return self._ready().query(name, np.asarray(vector, dtype=np.float32), space, limit)
+
     def _ready(self) -> ChromaCollections:
         if self._collections is None:
+            from embedfleet.vectors.chroma.clients import make_directory, open_directory
+            from embedfleet.vectors.chroma.operations import ChromaCollections
+
             make_directory(self._path)
-            self._own()
+            self._own(_LOCK_SECONDS)
             self._collections = ChromaCollections(open_directory(self._path))
         return self._collections
 
-    def _own(self) -> None:
+    def _own(self, seconds: float) -> None:
         """Lock the directory until this process ends, as two processes that have it open corrupt it.
 
         The parent's lock on the data directory is not enough: it ends with the parent, a moment before this
-        process does. Raises VectorStoreUnavailable if another process holds the directory.
+        process does. Readers share that lock, but take turns here: even a query makes Chroma write. Raises
+        VectorStoreUnavailable if another process still holds the directory after `seconds`.
         """
-        try:
-            self._lock.acquire(timeout=0 if self._lock.is_locked else _LOCK_SECONDS)
-        except Timeout as exc:
-            raise VectorStoreUnavailable(
-                f"the vector store in {self._path} is open in another process: end it first"
-            ) from exc
+        give_up_at = time.monotonic() + seconds
+        while not self._lock.take():
+            if time.monotonic() > give_up_at:
+                raise VectorStoreUnavailable(
+                    f"the vector store in {self._path} is open in another process, after a wait of "
+                    f"{seconds:.0f} s: end that process, or try again later"
+                )
+            time.sleep(_POLL_SECONDS)
 
 
 def _failure(exc: BaseException) -> Failure:
@@ -90,6 +126,8 @@ def main(directory: str, parent_pid: str) -> None:
     die_with_parent(int(parent_pid))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with answers
+    with suppress(ImportError):  # Chroma's core, which the first call needs: loaded while the parent works
+        import chromadb_rust_bindings  # noqa: F401
     opened = _Directory(Path(directory))
     while (call := read(sys.stdin.buffer)) is not None:
         assert isinstance(call, Call)

@@ -15,13 +15,18 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
-from embedfleet.vectors.chroma.frames import OPEN
+from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import ChromaProcess, ProcessLost
 from embedfleet.vectors.chroma.store import ChromaStore
+from embedfleet.vectors.port import CollectionKey, Hit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -61,21 +66,27 @@ class ChromaVectorStore(ChromaStore):
     async def _run(
         self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
+        return cast(_T, await self._answer(operation.__name__, args, kwargs))
+
+    async def _answer(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self._closed:
             raise VectorStoreUnavailable(f"the vector store in {self._directory} is closed")
-        answer = await self._on_thread(lambda: self._call(operation.__name__, args, kwargs))
-        return cast(_T, answer)
+        return await self._on_thread(lambda: self._call(operation, args, kwargs))
 
     async def _on_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     # --- on the thread ---
 
-    def _call(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _started(self) -> ChromaProcess:
         if self._process is None:
             self._process = ChromaProcess(self._directory)
+        return self._process
+
+    def _call(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        process = self._started()
         try:
-            return self._process.call(operation, args, kwargs)
+            return process.call(operation, args, kwargs)
         except ProcessLost as exc:
             self._end()
             raise VectorStoreDied(
@@ -87,3 +98,23 @@ class ChromaVectorStore(ChromaStore):
         if self._process is not None:
             self._process.end()
             self._process = None
+
+
+class ChromaInTurn(ChromaVectorStore):
+    """The embedded store for a process that only queries, at the same time as others that do.
+
+    Its child opens the directory at the first query and keeps it until `close`. Others wait that long, so
+    close it soon.
+    """
+
+    @classmethod
+    async def open(cls, directory: Path) -> Self:
+        """Start the child, which opens nothing yet. The caller has a share of the data directory."""
+        store = cls(directory)
+        await store._on_thread(store._started)
+        return store
+
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
+        """Query as every store does. Raises VectorStoreUnavailable if the others take too long."""
+        args = (self.name_in_store(collection), vector.tolist(), collection.space, limit)
+        return cast("list[Hit]", await self._answer(QUERY_IN_TURN, args, {}))

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgpack
-import numpy as np
-from numpy.typing import NDArray
 
 from embedfleet.framing import framed, read_frame
 from embedfleet.vectors.port import Hit, VectorRows
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 OPEN = "open"
-"""The operation that only opens the directory. All other operations are methods of `ChromaCollections`."""
+"""The operation that only opens the directory. All other operations but one are methods of
+`ChromaCollections`."""
+
+QUERY_IN_TURN = "query_in_turn"
+"""The operation of a process that only queries, beside others that do. It is `ChromaCollections.query` with
+the vector as a list, so that no array has to be decoded. It waits for the others."""
 
 _ARRAY, _ROWS, _HIT = range(3)
 """msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""
@@ -97,12 +104,14 @@ def _unpack(packed: bytes) -> Any:
 
 
 def _extended(value: Any) -> Any:
+    if isinstance(value, Hit):
+        return msgpack.ExtType(_HIT, _pack(astuple(value)))
+    import numpy as np  # not above: a child that only answers queries needs none of it
+
     if isinstance(value, np.ndarray):
         return msgpack.ExtType(_ARRAY, _pack([list(value.shape), value.astype("<f4", copy=False).tobytes()]))
     if isinstance(value, VectorRows):
         return msgpack.ExtType(_ROWS, _pack([value.ids, value.vectors, value.metadatas, value.documents]))
-    if isinstance(value, Hit):
-        return msgpack.ExtType(_HIT, _pack(astuple(value)))
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence):
@@ -118,4 +127,6 @@ def _plain(kind: int, packed: bytes) -> Any:
 
 
 def _array(shape: Sequence[int], raw: bytes) -> NDArray[np.float32]:
+    import numpy as np
+
     return np.frombuffer(raw, dtype="<f4").reshape(shape).copy()

@@ -34,6 +34,14 @@ async def open_store(settings: Settings) -> VectorStore:
     )
 
 
+async def open_for_queries(settings: Settings) -> VectorStore:
+    if settings.vector_store.url is not None:
+        return await open_store(settings)
+    from embedfleet.vectors.chroma.embedded import ChromaInTurn
+
+    return await ChromaInTurn.open(chroma_directory(settings.data_dir))
+
+
 def place(settings: Settings) -> str:
     url = settings.vector_store.url
     return str(chroma_directory(settings.data_dir)) if url is None else ServerAddress.parse(url, {}).url

@@ -96,9 +96,8 @@ class ChromaCollections:
         _require_space(collection, space)
         _require_dim(collection, len(vector))
         answer = collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
-        # Rounding can make a distance slightly negative, but a cosine is never above 1.
         return [
-            Hit(row_id, max(-1.0, min(1.0, 1.0 - distance)))
+            Hit.from_distance(row_id, distance)
             for row_id, distance in zip(answer["ids"][0], answer["distances"][0], strict=True)
         ]
 
