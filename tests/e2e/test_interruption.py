@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from support.command import Command, finish
+from support.hangs import HANG_SECONDS
 
-_FILES = 150
+_FILES = 900  # work for seconds after the first are done; a search returns up to 1,000
 
 
 @pytest.fixture
@@ -55,3 +57,31 @@ def test_a_killed_ingest_loses_and_doubles_nothing(command: Command, many: Path)
     finish(process)
     assert command.run("ingest", many).code == 0
     assert _searchable(command) == sorted(map(str, many.iterdir()))
+
+
+def test_the_first_files_are_told_while_the_work_goes_on_and_a_stop_leaves_one_whole_document(
+    command: Command, many: Path
+) -> None:
+    with command.start("ingest", many, "--json") as process:
+        assert process.stdout is not None
+        # The head of the document, and the first entry.
+        early = "".join(process.stdout.readline() for _ in range(5))
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        document = json.loads(early + process.stdout.read())
+    assert set(document) == {"schema_version", "tenant", "interrupted", "totals", "files", "errors"}
+    sources = [file["source"] for file in document["files"]]
+    assert sources == sorted(map(str, many.iterdir()))[: len(sources)]
+    totals = document["totals"]
+    assert totals["files"] == totals["ingested"] + totals["unfinished"] == len(sources)
+
+
+def test_a_reader_that_ends_early_does_not_end_the_work(command: Command, many: Path) -> None:
+    with command.start("ingest", many, "--json") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(HANG_SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert command.jobs_completed() == _FILES
