@@ -37,6 +37,23 @@ def documents(total_chars: int) -> Iterator[tuple[str, str]]:
                 return
 
 
+def slices(count: int, chars: int) -> Iterator[tuple[str, str]]:
+    """(name, text) of `count` documents of `chars` characters: consecutive pieces of the sources, each with a
+    number of its own in its first line, so that no two are alike."""
+    number = 0
+    for name, text in documents(10**12):
+        at = 0
+        while at < len(text):
+            if number == count:
+                return
+            heading = f"{number}: {name}\n\n"
+            end = at + chars - len(heading)
+            if len(text) < end:
+                break  # what is left of this source is too short
+            yield f"{number:06}", heading + text[at:end]
+            at, number = end, number + 1
+
+
 def job_requests(texts: Iterable[tuple[str, str]], chunking: ChunkingConfig) -> Iterator[JobRequest]:
     """One for each (name, text), of a tenant that no quota holds up."""
     for name, text in texts:

@@ -39,8 +39,7 @@ from loguru import logger
 from numpy.typing import NDArray
 from random_encoders import SHAPES, Shape, write_model
 from report import write_report
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from storeless_fleet import storeless_fleet
 
 from embedfleet.bootstrap import open_owner
 from embedfleet.chunking.chunker import Chunk, Chunker
@@ -53,11 +52,6 @@ from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import Settings, load_settings
 from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.embedding_worker import tokens_per_claim
-from support.databases import PostgresDatabases
-from support.fleet import Fleet
-from support.import_path import import_path
-from support.postgres_server import PostgresServer
-from support.redis_server import RedisServer
 
 TRIED_BATCHES = (128, 256)
 TRIAL_CHUNKS = 1536
@@ -138,30 +132,18 @@ async def fleet(folder: Path, settings: Settings, device: str) -> AsyncIterator[
     each = max(1, (os.cpu_count() or 1) // 4)
     pool = {"workers": each, "min_workers": each, "max_workers": each}
     one = {"workers": 1, "min_workers": 1, "max_workers": 1, "models": ["gpu"]}
-    with (
-        RedisServer() as redis,
-        PostgresServer() as postgres,
-        PostgresDatabases(postgres).migrated() as database,
-    ):
-        config = {
-            "data_dir": str(folder / "fleet"),
-            "redis": {"url": redis.url},
-            "database": {"url": database},
-            "vector_store": {"url": "http://127.0.0.1:9"},  # of no use: nothing is stored
-            "models": json.loads(settings.models.model_dump_json(exclude_defaults=True)),
-            "embedding_cache": {"enabled": False},
-            "worker_pools": {
-                "chunking": pool,
-                "embedding": one | ({"devices": [device]} if device.startswith("cuda") else {}),
-                "storage": pool,
-            },
-        }
-        (folder / "fleet").mkdir()
-        path = import_path(Path(__file__).parent)
-        servers = Fleet(folder / "fleet", config, module="null_fleet", environment={"PYTHONPATH": path})
-        with servers.orchestrator():
-            async with servers.guest() as guest:
-                yield guest.jobs
+    config = {
+        "models": json.loads(settings.models.model_dump_json(exclude_defaults=True)),
+        "embedding_cache": {"enabled": False},
+        "worker_pools": {
+            "chunking": pool,
+            "embedding": one | ({"devices": [device]} if device.startswith("cuda") else {}),
+            "storage": pool,
+        },
+    }
+    (folder / "fleet").mkdir()
+    async with storeless_fleet(folder / "fleet", config) as jobs:
+        yield jobs
 
 
 # --- one shape -------------------------------------------------------------------------------------------

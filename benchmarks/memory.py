@@ -15,13 +15,13 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import psutil
 from corpus import documents, job_requests
+from process_tree import watched_memory
 from report import write_report
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
@@ -32,7 +32,6 @@ from embedfleet.settings import load_settings
 from embedfleet.vectors.null import NullVectorStore
 
 SUBMIT_TOGETHER = 20
-SAMPLE_SECONDS = 0.05
 
 
 async def growth(first: int, last: int, directory: Path) -> dict[str, Any]:
@@ -89,21 +88,16 @@ def large_document(megabytes: int, directory: Path, *, store: str) -> dict[str, 
             out.write(text)
     command = [sys.executable, __file__, "--ingest", str(file), "--store", store]
     process = psutil.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak: dict[str, float] = {"tree": 0.0, "process": 0.0}
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process, peak, done))
-    watcher.start()
     started = perf_counter()
-    output, _ = process.communicate()
-    done.set()
-    watcher.join()
+    with watched_memory(process) as peak:
+        output, _ = process.communicate()
     return {
         "file_mb": round(file.stat().st_size / 1e6, 1),
         "store": store,
         "chunks": int(output),
         "seconds": round(perf_counter() - started, 1),
-        "peak_tree_mb": round(peak["tree"], 1),
-        "peak_process_mb": round(peak["process"], 1),
+        "peak_tree_mb": round(peak.tree_mb, 1),
+        "peak_process_mb": round(peak.process_mb, 1),
         "target_mb": 1000,
     }
 
@@ -128,17 +122,6 @@ async def ingest_file(file: Path, store: str) -> int:
             stored += (await system.jobs.wait(outcome.job_id)).progress.chunks_stored
         stop.set()
     return stored
-
-
-def _watch(process: psutil.Popen, peak: dict[str, float], done: threading.Event) -> None:
-    while not done.wait(SAMPLE_SECONDS):
-        try:
-            own = process.memory_info().rss
-            tree = own + sum(child.memory_info().rss for child in process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            continue
-        peak["process"] = max(peak["process"], own / 1e6)
-        peak["tree"] = max(peak["tree"], tree / 1e6)
 
 
 def main() -> None:

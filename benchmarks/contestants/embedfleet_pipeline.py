@@ -12,10 +12,12 @@ from loguru import logger
 
 from contestants import Contest, Documents, Ingest
 from embedfleet.bootstrap import open_owner
+from embedfleet.paging import pages
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.settings import load_settings
 
-SETTINGS = "its defaults"
+SUBMITTED_TOGETHER = 64
+SETTINGS = f"its defaults, {SUBMITTED_TOGETHER} documents a call of create_jobs"
 
 
 @contextmanager
@@ -49,8 +51,10 @@ async def _service(contest: Contest) -> AsyncIterator[Callable[[Documents], Awai
         chunking = ChunkingConfig(chunk_size=contest.chunk_chars, overlap=0)
 
         async def ingest(documents: Documents) -> int:
-            job_ids = await system.jobs.create_jobs(list(job_requests(documents, chunking)))
-            return sum([(await system.jobs.wait(job_id)).progress.chunks_stored for job_id in job_ids])
+            job_ids: list[str] = []
+            for requests in pages(list(job_requests(documents, chunking)), SUBMITTED_TOGETHER):
+                job_ids += await system.jobs.create_jobs(requests)
+            return sum([info.progress.chunks_stored async for info in system.jobs.as_completed(job_ids)])
 
         yield ingest
         stop.set()

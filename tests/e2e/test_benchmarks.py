@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import contest
 import peers
 import pytest
 
@@ -28,6 +29,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         ),
         pytest.param("interactive.py --short", "query_beside_bulk", marks=pytest.mark.slow),
         pytest.param("scaling_out.py --broker redis --short", "16 workers", marks=pytest.mark.slow),
+        pytest.param("small_documents.py --short", "times_as_fast_as_embedded", marks=pytest.mark.slow),
         pytest.param("shutdown.py --short", "exit_seconds_most", marks=pytest.mark.slow),
     ],
 )
@@ -45,11 +47,11 @@ def test_it_runs_and_leaves_its_figures(tmp_path: Path, command: str, figure: st
 
 
 def test_a_contestant_runs_apart_and_all_it_says_is_in_its_store() -> None:
-    run = peers.one_run(peers.OURS, "static", 20_000)
+    run = contest.one_run(peers.script_of("static", 20_000), contest.OURS)
     assert run["vectors"] == run["warm_up_chunks"] + run["chunks"]
     assert run["chunks"] > 10
 
 
 def test_a_contestant_that_cannot_run_says_why(tmp_path: Path) -> None:
-    with pytest.raises(peers.CannotRun, match="invalid choice: 'nobody'"):
-        peers.run_apart("nobody", "static", 20_000, tmp_path)
+    with pytest.raises(contest.CannotRun, match="invalid choice: 'nobody'"):
+        contest.run_apart(peers.script_of("static", 20_000), "nobody", tmp_path)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import chromadb
+import contest
 import numpy as np
 import peers
 import pytest
@@ -26,25 +27,25 @@ def a_store(directory: Path, vectors: list[list[float]]) -> None:
 
 
 def test_every_row_of_a_store_is_read(tmp_path: Path) -> None:
-    many = peers.PAGE + 5
+    many = contest.PAGE + 5
     a_store(tmp_path, [[1.0, 0.0]] * many)
-    assert peers.read_store(tmp_path) == peers.Stored(vectors=many, text_chars=many * len("twowords"))
+    assert contest.read_store(tmp_path) == contest.Stored(vectors=many, text_chars=many * len("twowords"))
 
 
 def test_a_row_without_a_vector_does_not_count(tmp_path: Path) -> None:
     a_store(tmp_path, [[1.0, 0.0], [0.0, 0.0]])
-    assert peers.read_store(tmp_path).vectors == 1
+    assert contest.read_store(tmp_path).vectors == 1
 
 
 @pytest.mark.parametrize("stored", [0, 9, 11])
 def test_a_contestant_whose_vectors_are_not_all_there_ends_the_benchmark(stored: int) -> None:
     with pytest.raises(SystemExit, match=f"said it stored 10 chunks, its Chroma has {stored} vectors"):
-        peers.require_all_stored("langchain", 10, peers.Stored(stored, 0))
+        contest.require_all_stored("langchain", 10, contest.Stored(stored, 0))
 
 
 def test_a_contestant_that_stored_nothing_ends_the_benchmark() -> None:
     with pytest.raises(SystemExit):
-        peers.require_all_stored("langchain", 0, peers.Stored(0, 0))
+        contest.require_all_stored("langchain", 0, contest.Stored(0, 0))
 
 
 def test_documents_are_bounded_and_add_up() -> None:
@@ -55,7 +56,7 @@ def test_documents_are_bounded_and_add_up() -> None:
 
 def test_each_round_runs_everybody_and_begins_with_another() -> None:
     names = list(CONTESTANTS)
-    orders = [peers.rotated(names, number) for number in range(len(names))]
+    orders = [contest.rotated(names, number) for number in range(len(names))]
     assert all(sorted(order) == sorted(names) for order in orders)
     assert {order[0] for order in orders} == set(names)
 
@@ -64,17 +65,17 @@ def test_the_warm_up_is_stored_but_not_timed(monkeypatch: pytest.MonkeyPatch, tm
     asked: list[Documents] = []
 
     @contextmanager
-    def opened(contest: Contest) -> Iterator[Ingest]:
+    def opened(_: Contest) -> Iterator[Ingest]:
         def ingest(documents: Documents) -> int:
             asked.append(documents)
             return len(documents)
 
         yield ingest
 
-    monkeypatch.setattr(peers, "contestant", lambda _: SimpleNamespace(SETTINGS="none", opened=opened))
+    monkeypatch.setattr(contest, "contestant", lambda _: SimpleNamespace(SETTINGS="none", opened=opened))
     texts = [("a", "text"), ("b", "text")]
-    measured = peers.run_here(Contest("plain script", "static", 1000, tmp_path), texts)
-    assert asked == [[peers.WARM_UP], texts]
+    measured = contest.run_here(Contest("plain script", "static", 1000, tmp_path), texts)
+    assert asked == [[contest.WARM_UP], texts]
     assert (measured["chunks"], measured["warm_up_chunks"]) == (2, 1)
 
 
@@ -92,18 +93,18 @@ def run_of(chunks: int, seconds: float) -> dict[str, Any]:
 def test_ratios_are_formed_within_a_round() -> None:
     """In the second round the machine was slow, for all alike; in the third the script had bad luck."""
     rounds = [
-        {peers.OURS: run_of(20, ours), "plain script": run_of(10, script)}
+        {contest.OURS: run_of(20, ours), "plain script": run_of(10, script)}
         for ours, script in ((1.0, 1.0), (3.0, 3.0), (1.0, 10.0))
     ]
     found = peers.figures(rounds, [("a", "x" * 1000)])
-    ratios = found["times_as_fast_as"][peers.OURS]["plain script"]
+    ratios = found["times_as_fast_as"][contest.OURS]["plain script"]
     assert ratios == {"chunks_per_second": 2.0, "mb_per_second": 1.0}
-    speeds = found["contestants"][peers.OURS]["chunks_per_second"]
+    speeds = found["contestants"][contest.OURS]["chunks_per_second"]
     assert speeds == {"median": 20.0, "min": 6.667, "max": 20.0}
 
 
 def test_who_missed_a_round_has_no_figures() -> None:
-    ours = {peers.OURS: run_of(20, 1.0)}
+    ours = {contest.OURS: run_of(20, 1.0)}
     found = peers.figures([ours | {"plain script": run_of(9, 1.0)}, ours], [("a", "text")])
     assert "plain script" not in found["contestants"]
 
