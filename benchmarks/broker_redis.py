@@ -3,9 +3,9 @@
     python benchmarks/broker_redis.py [RESULT.json] [--tasks N] [--short] [--url redis://...]
 
 One client process, one event loop, a server of its own on a unix socket (or the one of --url, which must
-be empty). A claim takes up to 8 tasks and every task is acked: by one call after another, or by the calls
-of one claim made at the same time. The ways take turns within the run, so the machine's moods meet all
-alike; figures are medians over the rounds, with the slowest and the fastest.
+be empty). A claim takes up to 8 tasks and every task is acked: by a call of its own, or by one call for the
+whole claim (at once). The ways take turns within the run, so the machine's moods meet all alike; figures are
+medians over the rounds, with the slowest and the fastest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bound of fair queuing holds over every interval, whatever tenants offer and whoever is passed over."""
+"""The bound of fair queuing holds over every interval, whatever is offered and whichever is passed over."""
 
 from __future__ import annotations
 

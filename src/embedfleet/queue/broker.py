@@ -167,7 +167,7 @@ class Broker(Protocol):
         tokens together, in order of service.
 
         The first task is returned whatever it costs. The claim ends at the first task that does not fit; that
-        task is then the first of the next claim (to pass it over would favour tenants with small tasks).
+        task is then the first of the next claim (to skip it would favour tenants with small tasks).
 
         Interactive tasks come first. But of any `interactive_burst` + 1 consecutive tasks that are served
         while bulk work is eligible, at least one is bulk. Each lane serves its eligible tenants by start-time

@@ -38,9 +38,9 @@ class RedisBroker:
     It belongs to one event loop.
 
     All processes with the same server and key prefix see the same queues. A method runs one script on one
-    stage, with two exceptions: `set_share`, `cancel_job` and `known_jobs` run one on each stage after the
-    other, and a call with more than 1,000 items is made in parts. Each part is atomic, and to repeat the
-    whole call is harmless.
+    stage, with three exceptions: `set_share`, `cancel_job` and `known_jobs` run one on each stage after the
+    other, so do `renew`, `ack` and `hand_back` on each stage of their leases, and a call with more than 1,000
+    items is made in parts. Each part is atomic, and to repeat the whole call is harmless.
 
     When a connection breaks, an answer may be lost although the script ran. A call that can be repeated
     without harm (enqueue, renew, set_share and all that only read) is repeated once. The others raise
