@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
-from embedfleet.records import chunks, usage
+from embedfleet.records import chunks, documents, embedding_cache, usage
+from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.sql import document_lock, migrations
 from embedfleet.sql.database import Database
 from embedfleet.sql.document_lock import DocumentNotLocked
@@ -187,12 +188,29 @@ async def test_a_day_may_count_more_than_32_bits(database: Database) -> None:
     assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 10**12}
 
 
-async def test_a_unit_that_forgot_the_lock_of_its_document_is_refused(database: Database) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda conn: chunks.mark_unreferenced(conn, ["held", "d"]),
+        lambda conn: documents.mark_live(conn, {"held": 1, "d": 2}),
+        lambda conn: embedding_cache.record_uses(
+            conn, [CacheUse(1, "held", {}, {}), CacheUse(1, "d", {}, {})], 0.0
+        ),
+    ],
+)
+async def test_a_unit_that_forgot_the_lock_of_a_document_is_refused(
+    database: Database, change: Callable[[Connection], object]
+) -> None:
     await database.write(
         lambda conn: document_lock.lock(conn, ["d"])
     )  # another unit's lock is not this one's
+
+    def forgetful(conn: Connection) -> None:
+        document_lock.lock(conn, ["held"])
+        change(conn)
+
     with pytest.raises(DocumentNotLocked, match="document d"):
-        await database.write(lambda conn: chunks.mark_unreferenced(conn, ["d"]))
+        await database.write(forgetful)
 
 
 async def test_waiting_ends_with_a_write_of_this_process(database: Database) -> None:

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import batches, jobs
+from embedfleet.records import batches, dead_letters, jobs
+from embedfleet.records.batches import StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import BrokenPartition, JobEnd
 from embedfleet.sql import tables
@@ -117,6 +118,48 @@ async def test_a_replayed_partition_counts_nothing_twice_and_skips_what_is_done(
     job = await database.read(lambda conn: jobs.get(conn, "j"))
     assert job is not None
     assert job.chunks_total == 3 * CHUNKS_PER_BATCH
+
+
+async def test_of_many_batches_told_at_once_those_that_moved_are_counted_by_the_state_they_left(
+    database: Database,
+) -> None:
+    names = ["pending", "embedded", "done", "cancelled", "dead"]
+    letter = DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 1)
+
+    def begin(conn: Connection) -> None:
+        for name in names:
+            new_job(conn, name)
+        batches.add(conn, {name: [batch(0), batch(1)] for name in names})
+        jobs.seal(conn, [JobEnd(name, 2 * CHUNKS_PER_BATCH, 1.0) for name in names])
+        embed(conn, "embedded", 0, reused=1)
+        store(conn, "done", 0, reused=1)
+        assert jobs.finish(conn, "cancelled", JobStatus.CANCELLED, reason="cancelled", now=NOW)
+
+    def tell(conn: Connection) -> set[tuple[str, int]]:
+        stored = [StoredBatch(name, 0, reused=1, dead=[letter] if name == "dead" else []) for name in names]
+        return batches.record_stored(conn, [*stored, StoredBatch("pending", 1, reused=2), *stored], NOW)
+
+    await database.write(begin)
+    counted = await database.write(tell)
+    assert counted >= {("pending", 0), ("pending", 1), ("embedded", 0), ("dead", 0)}
+    assert ("done", 0) not in counted
+    found = await database.read(lambda conn: jobs.get_many(conn, names))
+    assert {
+        name: (
+            *(job.batches_embedded, job.chunks_embedded, job.chunks_reused),
+            *(job.batches_done, job.chunks_stored, job.chunks_dead),
+        )
+        for name, job in found.items()
+    } == {
+        "pending": (2, 6, 3, 2, 6, 0),
+        "embedded": (1, 3, 1, 1, 3, 0),
+        "done": (1, 3, 1, 1, 3, 0),
+        "cancelled": (0, 0, 0, 0, 0, 0),
+        "dead": (1, 3, 1, 1, 2, 1),
+    }
+    assert found["pending"].status is JobStatus.STORING
+    assert found["embedded"].status is JobStatus.EMBEDDING
+    assert await database.read(lambda conn: dead_letters.of_jobs(conn, names)) == {"dead": [letter]}
 
 
 async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: Database) -> None:
