@@ -16,13 +16,18 @@ from typing import Any
 from reference_models import load_static_model, unpack_minilm
 
 from contestants import Contest, Documents, Ingest
+from embedfleet.paging import pages
 
 CHARS_PER_TOKEN = 4.4
 """It counts in tokens of tiktoken; with this its chunks of library sources are as long as the others'."""
 
 EMBED_TOGETHER = 128
+RUN_TOGETHER = 1000
+"""Documents. It gives Chroma all chunks of a run at once, and Chroma refuses more than 5,461."""
+
 SETTINGS = (
     f"SentenceSplitter, {CHARS_PER_TOKEN} characters a token, embed_batch_size={EMBED_TOGETHER}, "
+    f"{RUN_TOGETHER} documents a run, "
     "disable_cache=True, docstore persisted at the end"
 )
 
@@ -59,9 +64,9 @@ def opened(contest: Contest) -> Iterator[Ingest]:
             )
             for name, text in documents
         ]
-        nodes = pipeline.run(documents=whole)
+        nodes = sum(len(pipeline.run(documents=page)) for page in pages(whole, RUN_TOGETHER))
         pipeline.persist(str(contest.directory / "pipeline"))
-        return len(nodes)
+        return nodes
 
     yield ingest
 
