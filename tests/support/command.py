@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from loguru import logger
@@ -65,6 +65,7 @@ class Command:
         *arguments: str | os.PathLike[str],
         module: str = "embedfleet",
         env: Mapping[str, str] | None = None,
+        stdout: IO[str] | int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         """In a process group of its own, as a terminal would, so that signals can be sent to all of it."""
         return subprocess.Popen(
@@ -72,7 +73,7 @@ class Command:
             cwd=self.folder,
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
