@@ -133,7 +133,7 @@ async def test_of_many_batches_told_at_once_those_that_moved_are_counted_by_the_
         jobs.seal(conn, [JobEnd(name, 2 * CHUNKS_PER_BATCH, 1.0) for name in names])
         embed(conn, "embedded", 0, reused=1)
         store(conn, "done", 0, reused=1)
-        assert jobs.finish(conn, "cancelled", JobStatus.CANCELLED, reason="cancelled", now=NOW)
+        assert jobs.finish(conn, ["cancelled"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
 
     def tell(conn: Connection) -> set[tuple[str, int]]:
         stored = [StoredBatch(name, 0, reused=1, dead=[letter] if name == "dead" else []) for name in names]
