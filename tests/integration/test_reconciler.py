@@ -182,7 +182,7 @@ class Idle:
 
     async def outbox(self) -> set[str]:
         waiting = await self.database.read(lambda conn: outbox.unoffered(conn, 10_000))
-        return {job.job_id for job, _ in waiting}
+        return {job.job_id for job in waiting}
 
     def meanwhile(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
         """Something happens between the broker's answer and what the reconciler does about it."""
@@ -200,6 +200,29 @@ class Idle:
 async def idle(configure: Configure) -> AsyncIterator[Idle]:
     async with open_owner(configure(), purpose="test", broker=MemoryBroker()) as system:
         yield Idle(system)
+
+
+@on_both_databases
+async def test_a_newcomer_is_offered_in_the_next_pass_however_many_jobs_of_another_wait(idle: Idle) -> None:
+    passes, most = 3, 500
+
+    async def submit(tenant: str, count: int) -> list[str]:
+        return await idle.system.jobs.create_jobs(
+            [
+                JobRequest(media_id=f"{n}", user_id=tenant, user_tier=UserTier.ENTERPRISE, content="Text.")
+                for n in range(count)
+            ]
+        )
+
+    heap = await submit(TENANT, passes * most)
+    (newcomer,) = await submit("newcomer", 1)
+    late = await submit("another", 3)
+    reconciler = idle.reconciler()
+    assert await reconciler.offer_jobs() == most
+    assert await idle.outbox() == set(heap[most - 4 :]), "besides the newcomers, the oldest go first"
+    assert await idle.broker.known_jobs([newcomer, *late, *heap]) == {newcomer, *late, *heap[: most - 4]}
+    assert [await reconciler.offer_jobs() for _ in range(passes)] == [most, most, 4]
+    assert await idle.outbox() == set()
 
 
 async def test_a_new_leader_sets_the_shares_of_all_tenants_though_no_job_waits(

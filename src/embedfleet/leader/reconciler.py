@@ -23,6 +23,7 @@ from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.records import documents, fleet, jobs, outbox, usage
 from embedfleet.records.jobs import Job
+from embedfleet.records.outbox import WaitingJob
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
 
@@ -91,11 +92,11 @@ class Reconciler:
         if not waiting:
             return 0
         await self._set_shares()
-        await offer(self._broker, Stage.CHUNKING, [_chunking_task(job, chars) for job, chars in waiting])
+        await offer(self._broker, Stage.CHUNKING, [_chunking_task(job) for job in waiting])
         now = self._clock.now()
         # Mark after the offer. A crash in between repeats the offer, which is harmless. In the other order, a
         # crash would lose the job.
-        await self._database.write(lambda conn: outbox.mark_offered(conn, [job for job, _ in waiting], now))
+        await self._database.write(lambda conn: outbox.mark_offered(conn, waiting, now))
         return len(waiting)
 
     async def offer_cleanups(self) -> None:
@@ -189,12 +190,12 @@ def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:
     return page[-1].job_id if len(page) == _JOBS_PER_PASS else None
 
 
-def _chunking_task(job: Job, chars: int) -> Task:
+def _chunking_task(job: WaitingJob) -> Task:
     return Task(
         id=f"{job.job_id}:{job.run}",
         tenant=job.tenant,
         job_id=job.job_id,
-        cost=1 + chars // _CHARS_PER_TOKEN,
+        cost=1 + job.chars // _CHARS_PER_TOKEN,
         payload=ChunkingTask(tenant=job.tenant, job_id=job.job_id).encode(),
         priority=job.priority,
     )

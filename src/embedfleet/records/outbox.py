@@ -5,13 +5,21 @@ A submitted or retried job has no `offered_at`. The leader offers it to the brok
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, literal_column, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, literal_column, select, tuple_, update
 
 from embedfleet.records.jobs import UNFINISHED, Job, job_of, lock_rows
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import documents, events, generations, jobs, searches
+
+# Newcomers are looked for among so many of the newest jobs: the time that this takes is bounded, and no more
+# are submitted between two passes.
+_NEWEST_LOOKED_AT = 2_000
+# The part of a pass that is kept for newcomers, while there are any: one in four.
+_SHARE_OF_NEWCOMERS = 4
 
 # Whenever a task of a job moves on, or the job is offered, at least one of these columns changes.
 _PROGRESS_COLUMNS = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
@@ -35,29 +43,48 @@ def waiting(conn: Connection) -> Waiting:
     return Waiting(*map(bool, conn.execute(_WAITING).one()))
 
 
-def unoffered(conn: Connection, limit: int) -> list[tuple[Job, int]]:
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job that was not offered yet. `chars` is the length of its document in characters."""
+
+    job_id: str
+    run: int
+    tenant: str
+    priority: int
+    chars: int
+
+
+def unoffered(conn: Connection, limit: int) -> list[WaitingJob]:
     """Return up to `limit` unfinished jobs that were not offered, oldest first.
 
-    Each comes with the length of its document in characters.
+    If more wait, a quarter of the places goes to newcomers: tenants with none of the oldest jobs but with
+    some of the newest. So a tenant that submits a job does not wait until 100,000 jobs of another tenant are
+    offered.
     """
-    query = (
-        select(jobs, generations.c.chars)
-        .join(generations, generations.c.generation_id == jobs.c.generation_id)
-        .where(jobs.c.offered_at.is_(None), UNFINISHED)
-        .order_by(jobs.c.created_at)
-        .limit(limit)
-    )
-    return [(job_of(row), row.chars) for row in conn.execute(query)]
+    oldest = _waiting_jobs(conn, _OLDEST, {"places": limit})
+    if len(oldest) < limit:
+        return oldest
+    given = {
+        "newest": _NEWEST_LOOKED_AT,
+        "tenants": sorted({job.tenant for job in oldest}),
+        "places": limit // _SHARE_OF_NEWCOMERS,
+    }
+    newcomers = _waiting_jobs(conn, _NEWCOMERS, given)
+    return newcomers + oldest[: limit - len(newcomers)]
 
 
-def mark_offered(conn: Connection, offered: Iterable[Job], now: float) -> None:
+def _waiting_jobs(conn: Connection, query: Select[Any], given: Mapping[str, object]) -> list[WaitingJob]:
+    return [WaitingJob(*row) for row in conn.execute(query, given)]
+
+
+def mark_offered(conn: Connection, offered: Sequence[WaitingJob], now: float) -> None:
     """Record that these jobs were offered to the broker.
 
     A job that ended and was retried since it was read has another run. It stays in the outbox.
     """
     runs = sorted((job.job_id, job.run) for job in offered)
     lock_rows(conn, jobs.c.job_id.in_([job_id for job_id, _ in runs]))
-    conn.execute(update(jobs).where(tuple_(jobs.c.job_id, jobs.c.run).in_(runs)).values(offered_at=now))
+    _MARK_OFFERED.run(conn, runs, now=now)
 
 
 def offer_all_again(conn: Connection) -> int:
@@ -89,6 +116,34 @@ def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
     unmoved = update(jobs).where(UNFINISHED, columns.in_(states)).values(offered_at=None)
     return conn.execute(unmoved).rowcount
 
+
+_UNOFFERED = (
+    select(jobs.c.job_id, jobs.c.run, jobs.c.tenant, jobs.c.priority, generations.c.chars)
+    .join(generations, generations.c.generation_id == jobs.c.generation_id)
+    .where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None))
+    .order_by(jobs.c.created_at)
+)
+
+_OLDEST = _UNOFFERED.limit(bindparam("places"))
+
+_NEWEST = (
+    select(jobs.c.job_id, jobs.c.tenant)
+    .where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None))
+    .order_by(jobs.c.created_at.desc())
+    .limit(bindparam("newest"))
+    .subquery()
+)
+
+_NEWCOMERS = _UNOFFERED.where(
+    jobs.c.job_id.in_(
+        select(_NEWEST.c.job_id).where(_NEWEST.c.tenant.not_in(bindparam("tenants", expanding=True)))
+    )
+).limit(bindparam("places"))
+
+_MARK_OFFERED = RowsStatement(
+    "WITH given(job_id, run) AS (VALUES {rows}) "
+    "UPDATE jobs SET offered_at = {now} FROM given WHERE jobs.job_id = given.job_id AND jobs.run = given.run"
+)
 
 _WAITING = select(
     select(jobs.c.job_id).where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None)).exists(),
