@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from time import monotonic
 from typing import ClassVar
 
@@ -56,9 +57,10 @@ class EventPublisher(LeaderDuty):
         """
         while await self._database.read(events.any_unnumbered):
             numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
-            for event in numbered:
-                self._metrics.jobs_total.labels(event.status.value).inc()
-                self._metrics.count_tenant(event.tenant, jobs=1)
+            ends = Counter((end.tenant, end.status) for end in numbered)
+            for (tenant, status), count in ends.items():
+                self._metrics.jobs_total.labels(status.value).inc(count)
+                self._metrics.count_tenant(tenant, jobs=count)
 
     async def forget_old(self) -> None:
         """Drop events older than `keep_days`, once a minute. With a webhook, drop only delivered ones."""

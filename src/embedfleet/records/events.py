@@ -9,9 +9,10 @@ would miss events that are committed later with a lower one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, text, update
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import JobEvent, JobStatus
@@ -32,21 +33,30 @@ def record(conn: Connection, job_ids: Sequence[str]) -> None:
         conn.execute(_RECORD, {"ids": ids})
 
 
-def assign_positions(conn: Connection, limit: int) -> list[JobEvent]:
-    """Give the next positions to at most `limit` events that have none, oldest first. Return these events.
+@dataclass(frozen=True, slots=True)
+class NumberedEnd:
+    """The end of a run of a job, whose event has got its position."""
 
-    If two leaders run this at once, the second waits for the first at the row of the last position.
+    position: int
+    tenant: str
+    status: JobStatus
+
+
+def assign_positions(conn: Connection, limit: int) -> list[NumberedEnd]:
+    """Give the next positions to at most `limit` events that have none, oldest first.
+
+    Returns these, in any order. If two leaders run this at once, the second waits for the first at the row of
+    the last position.
     """
     last = _lock_last_position(conn)
-    waiting = select(events).where(events.c.position.is_(None))
-    rows = conn.execute(waiting.order_by(events.c.created_at, events.c.event_id).limit(limit)).all()
-    if not rows:
-        return []
-    positions = {row.event_id: last + n for n, row in enumerate(rows, start=1)}
-    conn.execute(_NUMBER, [{"event": event_id, "number": n} for event_id, n in positions.items()])
-    fact = update(facts).where(facts.c.name == _LAST_POSITION)
-    conn.execute(fact.values(value=str(last + len(rows))))
-    return [_event(row, positions[row.event_id]) for row in rows]
+    numbered = [
+        NumberedEnd(row.position, row.tenant_id, JobStatus(row.status))
+        for row in conn.execute(_NUMBER, {"last": last, "most": limit})
+    ]
+    if numbered:
+        fact = update(facts).where(facts.c.name == _LAST_POSITION)
+        conn.execute(fact.values(value=str(last + len(numbered))))
+    return numbered
 
 
 def any_unnumbered(conn: Connection) -> bool:
@@ -164,21 +174,23 @@ _NEWEST_WITHOUT_POSITION = (
     .limit(bindparam("limit"))
 )
 
-_NUMBER = (
-    update(events)
-    .where(events.c.event_id == bindparam("event"), events.c.position.is_(None))
-    .values(position=bindparam("number"))
+_NUMBER = text(
+    "UPDATE events SET position = :last + waiting.place FROM ("
+    "SELECT event_id, ROW_NUMBER() OVER (ORDER BY created_at, event_id) AS place FROM ("
+    "SELECT event_id, created_at FROM events WHERE position IS NULL ORDER BY created_at, event_id LIMIT :most"
+    ") AS oldest) AS waiting WHERE events.event_id = waiting.event_id "
+    "RETURNING events.position, events.tenant_id, events.status"
 )
 
 
 def _events(rows: Sequence[Row[Any]]) -> list[JobEvent]:
-    return [_event(row, row.position) for row in rows]
+    return [_event(row) for row in rows]
 
 
-def _event(row: Row[Any], position: int) -> JobEvent:
+def _event(row: Row[Any]) -> JobEvent:
     return JobEvent(
         event_id=row.event_id,
-        position=position,
+        position=row.position,
         tenant=row.tenant,
         job_id=row.job_id,
         media_id=row.media_id,
