@@ -15,8 +15,8 @@ from embedfleet.records.jobs import UNFINISHED, Job, job_of, lock_rows
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import documents, events, generations, jobs, searches
 
-# Newcomers are looked for among so many of the newest jobs: the time that this takes is bounded, and no more
-# are submitted between two passes.
+# Newcomers are looked for among this many of the newest jobs. It bounds the time of a look, and fewer are
+# submitted between two passes.
 _NEWEST_LOOKED_AT = 2_000
 # The part of a pass that is kept for newcomers, while there are any: one in four.
 _SHARE_OF_NEWCOMERS = 4
