@@ -183,13 +183,23 @@ class Ingest:
         """Submit the files. Yields the outcome of each, in order, soon after it is known.
 
         Raises only errors that would hit every further file: StorageFull, ConfigError, DatabaseUnavailable.
+        If it is cancelled, it still yields the outcomes of files that are just being submitted.
         """
         batches = _batches(files)
         while batch := await asyncio.to_thread(_hash_next, batches):
             async with aclosing(self._read(batch)) as read, aclosing(_in_groups(read)) as groups:
                 async for group in groups:
-                    for outcome in await self._admit(group):
+                    # Not cancelled with the caller: the jobs may be in SQL already, and must be told of.
+                    admission = asyncio.create_task(self._admit(group))
+                    cancelled: asyncio.CancelledError | None = None
+                    try:
+                        await asyncio.shield(admission)
+                    except asyncio.CancelledError as exc:
+                        cancelled = exc
+                    for outcome in await admission:
                         yield outcome
+                    if cancelled is not None:
+                        raise cancelled
 
     async def prune(self, folders: Iterable[Path]) -> AsyncIterator[FileOutcome]:
         """Delete the tenant's documents that came from these folders and whose files no longer exist."""

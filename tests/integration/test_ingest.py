@@ -203,6 +203,38 @@ async def test_a_slow_file_does_not_hold_back_those_before_it(tmp_path: Path) ->
         assert len([outcome async for outcome in outcomes]) == 2
 
 
+async def test_a_stop_during_the_transaction_still_tells_of_its_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitting, gate = asyncio.Event(), asyncio.Event()
+    really_create = EmbeddingJobManager.create_jobs
+
+    async def create_jobs(self: EmbeddingJobManager, requests: Sequence[Any]) -> list[str]:
+        submitting.set()
+        await gate.wait()
+        return await really_create(self, requests)
+
+    monkeypatch.setattr(EmbeddingJobManager, "create_jobs", create_jobs)
+    told: list[FileOutcome] = []
+
+    async def tell(outcomes: AsyncIterator[FileOutcome]) -> None:
+        async for outcome in outcomes:
+            told.append(outcome)
+
+    paths = notes(tmp_path / "notes", module._BATCH_FILES + 1)
+    async with ingesting(make_settings(tmp_path)) as (ingest, jobs), asyncio.timeout(HANG_SECONDS):
+        task = asyncio.create_task(tell(ingest.submit(paths)))
+        await submitting.wait()
+        task.cancel()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        created = await jobs.of(TENANT).list_jobs(limit=1_000)
+    assert created
+    assert {outcome.job_id for outcome in told} == {job.job_id for job in created}
+    assert len(told) <= module._BATCH_FILES
+
+
 async def test_little_text_is_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GROUP_CHARS", 1_000)
     monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", HANG_SECONDS)
