@@ -51,6 +51,7 @@ CHUNKS_OF_TASK = 4
 TASKS_OF_DOCUMENT = 10
 TENANTS = 8
 UNLIMITED = EmbeddingPoolSettings(batch_tasks=1, max_queued_tasks=1_000_000, max_queued_tokens=MAX_COST)
+POOLS = PoolsSettings(chunking=UNLIMITED, embedding=UNLIMITED, storage=UNLIMITED)
 
 
 class SleepyBackend:
@@ -102,8 +103,7 @@ def make_requests(tasks: int) -> list[JobRequest]:
 
 
 def services(broker: Broker, database: Database) -> Services:
-    pools = PoolsSettings(chunking=UNLIMITED, embedding=UNLIMITED, storage=UNLIMITED)
-    return Services(broker, database, Metrics(), SystemClock(), pools)
+    return Services(broker, database, Metrics(), SystemClock(), POOLS)
 
 
 async def chunk_all(settings: Settings, database: Database, broker: Broker, tasks: int) -> None:
@@ -127,7 +127,7 @@ async def chunk_all(settings: Settings, database: Database, broker: Broker, task
             services(broker, database),
             catalogue=Catalogue(settings.models),
             cpu=cpu,
-            admittance=Admittance(broker, UNLIMITED, settings.tenants),
+            admittance=Admittance(broker, POOLS, settings.tenants),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(loop.run(stop))

@@ -118,9 +118,9 @@ class EmbeddingPoolSettings(PoolSettings):
 class PoolsSettings(Section):
     """The four pools, one for each stage."""
 
-    # Many claims at once: a large document that waits for room in the embedding queue keeps its claim. A
+    # Three: one thread does the cutting, and while it cuts for one claim the others are read and written. A
     # claim is a few dozen small documents, or one large one.
-    chunking: PoolSettings = PoolSettings(concurrency=32, batch_tasks=64, batch_tokens=65_536)
+    chunking: PoolSettings = PoolSettings(concurrency=3, batch_tasks=64, batch_tokens=65_536)
     # Two: while the model works on one claim, the next is fetched and prepared.
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
         concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=8_192, max_queued_tokens=1_048_576

@@ -32,8 +32,7 @@ class TierSettings(Section):
         ge=1,
         description="Most documents of one tenant that a chunking worker keeps open while they wait for "
         "room in the embedding queue; None: no limit. It takes nothing from the tenant's share, as its share "
-        "of the queue is full then. Keep it well below the concurrency of the chunking workers, so that one "
-        "tenant's huge documents leave loops for others.",
+        "of the queue is full then. Lower to save memory.",
     )
 
 

@@ -8,15 +8,19 @@ cutting is repeated.
 share is passed over by claims, and a large document pauses while its tenant's share is full. So the queue
 always holds work of every tenant in proportion to its weight, whatever the sizes of claims, pools and
 documents are, and memory does not grow with a document.
+
+A document that waits for room holds up no other: not those of its claim, whose batches are queued first, and
+not those of other claims, as a worker has loops for documents that wait beside those at work.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +29,7 @@ from sqlalchemy import Connection
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending, partition
-from embedfleet.lifecycle.partition import DocumentToCut, Outcome
+from embedfleet.lifecycle.partition import Outcome, Part
 from embedfleet.queue.broker import Broker, Lease, Task
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, Stage
@@ -34,7 +38,7 @@ from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
 from embedfleet.retry import BackOff
-from embedfleet.settings import EmbeddingPoolSettings, TenantsSettings
+from embedfleet.settings import PoolsSettings, TenantsSettings
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.cutting import ClaimCut, DocumentCut, PartToQueue
 from embedfleet.workers.services import Services
@@ -47,9 +51,18 @@ _CHUNKS_PER_WRITE = 512
 # While a tenant's share is full, the pause between two looks doubles: dozens of documents may wait.
 _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
-# How many loops of a worker cut at the same time: one thread does the cutting, and while it cuts for one loop
-# the others read and write. Loops whose document waits for room do not count.
-_LOOPS_AT_WORK = 3
+# How many loops of a worker may wait for room with their documents. Each holds about a megabyte. With fewer
+# loops than tenants with huge documents, these documents would hold all loops, and others would get none.
+MOST_WAITING = 128
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Batches of a document that wait for room. `is_last`: the document is cut to its end."""
+
+    job: Job
+    tasks: deque[Task]
+    is_last: bool
 
 
 class Admittance:
@@ -58,11 +71,13 @@ class Admittance:
     The loops of the worker share it. It belongs to one event loop.
     """
 
-    def __init__(self, broker: Broker, embedding: EmbeddingPoolSettings, tenants: TenantsSettings) -> None:
+    def __init__(self, broker: Broker, pools: PoolsSettings, tenants: TenantsSettings) -> None:
         self._broker = broker
-        self._embedding = embedding
+        self._most_at_work = pools.chunking.concurrency
+        self._embedding = pools.embedding
         self._tenants = tenants
         self._at_work = 0
+        self._waiting = 0
         self._open: Counter[str] = Counter()
         self._at_limit: set[str] = set()
         # Tenants that may have a full share: those for which tasks were queued since the last look, and those
@@ -72,7 +87,12 @@ class Admittance:
     @property
     def may_claim(self) -> bool:
         """Whether a further loop may begin a claim. A few more may be at work when documents go on."""
-        return self._at_work < _LOOPS_AT_WORK
+        return self._at_work < self._most_at_work
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a further loop may wait for room."""
+        return self._waiting < MOST_WAITING
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -108,19 +128,23 @@ class Admittance:
         )
 
     @contextmanager
-    def waiting(self, job: Job) -> Iterator[None]:
-        """Count a document of the job's tenant as open during the block, and its loop as not at work."""
-        limit = self._tenants.tiers[job.user_tier.value].max_in_flight
+    def waiting(self, documents: Collection[Job]) -> Iterator[None]:
+        """Count the documents of these jobs as open during the block, and their loop as not at work."""
         self._at_work -= 1
-        self._open[job.tenant] += 1
-        if limit is not None and self._open[job.tenant] >= limit:
-            self._at_limit.add(job.tenant)
+        self._waiting += 1
+        for job in documents:
+            self._open[job.tenant] += 1
+            limit = self._tenants.tiers[job.user_tier.value].max_in_flight
+            if limit is not None and self._open[job.tenant] >= limit:
+                self._at_limit.add(job.tenant)
         try:
             yield
         finally:
             self._at_work += 1
-            self._open[job.tenant] -= 1
-            self._at_limit.discard(job.tenant)
+            self._waiting -= 1
+            for job in documents:
+                self._open[job.tenant] -= 1
+                self._at_limit.discard(job.tenant)
 
 
 class ChunkingLoop(StageLoop):
@@ -146,10 +170,10 @@ class ChunkingLoop(StageLoop):
         messages, unreadable = decoded(leases, ChunkingTask)
         failures = dict(unreadable)
         task_of = {message.job_id: lease.task.id for lease, message in messages}
-        found, gone = await self._database.read(lambda conn: partition.look_up(conn, list(task_of)))
+        documents, gone = await self._look_up(list(task_of))
         failures |= {task_of[job_id]: failure for job_id, failure in gone.items()}
         with self._admittance.working():
-            failed = await self._cut(found)
+            failed = await self._cut(documents)
         return failures | {task_of[job_id]: failure for job_id, failure in failed.items()}
 
     async def give_up(self, lease: Lease, reason: str) -> None:
@@ -168,58 +192,97 @@ class ChunkingLoop(StageLoop):
     async def passing_over(self) -> Collection[str]:
         return await self._admittance.passed_over()
 
-    async def _cut(self, documents: Sequence[DocumentToCut]) -> Mapping[str, Exception]:
+    async def _look_up(self, job_ids: Sequence[str]) -> tuple[Sequence[DocumentCut], Mapping[str, Exception]]:
+        """Return the documents of the jobs that have not ended, and a failure for each whose text is gone."""
+        found, gone = await self._database.read(lambda conn: partition.look_up(conn, job_ids))
+        return [DocumentCut(document, self._model_of, self._segment) for document in found], gone
+
+    async def _cut(self, documents: Sequence[DocumentCut]) -> Mapping[str, Exception]:
         """Cut the documents, write their parts and queue their batches. Return the failures by job id.
 
         A failure of a service, or an interruption, is one of the documents that are not finished by then.
         """
-        claim = ClaimCut(
-            [DocumentCut(document, self._model_of, self._segment) for document in documents],
-            chunks_per_write=_CHUNKS_PER_WRITE,
-        )
+        claim = ClaimCut(documents, chunks_per_write=_CHUNKS_PER_WRITE)
+        rests: list[_Rest] = []
         try:
             while parts := await self._on_cpu(claim.next_parts):
                 self._make_way()
-                await self._hand_on(claim, parts)
+                rests += await self._hand_on(claim, parts)
+                # Not before: a document that waits for room must not hold up the others of the claim. These
+                # are small together, because only a claim of one document may exceed the budget.
+                if claim.documents_left <= 1:
+                    await self._queue_rests(claim, rests)
+            await self._queue_rests(claim, rests)
         except Exception as exc:  # noqa: BLE001 - documents that are finished must not be cut again
             return claim.failures | dict.fromkeys(claim.unfinished, exc)
         return claim.failures
 
-    async def _hand_on(self, claim: ClaimCut, parts: Sequence[PartToQueue]) -> None:
-        """Write the parts to SQL, then queue the batches whose vectors are not stored yet.
+    async def _hand_on(self, claim: ClaimCut, parts: Sequence[PartToQueue]) -> list[_Rest]:
+        """Write the parts to SQL, then queue the first batch of each document. Return the other batches.
 
-        After a crash between the two steps, the chunking tasks are delivered again and queue the batches that
-        were not queued.
+        Only batches whose vectors are not stored yet are queued. After a crash between the two steps, the
+        chunking tasks are delivered again and queue the batches that were not queued. The claim has passed
+        over the tenants whose share was full, so a small document need not ask for room again.
         """
-        now = self._clock.now()
-        outcomes = await self._database.write(
-            lambda conn: partition.record(conn, [made.part for made in parts], now)
-        )
-        written = [made for made in parts if self._is_written(claim, made, outcomes)]
-        # Before the first task is queued: a document may then wait for room for long.
-        self._admittance.queued_for({made.part.document.job.tenant for made in written})
-        await self._queue(written, outcomes)
-        for made in written:
-            if made.part.end is not None:
-                claim.finish(made.part.document.job_id)
-
-    async def _queue(self, written: Sequence[PartToQueue], outcomes: Mapping[str, Outcome]) -> None:
-        """Queue the first batch of each document together, and each further batch when there is room.
-
-        The claim has passed over the tenants whose share was full, so a small document need not ask again.
-        """
+        outcomes = await self._record([made.part for made in parts])
         first: list[Task] = []
-        further: list[tuple[Job, Task]] = []
-        for made in written:
-            tasks = made.tasks_of(outcomes)
-            at_once = 1 if made.part.is_first else 0
-            first += tasks[:at_once]
-            further += [(made.part.document.job, task) for task in tasks[at_once:]]
-        if first:
-            await offer(self._broker, Stage.EMBEDDING, first)
-        for job, task in further:
-            await self._until_there_is_room(job)
-            await offer(self._broker, Stage.EMBEDDING, [task])
+        rests: list[_Rest] = []
+        for made in parts:
+            if not self._is_written(claim, made, outcomes):
+                continue
+            tasks = deque(made.tasks_of(outcomes))
+            if made.part.is_first and tasks:
+                first.append(tasks.popleft())
+            rests.append(_Rest(made.part.document.job, tasks, is_last=made.part.end is not None))
+        await self._queue(first)
+        return self._unfinished(claim, rests)
+
+    async def _record(self, parts: Sequence[Part]) -> Mapping[str, Outcome]:
+        now = self._clock.now()
+        return await self._database.write(lambda conn: partition.record(conn, parts, now))
+
+    async def _queue_rests(self, claim: ClaimCut, rests: list[_Rest]) -> None:
+        """Queue all batches, each when its tenant has room, and remove them from `rests`."""
+        while rests:
+            await self._queue(await self._with_room(rests))
+            rests[:] = self._unfinished(claim, rests)
+
+    async def _with_room(self, rests: Sequence[_Rest]) -> list[Task]:
+        """Take the next batch of each tenant that has room, at least one. Wait until a tenant has room."""
+        first_of = {rest.job.tenant: rest for rest in reversed(rests)}
+        # With exclusive use, this loop must not wait: the workers that could make room wait for this loop.
+        if not self._exclusive_slot.held_exclusively:
+            full = await self._admittance.full_among(first_of)
+            if len(full) == len(first_of):
+                full = await self._until_there_is_room([rest.job for rest in rests])
+            first_of = {tenant: rest for tenant, rest in first_of.items() if tenant not in full}
+        return [rest.tasks.popleft() for rest in first_of.values()]
+
+    async def _until_there_is_room(self, documents: Sequence[Job]) -> set[str]:
+        """Wait until one of the documents' tenants has room. Return the tenants that have none then."""
+        if not self._admittance.may_wait:
+            raise Interrupted
+        tenants = {job.tenant for job in documents}
+        pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        with self._admittance.waiting(documents):
+            while True:
+                self._make_way()
+                await self.wait_for_room(pauses.next_seconds())
+                full = await self._admittance.full_among(tenants)
+                if len(full) < len(tenants):
+                    return full
+
+    async def _queue(self, tasks: Sequence[Task]) -> None:
+        if tasks:
+            self._admittance.queued_for({task.tenant for task in tasks})
+            await offer(self._broker, Stage.EMBEDDING, tasks)
+
+    def _unfinished(self, claim: ClaimCut, rests: Sequence[_Rest]) -> list[_Rest]:
+        """Return the rests that still have batches. Documents that are queued to their end are finished."""
+        for rest in rests:
+            if rest.is_last and not rest.tasks:
+                claim.finish(rest.job.job_id)
+        return [rest for rest in rests if rest.tasks]
 
     def _is_written(self, claim: ClaimCut, made: PartToQueue, outcomes: Mapping[str, Outcome]) -> bool:
         """Whether the part is in SQL. If not, its document is cut no further."""
@@ -231,17 +294,6 @@ class ChunkingLoop(StageLoop):
             self._log.info("job ended while it was chunked", job_id=job_id)
             claim.finish(job_id)
         return isinstance(outcome, frozenset)
-
-    async def _until_there_is_room(self, job: Job) -> None:
-        """Wait while the job's tenant has a full share of the embedding queue."""
-        # With exclusive use, this loop must not wait: the workers that could make room wait for this loop.
-        if self._exclusive_slot.held_exclusively or not await self._admittance.full_among([job.tenant]):
-            return
-        pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        with self._admittance.waiting(job):
-            while await self._admittance.full_among([job.tenant]):
-                self._make_way()
-                await self.wait_for_room(pauses.next_seconds())
 
     def _make_way(self) -> None:
         if self._stop.is_set() or self._exclusive_slot.should_yield:

@@ -179,6 +179,11 @@ class ClaimCut:
         self.failures: dict[str, Exception] = {}
         """Why a document could not be cut, by job id. It is then left out, and the others go on."""
 
+    @property
+    def documents_left(self) -> int:
+        """How many documents are not cut to their end yet."""
+        return len(self._left)
+
     def next_parts(self) -> list[PartToQueue]:
         """Cut on, until about `chunks_per_write` chunks are made or every document has ended.
 

@@ -14,7 +14,7 @@ from embedfleet.settings import PoolSettings, Settings, TenantsSettings, VectorS
 from embedfleet.vectors.port import VectorStore
 from embedfleet.workers.base_worker import StageLoop
 from embedfleet.workers.canary import Canary
-from embedfleet.workers.chunking_worker import Admittance, ChunkingLoop
+from embedfleet.workers.chunking_worker import MOST_WAITING, Admittance, ChunkingLoop
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.embedding_worker import EmbeddingLoop
 from embedfleet.workers.services import Services
@@ -66,13 +66,14 @@ def build_chunking_worker(
 ) -> Worker:
     """Build a chunking worker. Its loops share one thread.
 
+    `concurrency` of them work at a time. The others are there for documents that wait for room.
     Cutting text holds the interpreter's lock, so more threads would not help.
     """
     cpu = ThreadPoolExecutor(1, thread_name_prefix=name)
-    admittance = Admittance(services.broker, services.pools.embedding, tenants)
+    admittance = Admittance(services.broker, services.pools, tenants)
     loops = [
-        ChunkingLoop(loop_name, services, catalogue=catalogue, cpu=cpu, admittance=admittance)
-        for loop_name in _loop_names(name, services.pools.chunking)
+        ChunkingLoop(f"{name}/{number}", services, catalogue=catalogue, cpu=cpu, admittance=admittance)
+        for number in range(services.pools.chunking.concurrency + MOST_WAITING)
     ]
     return Worker(loops, cpu=cpu)
 
