@@ -280,7 +280,7 @@ async def weighted_shares(
     async with open_broker(clock) as broker:
         simulation = Simulation(broker, clock, claim)
         for tenant, weight in WEIGHTS.items():
-            await broker.set_share(tenant, TenantShare(weight))
+            await broker.set_shares({tenant: TenantShare(weight)})
             # Enough for eight workers throughout, all for this tenant's share.
             enough = round(8 * TOKENS_PER_SECOND * seconds * weight / sum(WEIGHTS.values()) * 1.1)
             tasks = backlog_of(tenant, enough, rng)

@@ -166,8 +166,8 @@ async def test_tenants_share_by_tokens_not_by_tasks(broker: Broker) -> None:
 
 
 async def test_tenants_share_by_weight(broker: Broker) -> None:
-    await broker.set_share("a", TenantShare(weight=1))
-    await broker.set_share("b", TenantShare(weight=3))
+    await broker.set_shares({"a": TenantShare(weight=1)})
+    await broker.set_shares({"b": TenantShare(weight=3)})
     await broker.enqueue(STAGE, [*tasks("a", 3), *tasks("b", 9)])
     assert tenants(await claim(broker)) == "abbbabbbabbb"
 
@@ -213,7 +213,7 @@ async def test_a_cancelled_task_is_not_charged(broker: Broker) -> None:
 async def test_a_new_weight_counts_from_now_on(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 20), *tasks("b", 20)])
     assert tenants(await claim(broker, 4)) == "abab"
-    await broker.set_share("b", TenantShare(weight=4))
+    await broker.set_shares({"b": TenantShare(weight=4)})
     assert tenants(await claim(broker, 10)) == "abbbbabbbb"
 
 
@@ -228,7 +228,7 @@ async def test_a_noisy_neighbour_delays_a_quiet_tenant_by_one_task_at_most(broke
 
 
 async def test_a_tenant_that_is_passed_over_is_not_served_and_the_others_are_in_order(broker: Broker) -> None:
-    await broker.set_share("c", TenantShare(weight=2))
+    await broker.set_shares({"c": TenantShare(weight=2)})
     await broker.enqueue(STAGE, [*tasks("a", 3), *tasks("b", 3), *tasks("c", 6)])
     assert tenants(await claim(broker, passing_over=["b", "unheard of", "b"])) == "accaccacc"
     assert tenants(await claim(broker)) == "bbb"
@@ -295,7 +295,7 @@ async def test_interactive_tasks_served_while_no_bulk_waited_do_not_count_as_a_b
 
 
 async def test_the_interactive_lane_is_fair_among_tenants_too(broker: Broker) -> None:
-    await broker.set_share("b", TenantShare(weight=2))
+    await broker.set_shares({"b": TenantShare(weight=2)})
     for tenant in "ab":
         await broker.enqueue(STAGE, tasks(tenant, 20, lane=Lane.INTERACTIVE))
     assert tenants(await claim(broker, 6)) == "abbabb"

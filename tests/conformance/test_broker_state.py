@@ -102,7 +102,7 @@ async def test_a_tenant_alone_may_fill_all_of_a_stage(broker: Broker) -> None:
 
 
 async def test_tenants_share_the_room_of_a_stage_by_weight(broker: Broker) -> None:
-    await broker.set_share("b", TenantShare(weight=3))
+    await broker.set_shares({"b": TenantShare(weight=3)})
     await broker.enqueue(STAGE, [*tasks("a", 2), *tasks("b", 5)])
     assert await crowded(broker, "a", "b", max_tasks=8) == {"a"}, "two of eight, and six of eight"
     await broker.enqueue(STAGE, [task("b6", tenant="b")])
@@ -113,7 +113,7 @@ async def test_tenants_share_the_room_of_a_stage_by_weight(broker: Broker) -> No
 
 
 async def test_a_tenant_with_nothing_ready_has_room_and_takes_none(broker: Broker) -> None:
-    await broker.set_share("heavy", TenantShare(weight=100))
+    await broker.set_shares({"heavy": TenantShare(weight=100)})
     await broker.enqueue(STAGE, [*tasks("a", 3), task("gone", tenant="heavy")])
     assert await crowded(broker, "a", "heavy", "unheard of", max_tasks=4) == {"a"}
     [lease] = await claim(broker, passing_over=["a"])
@@ -139,12 +139,12 @@ async def test_room_is_counted_over_both_lanes_of_one_stage(broker: Broker) -> N
 async def test_a_new_weight_counts_for_the_room_at_once(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 4), *tasks("b", 1)])
     assert await crowded(broker, "a", max_tasks=8) == {"a"}
-    await broker.set_share("a", TenantShare(weight=3))
+    await broker.set_shares({"a": TenantShare(weight=3)})
     assert await crowded(broker, "a", max_tasks=8) == set()
-    await broker.set_share("b", TenantShare(weight=3))
+    await broker.set_shares({"b": TenantShare(weight=3)})
     assert await crowded(broker, "a", max_tasks=8) == {"a"}
-    await broker.set_share("a", TenantShare(weight=100))
-    await broker.set_share("a", TenantShare())
+    await broker.set_shares({"a": TenantShare(weight=100)})
+    await broker.set_shares({"a": TenantShare()})
     assert await crowded(broker, "a", "b", max_tasks=16) == {"a"}
 
 
@@ -152,7 +152,7 @@ async def test_tenants_that_fill_their_room_queue_in_proportion_to_their_weights
     """Each offers a task whenever it is not crowded, while the tasks are served in fair order."""
     weights, costs = {"a": 1.0, "b": 2.0, "c": 5.0}, {"a": 7, "b": 90, "c": 30}
     for tenant, weight in weights.items():
-        await broker.set_share(tenant, TenantShare(weight=weight))
+        await broker.set_shares({tenant: TenantShare(weight=weight)})
     room, waiting, offered = 8_000, dict.fromkeys(weights, 0), 0
     for _ in range(40):
         while free := set(weights) - await crowded(broker, *weights, max_cost=room):
@@ -296,7 +296,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
     await broker.close()
     await broker.close()
     calls: list[Callable[[], Awaitable[object]]] = [
-        lambda: broker.set_share("acme", TenantShare()),
+        lambda: broker.set_shares({"acme": TenantShare()}),
         lambda: broker.enqueue(STAGE, [task("b")]),
         lambda: claim(broker),
         lambda: broker.renew([lease], lease_seconds=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -229,18 +229,18 @@ async def test_a_new_leader_sets_the_shares_of_all_tenants_though_no_job_waits(
     idle: Idle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await idle.offered()
-    shares: list[tuple[str, TenantShare]] = []
+    told: list[Mapping[str, TenantShare]] = []
 
-    async def set_share(tenant: str, share: TenantShare) -> None:
-        shares.append((tenant, share))
+    async def set_shares(shares: Mapping[str, TenantShare]) -> None:
+        told.append(shares)
 
-    monkeypatch.setattr(idle.broker, "set_share", set_share)
+    monkeypatch.setattr(idle.broker, "set_shares", set_shares)
     reconciler = idle.reconciler()
     await idle.database.write(lambda conn: set_broker_epoch(conn, "another"))
     await reconciler.notice_lost_broker()
-    assert shares == [(TENANT, TenantShare(weight=8))]
+    assert told == [{TENANT: TenantShare(weight=8)}]
     await reconciler.notice_lost_broker()
-    assert len(shares) == 1, "the epoch is known and so are the shares"
+    assert len(told) == 1, "the epoch is known and so are the shares"
 
 
 async def test_a_job_at_work_for_hours_is_never_offered_again(idle: Idle) -> None:

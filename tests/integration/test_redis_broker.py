@@ -147,7 +147,7 @@ async def test_a_primary_that_became_a_replica_is_unavailable_until_it_is_primar
 async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(clock: ManualClock) -> None:
     with RedisServer() as server, server.client() as client:
         async with opened(server, clock=clock) as broker:
-            await broker.set_share("heavy", TenantShare(weight=3))
+            await broker.set_shares({"heavy": TenantShare(weight=3)})
             await broker.enqueue(STAGE, [*make_tasks(7), *make_tasks(5, tenant="heavy", job="other")])
             acked, retried, handed_back, dead, kept = await claim(broker, 5)
             client.config_set("maxmemory", 1)
@@ -392,7 +392,7 @@ async def served(broker: Broker, tasks: list[Task]) -> list[str]:
     odd_price = TenantShare(weight=25_200 / 2_519_999)
     assert stride(odd_price.weight) == 2_519_999
     for tenant in "abcd":
-        await broker.set_share(tenant, odd_price)
+        await broker.set_shares({tenant: odd_price})
     await broker.enqueue(STAGE, tasks)
     order: list[str] = []
     while leases := await broker.claim(
@@ -519,8 +519,8 @@ async def test_a_drained_queue_leaves_counters_only(lean_server: RedisServer) ->
             await broker.cancel_job("t0-0-job")
             while leases := await claim(broker, 17):
                 await broker.ack(leases)
-        await broker.set_share("acme", TenantShare(weight=2))
-        await broker.set_share("acme", TenantShare())
+        await broker.set_shares({"acme": TenantShare(weight=2)})
+        await broker.set_shares({"acme": TenantShare()})
         depth = await broker.depth(STAGE)
     assert (depth.ready, depth.leased, depth.done) == (0, 0, 360)
     with lean_server.client() as client:
@@ -531,7 +531,7 @@ async def test_a_drained_queue_leaves_counters_only(lean_server: RedisServer) ->
 
 
 async def test_every_key_is_one_that_is_declared(broker: RedisBroker, redis_server: RedisServer) -> None:
-    await broker.set_share("b", TenantShare(weight=3))
+    await broker.set_shares({"b": TenantShare(weight=3)})
     for lane in Lane:
         for tenant in "abc":
             tasks = [Task(f"{lane}{tenant}{n}", tenant, "job", 10, b"p", lane=lane) for n in range(4)]
@@ -567,7 +567,7 @@ async def test_what_a_release_with_caps_left_in_redis_does_no_harm(
     await broker.enqueue(STAGE, make_tasks(1, tenant="b", job="more"))
     first = Counter(lease.task.tenant for lease in await claim(broker, 1))
     for tenant, weight in {"a": 1, "b": 3, "c": 8}.items():
-        await broker.set_share(tenant, TenantShare(weight))
+        await broker.set_shares({tenant: TenantShare(weight)})
     assert await broker.crowded(STAGE, "abc", max_tasks=48, max_cost=10**9) == {"a"}, "4 of 48, 12, 32"
 
     leases = await claim(broker)

@@ -268,7 +268,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(tenant=a_tenant, share=a_share)
     def set_share(self, tenant: str, share: TenantShare) -> None:
         self.shares[tenant] = share
-        self.call(self.broker.set_share(tenant, share))
+        self.call(self.broker.set_shares({tenant: share}))
         for model in self.stages.values():
             model.settle()
 

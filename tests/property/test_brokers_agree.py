@@ -90,7 +90,7 @@ class Brokers(RuleBasedStateMachine):
 
     @rule(tenant=a_text, share=a_share)
     def set_share(self, tenant: str, share: TenantShare) -> None:
-        self.both(lambda broker: broker.set_share(tenant, share))
+        self.both(lambda broker: broker.set_shares({tenant: share}))
 
     @rule(offers=st.lists(an_offer, min_size=1, max_size=10))
     def enqueue(self, offers: list[Task]) -> None:

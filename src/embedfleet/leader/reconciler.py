@@ -168,12 +168,14 @@ class Reconciler:
             await self._broker.drop_dead(stage, old)
 
     async def _set_shares(self) -> None:
-        for tenant, tier_name in (await self._database.read(usage.tiers)).items():
-            tier = self._tenants.tiers[tier_name.value]
-            share = TenantShare(weight=tier.weight)
-            if self._known_shares.get(tenant) != share:
-                await self._broker.set_share(tenant, share)
-                self._known_shares[tenant] = share
+        shares = {
+            tenant: TenantShare(weight=self._tenants.tiers[tier.value].weight)
+            for tenant, tier in (await self._database.read(usage.tiers)).items()
+        }
+        changed = {t: share for t, share in shares.items() if self._known_shares.get(t) != share}
+        if changed:
+            await self._broker.set_shares(changed)
+            self._known_shares |= changed
 
 
 def _new_epoch(conn: Connection, epoch: str) -> int:

@@ -16,7 +16,7 @@ of the leader calls `reap_expired` and `promote_due` about once a second.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -138,8 +138,8 @@ class Broker(Protocol):
     fence of their lease is stale; `ack` and `hand_back`, which take many leases, return those that are lost.
     """
 
-    async def set_share(self, tenant: str, share: TenantShare) -> None:
-        """Set a tenant's weight from now on. The charges for tasks already served do not change.
+    async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
+        """Set the weights of these tenants from now on. The charges for tasks already served do not change.
 
         A tenant without a share has weight 1.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, groupby
 from uuid import uuid4
@@ -41,12 +41,13 @@ class MemoryBroker:
         # An event is set exactly while a claim in its stage would find a task. `close` sets all of them.
         self._claimable = {stage: asyncio.Event() for stage in Stage}
 
-    async def set_share(self, tenant: str, share: TenantShare) -> None:
+    async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
         self._require_open()
-        self._shares[tenant] = share
+        self._shares.update(shares)
         for stage in Stage:
             with self._changing(stage) as queue:
-                queue.share_changed(tenant)
+                for tenant in shares:
+                    queue.share_changed(tenant)
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
         with self._changing(stage) as queue:

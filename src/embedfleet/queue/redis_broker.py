@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Self
 from uuid import uuid4
@@ -38,12 +38,12 @@ class RedisBroker:
     It belongs to one event loop.
 
     All processes with the same server and key prefix see the same queues. A method runs one script on one
-    stage, with three exceptions: `set_share`, `cancel_job` and `known_jobs` run one on each stage after the
+    stage, with three exceptions: `set_shares`, `cancel_job` and `known_jobs` run one on each stage after the
     other, so do `renew`, `ack` and `hand_back` on each stage of their leases, and a call with more than 1,000
     items is made in parts. Each part is atomic, and to repeat the whole call is harmless.
 
     When a connection breaks, an answer may be lost although the script ran. A call that can be repeated
-    without harm (enqueue, renew, set_share and all that only read) is repeated once. The others raise
+    without harm (enqueue, renew, set_shares and all that only read) is repeated once. The others raise
     BrokerUnavailable, and then
 
     * a claim may have made leases that no worker holds: they expire;
@@ -95,10 +95,15 @@ class RedisBroker:
             look_again_seconds=look_again_seconds,
         )
 
-    async def set_share(self, tenant: str, share: TenantShare) -> None:
-        price = None if share == _DEFAULT_SHARE else stride(share.weight)
+    async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
+        self._require_open()
+        prices = [
+            (tenant, None if share == _DEFAULT_SHARE else stride(share.weight))
+            for tenant, share in shares.items()
+        ]
         for stage in Stage:
-            await self._scripts(stage).set_share(tenant, price)
+            for part in parts(prices):
+                await self._scripts(stage).set_shares(part)
 
     async def enqueue(self, stage: Stage, tasks: Sequence[Task]) -> int:
         scripts = self._scripts(stage)

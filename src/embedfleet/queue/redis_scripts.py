@@ -90,8 +90,10 @@ class StageScripts:
         self._stage = stage
         self._clock = clock
 
-    async def set_share(self, tenant: str, stride: int | None) -> None:
-        await self._run("set_share", [tenant, "" if stride is None else stride], repeatable=True)
+    async def set_shares(self, shares: Sequence[tuple[str, int | None]]) -> None:
+        """Set the stride of each tenant; None stands for the default."""
+        arguments = [argument for tenant, stride in shares for argument in (tenant, stride or "")]
+        await self._run("set_shares", arguments, repeatable=True)
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
         """Add tasks and return how many were new.
