@@ -24,7 +24,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage
-from embedfleet.records import chunks, documents, jobs
+from embedfleet.records import chunks, documents, jobs, outbox
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import PoolsSettings, Settings
 from embedfleet.sql import document_lock, tables
@@ -116,6 +116,32 @@ async def test_a_chunk_is_not_found_to_be_stored_while_its_vector_is_being_marke
     await marking
     assert await database.read(lambda conn: chunks.ids_being_deleted(conn, [CHUNK])) == {CHUNK}
     assert left_out == set(), "the new version counts on a vector that is going to be deleted"
+
+
+@on_postgresql
+@pytest.mark.usefixtures("database_url")
+async def test_the_outbox_waits_for_a_unit_that_will_change_the_same_jobs(
+    settings: Settings, database: Database, postgres_databases: PostgresDatabases
+) -> None:
+    """Else each may hold the job that the other one wants next."""
+    through = manager(settings, database)
+    job_ids = [await submit(through, f"{n}", f"text {n}") for n in range(2)]
+    waiting = await database.read(lambda conn: outbox.unoffered(conn, 2))
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold(conn: Connection) -> None:
+        jobs.lock_many(conn, job_ids)
+        locked.set()
+        go_on.wait()
+
+    holding = asyncio.create_task(database.write(hold))
+    await asyncio.to_thread(locked.wait)
+    offering = asyncio.create_task(database.write(lambda conn: outbox.mark_offered(conn, waiting, 1.0)))
+    waited = await waits_for_a_lock(postgres_databases.server, offering)
+    go_on.set()
+    await holding
+    await offering
+    assert waited
 
 
 def refer(conn: Connection, job: jobs.Job) -> None:

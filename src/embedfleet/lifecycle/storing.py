@@ -155,7 +155,7 @@ def record_batches(
     deleted after they were written.
     """
     document_lock.lock(conn, (batch.document_id for batch in stored))
-    current = jobs.get_many(conn, sorted({batch.message.job_id for batch in stored}))
+    current = jobs.get_locked(conn, [batch.message.job_id for batch in stored])
     deletions = documents.deletion_counts(conn, sorted({batch.document_id for batch in stored}))
     wanted: list[tuple[BatchToStore, Job]] = []
     unwanted: list[BatchToStore] = []

@@ -139,8 +139,7 @@ def _count(
         more.setdefault(row.job_id, Counter()).update(
             batches_done=1, chunks_stored=row.chunks - row.dead, chunks_dead=row.dead
         )
-    # Sorted: transactions that lock rows in the same order rarely deadlock.
-    given = [(job_id, *(counts[name] for name in _COUNTERS)) for job_id, counts in sorted(more.items())]
+    given = [(job_id, *(counts[name] for name in _COUNTERS)) for job_id, counts in more.items()]
     _ADD_COUNTS.run(conn, given)
 
 

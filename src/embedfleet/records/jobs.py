@@ -165,7 +165,20 @@ def lock_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     """
     found = get_many(conn, job_ids)  # safe before the lock: the document of a job never changes
     waited = document_lock.lock(conn, (job.document_id for job in found.values()))
-    return get_many(conn, job_ids) if waited else found
+    return get_locked(conn, job_ids) if waited else found
+
+
+def get_locked(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Return the jobs with these ids, by id, and lock their rows. The caller holds the documents' locks.
+
+    The outbox changes jobs without these locks. An UPDATE of several jobs locks them in an order of its own,
+    so the unit locks them here by id, as the outbox does. Then the two cannot wait in a circle.
+    """
+    found: dict[str, Job] = {}
+    for ids in key_pages(sorted(set(job_ids))):
+        for row in conn.execute(_GET_LOCKED, {"ids": ids}).all():
+            found[row.job_id] = job_of(row)
+    return found
 
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -427,6 +440,9 @@ _NEWEST_OF_GENERATIONS = (
 )
 
 _GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
+
+# SQLite has one writer at a time and knows no FOR UPDATE, so SQLAlchemy leaves it out there.
+_GET_LOCKED = _GET_MANY.order_by(jobs.c.job_id).with_for_update()
 
 
 def _sum_where(which: ColumnElement[bool], what: ColumnElement[int]) -> ColumnElement[int]:
