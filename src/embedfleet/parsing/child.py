@@ -79,7 +79,8 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
 def _at_once(stream: BinaryIO) -> tuple[BinaryIO, str]:
     """The content of a small file and its hash: of exactly the bytes that are parsed, whatever happens to
     the file at the same time."""
-    content = io.BytesIO(stream.read(BLOCK_BYTES))  # a file that grows now is read as it was
+    # With a limit, as the file may have grown since its size was read.
+    content = io.BytesIO(stream.read(BLOCK_BYTES))
     source_hash = source_hash_of(content)
     content.seek(0)
     return content, source_hash

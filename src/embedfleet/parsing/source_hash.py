@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
+from embedfleet.parsing.extraction import BLOCK_BYTES
 from embedfleet.parsing.formats import PARSER_VERSION
 
-_BLOCK_BYTES = 1 << 20
 # A new version of the parser may read other text from the same bytes. So it must find every file changed.
 _OF_NOTHING = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
 
@@ -15,6 +15,6 @@ _OF_NOTHING = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
 def source_hash_of(stream: BinaryIO) -> str:
     """Return the SHA-256 of the parser's version and the rest of the stream. Reads it block by block."""
     digest = _OF_NOTHING.copy()
-    while block := stream.read(_BLOCK_BYTES):
+    while block := stream.read(BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
