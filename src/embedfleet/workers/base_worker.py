@@ -110,9 +110,13 @@ class StageLoop(ABC):
         """Whether nothing else may run beside the task, because its worker died or failed with it before."""
         return 1 < self.attempt_of(lease) <= self.max_attempts(lease)
 
+    def tasks_per_claim(self) -> int:
+        """Return the most tasks that one claim takes."""
+        return self._pool.batch_tasks
+
     def tokens_per_claim(self) -> int:
-        """Return the most tokens that one claim takes when the settings name no limit."""
-        return DEFAULT_BATCH_TOKENS
+        """Return the most tokens that one claim takes."""
+        return self._pool.batch_tokens or DEFAULT_BATCH_TOKENS
 
     async def has_room(self) -> bool:
         """Whether the next stage can take more tasks (back-pressure). True unless a subclass overrides it."""
@@ -228,8 +232,8 @@ class StageLoop(ABC):
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
-            max_tasks=self._pool.batch_tasks,
-            max_cost=self._pool.batch_tokens or self.tokens_per_claim(),
+            max_tasks=self.tasks_per_claim(),
+            max_cost=self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
             passing_over=passing_over,
         )

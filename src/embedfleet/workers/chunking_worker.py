@@ -51,6 +51,10 @@ _CHUNKS_PER_WRITE = 512
 # While a tenant's share is full, the pause between two looks doubles: dozens of documents may wait.
 _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
+# The embedding queue has room for at least this many claims of small documents. While all others are passed
+# over, a claim is of one tenant alone. With few claims that fill the queue, it would far exceed the tenant's
+# share, and the others would run dry in the time that it takes.
+_CLAIMS_THAT_FILL = 8
 # How many loops of a worker may wait for room with their documents. Each holds about a megabyte. With fewer
 # loops than tenants with huge documents, these documents would hold all loops, and others would get none.
 MOST_WAITING = 128
@@ -165,6 +169,7 @@ class ChunkingLoop(StageLoop):
         self._catalogue = catalogue
         self._cpu = cpu
         self._admittance = admittance
+        self._embedding = services.pools.embedding
 
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         messages, unreadable = decoded(leases, ChunkingTask)
@@ -188,6 +193,12 @@ class ChunkingLoop(StageLoop):
 
     async def has_room(self) -> bool:
         return self._admittance.may_claim
+
+    def tasks_per_claim(self) -> int:
+        return min(super().tasks_per_claim(), -(-self._embedding.max_queued_tasks // _CLAIMS_THAT_FILL))
+
+    def tokens_per_claim(self) -> int:
+        return min(super().tokens_per_claim(), -(-self._embedding.max_queued_tokens // _CLAIMS_THAT_FILL))
 
     async def passing_over(self) -> Collection[str]:
         return await self._admittance.passed_over()

@@ -111,7 +111,7 @@ class EmbeddingLoop(StageLoop):
         return super().must_run_alone(lease) or (is_part and is_allowed)
 
     def tokens_per_claim(self) -> int:
-        return tokens_per_claim(self._models.largest_call_tokens())
+        return self._pool.batch_tokens or tokens_per_claim(self._models.largest_call_tokens())
 
     async def has_room(self) -> bool:
         depth = await self._broker.depth(Stage.STORAGE)
