@@ -126,7 +126,7 @@ class PoolsSettings(Section):
         concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=8_192, max_queued_tokens=1_048_576
     )
     # Large claims, because all tasks of a claim share one write to the vector store and one transaction.
-    storage: PoolSettings = PoolSettings(batch_tasks=128, batch_tokens=131_072)
+    storage: PoolSettings = PoolSettings(batch_tasks=256, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
     def of(self, stage: str) -> PoolSettings:
