@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -459,3 +460,34 @@ async def test_what_the_stores_process_does_not_survive_is_given_up_and_the_rest
         assert (lost.status, lost.progress.chunks_dead) == (JobStatus.FAILED, 1)
         assert (await fleet.jobs.wait(fine, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_after_a_crash_suspects_are_claimed_one_by_one_and_charged_twice_at_most(
+    tmp_path: Path,
+) -> None:
+    """If each claim took all and handed back all but one, the tenant would pay for all of them each time."""
+    count = 12
+    claimed: list[str] = []
+
+    class Counting(MemoryBroker):
+        async def claim(self, stage: Stage, **how: Any) -> list[Lease]:
+            leases = await super().claim(stage, **how)
+            claimed.extend(lease.task.id for lease in leases if stage is Stage.EMBEDDING)
+            return leases
+
+    settings = make_settings(tmp_path, worker_pools={"embedding": {"workers": 0, "min_workers": 0}})
+    broker = Counting()
+    async with running(settings, broker=broker) as fleet:
+        job_ids = [await fleet.submit(str(n), f"Text {n}.") for n in range(count)]
+        await fleet.eventually(lambda depths: depths[Stage.EMBEDDING].ready == count)
+        # A worker that dies with all of them: their leases expire, with the attempt counted.
+        await broker.claim(
+            Stage.EMBEDDING, worker="dead", max_tasks=count, max_cost=10**9, lease_seconds=1e-6
+        )
+        await broker.reap_expired(Stage.EMBEDDING)
+        claimed.clear()
+        fleet.system.orchestrator.resize({Stage.EMBEDDING: 1})
+        for job_id in job_ids:
+            info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
+            assert info.status is JobStatus.COMPLETED
+    assert max(Counter(claimed).values()) <= 2

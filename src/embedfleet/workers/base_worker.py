@@ -199,8 +199,10 @@ class StageLoop(ABC):
                 leases = await self._next_claim(stop, sharing)
             self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
             suspects = [lease for lease in leases if self.must_run_alone(lease)]
+            self.claiming.one_by_one = bool(suspects)
             if suspects:
-                await self._work_alone(suspects, [lease for lease in leases if lease not in suspects])
+                fresh = [lease for lease in leases if not self.must_run_alone(lease)]
+                await self._work_alone(suspects, fresh)
             elif leases:
                 await self.work(leases)
 
@@ -232,7 +234,7 @@ class StageLoop(ABC):
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
-            max_tasks=self.tasks_per_claim(),
+            max_tasks=1 if self.claiming.one_by_one else self.tasks_per_claim(),
             max_cost=self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
             passing_over=passing_over,

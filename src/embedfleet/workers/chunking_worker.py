@@ -137,18 +137,24 @@ class Admittance:
         self._at_work -= 1
         self._waiting += 1
         for job in documents:
-            self._open[job.tenant] += 1
-            limit = self._tenants.tiers[job.user_tier.value].max_in_flight
-            if limit is not None and self._open[job.tenant] >= limit:
-                self._at_limit.add(job.tenant)
+            self._count_open(job, 1)
         try:
             yield
         finally:
             self._at_work += 1
             self._waiting -= 1
             for job in documents:
-                self._open[job.tenant] -= 1
-                self._at_limit.discard(job.tenant)
+                self._count_open(job, -1)
+
+    def _count_open(self, job: Job, change: int) -> None:
+        self._open[job.tenant] += change
+        limit = self._tenants.tiers[job.user_tier.value].max_in_flight
+        if limit is not None and self._open[job.tenant] >= limit:
+            self._at_limit.add(job.tenant)
+        else:
+            self._at_limit.discard(job.tenant)
+        if not self._open[job.tenant]:  # so that tenants that never come back are forgotten
+            del self._open[job.tenant]
 
 
 class ChunkingLoop(StageLoop):
