@@ -80,7 +80,7 @@ def largest_error(pipeline: Pipeline) -> tuple[float, str]:
     """How far the share of a tenant is off, relative to its weight; and the tenant."""
     window = window_tokens(pipeline)
     filled = min(room_of_embedding(pipeline), window) + 2 * tokens_in_hand(pipeline)
-    got = pipeline.finished_tokens(after=filled, for_tokens=window)
+    got = pipeline.run(after=filled, for_tokens=window).stored_tokens
     tokens, weights = sum(got.values()), sum(tenant.weight for tenant in pipeline.tenants)
     return max(
         (abs(got[tenant.name] / tokens / (tenant.weight / weights) - 1), tenant.name)
@@ -189,3 +189,11 @@ def test_a_huge_document_leaves_a_loop_for_another_however_few_work(
     pipeline = Pipeline(tenants, pools, one_each(Stage.EMBEDDING, 1e5), max_in_flight)
     error, tenant = largest_error(pipeline)
     assert error <= MOST_OFF, f"{tenant} is off by {error:.1%}"
+
+
+def test_a_worker_claims_no_more_than_it_works_on_at_a_time() -> None:
+    """What is claimed is not weighed any more: documents that are offered later would wait behind it."""
+    pipeline = Pipeline(small_documents((8.0, 1.0)), DEFAULTS, one_each(Stage.CHUNKING, 1e5), 4)
+    outcome = pipeline.run(after=0, for_tokens=300_000)
+    chunking = DEFAULTS.chunking
+    assert outcome.most_claimed_documents <= chunking.concurrency * chunking.batch_tasks

@@ -92,6 +92,15 @@ class StageOfPipeline:
 
 
 @dataclass(frozen=True, slots=True)
+class PipelineOutcome:
+    """What a pipeline did: the tokens stored for each tenant in the window, and the most documents that were
+    claimed for chunking at any time of the run."""
+
+    stored_tokens: Counter[str]
+    most_claimed_documents: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """A whole system: its tenants, its settings and its machines."""
 
@@ -100,14 +109,14 @@ class Pipeline:
     stages: Mapping[Stage, StageOfPipeline]
     max_in_flight: int | None
 
-    def finished_tokens(self, *, after: float, for_tokens: float) -> Counter[str]:
-        """Run the pipeline, and return the tokens stored for each tenant in a window.
+    def run(self, *, after: float, for_tokens: float) -> PipelineOutcome:
+        """Run the pipeline until the end of a window, and return what it did.
 
         The window begins when `after` tokens are stored, and ends when `for_tokens` more are.
         """
         clock = ManualClock(0.0)
         with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
-            return runner.run(_Run(self, clock, after, for_tokens).finished_tokens())
+            return runner.run(_Run(self, clock, after, for_tokens).outcome())
 
 
 class _BackloggedBroker(MemoryBroker):
@@ -117,6 +126,7 @@ class _BackloggedBroker(MemoryBroker):
         super().__init__(clock=clock)
         self._tenant_named = {tenant.name: tenant for tenant in tenants}
         self._numbers = count()
+        self.most_claimed_documents = 0
 
     async def submit(self, tenant_names: Collection[str]) -> None:
         await self.enqueue(Stage.CHUNKING, [self._document_of(name) for name in tenant_names])
@@ -124,6 +134,8 @@ class _BackloggedBroker(MemoryBroker):
     async def claim(self, stage: Stage, **how: Any) -> list[Lease]:
         leases = await super().claim(stage, **how)
         if stage is Stage.CHUNKING and leases:
+            claimed = (await self.depth(stage)).leased
+            self.most_claimed_documents = max(self.most_claimed_documents, claimed)
             await self.submit([lease.task.tenant for lease in leases])
         return leases
 
@@ -151,7 +163,7 @@ class _Run:
         self._stored: Counter[str] = Counter()
         self._window_is_over = asyncio.Event()
 
-    async def finished_tokens(self) -> Counter[str]:
+    async def outcome(self) -> PipelineOutcome:
         await self.broker.set_shares(
             {tenant.name: TenantShare(tenant.weight) for tenant in self.pipeline.tenants}
         )
@@ -164,7 +176,7 @@ class _Run:
             await self._window_is_over.wait()
             for worker in workers:
                 worker.cancel()
-        return self._stored - self._stored_before
+        return PipelineOutcome(self._stored - self._stored_before, self.broker.most_claimed_documents)
 
     def stored(self, leases: Sequence[Lease]) -> None:
         """Count what has left the pipeline."""
@@ -235,6 +247,7 @@ class _Chunking(ChunkingLoop):
         self._machine = machine
 
     async def _look_up(self, job_ids: Sequence[str]) -> tuple[Sequence[DocumentCut], Mapping[str, Exception]]:
+        await asyncio.sleep(SECONDS_PER_WRITE)
         tenant_of = {job_id: self._run.tenant_named[job_id.partition("-")[0]] for job_id in job_ids}
         return [_SimulatedCut(job_id, tenant) for job_id, tenant in tenant_of.items()], {}
 

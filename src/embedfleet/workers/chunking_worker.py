@@ -181,9 +181,10 @@ class ChunkingLoop(StageLoop):
         messages, unreadable = decoded(leases, ChunkingTask)
         failures = dict(unreadable)
         task_of = {message.job_id: lease.task.id for lease, message in messages}
-        documents, gone = await self._look_up(list(task_of))
-        failures |= {task_of[job_id]: failure for job_id, failure in gone.items()}
+        # Counted from before the first pause: until it is counted, every other loop may claim as well.
         with self._admittance.working():
+            documents, gone = await self._look_up(list(task_of))
+            failures |= {task_of[job_id]: failure for job_id, failure in gone.items()}
             failed = await self._cut(documents)
         return failures | {task_of[job_id]: failure for job_id, failure in failed.items()}
 
