@@ -104,7 +104,7 @@ class Bench:
             row = ChunkRow(0, CHUNK, 0, 1, 1, "")
             chunks.add(conn, [(job.document_id, job.generation_id, [row])])
             batches.add(conn, {job.job_id: [Batch(0, 0, 1)]})
-            jobs.seal(conn, [JobEnd(job.job_id, 1, 1.0)])
+            jobs.seal(conn, [JobEnd(job.job_id, 1, 1.0)], now=1.0)
 
         await self.database.write(write)
 

@@ -336,7 +336,7 @@ async def test_a_job_that_moved_meanwhile_is_left_alone(idle: Idle, monkeypatch:
     def seal(conn: Connection) -> None:
         jobs.lock(conn, job_id)
         batches.add(conn, {job_id: [Batch(0, 0, 3)]})
-        jobs.seal(conn, [JobEnd(job_id, 3, 1.0)])
+        jobs.seal(conn, [JobEnd(job_id, 3, 1.0)], now=1.0)
 
     idle.meanwhile(monkeypatch, lambda: idle.database.write(seal))
     assert await idle.reconciler().find_lost() == 0

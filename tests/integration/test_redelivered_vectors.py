@@ -71,7 +71,7 @@ async def store_again(
             row = ChunkRow(0, CHUNK, 0, 5, 1, "")
             chunks.add(conn, [(job.document_id, job.generation_id, [row])])
             batches.add(conn, {job_id: [Batch(0, 0, 1)]})
-            jobs.seal(conn, [JobEnd(job_id, 1, 1.0)])
+            jobs.seal(conn, [JobEnd(job_id, 1, 1.0)], now=1.0)
 
         await guest.database.write(chunked)
         generation = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))

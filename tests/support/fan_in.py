@@ -94,7 +94,7 @@ class Plan:
         ]
 
     def _seal(self, conn: Connection) -> JobStatus | None:
-        jobs.seal(conn, [JobEnd(self.job_id, self.batches * CHUNKS_PER_BATCH, 1.0)])
+        jobs.seal(conn, [JobEnd(self.job_id, self.batches * CHUNKS_PER_BATCH, 1.0)], NOW)
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:

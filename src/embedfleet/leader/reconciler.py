@@ -22,8 +22,7 @@ from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.records import documents, fleet, jobs, outbox, usage
-from embedfleet.records.jobs import Job
-from embedfleet.records.outbox import WaitingJob
+from embedfleet.records.outbox import OfferedJob, WaitingJob
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
 
@@ -121,19 +120,18 @@ class Reconciler:
             await self._tidy_dead(now)
         after = self._walked_to or ""
         page = await self._database.read(
-            lambda conn: outbox.offered_page(conn, after=after, limit=_JOBS_PER_PASS)
+            lambda conn: outbox.offered_page(
+                conn, after=after, until=now - self._reconcile_seconds, limit=_JOBS_PER_PASS
+            )
         )
         # Read SQL before the broker is asked, or a job that moves in between would look lost.
         known = await self._broker.known_jobs([job.job_id for job in page])
-        lost = [job for job in page if job.job_id not in known and self._offered_long_ago(job, now)]
+        lost = [job for job in page if job.job_id not in known]
         again = lost[:_REOFFERS_PER_PASS]
         self._walked_to = _walked_to(page, lost)
         return await self._offer_again(again) if again else 0
 
-    def _offered_long_ago(self, job: Job, now: float) -> bool:
-        return job.offered_at is not None and job.offered_at <= now - self._reconcile_seconds
-
-    async def _offer_again(self, lost: Sequence[Job]) -> int:
+    async def _offer_again(self, lost: Sequence[OfferedJob]) -> int:
         again = await self._database.write(lambda conn: outbox.offer_unmoved_again(conn, lost))
         if again:
             logger.warning(
@@ -185,7 +183,7 @@ def _new_epoch(conn: Connection, epoch: str) -> int:
     return outbox.offer_all_again(conn)
 
 
-def _walked_to(page: Sequence[Job], lost: Sequence[Job]) -> str | None:
+def _walked_to(page: Sequence[OfferedJob], lost: Sequence[OfferedJob]) -> str | None:
     """Return the id of the job after which the next pass goes on; None at the end of the walk."""
     if len(lost) > _REOFFERS_PER_PASS:
         return lost[_REOFFERS_PER_PASS - 1].job_id

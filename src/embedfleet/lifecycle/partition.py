@@ -99,14 +99,17 @@ def record(conn: Connection, parts: Sequence[Part], now: float) -> Mapping[str, 
     outcomes: dict[str, Outcome] = {part.document.job_id: None for part in parts}
     going = [part for part in parts if _still_wanted(part, current)]
     going = _without_other_cuts(conn, going, outcomes, now)
-    jobs.start_chunking(conn, [part.document.job_id for part in going], now)
     chunks.add(conn, [_rows(part) for part in going])
     made = {part.document.job_id: [cut.batch for cut in part.batches] for part in going}
     outcomes |= {
         job_id: frozenset(batch.ordinal for batch in left) for job_id, left in batches.add(conn, made).items()
     }
     ends = [JobEnd(part.document.job_id, part.end.chunks, part.end.coverage) for part in going if part.end]
-    outcomes |= jobs.seal(conn, ends)
+    broken = jobs.seal(conn, ends, now)
+    outcomes |= broken
+    # A sealed job is past its chunking.
+    sealed = {end.job_id for end in ends}.difference(broken)
+    jobs.start_chunking(conn, [job_id for job_id in made if job_id not in sealed], now)
     # If every batch of a job is stored already, no storage task will come to finish it.
     publish_done(conn, [current[end.job_id] for end in ends if outcomes[end.job_id] == frozenset()], now)
     return outcomes

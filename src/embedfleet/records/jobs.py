@@ -294,8 +294,8 @@ class JobEnd:
     coverage: float
 
 
-def seal(conn: Connection, ends: Sequence[JobEnd]) -> dict[str, BrokenPartition]:
-    """Record the final sizes of these jobs.
+def seal(conn: Connection, ends: Sequence[JobEnd], now: float) -> dict[str, BrokenPartition]:
+    """Record the final sizes of these jobs, and their start if they have none.
 
     A job whose written batches do not hold exactly the chunks made is not changed; its failure is returned.
     """
@@ -312,7 +312,7 @@ def seal(conn: Connection, ends: Sequence[JobEnd]) -> dict[str, BrokenPartition]
             broken[end.job_id] = BrokenPartition(
                 f"job {end.job_id}: {end.chunks_total} chunks made, {chunks} in its batches"
             )
-    _SEAL.run(conn, right, sealed=True, embedding=JobStatus.EMBEDDING, storing=JobStatus.STORING)
+    _SEAL.run(conn, right, now=now, sealed=True, embedding=JobStatus.EMBEDDING, storing=JobStatus.STORING)
     return broken
 
 
@@ -487,7 +487,8 @@ _WRITTEN = (
 # The status is that of `earliest_stage_left` for a sealed job.
 _SEAL = RowsStatement(
     "WITH given(job_id, total, covered) AS (VALUES {rows}) "
-    "UPDATE jobs SET sealed = {sealed}, batches_total = given.total, coverage = given.covered, "
+    "UPDATE jobs SET sealed = {sealed}, started_at = COALESCE(started_at, {now}), "
+    "batches_total = given.total, coverage = given.covered, "
     "status = CASE WHEN batches_embedded < given.total THEN {embedding} ELSE {storing} END "
     "FROM given WHERE jobs.job_id = given.job_id AND finished_at IS NULL"
 )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, literal_column, select, tuple_, update
 
-from embedfleet.records.jobs import UNFINISHED, Job, job_of, lock_rows
+from embedfleet.records.jobs import UNFINISHED, lock_rows
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import documents, events, generations, jobs, searches
 
@@ -20,9 +20,6 @@ from embedfleet.sql.tables import documents, events, generations, jobs, searches
 _NEWEST_LOOKED_AT = 2_000
 # The part of a pass that is kept for newcomers, while there are any: one in four.
 _SHARE_OF_NEWCOMERS = 4
-
-# Whenever a task of a job moves on, or the job is offered, at least one of these columns changes.
-_PROGRESS_COLUMNS = ("job_id", "run", "offered_at", "batches_embedded", "batches_done", "chunks_total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,20 @@ class Waiting:
     cleanups: bool
     searches: bool
     events: bool
+
+
+class OfferedJob(NamedTuple):
+    """An offered job as it was seen.
+
+    Whenever a task of a job moves on, or the job is offered, at least one of these columns changes.
+    """
+
+    job_id: str
+    run: int
+    offered_at: float
+    batches_embedded: int
+    batches_done: int
+    chunks_total: int
 
 
 def waiting(conn: Connection) -> Waiting:
@@ -93,29 +104,32 @@ def offer_all_again(conn: Connection) -> int:
     return conn.execute(update(jobs).where(UNFINISHED).values(offered_at=None)).rowcount
 
 
-def offered_page(conn: Connection, *, after: str, limit: int) -> list[Job]:
-    """Return up to `limit` unfinished jobs that were offered and whose ids are above `after`, by id."""
+def offered_page(conn: Connection, *, after: str, until: float, limit: int) -> list[OfferedJob]:
+    """Return up to `limit` unfinished jobs that were offered by the instant `until`, with ids above `after`.
+
+    They are in the order of their ids.
+    """
     query = (
-        select(jobs)
-        .where(UNFINISHED, jobs.c.offered_at.is_not(None), jobs.c.job_id > after)
+        select(*_PROGRESS)
+        .where(UNFINISHED, jobs.c.offered_at <= until, jobs.c.job_id > after)
         .order_by(jobs.c.job_id)
         .limit(limit)
     )
-    return [job_of(row) for row in conn.execute(query)]
+    return [OfferedJob(*row) for row in conn.execute(query)]
 
 
-def offer_unmoved_again(conn: Connection, seen: Sequence[Job]) -> int:
+def offer_unmoved_again(conn: Connection, seen: Sequence[OfferedJob]) -> int:
     """Put the jobs that did not change since they were seen back into the outbox. Return how many.
 
     This is a compare-and-set. A job that changed since (by its workers, a cancel, a retry or the offer of
     another leader) is not lost, so it is left alone.
     """
-    columns = tuple_(*(jobs.c[name] for name in _PROGRESS_COLUMNS))
-    states = [tuple(getattr(job, name) for name in _PROGRESS_COLUMNS) for job in seen]
     lock_rows(conn, jobs.c.job_id.in_([job.job_id for job in seen]))
-    unmoved = update(jobs).where(UNFINISHED, columns.in_(states)).values(offered_at=None)
+    unmoved = update(jobs).where(UNFINISHED, tuple_(*_PROGRESS).in_(seen)).values(offered_at=None)
     return conn.execute(unmoved).rowcount
 
+
+_PROGRESS = tuple(jobs.c[name] for name in OfferedJob._fields)
 
 _UNOFFERED = (
     select(jobs.c.job_id, jobs.c.run, jobs.c.tenant, jobs.c.priority, generations.c.chars)
