@@ -16,7 +16,7 @@ from embedfleet.paging import pages
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.settings import load_settings
 
-SUBMITTED_TOGETHER = 64
+SUBMITTED_TOGETHER = 256
 SETTINGS = f"its defaults, {SUBMITTED_TOGETHER} documents a call of create_jobs"
 
 
