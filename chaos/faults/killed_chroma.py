@@ -24,7 +24,8 @@ async def run(context: Context) -> Verdict:
     at_counts = sorted(context.rng.sample(range(chunks // 20, chunks - chunks // 10), kills))
     lines: list[str] = []
     killed = 0
-    plan = Plan(batch_chunks=50, pools={"max_attempts": 1000, "lease_seconds": 5})
+    # Small claims, so that there is a middle to kill in: with the default one upsert takes a thousand rows.
+    plan = Plan(batch_chunks=50, pools={"max_attempts": 1000, "lease_seconds": 5, "batch_tasks": 4})
     async with scene(context, plan) as at:
         with at.fleet.orchestrator("--pool", f"storage={context.sized(full=2, short=1)}"):
             await at.inputs.submit_documents(
