@@ -141,18 +141,22 @@ _UNOFFERED = (
 _OLDEST = _UNOFFERED.limit(bindparam("places"))
 
 _NEWEST = (
-    select(jobs.c.job_id, jobs.c.tenant)
+    select(jobs)
     .where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None))
     .order_by(jobs.c.created_at.desc())
     .limit(bindparam("newest"))
     .subquery()
 )
 
-_NEWCOMERS = _UNOFFERED.where(
-    jobs.c.job_id.in_(
-        select(_NEWEST.c.job_id).where(_NEWEST.c.tenant.not_in(bindparam("tenants", expanding=True)))
-    )
-).limit(bindparam("places"))
+# It selects from the newest jobs themselves. With `job_id IN (newest)`, PostgreSQL looks through the newest
+# for each job that waits while it has no statistics of the table: seconds a pass when 7,000 jobs wait.
+_NEWCOMERS = (
+    select(_NEWEST.c.job_id, _NEWEST.c.run, _NEWEST.c.tenant, _NEWEST.c.priority, generations.c.chars)
+    .join(generations, generations.c.generation_id == _NEWEST.c.generation_id)
+    .where(_NEWEST.c.tenant.not_in(bindparam("tenants", expanding=True)))
+    .order_by(_NEWEST.c.created_at)
+    .limit(bindparam("places"))
+)
 
 _MARK_OFFERED = RowsStatement(
     "WITH given(job_id, run) AS (VALUES {rows}) "
