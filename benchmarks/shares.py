@@ -258,7 +258,7 @@ def scenarios(*, short: bool) -> list[Scenario]:
         for tenants, jobs in ((two_tenants(), two), (twenty_tenants(), twenty))
     ]
     huge = [
-        # More jobs, as huge documents are stored in batches of 64 chunks: a tenant should have a dozen or more.
+        # More jobs: huge documents are stored in batches of 64 chunks, and a tenant should have a dozen.
         Scenario(tenants, jobs, Stage.EMBEDDING, 0.002, huge_chunks=5_000)
         for tenants, jobs in ((two_tenants(), 400), (twenty_tenants(), 100))
     ]
