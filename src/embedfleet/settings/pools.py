@@ -125,8 +125,9 @@ class PoolsSettings(Section):
     embedding: EmbeddingPoolSettings = EmbeddingPoolSettings(
         concurrency=2, batch_tasks=64, batch_tokens=None, max_queued_tasks=8_192, max_queued_tokens=1_048_576
     )
-    # Large claims, because all tasks of a claim share one write to the vector store and one transaction.
-    storage: PoolSettings = PoolSettings(batch_tasks=256, batch_tokens=131_072)
+    # Large claims, because all tasks of a claim share one write to the vector store and one transaction. Two:
+    # while the vector store writes one claim, the other is read or recorded in SQL.
+    storage: PoolSettings = PoolSettings(concurrency=2, batch_tasks=256, batch_tokens=131_072)
     deletion: PoolSettings = PoolSettings()
 
     def of(self, stage: str) -> PoolSettings:
