@@ -144,7 +144,7 @@ def pool_settings(draw: st.DrawFn, tenants: tuple[Tenant, ...], embedding_worker
 
 
 @given(pipelines())
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_shares_of_finished_work_follow_the_weights(pipeline: Pipeline) -> None:
     logger.disable("embedfleet")
     error, tenant = largest_error(pipeline)
