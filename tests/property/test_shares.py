@@ -16,6 +16,7 @@ others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +34,14 @@ MOST_TASKS = 2_000
 """Of one example, so that it takes about a second."""
 DEFAULTS = PoolsSettings()
 TIERS = (1.0, 2.0, 4.0, 8.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_log() -> Iterator[None]:
+    """The log of a simulated fleet is long, and other tests want theirs."""
+    logger.disable("embedfleet")
+    yield
+    logger.enable("embedfleet")
 
 
 def window_tokens(pipeline: Pipeline) -> float:
@@ -143,10 +152,26 @@ def pool_settings(draw: st.DrawFn, tenants: tuple[Tenant, ...], embedding_worker
     )
 
 
+def drawn(examples: int) -> settings:
+    """An example takes some ten seconds."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples, suppress_health_check=slow)
+
+
 @given(pipelines())
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@drawn(3)
 def test_shares_of_finished_work_follow_the_weights(pipeline: Pipeline) -> None:
-    logger.disable("embedfleet")
+    assert_shares_follow_weights(pipeline)
+
+
+@pytest.mark.slow
+@given(pipelines())
+@drawn(40)
+def test_shares_of_finished_work_follow_the_weights_in_many_settings(pipeline: Pipeline) -> None:
+    assert_shares_follow_weights(pipeline)
+
+
+def assert_shares_follow_weights(pipeline: Pipeline) -> None:
     error, tenant = largest_error(pipeline)
     assert error <= MOST_OFF, f"{tenant} is off by {error:.1%}"
 
