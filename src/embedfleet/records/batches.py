@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
 
-from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import dead_letters
 from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.jobs import earliest_stage_left
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import BatchState, batches, jobs
@@ -180,13 +180,14 @@ _COUNTERS = (
     "chunks_dead",
 )
 
-# The status follows only the batches that are embedded now (see `jobs.earliest_stage_left`).
+_EMBEDDED_THEN = "jobs.batches_embedded + given.batches_embedded"
+
+# The status follows only the batches that are embedded now.
 _ADD_COUNTS = RowsStatement(
     f"WITH given(job_id, {', '.join(_COUNTERS)}) AS (VALUES {{rows}}) "
     f"UPDATE jobs SET {', '.join(f'{name} = jobs.{name} + given.{name}' for name in _COUNTERS)}, "
     "status = CASE WHEN NOT jobs.sealed OR given.batches_embedded = 0 THEN jobs.status "
-    "WHEN jobs.batches_embedded + given.batches_embedded < jobs.batches_total "
-    f"THEN '{JobStatus.EMBEDDING}' ELSE '{JobStatus.STORING}' END "
+    f"ELSE {earliest_stage_left(_EMBEDDED_THEN, 'jobs.batches_total')} END "
     "FROM given WHERE jobs.job_id = given.job_id AND jobs.finished_at IS NULL"
 )
 

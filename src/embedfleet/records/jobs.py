@@ -312,7 +312,7 @@ def seal(conn: Connection, ends: Sequence[JobEnd], now: float) -> dict[str, Brok
             broken[end.job_id] = BrokenPartition(
                 f"job {end.job_id}: {end.chunks_total} chunks made, {chunks} in its batches"
             )
-    _SEAL.run(conn, right, now=now, sealed=True, embedding=JobStatus.EMBEDDING, storing=JobStatus.STORING)
+    _SEAL.run(conn, right, now=now, sealed=True)
     return broken
 
 
@@ -390,18 +390,12 @@ def lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
         conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
 
 
-def is_unfinished_job() -> ColumnElement[bool]:
-    """Return the condition that a row is the job of the parameter `job` and that it has not ended."""
-    return and_(jobs.c.job_id == bindparam("job"), UNFINISHED)
+def earliest_stage_left(embedded: str, total: str) -> str:
+    """Return SQL for the status of a sealed, unfinished job: its earliest stage that has work left.
 
-
-def earliest_stage_left(
-    embedded: ColumnElement[int], total: ColumnElement[int], sealed: ColumnElement[bool]
-) -> ColumnElement[str]:
-    """Return the status of an unfinished job with these counters: its earliest stage that has work left."""
-    return case(
-        (not_(sealed), jobs.c.status), (embedded < total, JobStatus.EMBEDDING), else_=JobStatus.STORING
-    )
+    `embedded` and `total` are SQL for its number of embedded batches and of all batches.
+    """
+    return f"CASE WHEN {embedded} < {total} THEN '{JobStatus.EMBEDDING}' ELSE '{JobStatus.STORING}' END"
 
 
 # Statements of the hot path are built once: SQLAlchemy takes longer to compose one than to run it.
@@ -484,12 +478,11 @@ _WRITTEN = (
     .group_by(batches.c.job_id)
 )
 
-# The status is that of `earliest_stage_left` for a sealed job.
 _SEAL = RowsStatement(
     "WITH given(job_id, total, covered) AS (VALUES {rows}) "
     "UPDATE jobs SET sealed = {sealed}, started_at = COALESCE(started_at, {now}), "
     "batches_total = given.total, coverage = given.covered, "
-    "status = CASE WHEN batches_embedded < given.total THEN {embedding} ELSE {storing} END "
+    f"status = {earliest_stage_left('batches_embedded', 'given.total')} "
     "FROM given WHERE jobs.job_id = given.job_id AND finished_at IS NULL"
 )
 
