@@ -27,6 +27,10 @@ from support.warm_chroma import ForkedChild
 # Optimised graphs and calibrations of these tests, and of the processes they start: not in the user's folder.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "user-cache")
 
+# The settings file of the user who runs the tests is set aside.
+os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "no-user-config")
+os.environ.pop("EMBEDFLEET_CONFIG", None)
+
 # No property depends on the machine's speed: an example may take as long as it takes. Explaining a failure
 # traces every line, which makes an example many times slower; so failures are shrunk but not explained.
 hypothesis_settings.register_profile(

@@ -25,7 +25,7 @@ from embedfleet.tracking.tenant_jobs import TenantJobs
 
 
 class JobManagerConfig(BaseModel):
-    """The settings of a job manager. By default they come from the environment."""
+    """The settings of a job manager. By default they are those that every command has (`load_settings`)."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -13,12 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedfleet.errors import ConfigError
+from embedfleet.job_manager import JobManagerConfig
 from embedfleet.settings import (
     ModelSettings,
     RemoteSettings,
     Settings,
     TierSettings,
     load_settings,
+    usual_config_file,
     with_pool_sizes,
 )
 from embedfleet.vectors.registry import store_kind
@@ -93,6 +95,28 @@ class TestPrecedence:
     ) -> None:
         monkeypatch.setenv("EMBEDFLEET_MODELS__THREADS", "3")
         assert load_settings().models.threads == 3
+
+    def test_a_program_reads_the_file_that_every_command_reads(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        own = usual_config_file()
+        assert (load_settings(), JobManagerConfig().settings) == (Settings(), Settings())
+        own.parent.mkdir()
+        own.write_text("models: {threads: 4}")
+        assert load_settings().models.threads == JobManagerConfig().settings.models.threads == 4
+        named = tmp_path / "named.yaml"
+        named.write_text("models: {threads: 5}")
+        monkeypatch.setenv("EMBEDFLEET_CONFIG", str(named))
+        assert load_settings().models.threads == JobManagerConfig().settings.models.threads == 5
+        assert load_settings(own).models.threads == 4
+        assert load_settings(Path(os.devnull)).models.threads == 0
+        # A test sets both files aside with an environment of its own.
+        assert load_settings(environ=NOTHING) == Settings()
+        assert load_settings(environ={"EMBEDFLEET_CONFIG": str(named)}).models.threads == 5
+        named.unlink()
+        with pytest.raises(ConfigError, match=r"named\.yaml: cannot be read"):
+            JobManagerConfig()
 
     def test_environment_values_have_the_types_of_yaml(self) -> None:
         settings = load_settings(

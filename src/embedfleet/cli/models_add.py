@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_of
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_from
 from embedfleet.cli.output import print_json, warn
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def _add(
     if (name in existing or name in BUILT_IN) and not replace:
         where = f"in {file}" if name in existing else "built in"
         raise InvalidRequest(f"there is a model `{name}` already ({where}): choose a name, or --replace it")
-    settings = settings_of(data_dir, file if os.path.exists(file) else None)
+    # A file that is made only now has no settings, and no other file is read in its place.
+    settings = settings_from(data_dir, file if os.path.exists(file) else Path(os.devnull))
     model = _validated(name, entry)
     if model.hub is not None:
         entry |= {"revision": download(model, progress=progress)}

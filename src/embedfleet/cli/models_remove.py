@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_of
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_from
 from embedfleet.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def remove(
     file = file_to_change(config)
     before = CatalogueFile.read(file)
     _require_entry(before, name)
-    settings = settings_of(data_dir, file)
+    settings = settings_from(data_dir, file)
     if not force:
         _require_unused(settings, name)
     entry = settings.models.catalogue[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,19 +35,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
     """The settings of a command: defaults < file < environment < flags."""
-    from embedfleet.settings import CONFIG_ENV, usual_config_file
-
-    if config_file is None and (os.path.exists(usual_config_file()) or os.environ.get(CONFIG_ENV)):
-        config_file = usual_config_file()
-    return settings_of(data_dir, config_file)
-
-
-def settings_of(data_dir: Path | None, file: Path | None) -> Settings:
-    """The settings with exactly this file; None: without any file."""
     from embedfleet.settings import load_settings
 
-    overrides = {} if data_dir is None else {"data_dir": str(data_dir)}
-    return load_settings(file, overrides=overrides)
+    return load_settings(config_file, overrides={} if data_dir is None else {"data_dir": str(data_dir)})
 
 
 def scope_of(tenant: str | None) -> Scope:

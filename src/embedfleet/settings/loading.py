@@ -22,7 +22,7 @@ ENV_SEPARATOR = "__"
 DEBUG_ENV = "EMBEDFLEET_DEBUG"
 """Not a setting: with it, the command line shows the traceback of an internal error."""
 CONFIG_ENV = "EMBEDFLEET_CONFIG"
-"""Not a setting: names the settings file of commands that are given none."""
+"""Not a setting: names the settings file of commands and programs that are given none."""
 _NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV)
 
 
@@ -32,12 +32,20 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge the sources and validate. `overrides` is nested like the YAML, and wins over the other sources.
+    """Merge the sources and validate. Commands and programs get their settings here, and so the same ones.
+
+    Without a `config_file`, this reads the usual one: the file that EMBEDFLEET_CONFIG names, otherwise the
+    user's own, if there is one. To read no file, pass `Path(os.devnull)`.
+
+    A given `environ` stands in place of the process's environment. Then the user's own file is not read, as
+    the process's environment says where that is. `overrides` is nested like the YAML, and wins over the other
+    sources.
 
     Raises ConfigError, which names the source of the wrong value, its path and the allowed values.
     """
+    file = _file_to_read(environ) if config_file is None else config_file
     sources = [
-        *([] if config_file is None else [_file(config_file)]),
+        *([] if file is None else [_file(file)]),
         _Source(ENV_PREFIX, _read_environment(os.environ if environ is None else environ)),
         _Source("command line", overrides or {}),
     ]
@@ -52,11 +60,26 @@ def load_settings(
 
 
 def usual_config_file() -> Path:
-    """The settings file of the command line: the one that EMBEDFLEET_CONFIG names, otherwise the user's own.
-    The file may not exist."""
-    named = os.environ.get(CONFIG_ENV)
-    if named:
-        return Path(named)
+    """The settings file of a process that is given none: the one that EMBEDFLEET_CONFIG names, otherwise the
+    user's own. The file may not exist."""
+    return _named_file(os.environ) or _own_file()
+
+
+def _file_to_read(environ: Mapping[str, str] | None) -> Path | None:
+    """The usual file. A named one is read even if it does not exist, so that a wrong name is an error."""
+    named = _named_file(os.environ if environ is None else environ)
+    if named is not None:
+        return named
+    own = _own_file()
+    return own if environ is None and os.path.lexists(own) else None
+
+
+def _named_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(CONFIG_ENV)
+    return Path(named) if named else None
+
+
+def _own_file() -> Path:
     folder = platformdirs.user_config_dir("embedfleet", appauthor=False)
     return Path(folder) / "embeddings_config.yaml"
 
