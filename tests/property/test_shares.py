@@ -159,7 +159,7 @@ def drawn(examples: int) -> settings:
 
 
 @given(pipelines())
-@drawn(3)
+@drawn(2)
 def test_shares_of_finished_work_follow_the_weights(pipeline: Pipeline) -> None:
     assert_shares_follow_weights(pipeline)
 
