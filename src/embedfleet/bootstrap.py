@@ -127,7 +127,7 @@ async def open_owner(
     health = Health()
     async with AsyncExitStack() as stack:
         database = await _owned_database(stack, settings, purpose, metrics, answers_searches=True)
-        broker = broker or await open_broker(settings)
+        broker = broker or await open_broker(settings, await _earlier_deaths(settings, deployment, database))
         stack.push_async_callback(broker.close)
         store = _metered(store or await open_store(settings), metrics)
         stack.push_async_callback(store.close)
@@ -137,7 +137,7 @@ async def open_owner(
         search = SearchService(
             database=database, store=store, models=models, default_model=settings.models.default
         )
-        journal = await _open_journal(stack, settings, deployment, database)
+        journal = _open_journal(stack, settings, deployment)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
         orchestrator = build_orchestrator(
             Foundations(settings, database, broker, metrics, clock),
@@ -277,17 +277,16 @@ async def _entered_database(
     return database
 
 
-async def _open_journal(
-    stack: AsyncExitStack, settings: Settings, deployment: Deployment, database: Database
-) -> TaskJournal:
-    """Count a death for each task that the last owner had in hand, and open the journal of this process.
+async def _earlier_deaths(
+    settings: Settings, deployment: Deployment, database: Database
+) -> Mapping[tuple[str, str], int]:
+    """Count a death for each task that the last owner had in hand. Return all deaths, by (stage, task id).
 
-    A shared broker counts the deliveries itself: then the journal keeps nothing.
+    A shared broker counts the deliveries itself: then there are none.
     """
     if deployment.shared_broker:
-        return TaskJournal()
-    path = settings.data_dir / "in-hand"
-    entries = read_journal(path)
+        return {}
+    entries = read_journal(_journal_path(settings))
     if entries:
         logger.warning("the process before this one died with {} tasks in hand", len(entries))
 
@@ -295,17 +294,35 @@ async def _open_journal(
         deaths.count(conn, entries)
         return deaths.of_unfinished_jobs(conn)
 
-    # Count before the file is emptied. A crash in between counts twice, but does not lose the count.
-    earlier_deaths = await database.write(count)
-    journal = TaskJournal.open(path, earlier_deaths)
+    return await database.write(count)
+
+
+def _open_journal(stack: AsyncExitStack, settings: Settings, deployment: Deployment) -> TaskJournal:
+    """Open the journal of this process; one that keeps nothing if a shared broker counts the deliveries.
+
+    Call it after `_earlier_deaths`, because it empties the file. A crash in between counts twice, but does
+    not lose the count.
+    """
+    if deployment.shared_broker:
+        return TaskJournal()
+    journal = TaskJournal.open(_journal_path(settings))
     stack.callback(journal.close)
     return journal
 
 
-async def open_broker(settings: Settings) -> Broker:
-    """Open the broker of these settings. Raises ConfigError, and BrokerUnavailable."""
+def _journal_path(settings: Settings) -> Path:
+    return settings.data_dir / "in-hand"
+
+
+async def open_broker(
+    settings: Settings, earlier_deaths: Mapping[tuple[str, str], int] | None = None
+) -> Broker:
+    """Open the broker of these settings. Raises ConfigError, and BrokerUnavailable.
+
+    `earlier_deaths` is for queues in this process: how often a process died with a task in hand.
+    """
     if settings.redis.url is None:
-        return MemoryBroker()
+        return MemoryBroker(deaths=earlier_deaths)
     from embedfleet.queue.redis_broker import RedisBroker
 
     return await RedisBroker.open(settings.redis)

@@ -22,6 +22,7 @@ from support.brokers import (
     LEASE_SECONDS,
     STAGE,
     claim,
+    claim_all,
     claim_one,
     expire,
     ids,
@@ -123,8 +124,37 @@ async def test_the_first_task_is_given_whatever_it_costs(broker: Broker) -> None
     assert ids(await claim(broker, max_cost=1)) == ["huge"]
 
 
+async def test_a_task_that_was_delivered_before_is_claimed_alone_and_keeps_its_place(
+    broker: Broker, clock: ManualClock
+) -> None:
+    await broker.enqueue(STAGE, tasks("a", 3))
+    await claim(broker, 2)
+    assert await expire(broker, clock) == 2
+    await broker.enqueue(STAGE, [task("first", tenant="a", priority=100), task("last", tenant="a")])
+
+    assert ids(await claim(broker)) == ["first"], "a claim ends before it"
+    assert ids(await claim(broker)) == ["a1"]
+    assert ids(await claim(broker)) == ["a2"]
+    assert ids(await claim(broker)) == ["a3", "last"]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_only_a_delivery_that_counts_makes_a_task_claimed_alone(broker: Broker, counted: bool) -> None:
+    await broker.enqueue(STAGE, tasks("a", 2))
+    first, second = await claim(broker)
+    await broker.retry_later(first, delay_seconds=0, reason="busy", counted=counted)
+    await broker.hand_back([second])
+    await broker.promote_due(STAGE)
+    assert ids(await claim(broker)) == (["a1"] if counted else ["a1", "a2"])
+
+
+async def test_a_task_that_asks_for_it_is_claimed_alone_from_its_first_delivery_on(broker: Broker) -> None:
+    await broker.enqueue(STAGE, [task("a"), task("part", alone=True), task("b"), task("c")])
+    assert [ids(await claim(broker)) for _ in range(3)] == [["a"], ["part"], ["b", "c"]]
+
+
 async def test_a_lease_carries_the_task_as_it_was_offered(broker: Broker, clock: ManualClock) -> None:
-    offered = task("a", tenant="acme", job="j1", cost=7, priority=3, lane=Lane.INTERACTIVE)
+    offered = task("a", tenant="acme", job="j1", cost=7, priority=3, lane=Lane.INTERACTIVE, alone=True)
     await broker.enqueue(STAGE, [offered])
     lease = await claim_one(broker)
     assert lease == Lease(STAGE, offered, lease.fence, attempt=1, expires_at=clock.now() + LEASE_SECONDS)
@@ -154,7 +184,7 @@ async def test_a_task_that_comes_back_keeps_its_place_in_line(broker: Broker, cl
     assert await broker.promote_due(STAGE) == 1
     await broker.enqueue(STAGE, [task("new")])
 
-    assert ids(await claim(broker)) == ["retried", "handed back", "expired", "last", "new"]
+    assert ids(await claim_all(broker)) == ["retried", "handed back", "expired", "last", "new"]
 
 
 # --- claim: fair among tenants ----------------------------------------------------------------
@@ -199,7 +229,7 @@ async def test_every_delivery_is_charged(broker: Broker) -> None:
     first = await claim_one(broker)
     await broker.retry_later(first, delay_seconds=0, reason="busy")
     await broker.promote_due(STAGE)
-    assert ids(await claim(broker, 5)) == ["b1", "a1", "b2", "a2", "b3"]
+    assert ids(await claim_all(broker)) == ["b1", "a1", "b2", "a2", "b3"]
 
 
 async def test_a_cancelled_task_is_not_charged(broker: Broker) -> None:

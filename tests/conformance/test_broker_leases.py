@@ -19,6 +19,7 @@ from support.brokers import (
     STAGE,
     EndLease,
     claim,
+    claim_all,
     claim_one,
     end_by_expiry,
     end_by_hand_back,
@@ -117,7 +118,7 @@ async def test_the_longest_expired_are_reaped_first(broker: Broker, clock: Manua
     await broker.renew([first], lease_seconds=LEASE_SECONDS + 1)  # claimed first, expires last
     clock.advance(LEASE_SECONDS + 2)
     assert await broker.reap_expired(STAGE, limit=2) == 2
-    assert ids(await claim(broker)) == ["a2", "a3"]
+    assert ids(await claim_all(broker)) == ["a2", "a3"]
 
 
 # --- leases: fencing --------------------------------------------------------------------------
@@ -233,7 +234,7 @@ async def test_the_longest_due_are_promoted_first(broker: Broker, clock: ManualC
         await broker.retry_later(lease, delay_seconds=delay_seconds, reason="busy")
     clock.advance(10)
     assert await broker.promote_due(STAGE, limit=2) == 2
-    assert ids(await claim(broker)) == ["a2", "a3"]
+    assert ids(await claim_all(broker)) == ["a2", "a3"]
 
 
 async def test_a_due_time_from_before_a_cancel_promotes_nothing(broker: Broker, clock: ManualClock) -> None:

@@ -183,6 +183,7 @@ class ScriptedLoop(StageLoop):
         super().__init__("scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools))
         self.deliveries: list[Lease] = []
         self.claims: list[int] = []
+        self.in_hand: list[int] = []
         self.given_up: list[str] = []
         self.failure: Exception | None = None
         self.entered = asyncio.Event()
@@ -192,6 +193,7 @@ class ScriptedLoop(StageLoop):
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         self.deliveries += leases
         self.claims.append(len(leases))
+        self.in_hand.append((await self._broker.depth(self.stage)).leased)
         self.entered.set()
         await self.go_on.wait()
         return {} if self.failure is None else {lease.task.id: self.failure for lease in leases}
@@ -411,9 +413,35 @@ async def test_a_task_whose_worker_died_is_tried_with_nothing_else_in_hand(
             await asyncio.sleep(0)
     stop.set()
     await running
-    assert loop.claims == [1, 3]
+    assert loop.claims == loop.in_hand == [1, 3]
     assert (loop.deliveries[0].task, loop.deliveries[0].attempt) == (died.task, 2)
     assert all(lease.attempt == 1 for lease in loop.deliveries[1:])
+
+
+async def test_suspects_take_turns_with_the_tasks_of_others_and_do_not_wait_for_whole_claims_of_them(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    """A frozen worker leaves many suspects. Between two of them, fairness gives other tenants one task."""
+    suspects = [Task(id=f"s:1:{n}", tenant="t", job_id="s", cost=1, payload=b"x") for n in range(8)]
+    await broker.enqueue(Stage.EMBEDDING, suspects[:7])
+    assert len(await claim(broker)) == 8  # with the task that the fixture has offered
+    await broker.enqueue(
+        Stage.EMBEDDING,
+        [Task(id=f"o:1:{n}", tenant="other", job_id="o", cost=1, payload=b"x") for n in range(100)],
+    )
+    clock.advance(3600)
+    await broker.reap_expired(Stage.EMBEDDING)
+    loop = ScriptedLoop(broker, batch_tasks=64)
+    stop = asyncio.Event()
+    running = asyncio.create_task(loop.run(stop))
+    async with asyncio.timeout(HANG_SECONDS):
+        while len(loop.deliveries) < 108:  # noqa: ASYNC110 - the broker sends no signal
+            await asyncio.sleep(0)
+    stop.set()
+    await running
+    tenants = [lease.task.tenant for lease in loop.deliveries[:16]]
+    assert tenants.count("t") == 8
+    assert loop.claims[:15] == [1] * 15  # and each suspect is claimed, and charged, once
 
 
 class PickyStore(ChromaVectorStore):

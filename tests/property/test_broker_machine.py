@@ -54,6 +54,7 @@ an_offer = st.fixed_dictionaries(
         "cost": st.integers(1, 30),
         "priority": st.sampled_from([50, 50, 0, 100]),
         "lane": st.sampled_from([Lane.BULK, Lane.BULK, Lane.INTERACTIVE]),
+        "alone": st.sampled_from([False, False, False, True]),
     }
 )
 some_tenants = st.one_of(st.just(frozenset[str]()), st.frozensets(a_tenant))
@@ -176,12 +177,17 @@ class ModelStage:
             item = self.next_task(passed_over)
             if item is None or (taken and sum(i.task.cost for i in [*taken, item]) > max_cost):
                 break
+            alone = item.task.alone or item.attempt > 0
+            if taken and alone:
+                break
             task = item.task
             self.served.append((task.lane, bool(self.lanes[Lane.BULK].eligible - passed_over)))
             self.lanes[task.lane].serve(task.tenant, task.cost, self.share(task.tenant).weight)
             item.state, item.at, item.attempt = "leased", now + LEASE_SECONDS, item.attempt + 1
             taken.append(item)
             self.settle()
+            if alone:
+                break
         for lane in self.lanes.values():
             lane.raise_starts(passed_over)
         return taken

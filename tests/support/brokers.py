@@ -68,10 +68,10 @@ def task(
     cost: int = 10,
     priority: int = 50,
     lane: Lane = Lane.BULK,
+    alone: bool = False,
 ) -> Task:
-    return Task(
-        task_id, tenant, job, cost, payload=f"payload of {task_id}".encode(), priority=priority, lane=lane
-    )
+    payload = f"payload of {task_id}".encode()
+    return Task(task_id, tenant, job, cost, payload, priority=priority, lane=lane, alone=alone)
 
 
 def tasks(tenant: str, n: int, *, cost: int = 10, lane: Lane = Lane.BULK) -> list[Task]:
@@ -94,6 +94,14 @@ async def claim(
         lease_seconds=LEASE_SECONDS,
         passing_over=passing_over,
     )
+
+
+async def claim_all(broker: Broker) -> list[Lease]:
+    """Claim until nothing is ready: the order of service, in however many claims."""
+    leases: list[Lease] = []
+    while claimed := await claim(broker):
+        leases += claimed
+    return leases
 
 
 async def claim_one(broker: Broker, *, stage: Stage = STAGE) -> Lease:

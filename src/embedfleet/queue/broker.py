@@ -49,8 +49,8 @@ class Task:
 
     `id` is unique within a stage. It is derived from what the task does, so offering the task twice is
     harmless. `cost` is what the tenant is charged, in tokens (1 to `MAX_COST`). `priority` is 0 to 100,
-    higher first, and orders only tasks of the same tenant. Raises InvalidRequest for a value outside its
-    range.
+    higher first, and orders only tasks of the same tenant. `alone`: no claim holds another task beside it,
+    from its first delivery on. Raises InvalidRequest for a value outside its range.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Task:
     payload: bytes
     priority: int = 50
     lane: Lane = Lane.BULK
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if not (self.id and self.tenant and self.job_id):
@@ -168,6 +169,11 @@ class Broker(Protocol):
 
         The first task is returned whatever it costs. The claim ends at the first task that does not fit; that
         task is then the first of the next claim (to skip it would favour tenants with small tasks).
+
+        A task that counts a delivery already may have killed its worker, so it is claimed alone, as is a task
+        that asks for it (`Task.alone`). A claim that begins with such a task holds nothing else, and any
+        other claim ends before it. So a worker never holds two of them, and gives none back that it could not
+        try: each return would be charged, and the others would wait longer for their turn.
 
         Interactive tasks come first. But of any `interactive_burst` + 1 consecutive tasks that are served
         while bulk work is eligible, at least one is bulk. Each lane serves its eligible tenants by start-time

@@ -27,7 +27,17 @@ class MemoryBroker:
     unfinished and dead tasks, and only counts finished ones. All of them are lost with the process.
     """
 
-    def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, interactive_burst: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock = _SYSTEM_CLOCK,
+        interactive_burst: int = 8,
+        deaths: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        """`deaths`: how often an earlier process died with a task in hand, by (stage, task id).
+
+        These count as deliveries, because the queues of that process lost their own count with it.
+        """
         require_at_least_one(interactive_burst=interactive_burst)
         self._clock = clock
         self._closed = False
@@ -35,7 +45,13 @@ class MemoryBroker:
         self._shares: dict[str, TenantShare] = {}
         fences = count(1)
         self._queues = {
-            stage: StageQueue(stage, interactive_burst=interactive_burst, shares=self._shares, fences=fences)
+            stage: StageQueue(
+                stage,
+                interactive_burst=interactive_burst,
+                shares=self._shares,
+                fences=fences,
+                deaths=deaths or {},
+            )
             for stage in Stage
         }
         # An event is set exactly while a claim in its stage would find a task. `close` sets all of them.

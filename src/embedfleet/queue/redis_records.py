@@ -38,6 +38,7 @@ def task_arguments(task: Task) -> list[Argument]:
         task.cost,
         task.priority,
         task.lane.value,
+        int(task.alone),
         task.payload,
     ]
 
@@ -57,7 +58,7 @@ class TaskRecord:
         """Unpack the record of a task. `record` is the array that `save` in `_tasks.lua` packs."""
         fields: list[Any] = msgpack.unpackb(record, raw=True)
         _state, tenant, job, cost, priority, lane, _sequence, attempt, fence, _worker, _doomed = fields[:11]
-        reason, died_at = fields[11:]
+        reason, died_at = fields[11:13]
         task = Task(
             id=decoded(task_id),
             tenant=decoded(tenant),
@@ -66,5 +67,6 @@ class TaskRecord:
             payload=payload,
             priority=priority,
             lane=Lane(lane.decode()),
+            alone=bool(fields[13]) if len(fields) > 13 else False,  # an earlier release wrote 13 fields
         )
         return cls(task, attempt, fence, decoded(reason), float(died_at))

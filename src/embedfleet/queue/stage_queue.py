@@ -22,6 +22,11 @@ class _Entry:
     sequence: int
     attempt: int = 0
 
+    @property
+    def must_be_alone(self) -> bool:
+        """Whether a claim with this task holds no other."""
+        return self.task.alone or self.attempt > 0
+
 
 @dataclass(slots=True, eq=False)
 class _Held:
@@ -50,6 +55,9 @@ class _Shelf:
         entry = self._entries.get(task_id)
         return None if entry is None else entry.sequence
 
+    def entry_of(self, task_id: str) -> _Entry:
+        return self._entries[task_id]
+
     def put(self, entry: _Entry) -> None:
         self._entries[entry.task.id] = entry
         self.cost += entry.task.cost
@@ -74,8 +82,10 @@ class StageQueue:
         interactive_burst: int,
         shares: Mapping[str, TenantShare],
         fences: Iterator[int],
+        deaths: Mapping[tuple[str, str], int],
     ) -> None:
         self._stage = stage
+        self._deaths = deaths
         self._fences = fences
         self._sequences = count(1)
         self._order = ReadyTasks(interactive_burst=interactive_burst, shares=shares)
@@ -103,7 +113,7 @@ class StageQueue:
         for task in tasks:
             if not self._knows(task.id):
                 self._enqueued += 1
-                self._admit(task)
+                self._admit(task, attempt=self._deaths.get((self._stage.value, task.id), 0))
         return self._enqueued - before
 
     def claim(
@@ -121,10 +131,15 @@ class StageQueue:
         with self._order.passing_over(frozenset(passing_over)):
             while len(leases) < max_tasks:
                 task = self._order.first()
-                if task is None or (leases and task.cost > cost_left):
+                if task is None:
+                    break
+                alone = self._ready.entry_of(task.id).must_be_alone
+                if leases and (alone or task.cost > cost_left):
                     break
                 cost_left -= task.cost
                 leases.append(self._lease_first(worker, now + lease_seconds))
+                if alone:
+                    break
         return leases
 
     def renew(self, lease: Lease, now: float, *, lease_seconds: float) -> Lease | None:
@@ -234,9 +249,9 @@ class StageQueue:
             or task_id in self._dead
         )
 
-    def _admit(self, task: Task) -> None:
+    def _admit(self, task: Task, *, attempt: int = 0) -> None:
         self._ids_of_job[task.job_id].add(task.id)
-        self._make_ready(_Entry(task, next(self._sequences)))
+        self._make_ready(_Entry(task, next(self._sequences), attempt))
 
     def _make_ready(self, entry: _Entry) -> None:
         self._ready.put(entry)

@@ -108,7 +108,7 @@ class StageLoop(ABC):
 
     def must_run_alone(self, lease: Lease) -> bool:
         """Whether nothing else may run beside the task, because its worker died or failed with it before."""
-        return 1 < self.attempt_of(lease) <= self.max_attempts(lease)
+        return 1 < lease.attempt <= self.max_attempts(lease)
 
     def tasks_per_claim(self) -> int:
         """Return the most tasks that one claim takes."""
@@ -130,13 +130,6 @@ class StageLoop(ABC):
     def trouble(self) -> EmbedfleetError | None:
         """The failure because of which work is put off now; None if no work is."""
         return self._trouble.failure or self.claiming.broker_trouble.failure
-
-    def attempt_of(self, lease: Lease) -> int:
-        """Return the number of this delivery, from 1.
-
-        A queue inside a process loses its count with the process, so the deaths in the journal are added.
-        """
-        return lease.attempt + self._journal.deaths_of(self.stage, lease.task.id)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Tasks that are claimed by then are finished or handed back.
@@ -198,11 +191,9 @@ class StageLoop(ABC):
             async with self.claiming.turn:
                 leases = await self._next_claim(stop, sharing)
             self._metrics.idle_seconds_total.labels(self.stage.value).inc(perf_counter() - started)
-            suspects = [lease for lease in leases if self.must_run_alone(lease)]
-            self.claiming.one_by_one = bool(suspects)
-            if suspects:
-                fresh = [lease for lease in leases if not self.must_run_alone(lease)]
-                await self._work_alone(suspects, fresh)
+            # The broker puts no second task into a claim with one that must run alone.
+            if len(leases) == 1 and self.must_run_alone(leases[0]):
+                await self._work_alone(leases[0])
             elif leases:
                 await self.work(leases)
 
@@ -234,7 +225,7 @@ class StageLoop(ABC):
         leases = await self._broker.claim(
             self.stage,
             worker=self.name,
-            max_tasks=1 if self.claiming.one_by_one else self.tasks_per_claim(),
+            max_tasks=self.tasks_per_claim(),
             max_cost=self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
             passing_over=passing_over,
@@ -246,36 +237,28 @@ class StageLoop(ABC):
         """Wait until a task may be ready, `stop` is set, or `_IDLE_SECONDS` have passed."""
         await first_of(self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS), stop.wait())
 
-    async def _work_alone(self, suspects: Sequence[Lease], fresh: Sequence[Lease]) -> None:
-        """Do the first suspect while nothing else runs in the process, then the fresh tasks of the claim.
+    async def _work_alone(self, suspect: Lease) -> None:
+        """Do the task while nothing else runs or is in hand in the process.
 
-        The other suspects go back to the queue: a task in hand beside a suspect would be blamed for its
-        death. Fresh tasks stay in hand. If the process dies, they become suspects and are tried alone later.
-        They are not handed back and claimed again, because every claim is charged: the tenant of the suspect
-        would go to the end of the line each time.
+        So if the process dies, no other task is blamed for it.
         """
-        first, *others = suspects
-        held = [first, *fresh]
         try:
-            await self._settling.hand_back(others)
-            async with self._leases_renewed(held), self._exclusive_slot.exclusive() as exclusive:
+            async with self._leases_renewed([suspect]), self._exclusive_slot.exclusive() as exclusive:
                 if exclusive:
-                    self._log.debug("tried alone", task=first.task.id, attempt=first.attempt)
-                    await self.work([first])
+                    self._log.debug("tried alone", task=suspect.task.id, attempt=suspect.attempt)
+                    await self.work([suspect])
                 else:  # another loop has a suspect too, and waits until this loop no longer shares the slot
-                    await self._settling.hand_back([first])
+                    await self._settling.hand_back([suspect])
         except asyncio.CancelledError:
-            await self._settling.hand_back(held)
+            await self._settling.hand_back([suspect])
             raise
-        if fresh:
-            await self.work(fresh)
 
     async def _process(self, leases: Sequence[Lease], done: Done) -> Failures:
         """Process the claim and return its failures. A task that was delivered too often is not tried."""
         failures: dict[str, Exception] = {
-            lease.task.id: WorkerDied(f"its worker died or failed {self.attempt_of(lease) - 1} times")
+            lease.task.id: WorkerDied(f"its worker died or failed {lease.attempt - 1} times")
             for lease in leases
-            if self.attempt_of(lease) > self.max_attempts(lease)
+            if lease.attempt > self.max_attempts(lease)
         }
         allowed = [lease for lease in leases if lease.task.id not in failures]
         if allowed:

@@ -31,6 +31,7 @@ def parts_of(item: EmbeddingWork) -> Iterable[Task]:
         yield replace(
             task,
             id=str(replace(batch_id, span=message.span)),
+            alone=True,
             cost=max(1, int(message.lengths_array().sum(dtype=np.int64))),
             payload=message.encode(),
         )

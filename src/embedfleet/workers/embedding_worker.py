@@ -107,7 +107,7 @@ class EmbeddingLoop(StageLoop):
     def must_run_alone(self, lease: Lease) -> bool:
         """Whether the task runs alone. A part does so from its first delivery on."""
         is_part = BatchId.parse(lease.task.id).span is not None
-        is_allowed = self.attempt_of(lease) <= self.max_attempts(lease)
+        is_allowed = lease.attempt <= self.max_attempts(lease)
         return super().must_run_alone(lease) or (is_part and is_allowed)
 
     def tokens_per_claim(self) -> int:

@@ -36,11 +36,8 @@ class SharedClaiming:
 
     The loop that holds `turn` waits for tasks and claims them. So only one loop wakes up for one task.
     `broker_trouble` is shared, so that the log reports a broker that is away once and not once per loop.
-    `one_by_one` is set while the last claim held tasks that must run alone. Further ones are probably next in
-    line. To claim many only to hand them back would take long, and would charge their tenants each time.
     """
 
     def __init__(self, broker_trouble: Trouble) -> None:
         self.turn = asyncio.Lock()
         self.broker_trouble = broker_trouble
-        self.one_by_one = False

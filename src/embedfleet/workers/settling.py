@@ -47,10 +47,6 @@ class WorkerDied(Permanent):
 class StageRules(Protocol):
     """The decisions about a task that depend on its stage. Every `StageLoop` makes them."""
 
-    def attempt_of(self, lease: Lease) -> int:
-        """Return the number of this delivery; the first is 1."""
-        ...
-
     def max_attempts(self, lease: Lease) -> int:
         """Return how many deliveries of the task may fail before it is divided or given up."""
         ...
@@ -180,7 +176,7 @@ class Settling:
             self._log.info("lease lost before it was settled", task=lease.task.id)
 
     def _is_last_attempt(self, lease: Lease) -> bool:
-        return self._rules.attempt_of(lease) >= self._rules.max_attempts(lease)
+        return lease.attempt >= self._rules.max_attempts(lease)
 
     async def _put_off(self, lease: Lease, failure: EmbedfleetError) -> None:
         """Try the task again later, uncounted, because a service is at fault and not the task."""

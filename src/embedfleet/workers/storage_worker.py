@@ -124,7 +124,7 @@ class StorageLoop(StageLoop):
         A kill during a second write of an id can corrupt Chroma's index (chroma #7678), so these rows are
         not written again.
         """
-        again = [batch for batch in batches if self.attempt_of(batch.lease) > 1]
+        again = [batch for batch in batches if batch.lease.attempt > 1]
         there = await self._right_rows(collection, again) if again else set()
         return _vector_rows(batches, there, with_documents=self._settings.store_documents)
 

@@ -9,7 +9,7 @@ counts one death for each task in it (table `deaths`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -17,34 +17,25 @@ from typing import Self
 import msgpack
 
 from embedfleet.queue.broker import Lease
-from embedfleet.queue_schemas import Stage
 
 JournalEntry = tuple[str, str, str]
 """One task in hand: (stage, task id, job id)."""
 
 
 class TaskJournal:
-    """Records the tasks in hand, and knows how often earlier processes died with each task in hand.
+    """Records the tasks in hand.
 
     Without a descriptor it writes nothing, because a shared broker counts the deliveries itself.
     """
 
-    def __init__(
-        self, descriptor: int | None = None, deaths: Mapping[tuple[str, str], int] | None = None
-    ) -> None:
-        """`deaths`: how often a process died with a task in hand, by (stage, task id)."""
+    def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
-        self._deaths = deaths or {}
         self._entries: dict[JournalEntry, None] = {}  # a dict as a set that keeps the order
 
     @classmethod
-    def open(cls, path: Path, deaths: Mapping[tuple[str, str], int]) -> Self:
+    def open(cls, path: Path) -> Self:
         """Open a journal that writes to `path`. This empties the file, so call `read_journal` before."""
-        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), deaths)
-
-    def deaths_of(self, stage: Stage, task_id: str) -> int:
-        """Return how often an earlier process died with this task in hand."""
-        return self._deaths.get((stage.value, task_id), 0)
+        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
 
     @contextmanager
     def recorded(self, leases: Sequence[Lease]) -> Iterator[Callable[..., None]]:

@@ -71,3 +71,19 @@ def test_offering_and_cancelling_for_ever_leaves_no_garbage_behind() -> None:
 def test_a_burst_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="interactive_burst"):
         MemoryBroker(interactive_burst=0)
+
+
+async def test_a_death_of_an_earlier_process_counts_as_a_delivery_of_this_stages_task() -> None:
+    broker = MemoryBroker(deaths={(STAGE.value, "suspect"): 2})
+    offered = [Task(name, "t", "job", cost=1, payload=b"") for name in ("suspect", "other")]
+    attempts: dict[tuple[Stage, str], int] = {}
+    for stage in (STAGE, Stage.EMBEDDING):
+        await broker.enqueue(stage, offered)
+        while leases := await broker.claim(stage, worker="w", max_tasks=9, max_cost=9, lease_seconds=60):
+            attempts |= {(stage, lease.task.id): lease.attempt for lease in leases}
+    assert attempts == {
+        (STAGE, "suspect"): 3,
+        (STAGE, "other"): 1,
+        (Stage.EMBEDDING, "suspect"): 1,
+        (Stage.EMBEDDING, "other"): 1,
+    }

@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[TaskJournal]:
-    journal = TaskJournal.open(path, {("embedding", "j:1:0"): 2})
+    journal = TaskJournal.open(path)
     yield journal
     journal.close()
 
@@ -35,11 +35,6 @@ def test_tasks_in_hand_are_in_the_journal_and_those_removed_are_not(journal: Tas
             assert [task for _, task, _ in read_journal(path)] == ["a long name of a task", "b", "c"]
         assert read_journal(path)[1] == ("embedding", "b", "j")
     assert read_journal(path) == []
-
-
-def test_deaths_of_earlier_processes_are_counted_by_stage_and_task(journal: TaskJournal) -> None:
-    assert journal.deaths_of(Stage.EMBEDDING, "j:1:0") == 2
-    assert journal.deaths_of(Stage.STORAGE, "j:1:0") == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"\xc1", b"\x91\x01", b"\x93\x01\x02", b"\x91\x93\xa1a"])

@@ -15,7 +15,7 @@ end
 local function save(task)
   redis.call('HSET', key.tasks, task.id, cmsgpack.pack({
     task.state, task.tenant, task.job, task.cost, task.priority, task.lane, task.sequence, task.attempt,
-    task.fence, task.worker, task.doomed, task.reason, task.died_at,
+    task.fence, task.worker, task.doomed, task.reason, task.died_at, task.alone,
   }))
 end
 
@@ -29,6 +29,7 @@ local function load(id)
     id = id, state = record[1], tenant = record[2], job = record[3], cost = record[4], priority = record[5],
     lane = record[6], sequence = record[7], attempt = record[8], fence = record[9], worker = record[10],
     doomed = record[11], reason = record[12], died_at = record[13],
+    alone = record[14] or 0,  -- an earlier release wrote 13 fields
   }
 end
 

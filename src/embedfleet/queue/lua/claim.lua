@@ -23,8 +23,9 @@
 --
 -- Returns when the leases expire (seconds), then of each task: id, record, payload.
 -- Keeps: fences only grow, even across a loss of all keys, because they follow the server's clock. The
--- attempt is counted before a worker sees the task. A tenant that is passed over stays eligible, owes what it
--- owed, and has no start below virtual time afterwards. It rings no bell, because no tenant enters here.
+-- attempt is counted before a worker sees the task. A task with a counted delivery, or one that asks for it,
+-- is claimed alone. A tenant that is passed over stays eligible, owes what it owed, and has no start below
+-- virtual time afterwards. It rings no bell, because no tenant enters here.
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua
 
 local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -110,7 +111,8 @@ for served = 0, max_tasks - 1 do
   end
   local members = first_in_line(lane, tenant, 2)
   local task = load(string.sub(members[1], #line_of(lane, tenant) + PLACE_LENGTH + 1))
-  if served > 0 and task.cost > cost_left then
+  local alone = task.alone == 1 or task.attempt > 0
+  if served > 0 and (alone or task.cost > cost_left) then
     break
   end
   cost_left = cost_left - task.cost
@@ -125,6 +127,9 @@ for served = 0, max_tasks - 1 do
   answer[#answer + 1] = task.id
   answer[#answer + 1] = redis.call('HGET', key.tasks, task.id)
   answer[#answer + 1] = redis.call('HGET', key.payloads, task.id)
+  if alone then
+    break
+  end
 end
 
 if #answer > 1 then

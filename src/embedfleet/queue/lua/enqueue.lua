@@ -12,23 +12,24 @@
 -- KEYS[10] payloads           HASH  id -> payload
 -- KEYS[11] jobs               ZSET  job / id of what may be cancelled, ordered by bytes
 --
--- ARGV[1..] tasks  of each task: id, tenant, job, cost, priority, lane, payload; at most 1,000
+-- ARGV[1..] tasks  of each task: id, tenant, job, cost, priority, lane, alone (0 or 1),
+--                payload; at most 1,000
 --
 -- Returns how many were new.
 -- Keeps: enqueued = ready + leased + delayed + dead + done. Repeating it changes nothing.
 -- Uses: _fair_queue.lua, _tasks.lua
 
-local FIELDS = 7
+local FIELDS = 8
 local new = 0
 
 for i = 1, #ARGV, FIELDS do
   local id = ARGV[i]
   if redis.call('HEXISTS', key.tasks, id) == 0 then
     new = new + 1
-    redis.call('HSET', key.payloads, id, ARGV[i + 6])
+    redis.call('HSET', key.payloads, id, ARGV[i + 7])
     admit({
       id = id, tenant = ARGV[i + 1], job = ARGV[i + 2], cost = tonumber(ARGV[i + 3]),
-      priority = tonumber(ARGV[i + 4]), lane = ARGV[i + 5],
+      priority = tonumber(ARGV[i + 4]), lane = ARGV[i + 5], alone = tonumber(ARGV[i + 6]),
     })
   end
 end
