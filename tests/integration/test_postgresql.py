@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from psycopg import pq
+from sqlalchemy import Connection, make_url, text
 
 from embedfleet.errors import (
     ConfigError,
@@ -27,15 +28,15 @@ from embedfleet.sql import migrations, postgresql
 from embedfleet.sql.database import Database
 from support.command import Command
 from support.databases import PostgresDatabases
-from support.hangs import HANG_SECONDS
+from support.hangs import HANG_SECONDS, eventually
 from support.postgres_server import GUARDED_USER, PostgresServer
 
 CURRENT = migrations.HEAD
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
+async def opened(url: str, **options: float) -> AsyncIterator[Database]:
+    database = Database(url, **options)  # type: ignore[arg-type]
     try:
         await database.open()
         yield database
@@ -291,6 +292,49 @@ async def test_a_process_that_stands_still_does_not_keep_its_locks(
         assert await other.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 3}
 
 
+@contextmanager
+def unread_connection(url: str) -> Iterator[pq.abc.PGconn]:
+    """A connection with the limits of ours, whose client may stand still: it need not read what comes back."""
+    engine = postgresql._engine(make_url(url.replace("postgresql:", "postgresql+psycopg:")), 1, 5.0, 30.0)
+    connection = engine.raw_connection()
+    try:
+        driver = connection.driver_connection
+        assert driver is not None
+        yield driver.pgconn
+    finally:
+        connection.invalidate()
+        engine.dispose()
+
+
+def until_it_holds_or_waits(server: PostgresServer, pid: int) -> None:
+    there = "(state LIKE 'idle in%' OR wait_event_type = 'Lock')"
+    query = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND {there}"
+    eventually(lambda: bool(server.execute(query)), what="in line for the lock")
+
+
+async def test_processes_that_stand_still_while_they_wait_for_a_lock_do_not_get_it_in_their_turn(
+    postgres_databases: PostgresDatabases, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are frozen: one holds a row, the other waits for it. Only a third works, and it waits as well."""
+    monkeypatch.setattr(postgresql, "_ONE_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(postgresql, "_IDLE_IN_TRANSACTION_SECONDS", 0.6)
+    take = b"BEGIN; UPDATE usage SET jobs = jobs + 1 WHERE tenant_id = 'x'"
+    async with opened(postgres_url) as working, AsyncExitStack() as stack:
+        await working.write(lambda conn: add(conn, "x"))
+        frozen = [stack.enter_context(unread_connection(postgres_url)) for _ in range(2)]
+        for connection in frozen:
+            connection.send_query(take)  # nothing reads the answers: the client stands still
+            await asyncio.to_thread(
+                until_it_holds_or_waits, postgres_databases.server, connection.backend_pid
+            )
+        await working.write(lambda conn: add(conn, "x"))
+        _holder, waiter = frozen
+        waiter.get_result()  # of BEGIN
+        answer = waiter.get_result()
+        assert answer is not None
+        assert answer.error_field(pq.DiagnosticField.SQLSTATE) == b"55P03"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -304,11 +348,12 @@ async def test_a_process_that_stands_still_does_not_keep_its_locks(
     ],
 )
 async def test_what_the_server_refuses_is_one_of_our_errors(
-    database: Database, code: str, kind: type[EmbedfleetError]
+    postgres_url: str, code: str, kind: type[EmbedfleetError]
 ) -> None:
     raise_it = f"DO $$ BEGIN RAISE EXCEPTION 'says the server' USING ERRCODE = '{code}'; END $$"
-    with pytest.raises(kind, match="says the server") as caught:
-        await database.write(lambda conn: conn.execute(text(raise_it)).rowcount)
+    async with opened(postgres_url, busy_timeout_seconds=0.01) as database:
+        with pytest.raises(kind, match="says the server") as caught:
+            await database.write(lambda conn: conn.execute(text(raise_it)).rowcount)
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
 

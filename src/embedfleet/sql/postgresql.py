@@ -7,7 +7,9 @@ from before the wait.) The server itself groups commits. A unit runs again after
 commit. Read units run REPEATABLE READ, READ ONLY, so they see one snapshot.
 
 A process that is stopped or cut off during a unit must not keep its locks. So the server ends a transaction
-that was idle for `_IDLE_IN_TRANSACTION_SECONDS`.
+that was idle for `_IDLE_IN_TRANSACTION_SECONDS`. A stopped process may wait for a lock as well, and would
+keep it in its turn. So the server ends each wait after `_ONE_WAIT_SECONDS`, and a unit whose process works
+runs again, until it has waited as long as the settings allow.
 """
 
 from __future__ import annotations
@@ -36,12 +38,16 @@ _FIRST_PAUSE_SECONDS = 0.004
 _LONGEST_PAUSE_SECONDS = 0.1
 # Longer than a unit is idle while its process works, and short enough for the others that wait for its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 3
+# Shorter than that: processes that were stopped together have lost their places in the line for a lock before
+# the one that holds it loses the lock. Otherwise each of them would hold it for three seconds more.
+_ONE_WAIT_SECONDS = 2
 # A server that vanished silently is noticed in this time, both while we wait for it and while we send to it.
 _SILENCE_SECONDS = 10
 
 _SERIALIZATION_FAILURE = "40001"
 _DEADLOCK = "40P01"
 _UNIQUE_VIOLATION = "23505"
+_LOCK_TIMEOUT = "55P03"
 _RUN_AGAIN = {_SERIALIZATION_FAILURE, _DEADLOCK, _UNIQUE_VIOLATION}
 
 
@@ -57,6 +63,7 @@ class PostgresqlEngine:
     ) -> None:
         self.location = _location(url)
         self._opened = False
+        self._lock_timeout_seconds = lock_timeout_seconds
         self._rng = random.Random()  # its methods may be called on any thread
         writers = max(1, pool_size // 2)
         readers = max(1, pool_size - writers)
@@ -108,7 +115,11 @@ class PostgresqlEngine:
         self._engine.dispose()
 
     def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
-        """Run the unit in a transaction, up to `_MAX_RUNS` times after a conflict or a lost connection."""
+        """Run the unit in a transaction, up to `_MAX_RUNS` times after a conflict or a lost connection.
+
+        After a wait for a lock that the server ended, the unit runs again without a pause and uncounted.
+        """
+        give_up_at = time.monotonic() + self._lock_timeout_seconds
         back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, self._rng)
         with self._mapped():
             while True:
@@ -119,6 +130,8 @@ class PostgresqlEngine:
                         committing = True
                     return result
                 except DBAPIError as exc:
+                    if _sqlstate(exc) == _LOCK_TIMEOUT and time.monotonic() < give_up_at:
+                        continue
                     # If the connection was lost during the commit, the unit may have been kept. To run it
                     # again is the caller's decision.
                     dead = exc.connection_invalidated and not committing
@@ -159,8 +172,10 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
     def prepare(dbapi_connection: Any, _record: object) -> None:
         # By statements, not by libpq's `options`, which poolers such as PgBouncer do not pass on.
         with dbapi_connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {int(lock_timeout * 1000)}")
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION_SECONDS * 1000}")
+            cursor.execute(f"SET lock_timeout = {int(min(lock_timeout, _ONE_WAIT_SECONDS) * 1000)}")
+            cursor.execute(
+                f"SET idle_in_transaction_session_timeout = {int(_IDLE_IN_TRANSACTION_SECONDS * 1000)}"
+            )
         dbapi_connection.commit()
 
     event.listen(engine, "connect", prepare)
