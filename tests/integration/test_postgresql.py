@@ -294,7 +294,7 @@ async def test_a_process_that_stands_still_does_not_keep_its_locks(
 
 @contextmanager
 def unread_connection(url: str) -> Iterator[pq.abc.PGconn]:
-    """A connection with the limits of ours, whose client may stand still: it need not read what comes back."""
+    """A connection with the limits of ours, whose client may stand still: it need not read answers."""
     engine = postgresql._engine(make_url(url.replace("postgresql:", "postgresql+psycopg:")), 1, 5.0, 30.0)
     connection = engine.raw_connection()
     try:
