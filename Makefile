@@ -109,6 +109,10 @@ chaos: $(VENV)/.test ## every fault at full size, about an hour; goes on where i
 chaos-short: $(VENV)/.test ## every fault in small, some minutes
 	$(BIN)/python -m chaos --size short
 
+.PHONY: operators
+operators: $(VENV)/.test ## what an operator sees of each fault, with real servers, about ten minutes; renews the table of docs/operations.md
+	$(BIN)/python -m chaos.operators
+
 # --- keep ---
 
 .PHONY: lock
