@@ -17,6 +17,7 @@ from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission, request_from
 from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus, UserTier
+from embedfleet.records.cursors import Page
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
@@ -178,10 +179,13 @@ class EmbeddingJobManager:
     # The documented calls that name their tenant: short for those of `of(user_id)`.
 
     async def list_jobs(
-        self, user_id: str, *, status: JobStatus | None = None, limit: int = 100
-    ) -> list[JobInfo]:
-        """Return the tenant's jobs, newest first. For further pages use `of(user_id).list_jobs`."""
-        return await self.of(user_id).list_jobs(status=status, limit=limit)
+        self, user_id: str, *, status: JobStatus | None = None, limit: int = 100, after: str | None = None
+    ) -> Page[JobInfo]:
+        """Return up to `limit` jobs of the tenant, newest first.
+
+        For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
+        """
+        return await self.of(user_id).list_jobs(status=status, limit=limit, after=after)
 
     async def retry_job(self, job_id: str, user_id: str) -> None:
         """Run an ended job of this tenant again. Raises InvalidRequest if it cannot be, UnknownJob."""

@@ -411,6 +411,33 @@ class JobTotals(_Frozen):
     unsealed_chars: int = Field(description="Characters of documents that are still to be chunked.")
 
 
+class DocumentState(StrEnum):
+    """`live`: searches find it. `building`: its first version is under way. `failed`: no version of it could
+    be made, or it was cancelled."""
+
+    LIVE = "live"
+    BUILDING = "building"
+    FAILED = "failed"
+
+
+class DocumentInfo(_Frozen):
+    """A document that was submitted and not deleted: the version that readers see, otherwise the newest."""
+
+    schema_version: Literal[1] = 1
+    tenant: TenantId
+    media_id: str
+    source: str | None = Field(default=None, description="Where it came from, if that was said.")
+    state: DocumentState
+    model: str
+    generation: int = Field(description="The number of the version, from 1.")
+    chars: int = Field(description="Size in characters; 0 if its source could not be turned into text.")
+    created_at: datetime = Field(description="When it was first submitted.")
+
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that `--json` prints."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
 class DeadLetterInfo(_Frozen):
     """A chunk or a task that was given up, and what an operator did about it. It names the place of the text
     and never holds the text."""

@@ -50,8 +50,9 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "statuses": [lambda of: {"job_ids": [of.job_id]}],
     "list_jobs": [
         lambda _: {},
-        lambda _: {"status": JobStatus.FAILED, "limit": 10, "before": datetime.now(UTC)},
+        lambda _: {"status": JobStatus.FAILED, "limit": 10, "after": None},
     ],
+    "list_documents": [lambda _: {}, lambda _: {"prefix": "/", "limit": 10, "after": None}],
     "wait": [lambda of: {"job_id": of.job_id, "timeout_seconds": 20}],
     "wait_many": [lambda of: {"job_ids": [of.job_id], "timeout_seconds": 20}],
     "as_completed": [lambda of: {"job_ids": [of.job_id]}],
@@ -63,7 +64,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "retry_many": [lambda of: {"job_ids": [of.job_id]}],
     "list_dead_letters": [
         lambda _: {},
-        lambda of: {"job_id": of.job_id, "stage": Stage.EMBEDDING, "limit": 10, "ended": True},
+        lambda of: {"job_id": of.job_id, "stage": Stage.EMBEDDING, "limit": 10, "ended": True, "after": None},
     ],
     "get_dead_letter": [lambda of: {"dead_letter_id": of.dead_letter_id}],
     "requeue_dead_letters": [lambda of: {"ids": [of.dead_letter_id]}, lambda of: {"job_id": of.job_id}],

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, 
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
+from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.sql_text import storable
@@ -20,6 +21,7 @@ from embedfleet.sql.tables import DeadLetterEnd, dead_letters, documents, jobs
 from embedfleet.sql.upsert import upsert
 
 _LARGEST_ID = 2**63 - 1
+_LISTING = Listing("dead letters", (int,))
 _OPEN = dead_letters.c.ended.is_(None)
 _NOT_REQUEUED = func.coalesce(dead_letters.c.ended, "") != DeadLetterEnd.REQUEUED
 
@@ -115,17 +117,21 @@ def page(
     stage: Stage | None,
     ended: bool,
     limit: int,
-) -> list[DeadLetterInfo]:
+    after: str | None,
+) -> Page[DeadLetterInfo]:
     """Return up to `limit` open letters within the scope, newest first. With `ended`, add the ended ones."""
     query = _SELECT_INFO.where(scope.rows(dead_letters.c.tenant))
-    query = query.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
+    query = query.order_by(dead_letters.c.dead_letter_id.desc()).limit(limit + 1)
     if job_id is not None:
         query = query.where(dead_letters.c.job_id == job_id)
     if stage is not None:
         query = query.where(dead_letters.c.stage == stage)
     if not ended:
         query = query.where(_OPEN)
-    return [_info(row) for row in conn.execute(query)]
+    if after is not None:
+        query = query.where(dead_letters.c.dead_letter_id < _LISTING.key_after(after)[0])
+    found = [_info(row) for row in conn.execute(query)]
+    return _LISTING.page(found, limit, lambda letter: (letter.dead_letter_id,))
 
 
 def get_many(conn: Connection, scope: Scope, ids: Sequence[int]) -> dict[int, DeadLetterInfo]:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from embedfleet.queue_schemas import JobStatus, JobTotals, UserTier
 from embedfleet.records import dead_letters, events
+from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
@@ -54,6 +55,8 @@ _NOTHING_DONE = {
 _CHUNKS_PASSED = ("chunks_total", "chunks_embedded", "chunks_stored", "chunks_reused")
 
 UNFINISHED = jobs.c.finished_at.is_(None)
+
+_LISTING = Listing("jobs", (float, str))
 
 
 class BrokenPartition(Exception):
@@ -249,24 +252,21 @@ def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
 
 
 def page(
-    conn: Connection,
-    scope: Scope,
-    *,
-    status: JobStatus | None,
-    limit: int,
-    before: float | None,
-) -> list[Job]:
-    """Return up to `limit` jobs within the scope, newest first.
-
-    `status` and `before` (Unix seconds, compared with the time of creation) choose among them if given.
-    """
+    conn: Connection, scope: Scope, *, status: JobStatus | None, limit: int, after: str | None
+) -> Page[Job]:
+    """Return up to `limit` jobs within the scope, newest first; with `status`, only those in it."""
     query = select(jobs).where(scope.rows(jobs.c.tenant))
-    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
+    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit + 1)
     if status is not None:
         query = query.where(jobs.c.status == status)
-    if before is not None:
-        query = query.where(jobs.c.created_at < before)
-    return [job_of(row) for row in conn.execute(query)]
+    if after is not None:
+        created_at, job_id = _LISTING.key_after(after)
+        # The first condition alone bounds the range of the index that is read.
+        query = query.where(
+            jobs.c.created_at <= created_at, (jobs.c.created_at < created_at) | (jobs.c.job_id > job_id)
+        )
+    found = [job_of(row) for row in conn.execute(query)]
+    return _LISTING.page(found, limit, lambda job: (job.created_at, job.job_id))
 
 
 # --- moving ---

@@ -14,6 +14,7 @@ from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, Unknown
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
     DeadLetterInfo,
+    DocumentInfo,
     JobEvent,
     JobInfo,
     JobStatus,
@@ -22,7 +23,8 @@ from embedfleet.queue_schemas import (
     Requeued,
     Stage,
 )
-from embedfleet.records import dead_letters, events, jobs
+from embedfleet.records import dead_letters, document_info, events, jobs
+from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.job_info import job_info, job_infos
 from embedfleet.records.jobs import Job
 from embedfleet.records.scope import Scope
@@ -59,18 +61,32 @@ class ScopedJobs:
         return await self._database.read(look)
 
     async def list_jobs(
-        self, *, status: JobStatus | None = None, limit: int = 100, before: datetime | None = None
-    ) -> list[JobInfo]:
+        self, *, status: JobStatus | None = None, limit: int = 100, after: str | None = None
+    ) -> Page[JobInfo]:
         """Return up to `limit` jobs, newest first.
 
-        For the next page, pass the `created_at` of the last job as `before`.
+        For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
         """
-        until = None if before is None else before.timestamp()
+        require_limit(limit)
 
-        def look(conn: Connection) -> list[JobInfo]:
-            return job_infos(conn, jobs.page(conn, self._scope, status=status, limit=limit, before=until))
+        def look(conn: Connection) -> Page[JobInfo]:
+            found = jobs.page(conn, self._scope, status=status, limit=limit, after=after)
+            return Page(job_infos(conn, found), next_cursor=found.next_cursor)
 
         return await self._database.read(look)
+
+    async def list_documents(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> Page[DocumentInfo]:
+        """Return up to `limit` documents that are not deleted, by tenant and media id.
+
+        With `prefix`, only those whose source starts with it. For the next page, pass `next_cursor` of this
+        page as `after`. Raises InvalidRequest for another text.
+        """
+        require_limit(limit)
+        return await self._database.read(
+            lambda conn: document_info.page(conn, self._scope, source_prefix=prefix, limit=limit, after=after)
+        )
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
         """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
@@ -126,6 +142,7 @@ class ScopedJobs:
         `events.keep_days`. A running orchestrator gives the positions. If none runs when a job ends, its
         event appears after the next start of an orchestrator.
         """
+        require_limit(limit)
         return await self._database.read(lambda conn: events.after(conn, self._scope, after, limit))
 
     async def follow_events(self, *, after: int = 0) -> AsyncIterator[JobEvent]:
@@ -196,11 +213,16 @@ class ScopedJobs:
         stage: Stage | None = None,
         limit: int = 100,
         ended: bool = False,
-    ) -> list[DeadLetterInfo]:
-        """Return the open dead letters, newest first. With `ended`, return the ended letters too."""
+        after: str | None = None,
+    ) -> Page[DeadLetterInfo]:
+        """Return up to `limit` open dead letters, newest first. With `ended`, return the ended letters too.
+
+        For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
+        """
+        require_limit(limit)
         return await self._database.read(
             lambda conn: dead_letters.page(
-                conn, self._scope, job_id=job_id, stage=stage, ended=ended, limit=limit
+                conn, self._scope, job_id=job_id, stage=stage, ended=ended, limit=limit, after=after
             )
         )
 

@@ -1,0 +1,82 @@
+"""Builds `DocumentInfo`, the description of a document that callers get, from the rows of several tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select
+
+from embedfleet.clock import utc
+from embedfleet.queue_schemas import DocumentInfo, DocumentState
+from embedfleet.records.cursors import Listing, Page
+from embedfleet.records.scope import Scope
+from embedfleet.sql.paging import key_pages
+from embedfleet.sql.tables import GenerationState, collections, documents, generations
+
+_LISTING = Listing("documents", (str, str))
+
+
+def page(
+    conn: Connection, scope: Scope, *, source_prefix: str, limit: int, after: str | None
+) -> Page[DocumentInfo]:
+    """Return up to `limit` documents within the scope that are not deleted, by tenant and media id.
+
+    With a prefix, return only those whose source starts with it. A document may have no source.
+    """
+    query = select(documents).where(scope.rows(documents.c.tenant), documents.c.deleted_at.is_(None))
+    query = query.order_by(documents.c.tenant, documents.c.media_id).limit(limit + 1)
+    if source_prefix:
+        query = query.where(documents.c.source.startswith(source_prefix, autoescape=True))
+    if after is not None:
+        tenant, media_id = _LISTING.key_after(after)
+        # The first condition alone bounds the range of the index that is read.
+        query = query.where(
+            documents.c.tenant >= tenant, (documents.c.tenant > tenant) | (documents.c.media_id > media_id)
+        )
+    found = _LISTING.page(conn.execute(query).all(), limit, lambda row: (row.tenant, row.media_id))
+    return Page(_describe_all(conn, found), next_cursor=found.next_cursor)
+
+
+def _describe_all(conn: Connection, found: Sequence[Row[Any]]) -> list[DocumentInfo]:
+    made: dict[str, list[Any]] = {}
+    for ids in key_pages([row.document_id for row in found]):
+        for row in conn.execute(_MADE_OF, {"ids": ids}):
+            made.setdefault(row.document_id, []).append(row)
+    return [_describe(row, made.get(row.document_id, [])) for row in found]
+
+
+def _describe(document: Row[Any], made: Sequence[Row[Any]]) -> DocumentInfo:
+    """`made`: the document's generations, newest first."""
+    live = next((one for one in made if one.number == document.live_generation), None)
+    shown = live or next(iter(made), None)
+    if live is not None:
+        state = DocumentState.LIVE
+    elif any(one.state == GenerationState.BUILDING for one in made):
+        state = DocumentState.BUILDING
+    else:
+        state = DocumentState.FAILED
+    return DocumentInfo(
+        tenant=document.tenant,
+        media_id=document.media_id,
+        source=document.source,
+        state=state,
+        model=shown.model if shown else "",
+        generation=shown.number if shown else 0,
+        chars=shown.chars if shown else 0,
+        created_at=utc(document.created_at),
+    )
+
+
+_MADE_OF = (
+    select(
+        generations.c.document_id,
+        generations.c.number,
+        generations.c.state,
+        generations.c.chars,
+        collections.c.model,
+    )
+    .join(collections, collections.c.collection_id == generations.c.collection_id)
+    .where(generations.c.document_id.in_(bindparam("ids", expanding=True)))
+    .order_by(generations.c.number.desc())
+)
