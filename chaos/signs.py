@@ -27,7 +27,9 @@ _NOISE: Sequence[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(r"/tmp/[^\s:,;)'\"`]+"), "PATH"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z| UTC|[+-]\d\d:?\d\d)?"), "TIME"),
+    (re.compile(r"^\d\d:\d\d:\d\d(?:\.\d+)? "), ""),
     (re.compile(r"\b(?:127\.0\.0\.1|localhost):\d+"), "HOST:PORT"),
+    (re.compile(r"\('127\.0\.0\.1', \d+\)"), "HOST:PORT"),
     (re.compile(r"\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b"), "ID"),
     (re.compile(r"\b(process|pid|port) \d+"), r"\1 N"),
 ]
@@ -76,7 +78,7 @@ class Signs:
             self.readyz_code, said = one.get("/readyz")
         except (urllib.error.URLError, OSError):
             self.readyz_code, said = None, "does not answer"
-        self.readyz_says = plain(said)
+        self.readyz_says = plain("; ".join(said.strip().splitlines()))
 
     def ended(self, what: str, code: int | None, said: str) -> None:
         """`what` ended with this code, and its last line on stderr says why; None: it goes on running."""
