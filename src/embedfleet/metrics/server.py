@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 from typing import TypeAlias
 
+from loguru import logger
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -18,6 +20,7 @@ from embedfleet.errors import ConfigError
 
 Answer: TypeAlias = tuple[HTTPStatus, str, bytes]
 _TEXT = "text/plain; charset=utf-8"
+_LARGEST_BODY = 1 << 16  # bytes: no client of this port has anything to send
 
 
 class Health:
@@ -103,6 +106,11 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     block_on_close = True
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log a defect. A client that has gone, or that takes its answer too slowly, is none."""
+        if not isinstance(sys.exception(), OSError):
+            logger.exception("the monitoring port could not answer {}", client_address)
+
 
 def _health_answer(good: bool, words: str) -> Answer:
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
@@ -112,14 +120,34 @@ def _health_answer(good: bool, words: str) -> Answer:
 def _handler(answer: Callable[[str, str], Answer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 30  # seconds: a client that sends nothing must not occupy a thread forever
+        # What is no request at all, or of a method that HTTP does not have, is told so in plain text.
+        error_message_format = "%(code)d %(message)s\n"
+        error_content_type = _TEXT
 
         def do_GET(self) -> None:
-            status, content_type, body = answer(self.path, self.headers.get("Accept", ""))
+            self._send(*answer(self.path, self.headers.get("Accept", "")))
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_POST(self) -> None:
+            # A body that is left unread would reset the connection before the client has the answer.
+            length = self.headers.get("Content-Length", "")
+            self.rfile.read(min(int(length), _LARGEST_BODY) if length.isdecimal() else 0)
+            body = b"only GET and HEAD are answered here\n"
+            self._send(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, body, Allow="GET, HEAD")
+
+        do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST
+
+        def _send(self, status: HTTPStatus, content_type: str, body: bytes, **headers: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Log nothing: a scrape is not an event."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import Metric
 
 from embedfleet.errors import ConfigError
 from embedfleet.metrics import Metrics
@@ -94,6 +97,74 @@ def test_a_loop_that_no_longer_turns_is_not_alive(
 
 def test_other_paths_are_told_what_there_is(server: MonitoringServer) -> None:
     assert get(server, "/") == (404, "here are /metrics, /healthz and /readyz\n")
+
+
+def ask(server: MonitoringServer, request: bytes) -> bytes:
+    """Send these bytes; returns the whole answer."""
+    with socket.create_connection((LOOPBACK, server.port), timeout=HANG_SECONDS) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_head_is_answered_as_get_is_but_without_the_body(server: MonitoringServer, health: Health) -> None:
+    health.beat([])
+    head, _, body = ask(server, b"HEAD /readyz HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 OK")
+    assert b"Content-Length: 6" in head
+    assert body == b""
+    assert ask(server, b"HEAD /nothing HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404 ")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"POST /metrics HTTP/1.0\r\nContent-Length: 4", b"405"),
+        (b"OPTIONS /metrics HTTP/1.0", b"405"),
+        (b"BREW /metrics HTTP/1.0", b"501"),
+        (b"GET /metrics FTP/1.0", b"400"),
+    ],
+)
+def test_other_requests_are_refused_in_plain_text(
+    server: MonitoringServer, request_line: bytes, status: bytes
+) -> None:
+    head, _, body = ask(server, request_line + b"\r\n\r\nbody").partition(b"\r\n\r\n")
+    assert status in (head or body).split()
+    assert (b"Allow: GET, HEAD" in head) == (status == b"405")
+    assert b"<" not in head + body
+
+
+class Gone:
+    """A collector whose scraper gives up while it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.left = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        self.asked.set()
+        self.left.wait(HANG_SECONDS)
+        for number in range(100):  # more than what the socket takes without a reader
+            metric = Metric(f"large_{number}", "x" * 100_000, "gauge")
+            metric.add_sample(metric.name, {}, 1.0)
+            yield metric
+
+
+def test_a_scraper_that_leaves_before_its_answer_leaves_no_traceback(
+    health: Health, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow = Gone()
+    slow.left.set()  # a registry asks a collector once as it is registered
+    server = MonitoringServer(slow, health, host=LOOPBACK, port=0)
+    slow.left.clear()
+    slow.asked.clear()
+    with socket.create_connection((LOOPBACK, server.port), timeout=HANG_SECONDS) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        slow.asked.wait(HANG_SECONDS)
+        # It leaves with a reset, as one does that was killed.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    slow.left.set()
+    server.close()  # returns when the thread of that request has ended
+    assert capfd.readouterr().err == ""
 
 
 def test_a_taken_port_is_a_wrong_setting(server: MonitoringServer, health: Health) -> None:
