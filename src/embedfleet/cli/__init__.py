@@ -26,6 +26,7 @@ from embedfleet.cli import (
     serve,
     verify,
 )
+from embedfleet.cli.arguments import checked
 from embedfleet.cli.output import run_safely
 from embedfleet.lifetime import end_process
 
@@ -33,7 +34,6 @@ app = typer.Typer(
     name="embedfleet",
     help="Turn folders of documents into searchable vectors.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("ingest")(ingest.ingest)
@@ -59,7 +59,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done except for some files or rows, 130 interrupted.
     """
-    run_safely(lambda: app(standalone_mode=False))
+    run_safely(lambda: checked(typer.main.get_command(app))(standalone_mode=False))
 
 
 def run() -> NoReturn:

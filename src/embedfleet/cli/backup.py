@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+from embedfleet.cli.output import PARTLY_DONE, print_json, readable_time, say, warn
 
 if TYPE_CHECKING:
     from embedfleet.repair.backup import Manifest
@@ -32,7 +32,7 @@ def backup(
         print_json({"file": str(file), "bytes": file.stat().st_size, **_facts(manifest)})
     else:
         size = file.stat().st_size
-        typer.echo(f"{file}: {manifest.documents} documents, {manifest.vectors} vectors, {size:,} bytes")
+        say(f"{file}: {manifest.documents} documents, {manifest.vectors} vectors, {size:,} bytes")
 
 
 def restore(
@@ -68,9 +68,9 @@ def restore(
             }
         )
     else:
-        typer.echo(
+        say(
             f"{settings.data_dir}: {manifest.documents} documents, {manifest.vectors} vectors as of "
-            f"{manifest.created:%Y-%m-%d %H:%M} UTC ({cached} from the cache, {embedded} embedded); "
+            f"{readable_time(manifest.created)} ({cached} from the cache, {embedded} embedded); "
             + ("verified" if not left else f"{left} differences")
         )
     if left:

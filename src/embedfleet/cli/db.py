@@ -7,7 +7,7 @@ import asyncio
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import print_json, say
 
 app = typer.Typer(help="The SQL database: its schema.", no_args_is_help=True)
 
@@ -16,8 +16,9 @@ app = typer.Typer(help="The SQL database: its schema.", no_args_is_help=True)
 def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Bring the schema to this release's. May be repeated; concurrent calls wait for one another.
 
-    PostgreSQL needs it once before the first start and after every new release, while no older release runs.
-    Every command that opens an SQLite database upgrades it.
+    PostgreSQL needs it before the first start, and after every new release: stop every orchestrator of the
+    older release first, since an older release cannot use the new schema. Every command that opens an SQLite
+    database upgrades it.
     """
     from embedfleet.sql.opening import open_database
 
@@ -34,6 +35,6 @@ def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFil
     if as_json:
         print_json({"database": location, "schema_before": before, "schema": now})
     elif before == now:
-        typer.echo(f"{location}: the schema is {now} already")
+        say(f"{location}: the schema is {now} already")
     else:
-        typer.echo(f"{location}: the schema is {now} now (was {before or 'missing'})")
+        say(f"{location}: the schema is {now} now (was {before or 'missing'})")

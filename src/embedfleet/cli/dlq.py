@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.guest import with_jobs
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant
-from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
+from embedfleet.cli.output import PARTLY_DONE, print_json, readable, say, say_table, warn
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import DeadLetterInfo
@@ -40,7 +40,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command("list")
 def list_letters(
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     job: JobOption = None,
     stage: StageOption = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also those requeued or purged.")] = False,
@@ -49,7 +49,7 @@ def list_letters(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Open dead letters, newest first (of every tenant unless one is named)."""
+    """Open dead letters, newest first."""
     found = with_jobs(
         data_dir, config, lambda jobs: _list(jobs, job, stage, limit, ended=ended), tenant=tenant
     )
@@ -62,7 +62,7 @@ def list_letters(
 @app.command("show")
 def show(
     dead_letter_id: Annotated[int, typer.Argument(help="Its number in `dlq list`.")],
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -72,15 +72,15 @@ def show(
     if as_json:
         print_json({"dead_letter": letter.json_document()})
         return
-    for name, value in letter.json_document().items():
+    for name, value in letter.model_dump(by_alias=True).items():
         if name != "schema_version":
-            typer.echo(f"{name:<14} {'-' if value is None else value}")
+            say(f"{name:<14} {readable(value)}")
 
 
 @app.command("requeue")
 def requeue(
     ids: Ids = None,
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     job: JobOption = None,
     every: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
     stage: StageOption = None,
@@ -109,7 +109,10 @@ def requeue(
     if as_json:
         print_json({"requeued": done, "refused": [{"job_id": name, "reason": why} for name, why in refused]})
     else:
-        typer.echo("\n".join(f"{name} is pending again" for name in done) or "no dead letter is open")
+        for name in done:
+            say(f"{name} is pending again")
+        if not done:
+            say("no dead letter is open")
     if refused:
         for _, why in refused:
             warn(f"error: {why}")
@@ -119,7 +122,7 @@ def requeue(
 @app.command("purge")
 def purge(
     ids: Ids = None,
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     job: JobOption = None,
     before: Annotated[datetime | None, typer.Option("--before", help="Given up before then (UTC).")] = None,
     every: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
@@ -144,7 +147,7 @@ def purge(
     if as_json:
         print_json({"purged": purged})
     else:
-        typer.echo(f"{purged} purged")
+        say(f"{purged} purged")
 
 
 def _require_one_of(**given: object) -> None:
@@ -186,26 +189,12 @@ async def _open_ids(jobs: ScopedJobs, stage: StageFilter | None) -> list[int]:
 
 
 def _show_table(found: list[DeadLetterInfo]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    say_table(("id", "job", "tenant", "stage", "where", "reason"), map(_cells, found))
 
-    table = Table(box=box.SIMPLE)
-    for column in ("id", "job", "tenant", "stage", "where", "reason"):
-        table.add_column(column, overflow="fold")
-    for letter in found:
-        place = letter.source or letter.media_id
-        if letter.start is not None:
-            place += f" [{letter.start}:{letter.end}]"
-        reason = letter.reason + (f" ({letter.ended})" if letter.ended else "")
-        cells = (
-            str(letter.dead_letter_id),
-            letter.job_id,
-            letter.tenant,
-            letter.stage,
-            place,
-            reason,
-        )
-        table.add_row(*(escape(cell) for cell in cells))
-    Console().print(table)
+
+def _cells(letter: DeadLetterInfo) -> tuple[str, ...]:
+    place = letter.source or letter.media_id
+    if letter.start is not None:
+        place += f" [{letter.start}:{letter.end}]"
+    reason = letter.reason + (f" ({letter.ended})" if letter.ended else "")
+    return (str(letter.dead_letter_id), letter.job_id, letter.tenant, letter.stage, place, reason)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
-
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, print_json
+from embedfleet.cli.output import NOTHING_DONE, print_json, say
 
 if TYPE_CHECKING:
     from embedfleet.cli.examination import Finding
@@ -29,7 +27,7 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile
     for finding in examine(checks_of(settings), settings):
         findings.append(finding)
         if not as_json:
-            typer.echo(f"{_mark(finding)} {finding.check:<10} {finding.detail}")
+            say(f"{_mark(finding)} {finding.check:<10} {finding.detail}")
     healthy = all(finding.ok for finding in findings)
     if as_json:
         print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+from embedfleet.cli.output import PARTLY_DONE, print_json, say, warn
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
@@ -37,7 +37,7 @@ def list_documents(
         print_json({"documents": [{"source": source, "media_id": media} for source, media in found]})
         return
     for source, _media in found:
-        typer.echo(source)
+        say(source)
 
 
 @app.command("delete")
@@ -65,7 +65,7 @@ def delete(
     if as_json:
         print_json({"deleted": deleted, "unknown": unknown})
     else:
-        typer.echo(f"deleted: {', '.join(deleted)}")
+        say(f"deleted: {', '.join(deleted)}")
     if unknown:
         warn(f"error: {problem}")
         raise SystemExit(PARTLY_DONE)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.guest import jobs_for
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.output import print_json, print_json_line, readable_time, say
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import JobEvent
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def events(
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     after: Annotated[int, typer.Option("--after", min=0, help="Only those beyond this position.")] = 0,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones, until interrupted.")] = False,
@@ -27,7 +25,7 @@ def events(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """How jobs ended, in order (of every tenant unless one is named).
+    """How jobs ended, in order.
 
     With --follow --json: one JSON object in each line. An event may come twice, with the same `event_id`.
     """
@@ -40,7 +38,7 @@ def events(
         print_json({"events": [event.json_document() for event in found]})
         return
     for event in found:
-        typer.echo(_line(event))
+        say(_line(event))
 
 
 async def _read(settings: Settings, tenant: str | None, after: int, limit: int) -> list[JobEvent]:
@@ -55,12 +53,13 @@ async def _follow(settings: Settings, tenant: str | None, after: int, *, as_json
 
     async with open_guest(settings) as guest:
         async for event in jobs_for(guest.jobs, tenant).follow_events(after=after):
-            line = json.dumps(event.json_document(), ensure_ascii=False) if as_json else _line(event)
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            if as_json:
+                print_json_line(event.json_document())
+            else:
+                say(_line(event))
 
 
 def _line(event: JobEvent) -> str:
     reason = f" ({event.reason})" if event.reason else ""
-    when = event.created_at.isoformat(timespec="seconds")
+    when = readable_time(event.created_at)
     return f"{event.position}  {when}  {event.tenant}  {event.job_id}  {event.status.value}{reason}"

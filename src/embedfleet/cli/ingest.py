@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, JsonDocument, warn
+from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, JsonDocument, say, warn
 
 if TYPE_CHECKING:
     from embedfleet.cli.ingest_report import IngestReport
@@ -76,7 +76,7 @@ def ingest(
         document.end(report.document())
     else:
         for line in report.lines():
-            typer.echo(line)
+            say(line)
     for source, reason in report.problems:
         warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
     raise SystemExit(_exit_code(report))

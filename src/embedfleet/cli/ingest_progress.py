@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from embedfleet.printable import harmless
 from embedfleet.queue_schemas import JobTotals
 
 # The number of chunks is estimated from the size of a document until all of it is chunked.
@@ -44,7 +45,7 @@ class ProgressView:
 
     def note(self, message: str) -> None:
         """Print a line above the bar."""
-        self._console.print(message, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(harmless(message), highlight=False, soft_wrap=True, markup=False)
 
     @property
     def visible(self) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.guest import with_jobs
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant
-from embedfleet.cli.output import print_json
+from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
+from embedfleet.cli.output import print_json, readable, say, say_table
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import JobInfo
@@ -33,14 +33,14 @@ class StatusFilter(StrEnum):
 
 @app.command("list")
 def list_jobs(
-    tenant: Tenant = None,
+    tenant: AnyTenant = None,
     status: Annotated[StatusFilter | None, typer.Option("--status", help="Only those.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 20,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Jobs, newest first (of every tenant unless one is named)."""
+    """Jobs, newest first."""
     from embedfleet.queue_schemas import JobStatus
 
     wanted = None if status is None else JobStatus(status.value)
@@ -60,9 +60,9 @@ def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, confi
     if as_json:
         print_json({"job": job.json_document()})
         return
-    for name, value in job.json_document().items():
+    for name, value in job.model_dump(by_alias=True).items():
         if name != "schema_version":
-            typer.echo(f"{name:<12} {_readable(value)}")
+            say(f"{name:<12} {readable(value)}")
 
 
 @app.command("cancel")
@@ -74,7 +74,7 @@ def cancel(
     if as_json:
         print_json({"job_id": job_id, "cancelled": cancelled})
     else:
-        typer.echo(f"{job_id} cancelled" if cancelled else f"{job_id} had ended already")
+        say(f"{job_id} cancelled" if cancelled else f"{job_id} had ended already")
 
 
 @app.command("retry")
@@ -86,31 +86,20 @@ def retry(
     if as_json:
         print_json({"job_id": job_id, "status": "pending"})
     else:
-        typer.echo(f"{job_id} is pending again")
+        say(f"{job_id} is pending again")
 
 
 def _show_table(found: list[JobInfo]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    for column in ("job", "tenant", "status", "chunks", "source"):
-        table.add_column(column, overflow="fold")
-    for job in found:
-        progress = job.progress
-        total = f"{progress.chunks_total}{'' if progress.sealed else '+'}"
-        table.add_row(
-            job.job_id,
-            job.tenant,
-            job.status.value + (f" ({job.reason})" if job.reason else ""),
-            f"{progress.chunks_stored}/{total}",
-            job.source or job.media_id,
-        )
-    Console().print(table)
+    say_table(("job", "tenant", "status", "chunks", "source"), map(_cells, found))
 
 
-def _readable(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {entry}" for key, entry in value.items())
-    return "-" if value is None or value == [] else str(value)
+def _cells(job: JobInfo) -> tuple[str, ...]:
+    progress = job.progress
+    total = f"{progress.chunks_total}{'' if progress.sealed else '+'}"
+    return (
+        job.job_id,
+        job.tenant,
+        job.status.value + (f" ({job.reason})" if job.reason else ""),
+        f"{progress.chunks_stored}/{total}",
+        job.source or job.media_id,
+    )

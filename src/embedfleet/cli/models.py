@@ -12,7 +12,7 @@ from embedfleet.cli.models_bench import bench
 from embedfleet.cli.models_remove import remove
 from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import explain, in_columns, print_json
+from embedfleet.cli.output import explain, print_json, say, say_table
 
 if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
@@ -50,10 +50,10 @@ def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
     if as_json:
         print_json({"models": rows})
     else:
-        typer.echo(in_columns([_HEADINGS, *(_cells(row) for row in rows)], right=(2, 3, 4)))
+        say_table(_HEADINGS, [_cells(row) for row in rows], right=(2, 3, 4))
         for row in rows:
             if not row["available"]:
-                typer.echo(f"not available: {row['reason']}")
+                say(f"not available: {row['reason']}")
 
 
 async def _loaded_models(settings: Settings) -> frozenset[str] | None:

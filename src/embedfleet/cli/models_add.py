@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_from
-from embedfleet.cli.output import print_json, warn
+from embedfleet.cli.output import print_json, say, warn
 
 if TYPE_CHECKING:
     from embedfleet.inference.backend import ModelInfo
@@ -89,12 +89,10 @@ def add(
         print_json(document)
         return
     model = document["model"]
-    typer.echo(
-        f"{name}: {model['dim']} dimensions, {model['max_tokens']} tokens, space {model['space']}\n"
-        f"{'replaced' if document['replaced'] else 'written'} in {document['config']}"
-    )
+    say(f"{name}: {model['dim']} dimensions, {model['max_tokens']} tokens, space {model['space']}")
+    say(f"{'replaced' if document['replaced'] else 'written'} in {document['config']}")
     if document["hint"]:
-        typer.echo(document["hint"])
+        say(document["hint"])
 
 
 def _require_consistent(name: str, entry: dict[str, Any]) -> None:

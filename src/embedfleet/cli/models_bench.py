@@ -15,7 +15,7 @@ import typer
 
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, in_columns, print_json, warn
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, say_table, warn
 from embedfleet.paging import pages
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def bench(
     if as_json:
         print_json({"models": rows, "errors": errors})
     elif rows:
-        typer.echo(in_columns([_HEADINGS, *map(_cells, rows)], right=range(1, 7)))
+        say_table(_HEADINGS, map(_cells, rows), right=range(1, 7))
     if errors:
         raise SystemExit(PARTLY_DONE if rows else NOTHING_DONE)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def remove(
     if as_json:
         print_json({"removed": name, "config": str(file), "freed_bytes": freed})
     else:
-        typer.echo(f"{name}: taken out of {file}" + (f", {freed / 1e6:,.0f} MB freed" if files else ""))
+        say(f"{name}: taken out of {file}" + (f", {freed / 1e6:,.0f} MB freed" if files else ""))
 
 
 def _require_entry(file: CatalogueFile, name: str) -> None:

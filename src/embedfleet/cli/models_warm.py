@@ -9,7 +9,7 @@ import typer
 
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, warn
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, say, warn
 
 if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
@@ -89,7 +89,7 @@ def _show(row: dict[str, Any]) -> None:
         warn(f"{row['name']}: {row['error']}")
         return
     fetched = "downloaded, " if row["downloaded"] else ""
-    typer.echo(
+    say(
         f"{row['name']}: {fetched}loaded in {row['load_seconds']:.1f} s on {', '.join(row['devices'])}, "
         f"{row['microbatch_tokens']:,} tokens a call, {row['dim']} dimensions"
     )

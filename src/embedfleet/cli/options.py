@@ -30,6 +30,9 @@ ConfigFile = Annotated[
 Tenant = Annotated[
     str | None, typer.Option("--tenant", help="Whose documents.", show_default="tenants.default_tenant")
 ]
+AnyTenant = Annotated[
+    str | None, typer.Option("--tenant", help="Only this tenant's.", show_default="every tenant's")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -1,4 +1,8 @@
-"""The output of commands: one line for an error, one JSON document for a command, fixed exit codes."""
+"""The output of commands: one line for an error, one JSON document for a command, fixed exit codes.
+
+Results go to stdout, everything else to stderr. No other file of the command line writes to either: names and
+texts of strangers are made harmless for the terminal here.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,17 @@ import asyncio
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO, TextIOWrapper
 from typing import Any, NoReturn
 
 import typer
 
 from embedfleet.errors import EmbedfleetError, Remedy, one_line
+from embedfleet.printable import harmless, harmless_json, harmless_lines
 
 DONE = 0
 NOTHING_DONE = 1
@@ -46,6 +55,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def run_safely(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit. Any error becomes one line on stderr, and with `--json` a JSON document too."""
+    _prepare_streams()
     try:
         if command() == INTERRUPTED:  # newer releases of Typer turn Ctrl-C into a return value
             _fail("interrupted", INTERRUPTED)
@@ -57,6 +67,8 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         _drop_output()
+    except OSError as exc:
+        _fail(_explain_os_error(exc), NOTHING_DONE)
     except Exception as exc:
         from embedfleet.settings import DEBUG_ENV  # not at the top, as it takes longer than all of `--help`
 
@@ -64,6 +76,12 @@ def run_safely(command: Callable[[], Any]) -> NoReturn:
             raise
         _fail(f"internal error: {exc!r}; set {DEBUG_ENV}=1 to see where, and report it", NOTHING_DONE)
     sys.exit(DONE)
+
+
+def _explain_os_error(exc: OSError) -> str:
+    """What the operating system refused, and of which file: a full disk, a permission, a folder."""
+    place = f"{exc.filename}: " if exc.filename else ""
+    return f"{place}{exc.strerror or exc}"
 
 
 def explain(error: EmbedfleetError) -> str:
@@ -76,11 +94,89 @@ def with_command(message: str, remedy: Remedy | None) -> str:
     return message if remedy is None else f"{message} ({_COMMANDS[remedy]})"
 
 
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A piece of a line that looks different on a terminal. `colour`: one of the names of ANSI's colours."""
+
+    text: str
+    bold: bool | None = None
+    dim: bool | None = None
+    colour: str | None = None
+
+
+def say(*pieces: str | Styled) -> None:
+    """Write one line of the result to stdout. A newline in a piece is shown as an escape.
+
+    Raises BrokenPipeError if its reader ended.
+    """
+    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write("".join(_shown(piece, styled=styled) for piece in pieces) + "\n")
+    sys.stdout.flush()
+
+
+def _shown(piece: str | Styled, *, styled: bool) -> str:
+    if isinstance(piece, str):
+        return harmless(piece)
+    text = harmless(piece.text)
+    return typer.style(text, bold=piece.bold, dim=piece.dim, fg=piece.colour) if styled else text
+
+
+def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> None:
+    """Write a table to stdout, one line for each row, as wide as its cells, on a terminal as in a pipe.
+
+    Columns in `right` are aligned to the right, others to the left.
+    """
+    cells = [[harmless(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [
+            " " * (width - _width(cell)) + cell if number in right else cell + " " * (width - _width(cell))
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        say("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text fills: East Asian characters fill two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def readable_time(when: datetime) -> str:
+    """Return the instant as people read it in every table and line. In JSON it is ISO 8601, in UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def readable(value: object) -> str:
+    """Return a field of a record as people read it."""
+    if isinstance(value, datetime):
+        return readable_time(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {readable(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(readable, value)) or "-"
+    return "-" if value is None else str(value)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Write the only JSON document of a command to stdout."""
-    body = {"schema_version": JSON_SCHEMA_VERSION, **document}
-    sys.stdout.write(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
+    _write(_json({"schema_version": JSON_SCHEMA_VERSION, **document}, indent=2) + "\n")
+
+
+def print_json_line(document: Mapping[str, Any]) -> None:
+    """Write one of many JSON documents to stdout, as a line. Raises BrokenPipeError if its reader ended."""
+    sys.stdout.write(_json(document) + "\n")
     sys.stdout.flush()
+
+
+def _json(document: Any, *, indent: int | None = None) -> str:
+    r"""Return JSON that is harmless on a terminal. What stdout's encoding lacks is written as `\uXXXX`."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-")
+    return harmless_json(json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=indent))
 
 
 class JsonDocument:
@@ -98,7 +194,7 @@ class JsonDocument:
 
     def add(self, entries: Iterable[Any]) -> None:
         """Write entries of the list, one a line. This blocks while the reader is slow."""
-        lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+        lines = [_json(entry) for entry in entries]
         if lines:
             self._begin()
             separator = ",\n    " if self._entries else "\n    "
@@ -111,7 +207,7 @@ class JsonDocument:
         self._begin()
         end_of_list = "\n  ]" if self._entries else "]"
         # The rest as a document of its own begins with a brace and a line of its own, and ends this document.
-        body = json.dumps(rest, ensure_ascii=False, indent=2).removeprefix("{")
+        body = _json(rest, indent=2).removeprefix("{")
         _write(f"{end_of_list},{body}\n")
         _begun = None
 
@@ -119,7 +215,7 @@ class JsonDocument:
         global _begun
         if _begun is None:
             _begun = self
-            head = json.dumps(self._head, ensure_ascii=False, indent=2).removesuffix("\n}")
+            head = _json(self._head, indent=2).removesuffix("\n}")
             _write(f'{head},\n  "{self._list_name}": [')
 
 
@@ -129,6 +225,18 @@ def _write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
+
+
+def _prepare_streams() -> None:
+    """Make both streams take any text: a character that the encoding lacks is written as its escape.
+
+    A stream that was closed before the start (`>&-`) is None: what is written to it is dropped.
+    """
+    sys.stdout = sys.stdout or StringIO()
+    sys.stderr = sys.stderr or StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
@@ -141,27 +249,22 @@ def _drop_output() -> None:
 
 def warn(message: str) -> None:
     """Write one line to stderr."""
-    sys.stderr.write(f"{one_line(message)}\n")
+    sys.stderr.write(f"{harmless(one_line(message))}\n")
 
 
-def in_columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
-    """A table with one line for each row. Columns in `right` are aligned to the right, others to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
+def show_progress(words: str, *, last: bool) -> None:
+    """Write over the line of progress on stderr; the last one ends it. Only for a terminal."""
+    sys.stderr.write(f"\r{harmless(words)} " + ("\n" if last else ""))
+    sys.stderr.flush()
 
 
 def _fail_usage(exc: Any) -> NoReturn:
     """Exit for a click UsageError, which prints itself with the usage line and how to get help."""
     if "--json" in sys.argv:
         print_json({"error": one_line(exc.format_message())})
-    exc.show()
+    shown = StringIO()
+    exc.show(shown)
+    sys.stderr.write(harmless_lines(shown.getvalue()))
     sys.exit(WRONG_USAGE)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,17 +30,18 @@ def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile 
         print_json({"orchestrators": [_document(one) for one in found]})
         return
     if not found:
-        typer.echo("no orchestrator is running: start one with `embedfleet serve-workers`")
+        say("no orchestrator is running: start one with `embedfleet serve-workers`")
     for one in found:
-        typer.echo(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
+        say(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
         for stage, pool in one.pools.items():
-            typer.echo(f"  {stage:<10} {_described(pool)}")
+            say(f"  {stage:<10} {_described(pool)}")
 
 
 def scale(
     pool: Annotated[str, typer.Argument(help="chunking, embedding, storage or deletion.")],
     workers: Annotated[int, typer.Argument(min=0, help="How many workers from now on.")],
     host: Host = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -52,9 +53,13 @@ def scale(
 
     settings = settings_from(data_dir, config)
     with_pool_sizes(settings, {pool: workers})  # raises for an unknown pool
-    orchestrators = asyncio.run(_order(settings, pool, workers, host))
-    for name in orchestrators:
-        typer.echo(f"told {name} to have {workers} {pool} workers")
+    told = asyncio.run(_order(settings, pool, workers, host))
+    if as_json:
+        document = [{"host": one.host, "pid": one.pid, "id": one.orchestrator_id} for one in told]
+        print_json({"pool": pool, "workers": workers, "orchestrators": document})
+        return
+    for one in told:
+        say(f"told {one.host} (pid {one.pid}) to have {workers} {pool} workers")
 
 
 def _document(one: RunningOrchestrator) -> dict[str, Any]:
@@ -78,7 +83,7 @@ async def _look(settings: Settings) -> list[RunningOrchestrator]:
         return await running_orchestrators(guest.database)
 
 
-async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[str]:
+async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[RunningOrchestrator]:
     from embedfleet.bootstrap import open_guest
     from embedfleet.errors import InvalidRequest
     from embedfleet.records import fleet
@@ -95,7 +100,7 @@ async def _order(settings: Settings, pool: str, workers: int, host: str | None) 
                 fleet.order_workers(conn, one.orchestrator_id, pool, workers)
 
         await guest.database.write(give_orders)
-        return [f"{one.host} (pid {one.pid})" for one in chosen]
+        return chosen
 
 
 def _described(pool: PoolReport) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import Styled, print_json, say
 from embedfleet.errors import InvalidRequest, one_line
 
 if TYPE_CHECKING:
@@ -41,18 +40,16 @@ def search(
 
 
 def _show(hits: list[SearchHit]) -> None:
-    """Write the hits to stdout, with colours if it is a terminal."""
-    color = False if os.environ.get("NO_COLOR") else None
     if not hits:
-        typer.echo("nothing found: has anything been ingested for this tenant?")
+        say("nothing found: has anything been ingested for this tenant?")
     for number, hit in enumerate(hits, start=1):
-        title = typer.style(f"{number}. {hit.score:.3f} ", bold=True)
-        title += typer.style(hit.source or hit.media_id, fg=typer.colors.CYAN)
-        title += typer.style(f" [{hit.start}-{hit.end}]", dim=True)
-        if hit.heading:
-            title += typer.style(f"  {hit.heading}", fg=typer.colors.MAGENTA)
-        typer.echo(title, color=color)
-        typer.echo("   " + _excerpt(hit.text))
+        say(
+            Styled(f"{number}. {hit.score:.3f} ", bold=True),
+            Styled(hit.source or hit.media_id, colour=typer.colors.CYAN),
+            Styled(f" [{hit.start}-{hit.end}]", dim=True),
+            Styled(f"  {hit.heading}" if hit.heading else "", colour=typer.colors.MAGENTA),
+        )
+        say("   " + _excerpt(hit.text))
 
 
 def _excerpt(text: str, width: int = 240) -> str:

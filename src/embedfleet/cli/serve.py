@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import run_safely
+from embedfleet.cli.output import run_safely, say
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import OwnerSystem
@@ -65,7 +65,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool
                 return
             with _monitoring(owner) as server, _resize_on_hangup(owner, load):
                 for line in _description(owner, server):
-                    typer.echo(line)
+                    say(line)
                 await owner.orchestrator.run(stop)
         logger.info("drained and stopped")
 

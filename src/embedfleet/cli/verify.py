@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, scope_of, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, warn
+from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, scope_of, settings_from
+from embedfleet.cli.output import PARTLY_DONE, print_json, say, show_progress, warn
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import RepairSystem
     from embedfleet.records.scope import Scope
     from embedfleet.repair.verification import Differences, Progress, Sampling
     from embedfleet.settings import Settings
-
-OneTenant = Annotated[
-    str | None, typer.Option("--tenant", help="Whose vectors only.", show_default="everybody's")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class Outcome:
 
 
 def verify(
-    tenant: OneTenant = None,
+    tenant: AnyTenant = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Write what is missing or wrong, delete what is extra."),
@@ -76,7 +72,7 @@ def verify(
 
 
 def rebuild(
-    tenant: OneTenant = None,
+    tenant: AnyTenant = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -132,8 +128,7 @@ def _progress(tenant: str, verb: str) -> Progress | None:
         return None
 
     def show(done: int, of: int) -> None:
-        sys.stderr.write(f"\r{tenant}: {done:,} of {of:,} {verb} " + ("\n" if done >= of else ""))
-        sys.stderr.flush()
+        show_progress(f"{tenant}: {done:,} of {of:,} {verb}", last=done >= of)
 
     return show
 
@@ -143,10 +138,10 @@ def _show(outcome: Outcome, as_json: bool, more: dict[str, Any]) -> None:
         print_json(_document(outcome) | more)
     else:
         for differences, mended in outcome.found:
-            typer.echo(_line(differences, mended))
+            say(_line(differences, mended))
         if more:
-            typer.echo(f"sampled with --sample {more['sample']} --seed {more['seed']}")
-        typer.echo(f"vectors from the cache: {outcome.cached}, embedded: {outcome.embedded}")
+            say(f"sampled with --sample {more['sample']} --seed {more['seed']}")
+        say(f"vectors from the cache: {outcome.cached}, embedded: {outcome.embedded}")
     if outcome.put_aside is not None:
         warn(f"the store that could not be used is in {outcome.put_aside}: delete it when all is well")
     if outcome.left:

@@ -1,0 +1,86 @@
+"""Promises that every command keeps, checked by a walk over all of them."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from embedfleet.cli import app
+from embedfleet.cli.arguments import checked
+
+CLI = Path(__file__).parents[3] / "src" / "embedfleet" / "cli"
+COMMANDS: dict[str, Any] = {}
+
+
+def walk(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", {})
+    if not inner or command.invoke_without_command:
+        yield name, command
+    for word, one in inner.items():
+        yield from walk(one, f"{name} {word}".strip())
+
+
+COMMANDS.update(walk(checked(typer.main.get_command(app))))
+
+A_SERVICE = "serve-workers"
+"""It has no end, so no document: its logs are JSON by a setting, and `pools --json` shows what it does."""
+
+MEANINGS = {"--tenant": 2, "--limit": 2, "--model": 2, "--force": 3}
+"""Options with several meanings, and how many: whose documents, and only whose; passages, and rows; the model
+to embed with, and the one to search; what is overwritten. Any other name has one."""
+
+
+def options(command: Any) -> Iterator[tuple[str, Any]]:
+    for parameter in command.params:
+        for name in parameter.opts:
+            if name.startswith("--"):
+                yield name, parameter
+
+
+def test_every_command_has_json() -> None:
+    without = {name for name, command in COMMANDS.items() if "--json" not in dict(options(command))}
+    assert without == {A_SERVICE}
+
+
+def test_an_option_has_the_same_words_in_every_command() -> None:
+    words = defaultdict(set)
+    for command in COMMANDS.values():
+        for name, option in options(command):
+            words[name].add((option.help, str(option.show_default)))
+    assert {name: len(found) for name, found in words.items() if len(found) > 1} == {
+        name: number for name, number in MEANINGS.items() if len(words[name]) > 1
+    }
+    assert all(len(words[name]) <= number for name, number in MEANINGS.items())
+
+
+def test_every_option_says_what_it_does() -> None:
+    silent = [
+        f"{command} {name}"
+        for command, one in COMMANDS.items()
+        for name, option in options(one)
+        if not (option.help or "").endswith(".") and "e.g." not in (option.help or "")
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("module", sorted(CLI.glob("*.py")), ids=lambda module: module.stem)
+def test_only_output_writes_to_the_terminal(module: Path) -> None:
+    """So nothing of a stranger reaches a terminal unless it was made harmless there."""
+    if module.name == "output.py":
+        return
+    used = {ast.unparse(node) for node in ast.walk(ast.parse(module.read_text())) if _writes(node)}
+    # The bar of `ingest` is drawn by a library; its one text of others goes through `harmless`.
+    assert used <= ({"Console(stderr=True, quiet=quiet)"} if module.name == "ingest_progress.py" else set())
+
+
+def _writes(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    return called in ("print", "Console") or called.endswith(("echo", "stdout.write", "stderr.write"))
