@@ -86,11 +86,18 @@ def postgres_databases() -> Iterator[PostgresDatabases]:
 
 
 @pytest.fixture(scope="session")
-def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
-    """A running server that tests share: name collections uniquely, and leave it running. A test that
-    stops or kills one starts its own `ChromaServer`."""
+def shared_chroma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """One server for all tests of this process that do it no harm; see `chroma_server`."""
     with ChromaServer(tmp_path_factory.mktemp("chroma-server") / "data") as server:
         yield server
+
+
+@pytest.fixture
+def chroma_server(shared_chroma: ChromaServer) -> ChromaServer:
+    """A running server that tests share: name collections uniquely, and leave it running. It has no mark of
+    the system of a test before. A test that stops or kills one starts its own `ChromaServer`."""
+    shared_chroma.forget_mark()
+    return shared_chroma
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,13 @@ from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.assembly import build_orchestrator
-from embedfleet.clock import SystemClock
+from embedfleet.clock import Clock, SystemClock
 from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
+from embedfleet.joining import OpenedPart, Purpose, join, queues_part, vectors_part
 from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
@@ -117,8 +118,9 @@ async def open_owner(
     A given `store`, `broker` or `catalogue` is used in place of the one that the settings choose. The store
     and the broker are closed at the end.
 
-    Raises DataDirectoryInUse, which names the process that owns the directory now. Raises ConfigError, and
-    Transient if a service cannot be reached.
+    Raises DataDirectoryInUse, which names the process that owns the directory now. Raises ConfigError, also
+    if the broker or the store is not that of the database's system, and Transient if a service cannot be
+    reached.
     """
     deployment = deployment_of(settings)
     clock = SystemClock()
@@ -127,10 +129,15 @@ async def open_owner(
     health = Health()
     async with AsyncExitStack() as stack:
         database = await _owned_database(stack, settings, purpose, metrics, answers_searches=True)
+        given_broker, given_store = broker, store
         broker = broker or await open_broker(settings, await _earlier_deaths(settings, deployment, database))
         stack.push_async_callback(broker.close)
+        if given_broker is None and (queues := queues_part(settings, broker)) is not None:
+            await join(database, queues, clock, Purpose.USE)
         store = _metered(store or await open_store(settings), metrics)
         stack.push_async_callback(store.close)
+        if given_store is None:
+            await join(database, vectors_part(settings, store), clock, Purpose.USE)
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
@@ -173,12 +180,14 @@ async def open_repair(
     purpose: str,
     scope: Scope,
     empty: bool = False,
+    filling: bool = False,
     sampling: Sampling | None = None,
 ) -> AsyncIterator[RepairSystem]:
     """Open the parts that verify and mend the vector store. In embedded mode, own the data directory.
 
     With `empty`, this drops the collections within the scope first. If the store in the data directory fails
-    even at that, the whole store is put aside, and `collections` are those of every tenant.
+    even at that, the whole store is put aside, and `collections` are those of every tenant. With `filling`,
+    the caller writes what is missing, so a store that lost its content becomes the system's store again.
 
     Raises as `open_owner` does.
     """
@@ -187,11 +196,16 @@ async def open_repair(
         database = await _owned_database(stack, settings, purpose)
         collections = await database.read(partial(collection_records.within, scope=scope))
         put_aside: Path | None = None
+        # The rows of one tenant do not make up for all others that are lost.
+        filled = (filling or empty) and isinstance(scope, EveryTenant)
+        opening = partial(
+            _open_joined, settings, database, clock, Purpose.FILL if filled else Purpose.EXAMINE
+        )
         if empty:
             own = store_kind(settings.vector_store.kind).own_directory(settings)
-            store, put_aside = await open_emptied_store(partial(open_store, settings), collections, own)
+            store, put_aside = await open_emptied_store(opening, collections, own)
         else:
-            store = await open_store(settings)
+            store = await opening()
         stack.push_async_callback(store.close)
         if put_aside is not None:
             collections = await database.read(partial(collection_records.within, scope=EveryTenant()))
@@ -206,6 +220,22 @@ async def open_repair(
         )
         verification = Verification(database, store, truth, sampling=sampling)
         yield RepairSystem(collections, put_aside, verification, rebuilding, truth)
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, *, purpose: str) -> AsyncIterator[tuple[Database, list[OpenedPart]]]:
+    """Open the database and the marked parts of these settings, whatever system the parts belong to.
+
+    In embedded mode, own the data directory. Raises as `open_owner` does.
+    """
+    async with AsyncExitStack() as stack:
+        database = await _owned_database(stack, settings, purpose)
+        broker = await open_broker(settings)
+        stack.push_async_callback(broker.close)
+        store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        parts = [queues_part(settings, broker), vectors_part(settings, store)]
+        yield database, [part for part in parts if part is not None]
 
 
 @asynccontextmanager
@@ -331,6 +361,17 @@ async def open_broker(
 async def open_store(settings: Settings) -> VectorStore:
     """Open the vector store of these settings. Raises ConfigError for an unknown `vector_store.kind`."""
     return await store_kind(settings.vector_store.kind).open_store(settings)
+
+
+async def _open_joined(settings: Settings, database: Database, clock: Clock, purpose: Purpose) -> VectorStore:
+    """Open the vector store, and close it again if it is not that of the database's system."""
+    store = await open_store(settings)
+    try:
+        await join(database, vectors_part(settings, store), clock, purpose)
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 def places(settings: Settings) -> Mapping[str, str]:

@@ -72,6 +72,7 @@ class Remedy(StrEnum):
     UPGRADE_SCHEMA_AND_REBUILD = "upgrade_schema_and_rebuild"
     REBUILD_VECTORS = "rebuild_vectors"
     DOWNLOAD_MODEL = "download_model"
+    SHOW_SYSTEM = "show_system"
     EXAMINE = "examine"
 
     @classmethod

@@ -15,6 +15,7 @@ from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.joining import Purpose, join, vectors_part
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.sql.opening import open_database
 from embedfleet.vectors.registry import store_kind
@@ -32,8 +33,8 @@ _LOOK_SECONDS = 0.1
 async def search_once(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
     """Search as `SearchService.search` does: in this process, or through the owner of the data directory.
 
-    Raises DataDirectoryInUse if the owner answers no searches. Raises ConfigError, and Transient if a service
-    or the owner does not answer.
+    Raises DataDirectoryInUse if the owner answers no searches. Raises ConfigError, also if the vector store
+    is not that of the database's system, and Transient if a service or the owner does not answer.
     """
     if not deployment_of(settings).owns_data_directory:
         return await _search_here(settings, tenant, request)
@@ -68,6 +69,7 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         database = open_database(settings)
         stack.push_async_callback(database.close)
         await database.open()
+        await join(database, vectors_part(settings, store), SystemClock(), Purpose.READ)
         models = ModelPool(Catalogue(settings.models), settings.models)
         stack.push_async_callback(models.close)
         service = SearchService(

@@ -315,6 +315,8 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.crowded(STAGE, ["acme"], max_tasks=1, max_cost=1),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
         lambda: broker.epoch(),
+        lambda: broker.mark(),
+        lambda: broker.claim_mark("ours"),
     ]
     for call in calls:
         with pytest.raises(BrokerUnavailable):
@@ -327,3 +329,13 @@ async def test_closing_wakes_whoever_waits(broker: Broker) -> None:
     await broker.close()
     with pytest.raises(BrokerUnavailable):
         await waiter
+
+
+async def test_a_mark_is_set_once_and_replaced_only_by_who_has_read_it(broker: Broker) -> None:
+    assert await broker.mark() is None
+    assert await broker.claim_mark("ours") == "ours"
+    assert await broker.claim_mark("theirs") == "ours"
+    assert await broker.claim_mark("theirs", replacing="another") == "ours"
+    assert await broker.mark() == "ours"
+    assert await broker.claim_mark("new", replacing="ours") == "new"
+    assert await broker.mark() == "new"

@@ -363,3 +363,21 @@ async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     assert await store.count(BOOKS) == 0
     await store.delete(BOOKS, ["a"])
     await store.close()
+
+
+class TestMark:
+    async def test_it_is_set_once_and_replaced_only_by_who_has_read_it(self, store: VectorStore) -> None:
+        assert await store.mark() is None
+        assert await store.claim_mark("ours") == "ours"
+        assert await store.claim_mark("theirs") == "ours"
+        assert await store.claim_mark("theirs", replacing="another") == "ours"
+        assert await store.mark() == "ours"
+        assert await store.claim_mark("new", replacing="ours") == "new"
+        assert await store.mark() == "new"
+
+    async def test_it_is_in_no_collection(self, store: VectorStore) -> None:
+        await store.ensure_collection(BOOKS)
+        await store.claim_mark("ours")
+        assert await store.count(BOOKS) == 0
+        await store.drop_collection(BOOKS)
+        assert await store.mark() == "ours"

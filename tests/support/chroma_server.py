@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from embedfleet.vectors.chroma.layout import collection_name
+from embedfleet.vectors.chroma.layout import MARK_COLLECTION, collection_name
 from embedfleet.vectors.port import CollectionKey
 from support.hangs import HANG_SECONDS
 
@@ -92,6 +92,11 @@ class ChromaServer:
         for collection in collections:
             with suppress(urllib.error.HTTPError):
                 self._ask("DELETE", f"/{_name(collection)}")
+
+    def forget_mark(self) -> None:
+        """The server belongs to no system from now on. Its rows stay."""
+        with suppress(urllib.error.HTTPError):
+            self._ask("DELETE", f"/{MARK_COLLECTION}")
 
     def rows(self, collection: CollectionKey) -> dict[str, tuple[dict[str, Any] | None, str | None]]:
         """Metadata and text of every row by its id, as Chroma's own users see them."""

@@ -24,6 +24,7 @@ from embedfleet.cli import (
     pools,
     search,
     serve,
+    system,
     verify,
 )
 from embedfleet.cli.arguments import checked
@@ -51,6 +52,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
+app.add_typer(system.app, name="system")
 app.add_typer(db.app, name="db")
 
 

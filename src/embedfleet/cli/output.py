@@ -43,6 +43,7 @@ _COMMANDS = {
     Remedy.UPGRADE_SCHEMA_AND_REBUILD: "run `embedfleet db upgrade`, then `embedfleet rebuild`",
     Remedy.REBUILD_VECTORS: "run `embedfleet rebuild`",
     Remedy.DOWNLOAD_MODEL: "run `embedfleet models warm`",
+    Remedy.SHOW_SYSTEM: "`embedfleet system show`; on purpose: `embedfleet system move`",
     Remedy.EXAMINE: "run `embedfleet doctor`",
 }
 

@@ -69,8 +69,8 @@ def _document(one: RunningOrchestrator) -> dict[str, Any]:
 async def running_orchestrators(database: Database) -> list[RunningOrchestrator]:
     """The orchestrators that have announced themselves recently enough to count as running."""
     from embedfleet.clock import SystemClock
-    from embedfleet.host.registration import SILENT_SECONDS
     from embedfleet.records import fleet
+    from embedfleet.records.fleet import SILENT_SECONDS
 
     since = SystemClock().now() - SILENT_SECONDS
     return await database.read(lambda conn: fleet.running(conn, seen_since=since))

@@ -95,7 +95,9 @@ async def verify_store(
     """Compare the vector store with SQL; with `repair`, mend the differences."""
     from embedfleet.bootstrap import open_repair
 
-    async with open_repair(settings, purpose="verify", scope=scope, sampling=sampling) as system:
+    async with open_repair(
+        settings, purpose="verify", scope=scope, filling=repair, sampling=sampling
+    ) as system:
         return await _check(system, repair=repair)
 
 

@@ -22,9 +22,6 @@ from embedfleet.records.fleet import PoolReport, RunningOrchestrator
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import repeat, wait_briefly
 
-SILENT_SECONDS = 20.0
-"""An orchestrator that has not written for this long counts as dead. That is several heartbeats, and time for
-a pause of its process. Its row stays for a day, for an operator who looks into its end."""
 # An orchestrator writes at least this often, even if nothing changed, so that it does not count as dead.
 _REFRESH_SECONDS = 5.0
 # How long the row of a dead orchestrator stays: a day.
@@ -113,7 +110,7 @@ class Registration:
         if pools != self._announced or monotonic() - self._announced_at >= _REFRESH_SECONDS:
             await self._database.write(lambda conn: self._announce(conn, pools))
             self._announced, self._announced_at = pools, monotonic()
-        since = self._clock.now() - SILENT_SECONDS
+        since = self._clock.now() - fleet.SILENT_SECONDS
         self._peers.running = await self._database.read(lambda conn: fleet.running(conn, seen_since=since))
         if any(peer.orchestrator_id == self._id and peer.has_orders for peer in self._peers.running):
             self._resize(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))

@@ -11,6 +11,7 @@ from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
 from embedfleet.leader.foundations import Foundations
 from embedfleet.leader.guest_searches import GuestSearches
+from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.waiting_work import WaitingWork
@@ -52,8 +53,11 @@ def leader_services(base: Foundations, election: Election, search: SearchService
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:
-    """Return the duties that the settings may switch off."""
+    """Return the duties that only some settings need."""
     duties: list[tuple[LeaderDuty, Pace]] = []
+    if base.settings.redis.url is not None:
+        marking = MarkKeeping(broker=base.broker, database=base.database)
+        duties.append((marking, Every(LOOK_SECONDS)))
     cache, events = base.settings.embedding_cache, base.settings.events
     if cache.enabled:
         trimming = CacheTrimming(base.database, max_mb_per_tenant=cache.max_mb_per_tenant)

@@ -301,6 +301,20 @@ class Broker(Protocol):
         """
         ...
 
+    async def mark(self) -> str | None:
+        """Return the mark that says to which system these queues belong; None if they have none.
+
+        A broker that loses its memory loses its mark too. A broker in process has none when it starts.
+        """
+        ...
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        """Leave `mark` if there is none, or if `replacing` is there, in one step.
+
+        Returns the mark that is there now. The tasks do not change.
+        """
+        ...
+
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
 

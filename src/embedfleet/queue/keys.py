@@ -10,7 +10,8 @@ script reads it, and it has at most one number for each tenant. An operator may 
 ==================== ====  ==================================================================
 name                 type  holds
 ==================== ====  ==================================================================
-meta                 HASH  counters, virtual times, last fence, epoch. Its name is also the channel of the
+meta                 HASH  counters, virtual times, last fence, epoch; in the chunking stage also the mark,
+                           which says to which system the queues belong. Its name is also the channel of the
                            notification that the stage has claimable work again
 tasks                HASH  id -> record (msgpack, see `redis_records`) of each unfinished or dead task
 payloads             HASH  id -> payload

@@ -42,6 +42,7 @@ class MemoryBroker:
         self._clock = clock
         self._closed = False
         self._epoch = uuid4().hex
+        self._mark: str | None = None
         self._shares: dict[str, TenantShare] = {}
         fences = count(1)
         self._queues = {
@@ -170,6 +171,16 @@ class MemoryBroker:
     async def epoch(self) -> str:
         self._require_open()
         return self._epoch
+
+    async def mark(self) -> str | None:
+        self._require_open()
+        return self._mark
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        self._require_open()
+        if self._mark is None or self._mark == replacing:
+            self._mark = mark
+        return self._mark
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         self._require_open()

@@ -28,6 +28,8 @@ _LOOK_AGAIN_SECONDS = 1.0
 # Dead tasks come with their payloads, which may be large, so few are read in one call.
 _DEAD_AT_ONCE = 100
 _DEFAULT_SHARE = TenantShare()
+# The mark of the system is kept by one stage, as the keys of a script are all of one stage.
+_MARKED_STAGE = Stage.CHUNKING
 # Lua calculates in doubles, which hold every integer up to this one.
 _LARGEST_EXACT = 2**53
 
@@ -224,6 +226,14 @@ class RedisBroker:
     async def epoch(self) -> str:
         names = [await self._scripts(stage).epoch(uuid4().hex) for stage in Stage]
         return ",".join(names)
+
+    async def mark(self) -> str | None:
+        return await self._scripts(_MARKED_STAGE).mark("", "")
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        held = await self._scripts(_MARKED_STAGE).mark(mark, replacing or "")
+        assert held is not None, "the script sets a mark where there is none"
+        return held
 
     async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
         """Wait as the port says. A wait looks first, and again after each notification.

@@ -222,6 +222,13 @@ class StageScripts:
         name, run = await self._run("epoch", [proposal], repeatable=True)
         return f"{decoded(name)}-{decoded(run)}"
 
+    async def mark(self, mark: str, replacing: str) -> str | None:
+        """Set the mark if there is none, or if it is `replacing`; an empty one only reads.
+
+        Returns the mark that is there now, None if there is none.
+        """
+        return decoded(await self._run("mark", [mark, replacing], repeatable=True)) or None
+
     async def _run(
         self, name: str, arguments: Sequence[Argument] = (), *, timed: bool = False, repeatable: bool = False
     ) -> Any:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
 from embedfleet.errors import ConfigError, InvalidRequest, Remedy, one_line
-from embedfleet.records import fleet
+from embedfleet.records import fleet, systems
 from embedfleet.settings import Settings
 from embedfleet.sql import migrations
 from embedfleet.sql.tables import leadership, orchestrators, searches
@@ -124,7 +124,11 @@ def unpack_backup(source: Path, target: Path) -> Manifest:
 
 
 def forget_processes(conn: Connection) -> None:
-    """Delete the rows of the processes that ran when the backup was made."""
+    """Delete the rows of the processes that ran when the backup was made.
+
+    A restored copy is a system of its own too: the original may go on beside it.
+    """
+    systems.forget(conn)
     for table in (orchestrators, searches):
         conn.execute(delete(table))
     fleet.forget_broker_epoch(conn)

@@ -3,8 +3,8 @@
 `embeddings_config.yaml` shows them all. An environment variable is named after the path to the field:
 `EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused with the nearest known name.
 
-May import: metrics, clock, log, lifetime, framing, data_directory, waiting, trouble, service, validation and
-below.
+May import: metrics, clock, log, lifetime, framing, data_directory, waiting, trouble, service, validation,
+mark_file and below.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, Ve
 class MeteredVectorStore(VectorStore):
     """Passes every call on to another store, and measures it.
 
-    A scan is not measured, because its reader decides how long it takes.
+    A scan is not measured, because its reader decides how long it takes; a mark is read only at the start.
     """
 
     def __init__(self, store: VectorStore, seconds: Histogram) -> None:
@@ -66,6 +66,12 @@ class MeteredVectorStore(VectorStore):
     async def count(self, collection: CollectionKey) -> int:
         with timed(self._seconds, "count"):
             return await self._store.count(collection)
+
+    async def mark(self) -> str | None:
+        return await self._store.mark()
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        return await self._store.claim_mark(mark, replacing=replacing)
 
     async def close(self) -> None:
         await self._store.close()

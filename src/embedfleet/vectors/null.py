@@ -50,5 +50,11 @@ class NullVectorStore(VectorStore):
     async def count(self, collection: CollectionKey) -> int:
         return 0
 
+    async def mark(self) -> str | None:
+        return None
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        return mark
+
     async def close(self) -> None:
         return None

@@ -176,6 +176,21 @@ class VectorStore(Protocol):
         """Return the number of rows in the collection; 0 if it does not exist."""
         ...
 
+    async def mark(self) -> str | None:
+        """Return the mark that says to which system the whole store belongs; None if it has none.
+
+        A store that is dropped as a whole loses its mark too.
+        """
+        ...
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        """Leave `mark` if there is none, or if `replacing` is there. Durable on return.
+
+        Returns the mark that is there now. Of callers that find no mark at the same time, one succeeds. No
+        row changes.
+        """
+        ...
+
     async def close(self) -> None:
         """Write everything to disk and release all resources. Then another process may open the store."""
         ...

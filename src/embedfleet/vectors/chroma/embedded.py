@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
+from embedfleet.mark_file import MarkFile
 from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import ChromaProcess, ProcessLost
@@ -38,6 +40,7 @@ class ChromaVectorStore(ChromaStore):
     def __init__(self, directory: Path) -> None:
         """Create a store that is not open yet. Use `open` to get an open one."""
         self._directory = directory
+        self._mark_file = MarkFile(directory)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma")
         self._process: ChromaProcess | None = None
         self._closed = False
@@ -62,6 +65,21 @@ class ChromaVectorStore(ChromaStore):
             self._closed = True
             await self._on_thread(self._end)
             self._thread.shutdown()
+
+    async def mark(self) -> str | None:
+        return await asyncio.to_thread(self._marked, self._mark_file.read)
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        return await asyncio.to_thread(self._marked, partial(self._mark_file.claim, mark, replacing))
+
+    def _marked(self, act: Callable[[], _T]) -> _T:
+        try:
+            return act()
+        except OSError as exc:
+            raise VectorStoreUnavailable(
+                f"the vector store in {self._directory}: the file with its mark cannot be used "
+                f"({exc.strerror or exc})"
+            ) from exc
 
     async def _run(
         self, operation: Callable[Concatenate[ChromaCollections, _P], _T], *args: _P.args, **kwargs: _P.kwargs

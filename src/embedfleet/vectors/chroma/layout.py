@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 
+MARK_COLLECTION = "embedfleet-system"
+"""The collection whose metadata holds the mark of the system. No tenant's collection has this name, as those
+end with a SHA-256."""
+
 _PLAIN_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

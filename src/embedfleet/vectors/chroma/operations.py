@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import InvalidRequest, Permanent, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.paging import pages
+from embedfleet.vectors.chroma.layout import MARK_COLLECTION
 from embedfleet.vectors.port import Hit, Metadata, VectorRows
 
 if TYPE_CHECKING:
@@ -129,6 +130,25 @@ class ChromaCollections:
     def count(self, name: str) -> int:
         collection = self._find(name)
         return 0 if collection is None else int(collection.count())
+
+    def mark(self) -> str | None:
+        collection = self._find(MARK_COLLECTION)
+        return None if collection is None else str((collection.metadata or {}).get("mark"))
+
+    def claim_mark(self, mark: str, replacing: str | None) -> str:
+        if replacing is not None and self.mark() == replacing:
+            self.drop_collection(MARK_COLLECTION)
+        # Of several callers one creates the collection, and Chroma gives all of them that one.
+        self._client.get_or_create_collection(
+            MARK_COLLECTION,
+            metadata={"mark": mark},
+            configuration={"hnsw": {"space": "cosine"}},
+            embedding_function=None,
+        )
+        held = self.mark()
+        if held is None:  # dropped since, by a caller that replaces the mark
+            raise VectorStoreUnavailable("the mark of the vector store changes just now: try again")
+        return held
 
     def _find(self, name: str) -> Collection | None:
         from chromadb.errors import NotFoundError

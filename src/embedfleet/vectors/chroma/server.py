@@ -91,6 +91,12 @@ class ChromaServerStore(ChromaStore):
     async def drop_collection(self, collection: CollectionKey) -> None:
         await self._write(collection, ChromaCollections.drop_collection)
 
+    async def mark(self) -> str | None:
+        return await self._run(ChromaCollections.mark)
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        return await self._run(ChromaCollections.claim_mark, mark, replacing)
+
     async def close(self) -> None:
         """Wait for calls that still run, also for writes whose callers were cancelled; then disconnect.
 
