@@ -84,30 +84,32 @@ class OpenedPart:
     place: str
 
 
-def part_places(settings: Settings) -> dict[PartKind, str]:
-    """Return where these settings look for each marked part, for messages: without secrets.
+def queues_place(settings: Settings) -> str | None:
+    """Return where these settings have the queues, for messages: without secrets. None: they need no mark.
 
-    Queues in process belong to the data directory. If the database is in it too, they always agree, and the
-    queues need no mark.
+    Queues in process belong to the data directory. If the database is in it too, they always agree.
     """
-    places = {}
     if settings.redis.url is not None:
         from embedfleet.queue.redis_endpoint import parse_endpoint
 
         endpoint = parse_endpoint(settings.redis)
-        prefix = settings.redis.key_prefix
-        places[PartKind.QUEUES] = f"in Redis at {endpoint}/{endpoint.db}, key prefix {prefix}"
-    elif settings.database.url is not None:
-        places[PartKind.QUEUES] = f"in a process with the data directory {_on_this_host(settings.data_dir)}"
+        return f"in Redis at {endpoint}/{endpoint.db}, key prefix {settings.redis.key_prefix}"
+    if settings.database.url is not None:
+        return f"in a process with the data directory {_on_this_host(settings.data_dir)}"
+    return None
+
+
+def vectors_place(settings: Settings) -> str:
+    """Return where these settings have the vector store, for messages: without secrets."""
     kind = store_kind(settings.vector_store.kind)
     own = kind.own_directory(settings)
     where = kind.place(settings) if own is None else _on_this_host(own)
-    return places | {PartKind.VECTORS: f"in {settings.vector_store.kind.capitalize()} at {where}"}
+    return f"in {settings.vector_store.kind.capitalize()} at {where}"
 
 
 def queues_part(settings: Settings, broker: Marked) -> OpenedPart | None:
     """Return the queues as a part of the system; None if they need no mark."""
-    place = part_places(settings).get(PartKind.QUEUES)
+    place = queues_place(settings)
     if place is None:
         return None
     part = broker if settings.redis.url is not None else MarkedDirectory(settings.data_dir)
@@ -116,7 +118,7 @@ def queues_part(settings: Settings, broker: Marked) -> OpenedPart | None:
 
 def vectors_part(settings: Settings, store: Marked) -> OpenedPart:
     """Return the vector store as a part of the system."""
-    return OpenedPart(PartKind.VECTORS, store, part_places(settings)[PartKind.VECTORS])
+    return OpenedPart(PartKind.VECTORS, store, vectors_place(settings))
 
 
 def _on_this_host(directory: Path) -> str:

@@ -14,10 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import delete, make_url, update
 
-from embedfleet.bootstrap import RepairSystem, open_guest, open_repair, open_store
+from embedfleet.bootstrap import RepairSystem, open_guest, open_parts, open_repair, open_store
 from embedfleet.cli.verify import rebuild_store
-from embedfleet.errors import DataDirectoryInUse, Remedy, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.clock import SystemClock
+from embedfleet.errors import ConfigError, DataDirectoryInUse, Remedy, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.joining import move
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import collections
 from embedfleet.records.collections import Collection
@@ -356,6 +358,10 @@ async def test_a_copy_of_a_postgresql_database_gets_its_vectors_by_a_rebuild(
         copy = server.create_database(template=str(make_url(url).database))
         try:
             restored = make_settings(tmp_path / "restored", database_url=server.url_of(copy))
+            with pytest.raises(ConfigError, match="which that system does not know"):
+                await repair(restored, empty=True)
+            async with open_parts(restored, purpose="test") as (database, parts):
+                await move(database, parts, SystemClock())
             assert await repair(restored, empty=True) == 0
             rows = read_chroma(restored)
         finally:

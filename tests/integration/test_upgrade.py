@@ -112,6 +112,7 @@ async def test_jobs_in_flight_of_the_old_release_end_under_the_new_schema(
     embedded = make_settings(tmp_path, chunking=BATCH)
     job_ids = await leave_jobs_in_flight(embedded)
     source = (embedded.data_dir / "embedfleet.db").rename(tmp_path / "source.db")
+    (embedded.data_dir / "chroma" / "embedfleet-system.json").unlink()  # that release left no mark
     old_release.build(old_url, source, [dead_letter(job_ids["dead"])])
     if old_url.startswith("postgresql"):  # SQLite upgrades itself when it is opened
         database = Database(old_url)

@@ -23,8 +23,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def show(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Show which queues and vectors the database records as its own, and where these settings look."""
     from embedfleet.bootstrap import open_guest
-    from embedfleet.joining import part_places
+    from embedfleet.joining import queues_place, vectors_place
     from embedfleet.records import systems
+    from embedfleet.system_parts import PartKind
 
     settings = settings_from(data_dir, config)
 
@@ -33,7 +34,9 @@ def show(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile =
             return guest.database.location, await guest.database.read(systems.recorded)
 
     location, system = asyncio.run(look())
-    document = _document(location, system, part_places(settings))
+    queues = queues_place(settings)
+    places = {} if queues is None else {PartKind.QUEUES: queues}
+    document = _document(location, system, places | {PartKind.VECTORS: vectors_place(settings)})
     if as_json:
         print_json(document)
     else:
