@@ -80,3 +80,18 @@ def test_events_are_read_and_followed(command: Command, failed: str) -> None:
     os.killpg(process.pid, signal.SIGINT)
     assert finish(process).code == 130
     assert [first, second["event_id"], second["position"]] == [read[0], f"{second_job}:1", 2]
+
+
+def test_a_system_says_its_parts_and_is_moved_on_purpose(command: Command) -> None:
+    empty = command.typed("system", "show", "--json").document
+    assert (empty["system_id"], empty["parts"]["vectors"]["recorded"]) == (None, None)
+    moved = command.typed("system", "move", "--yes")
+    assert (moved.code, "`embedfleet rebuild`" in moved.stdout) == (0, True)
+    shown = command.typed("system", "show", "--json").document
+    assert shown["parts"]["vectors"]["recorded"] == shown["parts"]["vectors"]["settings"]
+    assert f"system    {shown['system_id']}\n" in command.typed("system", "show").stdout
+    assert "nothing to do" in command.typed("system", "move", "--yes").stdout
+    (check,) = (
+        one for one in command.typed("doctor", "--json").document["findings"] if one["check"] == "system"
+    )
+    assert (check["ok"], shown["system_id"] in check["detail"]) == (True, True)

@@ -29,6 +29,7 @@ def checks_of(settings: Settings) -> Iterator[Check]:
     yield Check("workers", _workers, needs=["database"], place=_place_of_database)
     if settings.vector_store.url is not None:
         yield Check("vectors", _vectors, needs=["settings"], place=_place_of_vectors)
+    yield Check("system", _system, needs=["database", "queues", "vectors"], place=_place_of_database)
     yield Check("parser", _parser, limit_seconds=WORK_SECONDS)
     yield Check("models", _models)
     yield Check("model", _model, needs=["models"], limit_seconds=WORK_SECONDS)
@@ -144,6 +145,35 @@ def _vectors(settings: Settings) -> str:
         store = await open_store(settings)
         await store.close()
         return f"{places(settings)['vectors']} answers"
+
+    return asyncio.run(look())
+
+
+def _system(settings: Settings) -> str:
+    """Check that the queues and the vector store are those of the database's system."""
+    from contextlib import AsyncExitStack
+
+    from embedfleet.bootstrap import open_broker, open_guest
+    from embedfleet.clock import SystemClock
+    from embedfleet.joining import Purpose, join, queues_part, vectors_part
+    from embedfleet.records import systems
+    from embedfleet.vectors.registry import store_kind
+
+    async def look() -> str:
+        async with AsyncExitStack() as stack:
+            guest = await stack.enter_async_context(open_guest(settings))
+            broker = await open_broker(settings)
+            stack.push_async_callback(broker.close)
+            # For queries: an embedded store is not opened, as its owner may have it open.
+            store = await store_kind(settings.vector_store.kind).open_for_queries(settings)
+            stack.push_async_callback(store.close)
+            for part in (queues_part(settings, broker), vectors_part(settings, store)):
+                if part is not None:
+                    await join(guest.database, part, SystemClock(), Purpose.READ)
+            system = await guest.database.read(systems.recorded)
+        if system is None:
+            return "new: the first orchestrator records the queues and vectors it starts with"
+        return f"{system.system_id}: these settings name its own queues and vectors"
 
     return asyncio.run(look())
 
