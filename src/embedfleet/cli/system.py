@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json
+from embedfleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
@@ -44,7 +44,9 @@ def show(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile =
 
 
 @app.command()
-def move(yes: Yes = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def move(
+    yes: Yes = False, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
+) -> None:
     """Make the queues and the vector store of these settings those of the database's system.
 
     For a Redis or a Chroma that was moved, and for a restored copy of a database. Every orchestrator must be
@@ -54,12 +56,17 @@ def move(yes: Yes = False, data_dir: DataDir = None, config: ConfigFile = None) 
     if not yes:
         typer.confirm("Make the services of these settings the system's own?", abort=True, err=True)
     system, changed = asyncio.run(_move(settings))
+    if as_json:
+        print_json(
+            {"system_id": system.system_id, "moved": {kind: system.parts[kind].place for kind in changed}}
+        )
+        return
     for kind in changed:
-        typer.echo(f"the {kind} of system {system.system_id} are now {system.parts[kind].place}")
+        say(f"the {kind} of system {system.system_id} are now {system.parts[kind].place}")
     if not changed:
-        typer.echo(f"nothing to do: system {system.system_id} has these parts")
+        say(f"nothing to do: system {system.system_id} has these parts")
     if "vectors" in changed:
-        typer.echo("write the vectors into it: `embedfleet rebuild`")
+        say("write the vectors into it: `embedfleet rebuild`")
 
 
 async def _move(settings: Settings) -> tuple[SystemRecord, list[PartKind]]:
@@ -98,10 +105,10 @@ def _document(location: str, system: SystemRecord | None, places: dict[PartKind,
 
 
 def _print(document: dict[str, Any]) -> None:
-    typer.echo(f"system    {document['system_id'] or 'not recorded yet: no orchestrator has started'}")
-    typer.echo(f"database  {document['database']}")
+    say(f"system    {document['system_id'] or 'not recorded yet: no orchestrator has started'}")
+    say(f"database  {document['database']}")
     for kind, part in document["parts"].items():
         since = "" if part["since"] is None else f" (since {part['since']})"
-        typer.echo(f"{kind:<9} {part['recorded'] or 'not recorded yet'}{since}")
+        say(f"{kind:<9} {part['recorded'] or 'not recorded yet'}{since}")
         if part["recorded"] != part["settings"]:
-            typer.echo(f"          these settings: {part['settings']}")
+            say(f"          these settings: {part['settings']}")
