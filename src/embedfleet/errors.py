@@ -98,7 +98,18 @@ class InputError(EmbedfleetError):
 
 
 class InvalidRequest(InputError):
-    """An argument is out of range, empty, or contradicts another."""
+    """An argument is out of range, empty, or contradicts another.
+
+    `field` is the path of the wrong field, such as `chunking_config.overlap`; it is empty if no single field
+    is wrong. `reason` is the message without the field.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", reason: str | None = None, remedy: Remedy | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.field = field
+        self.reason = message if reason is None else reason
 
 
 class UnknownJob(InputError):
@@ -118,7 +129,20 @@ class ParseError(InputError):
 
 
 class QuotaExceeded(EmbedfleetError):
-    """The tenant's tier does not allow this now."""
+    """The tenant's tier does not allow this now.
+
+    `limit` is what the tier allows, `used` what the tenant has used of it before this request; both count
+    characters or jobs, as the message says. `retry_after` is in seconds: the time until the limit counts from
+    zero again, or a pause for unfinished jobs to end. It is None if the request is too large at any time.
+    """
+
+    def __init__(
+        self, message: str, *, limit: int, used: int, retry_after: float | None, remedy: Remedy | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.limit = limit
+        self.used = used
+        self.retry_after = retry_after
 
 
 class DataDirectoryInUse(EmbedfleetError):

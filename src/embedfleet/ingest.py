@@ -20,7 +20,6 @@ from typing import TypeVar
 from embedfleet.clock import SystemClock, utc
 from embedfleet.errors import InputError, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager
-from embedfleet.lifecycle.admission import request_from
 from embedfleet.parsing.formats import ParsedDocument, is_supported
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.parsing.source_hash import source_hash_of
@@ -299,7 +298,7 @@ class Ingest:
 
     def _request(self, document: _Document) -> JobRequest:
         options, file, parsed = self._options, document.file, document.parsed
-        return request_from(
+        return JobRequest(
             media_id=file.media_id,
             user_id=options.tenant,
             user_tier=options.tier,

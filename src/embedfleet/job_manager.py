@@ -10,22 +10,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.lifecycle.admission import Admission, request_from
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus, UserTier
+from embedfleet.lifecycle.admission import Admission
+from embedfleet.queue_schemas import (
+    ChunkingConfig,
+    ContentType,
+    ContentTypeName,
+    JobInfo,
+    JobRequest,
+    JobStatus,
+    UserTier,
+    UserTierName,
+)
 from embedfleet.records.cursors import Page
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.tracking.operator_jobs import OperatorJobs
 from embedfleet.tracking.tenant_jobs import TenantJobs
+from embedfleet.validation import Checked
 
 
-class JobManagerConfig(BaseModel):
+class JobManagerConfig(Checked):
     """The settings of a job manager. By default they are those that every command has (`load_settings`)."""
 
     model_config = ConfigDict(frozen=True)
@@ -98,8 +108,8 @@ class EmbeddingJobManager:
         media_id: int | str,
         user_id: str,
         content: str,
-        user_tier: UserTier = UserTier.FREE,
-        content_type: str = "text",
+        user_tier: UserTier | UserTierName = UserTier.FREE,
+        content_type: ContentType | ContentTypeName = "text",
         chunking_config: ChunkingConfig | None = None,
         priority: int = 50,
         model: str | None = None,
@@ -115,7 +125,7 @@ class EmbeddingJobManager:
         Raises InvalidRequest for a wrong argument, such as a priority outside 0-100, empty content or an
         unknown content type. Raises UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
         """
-        request = request_from(
+        request = JobRequest(
             media_id=media_id,
             user_id=user_id,
             content=content,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import msgpack
 import numpy as np
@@ -32,7 +32,7 @@ from embedfleet.errors import LaterMessage, UndecodableMessage
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
 from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
 from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
-from embedfleet.validation import first_problem
+from embedfleet.validation import Checked, first_problem
 
 SCHEMA_VERSION = 2
 CHUNK_ID_BYTES = 16
@@ -87,6 +87,10 @@ class ContentType(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     CODE = "code"
+
+
+UserTierName = Literal["free", "basic", "premium", "enterprise"]
+ContentTypeName = Literal["text", "markdown", "code"]
 
 
 class _Frozen(BaseModel):
@@ -300,8 +304,8 @@ def unpack_chunk_ids(packed: bytes) -> list[str]:
 # --- requests ---
 
 
-class JobRequest(_Frozen):
-    """One document to be embedded for a tenant."""
+class JobRequest(Checked, _Frozen):
+    """One document to be embedded for a tenant. A wrong value raises InvalidRequest."""
 
     media_id: str = Field(min_length=1, max_length=1024, description="The tenant's own id of the document.")
     user_id: str = Field(min_length=1, max_length=256, description="The tenant.")
@@ -315,6 +319,23 @@ class JobRequest(_Frozen):
     source_hash: str | None = Field(
         default=None, description="Fingerprint of the file `content` was read from."
     )
+
+    if TYPE_CHECKING:  # type checkers know from here what else is taken: numbers, and texts for enums
+
+        def __init__(
+            self,
+            *,
+            media_id: int | str,
+            user_id: str,
+            content: str,
+            user_tier: UserTier | UserTierName = UserTier.FREE,
+            content_type: ContentType | ContentTypeName = ContentType.TEXT,
+            chunking_config: ChunkingConfig | None = None,
+            priority: int = 50,
+            model: str | None = None,
+            source: str | None = None,
+            source_hash: str | None = None,
+        ) -> None: ...
 
     @field_validator("media_id", mode="before")
     @classmethod
@@ -388,6 +409,9 @@ class JobInfo(_Frozen):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    waiting_for: str | None = Field(
+        default=None, description="What an unfinished job needs and does not have; None: nothing is missing."
+    )
 
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that `--json` prints."""

@@ -11,10 +11,11 @@ import json
 import uuid
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
@@ -35,6 +36,7 @@ from embedfleet.records.chunks import Passage
 from embedfleet.records.collections import Collection
 from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
+from embedfleet.validation import Checked
 from embedfleet.vectors.port import Hit, VectorStore
 
 # A query asks the store for this many more rows than wanted: some may be of generations that are not live.
@@ -46,14 +48,31 @@ _ABANDONED_AFTER_SECONDS = 3600.0
 _HITS = TypeAdapter(list[SearchHit])
 
 
-class SearchRequest(BaseModel):
-    """A search. With `model` None, it uses the default model, or the tenant's only one."""
+class SearchRequest(Checked):
+    """A search. With `model` None, it uses the default model, or the tenant's only one.
+
+    A wrong value raises InvalidRequest.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    query: str = Field(min_length=1)
+    query: str
     limit: int = Field(default=5, ge=1, le=1000)
     model: str | None = None
+
+    @field_validator("query", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Before the type is checked, as Pydantic takes no text with a lone surrogate and does not say so."""
+        if not isinstance(value, str):
+            return value
+        if not value or value.isspace():
+            raise ValueError("is empty: say what to look for")
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(f"character {exc.start + 1} is not valid text: give the query in UTF-8") from exc
+        return value
 
 
 class SearchService:
@@ -112,9 +131,8 @@ class SearchService:
     async def _respond(self, asked: searches.AskedSearch) -> str:
         try:
             hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
-        except (EmbedfleetError, ValidationError) as exc:  # ValidationError: the guest is of another release
-            remedy = exc.remedy if isinstance(exc, EmbedfleetError) else None
-            return json.dumps({"error": one_line(exc), "remedy": remedy})
+        except EmbedfleetError as exc:  # InvalidRequest too, if the guest is of another release
+            return json.dumps({"error": one_line(exc), "remedy": exc.remedy})
         return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
 
     def _choose(self, conn: Connection, tenant: str, model: str | None) -> Collection | None:

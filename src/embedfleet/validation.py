@@ -1,11 +1,19 @@
-"""Describes the first problem that Pydantic found: the field that has it, and a message in one line."""
+"""Describes the first problem that Pydantic found: the field that has it, and a message in one line.
+
+Models that applications make raise it as an error of our tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from embedfleet.errors import EmbedfleetError, InvalidRequest
+
+# Values of these fields are never shown: they are private, and may be long.
+_PRIVATE_FIELDS = ("content", "query")
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,62 @@ class Problem:
 
 
 def first_problem(exc: ValidationError) -> Problem:
-    """Return the first of the problems that Pydantic lists."""
-    problem = exc.errors()[0]
+    """Return the first of the problems that Pydantic lists, but an unknown name before all others.
+
+    The unknown name is probably a misspelling of a field that Pydantic misses.
+    """
+    problems = exc.errors()
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     # A key of a mapping that is itself wrong has "[key]" behind its name.
     path = tuple(str(part) for part in problem["loc"] if part != "[key]")
     # Pydantic puts this before the messages of our own validators.
     message = problem["msg"].removeprefix("Value error, ")
     return Problem(path, problem["type"], message, problem.get("input"))
+
+
+def invalid_request(exc: ValidationError, name: str) -> InvalidRequest:
+    """Return the InvalidRequest for the first problem, of a model that is called `name`."""
+    problem = first_problem(exc)
+    given = problem.given
+    short = isinstance(given, str) and len(given) <= _LONGEST_SHOWN and problem.field not in _PRIVATE_FIELDS
+    shown = f" (got {given!r})" if short or isinstance(given, int | float | bool) else ""
+    reason = problem.message + shown
+    return InvalidRequest(f"{problem.field or name}: {reason}", field=problem.field, reason=reason)
+
+
+class Checked(BaseModel):
+    """The base of models that applications make. A wrong value raises InvalidRequest, in one line.
+
+    Where such a model is a field of another one, Pydantic validates it by itself, and the error of the outer
+    model names the whole path.
+    """
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            raise self._error_of(exc) from None  # it would show the given values in a traceback
+
+    # Pydantic calls an `__init__` of our own for nested models too, unless it is marked as its own is. Then
+    # the path to the field would be lost.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Build the model from a mapping. Raises as the constructor does."""
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as exc:
+            raise cls._error_of(exc) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Build the model from JSON. Raises as the constructor does."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as exc:
+            raise cls._error_of(exc) from None
+
+    @classmethod
+    def _error_of(cls, exc: ValidationError) -> EmbedfleetError:
+        return invalid_request(exc, cls.__name__)

@@ -96,8 +96,9 @@ async def test_a_refusal_in_the_middle_admits_none(
         JobRequest(media_id="a", user_id=TENANT, content="fine"),
         JobRequest(media_id="b", user_id=TENANT, content="x" * (limit + 1)),
     ]
-    with pytest.raises(QuotaExceeded, match="media `b`"):
+    with pytest.raises(QuotaExceeded, match="media `b`") as refused:
         await manager.create_jobs(given)
+    assert (refused.value.limit, refused.value.used, refused.value.retry_after) == (limit, 0, None)
     assert await manager.list_jobs(TENANT) == []
 
 

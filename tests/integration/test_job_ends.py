@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection
 
+from embedfleet.clock import ManualClock
 from embedfleet.errors import InvalidRequest, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.records import events, jobs
+from embedfleet.records import events, fleet, jobs
 from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -247,3 +248,30 @@ async def test_many_jobs_are_retried_and_the_others_are_named(manager: Embedding
         await tenant.retry(ids[2])
     with pytest.raises(UnknownJob):
         await tenant.retry_many([*ids, "never"])
+
+
+async def test_a_wait_that_takes_too_long_says_for_which_job_and_what_it_lacks(
+    database: Database, configure: Configure
+) -> None:
+    clock = ManualClock()
+    manager = EmbeddingJobManager(JobManagerConfig(settings=configure()), database=database, clock=clock)
+    await begin(database, ["job_a", "job_b", "job_c"])
+    await end(database, ["job_b"])
+
+    async def refusal() -> str:
+        with pytest.raises(TimeoutError) as refused:
+            await manager.of(TENANT).wait_many(["job_b", "job_a", "job_c"], timeout_seconds=0)
+        return str(refused.value)
+
+    assert await refusal() == (
+        "job job_a is `pending` after 0 s: it waits for an orchestrator: none is running with this database, "
+        "so look at the settings or start one (2 jobs have not ended)"
+    )
+    waiting = [info.waiting_for is not None for info in await manager.list_jobs(TENANT)]
+    assert waiting == [True, False, True]
+
+    await database.write(lambda conn: fleet.announce(conn, "o1", host="h", pid=1, now=clock.now(), pools={}))
+    assert (await manager.get_job_status("job_a")).waiting_for is None
+    assert await refusal() == ("job job_a is `pending` after 0 s: it goes on (2 jobs have not ended)")
+    clock.advance(fleet.SILENT_SECONDS + 1)  # it has died since
+    assert (await manager.get_job_status("job_a")).waiting_for is not None

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from embedfleet.errors import LaterMessage, Transient, UndecodableMessage
+from embedfleet.errors import InvalidRequest, LaterMessage, Transient, UndecodableMessage
 from embedfleet.queue_schemas import (
     CHUNK_ID_BYTES,
     CharRange,
@@ -267,7 +267,7 @@ class TestRefusals:
             embedding_task().tenant = "other"
 
     def test_the_overlap_of_a_chunking_config_is_smaller_than_its_chunks(self) -> None:
-        with pytest.raises(ValidationError, match=r"overlap \(10\) must be smaller than chunk_size \(10\)"):
+        with pytest.raises(InvalidRequest, match=r"overlap \(10\) must be smaller than chunk_size \(10\)"):
             ChunkingConfig(chunk_size=10, overlap=10)
 
 
@@ -388,4 +388,5 @@ class TestStability:
             "created_at": "2024-02-29T12:00:00Z",
             "started_at": None,
             "finished_at": "2024-02-29T12:00:01.500000Z",
+            "waiting_for": None,
         }

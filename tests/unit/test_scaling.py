@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from embedfleet.errors import InvalidRequest
+from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.scaling import Observation, PoolLimits, ScalingState, ServiceMeter, decide
 from embedfleet.settings import ScalingPolicy
 
@@ -335,7 +334,7 @@ def test_an_observation_that_cannot_be_is_refused_by_name(field: str, value: flo
 )
 def test_a_policy_that_cannot_work_is_refused_by_name(wrong: dict[str, float]) -> None:
     (name,) = wrong
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ConfigError, match=name):
         ScalingPolicy(**wrong)
 
 

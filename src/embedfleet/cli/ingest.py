@@ -99,11 +99,8 @@ def _chunking(
 ) -> ChunkingConfig:
     """The settings' chunking, changed by the flags. With only a size, the overlap is at most a fifth of
     it."""
-    from pydantic import ValidationError
-
     from embedfleet.errors import InvalidRequest
     from embedfleet.queue_schemas import ChunkingConfig
-    from embedfleet.validation import first_problem
 
     base = settings.chunking.config.model_dump()
     if chunk_size is not None and overlap is None:
@@ -112,7 +109,6 @@ def _chunking(
     base |= {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
     try:
         return ChunkingConfig.model_validate(base)
-    except ValidationError as exc:
-        problem = first_problem(exc)
-        flag = "--" + problem.field.replace("_", "-")
-        raise InvalidRequest(f"{flag}: {problem.message}" if problem.path else problem.message) from exc
+    except InvalidRequest as exc:
+        flag = "--" + exc.field.replace("_", "-")
+        raise InvalidRequest(f"{flag}: {exc.reason}" if exc.field else exc.reason) from exc

@@ -10,15 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.clock import Clock
-from embedfleet.errors import InvalidRequest
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending
@@ -32,7 +29,6 @@ from embedfleet.records.jobs import NewJob
 from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
-from embedfleet.validation import first_problem
 
 _USUAL_PRIORITY = 50
 
@@ -153,18 +149,6 @@ class Admission:
         )
         jobs.create(conn, [job])
         return job.job_id
-
-
-def request_from(**fields: Any) -> JobRequest:
-    """Build a JobRequest. Raises InvalidRequest, which names the first wrong field in one line."""
-    try:
-        return JobRequest.model_validate(fields)
-    except ValidationError as exc:
-        problem = first_problem(exc)
-        # The content is not shown: it is private, and may be long.
-        is_short = isinstance(problem.given, int | float | bool) or problem.field != "content"
-        shown = f" (got {problem.given!r})" if is_short else ""
-        raise InvalidRequest(f"{problem.field or 'request'}: {problem.message}{shown}") from exc
 
 
 def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> Known:

@@ -203,17 +203,22 @@ class _Planner:
         self, submission: Submission, ticket: Ticket, collection: Collection, document: _Document
     ) -> None:
         request, chars = submission.request, submission.recipe.chars
-        self._check_quota(request, chars)
+        self._check_quota(request, chars, ticket.now)
         self._supersede(request.user_id, document)
         self._count(request.user_id, jobs=1, chars=chars)
         number = document.begin(submission.recipe, collection, ticket.job_id)
         self.plan.begun.append(Begun(submission, ticket, collection, number))
 
-    def _check_quota(self, request: JobRequest, chars: int) -> None:
+    def _check_quota(self, request: JobRequest, chars: int, now: float) -> None:
         used = self._usage[request.user_id]
-        refusal = quota.refusal(request.user_tier.value, self._tiers[request.user_tier], used, chars)
-        if refusal is not None:
-            raise QuotaExceeded(f"tenant `{request.user_id}`, media `{request.media_id}`: {refusal}")
+        refused = quota.refusal(request.user_tier.value, self._tiers[request.user_tier], used, chars, now)
+        if refused is not None:
+            raise QuotaExceeded(
+                f"tenant `{request.user_id}`, media `{request.media_id}`: {refused.reason}",
+                limit=refused.limit,
+                used=refused.used,
+                retry_after=refused.retry_after,
+            )
 
     def _supersede(self, tenant: str, document: _Document) -> None:
         ended = document.supersede()

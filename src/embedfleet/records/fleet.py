@@ -16,6 +16,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from embedfleet.sql.tables import facts, leadership, orchestrators
 
+SILENT_SECONDS = 20.0
+"""An orchestrator that has not written for this long counts as dead. That is several heartbeats, and time for
+a pause of its process. Its row stays for a day, for an operator who looks into its end."""
 _LEADER = "leader"
 _BROKER_EPOCH = "broker_epoch"
 
@@ -148,6 +151,12 @@ def announce(
 def withdraw(conn: Connection, orchestrator_id: str) -> None:
     """Drop the row of an orchestrator that ends in good order."""
     conn.execute(delete(orchestrators).where(orchestrators.c.orchestrator_id == orchestrator_id))
+
+
+def any_running(conn: Connection, now: float) -> bool:
+    """Whether any orchestrator announced itself within `SILENT_SECONDS` before `now` (Unix seconds)."""
+    query = select(orchestrators.c.seen_at).where(orchestrators.c.seen_at >= now - SILENT_SECONDS).limit(1)
+    return conn.execute(query).first() is not None
 
 
 def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:

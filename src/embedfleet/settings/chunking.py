@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from embedfleet.errors import EmbedfleetError
 from embedfleet.settings.section import Section
+from embedfleet.validation import invalid_request
 
 
 class ChunkUnit(StrEnum):
@@ -47,6 +49,22 @@ class ChunkingConfig(Section):
         default=ChunkMethod.RECURSIVE,
         description="`sentences` or `paragraphs` never cut inside one that fits the size.",
     )
+
+    if TYPE_CHECKING:  # type checkers know from here that a plain text is taken for an enum, too
+
+        def __init__(
+            self,
+            *,
+            chunk_size: int = 1000,
+            overlap: int = 200,
+            unit: ChunkUnit | Literal["chars", "tokens"] = ChunkUnit.CHARS,
+            method: ChunkMethod
+            | Literal["recursive", "sentences", "paragraphs", "tokens"] = ChunkMethod.RECURSIVE,
+        ) -> None: ...
+
+    @classmethod
+    def _error_of(cls, exc: ValidationError) -> EmbedfleetError:
+        return invalid_request(exc, cls.__name__)  # it is an argument of a job, too
 
     @model_validator(mode="after")
     def _overlap_below_size(self) -> Self:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from embedfleet.errors import ConfigError, hint
 from embedfleet.settings.sections import Settings
@@ -23,6 +23,8 @@ DEBUG_ENV = "EMBEDFLEET_DEBUG"
 """Not a setting: with it, the command line shows the traceback of an internal error."""
 CONFIG_ENV = "EMBEDFLEET_CONFIG"
 """Not a setting: names the settings file of commands and programs that are given none."""
+# It raises Pydantic's own error, whose path leads to the source of the wrong value.
+_SETTINGS = TypeAdapter(Settings)
 _NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV)
 
 
@@ -54,7 +56,7 @@ def load_settings(
     for source in sources:
         _merge(merged, source.values)
     try:
-        return Settings.model_validate(merged)
+        return _SETTINGS.validate_python(merged)
     except ValidationError as exc:
         raise ConfigError(_explain_first(exc, sources)) from exc
 

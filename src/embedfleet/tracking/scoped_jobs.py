@@ -23,13 +23,15 @@ from embedfleet.queue_schemas import (
     Requeued,
     Stage,
 )
-from embedfleet.records import dead_letters, document_info, events, jobs
+from embedfleet.records import dead_letters, document_info, events, fleet, jobs
 from embedfleet.records.cursors import Page, require_limit
-from embedfleet.records.job_info import job_info, job_infos
+from embedfleet.records.job_info import job_infos
 from embedfleet.records.jobs import Job
 from embedfleet.records.scope import Scope
 from embedfleet.sql.database import Database
 from embedfleet.tracking.job_ends import OpenJobs
+
+_WAITING_FOR = "an orchestrator: none is running with this database, so look at the settings or start one"
 
 
 class ScopedJobs:
@@ -48,7 +50,7 @@ class ScopedJobs:
     async def status(self, job_id: str) -> JobInfo:
         """Return the present state of the job. Raises UnknownJob."""
         return await self._database.read(
-            lambda conn: job_info(conn, self._known(jobs.get(conn, job_id), job_id))
+            lambda conn: self._infos(conn, [self._known(jobs.get(conn, job_id), job_id)])[0]
         )
 
     async def statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
@@ -56,7 +58,7 @@ class ScopedJobs:
 
         def look(conn: Connection) -> list[JobInfo]:
             found = jobs.get_many(conn, job_ids).values()
-            return job_infos(conn, [job for job in found if self._scope.holds(job.tenant)])
+            return self._infos(conn, [job for job in found if self._scope.holds(job.tenant)])
 
         return await self._database.read(look)
 
@@ -71,7 +73,7 @@ class ScopedJobs:
 
         def look(conn: Connection) -> Page[JobInfo]:
             found = jobs.page(conn, self._scope, status=status, limit=limit, after=after)
-            return Page(job_infos(conn, found), next_cursor=found.next_cursor)
+            return Page(self._infos(conn, found), next_cursor=found.next_cursor)
 
         return await self._database.read(look)
 
@@ -89,7 +91,7 @@ class ScopedJobs:
         )
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
-        """Return when the job has ended. Raises TimeoutError (the job goes on), UnknownJob."""
+        """Return when the job has ended. Raises TimeoutError as `wait_many` does, UnknownJob."""
         ended = await self.wait_many([job_id], timeout_seconds=timeout_seconds)
         if job_id not in ended:
             raise _unknown_job(job_id)
@@ -101,14 +103,20 @@ class ScopedJobs:
         """Return when all of these jobs have ended: how each ended, by job id, in the given order.
 
         A job that is dropped during the wait, because its document was deleted, is left out. Raises
-        TimeoutError (the jobs go on), and UnknownJob if any job does not exist when the wait begins. To get
-        each job as soon as it has ended, use `as_completed`.
+        TimeoutError, which names a job that has not ended, its status and what it waits for; the jobs go on.
+        Raises UnknownJob if any job does not exist when the wait begins. To get each job as soon as it has
+        ended, use `as_completed`.
         """
         job_ids = list(job_ids)
         ended: dict[str, JobInfo] = {}
-        async with asyncio.timeout(timeout_seconds):
-            async for info in self.as_completed(job_ids):
-                ended[info.job_id] = info
+        try:
+            async with asyncio.timeout(timeout_seconds) as limit:
+                async for info in self.as_completed(job_ids):
+                    ended[info.job_id] = info
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise TimeoutError(await self._why_not_ended(job_ids, timeout_seconds or 0.0)) from exc
         return {job_id: ended[job_id] for job_id in job_ids if job_id in ended}
 
     async def as_completed(self, job_ids: Iterable[str]) -> AsyncIterator[JobInfo]:
@@ -293,6 +301,25 @@ class ScopedJobs:
         retrying.requeue(conn, self._locked(conn, job_id), ids, self._clock.now())
 
     # --- within the scope ---
+
+    def _infos(self, conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
+        """Describe these jobs. If no orchestrator runs, the unfinished ones say that they wait for one."""
+        infos = job_infos(conn, found)
+        if all(job.status.terminal for job in found) or fleet.any_running(conn, self._clock.now()):
+            return infos
+        return [
+            info if info.status.terminal else info.model_copy(update={"waiting_for": _WAITING_FOR})
+            for info in infos
+        ]
+
+    async def _why_not_ended(self, job_ids: Sequence[str], seconds: float) -> str:
+        unfinished = [info for info in await self.statuses(job_ids) if not info.status.terminal]
+        if not unfinished:
+            return f"the jobs had not ended after {seconds:g} s, but have by now"
+        first = min(unfinished, key=lambda info: info.created_at)
+        others = f" ({len(unfinished)} jobs have not ended)" if len(unfinished) > 1 else ""
+        waits = "it goes on" if first.waiting_for is None else f"it waits for {first.waiting_for}"
+        return f"job {first.job_id} is `{first.status}` after {seconds:g} s: {waits}{others}"
 
     def _locked(self, conn: Connection, job_id: str) -> Job:
         """Lock the job until the unit ends, and return it. Raises UnknownJob."""
