@@ -178,7 +178,22 @@ def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: fl
             )
         dbapi_connection.commit()
 
+    def end_pipeline(
+        conn: Connection, _cursor: Any, _sql: str, _parameters: Any, _context: Any, executemany: bool
+    ) -> None:
+        """After rows that were sent together, begin again to count how long the transaction is idle.
+
+        psycopg sends them in a pipeline, and its last message is a request to flush. The server stops to
+        count when any message arrives, and begins again only when it has answered one that is a command. So a
+        process that was stopped here would keep its locks for ever. An empty command is answered at once.
+        """
+        if executemany:
+            driver = conn.connection.driver_connection
+            assert driver is not None
+            driver.pgconn.exec_(b"")
+
     event.listen(engine, "connect", prepare)
+    event.listen(engine, "after_cursor_execute", end_pipeline)
     return engine
 
 
