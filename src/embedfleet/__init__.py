@@ -1,3 +1,7 @@
 """embedfleet: documents in, searchable vectors out, for many tenants at once."""
 
+from embedfleet.quiet import silence_libraries
+
 __version__ = "0.1.0"
+
+silence_libraries()  # here, because every module of ours that imports a library is imported after this one

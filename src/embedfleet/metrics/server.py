@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from time import monotonic
 from typing import TypeAlias
 
@@ -110,6 +111,12 @@ class _Server(ThreadingHTTPServer):
         """Log a defect. A client that has gone, or that takes its answer too slowly, is none."""
         if not isinstance(sys.exception(), OSError):
             logger.exception("the monitoring port could not answer {}", client_address)
+
+    def server_bind(self) -> None:
+        """Listen, but do not look up this host's name in DNS, as HTTPServer would for `server_name`."""
+        TCPServer.server_bind(self)
+        host, port = self.server_address[:2]
+        self.server_name, self.server_port = str(host), int(port)
 
 
 def _health_answer(good: bool, words: str) -> Answer:

@@ -128,6 +128,8 @@ def _resolved(device: str) -> str:
 def _open_session(model: Description, place: Place) -> onnxruntime.InferenceSession:
     import onnxruntime
 
+    # For a program that imported onnxruntime before us, with its reports on: it makes no more of them.
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = place.threads
     options.log_severity_level = 4  # only fatal ones: errors come as exceptions with the same message
