@@ -22,7 +22,7 @@ from embedfleet.vectors.registry import store_kind
 from embedfleet.waiting import cancel_and_wait, repeat
 
 if TYPE_CHECKING:
-    from embedfleet.queue_schemas import SearchHit
+    from embedfleet.queue_schemas import SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.1
 
 
-async def search_once(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
+async def search_once(settings: Settings, tenant: str, request: SearchRequest) -> SearchHits:
     """Search as `SearchService.search` does: in this process, or through the owner of the data directory.
 
     Raises DataDirectoryInUse if the owner answers no searches. Raises ConfigError, also if the vector store
@@ -61,7 +61,7 @@ async def search_once(settings: Settings, tenant: str, request: SearchRequest) -
             return hits
 
 
-async def _search_here(settings: Settings, tenant: str, request: SearchRequest) -> list[SearchHit]:
+async def _search_here(settings: Settings, tenant: str, request: SearchRequest) -> SearchHits:
     async with AsyncExitStack() as stack:
         # The store comes first: its process starts while this one goes on.
         store = await store_kind(settings.vector_store.kind).open_for_queries(settings)
@@ -78,9 +78,7 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         return await service.search(tenant, request)
 
 
-async def _ask(
-    owner: Owner, settings: Settings, tenant: str, request: SearchRequest
-) -> list[SearchHit] | None:
+async def _ask(owner: Owner, settings: Settings, tenant: str, request: SearchRequest) -> SearchHits | None:
     """Ask the owner. Return None if it ends before it answers: then the question is taken back."""
     database = open_database(settings)
     try:

@@ -10,7 +10,7 @@ this one (`_STEPS`). It leaves a message of a later version to the workers of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from embedfleet.errors import LaterMessage, UndecodableMessage
+from embedfleet.errors import LaterMessage, Remedy, UndecodableMessage
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
 from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
 from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
@@ -532,3 +532,56 @@ class SearchHit(_Frozen):
     end: int
     heading: str
     text: str
+
+
+class ModelDocuments(_Frozen):
+    """How many documents readers see that were embedded with a model."""
+
+    model: str
+    documents: int
+
+
+class SearchHits(list[SearchHit]):
+    """The hits of a search, nearest first, and what was searched for them.
+
+    `model` is the model whose documents were searched; None if there are none. `not_searched` are the
+    tenant's documents of other models. `notice` says in one line what a reader of the hits must know: that
+    documents were not searched, or why there are no hits. It is None if there is nothing to say; `remedy` is
+    what helps.
+    """
+
+    def __init__(
+        self,
+        hits: Iterable[SearchHit] = (),
+        *,
+        model: str | None = None,
+        not_searched: Sequence[ModelDocuments] = (),
+        notice: str | None = None,
+        remedy: Remedy | None = None,
+    ) -> None:
+        super().__init__(hits)
+        self.model = model
+        self.not_searched = tuple(not_searched)
+        self.notice = notice
+        self.remedy = remedy
+
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that `--json` prints."""
+        return {
+            "hits": [hit.model_dump(mode="json") for hit in self],
+            "model": self.model,
+            "not_searched": [one.model_dump(mode="json") for one in self.not_searched],
+            "notice": self.notice,
+            "remedy": self.remedy,
+        }
+
+    @classmethod
+    def of_json(cls, document: Mapping[str, Any]) -> SearchHits:
+        """Return what `json_document` described. A description by an earlier release has only the hits."""
+        return cls(
+            [SearchHit.model_validate(hit) for hit in document["hits"]],
+            model=document.get("model"),
+            not_searched=[ModelDocuments.model_validate(one) for one in document.get("not_searched", ())],
+            notice=document.get("notice"),
+            remedy=Remedy.from_code(document.get("remedy")),
+        )

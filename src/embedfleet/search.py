@@ -10,12 +10,13 @@ import asyncio
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import ConfigDict, Field, field_validator
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
@@ -30,10 +31,11 @@ from embedfleet.errors import (
 )
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
-from embedfleet.queue_schemas import SearchHit
-from embedfleet.records import chunks, collections, searches, segments
+from embedfleet.queue_schemas import SearchHit, SearchHits
+from embedfleet.records import chunks, collections, documents, jobs, searches, segments
 from embedfleet.records.chunks import Passage
 from embedfleet.records.collections import Collection
+from embedfleet.search_scope import SearchScope, scope_of_search
 from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised
 from embedfleet.validation import Checked
@@ -45,7 +47,6 @@ _SPARE_ROWS = 16
 _WIDENING_FACTOR = 4
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
-_HITS = TypeAdapter(list[SearchHit])
 
 
 class SearchRequest(Checked):
@@ -86,15 +87,23 @@ class SearchService:
         self._models = models
         self._default_model = default_model
 
-    async def search(self, tenant: str, request: SearchRequest) -> list[SearchHit]:
-        """Return the `limit` nearest live passages, nearest first. A tenant without documents has none.
+    async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
+        """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
 
         Raises InvalidRequest if the query is too long for the model, or if the tenant has several models and
         none was chosen. Raises UnknownModel and SpaceMismatch.
         """
-        collection = await self._database.read(lambda conn: self._choose(conn, tenant, request.model))
-        if collection is None:
-            return []
+        if request.model is not None:
+            self._models.require_known(request.model)
+        scope = await self._database.read(lambda conn: self._scope(conn, tenant, request.model))
+        if scope.collection is None:
+            return _with_scope([], scope)
+        hits = await self._nearest(tenant, scope.collection, request)
+        if not hits:
+            scope = _with_lost_vectors(tenant, scope)
+        return _with_scope(hits, scope)
+
+    async def _nearest(self, tenant: str, collection: Collection, request: SearchRequest) -> list[SearchHit]:
         vector = await self._embed(request.query, collection)
         limit = request.limit + _SPARE_ROWS
         while True:
@@ -133,22 +142,20 @@ class SearchService:
             hits = await self.search(asked.tenant, SearchRequest.model_validate_json(asked.request))
         except EmbedfleetError as exc:  # InvalidRequest too, if the guest is of another release
             return json.dumps({"error": one_line(exc), "remedy": exc.remedy})
-        return json.dumps({"hits": _HITS.dump_python(hits, mode="json")})
+        return json.dumps(hits.json_document())
 
-    def _choose(self, conn: Connection, tenant: str, model: str | None) -> Collection | None:
+    def _scope(self, conn: Connection, tenant: str, model: str | None) -> SearchScope:
         mine = collections.of_tenant(conn, tenant)
-        named = [c for c in mine if c.model == (model or self._default_model)]
-        if named:
-            return named[-1]
-        if model is not None or not mine:
-            return None
-        if len({c.model for c in mine}) > 1:
-            raise InvalidRequest(
-                f"tenant `{tenant}` has documents of several models "
-                f"({', '.join(sorted({c.model for c in mine}))}): say which one",
-                remedy=Remedy.CHOOSE_MODEL,
-            )
-        return mine[-1]
+        if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
+            return SearchScope(mine[0])  # nothing is left out, so that nothing need be counted
+        return scope_of_search(
+            tenant,
+            mine,
+            documents.live_by_collection(conn, tenant),
+            model=model,
+            default_model=self._default_model,
+            unfinished=jobs.count_unfinished(conn, [tenant]).get(tenant, 0),
+        )
 
     async def _embed(self, query: str, collection: Collection) -> NDArray[np.float32]:
         async with self._models.using(collection.model) as runner:
@@ -185,7 +192,7 @@ class SearchClient:
 
     async def search(
         self, tenant: str, request: SearchRequest, *, timeout_seconds: float = 30.0
-    ) -> list[SearchHit]:
+    ) -> SearchHits:
         """Search as `SearchService.search` does.
 
         Raises InvalidRequest with the message of any error that the search met there, and DatabaseUnavailable
@@ -207,13 +214,29 @@ class SearchClient:
             await self._database.write(lambda conn: searches.remove(conn, search_id))
         if "error" in response:
             raise InvalidRequest(response["error"], remedy=Remedy.from_code(response.get("remedy")))
-        return _HITS.validate_python(response["hits"])
+        return SearchHits.of_json(response)
 
     async def _response(self, search_id: str, timeout_seconds: float) -> str:
         async with asyncio.timeout(timeout_seconds):
             return await self._database.until(
                 lambda: self._database.read(lambda conn: searches.response(conn, search_id))
             )
+
+
+def _with_scope(hits: Sequence[SearchHit], scope: SearchScope) -> SearchHits:
+    model = None if scope.collection is None else scope.collection.model
+    return SearchHits(
+        hits, model=model, not_searched=scope.not_searched, notice=scope.notice, remedy=scope.remedy
+    )
+
+
+def _with_lost_vectors(tenant: str, scope: SearchScope) -> SearchScope:
+    """The scope of a search that found nothing, though the nearest passages of documents always exist."""
+    return replace(
+        scope,
+        notice=f"tenant `{tenant}` has documents, but the vector store gave no passage of them: examine it",
+        remedy=Remedy.EXAMINE,
+    )
 
 
 def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> list[SearchHit]:

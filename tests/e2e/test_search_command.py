@@ -133,3 +133,15 @@ def test_a_killed_search_is_in_no_ones_way(ingested: Command) -> None:
     searching.communicate()
     assert len(ingested.run("search", "cat", "--json").document["hits"]) == 2
     assert ingested.run("verify", "--json").code == 0
+
+
+def test_what_cannot_be_searched_is_an_error_or_said_on_stderr(ingested: Command) -> None:
+    unknown = ingested.typed("search", "cat", "--model", "stbu")
+    assert (unknown.code, unknown.stdout) == (1, "")
+    assert "no model `stbu` in the catalogue: did you mean `stub`?" in unknown.stderr
+    blank = ingested.typed("search", " ")
+    assert (blank.code, blank.stderr) == (1, "error: query: is empty: say what to look for\n")
+    stranger = ingested.typed("search", "cat", "--tenant", "eve", "--json")
+    assert (stranger.code, stranger.document["hits"]) == (0, [])
+    assert stranger.document["notice"] == stranger.stderr.strip()
+    assert "tenant `eve` has no documents" in stranger.stderr

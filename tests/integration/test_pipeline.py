@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.errors import InvalidRequest, QuotaExceeded, Remedy, UnknownJob, UnknownModel
-from embedfleet.queue_schemas import ChunkingConfig, JobStatus, SearchHit, UserTier
-from embedfleet.records import searches
+from embedfleet.queue_schemas import (
+    ChunkingConfig,
+    JobStatus,
+    ModelDocuments,
+    SearchHit,
+    SearchHits,
+    UserTier,
+)
+from embedfleet.records import collections, searches
+from embedfleet.records.collections import Collection
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
@@ -69,6 +78,39 @@ async def test_a_job_submitted_while_nothing_runs_waits_for_the_next_start(setti
         assert (await guest.jobs.get_job_status(job_id)).status is JobStatus.PENDING
     async with running(settings) as fleet:
         assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
+
+
+async def test_a_search_says_what_it_does_not_search_and_a_guest_hears_it_too(configure: Configure) -> None:
+    other = {"other": {"backend": "stub", "query_prefix": "another space: "}}
+    settings = configure(models={"default": "stub", "catalogue": other})
+    async with running(settings) as fleet, open_guest(settings) as guest:
+
+        async def asked(model: str | None = None, *, tenant: str = TENANT) -> SearchHits:
+            request = SearchRequest(query="words", model=model)
+            own, heard = [await one.search(tenant, request) for one in (fleet.system.search, guest.search)]
+            assert own.json_document() == heard.json_document()
+            return heard
+
+        await fleet.ingest("1", "Words of one model.", model="other")
+        only = await asked()
+        assert (len(only), only.model, only.not_searched, only.notice) == (1, "other", (), None)
+        none = await asked("stub")
+        assert none == []
+        assert none.notice == f"tenant `{TENANT}` has no documents of model `stub`, but 1 of `other`"
+        await fleet.ingest("2", "Words of two models.")
+        mixed = await asked()
+        assert ([hit.media_id for hit in mixed], mixed.model) == (["2"], "stub")
+        assert mixed.not_searched == (ModelDocuments(model="other", documents=1),)
+        assert mixed.remedy is Remedy.CHOOSE_MODEL
+        assert "has no documents: look at the tenant's name" in str((await asked(tenant="eve")).notice)
+        with pytest.raises(UnknownModel, match="did you mean `other`"):
+            await fleet.system.search.search(TENANT, SearchRequest(query="words", model="othre"))
+        await fleet.system.store.drop_collection(await fleet.system.database.read(the_collection_of("stub")))
+        assert (await asked()).remedy is Remedy.EXAMINE
+
+
+def the_collection_of(model: str) -> Callable[[Connection], Collection]:
+    return lambda conn: next(one for one in collections.of_tenant(conn, TENANT) if one.model == model)
 
 
 async def test_an_error_of_the_owner_reaches_the_guest_that_asked(settings: Settings) -> None:

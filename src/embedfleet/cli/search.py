@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import Styled, print_json, say
-from embedfleet.errors import InvalidRequest, one_line
+from embedfleet.cli.output import Styled, print_json, say, warn, with_command
+from embedfleet.errors import one_line
 
 if TYPE_CHECKING:
-    from embedfleet.queue_schemas import SearchHit
+    from embedfleet.queue_schemas import SearchHits
 
 
 def search(
@@ -28,20 +28,18 @@ def search(
     from embedfleet.one_search import search_once
     from embedfleet.search import SearchRequest
 
-    if not query.strip():
-        raise InvalidRequest("the query is empty: say what to look for")
     settings = settings_from(data_dir, config)
     request = SearchRequest(query=query, limit=limit, model=model)
     hits = asyncio.run(search_once(settings, tenant or settings.tenants.default_tenant, request))
     if as_json:
-        print_json({"query": query, "hits": [hit.model_dump(mode="json") for hit in hits]})
+        print_json({"query": query, **hits.json_document()})
     else:
         _show(hits)
+    if hits.notice is not None:
+        warn(with_command(hits.notice, hits.remedy))
 
 
-def _show(hits: list[SearchHit]) -> None:
-    if not hits:
-        say("nothing found: has anything been ingested for this tenant?")
+def _show(hits: SearchHits) -> None:
     for number, hit in enumerate(hits, start=1):
         say(
             Styled(f"{number}. {hit.score:.3f} ", bold=True),

@@ -109,6 +109,10 @@ class ModelPool:
         """The model has shown that it works: its next failure counts as its first."""
         self._slot(name).end_pause()
 
+    def require_known(self, name: str) -> None:
+        """Raise UnknownModel, which names the nearest known model, if there is no model of this name."""
+        self._catalogue.settings_of(name)
+
     def loaded(self) -> list[str]:
         """Names of the models that are ready, sorted. Any thread may ask."""
         slots = list(self._slots.values())  # one step: the event loop may be adding a slot

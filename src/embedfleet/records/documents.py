@@ -193,6 +193,28 @@ def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     return {row.tenant: row.documents for row in conn.execute(query)}
 
 
+def any_live(conn: Connection, tenant: str) -> bool:
+    """Whether readers see any document of the tenant."""
+    query = select(documents.c.document_id).where(
+        documents.c.tenant == tenant, documents.c.live_generation.is_not(None)
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def live_by_collection(conn: Connection, tenant: str) -> dict[int, int]:
+    """Count the tenant's documents that readers see, by the collection of their vectors.
+
+    A collection without any is left out. The cost grows with the tenant's documents.
+    """
+    query = (
+        select(generations.c.collection_id, func.count().label("documents"))
+        .join(documents, documents.c.document_id == generations.c.document_id)
+        .where(documents.c.tenant == tenant, generations.c.number == documents.c.live_generation)
+        .group_by(generations.c.collection_id)
+    )
+    return {row.collection_id: row.documents for row in conn.execute(query)}
+
+
 def mark_live(conn: Connection, made: Mapping[str, int]) -> dict[str, int]:
     """Make generations the ones that readers see, and retire those before them.
 
