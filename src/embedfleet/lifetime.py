@@ -32,6 +32,6 @@ def end_process(code: int) -> NoReturn:
     The interpreter's own clean-up is skipped, because it would take up to a second more.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(BrokenPipeError):  # its reader has ended
+        with suppress(OSError):  # its reader has ended, or its disk is full: a command has told of that
             stream.flush()
     os._exit(code)

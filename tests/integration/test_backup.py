@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_an_existing_backup_is_replaced_only_on_request(settings: Settings, back
         write_backup(database_file(settings), backup, overwrite=False)
     assert refused.value.remedy is Remedy.OVERWRITE_FILE
     write_backup(database_file(settings), backup, overwrite=True)
+
+
+def test_a_backup_never_takes_the_place_of_a_device_or_a_folder(settings: Settings, tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    for target in (device, tmp_path):
+        with pytest.raises(InvalidRequest, match="no regular file"):
+            write_backup(database_file(settings), target, overwrite=True)
+    assert device.is_fifo()
 
 
 async def test_a_restore_moves_the_old_directory_aside_and_drops_the_processes_of_the_backup(

@@ -237,6 +237,7 @@ class TestRefusals:
         [
             ("chunking: [", "not valid YAML"),
             ("a: b: c", "not valid YAML"),
+            ("a: " + "[" * 5000, "nested too deeply"),
             ("\0", "not valid YAML"),
             ("!!python/object/apply:os.getcwd []", "not valid YAML"),
             ("- a\n- b", "must hold sections such as `chunking:`, not a list"),
@@ -247,6 +248,10 @@ class TestRefusals:
         self, tmp_path: Path, text: str, reason: str
     ) -> None:
         assert reason in refusal(text, tmp_path)
+
+    def test_a_data_directory_whose_name_is_not_utf8_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="data_dir.*not valid UTF-8"):
+            load_settings(Path(os.devnull), environ={"EMBEDFLEET_DATA_DIR": "/srv/\udcff"})
 
     def test_a_file_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "config.yaml"

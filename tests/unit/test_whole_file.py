@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_a_failure_leaves_the_file_as_it_was_and_no_draft(tmp_path: Path) -> Non
         write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
+    """As a rename would: /dev/null would be a file from then on, for every program of the machine."""
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    for target in (device, tmp_path):
+        with pytest.raises(OSError, match="no regular file"), written_whole(target) as draft:
+            draft.write_text("new")
+    assert device.is_fifo()
+    assert list(tmp_path.iterdir()) == [device]
 
 
 def test_two_writers_of_one_file_do_not_share_a_draft(tmp_path: Path) -> None:

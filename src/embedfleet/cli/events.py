@@ -9,7 +9,7 @@ import typer
 
 from embedfleet.cli.guest import jobs_for
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json, print_json_line, readable_time, say
+from embedfleet.cli.output import print_json, print_json_line, readable_time, reader_ended, say
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import JobEvent
@@ -57,6 +57,8 @@ async def _follow(settings: Settings, tenant: str | None, after: int, *, as_json
                 print_json_line(event.json_document())
             else:
                 say(_line(event))
+            if reader_ended():
+                return
 
 
 def _line(event: JobEvent) -> str:

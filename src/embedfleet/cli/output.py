@@ -49,6 +49,7 @@ _COMMANDS = {
 
 # The document that a command is writing piece by piece, or None. An error must end it and not begin another.
 _begun: JsonDocument | None = None
+_reader_ended = False
 
 # Click's UsageError: newer releases of Typer contain a copy of click, older ones import it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -106,13 +107,9 @@ class Styled:
 
 
 def say(*pieces: str | Styled) -> None:
-    """Write one line of the result to stdout. A newline in a piece is shown as an escape.
-
-    Raises BrokenPipeError if its reader ended.
-    """
+    """Write one line of the result to stdout. A newline in a piece is shown as an escape."""
     styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write("".join(_shown(piece, styled=styled) for piece in pieces) + "\n")
-    sys.stdout.flush()
+    _write("".join(_shown(piece, styled=styled) for piece in pieces) + "\n")
 
 
 def _shown(piece: str | Styled, *, styled: bool) -> str:
@@ -169,9 +166,13 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_json_line(document: Mapping[str, Any]) -> None:
-    """Write one of many JSON documents to stdout, as a line. Raises BrokenPipeError if its reader ended."""
-    sys.stdout.write(_json(document) + "\n")
-    sys.stdout.flush()
+    """Write one of many JSON documents to stdout, as a line."""
+    _write(_json(document) + "\n")
+
+
+def reader_ended() -> bool:
+    """Whether the reader of stdout, such as `| head`, has ended: a command without an end stops then."""
+    return _reader_ended
 
 
 def _json(document: Any, *, indent: int | None = None) -> str:
@@ -245,6 +246,8 @@ def _drop_output() -> None:
 
     Without this, Python prints an error when it flushes at exit.
     """
+    global _reader_ended
+    _reader_ended = True
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -67,6 +67,7 @@ def verify(
     seed = secrets.randbelow(2**31) if seed is None else seed
     sampling = Sampling(sample, seed) if sample else None
     outcome = asyncio.run(verify_store(settings, scope_of(tenant), sampling=sampling, repair=repair))
+    _warn_of_no_vectors(outcome, tenant)
     more = {} if sampling is None else {"sample": sample, "seed": seed}
     _show(outcome, as_json, more)
 
@@ -86,7 +87,15 @@ def rebuild(
     whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
     if not yes:
         typer.confirm(f"Drop the vectors of {whose} and write them again?", abort=True, err=True)
-    _show(asyncio.run(rebuild_store(settings, scope_of(tenant))), as_json, {})
+    outcome = asyncio.run(rebuild_store(settings, scope_of(tenant)))
+    _warn_of_no_vectors(outcome, tenant)
+    _show(outcome, as_json, {})
+
+
+def _warn_of_no_vectors(outcome: Outcome, tenant: str | None) -> None:
+    """A tenant that is spelled wrong has none, which must not look as if all was right."""
+    if tenant is not None and not outcome.found:
+        warn(f"tenant `{tenant}` has no vectors: check the spelling")
 
 
 async def verify_store(

@@ -73,9 +73,12 @@ def write_backup(
 ) -> Manifest:
     """Write a backup of the database `source` to the file `target`. Blocks; other processes may write on.
 
-    The file appears complete or not at all. Raises InvalidRequest if it exists and `overwrite` is off,
-    ConfigError if there is no database, if its copy is damaged, or if the backup cannot be written.
+    The file appears complete or not at all. Raises InvalidRequest if it exists and `overwrite` is off, or if
+    it is a folder or a device; ConfigError if there is no database, if its copy is damaged, or if the backup
+    cannot be written.
     """
+    if target.exists() and not target.is_file():
+        raise InvalidRequest(f"{target} is no regular file: name a file that the backup may be")
     if target.exists() and not overwrite:
         raise InvalidRequest(
             f"{target} exists: choose another name, or allow it to be replaced", remedy=Remedy.OVERWRITE_FILE

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from embedfleet.settings.chunking import ChunkingSettings
 from embedfleet.settings.models import ModelsSettings
@@ -142,6 +142,14 @@ class Settings(Section):
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()
     tenants: TenantsSettings = TenantsSettings()
+
+    @field_validator("data_dir")
+    @classmethod
+    def _require_utf8(cls, data_dir: Path) -> Path:
+        # SQLite would take any bytes, but the vector store does not.
+        if any("\ud800" <= character <= "\udfff" for character in str(data_dir)):
+            raise ValueError("its name is not valid UTF-8: choose another directory")
+        return data_dir
 
     @property
     def database_url(self) -> str:

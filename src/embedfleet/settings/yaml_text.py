@@ -55,3 +55,5 @@ def _errors(place: str) -> Iterator[None]:
         line = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
         raise ConfigError(f"{place}: not valid YAML ({line}{problem})") from None
+    except RecursionError:
+        raise ConfigError(f"{place}: not valid settings (nested too deeply)") from None

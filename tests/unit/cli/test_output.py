@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from embedfleet.cli.output import (
+    PARTLY_DONE,
     Styled,
     print_json,
     readable_time,
+    reader_ended,
     run_safely,
     say,
     say_table,
@@ -95,6 +98,23 @@ def test_a_stream_that_is_closed_from_the_start_is_no_error(
     with pytest.raises(SystemExit) as ended:
         run_safely(command)
     assert ended.value.code == 0
+
+
+def test_a_reader_that_ends_early_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def command() -> None:
+        say("a line that nothing reads")
+        assert reader_ended()
+        print_json({})
+        raise SystemExit(PARTLY_DONE)
+
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as ended:
+            run_safely(command)
+    assert ended.value.code == PARTLY_DONE
 
 
 def test_what_the_system_refuses_is_no_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
