@@ -250,7 +250,7 @@ class TestRefusals:
         assert reason in refusal(text, tmp_path)
 
     def test_a_data_directory_whose_name_is_not_utf8_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="data_dir.*not valid UTF-8"):
+        with pytest.raises(ConfigError, match=r"data_dir.*not valid UTF-8"):
             load_settings(Path(os.devnull), environ={"EMBEDFLEET_DATA_DIR": "/srv/\udcff"})
 
     def test_a_file_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:

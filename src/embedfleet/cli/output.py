@@ -222,11 +222,17 @@ class JsonDocument:
 
 
 def _write(text: str) -> None:
+    """Write to stdout. Raises OSError if it takes no more, as on a full disk; after that it is dropped."""
+    global _reader_ended
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        _reader_ended = True
         _drop_output()
+    except OSError:
+        _drop_output()
+        raise
 
 
 def _prepare_streams() -> None:
@@ -242,12 +248,10 @@ def _prepare_streams() -> None:
 
 
 def _drop_output() -> None:
-    """Send what is written to stdout from now on nowhere: its reader, such as `| head`, has ended.
+    """Send what is written to stdout from now on nowhere: its reader ended (`| head`), or its disk is full.
 
     Without this, Python prints an error when it flushes at exit.
     """
-    global _reader_ended
-    _reader_ended = True
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,19 @@ def test_a_reader_that_ends_early_does_not_change_the_exit_code(monkeypatch: pyt
         with pytest.raises(SystemExit) as ended:
             run_safely(command)
     assert ended.value.code == PARTLY_DONE
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
+def test_a_full_disk_under_the_result_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["embedfleet", "--json"])
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            run_safely(lambda: print_json({}))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"
 
 
 def test_what_the_system_refuses_is_no_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
