@@ -65,6 +65,7 @@ class Remedy(StrEnum):
     LIST_DEAD_LETTERS = "list_dead_letters"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
+    PRUNE_ALL = "prune_all"
     CHOOSE_DATA_DIRECTORY = "choose_data_directory"
     OVERWRITE_FILE = "overwrite_file"
     REPLACE_DATA_DIRECTORY = "replace_data_directory"

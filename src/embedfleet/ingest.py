@@ -96,13 +96,15 @@ class IngestOptions:
 class Found:
     """The files and folders at the given paths.
 
-    `problems`: (path, reason) for paths that cannot be used. `empty_folders`: (path, reason) for folders in
-    which no file is taken. That is probably a mistake, unless the user prunes documents whose files are gone.
+    `problems`: (path, reason) for paths that cannot be used. `unlisted`: the folders among them that exist,
+    but cannot be listed. `empty_folders`: (path, reason) for folders in which no file is taken. That is
+    probably a mistake, unless the user prunes documents whose files are gone.
     """
 
     files: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
+    unlisted: list[Path] = field(default_factory=list)
     empty_folders: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -119,7 +121,7 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
         if os.path.isdir(path):
             found.folders.append(Path(path))
             taken = 0
-            for file in _walk(path, globs, found.problems):
+            for file in _walk(path, globs, found):
                 files[file] = None
                 taken += 1
             if not taken:
@@ -138,9 +140,11 @@ def _reason_for_no_file(globs: Sequence[str]) -> str:
     return "no file of a known format in it: name files outright, or choose them with a pattern"
 
 
-def _walk(folder: str, globs: Sequence[str], problems: list[tuple[Path, str]]) -> Iterator[str]:
+def _walk(folder: str, globs: Sequence[str], found: Found) -> Iterator[str]:
     def unreadable(exc: OSError) -> None:
-        problems.append((Path(exc.filename or folder), f"cannot be listed ({exc.strerror})"))
+        unlisted = Path(exc.filename or folder)
+        found.unlisted.append(unlisted)
+        found.problems.append((unlisted, f"cannot be listed ({exc.strerror}): check its permissions"))
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -178,6 +182,22 @@ class Ingest:
         """When the oldest of the jobs was submitted that this ingest submitted or resumed so far."""
         return self._since
 
+    async def preview(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
+        """Yield what `submit` would do with each file, in order, and change nothing.
+
+        A file that would be submitted is SUBMITTED, without a job. That its text can be read is not tried.
+        """
+        batches = _batches(files)
+        while batch := await asyncio.to_thread(_hash_next, batches):
+            jobs = await self._jobs_of([one for one in batch if isinstance(one, _File)])
+            for one in batch:
+                if isinstance(one, FileOutcome):
+                    yield one
+                elif (job := jobs.get(one.source)) is not None:
+                    yield _outcome_of(one.source, job, None)
+                else:
+                    yield FileOutcome(one.source, FileState.SUBMITTED)
+
     async def submit(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
         """Submit the files. Yields the outcome of each, in order, soon after it is known.
 
@@ -199,15 +219,6 @@ class Ingest:
                         yield outcome
                     if cancelled is not None:
                         raise cancelled
-
-    async def prune(self, folders: Iterable[Path]) -> AsyncIterator[FileOutcome]:
-        """Delete the tenant's documents that came from these folders and whose files no longer exist."""
-        for folder in folders:
-            known = await self._jobs.list_sources(prefix=os.path.join(folder, ""))
-            gone = await asyncio.to_thread(_without_file, known)
-            for source in gone:
-                await self._jobs.delete_document(media_id=known[source])
-                yield FileOutcome(source, FileState.PRUNED)
 
     # --- read ---
 
@@ -232,20 +243,23 @@ class Ingest:
 
         A job that has ended badly runs again.
         """
-        options = self._options
         try:
-            found = await self._jobs.find_jobs(
-                [(file.media_id, file.source_hash) for file in files],
-                chunking_config=options.chunking,
-                model=options.model,
-            )
+            jobs = await self._jobs_of(files)
         except InputError as exc:
             return {file.source: _failed(file.source, str(exc)) for file in files}
-        jobs = {file.source: job for file, job in zip(files, found, strict=True) if job is not None}
         refused = await self._run_again([job.job_id for job in jobs.values() if _ended_badly(job)])
         resumed = [job for job in jobs.values() if job.status is not JobStatus.COMPLETED]
         self._since = min([self._since, *(job.created_at for job in resumed)])
         return {source: _outcome_of(source, job, refused.get(job.job_id)) for source, job in jobs.items()}
+
+    async def _jobs_of(self, files: Sequence[_File]) -> dict[str, JobInfo]:
+        """Return, by source, the jobs of files that did not change since they were submitted."""
+        found = await self._jobs.find_jobs(
+            [(file.media_id, file.source_hash) for file in files],
+            chunking_config=self._options.chunking,
+            model=self._options.model,
+        )
+        return {file.source: job for file, job in zip(files, found, strict=True) if job is not None}
 
     async def _run_again(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Run these jobs again. Returns, by job, why one cannot run again."""
@@ -410,10 +424,6 @@ def _refuse_undecodable_name(source: str) -> None:
 def printable(name: str) -> str:
     """Return a file name as printable text: bytes that are not UTF-8 become backslash escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _without_file(known: Iterable[str]) -> list[str]:
-    return sorted(source for source in known if not os.path.lexists(source))
 
 
 def _hash_file(source: str) -> str:

@@ -180,12 +180,63 @@ def test_prune_deletes_what_is_gone_but_not_what_a_missing_folder_held(
     assert command.typed("documents", "list").stdout == f"{corpus / 'cats.md'}\n"
 
 
-def test_prune_of_an_emptied_folder_is_no_error(command: Command, corpus: Path) -> None:
+def test_an_emptied_folder_is_pruned_only_on_request_as_it_may_be_a_share_that_is_not_mounted(
+    command: Command, corpus: Path
+) -> None:
     assert command.typed("ingest", corpus).code == 0
     for file in corpus.iterdir():
         file.unlink()
-    result = command.typed("ingest", corpus, "--prune", "--json")
-    assert (result.code, result.document["totals"]["pruned"]) == (0, 2)
+    refused = command.typed("ingest", corpus, "--prune", "--json")
+    assert (refused.code, refused.document["totals"]["pruned"]) == (1, 0)
+    assert f"{corpus}: no file is there, but 2 documents came from it" in refused.stderr
+    assert "--prune-all" in refused.stderr
+
+    shown = command.typed("ingest", corpus, "--prune-all", "--dry-run")
+    assert (shown.code, shown.stdout.count("would delete ")) == (0, 2)
+    assert len(command.typed("documents", "list").stdout.splitlines()) == 2, "a dry run changes nothing"
+
+    insisted = command.typed("ingest", corpus, "--prune-all", "--json")
+    assert (insisted.code, insisted.document["totals"]["pruned"]) == (0, 2)
+
+
+def test_a_dry_run_says_what_would_be_ingested_and_changes_nothing(command: Command, corpus: Path) -> None:
+    assert command.typed("ingest", corpus / "cats.md").code == 0
+    shown = command.typed("ingest", corpus, corpus / "nope.txt", "--prune", "--dry-run", "--json")
+    assert (shown.code, shown.document["dry_run"]) == (3, True)
+    assert shown.document["totals"] == {"ingested": 1, "unchanged": 1, "pruned": 0, "failed": 1}
+    assert {file["source"]: file["state"] for file in shown.document["files"]} == {
+        str(corpus / "nope.txt"): "failed",
+        str(corpus / "cats.md"): "unchanged",
+        str(corpus / "dogs.txt"): "submitted",
+    }
+    assert len(command.typed("jobs", "list", "--json").document["jobs"]) == 1
+
+
+def test_a_file_that_moved_is_stored_before_its_old_document_is_pruned_with_its_cached_vectors(
+    command: Command, corpus: Path
+) -> None:
+    assert command.typed("ingest", corpus).code == 0
+    (corpus / "dogs.txt").rename(corpus / "hounds.txt")
+    files = command.typed("ingest", corpus, "--prune", "--json").document["files"]
+    assert [(Path(file["source"]).name, file["state"]) for file in files] == [
+        ("cats.md", "unchanged"),
+        ("hounds.txt", "submitted"),
+        ("dogs.txt", "pruned"),
+    ]
+    assert files[1]["job"]["status"] == "completed"
+
+
+def test_pruning_ends_the_failed_job_and_the_dead_letter_of_a_file_that_is_gone(
+    command: Command, corpus: Path
+) -> None:
+    (corpus / "broken.pdf").write_bytes(b"%PDF-1.7 and no more")
+    assert command.typed("ingest", corpus).code == 3
+    assert len(command.typed("dlq", "list", "--json").document["dead_letters"]) == 1
+    (corpus / "broken.pdf").unlink()
+    assert command.typed("ingest", corpus, "--prune").code == 0
+    assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
+    statuses = [job["status"] for job in command.typed("jobs", "list", "--json").document["jobs"]]
+    assert statuses == ["completed", "completed"]
 
 
 def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(

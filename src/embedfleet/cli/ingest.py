@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import DONE, INTERRUPTED, NOTHING_DONE, PARTLY_DONE, JsonDocument, say, warn
+from embedfleet.cli.output import (
+    DONE,
+    INTERRUPTED,
+    NOTHING_DONE,
+    PARTLY_DONE,
+    JsonDocument,
+    print_json,
+    say,
+    warn,
+)
 
 if TYPE_CHECKING:
     from embedfleet.cli.ingest_report import IngestReport
+    from embedfleet.cli.ingest_run import Prune
+    from embedfleet.ingest import IngestOptions
     from embedfleet.queue_schemas import ChunkingConfig
     from embedfleet.settings import Settings
 
@@ -46,7 +58,19 @@ def ingest(
         list[str] | None,
         typer.Option("--glob", help="Only these files of folders, e.g. '*.md'; may be repeated."),
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete documents whose files are gone.")] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Delete documents whose files are gone, unless the folder is empty or most would go.",
+        ),
+    ] = False,
+    prune_all: Annotated[
+        bool, typer.Option("--prune-all", help="Delete them in any case, if the folder is there.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be ingested and deleted; change nothing.")
+    ] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -56,7 +80,7 @@ def ingest(
     --json writes each file as soon as its job has ended, in the order of the files, and the totals last.
     """
     from embedfleet import log
-    from embedfleet.cli.ingest_run import run_ingest
+    from embedfleet.cli.ingest_run import Prune, run_ingest
     from embedfleet.ingest import IngestOptions
     from embedfleet.queue_schemas import UserTier
 
@@ -69,17 +93,45 @@ def ingest(
         chunking=_chunking(settings, chunk_size, overlap, unit, method),
         globs=tuple(glob or ()),
     )
+    pruning = Prune.ALL if prune_all else Prune.UNLESS_MANY if prune else Prune.NONE
+    if dry_run:
+        _preview(settings, paths, options, pruning, as_json=as_json)
+        return
     document = JsonDocument({"tenant": options.tenant}, "files") if as_json else None
     tell = None if document is None else document.add
-    report = asyncio.run(run_ingest(settings, paths, options, prune=prune, tell=tell))
+    report = asyncio.run(run_ingest(settings, paths, options, prune=pruning, tell=tell))
     if document is not None:
         document.end(report.document())
     else:
         for line in report.lines():
             say(line)
-    for source, reason in report.problems:
-        warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
+    _warn_of(report.problems)
     raise SystemExit(_exit_code(report))
+
+
+def _preview(
+    settings: Settings, paths: list[Path], options: IngestOptions, pruning: Prune, *, as_json: bool
+) -> None:
+    from embedfleet.cli.ingest_preview import lines_of, preview, totals_of
+    from embedfleet.cli.ingest_report import entry_of
+
+    outcomes = asyncio.run(preview(settings, paths, options, prune=pruning))
+    problems = [(one.source, one.error) for one in outcomes if one.error is not None]
+    if as_json:
+        entries = [entry_of(one, None) for one in outcomes]
+        document = {"tenant": options.tenant, "dry_run": True, "files": entries}
+        print_json(document | {"totals": totals_of(outcomes)})
+    else:
+        for line in lines_of(outcomes):
+            say(line)
+    _warn_of(problems)
+    if problems:
+        raise SystemExit(PARTLY_DONE if len(problems) < len(outcomes) else NOTHING_DONE)
+
+
+def _warn_of(problems: Sequence[tuple[str, str]]) -> None:
+    for source, reason in problems:
+        warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
 
 
 def _exit_code(report: IngestReport) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -22,8 +23,10 @@ from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptio
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.paging import pages
 from embedfleet.parsing.sandbox import ParserSandbox
+from embedfleet.pruning import PrunePlan, plan_pruning
 from embedfleet.queue_schemas import JobInfo
 from embedfleet.settings import Settings
+from embedfleet.tracking.tenant_jobs import TenantJobs
 from embedfleet.waiting import first_of, unless_stopped, wait_briefly
 
 _LOOK_SECONDS = 0.2  # how soon a full disk ends the command
@@ -35,8 +38,17 @@ Tell = Callable[[Sequence[Mapping[str, Any]]], None]
 """Takes the entries of files for `--json`. Other threads call it, one call at a time; it may block."""
 
 
+class Prune(Enum):
+    """What happens to documents whose files are gone."""
+
+    NONE = auto()
+    UNLESS_MANY = auto()
+    """They are deleted, unless it looks as if the folder were emptied by accident."""
+    ALL = auto()
+
+
 async def run_ingest(
-    settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: bool, tell: Tell | None
+    settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: Prune, tell: Tell | None
 ) -> IngestReport:
     """Ingest the paths. Errors of single files are in the report; other errors are raised.
 
@@ -53,7 +65,7 @@ async def run_ingest(
         async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
             ingest = Ingest(jobs=guest.jobs, parser=parser, options=options)
             with ProgressView(len(found.files), quiet=tell is not None) as view:
-                await _Run(settings, guest.jobs, ingest, report, view, stop, tell).run(found, prune=prune)
+                await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
     return report
 
@@ -70,7 +82,9 @@ class _Run:
         view: ProgressView,
         stop: asyncio.Event,
         tell: Tell | None,
+        prune: Prune,
     ) -> None:
+        self._prune = prune
         self._jobs = jobs.of(report.tenant)
         self._all_jobs = jobs.of_all_tenants()
         self._ingest = ingest
@@ -84,12 +98,12 @@ class _Run:
         self._submitted_more = asyncio.Event()
         self._all_submitted = False
 
-    async def run(self, found: Found, *, prune: bool) -> None:
+    async def run(self, found: Found) -> None:
         async def submit_and_follow() -> None:
             async with asyncio.TaskGroup() as steps:
-                submitting = steps.create_task(self._submit(found, prune=prune), name="submit")
+                submitting = steps.create_task(self._submit(found), name="submit")
                 watching = steps.create_task(self._watch(), name="watch")
-                self._report.interrupted = not await self._follow()
+                self._report.interrupted = not await self._follow(found)
                 # After a stop signal, the submission may be in the middle of a long file.
                 submitting.cancel()
                 watching.cancel()
@@ -99,17 +113,14 @@ class _Run:
 
     # --- submit ---
 
-    async def _submit(self, found: Found, *, prune: bool) -> None:
-        for outcome in _not_found(found, prune=prune):
+    async def _submit(self, found: Found) -> None:
+        for outcome in not_found(found, pruning=self._prune is not Prune.NONE):
             self._note(outcome)
         async for outcome in self._ingest.submit(found.files):
             self._note(outcome)
             self._view.file_done()
             for warning in outcome.warnings:
                 self._view.note(f"{outcome.source}: {warning}")
-        if prune:
-            async for outcome in self._ingest.prune(found.folders):
-                self._note(outcome)
         self._all_submitted = True
         self._submitted_more.set()
 
@@ -132,7 +143,7 @@ class _Run:
 
     # --- follow ---
 
-    async def _follow(self) -> bool:
+    async def _follow(self, found: Found) -> bool:
         """Tell of each file when its job has ended. Return when all is done; False at the stop signal.
 
         The files are told of in order. So no description of a job is kept until the end, however many files
@@ -148,9 +159,26 @@ class _Run:
             elif not self._all_submitted:
                 await first_of(self._submitted_more.wait(), self._stop.wait())
             else:
+                # After the jobs: a file that moved gets its vectors from the cache of the document that goes.
+                await self._delete_gone(found)
                 await unless_stopped(self._stop, self._all_jobs.wait_for_cleanups())
                 return not self._stop.is_set()
         return False
+
+    async def _delete_gone(self, found: Found) -> None:
+        """Delete the documents whose files are gone, folder by folder, and tell of them."""
+        if self._prune is Prune.NONE:
+            return
+        for plan in await plans_of(self._jobs, found):
+            outcomes = [refused_outcome(plan)] if plan.refusal and self._prune is not Prune.ALL else []
+            for document in [] if outcomes else plan.gone:
+                if self._stop.is_set():
+                    break
+                await self._jobs.delete_document(media_id=document.media_id)
+                self._untold.append(FileOutcome(document.source, FileState.PRUNED))
+            self._untold.extend(outcomes)
+            for page in pages(list(self._untold), _TOLD_AT_ONCE):
+                await self._tell_of(page, {})
 
     async def _ends_of(self, page: Sequence[FileOutcome]) -> dict[str, JobInfo]:
         """Return how the jobs of these files ended, when all have. A job that was deleted is left out."""
@@ -186,10 +214,28 @@ class _Run:
             await asyncio.to_thread(lambda: tell([entry_of(outcome, job) for outcome, job in told]))
 
 
-def _not_found(found: Found, *, prune: bool) -> Iterator[FileOutcome]:
+async def plans_of(jobs: TenantJobs, found: Found) -> list[PrunePlan]:
+    """Return what pruning each of the folders deletes."""
+    without_files = {path for path, _ in found.empty_folders}
+    return [
+        await plan_pruning(jobs, folder, holds_files=folder not in without_files, unlisted=found.unlisted)
+        for folder in found.folders
+    ]
+
+
+def refused_outcome(plan: PrunePlan) -> FileOutcome:
+    """Return the outcome that says why a folder is not pruned."""
+    folder = printable(str(plan.folder))
+    why = with_command(f"{folder}: {plan.refusal}", Remedy.PRUNE_ALL)
+    return FileOutcome(folder, FileState.FAILED, error=why)
+
+
+def not_found(found: Found, *, pruning: bool) -> Iterator[FileOutcome]:
     """The paths that cannot be used. An empty folder is a mistake, unless documents are pruned."""
     empty = (
-        [] if prune else [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in found.empty_folders]
+        []
+        if pruning
+        else [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in found.empty_folders]
     )
     for path, why in found.problems + empty:
         name = printable(str(path))
