@@ -36,7 +36,7 @@ _COMMANDS = {
     Remedy.LIST_DEAD_LETTERS: "`embedfleet dlq list --ended`",
     Remedy.CHOOSE_MODEL: "--model",
     Remedy.CHOOSE_FILES: "--glob",
-    Remedy.PRUNE_ALL: "if they should go: --prune-all; to see them: --dry-run",
+    Remedy.PRUNE_ALL: "--prune-all deletes them, --dry-run shows them",
     Remedy.CHOOSE_DATA_DIRECTORY: "--data-dir",
     Remedy.OVERWRITE_FILE: "--force",
     Remedy.REPLACE_DATA_DIRECTORY: "--data-dir or --force",
