@@ -157,6 +157,7 @@ async def open_owner(
         jobs = EmbeddingJobManager(
             JobManagerConfig(settings=settings), database=database, catalogue=catalogue, clock=clock
         )
+        stack.push_async_callback(jobs.close)
         yield OwnerSystem(
             settings=settings,
             deployment=deployment,
@@ -246,6 +247,7 @@ async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
     async with AsyncExitStack() as stack:
         database = await _entered_database(stack, settings)
         jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
+        stack.push_async_callback(jobs.close)
         yield GuestSystem(settings, database, jobs, SearchClient(database, clock))
 
 

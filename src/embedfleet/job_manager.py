@@ -8,6 +8,7 @@ submitted while no orchestrator runs waits for the next start of one.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from pydantic import ConfigDict, Field
@@ -16,6 +17,7 @@ from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
+from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.queue_schemas import (
     ChunkingConfig,
     ContentType,
@@ -69,6 +71,8 @@ class EmbeddingJobManager:
         self._admission = Admission(self._settings, catalogue, self._clock)
         self._shared_database = database
         self._own_database: Database | None = None
+        # It starts no process before the first file.
+        self._parser = ParserSandbox(self._settings.parsing)
 
     async def initialize(self) -> None:
         """Open the database, unless one was given. Raises ConfigError if it cannot be opened.
@@ -81,7 +85,8 @@ class EmbeddingJobManager:
             self._own_database = database
 
     async def close(self) -> None:
-        """Close the database that `initialize` opened. A second call does nothing."""
+        """Close the database that `initialize` opened, and end what reads files. It may be called again."""
+        await self._parser.close()
         if self._own_database is not None:
             await self._own_database.close()
             self._own_database = None
@@ -138,6 +143,51 @@ class EmbeddingJobManager:
             source_hash=source_hash,
         )
         return (await self.create_jobs([request]))[0]
+
+    async def create_job_from_file(
+        self,
+        file: StrPath | bytes,
+        *,
+        media_id: int | str,
+        user_id: str,
+        name: str | None = None,
+        user_tier: UserTier | UserTierName = UserTier.FREE,
+        chunking_config: ChunkingConfig | None = None,
+        priority: int = 50,
+        model: str | None = None,
+        source: str | None = None,
+    ) -> str:
+        """Submit a file of any known format, such as PDF, DOCX or HTML, as `create_job` submits a text.
+
+        `file` is a path or the bytes of a file. The suffix of `name` gives the format; without a known
+        suffix, the first bytes do. A path needs no name, as its own suffix counts. The file is read in a
+        confined child process, which stays for the next file until `close`. The document's `source` is the
+        name, otherwise the path, if it is not given.
+
+        Raises ParseError if the file cannot be turned into text. Raises InvalidRequest for bytes without a
+        name, and otherwise as `create_job` does.
+        """
+        named = name or (None if isinstance(file, bytes) else os.fspath(file))
+        if named is None:
+            raise InvalidRequest(
+                "name: is missing: the bytes of a file need one, such as `report.pdf`", field="name"
+            )
+        if isinstance(file, bytes):
+            parsed = await self._parser.parse_bytes(file, name=named)
+        else:
+            parsed = await self._parser.parse(file)
+        return await self.create_job(
+            media_id=media_id,
+            user_id=user_id,
+            content=parsed.text,
+            user_tier=user_tier,
+            content_type=parsed.content_type,
+            chunking_config=chunking_config,
+            priority=priority,
+            model=model,
+            source=source or named,
+            source_hash=parsed.source_hash,
+        )
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
         """Submit many documents in one transaction, and return the ids of their jobs, in order.

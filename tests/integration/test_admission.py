@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
-from embedfleet.errors import QuotaExceeded
+from embedfleet.errors import InvalidRequest, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
-from embedfleet.queue_schemas import JobRequest, JobStatus
+from embedfleet.queue_schemas import DocumentState, JobRequest, JobStatus
 from embedfleet.records import documents, jobs
 from embedfleet.sql.database import Database
 from support.statements import statements
@@ -110,3 +111,31 @@ async def test_a_document_may_come_twice_in_one_call(manager: EmbeddingJobManage
     assert (await manager.get_job_status(first)).reason == "superseded"
     newest = await manager.get_job_status(second)
     assert (newest.status, newest.generation) == (JobStatus.PENDING, 2)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_file_is_submitted_by_its_path_or_its_bytes(
+    manager: EmbeddingJobManager, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("# Title\n\nSome text.")
+    try:
+        by_path = await manager.create_job_from_file(file, media_id=1, user_id=TENANT)
+        by_bytes = await manager.create_job_from_file(
+            file.read_bytes(), name="Notes.MD", media_id=2, user_id=TENANT, source="mail:5"
+        )
+        with pytest.raises(InvalidRequest, match=r"name: is missing.*report\.pdf") as refused:
+            await manager.create_job_from_file(b"text", media_id=3, user_id=TENANT)
+        assert refused.value.field == "name"
+        with pytest.raises(ParseError, match=r"broken\.pdf"):
+            await manager.create_job_from_file(b"%PDF-", name="broken.pdf", media_id=3, user_id=TENANT)
+    finally:
+        await manager.close()
+    first, second = [await manager.get_job_status(job_id) for job_id in (by_path, by_bytes)]
+    assert (first.source, second.source) == (str(file), "mail:5")
+    assert first.chars == second.chars > 0
+    listed = await manager.of(TENANT).list_documents()
+    assert [(one.media_id, one.source, one.state) for one in listed] == [
+        ("1", str(file), DocumentState.BUILDING),
+        ("2", "mail:5", DocumentState.BUILDING),
+    ]
