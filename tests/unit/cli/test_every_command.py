@@ -59,6 +59,16 @@ def test_an_option_has_the_same_words_in_every_command() -> None:
     assert all(len(words[name]) <= number for name, number in MEANINGS.items())
 
 
+def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> None:
+    default = {"ingest", "search", "documents list", "documents delete"}
+    for command, one in COMMANDS.items():
+        tenant = dict(options(one)).get("--tenant")
+        if tenant is not None:
+            words = (tenant.help, tenant.show_default)
+            every = ("Only this tenant's.", "every tenant's")
+            assert words == (("Whose documents.", "tenants.default_tenant") if command in default else every)
+
+
 def test_every_option_says_what_it_does() -> None:
     silent = [
         f"{command} {name}"

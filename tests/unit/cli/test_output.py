@@ -30,13 +30,13 @@ SHOWN = "\\x1b]0;owned\\x07\\n\\x9b2J\\u202ecod.exe"
 
 
 def test_what_strangers_write_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    say("a ", Styled(TITLE, bold=True))
+    say(TITLE, " ", Styled(TITLE, bold=True))
     say_table(("name",), [(TITLE,)])
     print_json({"name": TITLE})
     warn(TITLE)
     show_progress(TITLE, last=True)
     written = capsys.readouterr()
-    assert written.out.startswith(f"a {SHOWN}\nname\n{SHOWN}\n{{")
+    assert written.out.startswith(f"{SHOWN} {SHOWN}\nname\n{SHOWN}\n{{")
     assert json.loads(written.out.partition("\n{")[2].join(("{", "")))["name"] == TITLE
     one_line = SHOWN.replace("\\n", " ")
     assert written.err == f"{one_line}\n\r{SHOWN} \n"
