@@ -149,5 +149,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def redis_settings(url: str, **more: Any) -> RedisSettings:
-    """The settings of a broker at this URL. Raises ValidationError for values that cannot be right."""
+    """The settings of a broker at this URL. Raises ConfigError for values that cannot be right."""
     return RedisSettings.model_validate({"url": url, **more})
