@@ -22,6 +22,7 @@ from embedfleet.errors import (
     ConfigError,
     InvalidRequest,
     Permanent,
+    Remedy,
     SpaceMismatch,
     StorageFull,
     VectorStoreDied,
@@ -362,8 +363,9 @@ class TestOpenAndClose:
         database = tmp_path / "chroma" / "chroma.sqlite3"
         database.parent.mkdir()
         database.write_text("certainly not a database, whatever the name says")
-        with pytest.raises(VectorStoreUnavailable, match=r"chroma failed: .*not a database"):
+        with pytest.raises(VectorStoreUnavailable, match=r"chroma failed: .*not a database") as caught:
             await ChromaVectorStore.open(tmp_path / "chroma")
+        assert caught.value.remedy is Remedy.REBUILD_VECTORS
         database.unlink()
         store = await ChromaVectorStore.open(tmp_path / "chroma")
         assert await store.count(BOOKS) == 0

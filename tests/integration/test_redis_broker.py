@@ -153,6 +153,8 @@ async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(cl
             client.config_set("maxmemory", 1)
 
             with pytest.raises(BrokerUnavailable, match="maxmemory"):
+                await broker.check_writes(STAGE)
+            with pytest.raises(BrokerUnavailable, match="maxmemory"):
                 await broker.enqueue(STAGE, make_tasks(1, job="more"))
             assert await broker.ack([acked]) == []
             await broker.retry_later(retried, delay_seconds=1, reason="busy")

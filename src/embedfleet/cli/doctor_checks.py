@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from embedfleet.cli.examination import WORK_SECONDS, Check
+from embedfleet.cli.examination import WORK_SECONDS, Check, Doubt
 from embedfleet.cli.output import explain
 
 if TYPE_CHECKING:
+    from embedfleet.records.collections import Collection
     from embedfleet.records.fleet import RunningOrchestrator
     from embedfleet.settings import Settings
 
 _MIN_FREE_BYTES = 1 << 30
+# A unit of a worker writes the store and then SQL, within a second.
+_LOOKS = 3
+_MOST_SHOWN = 5
 
 
 def checks_of(settings: Settings) -> Iterator[Check]:
@@ -27,8 +31,7 @@ def checks_of(settings: Settings) -> Iterator[Check]:
         yield Check("queues", _queues, needs=["settings"], place=_place_of_queues)
     yield Check("database", _database, needs=["settings"], place=_place_of_database)
     yield Check("workers", _workers, needs=["database"], place=_place_of_database)
-    if settings.vector_store.url is not None:
-        yield Check("vectors", _vectors, needs=["settings"], place=_place_of_vectors)
+    yield Check("vectors", _vectors, needs=["settings", "database"], place=_place_of_vectors)
     yield Check("system", _system, needs=["database", "queues", "vectors"], place=_place_of_database)
     yield Check("parser", _parser, limit_seconds=WORK_SECONDS)
     yield Check("models", _models)
@@ -89,9 +92,11 @@ def _queues(settings: Settings) -> str:
         broker = await open_broker(settings)
         try:
             ready = {stage: (await broker.depth(stage)).ready for stage in Stage}
+            for stage in Stage:
+                await broker.check_writes(stage)
         finally:
             await broker.close()
-        return f"{places(settings)['queues']} answers; waiting: " + ", ".join(
+        return f"{places(settings)['queues']} answers and takes writes; waiting: " + ", ".join(
             f"{n} {stage}" for stage, n in ready.items()
         )
 
@@ -115,16 +120,21 @@ def _database(settings: Settings) -> str:
     return asyncio.run(look())
 
 
-def _workers(settings: Settings) -> str:
+def _workers(settings: Settings) -> str | Doubt:
     from embedfleet.bootstrap import open_guest
     from embedfleet.cli.pools import running_orchestrators
+    from embedfleet.clock import SystemClock
+    from embedfleet.deployment import deployment_of
     from embedfleet.errors import Transient
+    from embedfleet.records import jobs
 
-    async def look() -> list[RunningOrchestrator]:
+    async def look() -> tuple[list[RunningOrchestrator], float | None]:
         async with open_guest(settings) as guest:
-            return await running_orchestrators(guest.database)
+            return await running_orchestrators(guest.database), await guest.database.read(
+                jobs.oldest_unfinished
+            )
 
-    found = asyncio.run(look())
+    found, oldest = asyncio.run(look())
     troubles = [
         f"{one.host} {stage}: {pool.trouble}"
         for one in found
@@ -133,20 +143,100 @@ def _workers(settings: Settings) -> str:
     ]
     if troubles:
         raise Transient("; ".join(troubles))
-    if not found:
-        return "no orchestrator is running: jobs wait for one (`embedfleet serve-workers`)"
-    return "orchestrators on " + ", ".join(f"{one.host} (pid {one.pid})" for one in found)
+    waits = (
+        "" if oldest is None else f"; the oldest unfinished job waits {_ago(SystemClock().now() - oldest)}"
+    )
+    if found:
+        return "orchestrators on " + ", ".join(f"{one.host} (pid {one.pid})" for one in found) + waits
+    idle = f"no orchestrator is running: jobs wait for one (`embedfleet serve-workers`){waits}"
+    if oldest is None:
+        return idle
+    # Embedded, the next command that ingests works off what waits. In a fleet, only an orchestrator does.
+    if deployment_of(settings).shared_broker:
+        raise Transient(idle)
+    return Doubt(idle)
 
 
-def _vectors(settings: Settings) -> str:
-    from embedfleet.bootstrap import open_store, places
+def _ago(seconds: float) -> str:
+    """A length of time for a person, in its largest unit."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} seconds"
 
-    async def look() -> str:
-        store = await open_store(settings)
+
+def _vectors(settings: Settings) -> str | Doubt:
+    """Open the store, and compare its number of rows with SQL's. An owner has its own store open already."""
+    from embedfleet.bootstrap import places
+    from embedfleet.data_directory import ReadersShare, owner_of
+    from embedfleet.errors import Remedy, VectorStoreUnavailable
+    from embedfleet.vectors.registry import store_kind
+
+    place = places(settings)["vectors"]
+    own = store_kind(settings.vector_store.kind).own_directory(settings)
+    if own is None:
+        return asyncio.run(_compared(settings, place))
+    owner = owner_of(settings.data_dir)
+    if owner is not None:
+        return f"{place}: not opened, as process {owner.pid} has it open"
+    if not own.exists():
+        stored = sum(asyncio.run(_stored_rows(settings)).values())
+        if stored:
+            raise VectorStoreUnavailable(
+                f"{place} is not there, and SQL knows {stored} stored vectors", remedy=Remedy.REBUILD_VECTORS
+            )
+        return f"{place}: nothing is stored yet"
+    with ReadersShare(settings.data_dir):
+        return asyncio.run(_compared(settings, place))
+
+
+async def _stored_rows(settings: Settings) -> Mapping[Collection, int]:
+    """The number of vectors that SQL knows as stored, by collection."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.records import collections
+
+    async with open_guest(settings) as guest:
+        return await guest.database.read(collections.stored_rows)
+
+
+async def _compared(settings: Settings, place: str) -> str | Doubt:
+    """Compare up to `_LOOKS` times, as workers that write change the two numbers one after the other."""
+    from embedfleet.bootstrap import open_store
+    from embedfleet.errors import VectorStoreUnavailable
+
+    store = await open_store(settings)
+    try:
+        for look in range(_LOOKS):
+            await asyncio.sleep(look)
+            stored = await _stored_rows(settings)
+            held = {one: await store.count(one) for one in stored}
+            short = [one for one in stored if held[one] < stored[one]]
+            if not short:
+                break
+    finally:
         await store.close()
-        return f"{places(settings)['vectors']} answers"
+    if short:
+        raise VectorStoreUnavailable(
+            f"{place} lacks rows (`embedfleet verify --repair`): {_numbers(short, held, stored)}"
+        )
+    more = [one for one in stored if held[one] > stored[one]]
+    if more:
+        return Doubt(
+            f"{place} holds rows that SQL does not know, as while workers write or delete; if it stays "
+            f"so, run `embedfleet verify`: {_numbers(more, held, stored)}"
+        )
+    return f"{place} opens and holds what SQL knows: {sum(held.values())} rows"
 
-    return asyncio.run(look())
+
+def _numbers(
+    chosen: Sequence[Collection], held: Mapping[Collection, int], stored: Mapping[Collection, int]
+) -> str:
+    shown = [
+        f"tenant {one.tenant}, {one.model}: {held[one]} of {stored[one]}" for one in chosen[:_MOST_SHOWN]
+    ]
+    return "; ".join(
+        [*shown, *([f"and {len(chosen) - _MOST_SHOWN} more"] if len(chosen) > _MOST_SHOWN else [])]
+    )
 
 
 def _system(settings: Settings) -> str:

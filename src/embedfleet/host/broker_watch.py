@@ -40,6 +40,9 @@ class BrokerWatch:
         try:
             for stage in Stage:
                 self._note(stage, await self._broker.depth(stage))
+            # After the counts, which a broker that is out of memory still tells.
+            for stage in Stage:
+                await self._broker.check_writes(stage)
         except Transient as exc:
             self._metrics.broker_up.set(0)
             self.trouble.note(exc)

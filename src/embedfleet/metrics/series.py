@@ -45,7 +45,7 @@ class Metrics:
         self.leader = self._gauge("leader", "1 on the orchestrator elected to reconcile and reap")
 
     def _queues(self) -> None:
-        self.broker_up = self._gauge("broker_up", "1 while the broker answers")
+        self.broker_up = self._gauge("broker_up", "1 while the broker answers and takes writes")
         self.queue_depth = self._gauge("queue_depth", "Tasks ready or delayed now", "stage")
         self.leased_tasks = self._gauge("leased_tasks", "Tasks at work now", "stage")
         self.dead_tasks = self._gauge("dead_tasks", "Dead letters the broker holds now", "stage")

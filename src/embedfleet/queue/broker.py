@@ -279,6 +279,13 @@ class Broker(Protocol):
         """Return the counts of the stage at this instant."""
         ...
 
+    async def check_writes(self, stage: Stage) -> None:
+        """Raise BrokerUnavailable if this stage takes no writes now, although it may still be read.
+
+        It changes nothing, so it may be called every second.
+        """
+        ...
+
     async def crowded(
         self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
     ) -> set[str]:

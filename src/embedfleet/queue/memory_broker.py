@@ -161,6 +161,9 @@ class MemoryBroker:
         self._require_open()
         return self._queues[stage].depth()
 
+    async def check_writes(self, stage: Stage) -> None:
+        self._require_open()
+
     async def crowded(
         self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
     ) -> set[str]:

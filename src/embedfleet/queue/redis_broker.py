@@ -210,6 +210,9 @@ class RedisBroker:
     async def depth(self, stage: Stage) -> Depth:
         return await self._scripts(stage).depth()
 
+    async def check_writes(self, stage: Stage) -> None:
+        await self._scripts(stage).check_writes()
+
     async def crowded(
         self, stage: Stage, tenants: Collection[str], *, max_tasks: int, max_cost: int
     ) -> set[str]:

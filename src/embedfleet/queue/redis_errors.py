@@ -18,6 +18,10 @@ _KINDS_FROM_A_SCRIPT: dict[str, type[RedisError]] = {
     "NOPERM": redis_errors.NoPermissionError,
 }
 
+_TAKES_NO_WRITES = re.compile(r"\b(MISCONF|NOREPLICAS)\b")
+"""MISCONF: the last write to disk failed (`stop-writes-on-bgsave-error`, or the append-only file).
+NOREPLICAS: fewer replicas than `min-replicas-to-write`. redis-py has no class for them."""
+
 REDIS_FAILURES = (RedisError, redis_errors.RedisClusterException, OSError)
 """The errors that a call of redis-py may raise because of the server, the network or the settings."""
 
@@ -54,6 +58,10 @@ def explained(exc: Exception, where: str) -> BrokerUnavailable | ConfigError:
         case redis_errors.ReadOnlyError():
             return BrokerUnavailable(
                 f"Redis at {where} is a read-only replica now; waiting until redis.url leads to the primary"
+            )
+        case redis_errors.ResponseError() if _TAKES_NO_WRITES.search(text):
+            return BrokerUnavailable(
+                f"Redis at {where} takes no writes: {text}; see its log, its disk and its replicas"
             )
         case redis_errors.BusyLoadingError():
             return BrokerUnavailable(f"Redis at {where} is loading its data; waiting")

@@ -209,6 +209,9 @@ class StageScripts:
             delayed_cost=delayed_cost,
         )
 
+    async def check_writes(self) -> None:
+        await self._run("check_writes", repeatable=True)
+
     async def crowded(self, tenants: Sequence[str]) -> tuple[int, list[ReadyWork]]:
         """Return the weight of all tenants with ready tasks, in millionths, and the work of each tenant."""
         total_weight, *numbers = await self._run("crowded", tenants, repeatable=True)

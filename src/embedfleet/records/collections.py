@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import collections
+from embedfleet.sql.tables import VectorState, collections, vectors
 from embedfleet.sql.upsert import upsert
 
 
@@ -74,6 +74,20 @@ def within(conn: Connection, scope: Scope) -> list[Collection]:
     """Return the collections within the scope, oldest first."""
     rows = conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))
     return [Collection.of_row(row) for row in rows]
+
+
+def stored_rows(conn: Connection) -> dict[Collection, int]:
+    """Return how many vectors of each collection are recorded as stored. This reads all rows of `vectors`."""
+    stored = (
+        select(vectors.c.collection_id, func.count().label("rows"))
+        .where(vectors.c.state == VectorState.STORED)
+        .group_by(vectors.c.collection_id)
+        .subquery()
+    )
+    query = _OLDEST_FIRST.add_columns(func.coalesce(stored.c.rows, 0).label("rows")).outerjoin(
+        stored, stored.c.collection_id == collections.c.collection_id
+    )
+    return {Collection.of_row(row): row.rows for row in conn.execute(query)}
 
 
 _OF_TENANTS = select(collections).where(collections.c.tenant.in_(bindparam("tenants", expanding=True)))

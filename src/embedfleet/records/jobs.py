@@ -242,6 +242,12 @@ def count_by_status(conn: Connection) -> dict[JobStatus, int]:
     return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
 
 
+def oldest_unfinished(conn: Connection) -> float | None:
+    """Return when the oldest unfinished job was submitted (Unix seconds); None if there is none."""
+    oldest: float | None = conn.execute(select(func.min(jobs.c.created_at)).where(UNFINISHED)).scalar()
+    return oldest
+
+
 def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
     """Return sums over the jobs within the scope that were created at `since` (Unix seconds) or later.
 

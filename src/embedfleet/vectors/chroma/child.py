@@ -114,7 +114,7 @@ class _Directory:
 
 def _failure(exc: BaseException) -> Failure:
     if isinstance(exc, EmbedfleetError):
-        return Failure(type(exc).__name__, str(exc))
+        return Failure(type(exc).__name__, str(exc), exc.remedy)
     return Failure(None, "".join(traceback.format_exception(exc)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from embedfleet.errors import (
     ConfigError,
     EmbedfleetError,
     Permanent,
+    Remedy,
     StorageFull,
     VectorStoreUnavailable,
     one_line,
@@ -53,7 +55,21 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
         return StorageFull(
             f"no space left for vectors in {directory}: free some, nothing needs repair ({text})"
         )
-    return VectorStoreUnavailable(f"the vector store in {directory} failed: {text}")
+    passing = isinstance(exc, OSError) or _passes(text)
+    return VectorStoreUnavailable(
+        f"the vector store in {directory} failed: {text}", remedy=None if passing else Remedy.REBUILD_VECTORS
+    )
+
+
+# SQLite's codes that say nothing of damage: busy, locked, read-only, input or output failed, full, cannot be
+# opened (whose right is missing).
+_SQLITE_PASSES = (5, 6, 8, 10, 13, 14)
+_SQLITE_CODE = re.compile(r"\(code: (\d+)\)")
+
+
+def _passes(text: str) -> bool:
+    code = _SQLITE_CODE.search(text)
+    return code is not None and int(code[1]) % 256 in _SQLITE_PASSES  # the lowest byte is the plain code
 
 
 def server_error(exc: Exception, url: str, *, opening: bool) -> Exception:

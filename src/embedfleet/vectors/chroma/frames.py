@@ -53,12 +53,13 @@ class Value:
 class Failure:
     """The answer to a call that failed.
 
-    `error` names a class of `embedfleet.errors`, and `detail` is its message. For a defect `error` is None
-    and `detail` is a traceback.
+    `error` names a class of `embedfleet.errors`, `detail` is its message, and `remedy` the value of its
+    `Remedy`, if it has one. For a defect `error` is None and `detail` is a traceback.
     """
 
     error: str | None
     detail: str
+    remedy: str | None = None
 
 
 Message = Call | Value | Failure

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from embedfleet import errors
-from embedfleet.errors import EmbedfleetError, Permanent
+from embedfleet.errors import EmbedfleetError, Permanent, Remedy
 from embedfleet.vectors.chroma.frames import Call, Failure, Value, read, write
 
 # The environment variables that Python, the loader and SQLite need. Chroma's own variables are left out: we
@@ -86,8 +86,8 @@ class ChromaProcess:
         match read(self._process.stdout):
             case Value(value):
                 return value
-            case Failure(error, detail):
-                raise _error(error, detail)
+            case Failure(error, detail, remedy):
+                raise _error(error, detail, remedy)
         raise ProcessLost(self._how_it_ended())
 
     def end(self) -> None:
@@ -111,8 +111,11 @@ class ChromaProcess:
         return f"exit code {code}" if code >= 0 else f"killed by signal {signal.Signals(-code).name}"
 
 
-def _error(name: str | None, detail: str) -> Exception:
+def _error(name: str | None, detail: str, remedy: str | None) -> Exception:
     """Return the error that a Failure describes."""
-    kind = StoreDefect if name is None else getattr(errors, name)
-    assert issubclass(kind, EmbedfleetError | StoreDefect)
-    return kind(detail)
+    if name is None:
+        return StoreDefect(detail)
+    kind = getattr(errors, name)
+    assert issubclass(kind, EmbedfleetError)
+    described: Exception = kind(detail, remedy=Remedy.from_code(remedy))
+    return described
