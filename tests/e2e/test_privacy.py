@@ -10,6 +10,7 @@ import pytest
 
 from embedfleet.quiet import SWITCHES
 from support.command import Command
+from support.import_path import import_path
 from support.network_trace import run_traced, tried_outside
 
 # What a user may have set. Each value would let a library report.
@@ -53,6 +54,27 @@ def test_the_default_system_opens_no_internet_socket_and_leaves_no_id(tmp_path: 
     assert done.code == 0, done.stderr
     assert "The cat sat on the mat." in done.stdout
     assert (done.tried_outside, done.internet_sockets) == ([], 0)
+    assert files_at_home(command) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", ["embedded", "fleet"])
+def test_no_backend_and_no_store_tries_an_address_of_its_own(
+    scene: str, tmp_path: Path, minilm_folder: Path
+) -> None:
+    """The fleet lives longer than onnxruntime takes to send its first report."""
+    command = Command(tmp_path)
+    path = import_path(Path(__file__).parents[1])
+    environment = {
+        name: value
+        for name, value in (private_environment(command) | {"PYTHONPATH": path}).items()
+        if not name.startswith("EMBEDFLEET_")
+    }
+    program = [sys.executable, "-m", "support.private_scenes", scene, str(tmp_path), str(minilm_folder)]
+    done = run_traced(program, tmp_path, environment)
+    assert done.stdout.endswith("done\n"), done.stderr
+    assert done.internet_sockets > 0, "the trace saw nothing: the remote model is asked on the loopback"
+    assert done.tried_outside == []
     assert files_at_home(command) == []
 
 
