@@ -113,6 +113,14 @@ chaos-short: $(VENV)/.test ## every fault in small, some minutes
 operators: $(VENV)/.test ## what an operator sees of each fault, with real servers, about ten minutes; renews the table of docs/operations.md
 	$(BIN)/python -m chaos.operators
 
+# --- release ---
+
+.PHONY: dist
+dist: | $(BIN)/python ## sdist and wheel in dist/, from this checkout; `make test-slow` installs one and uses it
+	rm -rf dist
+	$(PIP) install build
+	$(BIN)/python -m build
+
 # --- keep ---
 
 .PHONY: lock
@@ -121,4 +129,4 @@ lock: $(VENV)/.bench ## renew requirements/constraints.txt from what is installe
 
 .PHONY: clean
 clean: ## remove what these chores made
-	rm -rf $(VENV) .venv-fastembed .venv-infinity $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .venv-fastembed .venv-infinity $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from embedfleet import __version__
 from embedfleet.cli import (
     backup,
     db,
@@ -28,15 +29,31 @@ from embedfleet.cli import (
     verify,
 )
 from embedfleet.cli.arguments import checked
-from embedfleet.cli.output import run_safely
+from embedfleet.cli.output import run_safely, say
 from embedfleet.lifetime import end_process
 
 app = typer.Typer(
     name="embedfleet",
-    help="Turn folders of documents into searchable vectors.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"embedfleet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version and end."
+    ),
+) -> None:
+    """Turn folders of documents into searchable vectors."""
+
+
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)
