@@ -130,9 +130,8 @@ def _workers(settings: Settings) -> str | Doubt:
 
     async def look() -> tuple[list[RunningOrchestrator], float | None]:
         async with open_guest(settings) as guest:
-            return await running_orchestrators(guest.database), await guest.database.read(
-                jobs.oldest_unfinished
-            )
+            unfinished = await guest.database.read(jobs.unfinished)
+            return await running_orchestrators(guest.database), unfinished.oldest
 
     found, oldest = asyncio.run(look())
     troubles = [

@@ -14,6 +14,7 @@ from embedfleet.leader.guest_searches import GuestSearches
 from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
+from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
@@ -47,6 +48,10 @@ def leader_services(base: Foundations, election: Election, search: SearchService
         (GuestSearches(search, waiting, base.clock), AfterWrites(base.database)),
         (publisher, AfterWrites(base.database)),
         (BrokerUpkeep(broker=base.broker, metrics=base.metrics), Every(UPKEEP_SECONDS)),
+        (
+            UnfinishedWork(database=base.database, metrics=base.metrics, clock=base.clock),
+            Every(COUNT_SECONDS),
+        ),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]

@@ -55,6 +55,12 @@ class Metrics:
         )
 
     def _work(self) -> None:
+        self.unfinished_jobs = self._gauge(
+            "unfinished_jobs", "Jobs in SQL that have not ended, of the oldest 100,000 (leader)", "status"
+        )
+        self.oldest_unfinished_job_age_seconds = self._gauge(
+            "oldest_unfinished_job_age_seconds", "Since the oldest job that has not ended came (leader)"
+        )
         self.jobs_total = self._counter("jobs_total", "Jobs that ended like this", "status")
         self.stage_latency_seconds = self._histogram(
             "stage_latency_seconds", "From claim to ack of a task", "stage", _LATENCY_BUCKETS_SECONDS

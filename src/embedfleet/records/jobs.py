@@ -55,6 +55,8 @@ _NOTHING_DONE = {
 _CHUNKS_PASSED = ("chunks_total", "chunks_embedded", "chunks_stored", "chunks_reused")
 
 UNFINISHED = jobs.c.finished_at.is_(None)
+# Bounds the look at unfinished jobs, which the leader takes every few seconds.
+_MOST_COUNTED = 100_000
 
 _LISTING = Listing("jobs", (float, str))
 
@@ -242,10 +244,26 @@ def count_by_status(conn: Connection) -> dict[JobStatus, int]:
     return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
 
 
-def oldest_unfinished(conn: Connection) -> float | None:
-    """Return when the oldest unfinished job was submitted (Unix seconds); None if there is none."""
-    oldest: float | None = conn.execute(select(func.min(jobs.c.created_at)).where(UNFINISHED)).scalar()
-    return oldest
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The jobs that are not finished. `oldest` is when the oldest was submitted (Unix seconds), if any is."""
+
+    by_status: Mapping[JobStatus, int]
+    oldest: float | None
+
+
+def unfinished(conn: Connection) -> Unfinished:
+    """Count the unfinished jobs by status; of more than 100,000, only the oldest 100,000.
+
+    Partial indexes that hold only unfinished jobs answer it, so it takes no longer as finished jobs gather.
+    """
+    oldest = conn.execute(_OLDEST_UNFINISHED.limit(1)).first()
+    if oldest is None:
+        return Unfinished({}, None)
+    counted = _OLDEST_UNFINISHED.limit(_MOST_COUNTED).subquery()
+    counts = select(counted.c.status, func.count().label("number")).group_by(counted.c.status)
+    by_status = {JobStatus(row.status): row.number for row in conn.execute(counts)}
+    return Unfinished(by_status, oldest.created_at)
 
 
 def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
@@ -407,6 +425,9 @@ def earliest_stage_left(embedded: str, total: str) -> str:
 # Statements of the hot path are built once: SQLAlchemy takes longer to compose one than to run it.
 
 _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
+
+# Ids begin with the time of their making, so the first is the oldest.
+_OLDEST_UNFINISHED = select(jobs.c.status, jobs.c.created_at).where(UNFINISHED).order_by(jobs.c.job_id)
 
 _UNFINISHED_OF_DOCUMENTS = select(jobs).where(
     jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED

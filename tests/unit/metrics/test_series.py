@@ -19,6 +19,8 @@ SERIES = {
     ("dead_tasks", "gauge", ("stage",)),
     ("backlog_cost_tokens", "gauge", ("stage",)),
     ("backlog_seconds", "gauge", ("stage",)),
+    ("unfinished_jobs", "gauge", ("status",)),
+    ("oldest_unfinished_job_age_seconds", "gauge", ()),
     ("jobs_total", "counter", ("status",)),
     ("stage_latency_seconds", "histogram", ("stage",)),
     ("batch_chunks", "histogram", ("stage",)),
