@@ -4,6 +4,7 @@ Models that applications make raise it as an error of our tree."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,24 @@ from embedfleet.errors import EmbedfleetError, InvalidRequest
 # Values of these fields are never shown: they are private, and may be long.
 _PRIVATE_FIELDS = ("content", "query")
 _LONGEST_SHOWN = 80
+
+
+# What ends the part of a URL with user and password, or makes it ambiguous, and a `%` that encodes nothing.
+_NOT_ENCODED = re.compile(r"[/?#@\[\]\s]|%(?![0-9A-Fa-f]{2})")
+
+HOW_TO_ENCODE = "percent-encode it (`@` is %40, `/` is %2F, `#` is %23, `%` is %25)"
+"""The end of a message about a URL that is not encoded."""
+
+
+def is_encoded(url: str) -> bool:
+    """Whether the user and password of a URL are percent-encoded, so that all its readers see the same parts.
+
+    If they are not, a part of the password would be taken for the host or the path, and end up in messages.
+    A URL with an `@` in its path, which may be meant so, is not encoded either.
+    """
+    _, _, rest = url.partition("://")
+    login, at, _ = rest.rpartition("@")
+    return not at or _NOT_ENCODED.search(login) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from embedfleet.errors import ConfigError
 from embedfleet.settings import RedisSettings
+from embedfleet.validation import HOW_TO_ENCODE, is_encoded
 
 _DEFAULT_PORT = 6379
 _DEFAULT_SENTINEL_PORT = 26379
@@ -60,8 +61,11 @@ def parse_endpoint(settings: RedisSettings) -> Endpoint:
     """
     if settings.url is None:
         raise _wrong("is not set")
+    url = settings.url.get_secret_value()
+    if not is_encoded(url):
+        raise _wrong(f"has a special character in its user or password: {HOW_TO_ENCODE}")
     try:
-        parts = urlsplit(settings.url.get_secret_value())
+        parts = urlsplit(url)
         credentials, _, address = parts.netloc.rpartition("@")
     except ValueError as exc:
         raise _wrong("is not a URL") from exc
@@ -132,7 +136,7 @@ def _service_and_db(kind: Kind, parts: SplitResult) -> tuple[str, int]:
     if kind == "sentinel" and not service:
         raise _wrong("names no service of the sentinels, as in redis+sentinel://host/service")
     if db and not db.isdecimal():
-        raise _wrong(f"has {db!r} where the number of the database is expected")
+        raise _wrong("has a text where the number of the database is expected")
     if kind == "cluster" and int(db or 0):
         raise _wrong("names a database; a cluster has only database 0")
     return service, int(db or 0)

@@ -88,6 +88,7 @@ class VectorStoreSettings(Section):
     kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
     url: str | None = Field(
         default=None,
+        repr=False,  # it may hold a password
         description="None: an embedded Chroma in the data directory. http(s)://HOST:PORT: a Chroma "
         "server, as a fleet needs.",
     )

@@ -29,6 +29,7 @@ from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.series import timed
 from embedfleet.sql import document_lock
+from embedfleet.validation import HOW_TO_ENCODE, is_encoded
 from embedfleet.waiting import cancel_and_wait
 
 T = TypeVar("T")
@@ -261,6 +262,10 @@ def _parse(url: str) -> URL:
     name, separator, rest = url.partition("://")
     if name in ("postgres", "postgresql"):
         name = "postgresql+psycopg"
+    if not name.startswith("sqlite") and not is_encoded(url):
+        raise ConfigError(
+            f"database.url: it has a special character in its user or password: {HOW_TO_ENCODE}"
+        )
     try:
         parsed = make_url(f"{name}{separator}{rest}")
     except (ArgumentError, ValueError):  # not chained with `from`: its text may hold half of the password

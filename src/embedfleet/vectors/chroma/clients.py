@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import ValidationError
 
 from embedfleet.errors import ConfigError
-from embedfleet.validation import first_problem
+from embedfleet.validation import HOW_TO_ENCODE, first_problem, is_encoded
 
 if TYPE_CHECKING:
     import httpx
@@ -71,6 +71,10 @@ class ServerAddress:
 
         Raises ConfigError, whose message quotes nothing that may be secret.
         """
+        if not is_encoded(url):
+            raise ConfigError(
+                f"vector_store.url: it has a special character in its user or password: {HOW_TO_ENCODE}"
+            )
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
