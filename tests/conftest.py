@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
+from loguru import logger
 
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
@@ -45,6 +46,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a script Ctrl-C is ignored, and that is inherited: the commands under test would
     # not hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+logger.enable("embedfleet")  # a library is silent; the tests listen
 
 
 @pytest.fixture(autouse=True)

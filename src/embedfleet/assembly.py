@@ -13,6 +13,7 @@ from embedfleet.host.host_report import HealthReport, PoolReports
 from embedfleet.host.pool import WorkerPool
 from embedfleet.host.registration import Peers, Registration
 from embedfleet.host.scaler import Scaler
+from embedfleet.host.store_watch import StoreWatch
 from embedfleet.inference.catalogue import available_cores
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.restarts import RestartPolicy
@@ -25,6 +26,7 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchService
 from embedfleet.service import Service
 from embedfleet.settings import Settings
+from embedfleet.vectors.port import VectorStore
 from embedfleet.worker_orchestrator import WorkerOrchestrator
 
 
@@ -34,6 +36,7 @@ def build_orchestrator(
     deployment: Deployment,
     launcher: Launcher,
     search: SearchService,
+    store: VectorStore,
     collector: MergedCollector,
     health: Health,
 ) -> WorkerOrchestrator:
@@ -61,8 +64,12 @@ def build_orchestrator(
         resize=pools.resize,
         peers=peers,
     )
-    health_report = HealthReport(health, pools, [broker_watch.trouble, registration.trouble])
-    services: list[Service] = [*leader_services(base, election, search), broker_watch, scaler, health_report]
+    store_watch = StoreWatch(store=store, metrics=base.metrics)
+    health_report = HealthReport(
+        health, pools, [broker_watch.trouble, registration.trouble, store_watch.trouble]
+    )
+    watches: list[Service] = [broker_watch, store_watch, scaler, health_report]
+    services: list[Service] = [*leader_services(base, election, search), *watches]
     return WorkerOrchestrator(
         pools=pools, registration=registration, services=services, initial_sizes=initial_sizes(settings)
     )

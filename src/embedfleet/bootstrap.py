@@ -151,6 +151,7 @@ async def open_owner(
             deployment=deployment,
             launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
             search=search,
+            store=store,
             collector=collector,
             health=health,
         )

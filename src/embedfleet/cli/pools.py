@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json, say
+from embedfleet.cli.output import print_json, readable_time, say
+from embedfleet.clock import utc
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,10 +25,12 @@ Host = Annotated[
 
 
 def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Show the worker pools of every running orchestrator."""
-    found = asyncio.run(_look(settings_from(data_dir, config)))
+    """Show the worker pools of every orchestrator that runs, and which were lost within the last hour."""
+    found, lost = asyncio.run(_look(settings_from(data_dir, config)))
     if as_json:
-        print_json({"orchestrators": [_document(one) for one in found]})
+        print_json(
+            {"orchestrators": [_document(one) for one in found], "lost": [_document(one) for one in lost]}
+        )
         return
     if not found:
         say("no orchestrator is running: start one with `embedfleet serve-workers`")
@@ -35,6 +38,9 @@ def pools(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile 
         say(f"{one.host}  pid {one.pid}  {one.orchestrator_id}")
         for stage, pool in one.pools.items():
             say(f"  {stage:<10} {_described(pool)}")
+    for one in lost:
+        last = readable_time(utc(one.seen_at))
+        say(f"{one.host}  pid {one.pid}  {one.orchestrator_id}  lost: killed or frozen, last seen {last}")
 
 
 def scale(
@@ -76,11 +82,21 @@ async def running_orchestrators(database: Database) -> list[RunningOrchestrator]
     return await database.read(lambda conn: fleet.running(conn, seen_since=since))
 
 
-async def _look(settings: Settings) -> list[RunningOrchestrator]:
+async def lost_orchestrators(database: Database) -> list[RunningOrchestrator]:
+    """The orchestrators that fell silent within the last hour without an end in good order."""
+    from embedfleet.clock import SystemClock
+    from embedfleet.records import fleet
+
+    now = SystemClock().now()
+    seen = await database.read(lambda conn: fleet.running(conn, seen_since=now - fleet.LOST_SECONDS))
+    return [one for one in seen if one.is_lost(now)]
+
+
+async def _look(settings: Settings) -> tuple[list[RunningOrchestrator], list[RunningOrchestrator]]:
     from embedfleet.bootstrap import open_guest
 
     async with open_guest(settings) as guest:
-        return await running_orchestrators(guest.database)
+        return await running_orchestrators(guest.database), await lost_orchestrators(guest.database)
 
 
 async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[RunningOrchestrator]:

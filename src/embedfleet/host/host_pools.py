@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 
 from loguru import logger
 
@@ -13,6 +14,9 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.settings import Settings
 from embedfleet.waiting import first_of, wait_briefly
 
+# While the workers drain, the log says so at once and then at this interval.
+_DRAIN_NEWS_SECONDS = 5.0
+
 
 class HostPools:
     """All worker pools of this host. Call `run` once, and the other methods on the same event loop."""
@@ -20,6 +24,7 @@ class HostPools:
     def __init__(self, pools: Mapping[Stage, WorkerPool], *, drain_seconds: float) -> None:
         self._pools = pools
         self._drain_seconds = drain_seconds
+        self._running = False
 
     @property
     def by_stage(self) -> Mapping[Stage, WorkerPool]:
@@ -35,15 +40,19 @@ class HostPools:
         return [pool.state() for pool in self._pools.values()]
 
     def resize(self, workers: Mapping[str, int]) -> None:
-        """Set the number of workers of the named stages. Surplus workers drain."""
+        """Set the number of workers of the named stages, as a person or the settings want. Surplus workers
+        drain."""
         for stage, number in workers.items():
             pool = self._pools[Stage(stage)]
             if number != pool.target:
-                logger.bind(stage=stage).info("resized: {} -> {} workers", pool.target, number)
+                # The first size is no change that a reader of the log could ask about.
+                level = "INFO" if self._running else "DEBUG"
+                logger.log(level, "{} pool resized: {} -> {} workers", stage, pool.target, number)
                 pool.resize(number)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep every pool at its size until `stop` is set, then drain. Return when no worker is left."""
+        self._running = True
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             limit = tasks.create_task(self._limit_drain(stop, drained), name="drain limit")
@@ -53,10 +62,19 @@ class HostPools:
             drained.set()
             await limit
 
+    def _at_work(self) -> str:
+        """Return how many workers have not ended yet, by stage; empty if there is none."""
+        left = ((state.stage.value, state.running + state.draining) for state in self.states())
+        return ", ".join(f"{number} {stage} workers" for stage, number in left if number)
+
     async def _limit_drain(self, stop: asyncio.Event, drained: asyncio.Event) -> None:
         """After a stop, wait `drain_seconds` for the pools. Then make their workers hand back their tasks."""
         await first_of(stop.wait(), drained.wait())
-        await wait_briefly(drained, self._drain_seconds)
+        give_up_at = monotonic() + self._drain_seconds
+        while not drained.is_set() and (left := give_up_at - monotonic()) > 0:
+            if at_work := self._at_work():
+                logger.info("draining for up to {:.0f} s: {} finish what they have in hand", left, at_work)
+            await wait_briefly(drained, min(left, _DRAIN_NEWS_SECONDS))
         if not drained.is_set():
             logger.warning("not drained in {} s: what is in hand is handed back", self._drain_seconds)
             for pool in self._pools.values():

@@ -80,6 +80,8 @@ class Registration:
         self._peers = peers
         self._announced: Mapping[str, PoolReport] | None = None
         self._announced_at = 0.0
+        # The lost orchestrators that were logged, by id.
+        self._lost: set[str] = set()
         self.trouble = Trouble(over="the database answers the heartbeat again")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -95,8 +97,10 @@ class Registration:
         try:
             await self.beat()
         except (Transient, StorageFull) as exc:
+            self._metrics.database_up.set(0)
             self.trouble.note(exc)
         else:
+            self._metrics.database_up.set(1)
             self.trouble.clear()
 
     async def beat(self) -> None:
@@ -110,10 +114,25 @@ class Registration:
         if pools != self._announced or monotonic() - self._announced_at >= _REFRESH_SECONDS:
             await self._database.write(lambda conn: self._announce(conn, pools))
             self._announced, self._announced_at = pools, monotonic()
-        since = self._clock.now() - fleet.SILENT_SECONDS
-        self._peers.running = await self._database.read(lambda conn: fleet.running(conn, seen_since=since))
+        await self._look_at_peers()
         if any(peer.orchestrator_id == self._id and peer.has_orders for peer in self._peers.running):
             self._resize(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))
+
+    async def _look_at_peers(self) -> None:
+        now = self._clock.now()
+        oldest = now - fleet.LOST_SECONDS
+        seen = await self._database.read(lambda conn: fleet.running(conn, seen_since=oldest))
+        self._peers.running = [peer for peer in seen if not peer.is_lost(now)]
+        lost = {peer.orchestrator_id: peer for peer in seen if peer.is_lost(now)}
+        if self._election.leads:  # one voice for all hosts
+            for peer in (peer for name, peer in lost.items() if name not in self._lost):
+                logger.warning(
+                    "the orchestrator on {} (pid {}) is lost: silent for {:.0f} s, its tasks go to others",
+                    peer.host,
+                    peer.pid,
+                    now - peer.seen_at,
+                )
+            self._lost = set(lost)
 
     def _announce(self, conn: Connection, pools: Mapping[str, PoolReport]) -> None:
         now = self._clock.now()

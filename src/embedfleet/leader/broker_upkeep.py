@@ -26,11 +26,14 @@ class BrokerUpkeep(LeaderDuty):
         self._metrics = metrics
 
     async def step(self) -> None:
+        expired: dict[str, int] = {}
         for stage in Stage:
             await self._broker.promote_due(stage)
-            expired = await self._broker.reap_expired(stage)
-            if expired:
-                logger.bind(stage=stage.value).warning(
-                    "{} leases expired, their tasks are offered again", expired
-                )
-                self._metrics.lease_expiries_total.labels(stage.value).inc(expired)
+            if number := await self._broker.reap_expired(stage):
+                expired[stage.value] = number
+                self._metrics.lease_expiries_total.labels(stage.value).inc(number)
+        if expired:
+            counts = ", ".join(f"{number} {stage}" for stage, number in expired.items())
+            logger.warning(
+                "leases expired: {}; their workers fell silent, and the tasks are offered to others", counts
+            )

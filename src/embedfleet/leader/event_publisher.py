@@ -1,4 +1,4 @@
-"""The duty that numbers completion events, counts ended jobs, and drops old events."""
+"""The duty that numbers completion events, logs and counts ended jobs, and drops old events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections import Counter
 from time import monotonic
 from typing import ClassVar
 
+from loguru import logger
+
 from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.metrics import Metrics
+from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import events
+from embedfleet.records.events import NumberedEnd
 from embedfleet.settings import EventsSettings
 from embedfleet.sql.database import Database
 
@@ -53,10 +57,13 @@ class EventPublisher(LeaderDuty):
     async def number(self) -> None:
         """Number all events that have no position yet.
 
-        Only this method counts ended jobs, because each end has one event, whichever process caused it.
+        Only this method logs and counts ended jobs, because each end has one event, whichever process caused
+        it.
         """
         while await self._database.read(events.any_unnumbered):
             numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
+            for end in numbered:
+                _log_end(end)
             ends = Counter((end.tenant, end.status) for end in numbered)
             for (tenant, status), count in ends.items():
                 self._metrics.jobs_total.labels(status.value).inc(count)
@@ -76,3 +83,12 @@ class EventPublisher(LeaderDuty):
             == _AT_ONCE
         ):
             pass
+
+
+def _log_end(end: NumberedEnd) -> None:
+    """Log how a run of a job ended, in one line."""
+    log = logger.bind(tenant=end.tenant, media_id=end.media_id, job_id=end.job_id)
+    seconds = "" if end.seconds is None else f" {end.seconds:.1f} s after it was submitted"
+    why = "" if end.status is JobStatus.COMPLETED or end.reason is None else f": {end.reason}"
+    lost = f", {end.chunks_dead} given up" if end.chunks_dead else ""
+    log.info("job {}{}, {} chunks stored{}{}", end.status.value, seconds, end.chunks_stored, lost, why)

@@ -108,6 +108,8 @@ class Metrics:
         )
 
     def _stores(self) -> None:
+        self.database_up = self._gauge("database_up", "1 while the SQL database answers the heartbeat")
+        self.store_up = self._gauge("store_up", "1 while the vector store answers")
         self.store_seconds = self._histogram(
             "store_seconds", "One call of the vector store", "operation", _CALL_BUCKETS_SECONDS
         )

@@ -38,8 +38,16 @@ class NumberedEnd:
     """The end of a run of a job, whose event has got its position."""
 
     position: int
+    job_id: str
+    run: int
     tenant: str
+    media_id: str
     status: JobStatus
+    reason: str | None
+    chunks_stored: int
+    chunks_dead: int
+    seconds: float | None
+    """Since the job was submitted; None if the job is deleted by now."""
 
 
 def assign_positions(conn: Connection, limit: int) -> list[NumberedEnd]:
@@ -50,7 +58,18 @@ def assign_positions(conn: Connection, limit: int) -> list[NumberedEnd]:
     """
     last = _lock_last_position(conn)
     numbered = [
-        NumberedEnd(row.position, row.tenant_id, JobStatus(row.status))
+        NumberedEnd(
+            position=row.position,
+            job_id=row.job_id,
+            run=row.run,
+            tenant=row.tenant_id,
+            media_id=row.media_id,
+            status=JobStatus(row.status),
+            reason=row.reason,
+            chunks_stored=row.chunks_stored,
+            chunks_dead=row.chunks_dead,
+            seconds=row.seconds,
+        )
         for row in conn.execute(_NUMBER, {"last": last, "most": limit})
     ]
     if numbered:
@@ -179,7 +198,9 @@ _NUMBER = text(
     "SELECT event_id, ROW_NUMBER() OVER (ORDER BY created_at, event_id) AS place FROM ("
     "SELECT event_id, created_at FROM events WHERE position IS NULL ORDER BY created_at, event_id LIMIT :most"
     ") AS oldest) AS waiting WHERE events.event_id = waiting.event_id "
-    "RETURNING events.position, events.tenant_id, events.status"
+    "RETURNING events.position, events.job_id, events.run, events.tenant_id, events.media_id, events.status, "
+    "events.reason, events.chunks_stored, events.chunks_dead, "
+    "events.created_at - (SELECT jobs.created_at FROM jobs WHERE jobs.job_id = events.job_id) AS seconds"
 )
 
 

@@ -19,6 +19,8 @@ from embedfleet.sql.tables import facts, leadership, orchestrators
 SILENT_SECONDS = 20.0
 """An orchestrator that has not written for this long counts as dead. That is several heartbeats, and time for
 a pause of its process. Its row stays for a day, for an operator who looks into its end."""
+LOST_SECONDS = 3_600.0
+"""A dead orchestrator is listed as lost for this long. One that ended in good order has no row."""
 _LEADER = "leader"
 _BROKER_EPOCH = "broker_epoch"
 
@@ -67,6 +69,10 @@ class RunningOrchestrator:
     seen_at: float
     pools: Mapping[str, PoolReport]
     has_orders: bool
+
+    def is_lost(self, now: float) -> bool:
+        """Return whether it has been silent for so long that it counts as dead."""
+        return now - self.seen_at > SILENT_SECONDS
 
 
 # --- leadership ---

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from typing import Literal, Protocol, TypeVar
 
-from loguru import logger
 from prometheus_client import Histogram
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
@@ -28,7 +28,9 @@ from sqlalchemy.exc import ArgumentError
 from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.series import timed
+from embedfleet.retry import BackOff
 from embedfleet.sql import document_lock
+from embedfleet.trouble import Trouble
 from embedfleet.validation import HOW_TO_ENCODE, is_encoded
 from embedfleet.waiting import cancel_and_wait
 
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 # A write of another process is noticed within this time. One poll is one short query.
 _POLL_SECONDS = 0.05
+# The longest pause between two such looks while the database is away.
+_LONGEST_POLL_SECONDS = 2.0
 
 
 class SqlEngine(Protocol):
@@ -235,14 +239,20 @@ class Database:
         Neither database system reports them by itself. So this asks every `_POLL_SECONDS` while a task waits.
         """
         known: Hashable = None
+        trouble = Trouble(over="writes of other processes are noticed again")
+        # A database that is away is not asked twenty times a second: each look would open a connection.
+        back_off = BackOff(_POLL_SECONDS, _LONGEST_POLL_SECONDS, random.Random())
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(max(_POLL_SECONDS, back_off.pause_seconds()))
             if self._waiting:
                 try:
                     found = await asyncio.wrap_future(self._engine.change_mark())
                 except EmbedfleetError as exc:
-                    logger.warning("cannot look for writes of other processes: {}", exc)
+                    back_off.add_failure()
+                    trouble.note(exc)
                     continue
+                back_off.reset()
+                trouble.clear()
                 if found != known:
                     known = found
                     self._note_write()

@@ -142,8 +142,8 @@ class Settling:
         self, leases: Sequence[Lease], call: Callable[[Sequence[Lease]], Awaitable[list[Lease]]]
     ) -> None:
         # Another worker has a lost task now and settles it. Every effect may be repeated.
-        for lease in await call(leases):
-            self._log.info("lease lost before it was settled", task=lease.task.id)
+        if lost := await call(leases):
+            self._log.info("{} leases lost before they were settled", len(lost), task=lost[0].task.id)
 
     async def hand_back(self, leases: Iterable[Lease]) -> None:
         """Give tasks back without counting the attempt, so that other workers may claim them at once.
@@ -170,7 +170,9 @@ class Settling:
             elif isinstance(failure, Permanent) or self._is_last_attempt(lease):
                 await self._divide_or_give_up(lease, failure)
             else:
-                self._log.opt(exception=failure).warning("task failed, will be retried", task=lease.task.id)
+                self._log.opt(exception=failure).warning(
+                    "the task failed: it is tried again", task=lease.task.id
+                )
                 await self._retry(lease, failure, counted=True)
         except LeaseLost:
             self._log.info("lease lost before it was settled", task=lease.task.id)

@@ -14,6 +14,8 @@ SERIES = {
     ("worker_crash_looping", "gauge", ("worker_type",)),
     ("leader", "gauge", ()),
     ("broker_up", "gauge", ()),
+    ("database_up", "gauge", ()),
+    ("store_up", "gauge", ()),
     ("queue_depth", "gauge", ("stage",)),
     ("leased_tasks", "gauge", ("stage",)),
     ("dead_tasks", "gauge", ("stage",)),

@@ -1,0 +1,42 @@
+"""Watches the vector store. Every orchestrator does, so that its metrics and its readiness know."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from embedfleet.errors import EmbedfleetError
+from embedfleet.metrics import Metrics
+from embedfleet.trouble import Trouble
+from embedfleet.vectors.port import TenantSpace, VectorStore
+from embedfleet.waiting import repeat
+
+# A look is one small call; a store that is away is noticed by the storage workers too.
+_LOOK_SECONDS = 5.0
+# No tenant has this collection, so the store answers without a look at any row.
+_NO_COLLECTION = TenantSpace("", "none", 1)
+
+
+class StoreWatch:
+    """Keeps the metric of the vector store up to date. A `Service`."""
+
+    name: ClassVar = "store watch"
+
+    def __init__(self, *, store: VectorStore, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self.trouble = Trouble(over="the vector store answers again")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every few seconds until `stop` is set, also while the store is away."""
+        await repeat(stop, self._look, seconds=_LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            await self._store.count(_NO_COLLECTION)
+        except EmbedfleetError as exc:
+            self._metrics.store_up.set(0)
+            self.trouble.note(exc)
+        else:
+            self._metrics.store_up.set(1)
+            self.trouble.clear()
