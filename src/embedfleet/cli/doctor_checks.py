@@ -120,20 +120,25 @@ def _database(settings: Settings) -> str:
     return asyncio.run(look())
 
 
+def _named(orchestrators: Sequence[RunningOrchestrator]) -> str:
+    return ", ".join(f"{one.host} (pid {one.pid})" for one in orchestrators)
+
+
 def _workers(settings: Settings) -> str | Doubt:
     from embedfleet.bootstrap import open_guest
-    from embedfleet.cli.pools import running_orchestrators
+    from embedfleet.cli.pools import lost_orchestrators, running_orchestrators
     from embedfleet.clock import SystemClock
     from embedfleet.deployment import deployment_of
     from embedfleet.errors import Transient
     from embedfleet.records import jobs
 
-    async def look() -> tuple[list[RunningOrchestrator], float | None]:
+    async def look() -> tuple[list[RunningOrchestrator], list[RunningOrchestrator], float | None]:
         async with open_guest(settings) as guest:
             unfinished = await guest.database.read(jobs.unfinished)
-            return await running_orchestrators(guest.database), unfinished.oldest
+            running = await running_orchestrators(guest.database)
+            return running, await lost_orchestrators(guest.database), unfinished.oldest
 
-    found, oldest = asyncio.run(look())
+    found, lost, oldest = asyncio.run(look())
     troubles = [
         f"{one.host} {stage}: {pool.trouble}"
         for one in found
@@ -145,8 +150,11 @@ def _workers(settings: Settings) -> str | Doubt:
     waits = (
         "" if oldest is None else f"; the oldest unfinished job waits {_ago(SystemClock().now() - oldest)}"
     )
+    if lost:
+        waits += f"; killed or frozen within the last hour: {_named(lost)}"
     if found:
-        return "orchestrators on " + ", ".join(f"{one.host} (pid {one.pid})" for one in found) + waits
+        words = f"orchestrators on {_named(found)}{waits}"
+        return Doubt(words) if lost else words
     idle = f"no orchestrator is running: jobs wait for one (`embedfleet serve-workers`){waits}"
     if oldest is None:
         return idle

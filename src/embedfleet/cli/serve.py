@@ -16,10 +16,11 @@ from embedfleet.cli.output import run_safely, say
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import OwnerSystem
-    from embedfleet.metrics.server import MonitoringServer
+    from embedfleet.metrics.server import Health, MonitoringServer
     from embedfleet.settings import Settings
 
 _LOOK_AGAIN_SECONDS = 1.0
+_LOOK_FOR_READY_SECONDS = 0.1
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=0, help="Workers of every pool.", show_default="the settings'")
@@ -57,6 +58,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool
     from loguru import logger
 
     from embedfleet.cli.interrupts import stop_on_signal
+    from embedfleet.waiting import cancel_and_wait
 
     stop = asyncio.Event()
     with stop_on_signal(stop):
@@ -66,8 +68,23 @@ async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool
             with _monitoring(owner) as server, _resize_on_hangup(owner, load):
                 for line in _description(owner, server):
                     say(line)
-                await owner.orchestrator.run(stop)
+                telling = asyncio.create_task(_tell_when_ready(owner.health, stop), name="tell when ready")
+                try:
+                    await owner.orchestrator.run(stop)
+                finally:
+                    await cancel_and_wait(telling)
         logger.info("drained and stopped")
+
+
+async def _tell_when_ready(health: Health, stop: asyncio.Event) -> None:
+    """Say once that workers of every pool have started and nothing is in their way, as `/readyz` does."""
+    from embedfleet.waiting import wait_briefly
+
+    while not health.ready()[0]:
+        await wait_briefly(stop, _LOOK_FOR_READY_SECONDS)
+        if stop.is_set():
+            return
+    say("ready: submit jobs from any process; SIGTERM or Ctrl-C drains and stops")
 
 
 @asynccontextmanager
@@ -182,7 +199,6 @@ def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[st
         f"  workers   {sizes} ({how}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
         f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
-        "ready: submit jobs from any process; SIGTERM or Ctrl-C drains and stops",
     ]
 
 

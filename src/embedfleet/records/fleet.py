@@ -24,10 +24,6 @@ LOST_SECONDS = 3_600.0
 _LEADER = "leader"
 _BROKER_EPOCH = "broker_epoch"
 
-SILENT_SECONDS = 20.0
-"""An orchestrator that has not written for this long counts as dead. That is several heartbeats, and time for
-a pause of its process. Its row stays for a day, for an operator who looks into its end."""
-
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
