@@ -177,7 +177,8 @@ def test_prune_deletes_what_is_gone_but_not_what_a_missing_folder_held(
     corpus.rename(corpus.with_name("unmounted"))
     missing = command.typed("ingest", corpus, "--prune", "--json")
     assert (missing.code, missing.document["totals"]["pruned"]) == (1, 0)
-    assert command.typed("documents", "list").stdout == f"{corpus / 'cats.md'}\n"
+    listed = command.typed("documents", "list").stdout.splitlines()[1:]
+    assert [line.split() for line in listed] == [[str(corpus / "cats.md"), "stub", "live"]]
 
 
 def test_an_emptied_folder_is_pruned_only_on_request_as_it_may_be_a_share_that_is_not_mounted(
@@ -193,7 +194,8 @@ def test_an_emptied_folder_is_pruned_only_on_request_as_it_may_be_a_share_that_i
 
     shown = command.typed("ingest", corpus, "--prune-all", "--dry-run")
     assert (shown.code, shown.stdout.count("would delete ")) == (0, 2)
-    assert len(command.typed("documents", "list").stdout.splitlines()) == 2, "a dry run changes nothing"
+    listed = command.typed("documents", "list", "--json").document["documents"]
+    assert len(listed) == 2, "a dry run changes nothing"
 
     insisted = command.typed("ingest", corpus, "--prune-all", "--json")
     assert (insisted.code, insisted.document["totals"]["pruned"]) == (0, 2)
@@ -237,6 +239,28 @@ def test_pruning_ends_the_failed_job_and_the_dead_letter_of_a_file_that_is_gone(
     assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
     statuses = [job["status"] for job in command.typed("jobs", "list", "--json").document["jobs"]]
     assert statuses == ["completed", "completed"]
+
+
+def test_a_document_is_deleted_by_the_end_of_its_source_if_only_one_has_it_failed_ones_too(
+    command: Command, corpus: Path
+) -> None:
+    (corpus / "more").mkdir()
+    (corpus / "more" / "cats.md").write_text("Other cats.\n")
+    (corpus / "broken.pdf").write_bytes(b"%PDF-1.7 and no more")
+    assert command.typed("ingest", corpus).code == 3
+    listed = command.typed("documents", "list", "--json").document["documents"]
+    assert [(Path(one["source"]).name, one["state"]) for one in listed] == [
+        ("broken.pdf", "failed"),
+        ("cats.md", "live"),
+        ("dogs.txt", "live"),
+        ("cats.md", "live"),
+    ]
+    ambiguous = command.typed("documents", "delete", "cats.md")
+    assert (ambiguous.code, "2 documents end in cats.md" in ambiguous.stderr) == (1, True)
+    assert command.typed("documents", "delete", "more/cats.md", "broken.pdf").code == 0
+    left = command.typed("documents", "list", "--json").document["documents"]
+    assert [Path(one["source"]).name for one in left] == ["cats.md", "dogs.txt"]
+    assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
 
 
 def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(

@@ -95,3 +95,11 @@ def test_a_system_says_its_parts_and_is_moved_on_purpose(command: Command) -> No
         one for one in command.typed("doctor", "--json").document["findings"] if one["check"] == "system"
     )
     assert (check["ok"], shown["system_id"] in check["detail"]) == (True, True)
+
+
+@pytest.mark.parametrize("words", [("rebuild",), ("system", "move"), ("dlq", "purge", "--all")])
+def test_without_a_terminal_nothing_is_asked_and_nothing_done(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    refused = command.run(*words)
+    assert (refused.code, refused.stdout, "Give --yes" in refused.stderr) == (2, "", True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from embedfleet.cli.guest import with_jobs
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
-from embedfleet.cli.output import PARTLY_DONE, print_json, readable, say, say_table, warn
+from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, readable, say, say_table, warn
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import DeadLetterInfo
@@ -96,7 +95,7 @@ def requeue(
     _require_one_of(ids=ids, job=job, all=every)
     _require_all_for_stage(stage, every)
     if every:
-        _confirm("run the jobs of all open dead letters again", yes)
+        confirm("Run the jobs of all open dead letters again?", yes=yes)
 
     async def act(jobs: ScopedJobs) -> tuple[list[str], list[tuple[str, str]]]:
         wanted = await _open_ids(jobs, stage) if every else ids or None
@@ -136,7 +135,7 @@ def purge(
     _require_one_of(ids=ids, job=job, before=before, all=every)
     _require_all_for_stage(stage, every)
     if every or before is not None:
-        _confirm("accept the loss of these dead letters", yes)
+        confirm("Accept the loss of these dead letters?", yes=yes)
     until = None if before is None else before.replace(tzinfo=UTC)
 
     async def act(jobs: ScopedJobs) -> int:
@@ -160,14 +159,6 @@ def _require_one_of(**given: object) -> None:
 def _require_all_for_stage(stage: StageFilter | None, every: bool) -> None:
     if stage is not None and not every:
         raise typer.BadParameter("--stage narrows down --all: name both")
-
-
-def _confirm(what: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"there is no terminal to ask whether to {what}: give --yes")
-    typer.confirm(f"{what.capitalize()}?", abort=True, err=True)
 
 
 async def _list(

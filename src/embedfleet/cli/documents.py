@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, say, warn
+from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, warn
 
 if TYPE_CHECKING:
+    from embedfleet.queue_schemas import DocumentInfo
     from embedfleet.settings import Settings
+    from embedfleet.tracking.tenant_jobs import TenantJobs
+
+_PAGE = 1_000
+_MOST_NAMED = 5  # of the documents that an ambiguous name may mean
 
 app = typer.Typer(help="What can be searched; delete what should not be.", no_args_is_help=True)
 
@@ -23,27 +28,41 @@ app = typer.Typer(help="What can be searched; delete what should not be.", no_ar
 def list_documents(
     tenant: Tenant = None, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
-    """The documents that searches find, by source."""
+    """All documents that are not deleted, by source (or media id): `live` ones are found by searches."""
     from embedfleet.bootstrap import open_guest
 
     settings = settings_from(data_dir, config)
 
-    async def look() -> dict[str, str]:
+    async def look() -> list[DocumentInfo]:
         async with open_guest(settings) as guest:
-            return await guest.jobs.of(tenant or settings.tenants.default_tenant).list_sources()
+            return await _all_of(guest.jobs.of(tenant or settings.tenants.default_tenant))
 
-    found = sorted(asyncio.run(look()).items())
+    found = sorted(asyncio.run(look()), key=_shown_name)
     if as_json:
-        print_json({"documents": [{"source": source, "media_id": media} for source, media in found]})
+        print_json({"documents": [one.json_document() for one in found]})
         return
-    for source, _media in found:
-        say(source)
+    rows = [(_shown_name(one), one.model, one.state.value) for one in found]
+    say_table(("source", "model", "state"), rows)
+
+
+def _shown_name(document: DocumentInfo) -> str:
+    return document.source or document.media_id
+
+
+async def _all_of(jobs: TenantJobs) -> list[DocumentInfo]:
+    """All documents of the tenant, page by page."""
+    page = await jobs.list_documents(limit=_PAGE)
+    found = list(page)
+    while page.next_cursor is not None:
+        page = await jobs.list_documents(limit=_PAGE, after=page.next_cursor)
+        found += page
+    return found
 
 
 @app.command("delete")
 def delete(
     sources: Annotated[
-        list[str], typer.Argument(help="Sources as `documents list` shows them, or media ids.")
+        list[str], typer.Argument(help="Sources as `documents list` shows them or their ends, or media ids.")
     ],
     tenant: Tenant = None,
     as_json: AsJson = False,
@@ -72,15 +91,28 @@ def delete(
 
 
 class _Named:
-    """A document as the user names it: by source, by a path from the current folder, or by media id."""
+    """A document as the user names it: by source, by a path from the current folder, by media id, or by the
+    end of a source."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._path = os.path.abspath(Path(name).expanduser())
 
-    def media_id(self, known: Mapping[str, str]) -> str:
-        """`known`: media ids by source. A name that is no source is taken as a media id."""
-        return known.get(self.name) or known.get(self._path) or self.name
+    def media_id(self, known: Sequence[DocumentInfo]) -> str:
+        """The media id that is meant. A name that is no source is taken as one.
+
+        Raises InvalidRequest if it is the end of several sources.
+        """
+        from embedfleet.errors import InvalidRequest
+
+        for one in known:
+            if one.source in (self.name, self._path) or one.media_id == self.name:
+                return one.media_id
+        ends = [one for one in known if one.source is not None and one.source.endswith(f"/{self.name}")]
+        if len(ends) > 1:
+            some = ", ".join(sorted(one.source or "" for one in ends)[:_MOST_NAMED])
+            raise InvalidRequest(f"{len(ends)} documents end in {self.name}: {some}: name one of them whole")
+        return ends[0].media_id if ends else self.name
 
 
 async def _delete(settings: Settings, tenant: str, named: Sequence[_Named]) -> tuple[list[str], list[str]]:
@@ -91,7 +123,7 @@ async def _delete(settings: Settings, tenant: str, named: Sequence[_Named]) -> t
     unknown: list[str] = []
     async with open_guest(settings) as guest:
         jobs = guest.jobs.of(tenant)
-        known = await jobs.list_sources()
+        known = await _all_of(jobs)
         for document in named:
             done = await jobs.delete_document(media_id=document.media_id(known))
             (deleted if done else unknown).append(document.name)

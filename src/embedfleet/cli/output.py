@@ -256,6 +256,16 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on stderr whether to go on, unless `--yes` was given. Without a terminal there is no one to ask:
+    that is wrong usage. Ends the command if the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"there is no terminal to ask: {harmless(question)} Give --yes")
+    typer.confirm(harmless(question), abort=True, err=True)
+
+
 def warn(message: str) -> None:
     """Write one line to stderr."""
     sys.stderr.write(f"{harmless(one_line(message))}\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import print_json, say
+from embedfleet.cli.output import confirm, print_json, say
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
@@ -53,8 +53,7 @@ def move(
     stopped. Vectors are not copied: `embedfleet rebuild` writes them into a new store.
     """
     settings = settings_from(data_dir, config)
-    if not yes:
-        typer.confirm("Make the services of these settings the system's own?", abort=True, err=True)
+    confirm("Make the services of these settings the system's own?", yes=yes)
     system, changed = asyncio.run(_move(settings))
     if as_json:
         print_json(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, scope_of, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, say, show_progress, warn
+from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, say, show_progress, warn
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import RepairSystem
@@ -85,8 +85,7 @@ def rebuild(
     """
     settings = settings_from(data_dir, config)
     whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
-    if not yes:
-        typer.confirm(f"Drop the vectors of {whose} and write them again?", abort=True, err=True)
+    confirm(f"Drop the vectors of {whose} and write them again?", yes=yes)
     outcome = asyncio.run(rebuild_store(settings, scope_of(tenant)))
     _warn_of_no_vectors(outcome, tenant)
     _show(outcome, as_json, {})
