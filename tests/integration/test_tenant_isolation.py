@@ -88,7 +88,6 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "model": "stub",
         }
     ],
-    "list_sources": [lambda _: {}, lambda _: {"prefix": "/"}],
     "record_unreadable": [
         lambda of: {
             "media_id": of.media_id,

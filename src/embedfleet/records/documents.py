@@ -167,16 +167,6 @@ def generations_of_many(conn: Connection, document_ids: Sequence[str]) -> dict[s
     return found
 
 
-def live_by_source(conn: Connection, tenant: str, source_prefix: str) -> list[Generation]:
-    """Return the live generation of each document of the tenant whose source starts with the prefix."""
-    query = _SELECT_GENERATION.where(
-        documents.c.tenant == tenant,
-        generations.c.number == documents.c.live_generation,
-        documents.c.source.startswith(source_prefix, autoescape=True),
-    )
-    return [_generation(row) for row in conn.execute(query)]
-
-
 def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     """Count the documents of each tenant that have a live or building generation of this model."""
     query = (

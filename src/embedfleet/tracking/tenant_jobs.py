@@ -80,11 +80,6 @@ class TenantJobs(ScopedJobs):
 
         return await self._database.read(look)
 
-    async def list_sources(self, *, prefix: str = "") -> dict[str, str]:
-        """Return, by source, the media ids of live documents whose source starts with `prefix`."""
-        found = await self._database.read(lambda conn: documents.live_by_source(conn, self._tenant, prefix))
-        return {document.source: document.media_id for document in found if document.source is not None}
-
     async def record_unreadable(
         self,
         *,
