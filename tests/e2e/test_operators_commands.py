@@ -58,6 +58,24 @@ def test_dead_letters_are_listed_shown_and_run_again(command: Command, failed: s
     assert command.typed("jobs", "show", failed, "--json").document["job"]["status"] == "pending"
 
 
+def test_a_job_is_named_by_a_start_of_its_id_that_no_other_has(command: Command, failed: str) -> None:
+    other = asyncio.run(_fail_one(command, "other"))
+    shared = next(failed[:size] for size in range(len(failed), 0, -1) if other.startswith(failed[:size]))
+    ambiguous = command.typed("jobs", "cancel", shared)
+    assert (ambiguous.code, failed in ambiguous.stderr, other in ambiguous.stderr) == (1, True, True)
+    start = failed[: len(shared) + 1]
+    assert command.typed("jobs", "show", start, "--json").document["job"]["job_id"] == failed
+    assert command.typed("jobs", "retry", start, "--json").document["job_id"] == failed
+    assert command.typed("jobs", "cancel", start, "--json").document == {
+        "schema_version": 1,
+        "job_id": failed,
+        "cancelled": True,
+    }
+    assert command.typed("jobs", "show", other).code == 0
+    for unknown in ("job_f", f"{failed}0", "job_%", failed[4:]):
+        assert "no job" in command.typed("jobs", "show", unknown).stderr
+
+
 def test_all_dead_letters_are_changed_only_with_a_confirmation(command: Command, failed: str) -> None:
     for asked in (("dlq", "purge"), ("dlq", "purge", "--all"), ("dlq", "purge", "1", "--job", failed)):
         assert command.typed(*asked).code == 2, asked

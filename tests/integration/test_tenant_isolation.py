@@ -47,6 +47,7 @@ Arguments = Callable[[Names], Mapping[str, Any]]
 
 ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "status": [lambda of: {"job_id": of.job_id}],
+    "find_job_id": [lambda of: {"start": of.job_id}],
     "statuses": [lambda of: {"job_ids": [of.job_id]}],
     "list_jobs": [
         lambda _: {},

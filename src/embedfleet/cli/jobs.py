@@ -13,9 +13,12 @@ from embedfleet.cli.output import print_json, readable, say, say_table
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import JobInfo
+    from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 app = typer.Typer(help="Where is my document? List, show, cancel and retry jobs.", no_args_is_help=True)
-JobId = Annotated[str, typer.Argument(help="A job's id, as `jobs list` shows it.")]
+JobId = Annotated[
+    str, typer.Argument(help="A job's id, as `jobs list` shows it, or a start of it that no other job has.")
+]
 
 
 class StatusFilter(StrEnum):
@@ -56,7 +59,11 @@ def list_jobs(
 @app.command("show")
 def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Everything known about one job."""
-    job = with_jobs(data_dir, config, lambda jobs: jobs.status(job_id), tenant=None)
+
+    async def look(jobs: ScopedJobs) -> JobInfo:
+        return await jobs.status(await jobs.find_job_id(job_id))
+
+    job = with_jobs(data_dir, config, look, tenant=None)
     if as_json:
         print_json({"job": job.json_document()})
         return
@@ -70,7 +77,12 @@ def cancel(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """End an unfinished job. What could be searched before stays searchable."""
-    cancelled = with_jobs(data_dir, config, lambda jobs: jobs.cancel(job_id), tenant=None)
+
+    async def act(jobs: ScopedJobs) -> tuple[str, bool]:
+        found = await jobs.find_job_id(job_id)
+        return found, await jobs.cancel(found)
+
+    job_id, cancelled = with_jobs(data_dir, config, act, tenant=None)
     if as_json:
         print_json({"job_id": job_id, "cancelled": cancelled})
     else:
@@ -82,7 +94,13 @@ def retry(
     job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """Run a failed, cancelled or incomplete job again. A running orchestrator (or the next) takes it up."""
-    with_jobs(data_dir, config, lambda jobs: jobs.retry(job_id), tenant=None)
+
+    async def act(jobs: ScopedJobs) -> str:
+        found = await jobs.find_job_id(job_id)
+        await jobs.retry(found)
+        return found
+
+    job_id = with_jobs(data_dir, config, act, tenant=None)
     if as_json:
         print_json({"job_id": job_id, "status": "pending"})
     else:

@@ -8,6 +8,7 @@ for that. A unit that reads a job and decides by its state must get the job from
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import itemgetter
@@ -59,6 +60,9 @@ UNFINISHED = jobs.c.finished_at.is_(None)
 _MOST_COUNTED = 100_000
 
 _LISTING = Listing("jobs", (float, str))
+
+_ID_DIGITS = 32
+_START_OF_ID = re.compile(rf"job_[0-9a-f]{{0,{_ID_DIGITS}}}")
 
 
 class BrokenPartition(Exception):
@@ -219,6 +223,19 @@ def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
     for ids in key_pages(job_ids):
         found.update(conn.execute(_UNFINISHED_AMONG, {"ids": ids}).scalars())
     return found
+
+
+def ids_that_start_with(conn: Connection, scope: Scope, start: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of jobs within the scope that start with this text, in order.
+
+    It reads a range of the primary key. A text that no id starts with finds the job of exactly that id.
+    """
+    first = last = start
+    if _START_OF_ID.fullmatch(start):
+        # Both ends are as long as an id, so every collation of a database orders them as their digits.
+        first, last = (start.ljust(len("job_") + _ID_DIGITS, digit) for digit in "0f")
+    query = select(jobs.c.job_id).where(jobs.c.job_id.between(first, last), scope.rows(jobs.c.tenant))
+    return list(conn.execute(query.order_by(jobs.c.job_id).limit(limit)).scalars())
 
 
 def tenants_of(conn: Connection, job_ids: Sequence[str]) -> dict[str, str]:

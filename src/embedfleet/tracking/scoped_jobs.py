@@ -33,6 +33,8 @@ from embedfleet.tracking.job_ends import OpenJobs
 
 _WAITING_FOR = "an orchestrator: none is running with this database, so look at the settings or start one"
 
+_MOST_NAMED = 5  # of the jobs that the start of an id may mean
+
 
 class ScopedJobs:
     """The jobs and dead letters within one scope. A row outside the scope counts as unknown.
@@ -52,6 +54,25 @@ class ScopedJobs:
         return await self._database.read(
             lambda conn: self._infos(conn, [self._known(jobs.get(conn, job_id), job_id)])[0]
         )
+
+    async def find_job_id(self, start: str) -> str:
+        """Return the id of the only job whose id starts with this text.
+
+        Ids start with their time, so jobs of one second share up to their first dozen characters. Raises
+        UnknownJob if there is no such job, InvalidRequest if there are several.
+        """
+        found = await self._database.read(
+            lambda conn: jobs.ids_that_start_with(conn, self._scope, start, _MOST_NAMED + 1)
+        )
+        if not found:
+            raise _unknown_job(start)
+        if len(found) > 1:
+            more = ", …" if len(found) > _MOST_NAMED else ""
+            raise InvalidRequest(
+                f"several jobs start with `{start}`: {', '.join(found[:_MOST_NAMED])}{more}: "
+                "give more of the id"
+            )
+        return found[0]
 
     async def statuses(self, job_ids: Sequence[str]) -> list[JobInfo]:
         """Return the states of those jobs that exist, in any order, from one read."""
