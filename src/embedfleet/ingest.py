@@ -9,9 +9,10 @@ import asyncio
 import fnmatch
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -65,11 +66,15 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file that can be read. `source_hash` is of its bytes when they were looked at."""
+    """A file that can be read. `source_hash` is of its bytes when they were looked at.
+
+    `model` is the one that the caller chose, or that its document has already; None: the default model.
+    """
 
     source: str
     media_id: str
     source_hash: str
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ class _Document:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """The options of an ingest. `globs` choose files in folders; without any, all known formats are taken."""
+    """The options of an ingest. Without a `model`, a document keeps its model, and a new one gets the default
+    model. `globs` choose files in folders; without any, all known formats are taken."""
 
     tenant: str
     tier: UserTier
@@ -176,11 +182,17 @@ class Ingest:
         self._parser = parser
         self._options = options
         self._since = utc(SystemClock().now())
+        self._kept_models: Counter[str] = Counter()
 
     @property
     def since(self) -> datetime:
         """When the oldest of the jobs was submitted that this ingest submitted or resumed so far."""
         return self._since
+
+    @property
+    def kept_models(self) -> Mapping[str, int]:
+        """By model: how many files so far kept the model of their document, which is not the default one."""
+        return self._kept_models
 
     async def preview(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
         """Yield what `submit` would do with each file, in order, and change nothing.
@@ -188,7 +200,7 @@ class Ingest:
         A file that would be submitted is SUBMITTED, without a job. That its text can be read is not tried.
         """
         batches = _batches(files)
-        while batch := await asyncio.to_thread(_hash_next, batches):
+        while batch := await self._next(batches):
             jobs = await self._jobs_of([one for one in batch if isinstance(one, _File)])
             for one in batch:
                 if isinstance(one, FileOutcome):
@@ -205,7 +217,7 @@ class Ingest:
         If it is cancelled, it still yields the outcomes of files that are just being submitted.
         """
         batches = _batches(files)
-        while batch := await asyncio.to_thread(_hash_next, batches):
+        while batch := await self._next(batches):
             async with aclosing(self._read(batch)) as read, aclosing(_in_groups(read)) as groups:
                 async for group in groups:
                     # Not cancelled with the caller: the jobs may be in SQL already, and must be told of.
@@ -221,6 +233,22 @@ class Ingest:
                         raise cancelled
 
     # --- read ---
+
+    async def _next(self, batches: Iterator[list[str]]) -> list[_File | FileOutcome]:
+        """Hash the files of the next batch and choose their models. Returns none after the last batch."""
+        batch = await asyncio.to_thread(_hash_next, batches)
+        chosen = self._options.model
+        if chosen is not None:
+            return [replace(one, model=chosen) if isinstance(one, _File) else one for one in batch]
+        # Without a choice a document keeps its model: another one would embed all of it again, and searches
+        # with the model of before would no longer find it.
+        files = [one for one in batch if isinstance(one, _File)]
+        kept = await self._jobs.models_of([file.media_id for file in files])
+        default = self._manager.default_model
+        self._kept_models.update(model for model in kept.values() if model != default)
+        return [
+            replace(one, model=kept.get(one.media_id)) if isinstance(one, _File) else one for one in batch
+        ]
 
     async def _read(
         self, batch: Sequence[_File | FileOutcome]
@@ -254,12 +282,16 @@ class Ingest:
 
     async def _jobs_of(self, files: Sequence[_File]) -> dict[str, JobInfo]:
         """Return, by source, the jobs of files that did not change since they were submitted."""
-        found = await self._jobs.find_jobs(
-            [(file.media_id, file.source_hash) for file in files],
-            chunking_config=self._options.chunking,
-            model=self._options.model,
-        )
-        return {file.source: job for file, job in zip(files, found, strict=True) if job is not None}
+        jobs: dict[str, JobInfo] = {}
+        for model in dict.fromkeys(file.model for file in files):
+            of_model = [file for file in files if file.model == model]
+            found = await self._jobs.find_jobs(
+                [(file.media_id, file.source_hash) for file in of_model],
+                chunking_config=self._options.chunking,
+                model=model,
+            )
+            jobs |= {file.source: job for file, job in zip(of_model, found, strict=True) if job is not None}
+        return jobs
 
     async def _run_again(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Run these jobs again. Returns, by job, why one cannot run again."""
@@ -280,7 +312,7 @@ class Ingest:
             media_id=file.media_id,
             user_tier=self._options.tier,
             reason=str(answer),
-            model=self._options.model,
+            model=file.model,
             source=file.source,
             source_hash=file.source_hash,
         )
@@ -320,7 +352,7 @@ class Ingest:
             content_type=parsed.content_type,
             chunking_config=options.chunking,
             priority=options.priority,
-            model=options.model,
+            model=file.model,
             source=file.source,
             # The file may have changed since it was hashed. The parser's own hash is that of the text.
             source_hash=parsed.source_hash or file.source_hash,

@@ -99,6 +99,11 @@ class EmbeddingJobManager:
         await self.close()
 
     @property
+    def default_model(self) -> str:
+        """The model of documents for which none is chosen."""
+        return self._settings.models.default
+
+    @property
     def _database(self) -> Database:
         database = self._shared_database or self._own_database
         if database is None:

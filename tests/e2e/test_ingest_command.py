@@ -39,7 +39,8 @@ def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Comm
 
     found = command.run("search", "The cat sat on the mat.", "--json")
     assert (found.code, found.stderr) == (0, "")
-    assert set(found.document) == {"schema_version", "query", "hits"}
+    scope = {"model", "not_searched", "notice", "remedy"}
+    assert set(found.document) == {"schema_version", "query", "hits"} | scope
     hits = found.document["hits"]
     assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
     for hit in hits:
@@ -111,7 +112,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_
         (("ingest", "corpus", "--chunk-size", "10", "--overlap", "10"), 1, "must be smaller"),
         (("ingest", "corpus", "--glob", "*.zz"), 1, "matches *.zz: change the pattern (--glob)"),
         (("ingest", "corpus", "--bogus"), 2, "No such option"),
-        (("search", "  "), 1, "query is empty"),
+        (("search", "  "), 1, "query: is empty"),
         (("search",), 2, "Missing argument"),
         (("jobs", "show", "nope"), 1, "jobs list"),
         (("jobs", "retry", "nope"), 1, "jobs list"),
@@ -239,6 +240,25 @@ def test_pruning_ends_the_failed_job_and_the_dead_letter_of_a_file_that_is_gone(
     assert command.typed("dlq", "list", "--json").document["dead_letters"] == []
     statuses = [job["status"] for job in command.typed("jobs", "list", "--json").document["jobs"]]
     assert statuses == ["completed", "completed"]
+
+
+def test_a_document_keeps_its_model_unless_one_is_chosen(command: Command, corpus: Path) -> None:
+    """Without `--model` it is not embedded again by the default model, changed or not."""
+    assert command.typed("ingest", corpus / "cats.md", "--model", "minilm").code == 0
+    unchanged = command.typed("ingest", corpus)
+    assert unchanged.stdout.startswith("1 ingested, 1 unchanged, 0 failed")
+    assert "1 files keep the model of their documents, `minilm`" in unchanged.stderr
+    (corpus / "cats.md").write_text("Other cats.\n")
+    assert command.typed("ingest", corpus).stdout.startswith("1 ingested, 1 unchanged, 0 failed")
+
+    def models() -> dict[str, str]:
+        found = command.typed("documents", "list", "--json").document["documents"]
+        return {Path(one["source"]).name: one["model"] for one in found}
+
+    assert models() == {"cats.md": "minilm", "dogs.txt": "stub"}
+    moved = command.typed("ingest", corpus, "--model", "stub")
+    assert (moved.code, moved.stderr) == (0, "")
+    assert models() == {"cats.md": "stub", "dogs.txt": "stub"}
 
 
 def test_a_document_is_deleted_by_the_end_of_its_source_if_only_one_has_it_failed_ones_too(

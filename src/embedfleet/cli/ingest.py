@@ -49,7 +49,10 @@ class Method(StrEnum):
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
     tenant: Tenant = None,
-    model: Annotated[str | None, typer.Option("--model", help="See `embedfleet models`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="See `embedfleet models`. Without it, a document keeps its model."),
+    ] = None,
     chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="Largest chunk, in --unit.")] = None,
     overlap: Annotated[int | None, typer.Option("--overlap", help="Repeated from the chunk before.")] = None,
     unit: Annotated[Unit | None, typer.Option("--unit", help="What sizes are counted in.")] = None,
@@ -105,6 +108,8 @@ def ingest(
     else:
         for line in report.lines():
             say(line)
+    for name, files in report.kept_models.items():
+        warn(f"{files} files keep the model of their documents, `{name}`: --model moves them to another one")
     _warn_of(report.problems)
     raise SystemExit(_exit_code(report))
 

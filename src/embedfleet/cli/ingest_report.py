@@ -18,13 +18,15 @@ FOLLOWED = (FileState.SUBMITTED, FileState.RESUMED)
 class IngestReport:
     """What became of the files that were added. It is complete even after an interruption.
 
-    `problems`: (source, reason) of every file that is not completely searchable.
+    `problems`: (source, reason) of every file that is not completely searchable. `kept_models`: by model, how
+    many files kept the model of their document, as none was chosen.
     """
 
     tenant: str
     problems: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    kept_models: dict[str, int] = field(default_factory=dict)
     _states: Counter[FileState] = field(default_factory=Counter)
     _jobs: Counter[JobStatus] = field(default_factory=Counter)
     _chunks_stored: int = 0

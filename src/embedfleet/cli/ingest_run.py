@@ -67,6 +67,7 @@ async def run_ingest(
             with ProgressView(len(found.files), quiet=tell is not None) as view:
                 await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
+    report.kept_models = dict(ingest.kept_models)
     return report
 
 

@@ -65,6 +65,10 @@ class Admission:
         """Return the model of this name, or the default model for None. Raises UnknownModel."""
         return self._catalogue.info(name or self._settings.models.default)
 
+    def knows(self, model: str) -> bool:
+        """Return whether the model is configured."""
+        return model in self._catalogue.names()
+
     def prepare(self, request: JobRequest) -> Submission:
         """Do the work that needs no transaction: cut, hash and compress the text. Raises UnknownModel."""
         model = self.model_info(request.model)

@@ -167,6 +167,18 @@ def generations_of_many(conn: Connection, document_ids: Sequence[str]) -> dict[s
     return found
 
 
+def models_of(conn: Connection, document_ids: Sequence[str]) -> dict[str, str]:
+    """Return, by document, the model of the version that readers see or that is being made, the newest one.
+
+    A document that has neither, or is deleted, is left out.
+    """
+    found: dict[str, str] = {}
+    for ids in key_pages(document_ids):
+        for row in conn.execute(_MODELS_OF, {"ids": ids}):
+            found[row.document_id] = row.model
+    return found
+
+
 def documents_by_tenant(conn: Connection, *, model: str) -> dict[str, int]:
     """Count the documents of each tenant that have a live or building generation of this model."""
     query = (
@@ -488,3 +500,16 @@ def _generation(row: Row[Any]) -> Generation:
         chunker_version=version,
         deletions=deletions,
     )
+
+
+_MODELS_OF = (
+    select(generations.c.document_id, collections.c.model)
+    .join(collections, collections.c.collection_id == generations.c.collection_id)
+    .join(documents, documents.c.document_id == generations.c.document_id)
+    .where(
+        generations.c.document_id.in_(bindparam("ids", expanding=True)),
+        generations.c.state != GenerationState.RETIRED,
+        documents.c.deleted_at.is_(None),
+    )
+    .order_by(generations.c.number)
+)

@@ -80,6 +80,15 @@ class TenantJobs(ScopedJobs):
 
         return await self._database.read(look)
 
+    async def models_of(self, media_ids: Sequence[str]) -> dict[str, str]:
+        """Return, by media id, the model of the version that readers see or that is being made.
+
+        A document whose model is not configured any more is left out: it can only move to another one.
+        """
+        by_document = {identity.document_id(self._tenant, one): one for one in media_ids}
+        models = await self._database.read(lambda conn: documents.models_of(conn, list(by_document)))
+        return {by_document[name]: model for name, model in models.items() if self._admission.knows(model)}
+
     async def record_unreadable(
         self,
         *,
