@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -99,7 +100,8 @@ async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fle
         assert counted(a, b, "embedding_tenant_jobs_total", tenant=tenant(fleet, "bob")) == 6
         assert a.metric("embedding_worker_count", worker_type="embedding") == 2
         eventually(lambda: a.metric("embedding_queue_depth", stage="storage") == 0, what="empty queues")
-        assert counted(a, b, "embedding_store_seconds_count", operation="upsert") > 0
+        stored = partial(counted, a, b, "embedding_store_seconds_count", operation="upsert")
+        eventually(lambda: stored() > 0, what="the report of the storage workers")
         assert counted(a, b, "embedding_sql_seconds_count", operation="write") > 0
         eventually(lambda: shows_both(fleet, a, b), what="both hosts in `pools`, with the two workers")
         eventually(lambda: loaded_models(fleet) == ["stub"], what="the workers' models in the list")
