@@ -227,19 +227,20 @@ async def _marks(opened: OpenedPart, mark: Mark) -> bool:
 
 
 async def move(
-    database: Database, opened: list[OpenedPart], clock: Clock
+    database: Database, opened: list[OpenedPart], clock: Clock, *, ended_system: str | None = None
 ) -> tuple[SystemRecord, list[PartKind]]:
     """Make these the parts of the system, and return its record and the kinds that changed.
 
     If no part stays, the system gets another id: it may be a copy of a database whose original goes on.
-    Raises ConfigError for a part that carries the mark of another system.
+    Parts that carry the mark of `ended_system` are taken over: its database is gone, or was restored as this
+    one. Raises ConfigError for a part that carries the mark of any other system; then no part has changed.
     """
     proposal = uuid4().hex
     system = await database.write(lambda conn: systems.establish(conn, proposal))
     marks = [(one, await one.part.mark()) for one in opened]
     changed = [(one, text) for one, text in marks if not _is_recorded(system, one.kind, text)]
     for one, text in changed:
-        if text is not None and Mark.from_text(text).system_id != system.system_id:
+        if text is not None and Mark.from_text(text).system_id not in (system.system_id, ended_system):
             _refuse(database, system, one, text)
     system_id = system.system_id if len(changed) < len(opened) else uuid4().hex
     for one, text in changed:

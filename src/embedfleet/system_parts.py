@@ -124,7 +124,8 @@ def _judge_marked(kind: PartKind, system: SystemRecord, held: Mark, place: str, 
         raise ConfigError(
             f"the {kind} {place} belong to another system ({held.system_id}, with the database "
             f"{held.database}), not to that of {database} ({system.system_id}): two systems cannot share "
-            f"them, so set `{kind.setting}` to a place of this system's own{_own_place(kind)}",
+            f"them, so set `{kind.setting}` to a place of this system's own{_own_place(kind)}; if the other "
+            "system is gone for good, move this one to them on purpose",
             remedy=Remedy.SHOW_SYSTEM,
         )
     recorded = system.parts.get(kind)

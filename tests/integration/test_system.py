@@ -187,6 +187,28 @@ class TestAFleet:
             with pytest.raises(ConfigError, match="another system"):
                 await move(database, parts, SystemClock())
 
+    async def test_a_backup_restored_in_place_takes_over_the_chroma_of_the_system_that_it_replaces(
+        self, tmp_path: Path, chroma_server: ChromaServer
+    ) -> None:
+        settings = make_settings(tmp_path / "one", vector_store={"url": chroma_server.url})
+        async with running(settings) as one:
+            await one.ingest("a", paragraphs("a", 3))
+        ended, backup = await recorded(settings), tmp_path / "backup.tar"
+        assert ended is not None
+        await asyncio.to_thread(write_backup, database_file(settings), backup, overwrite=False)
+        await restore_database(settings, backup, replace=True)
+        with pytest.raises(ConfigError, match=rf"another system \({ended.system_id}.*move this one"):
+            await start_once(settings)
+        async with open_parts(settings, purpose="test") as (database, parts):
+            for other in (None, "s2"):
+                with pytest.raises(ConfigError, match="another system"):
+                    await move(database, parts, SystemClock(), ended_system=other)
+            _, changed = await move(database, parts, SystemClock(), ended_system=ended.system_id)
+        assert changed == [PartKind.VECTORS]
+        async with open_repair(settings, purpose="rebuild", scope=EveryTenant(), empty=True):
+            pass
+        await start_once(settings)
+
 
 class TestEmbedded:
     async def test_a_store_that_is_gone_is_refused_until_all_of_it_is_written_again(

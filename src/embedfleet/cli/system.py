@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Which system this database is, and which parts it has.", no_args_is_help=True)
 
+EndedSystem = Annotated[
+    str | None,
+    typer.Option(
+        "--take-over-from",
+        metavar="SYSTEM_ID",
+        help="Take over the services of this system too, whose database is gone. Its id is in the refusal.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -45,7 +53,11 @@ def show(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile =
 
 @app.command()
 def move(
-    yes: Yes = False, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
+    take_over_from: EndedSystem = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
 ) -> None:
     """Make the queues and the vector store of these settings those of the database's system.
 
@@ -54,7 +66,7 @@ def move(
     """
     settings = settings_from(data_dir, config)
     confirm("Make the services of these settings the system's own?", yes=yes)
-    system, changed = asyncio.run(_move(settings))
+    system, changed = asyncio.run(_move(settings, take_over_from))
     if as_json:
         print_json(
             {"system_id": system.system_id, "moved": {kind: system.parts[kind].place for kind in changed}}
@@ -68,7 +80,7 @@ def move(
         say("write the vectors into it: `embedfleet rebuild`")
 
 
-async def _move(settings: Settings) -> tuple[SystemRecord, list[PartKind]]:
+async def _move(settings: Settings, ended_system: str | None) -> tuple[SystemRecord, list[PartKind]]:
     from embedfleet.bootstrap import open_parts
     from embedfleet.clock import SystemClock
     from embedfleet.errors import InvalidRequest
@@ -82,7 +94,7 @@ async def _move(settings: Settings) -> tuple[SystemRecord, list[PartKind]]:
         if running:
             named = ", ".join(f"{one.host} (pid {one.pid})" for one in running)
             raise InvalidRequest(f"orchestrators run on {named} and use the parts of now: stop them first")
-        return await move(database, parts, clock)
+        return await move(database, parts, clock, ended_system=ended_system)
 
 
 def _document(location: str, system: SystemRecord | None, places: dict[PartKind, str]) -> dict[str, Any]:
