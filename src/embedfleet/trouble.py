@@ -51,18 +51,18 @@ class Trouble:
         self._log = log
         self._over = over
         self.failure: EmbedfleetError | None = None
-        # What this part has waited for since it last worked. Two services may be away by turns.
-        self._waited_for: set[_Cause] = set()
+        # What this part has waited for since it last worked, by class of failure. Two services may be away by
+        # turns. A failure that comes again with other words (a duration, a port) is still the same trouble.
+        self._waited_for: dict[type[EmbedfleetError], _Cause] = {}
 
     def note(self, failure: EmbedfleetError) -> None:
         """Record that the work waits because of this failure."""
         self.failure = failure
-        cause = _cause(failure)
+        cause = self._waited_for.setdefault(type(failure), _cause(failure))
         if cause not in _outages:
             _outages[cause] = _Outage(monotonic())
             self._log.warning("waiting: {}", failure)
         _outages[cause].waiting.add(id(self))
-        self._waited_for.add(cause)
 
     def clear(self) -> None:
         """Record that the work goes on. Do nothing if no failure was noted."""
@@ -74,8 +74,8 @@ class Trouble:
 
     def _leave(self) -> list[tuple[_Cause, _Outage]]:
         """Wait no longer. Returns the outages that are over: no part of the process waits for them now."""
-        left = [(cause, _outages[cause]) for cause in self._waited_for]
-        self._waited_for = set()
+        left = [(cause, _outages[cause]) for cause in set(self._waited_for.values())]
+        self._waited_for = {}
         for _, outage in left:
             outage.waiting.discard(id(self))
         over = [(cause, outage) for cause, outage in left if not outage.waiting]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
+from loguru import logger
 from sqlalchemy import Connection, select
 
 from embedfleet.clock import ManualClock
@@ -24,6 +26,20 @@ from support.databases import on_both_databases
 from support.system import TENANT, Running, paragraphs, running, until
 
 NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def ends_logged() -> Iterator[list[str]]:
+    """The lines of the log on jobs that ended, with their ids; durations are left out."""
+    lines: list[str] = []
+    sink = logger.add(
+        lambda line: lines.append(re.sub(r"[\d.]+ s after", "N s after", str(line).rstrip())),
+        level="INFO",
+        filter="embedfleet.leader.event_publisher",
+        format="{extra[job_id]}: {message}",
+    )
+    yield lines
+    logger.remove(sink)
 
 
 @asynccontextmanager
@@ -68,7 +84,9 @@ def ends(fleet: Running, status: str) -> float:
 
 
 @on_both_databases
-async def test_every_end_of_a_job_is_told_and_counted_once(settings: Settings) -> None:
+async def test_every_end_of_a_job_is_told_logged_and_counted_once(
+    settings: Settings, ends_logged: list[str]
+) -> None:
     async with running(settings) as fleet:
         first = await fleet.ingest("1", paragraphs("one", 3))
         unchanged = await fleet.ingest("1", paragraphs("one", 3))
@@ -96,6 +114,21 @@ async def test_every_end_of_a_job_is_told_and_counted_once(settings: Settings) -
     assert [event.position for event in told] == [1, 2, 3, 4, 5, 6]
     assert told[0].chunks_stored == first.progress.chunks_stored
     assert (ends(fleet, "completed"), ends(fleet, "cancelled")) == (3, 3)
+    after = " N s after it was submitted"
+    # A job whose row is deleted already has no duration.
+    ends_logged = [
+        re.sub("cancelled,(?=.*document deleted)", f"cancelled{after},", line) for line in ends_logged
+    ]
+    assert sorted(ends_logged) == sorted(
+        [
+            f"{first.job_id}: job completed{after}, {first.progress.chunks_stored} chunks stored",
+            f"{unchanged.job_id}: job completed{after}, {first.progress.chunks_stored} chunks stored",
+            f"{older}: job cancelled{after}, 0 chunks stored: superseded",
+            f"{newer.job_id}: job completed{after}, {newer.progress.chunks_stored} chunks stored",
+            f"{cancelled}: job cancelled{after}, 0 chunks stored: cancelled",
+            f"{cancelled}: job cancelled{after}, 0 chunks stored: document deleted",
+        ]
+    )
 
 
 async def test_a_unit_that_fails_ends_no_job_and_tells_of_none(database: Database) -> None:

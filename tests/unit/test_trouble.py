@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
-from embedfleet.errors import BrokerUnavailable, DatabaseUnavailable, StorageFull
+from embedfleet.errors import BrokerUnavailable, DatabaseUnavailable, ModelUnavailable, StorageFull
 from embedfleet.trouble import Trouble
 
 AWAY = BrokerUnavailable("redis is away")
@@ -43,6 +43,23 @@ def test_the_next_row_is_logged_again(logged: list[str]) -> None:
         trouble.note(StorageFull("the disk is full"))
         trouble.clear()
     assert logged == ["WARNING waiting: the disk is full", "INFO it goes on"] * 2
+
+
+def test_a_failure_whose_words_change_is_logged_once(logged: list[str]) -> None:
+    trouble = Trouble(over="the model answers")
+    for number in range(3):
+        trouble.note(ModelUnavailable(f"no answer in {number}.5 s"))
+    assert logged == ["WARNING waiting: no answer in 0.5 s"]
+    trouble.clear()
+    assert logged[1:] == ["INFO the model answers"]
+
+
+def test_failures_of_two_classes_with_the_same_words_are_over_together(logged: list[str]) -> None:
+    trouble = Trouble()
+    trouble.note(StorageFull("full"))
+    trouble.note(ModelUnavailable("full"))
+    trouble.clear()
+    assert logged == ["WARNING waiting: full", "INFO it goes on"]
 
 
 def test_a_service_is_away_once_and_back_once_for_all_that_wait_for_it(logged: list[str]) -> None:
