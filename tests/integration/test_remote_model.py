@@ -104,12 +104,13 @@ async def test_all_is_stored_once_and_right_though_the_server_is_busy_breaks_and
 async def test_tasks_wait_for_a_server_that_denies_uncounted_and_a_search_says_why(
     far: Far, server: EmbeddingServer
 ) -> None:
-    server.usual = says(401)
     async with running(far()) as fleet:
+        await fleet.ingest("0", paragraphs("there", 1))  # without a live document a search asks no model
+        server.usual = says(401)
+        denied = len(server.asked)
         job = await fleet.submit("1", paragraphs("text", 8), chunking_config=ONE_EACH)
-        await arrived(server)
-        await arrived(server)
-        await arrived(server)
+        while len(server.asked) < denied + 3:
+            await arrived(server)
         assert (await fleet.system.broker.depth(Stage.EMBEDDING)).dead == 0
         with pytest.raises(ModelUnavailable, match=r"answered 401: check `remote.api_key`"):
             await fleet.system.search.search(TENANT, SearchRequest(query="word3"))

@@ -9,7 +9,7 @@ from embedfleet.errors import EmbedfleetError
 from embedfleet.metrics import Metrics
 from embedfleet.trouble import Trouble
 from embedfleet.vectors.port import TenantSpace, VectorStore
-from embedfleet.waiting import repeat
+from embedfleet.waiting import repeat, wait_briefly
 
 # A look is one small call; a store that is away is noticed by the storage workers too.
 _LOOK_SECONDS = 5.0
@@ -29,6 +29,8 @@ class StoreWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every few seconds until `stop` is set, also while the store is away."""
+        self._metrics.store_up.set(1)  # it was opened a moment ago
+        await wait_briefly(stop, _LOOK_SECONDS)
         await repeat(stop, self._look, seconds=_LOOK_SECONDS)
 
     async def _look(self) -> None:
