@@ -31,8 +31,9 @@ def checks_of(settings: Settings) -> Iterator[Check]:
         yield Check("queues", _queues, needs=["settings"], place=_place_of_queues)
     yield Check("database", _database, needs=["settings"], place=_place_of_database)
     yield Check("workers", _workers, needs=["database"], place=_place_of_database)
+    # Before the vectors: a store that is not this system's should not be advised to be built again.
+    yield Check("system", _system, needs=["database", "queues"], place=_place_of_database)
     yield Check("vectors", _vectors, needs=["settings", "database"], place=_place_of_vectors)
-    yield Check("system", _system, needs=["database", "queues", "vectors"], place=_place_of_database)
     yield Check("parser", _parser, limit_seconds=WORK_SECONDS)
     yield Check("models", _models)
     yield Check("model", _model, needs=["models"], limit_seconds=WORK_SECONDS)
