@@ -24,6 +24,7 @@ from loguru import logger
 from report import report_of
 
 from chaos import ROOT
+from chaos.page import put_between
 from chaos.runs import RESULTS
 from chaos.situations import SITUATIONS, Limits
 
@@ -131,13 +132,7 @@ def _escaped(cell: str) -> str:
 
 def renew(page: Path = PAGE, result: Path = RESULT) -> int:
     """Put the table into the page; the exit code."""
-    before, begin, rest = page.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        print(f"{page.name}: the marks {_BEGIN} and {_END} are missing: put them back", file=sys.stderr)
-        return 1
-    page.write_text(f"{before}{_BEGIN}\n{table(json.loads(result.read_text()))}\n{_END}{after}")
-    return 0
+    return put_between(page, _BEGIN, _END, lambda: table(json.loads(result.read_text())))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import socket
 import time
 import urllib.error
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -112,11 +113,9 @@ def settled(one: Orchestrator) -> int | None:
         code = one.process.poll()
         if code is not None:
             return code
-        try:
+        with suppress(urllib.error.URLError, OSError):  # it does not listen yet
             if one.get("/readyz")[0] == 200:
                 return None
-        except (urllib.error.URLError, OSError):
-            pass  # it does not listen yet
         time.sleep(_LOOK_AGAIN_SECONDS)
     return one.process.poll()
 

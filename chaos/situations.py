@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,25 +129,22 @@ async def in_order(limits: Limits) -> Signs:
 
 
 async def half_configured_host(limits: Limits) -> Signs:
-    signs = Signs()
-    async with servers(limits) as at, at.host.guest() as guest:
-        second = at.other_host("second", database=at.host.config["database"]["url"])
-        with at.host.orchestrator():
-            await ended(guest, await submit(guest, "before", 3))
-            unfinished = await _joins(signs, second, limits, guest)
-        signs.harm = unfinished + await vectors_lost(at, at.host)
-    return signs
+    return await _second_host(limits, lambda at: {"database": at.host.config["database"]["url"]})
 
 
 async def two_systems_on_one_redis(limits: Limits) -> Signs:
+    def services(at: Servers) -> Mapping[str, Any]:
+        redis = at.host.config["redis"]["url"]
+        return {"redis": redis, "database": at.other_database(), "vector_store": at.other_chroma().url}
+
+    return await _second_host(limits, services)
+
+
+async def _second_host(limits: Limits, services: Callable[[Servers], Mapping[str, Any]]) -> Signs:
+    """A second host with these services tries to join while the first one works."""
     signs = Signs()
     async with servers(limits) as at, at.host.guest() as guest:
-        second = at.other_host(
-            "second",
-            redis=at.host.config["redis"]["url"],
-            database=at.other_database(),
-            vector_store=at.other_chroma().url,
-        )
+        second = at.other_host("second", **services(at))
         with at.host.orchestrator():
             await ended(guest, await submit(guest, "before", 3))
             unfinished = await _joins(signs, second, limits, guest)

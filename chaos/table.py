@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from chaos import ROOT
 from chaos.faults import FAULTS
+from chaos.page import put_between
 from chaos.runs import RESULTS
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -46,10 +46,4 @@ def _where(report: dict[str, Any]) -> str:
 
 def renew(page: Path = PAGE, results: Path = RESULTS) -> int:
     """Put the table into the page; the exit code."""
-    before, begin, rest = page.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        print(f"{page.name}: the marks {_BEGIN} and {_END} are missing: put them back", file=sys.stderr)
-        return 1
-    page.write_text(f"{before}{_BEGIN}\n{table(results)}\n{_END}{after}")
-    return 0
+    return put_between(page, _BEGIN, _END, lambda: table(results))

@@ -129,15 +129,12 @@ async def open_owner(
     health = Health()
     async with AsyncExitStack() as stack:
         database = await _owned_database(stack, settings, purpose, metrics, answers_searches=True)
-        given_broker, given_store = broker, store
-        broker = broker or await open_broker(settings, await _earlier_deaths(settings, deployment, database))
+        earlier_deaths = await _earlier_deaths(settings, deployment, database)
+        broker = broker or await _open_joined_broker(settings, database, clock, earlier_deaths)
         stack.push_async_callback(broker.close)
-        if given_broker is None and (queues := queues_part(settings, broker)) is not None:
-            await join(database, queues, clock, Purpose.USE)
-        store = _metered(store or await open_store(settings), metrics)
+        store = store or await _open_joined_store(settings, database, clock, Purpose.USE)
+        store = _metered(store, metrics)
         stack.push_async_callback(store.close)
-        if given_store is None:
-            await join(database, vectors_part(settings, store), clock, Purpose.USE)
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
@@ -200,9 +197,8 @@ async def open_repair(
         put_aside: Path | None = None
         # The rows of one tenant do not make up for all others that are lost.
         filled = (filling or empty) and isinstance(scope, EveryTenant)
-        opening = partial(
-            _open_joined, settings, database, clock, Purpose.FILL if filled else Purpose.EXAMINE
-        )
+        purpose_of_store = Purpose.FILL if filled else Purpose.EXAMINE
+        opening = partial(_open_joined_store, settings, database, clock, purpose_of_store)
         if empty:
             own = store_kind(settings.vector_store.kind).own_directory(settings)
             store, put_aside = await open_emptied_store(opening, collections, own)
@@ -366,7 +362,24 @@ async def open_store(settings: Settings) -> VectorStore:
     return await store_kind(settings.vector_store.kind).open_store(settings)
 
 
-async def _open_joined(settings: Settings, database: Database, clock: Clock, purpose: Purpose) -> VectorStore:
+async def _open_joined_broker(
+    settings: Settings, database: Database, clock: Clock, earlier_deaths: Mapping[tuple[str, str], int]
+) -> Broker:
+    """Open the broker, and close it again if it is not that of the database's system."""
+    broker = await open_broker(settings, earlier_deaths)
+    try:
+        queues = queues_part(settings, broker)
+        if queues is not None:
+            await join(database, queues, clock, Purpose.USE)
+    except BaseException:
+        await broker.close()
+        raise
+    return broker
+
+
+async def _open_joined_store(
+    settings: Settings, database: Database, clock: Clock, purpose: Purpose
+) -> VectorStore:
     """Open the vector store, and close it again if it is not that of the database's system."""
     store = await open_store(settings)
     try:

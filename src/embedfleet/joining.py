@@ -19,7 +19,7 @@ from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import BrokerUnavailable
+from embedfleet.errors import BrokerUnavailable, Transient
 from embedfleet.mark_file import MarkFile
 from embedfleet.records import fleet, systems
 from embedfleet.settings import Settings
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.5
 
 
 class Marked(Protocol):
-    """A part that carries a mark: a broker or a vector store."""
+    """A part that carries a mark: a broker, a vector store, or a data directory (`MarkFile`)."""
 
     async def mark(self) -> str | None:
         """Return the mark; None if there is none."""
@@ -43,19 +43,6 @@ class Marked(Protocol):
     async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
         """Leave the mark if there is none, or if `replacing` is there. Return the mark that is there now."""
         ...
-
-
-class MarkedDirectory:
-    """The part that a data directory is: the queues of a process that owns it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._file = MarkFile(directory)
-
-    async def mark(self) -> str | None:
-        return await asyncio.to_thread(self._file.read)
-
-    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
-        return await asyncio.to_thread(self._file.claim, mark, replacing)
 
 
 class Purpose(Enum):
@@ -112,7 +99,7 @@ def queues_part(settings: Settings, broker: Marked) -> OpenedPart | None:
     place = queues_place(settings)
     if place is None:
         return None
-    part = broker if settings.redis.url is not None else MarkedDirectory(settings.data_dir)
+    part = broker if settings.redis.url is not None else MarkFile(settings.data_dir)
     return OpenedPart(PartKind.QUEUES, part, place)
 
 
@@ -175,7 +162,6 @@ async def _judged(
     held: Mark | None,
 ) -> Verdict:
     may_be_lost = opened.kind is PartKind.QUEUES or purpose in (Purpose.EXAMINE, Purpose.FILL)
-    since = clock.now() - fleet.SILENT_SECONDS
 
     def judged(conn: Connection) -> Verdict:
         return judge(
@@ -186,7 +172,7 @@ async def _judged(
             database=database.location,
             holds_work=not may_be_lost and systems.holds_vectors(conn),
             # Only a broker is marked again by the others: a store that was emptied is never joined silently.
-            others_run=opened.kind is PartKind.QUEUES and bool(fleet.running(conn, seen_since=since)),
+            others_run=opened.kind is PartKind.QUEUES and fleet.any_running(conn, clock.now()),
         )
 
     return await database.read(judged)
@@ -222,8 +208,9 @@ async def _carry_out(
     return winner.part_id == mark.part_id
 
 
-async def _marks(opened: OpenedPart, mark: Mark) -> bool:
-    return Mark.from_text(await opened.part.claim_mark(mark.to_text())) == mark
+async def _marks(opened: OpenedPart, mark: Mark, *, replacing: str | None = None) -> bool:
+    """Mark the part. Returns False if another mark is there, which another process has left."""
+    return Mark.from_text(await opened.part.claim_mark(mark.to_text(), replacing=replacing)) == mark
 
 
 async def move(
@@ -245,8 +232,8 @@ async def move(
     system_id = system.system_id if len(changed) < len(opened) else uuid4().hex
     for one, text in changed:
         mark = Mark(system_id, uuid4().hex, database.location)
-        await one.part.claim_mark(mark.to_text(), replacing=text)
-
+        if not await _marks(one, mark, replacing=text):
+            raise Transient(f"{one.place} was marked by another process just now: look again")
         part = Part(mark.part_id, one.place, clock.now())
         await database.write(partial(_record_move, system_id=system_id, kind=one.kind, part=part))
     moved = await database.read(systems.recorded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from embedfleet.whole_file import written_whole
@@ -10,24 +11,33 @@ _NAME = "embedfleet-system.json"
 
 
 class MarkFile:
-    """Keeps a mark in a directory. The caller owns the directory, so no other process writes it."""
+    """Keeps a mark in a directory. The caller owns the directory, so no other process writes it.
+
+    Both methods raise OSError.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / _NAME
 
-    def read(self) -> str | None:
-        """Return the mark; None if there is none, or no directory. Raises OSError."""
+    async def mark(self) -> str | None:
+        """Return the mark; None if there is none, or no directory."""
+        return await asyncio.to_thread(self._read)
+
+    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
+        """Write the mark if there is none, or `replacing` is there. Return the mark that is there now.
+
+        The directory must exist.
+        """
+        return await asyncio.to_thread(self._claim, mark, replacing)
+
+    def _read(self) -> str | None:
         try:
             return self._file.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
-    def claim(self, mark: str, replacing: str | None) -> str:
-        """Write the mark if there is none, or `replacing` is there. Returns the mark that is there now.
-
-        The directory must exist. Raises OSError.
-        """
-        held = self.read()
+    def _claim(self, mark: str, replacing: str | None) -> str:
+        held = self._read()
         if held is not None and held != replacing:
             return held
         with written_whole(self._file) as draft:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,11 @@ from embedfleet.tracking.tenant_jobs import TenantJobs
 _FEW_DOCUMENTS = 4
 # If more than this share of a folder's documents would go, the folder was probably emptied by accident.
 _LARGEST_SHARE = 0.5
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class GoneDocument:
-    """A document whose file is gone."""
+class FileDocument:
+    """A document that came from a file."""
 
     source: str
     media_id: str
@@ -38,7 +37,7 @@ class PrunePlan:
 
     folder: Path
     documents: int
-    gone: Sequence[GoneDocument]
+    gone: Sequence[FileDocument]
     refusal: str | None
 
 
@@ -50,7 +49,8 @@ async def plan_pruning(
     `holds_files`: whether the folder has any file that an ingest takes. What is below a folder in `unlisted`,
     which could not be listed, is not gone: it cannot be seen now.
     """
-    known = [document async for document in _documents_below(jobs, folder)]
+    below = jobs.all_documents(prefix=os.path.join(folder, ""))
+    known = [FileDocument(one.source, one.media_id) async for one in below if one.source is not None]
     gone = await asyncio.to_thread(_without_file, known, unlisted)
     return PrunePlan(folder, len(known), gone, why_refused(len(known), len(gone), holds_files=holds_files))
 
@@ -69,19 +69,7 @@ def why_refused(documents: int, gone: int, *, holds_files: bool) -> str | None:
     return None
 
 
-async def _documents_below(jobs: TenantJobs, folder: Path) -> AsyncIterator[GoneDocument]:
-    after: str | None = None
-    while True:
-        page = await jobs.list_documents(prefix=os.path.join(folder, ""), limit=_PAGE, after=after)
-        for document in page:
-            if document.source is not None:
-                yield GoneDocument(document.source, document.media_id)
-        after = page.next_cursor
-        if after is None:
-            return
-
-
-def _without_file(known: Iterable[GoneDocument], unlisted: Collection[Path]) -> list[GoneDocument]:
+def _without_file(known: Iterable[FileDocument], unlisted: Collection[Path]) -> list[FileDocument]:
     """Return those whose file does not exist, by source. This blocks."""
     hidden = tuple(os.path.join(folder, "") for folder in unlisted)
     seen = sorted(known, key=lambda one: one.source)

@@ -89,6 +89,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "model": "stub",
         }
     ],
+    "all_documents": [lambda _: {}, lambda _: {"prefix": "/"}],
     "models_of": [lambda of: {"media_ids": [of.media_id]}],
     "record_unreadable": [
         lambda of: {

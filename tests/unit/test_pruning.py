@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedfleet.pruning import GoneDocument, _without_file, why_refused
+from embedfleet.pruning import FileDocument, _without_file, why_refused
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_what_cannot_be_looked_at_is_not_gone(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     names = ["here.txt", "gone.txt", "here.txt/inside", "hidden/a.txt", "dangling", "loop/inside", "x" * 300]
-    known = [GoneDocument(str(tmp_path / name), name) for name in names]
+    known = [FileDocument(str(tmp_path / name), name) for name in names]
     gone = _without_file(known, [tmp_path / "hidden"])
     assert [one.media_id for one in gone] == ["gone.txt", "here.txt/inside"]

@@ -16,9 +16,7 @@ from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, warn
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import DocumentInfo
     from embedfleet.settings import Settings
-    from embedfleet.tracking.tenant_jobs import TenantJobs
 
-_PAGE = 1_000
 _MOST_NAMED = 5  # of the documents that an ambiguous name may mean
 
 app = typer.Typer(help="What can be searched; delete what should not be.", no_args_is_help=True)
@@ -35,7 +33,8 @@ def list_documents(
 
     async def look() -> list[DocumentInfo]:
         async with open_guest(settings) as guest:
-            return await _all_of(guest.jobs.of(tenant or settings.tenants.default_tenant))
+            jobs = guest.jobs.of(tenant or settings.tenants.default_tenant)
+            return [document async for document in jobs.all_documents()]
 
     found = sorted(asyncio.run(look()), key=_shown_name)
     if as_json:
@@ -47,16 +46,6 @@ def list_documents(
 
 def _shown_name(document: DocumentInfo) -> str:
     return document.source or document.media_id
-
-
-async def _all_of(jobs: TenantJobs) -> list[DocumentInfo]:
-    """All documents of the tenant, page by page."""
-    page = await jobs.list_documents(limit=_PAGE)
-    found = list(page)
-    while page.next_cursor is not None:
-        page = await jobs.list_documents(limit=_PAGE, after=page.next_cursor)
-        found += page
-    return found
 
 
 @app.command("delete")
@@ -123,7 +112,7 @@ async def _delete(settings: Settings, tenant: str, named: Sequence[_Named]) -> t
     unknown: list[str] = []
     async with open_guest(settings) as guest:
         jobs = guest.jobs.of(tenant)
-        known = await _all_of(jobs)
+        known = [document async for document in jobs.all_documents()]
         for document in named:
             done = await jobs.delete_document(media_id=document.media_id(known))
             (deleted if done else unknown).append(document.name)

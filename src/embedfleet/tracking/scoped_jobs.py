@@ -33,6 +33,7 @@ from embedfleet.tracking.job_ends import OpenJobs
 
 _WAITING_FOR = "an orchestrator: none is running with this database, so look at the settings or start one"
 
+_PAGE = 1_000  # documents in one read
 _MOST_NAMED = 5  # of the jobs that the start of an id may mean
 
 
@@ -110,6 +111,17 @@ class ScopedJobs:
         return await self._database.read(
             lambda conn: document_info.page(conn, self._scope, source_prefix=prefix, limit=limit, after=after)
         )
+
+    async def all_documents(self, *, prefix: str = "") -> AsyncIterator[DocumentInfo]:
+        """Yield all documents of `list_documents`, page by page."""
+        after: str | None = None
+        while True:
+            page = await self.list_documents(prefix=prefix, limit=_PAGE, after=after)
+            for document in page:
+                yield document
+            after = page.next_cursor
+            if after is None:
+                return
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> JobInfo:
         """Return when the job has ended. Raises TimeoutError as `wait_many` does, UnknownJob."""

@@ -83,11 +83,11 @@ class TenantJobs(ScopedJobs):
     async def models_of(self, media_ids: Sequence[str]) -> dict[str, str]:
         """Return, by media id, the model of the version that readers see or that is being made.
 
-        A document whose model is not configured any more is left out: it can only move to another one.
+        A document without such a version is left out. The model may not be configured any more.
         """
         by_document = {identity.document_id(self._tenant, one): one for one in media_ids}
         models = await self._database.read(lambda conn: documents.models_of(conn, list(by_document)))
-        return {by_document[name]: model for name, model in models.items() if self._admission.knows(model)}
+        return {by_document[name]: model for name, model in models.items()}
 
     async def record_unreadable(
         self,

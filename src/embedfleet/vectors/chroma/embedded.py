@@ -12,9 +12,9 @@ answered, so all calls run on one thread that the store owns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -67,14 +67,17 @@ class ChromaVectorStore(ChromaStore):
             self._thread.shutdown()
 
     async def mark(self) -> str | None:
-        return await asyncio.to_thread(self._marked, self._mark_file.read)
+        with self._mark_errors():
+            return await self._mark_file.mark()
 
     async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
-        return await asyncio.to_thread(self._marked, partial(self._mark_file.claim, mark, replacing))
+        with self._mark_errors():
+            return await self._mark_file.claim_mark(mark, replacing=replacing)
 
-    def _marked(self, act: Callable[[], _T]) -> _T:
+    @contextmanager
+    def _mark_errors(self) -> Iterator[None]:
         try:
-            return act()
+            yield
         except OSError as exc:
             raise VectorStoreUnavailable(
                 f"the vector store in {self._directory}: the file with its mark cannot be used "
