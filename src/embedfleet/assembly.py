@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 
 from embedfleet.deployment import Deployment
 from embedfleet.host.broker_watch import BrokerWatch
@@ -22,6 +23,7 @@ from embedfleet.leader.election import Election, SoleOrchestrator, SqlElection
 from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
+from embedfleet.queue.broker import Depth
 from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchService
 from embedfleet.service import Service
@@ -44,9 +46,9 @@ def build_orchestrator(
     settings = base.settings
     orchestrator_id = _new_orchestrator_id(socket.gethostname())
     election = _election(base, deployment, orchestrator_id)
-    pools = _pools(base, launcher, share_cores=deployment.worker_processes)
-    peers = Peers()
     broker_watch = BrokerWatch(broker=base.broker, metrics=base.metrics)
+    pools = _pools(base, launcher, broker_watch.depths, share_cores=deployment.worker_processes)
+    peers = Peers()
     scaler = Scaler(
         pools=pools.by_stage,
         settings=settings.worker_pools,
@@ -87,7 +89,9 @@ def _election(base: Foundations, deployment: Deployment, orchestrator_id: str) -
     return SqlElection(base.database, orchestrator_id, lease_seconds=lease)
 
 
-def _pools(base: Foundations, launcher: Launcher, *, share_cores: bool) -> HostPools:
+def _pools(
+    base: Foundations, launcher: Launcher, depths: Mapping[Stage, Depth], *, share_cores: bool
+) -> HostPools:
     """Build a pool for each stage. No pool has a worker yet.
 
     With `share_cores`, the embedding workers share the host's cores as model threads, because each process
@@ -106,7 +110,7 @@ def _pools(base: Foundations, launcher: Launcher, *, share_cores: bool) -> HostP
         )
         for stage in Stage
     }
-    return HostPools(pools, drain_seconds=settings.orchestrator.drain_seconds)
+    return HostPools(pools, drain_seconds=settings.orchestrator.drain_seconds, depths=depths)
 
 
 def _restart_policy(settings: Settings) -> RestartPolicy:

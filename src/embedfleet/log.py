@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import socket
 import sys
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from embedfleet.printable import harmless
+from embedfleet.printable import harmless, harmless_json, harmless_lines
 
 if TYPE_CHECKING:
     from loguru import Record
+
+_TRACEBACK = "traceback"
 
 
 def configure(*, level: str, as_json: bool) -> None:
@@ -25,24 +28,37 @@ def configure(*, level: str, as_json: bool) -> None:
     logger.enable("embedfleet")
     # `diagnose` stays off: it prints the values of variables, and some of them are document text.
     if as_json:
-        logger.add(sys.stderr, level=level, serialize=True, backtrace=False, diagnose=False)
+        logger.add(_write_json, level=level, serialize=True, backtrace=False, diagnose=False)
     else:
         logger.add(sys.stderr, level=level, format=_readable, backtrace=False, diagnose=False)
 
 
 def _make_harmless(record: Record) -> None:
-    """Names of files, tenants and hosts may hold what a terminal obeys."""
+    """Names of files, tenants and hosts may hold what a terminal obeys, and so may messages of exceptions."""
     record["message"] = harmless(record["message"])
     for key, value in record["extra"].items():
         if isinstance(value, str):
             record["extra"][key] = harmless(value)
 
 
+def _write_json(line: str) -> None:
+    sys.stderr.write(harmless_json(line))
+
+
 def _readable(record: Record) -> str:
     """Return the format of a line: date, time and zone, host, level, message, and the bound values."""
-    bound = " ".join(f"{key}={{extra[{key}]}}" for key in record["extra"] if key != "host")
+    bound = " ".join(f"{key}={{extra[{key}]}}" for key in record["extra"] if key not in ("host", _TRACEBACK))
+    # Not loguru's own `{exception}`: the text of an exception comes from strangers, too.
+    record["extra"][_TRACEBACK] = _traceback(record)
     return (
         "{time:YYYY-MM-DD HH:mm:ss.SSSZZ} {extra[host]} {level: <7} {message}"
         + (f" <dim>{bound}</dim>" if bound else "")
-        + "\n{exception}"
+        + f"\n{{extra[{_TRACEBACK}]}}"
     )
+
+
+def _traceback(record: Record) -> str:
+    raised = record["exception"]
+    if raised is None or raised.value is None:
+        return ""
+    return harmless_lines("".join(format_exception(raised.value)))

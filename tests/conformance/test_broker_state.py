@@ -315,6 +315,7 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.crowded(STAGE, ["acme"], max_tasks=1, max_cost=1),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
         lambda: broker.epoch(),
+        lambda: broker.check_writes(Stage.CHUNKING),
         lambda: broker.mark(),
         lambda: broker.claim_mark("ours"),
     ]
@@ -339,3 +340,12 @@ async def test_a_mark_is_set_once_and_replaced_only_by_who_has_read_it(broker: B
     assert await broker.mark() == "ours"
     assert await broker.claim_mark("new", replacing="ours") == "new"
     assert await broker.mark() == "new"
+
+
+async def test_to_try_a_write_changes_nothing(broker: Broker) -> None:
+    await broker.enqueue(STAGE, tasks("acme", 3))
+    before = await broker.depth(STAGE)
+    for stage in Stage:
+        await broker.check_writes(stage)
+    assert await broker.depth(STAGE) == before
+    assert len(await claim(broker, 3)) == 3

@@ -173,7 +173,7 @@ async def test_two_leaders_at_once_number_every_event_once_and_skip_no_position(
     async def lead(through: Database) -> None:
         while not done.is_set():
             given.update(
-                e.position for e in await through.write(lambda conn: events.assign_positions(conn, 7))
+                e.event.position for e in await through.write(lambda conn: events.assign_positions(conn, 7))
             )
 
     async def all_numbered() -> bool:

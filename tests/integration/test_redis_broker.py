@@ -16,6 +16,8 @@ from loguru import logger
 
 from embedfleet.clock import ManualClock
 from embedfleet.errors import BrokerUnavailable, ConfigError
+from embedfleet.host.broker_watch import BrokerWatch
+from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import MAX_COST, Broker, Lane, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import KEY_TYPES, stage_key
@@ -150,10 +152,17 @@ async def test_full_memory_refuses_new_tasks_and_lets_those_there_be_finished(cl
             await broker.set_shares({"heavy": TenantShare(weight=3)})
             await broker.enqueue(STAGE, [*make_tasks(7), *make_tasks(5, tenant="heavy", job="other")])
             acked, retried, handed_back, dead, kept = await claim(broker, 5)
+            metrics = Metrics()
+            watch = BrokerWatch(broker=broker, metrics=metrics)
+            await watch.look()
+            assert metrics.registry.get_sample_value("embedding_broker_up") == 1
             client.config_set("maxmemory", 1)
 
             with pytest.raises(BrokerUnavailable, match="maxmemory"):
                 await broker.check_writes(STAGE)
+            await watch.look()
+            assert metrics.registry.get_sample_value("embedding_broker_up") == 0
+            assert "maxmemory" in str(watch.trouble.failure), "so `/readyz` says it"
             with pytest.raises(BrokerUnavailable, match="maxmemory"):
                 await broker.enqueue(STAGE, make_tasks(1, job="more"))
             assert await broker.ack([acked]) == []

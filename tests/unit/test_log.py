@@ -49,6 +49,19 @@ def test_a_line_has_date_zone_host_and_nothing_that_a_terminal_obeys() -> None:
     assert "\x1b" not in line
 
 
+def test_what_an_exception_says_is_harmless_too_in_lines_and_in_json() -> None:
+    raising = """
+try:
+    raise ValueError("bad \\x1b]0;title\\x07 \\x9b31m name")
+except ValueError:
+    logger.patch(lambda record: record.update(name="embedfleet")).exception("failed")
+"""
+    for as_json in (False, True):
+        text = log_of(OURS.format(as_json=as_json) + raising)
+        assert "ValueError: bad" in text
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+
+
 def test_a_line_of_json_has_the_same_as_fields() -> None:
     record = json.loads(log_of(OURS.format(as_json=True)))["record"]
     assert record["extra"]["host"] == socket.gethostname()

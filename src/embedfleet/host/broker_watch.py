@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
-from embedfleet.errors import Transient
+from embedfleet.errors import EmbedfleetError
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, Depth
 from embedfleet.queue_schemas import Stage
@@ -34,16 +34,17 @@ class BrokerWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look once a second until `stop` is set, also while the broker is away."""
-        await repeat(stop, self._look, seconds=_LOOK_SECONDS)
+        await repeat(stop, self.look, seconds=_LOOK_SECONDS)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look once. What fails is the trouble of this watch."""
         try:
             for stage in Stage:
                 self._note(stage, await self._broker.depth(stage))
             # After the counts, which a broker that is out of memory still tells.
             for stage in Stage:
                 await self._broker.check_writes(stage)
-        except Transient as exc:
+        except EmbedfleetError as exc:  # ConfigError too: a password that was changed must end no host
             self._metrics.broker_up.set(0)
             self.trouble.note(exc)
         else:

@@ -10,6 +10,7 @@ from loguru import logger
 
 from embedfleet.errors import EmbedfleetError
 from embedfleet.host.pool import PoolState, WorkerPool
+from embedfleet.queue.broker import Depth
 from embedfleet.queue_schemas import Stage
 from embedfleet.settings import Settings
 from embedfleet.waiting import first_of, wait_briefly
@@ -21,8 +22,12 @@ _DRAIN_NEWS_SECONDS = 5.0
 class HostPools:
     """All worker pools of this host. Call `run` once, and the other methods on the same event loop."""
 
-    def __init__(self, pools: Mapping[Stage, WorkerPool], *, drain_seconds: float) -> None:
+    def __init__(
+        self, pools: Mapping[Stage, WorkerPool], *, drain_seconds: float, depths: Mapping[Stage, Depth]
+    ) -> None:
+        """`depths` are the broker's counts at its last look, over all hosts."""
         self._pools = pools
+        self._depths = depths
         self._drain_seconds = drain_seconds
         self._running = False
 
@@ -63,9 +68,11 @@ class HostPools:
             await limit
 
     def _at_work(self) -> str:
-        """Return how many workers have not ended yet, by stage; empty if there is none."""
-        left = ((state.stage.value, state.running + state.draining) for state in self.states())
-        return ", ".join(f"{number} {stage} workers" for stage, number in left if number)
+        """Return what is in hand, and how many workers are left of each stage; empty if none is left."""
+        counts = ((state.stage.value, state.running + state.draining) for state in self.states())
+        workers = ", ".join(f"{number} {stage}" for stage, number in counts if number)
+        in_hand = sum(depth.leased for depth in self._depths.values())
+        return f"{in_hand} tasks in hand (of all hosts); workers left: {workers}" if workers else ""
 
     async def _limit_drain(self, stop: asyncio.Event, drained: asyncio.Event) -> None:
         """After a stop, wait `drain_seconds` for the pools. Then make their workers hand back their tasks."""
@@ -73,7 +80,7 @@ class HostPools:
         give_up_at = monotonic() + self._drain_seconds
         while not drained.is_set() and (left := give_up_at - monotonic()) > 0:
             if at_work := self._at_work():
-                logger.info("draining for up to {:.0f} s: {} finish what they have in hand", left, at_work)
+                logger.info("draining, for up to {:.0f} s more: {}", left, at_work)
             await wait_briefly(drained, min(left, _DRAIN_NEWS_SECONDS))
         if not drained.is_set():
             logger.warning("not drained in {} s: what is in hand is handed back", self._drain_seconds)

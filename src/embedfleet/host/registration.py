@@ -100,7 +100,6 @@ class Registration:
             self._metrics.database_up.set(0)
             self.trouble.note(exc)
         else:
-            self._metrics.database_up.set(1)
             self.trouble.clear()
 
     async def beat(self) -> None:
@@ -117,6 +116,7 @@ class Registration:
         await self._look_at_peers()
         if any(peer.orchestrator_id == self._id and peer.has_orders for peer in self._peers.running):
             self._resize(await self._database.write(lambda conn: fleet.take_orders(conn, self._id)))
+        self._metrics.database_up.set(1)
 
     async def _look_at_peers(self) -> None:
         now = self._clock.now()

@@ -31,9 +31,10 @@ class StoreWatch:
         """Look every few seconds until `stop` is set, also while the store is away."""
         self._metrics.store_up.set(1)  # it was opened a moment ago
         await wait_briefly(stop, _LOOK_SECONDS)
-        await repeat(stop, self._look, seconds=_LOOK_SECONDS)
+        await repeat(stop, self.look, seconds=_LOOK_SECONDS)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look once. What fails is the trouble of this watch."""
         try:
             await self._store.count(_NO_COLLECTION)
         except EmbedfleetError as exc:

@@ -18,6 +18,7 @@ from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
+from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
 
 _LOSS_SEARCH_SECONDS = 1.0
@@ -52,6 +53,7 @@ def leader_services(base: Foundations, election: Election, search: SearchService
             UnfinishedWork(database=base.database, metrics=base.metrics, clock=base.clock),
             Every(COUNT_SECONDS),
         ),
+        (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]

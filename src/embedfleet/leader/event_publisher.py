@@ -64,7 +64,7 @@ class EventPublisher(LeaderDuty):
             numbered = await self._database.write(lambda conn: events.assign_positions(conn, _AT_ONCE))
             for end in numbered:
                 _log_end(end)
-            ends = Counter((end.tenant, end.status) for end in numbered)
+            ends = Counter((end.event.tenant, end.event.status) for end in numbered)
             for (tenant, status), count in ends.items():
                 self._metrics.jobs_total.labels(status.value).inc(count)
                 self._metrics.count_tenant(tenant, jobs=count)
@@ -87,8 +87,9 @@ class EventPublisher(LeaderDuty):
 
 def _log_end(end: NumberedEnd) -> None:
     """Log how a run of a job ended, in one line."""
-    log = logger.bind(tenant=end.tenant, media_id=end.media_id, job_id=end.job_id)
+    event = end.event
+    log = logger.bind(tenant=event.tenant, media_id=event.media_id, job_id=event.job_id)
     seconds = "" if end.seconds is None else f" {end.seconds:.1f} s after it was submitted"
-    why = "" if end.status is JobStatus.COMPLETED or end.reason is None else f": {end.reason}"
-    lost = f", {end.chunks_dead} given up" if end.chunks_dead else ""
-    log.info("job {}{}, {} chunks stored{}{}", end.status.value, seconds, end.chunks_stored, lost, why)
+    why = "" if event.status is JobStatus.COMPLETED or event.reason is None else f": {event.reason}"
+    lost = f", {event.chunks_dead} given up" if event.chunks_dead else ""
+    log.info("job {}{}, {} chunks stored{}{}", event.status.value, seconds, event.chunks_stored, lost, why)

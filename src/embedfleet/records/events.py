@@ -8,7 +8,7 @@ would miss events that are committed later with a lower one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,19 +35,13 @@ def record(conn: Connection, job_ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NumberedEnd:
-    """The end of a run of a job, whose event has got its position."""
+    """The end of a run of a job, whose event has got its position.
 
-    position: int
-    job_id: str
-    run: int
-    tenant: str
-    media_id: str
-    status: JobStatus
-    reason: str | None
-    chunks_stored: int
-    chunks_dead: int
+    `seconds`: since the job was submitted; None if the job is deleted by now.
+    """
+
+    event: JobEvent
     seconds: float | None
-    """Since the job was submitted; None if the job is deleted by now."""
 
 
 def assign_positions(conn: Connection, limit: int) -> list[NumberedEnd]:
@@ -57,21 +51,8 @@ def assign_positions(conn: Connection, limit: int) -> list[NumberedEnd]:
     the last position.
     """
     last = _lock_last_position(conn)
-    numbered = [
-        NumberedEnd(
-            position=row.position,
-            job_id=row.job_id,
-            run=row.run,
-            tenant=row.tenant_id,
-            media_id=row.media_id,
-            status=JobStatus(row.status),
-            reason=row.reason,
-            chunks_stored=row.chunks_stored,
-            chunks_dead=row.chunks_dead,
-            seconds=row.seconds,
-        )
-        for row in conn.execute(_NUMBER, {"last": last, "most": limit})
-    ]
+    rows = conn.execute(_NUMBER, {"last": last, "most": limit})
+    numbered = [NumberedEnd(_event(row), row.seconds) for row in rows]
     if numbered:
         fact = update(facts).where(facts.c.name == _LAST_POSITION)
         conn.execute(fact.values(value=str(last + len(numbered))))
@@ -88,6 +69,24 @@ def after(conn: Connection, scope: Scope, position: int, limit: int) -> list[Job
     """Return at most `limit` events within the scope above `position`, in the order of their positions."""
     query = select(events).where(events.c.position > position, scope.rows(events.c.tenant))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJobs:
+    """Sums over the events of some positions."""
+
+    by_status: Mapping[JobStatus, int]
+    chunks_stored: int
+
+
+def ended_between(conn: Connection, after: int, up_to: int) -> EndedJobs:
+    """Sum up the events above the position `after`, up to and including `up_to`."""
+    query = select(
+        events.c.status, func.count().label("jobs"), func.sum(events.c.chunks_stored).label("chunks")
+    )
+    query = query.where(events.c.position > after, events.c.position <= up_to).group_by(events.c.status)
+    rows = conn.execute(query).all()
+    return EndedJobs({JobStatus(row.status): row.jobs for row in rows}, sum(row.chunks for row in rows))
 
 
 def last_position(conn: Connection) -> int:
@@ -198,8 +197,8 @@ _NUMBER = text(
     "SELECT event_id, ROW_NUMBER() OVER (ORDER BY created_at, event_id) AS place FROM ("
     "SELECT event_id, created_at FROM events WHERE position IS NULL ORDER BY created_at, event_id LIMIT :most"
     ") AS oldest) AS waiting WHERE events.event_id = waiting.event_id "
-    "RETURNING events.position, events.job_id, events.run, events.tenant_id, events.media_id, events.status, "
-    "events.reason, events.chunks_stored, events.chunks_dead, "
+    "RETURNING events.event_id, events.position, events.tenant_id AS tenant, events.job_id, events.media_id, "
+    "events.status, events.reason, events.chunks_stored, events.chunks_dead, events.created_at, "
     "events.created_at - (SELECT jobs.created_at FROM jobs WHERE jobs.job_id = events.job_id) AS seconds"
 )
 
