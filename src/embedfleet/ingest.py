@@ -183,6 +183,7 @@ class Ingest:
         self._options = options
         self._since = utc(SystemClock().now())
         self._kept_models: Counter[str] = Counter()
+        self._left_models: Counter[str] = Counter()
 
     @property
     def since(self) -> datetime:
@@ -193,6 +194,11 @@ class Ingest:
     def kept_models(self) -> Mapping[str, int]:
         """By model: how many files so far kept the model of their document, which is not the default one."""
         return self._kept_models
+
+    @property
+    def left_models(self) -> Mapping[str, int]:
+        """By model: how many files so far left it for the default one, as it is not configured any more."""
+        return self._left_models
 
     async def preview(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
         """Yield what `submit` would do with each file, in order, and change nothing.
@@ -243,9 +249,11 @@ class Ingest:
         # Without a choice a document keeps its model: another one would embed all of it again, and searches
         # with the model of before would no longer find it.
         files = [one for one in batch if isinstance(one, _File)]
-        kept = await self._jobs.models_of([file.media_id for file in files])
-        default = self._manager.default_model
-        self._kept_models.update(model for model in kept.values() if model != default)
+        models = await self._jobs.models_of([file.media_id for file in files])
+        others = {media: name for media, name in models.items() if name != self._manager.default_model}
+        kept = {media: name for media, name in others.items() if self._manager.knows_model(name)}
+        self._kept_models.update(kept.values())
+        self._left_models.update(name for media, name in others.items() if media not in kept)
         return [
             replace(one, model=kept.get(one.media_id)) if isinstance(one, _File) else one for one in batch
         ]
@@ -426,7 +434,7 @@ def _hashed(source: str) -> _File | FileOutcome:
 
 
 def _failed(source: str, error: str) -> FileOutcome:
-    return FileOutcome(printable(source), FileState.FAILED, error=error)
+    return FileOutcome(encodable(source), FileState.FAILED, error=error)
 
 
 def _ended_badly(job: JobInfo) -> bool:
@@ -450,11 +458,11 @@ def _refuse_undecodable_name(source: str) -> None:
     try:
         source.encode()
     except UnicodeEncodeError as exc:
-        raise ParseError(f"{printable(source)}: its name is not valid UTF-8: rename it") from exc
+        raise ParseError(f"{encodable(source)}: its name is not valid UTF-8: rename it") from exc
 
 
-def printable(name: str) -> str:
-    """Return a file name as printable text: bytes that are not UTF-8 become backslash escapes."""
+def encodable(name: str) -> str:
+    """Return a file name as text that every output takes: bytes that are not UTF-8 become escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 

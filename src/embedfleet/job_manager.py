@@ -103,6 +103,10 @@ class EmbeddingJobManager:
         """The model of documents for which none is chosen."""
         return self._settings.models.default
 
+    def knows_model(self, name: str) -> bool:
+        """Return whether a model of this name is configured."""
+        return self._admission.knows(name)
+
     @property
     def _database(self) -> Database:
         database = self._shared_database or self._own_database
@@ -130,7 +134,8 @@ class EmbeddingJobManager:
 
         The job is durable on return. A newer version supersedes an unfinished older one. The job of a version
         that readers see already completes at once. A version that is under way is not begun twice: the id of
-        its job is returned.
+        its job is returned. Without a `model` the default one is taken, also for a document of another model,
+        which is embedded again.
 
         Raises InvalidRequest for a wrong argument, such as a priority outside 0-100, empty content or an
         unknown content type. Raises UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.

@@ -403,7 +403,9 @@ class JobInfo(_Frozen):
     chars: int = Field(description="Size of the document in characters.")
     progress: JobProgress = JobProgress()
     coverage: float | None = Field(
-        default=None, description="Share of the document's non-blank characters in some stored chunk."
+        default=None,
+        description="Share of the document's non-blank characters that are in its chunks; `missing` names "
+        "those of chunks that were given up. None until the job has completed.",
     )
     missing: tuple[CharRange, ...] = Field(default=(), description="Ranges whose chunk was dead-lettered.")
     created_at: datetime

@@ -247,7 +247,7 @@ def test_a_document_keeps_its_model_unless_one_is_chosen(command: Command, corpu
     assert command.typed("ingest", corpus / "cats.md", "--model", "minilm").code == 0
     unchanged = command.typed("ingest", corpus)
     assert unchanged.stdout.startswith("1 ingested, 1 unchanged, 0 failed")
-    assert "1 files keep the model of their documents, `minilm`" in unchanged.stderr
+    assert "model `minilm` is kept by the documents of 1 file: --model moves" in unchanged.stderr
     (corpus / "cats.md").write_text("Other cats.\n")
     assert command.typed("ingest", corpus).stdout.startswith("1 ingested, 1 unchanged, 0 failed")
 

@@ -51,6 +51,7 @@ def test_dead_letters_are_listed_shown_and_run_again(command: Command, failed: s
     assert (shown.code, "not [finite]" in shown.stdout, "a text" in shown.stdout) == (0, True, False)
     assert command.typed("dlq", "show", number, "--tenant", "other").code == 1
     assert "not [finite]" in command.typed("dlq", "list").stdout
+    assert "not [finite]" in command.typed("dlq", "list", "--job", failed[:-2]).stdout
     done = command.typed("dlq", "requeue", number, "--json")
     assert (done.code, done.document["requeued"]) == (0, [failed])
     again = command.typed("dlq", "requeue", number)

@@ -275,3 +275,20 @@ async def test_a_wait_that_takes_too_long_says_for_which_job_and_what_it_lacks(
     assert await refusal() == ("job job_a is `pending` after 0 s: it goes on (2 jobs have not ended)")
     clock.advance(fleet.SILENT_SECONDS + 1)  # it has died since
     assert (await manager.get_job_status("job_a")).waiting_for is not None
+
+
+async def test_coverage_is_told_only_of_a_job_that_has_completed(
+    database: Database, manager: EmbeddingJobManager
+) -> None:
+    """SQL has the share as soon as all of the text is cut, but nothing of it may be stored by then."""
+    done, cancelled = names = names_of(2)
+    await begin(database, names)
+
+    def cut(conn: Connection) -> None:
+        conn.execute(tables.jobs.update().values(sealed=True, chunks_total=1, coverage=1.0))
+
+    await database.write(cut)
+    assert [(await manager.get_job_status(name)).coverage for name in names] == [None, None]
+    await end(database, [cancelled])
+    await database.write(lambda conn: jobs.finish(conn, [done], JobStatus.COMPLETED, reason="", now=NOW))
+    assert [(await manager.get_job_status(name)).coverage for name in names] == [1.0, None]

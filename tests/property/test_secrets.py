@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from embedfleet.errors import ConfigError
 from embedfleet.queue.redis_endpoint import parse_endpoint
-from embedfleet.settings import RedisSettings, VectorStoreSettings
+from embedfleet.settings import EventsSettings, RedisSettings, RemoteSettings, VectorStoreSettings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.clients import ServerAddress
 
@@ -33,6 +33,10 @@ def _chroma(url: str) -> str:
     return f"{address.url} {address!r} {VectorStoreSettings(url=url)!r}"
 
 
+def _webhook(url: str) -> str:
+    return repr(EventsSettings(webhook_url=SecretStr(url)))
+
+
 FORMS: list[tuple[str, Callable[[str], str]]] = [
     ("redis://u:{}@h:6379/0", _redis),
     ("redis+sentinel://u:{}@h/service/0", _redis),
@@ -40,6 +44,7 @@ FORMS: list[tuple[str, Callable[[str], str]]] = [
     ("unix://u:{}@/run/redis.sock", _redis),
     ("postgresql://u:{}@h/db", lambda url: Database(url).location),
     ("http://u:{}@h:8000", _chroma),
+    ("https://u:{}@h/hook", _webhook),
 ]
 
 
@@ -61,3 +66,11 @@ def test_a_password_that_is_not_encoded_is_refused_and_the_message_says_how(
 ) -> None:
     with pytest.raises(ConfigError, match="percent-encode"):
         said(form.format(password))
+
+
+@given(password=passwords)
+def test_a_model_servers_url_holds_no_password_however_it_is_written(password: str) -> None:
+    """It is shown in messages, so that a password in it is refused. The key of the server is `api_key`."""
+    with pytest.raises(ConfigError) as refused:
+        RemoteSettings(url=f"https://u:{password}@h/v1", model="m")
+    assert SECRET not in str(refused.value)

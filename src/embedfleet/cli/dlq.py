@@ -32,7 +32,9 @@ class StageFilter(StrEnum):
 
 
 Ids = Annotated[list[int] | None, typer.Argument(help="Letters, as `dlq list` numbers them.")]
-JobOption = Annotated[str | None, typer.Option("--job", help="Those of this job.")]
+JobOption = Annotated[
+    str | None, typer.Option("--job", help="Those of this job, by its id or the start of it.")
+]
 StageOption = Annotated[StageFilter | None, typer.Option("--stage", help="Only those of this stage.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -101,7 +103,7 @@ def requeue(
         wanted = await _open_ids(jobs, stage) if every else ids or None
         if every and not wanted:
             return [], []
-        done = await jobs.requeue_dead_letters(wanted, job_id=job)
+        done = await jobs.requeue_dead_letters(wanted, job_id=await _whole_id(jobs, job))
         return list(done.jobs), [(one.job_id, one.reason) for one in done.refused]
 
     done, refused = with_jobs(data_dir, config, act, tenant=tenant)
@@ -140,7 +142,7 @@ def purge(
 
     async def act(jobs: ScopedJobs) -> int:
         wanted = await _open_ids(jobs, stage) if every else ids or None
-        return await jobs.purge_dead_letters(wanted, job_id=job, before=until)
+        return await jobs.purge_dead_letters(wanted, job_id=await _whole_id(jobs, job), before=until)
 
     purged = with_jobs(data_dir, config, act, tenant=tenant)
     if as_json:
@@ -172,7 +174,12 @@ async def _list(
     from embedfleet.queue_schemas import Stage
 
     wanted = None if stage is None else Stage(stage.value)
-    return await jobs.list_dead_letters(job_id=job, stage=wanted, limit=limit, ended=ended)
+    job_id = await _whole_id(jobs, job)
+    return await jobs.list_dead_letters(job_id=job_id, stage=wanted, limit=limit, ended=ended)
+
+
+async def _whole_id(jobs: ScopedJobs, job: str | None) -> str | None:
+    return None if job is None else await jobs.find_job_id(job)
 
 
 async def _open_ids(jobs: ScopedJobs, stage: StageFilter | None) -> list[int]:

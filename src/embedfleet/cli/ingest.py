@@ -109,7 +109,9 @@ def ingest(
         for line in report.lines():
             say(line)
     for name, files in report.kept_models.items():
-        warn(f"{files} files keep the model of their documents, `{name}`: --model moves them to another one")
+        warn(f"model `{name}` is kept by the documents of {_files(files)}: --model moves them to another one")
+    for name, files in report.left_models.items():
+        warn(f"model `{name}` is not configured any more: {_files(files)} moved to the default model")
     _warn_of(report.problems)
     raise SystemExit(_exit_code(report))
 
@@ -137,6 +139,10 @@ def _preview(
 def _warn_of(problems: Sequence[tuple[str, str]]) -> None:
     for source, reason in problems:
         warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
 
 
 def _exit_code(report: IngestReport) -> int:

@@ -1,4 +1,4 @@
-"""The progress bar of `embedfleet ingest`, on stderr."""
+"""The progress of `embedfleet ingest`, on stderr."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from embedfleet.queue_schemas import JobTotals
 
 # The number of chunks is estimated from the size of a document until all of it is chunked.
 _ESTIMATED_CHARS_PER_CHUNK = 700
+# The sums take 0.1 s for 100,000 files.
+_SECONDS_OF_A_BAR = 1.0
+SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressView:
-    """Shows files submitted, chunks stored, chunks per second and the time left. Shows nothing if `quiet`."""
+    """Shows files submitted, chunks stored, chunks per second and the time left. Shows nothing if `quiet`.
 
-    def __init__(self, files: int, *, quiet: bool) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
+    On a terminal it is a bar. Elsewhere it is a line every `SECONDS_BETWEEN_LINES`.
+    """
+
+    def __init__(self, files: int, *, quiet: bool, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
+        self._quiet = quiet
+        self._number_of_files = files
+        self._files_done = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -48,12 +57,15 @@ class ProgressView:
         self._console.print(harmless(message), highlight=False, soft_wrap=True, markup=False)
 
     @property
-    def visible(self) -> bool:
-        """Whether there is a bar."""
-        return not self._progress.disable
+    def seconds_between_looks(self) -> float | None:
+        """How often `show` should be called; None: never."""
+        if self._quiet:
+            return None
+        return SECONDS_BETWEEN_LINES if self._progress.disable else _SECONDS_OF_A_BAR
 
     def file_done(self) -> None:
-        if self.visible:
+        self._files_done += 1
+        if not self._progress.disable:
             self._progress.advance(self._files)
 
     def show(self, jobs: JobTotals) -> None:
@@ -63,9 +75,14 @@ class ProgressView:
             self._first = (monotonic(), stored)
         since, stored_before = self._first
         rate = (stored - stored_before) / max(monotonic() - since, 1e-6)
-        self._progress.update(
-            self._chunks, completed=stored, total=expected_chunks(jobs) or None, rate=f"{rate:.0f} chunks/s"
-        )
+        expected = expected_chunks(jobs)
+        if self._progress.disable:
+            files = f"{self._files_done:,} of {self._number_of_files:,} files submitted"
+            self.note(f"{files}, {stored:,} of about {expected:,} chunks stored ({rate:.0f} chunks/s)")
+        else:
+            self._progress.update(
+                self._chunks, completed=stored, total=expected or None, rate=f"{rate:.0f} chunks/s"
+            )
 
 
 def expected_chunks(jobs: JobTotals) -> int:

@@ -19,7 +19,8 @@ class IngestReport:
     """What became of the files that were added. It is complete even after an interruption.
 
     `problems`: (source, reason) of every file that is not completely searchable. `kept_models`: by model, how
-    many files kept the model of their document, as none was chosen.
+    many files kept the model of their document, as none was chosen; `left_models`: how many moved to the
+    default model, as theirs is not configured any more.
     """
 
     tenant: str
@@ -27,6 +28,7 @@ class IngestReport:
     seconds: float = 0.0
     interrupted: bool = False
     kept_models: dict[str, int] = field(default_factory=dict)
+    left_models: dict[str, int] = field(default_factory=dict)
     _states: Counter[FileState] = field(default_factory=Counter)
     _jobs: Counter[JobStatus] = field(default_factory=Counter)
     _chunks_stored: int = 0

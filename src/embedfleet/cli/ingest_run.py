@@ -19,7 +19,7 @@ from embedfleet.cli.output import with_command
 from embedfleet.cli.workers_host import WorkersHost, work_until
 from embedfleet.errors import Remedy, StorageFull, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, find_files, printable
+from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, encodable, find_files
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.paging import pages
 from embedfleet.parsing.sandbox import ParserSandbox
@@ -30,7 +30,6 @@ from embedfleet.tracking.tenant_jobs import TenantJobs
 from embedfleet.waiting import first_of, unless_stopped, wait_briefly
 
 _LOOK_SECONDS = 0.2  # how soon a full disk ends the command
-_SHOW_SECONDS = 1.0  # the sums of the progress bar take 0.1 s for 100,000 files
 # The most files that are told of at once: no more descriptions of jobs are in memory.
 _TOLD_AT_ONCE = 500
 
@@ -67,7 +66,7 @@ async def run_ingest(
             with ProgressView(len(found.files), quiet=tell is not None) as view:
                 await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
-    report.kept_models = dict(ingest.kept_models)
+    report.kept_models, report.left_models = dict(ingest.kept_models), dict(ingest.left_models)
     return report
 
 
@@ -132,12 +131,12 @@ class _Run:
     async def _watch(self) -> None:
         """Show the progress. Raises StorageFull if the workers wait for space: an ingest should fail then,
         and not wait."""
-        shown = monotonic()
+        shown, pause = monotonic(), self._view.seconds_between_looks
         while not self._stop.is_set():
             trouble = self._host.trouble
             if isinstance(trouble, StorageFull):
                 raise trouble
-            if self._view.visible and monotonic() - shown >= _SHOW_SECONDS:
+            if pause is not None and monotonic() - shown >= pause:
                 self._view.show(await self._jobs.totals(since=self._ingest.since))
                 shown = monotonic()
             await wait_briefly(self._stop, _LOOK_SECONDS)
@@ -226,7 +225,7 @@ async def plans_of(jobs: TenantJobs, found: Found) -> list[PrunePlan]:
 
 def refused_outcome(plan: PrunePlan) -> FileOutcome:
     """Return the outcome that says why a folder is not pruned."""
-    folder = printable(str(plan.folder))
+    folder = encodable(str(plan.folder))
     why = with_command(f"{folder}: {plan.refusal}", Remedy.PRUNE_ALL)
     return FileOutcome(folder, FileState.FAILED, error=why)
 
@@ -239,5 +238,5 @@ def not_found(found: Found, *, pruning: bool) -> Iterator[FileOutcome]:
         else [(path, with_command(why, Remedy.CHOOSE_FILES)) for path, why in found.empty_folders]
     )
     for path, why in found.problems + empty:
-        name = printable(str(path))
+        name = encodable(str(path))
         yield FileOutcome(name, FileState.FAILED, error=f"{name}: {why}")

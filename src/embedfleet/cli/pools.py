@@ -69,7 +69,8 @@ def scale(
 
 
 def _document(one: RunningOrchestrator) -> dict[str, Any]:
-    return asdict(one) | {"pools": {stage: pool.model_dump() for stage, pool in one.pools.items()}}
+    times = {name: utc(getattr(one, name)).isoformat() for name in ("started_at", "seen_at")}
+    return asdict(one) | times | {"pools": {stage: pool.model_dump() for stage, pool in one.pools.items()}}
 
 
 async def running_orchestrators(database: Database) -> list[RunningOrchestrator]:

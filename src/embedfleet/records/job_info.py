@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from embedfleet.clock import utc
-from embedfleet.queue_schemas import CharRange, JobInfo, JobProgress
+from embedfleet.queue_schemas import CharRange, JobInfo, JobProgress, JobStatus
 from embedfleet.records import dead_letters, documents
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
+
+_WITH_COVERAGE = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS)
 
 
 def job_info(conn: Connection, job: Job) -> JobInfo:
@@ -49,7 +51,8 @@ def _describe(job: Job, generation: documents.Generation | None, letters: Sequen
             chunks_dead=job.chunks_dead,
             sealed=job.sealed,
         ),
-        coverage=job.coverage,
+        # The share is known once all of the text is cut, but holds only for a version that readers see.
+        coverage=job.coverage if job.status in _WITH_COVERAGE else None,
         missing=tuple(
             CharRange(start=letter.start, end=letter.end)
             for letter in letters

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from embedfleet.settings.section import Section
+from embedfleet.validation import is_encoded
 
 
 class RemoteSettings(Section):
@@ -84,7 +85,8 @@ class RemoteSettings(Section):
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("url must be http(s)://HOST[:PORT]/...")
-        if parts.username or parts.password:
+        # With a special character in it, a password is not where `urlsplit` looks for it.
+        if parts.username or parts.password or not is_encoded(self.url):
             raise ValueError("url must not hold user or password: use api_key")
         if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
             raise ValueError("url must end before `/embeddings`, and hold no query")

@@ -22,6 +22,7 @@ from embedfleet.settings.services import (
     VectorStoreSettings,
 )
 from embedfleet.settings.tenants import TenantsSettings
+from embedfleet.validation import HOW_TO_ENCODE, is_encoded
 
 
 class MonitoringSettings(Section):
@@ -85,7 +86,12 @@ class EventsSettings(Section):
     @model_validator(mode="after")
     def _can_be_posted_to(self) -> Self:
         if self.webhook_url is not None:
-            address = urlsplit(self.webhook_url.get_secret_value())
+            url = self.webhook_url.get_secret_value()
+            if not is_encoded(url):
+                raise ValueError(
+                    f"webhook_url has a special character in its user or password: {HOW_TO_ENCODE}"
+                )
+            address = urlsplit(url)
             if address.scheme not in ("http", "https") or not address.hostname:
                 raise ValueError("webhook_url must be http://HOST/PATH or https://HOST/PATH")
         if self.retry_base_seconds > self.retry_max_seconds:
