@@ -102,7 +102,7 @@ async def test_orders_reach_the_one_they_are_for_once(database: Database) -> Non
         )
     await database.write(lambda conn: fleet.order_workers(conn, "a", "embedding", 3))
     await database.write(lambda conn: fleet.order_workers(conn, "a", "storage", 0))
-    running = await database.read(lambda conn: fleet.running(conn, seen_since=100.0))
+    running = await database.read(lambda conn: fleet.running(conn, 100.0 + fleet.SILENT_SECONDS))
     assert [(one.orchestrator_id, one.has_orders) for one in running] == [("a", True), ("b", False)]
     assert await database.write(lambda conn: fleet.take_orders(conn, "b")) == {}
     assert await database.write(lambda conn: fleet.take_orders(conn, "a")) == {"embedding": 3, "storage": 0}
@@ -114,7 +114,7 @@ async def test_only_those_seen_lately_are_running(database: Database) -> None:
         await database.write(
             lambda conn, name=name, now=now: fleet.announce(conn, name, host="h", pid=1, now=now, pools={})  # type: ignore[misc]
         )
-    running = await database.read(lambda conn: fleet.running(conn, seen_since=150.0))
+    running = await database.read(lambda conn: fleet.running(conn, 150.0 + fleet.SILENT_SECONDS))
     assert [one.orchestrator_id for one in running] == ["new"]
     await database.write(lambda conn: fleet.forget_silent(conn, seen_before=150.0))
-    assert len(await database.read(lambda conn: fleet.running(conn, seen_since=0.0))) == 1
+    assert len(await database.read(lambda conn: fleet.running(conn, fleet.SILENT_SECONDS))) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from loguru import logger
 from sqlalchemy import Connection
 
-from embedfleet.cli.pools import lost_orchestrators
 from embedfleet.clock import SystemClock
 from embedfleet.records import fleet
 from embedfleet.settings import Settings
@@ -27,7 +26,8 @@ async def test_a_lost_orchestrator_is_named_once_and_listed_for_an_hour(settings
     sink = logger.add(lambda line: lines.append(str(line)), format="{message}", level="WARNING")
     try:
         async with running(settings) as host:
-            listed = await lost_orchestrators(host.system.database)
+            now = SystemClock().now()
+            _, listed = await host.system.database.read(lambda conn: fleet.running_and_lost(conn, now))
             await host.system.orchestrator._registration.beat()
     finally:
         logger.remove(sink)

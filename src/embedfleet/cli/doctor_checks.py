@@ -127,17 +127,18 @@ def _named(orchestrators: Sequence[RunningOrchestrator]) -> str:
 
 def _workers(settings: Settings) -> str | Doubt:
     from embedfleet.bootstrap import open_guest
-    from embedfleet.cli.pools import lost_orchestrators, running_orchestrators
     from embedfleet.clock import SystemClock
     from embedfleet.deployment import deployment_of
     from embedfleet.errors import Transient
-    from embedfleet.records import jobs
+    from embedfleet.records import fleet, jobs
+
+    now = SystemClock().now()
 
     async def look() -> tuple[list[RunningOrchestrator], list[RunningOrchestrator], float | None]:
         async with open_guest(settings) as guest:
-            unfinished = await guest.database.read(jobs.unfinished)
-            running = await running_orchestrators(guest.database)
-            return running, await lost_orchestrators(guest.database), unfinished.oldest
+            return await guest.database.read(
+                lambda conn: (*fleet.running_and_lost(conn, now), jobs.unfinished(conn).oldest)
+            )
 
     found, lost, oldest = asyncio.run(look())
     troubles = [
@@ -148,9 +149,7 @@ def _workers(settings: Settings) -> str | Doubt:
     ]
     if troubles:
         raise Transient("; ".join(troubles))
-    waits = (
-        "" if oldest is None else f"; the oldest unfinished job waits {_ago(SystemClock().now() - oldest)}"
-    )
+    waits = "" if oldest is None else f"; the oldest unfinished job waits {_ago(now - oldest)}"
     if lost:
         waits += f"; killed or frozen within the last hour: {_named(lost)}"
     if found:

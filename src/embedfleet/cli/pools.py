@@ -77,27 +77,20 @@ async def running_orchestrators(database: Database) -> list[RunningOrchestrator]
     """The orchestrators that have announced themselves recently enough to count as running."""
     from embedfleet.clock import SystemClock
     from embedfleet.records import fleet
-    from embedfleet.records.fleet import SILENT_SECONDS
 
-    since = SystemClock().now() - SILENT_SECONDS
-    return await database.read(lambda conn: fleet.running(conn, seen_since=since))
+    now = SystemClock().now()
+    return await database.read(lambda conn: fleet.running(conn, now))
 
 
-async def lost_orchestrators(database: Database) -> list[RunningOrchestrator]:
-    """The orchestrators that fell silent within the last hour without an end in good order."""
+async def _look(settings: Settings) -> tuple[list[RunningOrchestrator], list[RunningOrchestrator]]:
+    """Those that run, and those that fell silent within the last hour without an end in good order."""
+    from embedfleet.bootstrap import open_guest
     from embedfleet.clock import SystemClock
     from embedfleet.records import fleet
 
     now = SystemClock().now()
-    seen = await database.read(lambda conn: fleet.running(conn, seen_since=now - fleet.LOST_SECONDS))
-    return [one for one in seen if one.is_lost(now)]
-
-
-async def _look(settings: Settings) -> tuple[list[RunningOrchestrator], list[RunningOrchestrator]]:
-    from embedfleet.bootstrap import open_guest
-
     async with open_guest(settings) as guest:
-        return await running_orchestrators(guest.database), await lost_orchestrators(guest.database)
+        return await guest.database.read(lambda conn: fleet.running_and_lost(conn, now))
 
 
 async def _order(settings: Settings, pool: str, workers: int, host: str | None) -> list[RunningOrchestrator]:

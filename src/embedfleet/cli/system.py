@@ -89,8 +89,7 @@ async def _move(settings: Settings, ended_system: str | None) -> tuple[SystemRec
 
     clock = SystemClock()
     async with open_parts(settings, purpose="system move") as (database, parts):
-        since = clock.now() - fleet.SILENT_SECONDS
-        running = await database.read(lambda conn: fleet.running(conn, seen_since=since))
+        running = await database.read(lambda conn: fleet.running(conn, clock.now()))
         if running:
             named = ", ".join(f"{one.host} (pid {one.pid})" for one in running)
             raise InvalidRequest(f"orchestrators run on {named} and use the parts of now: stop them first")

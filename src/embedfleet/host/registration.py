@@ -120,19 +120,17 @@ class Registration:
 
     async def _look_at_peers(self) -> None:
         now = self._clock.now()
-        oldest = now - fleet.LOST_SECONDS
-        seen = await self._database.read(lambda conn: fleet.running(conn, seen_since=oldest))
-        self._peers.running = [peer for peer in seen if not peer.is_lost(now)]
-        lost = {peer.orchestrator_id: peer for peer in seen if peer.is_lost(now)}
+        running, lost = await self._database.read(lambda conn: fleet.running_and_lost(conn, now))
+        self._peers.running = running
         if self._election.leads:  # one voice for all hosts
-            for peer in (peer for name, peer in lost.items() if name not in self._lost):
+            for peer in (peer for peer in lost if peer.orchestrator_id not in self._lost):
                 logger.warning(
                     "the orchestrator on {} (pid {}) is lost: silent for {:.0f} s, its tasks go to others",
                     peer.host,
                     peer.pid,
                     now - peer.seen_at,
                 )
-            self._lost = set(lost)
+            self._lost = {peer.orchestrator_id for peer in lost}
 
     def _announce(self, conn: Connection, pools: Mapping[str, PoolReport]) -> None:
         now = self._clock.now()

@@ -66,10 +66,6 @@ class RunningOrchestrator:
     pools: Mapping[str, PoolReport]
     has_orders: bool
 
-    def is_lost(self, now: float) -> bool:
-        """Return whether it has been silent for so long that it counts as dead."""
-        return now - self.seen_at > SILENT_SECONDS
-
 
 # --- leadership ---
 
@@ -161,8 +157,23 @@ def any_running(conn: Connection, now: float) -> bool:
     return conn.execute(query).first() is not None
 
 
-def running(conn: Connection, *, seen_since: float) -> list[RunningOrchestrator]:
-    """Return the orchestrators that announced themselves at or after `seen_since`, ordered by host."""
+def running(conn: Connection, now: float) -> list[RunningOrchestrator]:
+    """Return the orchestrators that announced themselves within `SILENT_SECONDS` before `now`, by host."""
+    return _seen(conn, now - SILENT_SECONDS)
+
+
+def running_and_lost(
+    conn: Connection, now: float
+) -> tuple[list[RunningOrchestrator], list[RunningOrchestrator]]:
+    """Return those that run at `now`, and those that fell silent within the last hour, each by host."""
+    seen = _seen(conn, now - LOST_SECONDS)
+    return (
+        [one for one in seen if one.seen_at >= now - SILENT_SECONDS],
+        [one for one in seen if one.seen_at < now - SILENT_SECONDS],
+    )
+
+
+def _seen(conn: Connection, seen_since: float) -> list[RunningOrchestrator]:
     columns = orchestrators.c
     query = select(orchestrators).where(columns.seen_at >= seen_since)
     return [
