@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import SystemClock, utc
 from embedfleet.errors import InputError, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager
@@ -61,7 +62,7 @@ class FileOutcome:
     state: FileState
     job_id: str | None = None
     error: str | None = None
-    warnings: tuple[str, ...] = ()
+    account: Account = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +344,7 @@ class Ingest:
                 return [_failed(documents[0].file.source, str(exc))]
         else:
             return [
-                FileOutcome(one.file.source, FileState.SUBMITTED, job_id=job_id, warnings=one.parsed.warnings)
+                FileOutcome(one.file.source, FileState.SUBMITTED, job_id=job_id, account=one.parsed.account)
                 for one, job_id in zip(documents, job_ids, strict=True)
             ]
         first, second = _halves(documents)

@@ -8,7 +8,6 @@ structure of each generator, and ten real pages of installed manuals (Debian's `
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections import Counter
@@ -19,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from embedfleet.parsing.extraction import Summary
+from embedfleet.account import Account
 from embedfleet.parsing.html import read_html
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.settings import ParsingSettings
 from integration.parsing_pages import DOCBOOK_PAGE, HTML5_PAGE, MKDOCS_PAGE, SPHINX_PAGE
+from support.reading import read_with
 
 Attributes = dict[str, str | None]
 
@@ -135,10 +135,9 @@ def assert_body_and_nothing_else(page: str, marks: Marks, markdown: str) -> None
     assert oracle.other_words() & found.keys() == set(), "text from around the body came along"
 
 
-def read(page: str) -> tuple[str, Summary]:
-    pieces: list[str] = []
-    summary = read_html(io.BytesIO(page.encode()), pieces.append)
-    return "".join(pieces), summary
+def read(page: str) -> tuple[str, Account]:
+    document = read_with(read_html, page.encode())
+    return document.text, document.account
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ async def test_the_body_of_a_real_manual_page_comes_out_whole_and_alone(pattern:
         pytest.skip(f"no {root / pattern}: install the manual or set MANUALS_DIR")
     async with ParserSandbox(ParsingSettings()) as sandbox:
         document = await sandbox.parse(pages[0])
-    assert document.warnings == ()
+    assert document.account.warnings == ()
     assert_body_and_nothing_else(pages[0].read_text(encoding="utf-8"), marks, document.text)
 
 
@@ -232,9 +231,9 @@ def test_a_page_that_is_nothing_but_navigation_is_kept() -> None:
 
 
 def test_text_nested_too_deep_for_markdown_is_kept_without_layout() -> None:
-    markdown, summary = read("<h1>Top</h1>" + "<div>" * 500 + "deep text" + "</div>" * 500 + "<p>end</p>")
+    markdown, account = read("<h1>Top</h1>" + "<div>" * 500 + "deep text" + "</div>" * 500 + "<p>end</p>")
     assert words(markdown) == words("Top deep text end")
-    assert "too deep" in summary.warnings[0]
+    assert "too deep" in account.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,6 @@ def test_text_nested_too_deep_for_markdown_is_kept_without_layout() -> None:
     ],
 )
 def test_the_encoding_a_page_declares_is_used(declaration: str) -> None:
-    pieces: list[str] = []
     page = f"<html><head>{declaration}<title>Я</title></head><body><p>Привет</p></body></html>"
-    summary = read_html(io.BytesIO(page.encode("windows-1251")), pieces.append)
-    assert (pieces, summary.warnings) == (["Привет\n"], ())
+    document = read_with(read_html, page.encode("windows-1251"))
+    assert (document.text, document.account) == ("Привет\n", Account())

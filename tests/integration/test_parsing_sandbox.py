@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from embedfleet.errors import ParseError
-from embedfleet.parsing.extraction import BLOCK_BYTES
+from embedfleet.parsing.draft import BLOCK_BYTES
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.parsing.source_hash import source_hash_of
 from embedfleet.settings import ParsingSettings

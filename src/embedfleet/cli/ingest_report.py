@@ -98,5 +98,5 @@ def entry_of(outcome: FileOutcome, job: JobInfo | None) -> dict[str, Any]:
         "state": outcome.state.value,
         "job": None if job is None else job.json_document(),
         "error": outcome.error,
-        "warnings": list(outcome.warnings),
+        "warnings": list(outcome.account.warnings),
     }

@@ -119,7 +119,7 @@ class _Run:
         async for outcome in self._ingest.submit(found.files):
             self._note(outcome)
             self._view.file_done()
-            for warning in outcome.warnings:
+            for warning in outcome.account.warnings:
                 self._view.note(f"{outcome.source}: {warning}")
         self._all_submitted = True
         self._submitted_more.set()

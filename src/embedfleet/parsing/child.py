@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from embedfleet.errors import ParseError
 from embedfleet.parsing.confinement import allow_cpu_seconds, confine
+from embedfleet.parsing.draft import BLOCK_BYTES, Draft
 from embedfleet.parsing.extract import extract
-from embedfleet.parsing.extraction import BLOCK_BYTES
 from embedfleet.parsing.frames import (
     EXIT_OUT_OF_MEMORY,
     TEXT_CHARS,
@@ -64,14 +64,15 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
         with _open(request) as stream:
             size = _refuse_large(stream, max_file_bytes)
             source, source_hash = _at_once(stream) if size <= BLOCK_BYTES else (stream, None)
-            summary = extract(source, request.form, outgoing.add)
+            draft = Draft(outgoing.add)
+            content_type = extract(source, request.form, draft)
     except ParseError as exc:
         outgoing.finish(Refused(str(exc)))
     except OSError as exc:
         outgoing.finish(Refused(f"cannot be read ({exc.strerror or exc}): check path and permissions"))
     else:
         outgoing.flush()
-        outgoing.finish(Done(summary.content_type, summary.warnings, source_hash))
+        outgoing.finish(Done.of(content_type, draft, source_hash))
     if not request.more:
         replies.flush()
 

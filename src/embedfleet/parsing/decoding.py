@@ -3,8 +3,8 @@ memory.
 
 A byte order mark decides the encoding. Without one, the encoding that the document declares is taken if it
 fits every byte, then UTF-8, also if a few bytes are broken, and last what `charset-normalizer` guesses from a
-sample. Everything that is guessed, replaced or left out is reported in a warning, so U+FFFD and mojibake
-never come without one.
+sample. Everything that is guessed, replaced or left out is noted in the account, so U+FFFD and mojibake
+never come unsaid.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from embedfleet.account import AccountKeeper, Code
 from embedfleet.errors import ParseError
-from embedfleet.parsing.extraction import BLOCK_BYTES, Emit
+from embedfleet.parsing.draft import BLOCK_BYTES, Emit
 from embedfleet.parsing.signatures import HEAD_BYTES, known_binary
 
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
@@ -46,11 +47,11 @@ _SUPERSETS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to decode a file: the codec's name, whether it fits every byte, and a warning if it is a guess."""
+    """How to decode a file: the codec's name, whether it fits every byte, and whether it is a guess."""
 
     name: str
     exact: bool
-    warning: str | None = None
+    is_guess: bool = False
 
 
 def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
@@ -72,12 +73,11 @@ def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
     if _is_broken_utf8(stream):
         return Encoding("utf-8", exact=False)
     name = _guess(_sample(stream, broken_at))
-    warning = f"is not UTF-8: read as {name}, which is a guess; save it as UTF-8 to be sure"
-    return Encoding(name, exact=_first_error(stream, name) is None, warning=warning)
+    return Encoding(name, exact=_first_error(stream, name) is None, is_guess=True)
 
 
-def decode(stream: BinaryIO, encoding: Encoding, emit: Emit) -> tuple[str, ...]:
-    """Emit the whole file as text without NUL, with LF as the end of lines; returns the warnings."""
+def decode(stream: BinaryIO, encoding: Encoding, emit: Emit, account: AccountKeeper) -> None:
+    """Emit the whole file as text without NUL, with LF as the end of lines."""
     errors = "strict" if encoding.exact else "replace"
     decoder = io.IncrementalNewlineDecoder(
         codecs.getincrementaldecoder(encoding.name)(errors), translate=True
@@ -91,12 +91,10 @@ def decode(stream: BinaryIO, encoding: Encoding, emit: Emit) -> tuple[str, ...]:
         nuls += text.count("\0")
         replaced += 0 if encoding.exact else text.count("\ufffd")
         emit(text.replace("\0", ""))
-    warnings = [encoding.warning] if encoding.warning else []
-    if replaced:
-        warnings.append(f"{replaced} characters are not {encoding.name} and were replaced by U+FFFD")
-    if nuls:
-        warnings.append(f"{nuls} NUL characters were left out")
-    return tuple(warnings)
+    if encoding.is_guess:
+        account.note(Code.ENCODING_GUESSED, place=f"read as {encoding.name}")
+    account.note(Code.CHARACTERS_REPLACED, count=replaced, chars=replaced, place=f"not {encoding.name}")
+    account.note(Code.NUL_CHARACTERS, count=nuls)
 
 
 def known_codec(label: str) -> str | None:

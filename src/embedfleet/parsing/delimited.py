@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.text import whole_text
 
 _DELIMITERS = ",;\t|"
@@ -23,9 +24,9 @@ _NUMBER = re.compile(r"[-+]?[\d.,]+%?")
 _LINE = re.compile(r"[^\n]+\n?|\n")
 
 
-def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit one row at a time. Holds the file's text in memory."""
-    text, warnings = whole_text(stream)
+def read_delimited(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write one row at a time. Holds the file's text in memory."""
+    text = whole_text(stream, draft)
     csv.field_size_limit(_CELL_CHARS)
     first_line = next(_lines(text), "")
     reader = csv.reader(_lines(text), delimiter=max(_DELIMITERS, key=first_line.count))
@@ -35,10 +36,10 @@ def read_delimited(stream: BinaryIO, emit: Emit) -> Summary:
         if number == 0 and _is_header(row):
             header = row
         else:
-            emit(_paragraph(header, row))
+            draft.write(_paragraph(header, row))
     if header is not None and number == 0:
-        emit("\n".join(header) + "\n")  # the header is the only text of such a file
-    return Summary("text", warnings=warnings)
+        draft.write("\n".join(header) + "\n")  # the header is the only text of such a file
+    return "text"
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 kreuzberg 4 leaves out tabs and all characters that XML writes as references: `AT&amp;T` becomes `ATT`
 (xberg-io/xberg#1242). So this module replaces them by stand-ins before the conversion, and puts the
-characters back afterwards. kreuzberg also leaves out text boxes; a warning reports that.
+characters back afterwards.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import BinaryIO
 from embedfleet.errors import ParseError
 from embedfleet.parsing.archives import open_archive
 from embedfleet.parsing.conversion import convert
-from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.signatures import OLE2
 
 _MIME_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _MAIN_PART = "word/document.xml"
-_TEXT_BOX = b"<w:txbxContent"
 _REPLACED_ELEMENTS = {
     b"<w:tab/>": b'<w:t xml:space="preserve"> </w:t>',
     b"<w:noBreakHyphen/>": b"<w:t>-</w:t>",
@@ -33,18 +33,16 @@ _STAND_INS = {
 _FROM_STAND_INS = str.maketrans({stand_in: char for char, stand_in in _STAND_INS.items()})
 
 
-def read_docx(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit the document. Holds it in memory twice."""
+def read_docx(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write the document. Holds it in memory twice."""
     if stream.read(len(OLE2)) == OLE2:
         raise ParseError(
             "is encrypted or an old Word document: remove the password, or save it in the current format"
         )
     with open_archive(stream, required=_MAIN_PART, kind="a Word document") as archive:
-        has_text_boxes = _TEXT_BOX in archive.read(_MAIN_PART)
         markdown = convert(_with_stand_ins(archive), _MIME_TYPE)
-    emit(markdown.translate(_FROM_STAND_INS))
-    warnings = ("the text in its text boxes was left out",) if has_text_boxes else ()
-    return Summary("markdown", warnings)
+    draft.write(markdown.translate(_FROM_STAND_INS))
+    return "markdown"
 
 
 def _with_stand_ins(archive: zipfile.ZipFile) -> bytes:

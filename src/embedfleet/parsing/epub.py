@@ -12,27 +12,26 @@ from xml.etree import ElementTree
 
 from embedfleet.errors import ParseError
 from embedfleet.parsing.archives import open_archive
-from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.html import read_html
 
 _CONTAINER = "META-INF/container.xml"
 _PAGE_TYPES = frozenset({"application/xhtml+xml", "text/html"})
 
 
-def read_epub(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit one chapter at a time, without the table of contents. Holds the largest chapter in memory."""
-    warnings: dict[str, None] = {}
+def read_epub(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write one chapter at a time, without the table of contents. Holds the largest chapter in memory."""
     with open_archive(stream, required=_CONTAINER, kind="an EPUB book") as archive:
         try:
             package_name = _package_name(archive)
             package = ElementTree.fromstring(archive.read(package_name))
             for name in _chapters(package, posixpath.dirname(package_name)):
-                summary = read_html(io.BytesIO(archive.read(name)), emit)
-                emit("\n")
-                warnings |= dict.fromkeys(summary.warnings)
+                read_html(io.BytesIO(archive.read(name)), draft)
+                draft.write("\n")
         except (ElementTree.ParseError, KeyError) as exc:
             raise ParseError(f"is broken ({exc}): repair it or leave it out") from exc
-    return Summary("markdown", tuple(warnings))
+    return "markdown"
 
 
 def _package_name(archive: zipfile.ZipFile) -> str:

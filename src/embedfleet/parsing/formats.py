@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-PARSER_VERSION = 1
+from embedfleet.account import NOTHING_SAID, Account
+from embedfleet.places import NOWHERE, Places
+
+PARSER_VERSION = 2
 """Raise it with every change that gives the same file another text: then all files are parsed again."""
 
 ContentType = Literal["text", "markdown", "code"]
@@ -17,15 +20,18 @@ ContentType = Literal["text", "markdown", "code"]
 class ParsedDocument:
     """A file as text. Its lines end in LF; it has no NUL and no lone surrogate.
 
-    `content_type` tells the chunker how the text is laid out. `warnings` has a line for the user for each
-    respect in which the text differs from the file. `source_hash` is the hash of exactly the bytes that were
-    parsed; None for a large file, which is read piece by piece.
+    `content_type` tells the chunker how the text is laid out. `account` says what of the file is not in the
+    text. `title` is what the document calls itself, if the text does not begin with it. `places` has the
+    pages and seconds of the text. `source_hash` is the hash of exactly the bytes that were parsed; None for a
+    large file, which is read piece by piece.
     """
 
     text: str
     content_type: ContentType
-    warnings: tuple[str, ...]
+    account: Account = NOTHING_SAID
     source_hash: str | None = None
+    title: str | None = None
+    places: Places = NOWHERE
 
 
 class Format(StrEnum):

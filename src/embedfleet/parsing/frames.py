@@ -11,8 +11,11 @@ from typing import BinaryIO
 
 import msgpack
 
+from embedfleet.account import Account, Code, Entry
 from embedfleet.framing import framed, read_frame
-from embedfleet.parsing.formats import ContentType, Format
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType, Format, ParsedDocument
+from embedfleet.places import Places
 
 MAX_REPLY_BYTES = 1 << 23
 """The parent refuses longer messages: a hostile file may have taken control of the child."""
@@ -54,12 +57,38 @@ class Text:
 class Done:
     """The whole document has been sent.
 
-    `source_hash` is the hash of the bytes that were read; None for a file too large to be read at once.
+    `found` and `entries` are the fields of its Account, `pages` and `cues` those of its Places. `source_hash`
+    is the hash of the bytes that were read; None for a file too large to be read at once.
     """
 
     content_type: ContentType
-    warnings: tuple[str, ...]
-    source_hash: str | None = None
+    found: tuple[tuple[str, int], ...]
+    entries: tuple[tuple[str, int, int | None, tuple[str, ...]], ...]
+    title: str | None
+    pages: tuple[tuple[int, int], ...]
+    cues: tuple[tuple[int, float, float], ...]
+    source_hash: str | None
+
+    @classmethod
+    def of(cls, content_type: ContentType, draft: Draft, source_hash: str | None) -> Done:
+        """The message about a document of which everything is written."""
+        account, places = draft.account.account, draft.places
+        entries = tuple((one.code.value, one.count, one.chars, one.places) for one in account.entries)
+        return cls(content_type, account.found, entries, draft.title, places.pages, places.cues, source_hash)
+
+    def document(self, text: str) -> ParsedDocument:
+        """The document with this text. Raises ValueError or TypeError if the message is not one of ours."""
+        entries = tuple(
+            Entry(Code(code), count, chars, tuple(places)) for code, count, chars, places in self.entries
+        )
+        return ParsedDocument(
+            text,
+            self.content_type,
+            Account(self.found, entries),
+            self.source_hash,
+            self.title,
+            Places(self.pages, self.cues),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,11 @@ from typing import BinaryIO
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from embedfleet.account import Code
 from embedfleet.parsing.conversion import convert
 from embedfleet.parsing.decoding import known_codec
-from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.text import whole_text
 
 _PRESCAN_BYTES = 4096
@@ -70,20 +72,20 @@ _PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL
 _BACKSLASH = "\U0010fff0"
 
 
-def read_html(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit the body of the page. Holds the page and its tree, about ten times its size, in memory."""
-    source, warnings = whole_text(stream, declared=_declared_encoding(stream))
+def read_html(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write the body of the page. Holds the page and its tree, about ten times its size, in memory."""
+    source = whole_text(stream, draft, declared=_declared_encoding(stream))
     html = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
     tree = LexborHTMLParser(html, scripting=True)
     body = _body(tree) or _body(LexborHTMLParser(html, scripting=True), prune=False)
     if body is None:
-        return Summary("markdown", warnings)
+        return "markdown"
     markdown = _markdown(body)
     if markdown is None:
-        warnings += ("only its text was kept: its layout is too deep for Markdown",)
+        draft.note(Code.HTML_LAYOUT)
         markdown = body.text(separator="\n")
-    emit(markdown)
-    return Summary("markdown", warnings)
+    draft.write(markdown)
+    return "markdown"
 
 
 def _declared_encoding(stream: BinaryIO) -> str | None:

@@ -11,7 +11,8 @@ import json
 import re
 from typing import BinaryIO
 
-from embedfleet.parsing.extraction import Emit, Summary
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.text import whole_text
 
 # Possessive: an unclosed string is one token, and not a search for its end from each quote in quadratic time.
@@ -21,24 +22,24 @@ _OPENING, _CLOSING, _SEPARATORS = ("[", "{"), ("]", "}"), (",", ":")
 _NEW_LINES = ["\n" + "  " * depth for depth in range(9)]
 
 
-def read_json(stream: BinaryIO, emit: Emit) -> Summary:
-    """Emit the values, with a blank line between two of the top level. Holds the file's text in memory."""
-    text, warnings = whole_text(stream)
+def read_json(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write the values, with a blank line between two of the top level. Holds the file's text in memory."""
+    text = whole_text(stream, draft)
     depth = 0
     previous = ""
     for match in _TOKEN.finditer(text):
         token = match[0]
         if token in _SEPARATORS:
-            emit(token)
+            draft.write(token)
         elif token in _CLOSING:
             depth = max(0, depth - 1)
-            emit(token if previous in _OPENING else _new_line(depth) + token)
+            draft.write(token if previous in _OPENING else _new_line(depth) + token)
         else:
-            emit(_space_after(previous, depth) + _readable(token))
+            draft.write(_space_after(previous, depth) + _readable(token))
             depth += token in _OPENING
         previous = token
-    emit("\n")
-    return Summary("code", warnings=warnings)
+    draft.write("\n")
+    return "code"
 
 
 def _space_after(previous: str, depth: int) -> str:

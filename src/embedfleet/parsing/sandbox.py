@@ -155,7 +155,7 @@ class ParserSandbox:
                 raise _TooMuchText
         match reply:
             case Done():
-                return ParsedDocument(text, reply.content_type, reply.warnings, reply.source_hash)
+                return _checked(reply, text)
             case Refused():
                 return reply
             case Accepted():
@@ -176,6 +176,13 @@ class ParserSandbox:
                 )
             case _:
                 return "the parser answered nonsense, the file may be hostile: leave it out"
+
+
+def _checked(reply: Done, text: str) -> ParsedDocument:
+    try:
+        return reply.document(text)
+    except (TypeError, ValueError) as exc:
+        raise GarbledReply from exc
 
 
 def _or_error(answer: ParsedDocument | Refused, name: str) -> ParsedDocument | ParseError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from embedfleet.parsing.extraction import BLOCK_BYTES
+from embedfleet.parsing.draft import BLOCK_BYTES
 from embedfleet.parsing.formats import PARSER_VERSION
 
 # A new version of the parser may read other text from the same bytes. So it must find every file changed.

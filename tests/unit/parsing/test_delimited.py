@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
 from embedfleet.parsing.delimited import read_delimited
+from support.reading import read_with
 
 
 def _read(data: str) -> str:
-    pieces: list[str] = []
-    assert read_delimited(io.BytesIO(data.encode()), pieces.append).content_type == "text"
-    return "".join(pieces)
+    document = read_with(read_delimited, data.encode())
+    assert document.content_type == "text"
+    return document.text
 
 
 def test_each_row_is_a_paragraph_of_header_and_value() -> None:

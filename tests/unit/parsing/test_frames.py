@@ -7,10 +7,33 @@ import io
 import msgpack
 import pytest
 
+from embedfleet.account import Code
 from embedfleet.framing import LENGTH
 from embedfleet.parsing import frames
-from embedfleet.parsing.formats import Format
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import Format, ParsedDocument
 from embedfleet.parsing.frames import Accepted, Done, Refused, Reply, Request, Text
+from embedfleet.places import Places
+
+
+def full_draft() -> Draft:
+    draft = Draft(lambda text: None)
+    draft.begin_page(1)
+    draft.write("größe")
+    draft.begin_cue(0.5, 2.25)
+    draft.title = "Maße"
+    draft.found("pages", 3)
+    draft.note(Code.HTML_HIDDEN, count=2, chars=40, place="line 3")
+    draft.note(Code.HTML_LAYOUT, chars=None)
+    return draft
+
+
+def test_a_document_arrives_with_its_account_and_places() -> None:
+    draft = full_draft()
+    document = Done.of("markdown", draft, "hash").document("größe")
+    assert document == ParsedDocument(
+        "größe", "markdown", draft.account.account, "hash", "Maße", Places(((0, 1),), ((5, 0.5, 2.25),))
+    )
 
 
 @pytest.mark.parametrize(
@@ -20,7 +43,7 @@ from embedfleet.parsing.frames import Accepted, Done, Refused, Reply, Request, T
         Request(None, None, b"\x00data"),
         Accepted(),
         Text("größe 😀"),
-        Done("markdown", ("one", "two")),
+        Done.of("markdown", full_draft(), "hash"),
         Refused("is empty"),
     ],
 )

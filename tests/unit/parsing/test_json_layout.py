@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.parsing.json_layout import read_json
+from support.reading import read_with
 
 _VALUES = st.recursive(
     st.none()
@@ -23,9 +23,9 @@ _VALUES = st.recursive(
 
 
 def _read(data: str) -> str:
-    pieces: list[str] = []
-    assert read_json(io.BytesIO(data.encode()), pieces.append).content_type == "code"
-    return "".join(pieces)
+    document = read_with(read_json, data.encode())
+    assert document.content_type == "code"
+    return document.text
 
 
 def test_one_member_a_line() -> None:

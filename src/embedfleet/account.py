@@ -1,0 +1,183 @@
+"""The account of a document: what its reader found in the file, and what of the file is not in the text.
+
+Every reader keeps one (`AccountKeeper`). What a reader decides to leave out, cannot read or is not sure of
+has an entry with a stable code, so that nothing is left out unsaid. `_RULES` has what each code means. The
+parser process imports this module, so it imports nothing that is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+MOST_PLACES = 8
+"""How many places an entry names; `count` counts the others."""
+
+
+class Effect(StrEnum):
+    """What an entry means for the text.
+
+    `lost`: content of the document that is not in the text; a strict ingest refuses the document.
+    `furniture`: seen on the page, but no content of it, such as menus and running heads. `unseen`: in the
+    file, but not seen by a reader of the page, such as scripts and hidden text. `doubt`: in the text, perhaps
+    not as the author wrote it.
+
+    Only what is lost or furniture counts against the coverage, as a reader of the page sees it.
+    """
+
+    LOST = "lost"
+    FURNITURE = "furniture"
+    UNSEEN = "unseen"
+    DOUBT = "doubt"
+
+
+class Code(StrEnum):
+    """The stable names of what an account reports. `docs/formats.md` lists them."""
+
+    ENCODING_GUESSED = "encoding.guessed"
+    CHARACTERS_REPLACED = "encoding.characters_replaced"
+    NUL_CHARACTERS = "encoding.nul_characters"
+    HTML_LAYOUT = "html.layout"
+    HTML_NAVIGATION = "html.navigation"
+    HTML_HIDDEN = "html.hidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a code means: its effect, how one and several are called, and what to do about them."""
+
+    effect: Effect
+    one: str
+    several: str
+    advice: str | None = None
+
+
+_RULES: dict[Code, Rule] = {
+    Code.ENCODING_GUESSED: Rule(
+        Effect.DOUBT, "guessed encoding", "guessed encodings", "save it as UTF-8 to be sure"
+    ),
+    Code.CHARACTERS_REPLACED: Rule(
+        Effect.LOST,
+        "character that is not valid in its encoding (replaced by U+FFFD)",
+        "characters that are not valid in their encoding (replaced by U+FFFD)",
+        "save it as UTF-8",
+    ),
+    Code.NUL_CHARACTERS: Rule(Effect.UNSEEN, "NUL character", "NUL characters"),
+    Code.HTML_LAYOUT: Rule(
+        Effect.DOUBT,
+        "layout that is too deep for Markdown (only its text was kept)",
+        "layouts that are too deep for Markdown (only their text was kept)",
+    ),
+    Code.HTML_NAVIGATION: Rule(Effect.FURNITURE, "navigation element", "navigation elements"),
+    Code.HTML_HIDDEN: Rule(Effect.UNSEEN, "hidden element", "hidden elements"),
+}
+
+
+def rule_of(code: Code) -> Rule:
+    """Return what the code means."""
+    return _RULES[code]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kind of thing that the text lacks, or has in doubt.
+
+    `count` is the number of elements. `chars` is the number of their characters that are not blank; None if
+    it cannot be known, as for a scanned page. `places` says where the first ones are ("page 2", "line 5",
+    "cp1254, or else cp1252"): at most MOST_PLACES.
+    """
+
+    code: Code
+    count: int = 1
+    chars: int | None = 0
+    places: tuple[str, ...] = ()
+
+    @property
+    def effect(self) -> Effect:
+        return rule_of(self.code).effect
+
+    @property
+    def line(self) -> str:
+        """The entry in one line for people: "lost: 2 pages without text (page 2, page 4): run OCR"."""
+        rule = rule_of(self.code)
+        verb = {Effect.LOST: "lost", Effect.DOUBT: "in doubt"}.get(rule.effect, "left out")
+        chars = f", {self.chars:,} characters" if self.chars and self.chars != self.count else ""
+        more = f" and {self.count - len(self.places)} more" if self.count > len(self.places) else ""
+        places = f" ({', '.join(self.places)}{more})" if self.places else ""
+        advice = f": {rule.advice}" if rule.advice else ""
+        name = rule.one if self.count == 1 else rule.several
+        return f"{verb}: {self.count:,} {name}{chars}{places}{advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a reader found in a file (elements by name, such as "pages": 10), and what the text lacks."""
+
+    found: tuple[tuple[str, int], ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def lost(self) -> tuple[Entry, ...]:
+        """The entries about content that is not in the text."""
+        return tuple(entry for entry in self.entries if entry.effect is Effect.LOST)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The lines that a user should see for each document: what is lost and what is in doubt."""
+        return tuple(entry.line for entry in self.entries if entry.effect in (Effect.LOST, Effect.DOUBT))
+
+    @property
+    def seen_chars_missing(self) -> int:
+        """How many characters, as far as known, a reader of the page sees that are not in the text."""
+        seen = (Effect.LOST, Effect.FURNITURE)
+        return sum(entry.chars or 0 for entry in self.entries if entry.effect in seen)
+
+
+def summed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return one entry for each code, in the order of the first of each."""
+    sums: dict[Code, Entry] = {}
+    for entry in entries:
+        before = sums.get(entry.code)
+        if before is not None:
+            unknown = entry.chars is None and before.chars is None
+            entry = Entry(
+                entry.code,
+                before.count + entry.count,
+                None if unknown else (before.chars or 0) + (entry.chars or 0),
+                (before.places + entry.places)[:MOST_PLACES],
+            )
+        sums[entry.code] = entry
+    return tuple(sums.values())
+
+
+NOTHING_SAID = Account()
+"""The account of a text that has none, such as one that an application hands over."""
+
+
+class AccountKeeper:
+    """Collects the account of one document while it is read. Readers that call others share one."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+        self._entries: dict[Code, Entry] = {}
+
+    def found(self, element: str, count: int = 1) -> None:
+        """Count elements that are in the text, by their name in the plural: "pages", "tables", "notes"."""
+        self._found[element] = self._found.get(element, 0) + count
+
+    def note(self, code: Code, *, count: int = 1, chars: int | None = 0, place: str | None = None) -> None:
+        """Note that the text lacks something, or has it in doubt. Notes of one code are summed."""
+        if count:
+            entry = Entry(code, count, chars, () if place is None else (place,))
+            before = self._entries.get(code)
+            self._entries[code] = entry if before is None else summed((before, entry))[0]
+
+    @property
+    def account(self) -> Account:
+        return Account(tuple(self._found.items()), tuple(self._entries.values()))
+
+
+def letters_in(text: str) -> int:
+    """Return the number of characters that are not blank, as accounts count them."""
+    return len("".join(text.split()))

@@ -1,0 +1,56 @@
+"""The document as a reader writes it: its text, its account, and the places of the text in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from embedfleet.account import AccountKeeper, Code
+from embedfleet.places import Places
+
+Emit = Callable[[str], None]
+"""Takes the next piece of the text. A reader emits each piece at once, so that a text file of hundreds of
+megabytes is never all in the child's memory."""
+
+BLOCK_BYTES = 1 << 20
+"""How many bytes of a file are read at once."""
+
+
+class Draft:
+    """What a reader fills. A reader that reads a part with another reader hands its draft on."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.account = AccountKeeper()
+        self.title: str | None = None
+        """What the document calls itself; None if it does not say, or if its text begins with the title."""
+        self.blank = True
+        """Whether nothing but white space has been written."""
+        self._emit = emit
+        self._chars = 0
+        self._pages: list[tuple[int, int]] = []
+        self._cues: list[tuple[int, float, float]] = []
+
+    def write(self, text: str) -> None:
+        """Append the next piece of the text. Its lines end in LF; it has no NUL and no lone surrogate."""
+        self.blank = self.blank and (not text or text.isspace())
+        self._chars += len(text)
+        self._emit(text)
+
+    def begin_page(self, number: int) -> None:
+        """The text from here on is on this page, from 1."""
+        self._pages.append((self._chars, number))
+
+    def begin_cue(self, start_seconds: float, end_seconds: float) -> None:
+        """The text from here on is said between these seconds of the recording."""
+        self._cues.append((self._chars, start_seconds, end_seconds))
+
+    def note(self, code: Code, *, count: int = 1, chars: int | None = 0, place: str | None = None) -> None:
+        """Note in the account that the text lacks something, or has it in doubt: see `AccountKeeper.note`."""
+        self.account.note(code, count=count, chars=chars, place=place)
+
+    def found(self, element: str, count: int = 1) -> None:
+        """Count elements that are in the text: see `AccountKeeper.found`."""
+        self.account.found(element, count)
+
+    @property
+    def places(self) -> Places:
+        return Places(tuple(self._pages), tuple(self._cues))
