@@ -7,9 +7,11 @@ parser process imports this module, so it imports nothing that is slow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 MOST_PLACES = 8
 """How many places an entry names; `count` counts the others."""
@@ -41,6 +43,7 @@ class Code(StrEnum):
     HTML_LAYOUT = "html.layout"
     HTML_NAVIGATION = "html.navigation"
     HTML_HIDDEN = "html.hidden"
+    LATER_RELEASE = "later_release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ _RULES: dict[Code, Rule] = {
     ),
     Code.HTML_NAVIGATION: Rule(Effect.FURNITURE, "navigation element", "navigation elements"),
     Code.HTML_HIDDEN: Rule(Effect.UNSEEN, "hidden element", "hidden elements"),
+    Code.LATER_RELEASE: Rule(
+        Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
+    ),
 }
 
 
@@ -97,6 +103,17 @@ class Entry:
     def effect(self) -> Effect:
         return rule_of(self.code).effect
 
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that `--json` prints, with the effect and a line for people."""
+        return {
+            "code": self.code.value,
+            "effect": self.effect.value,
+            "count": self.count,
+            "chars": self.chars,
+            "places": list(self.places),
+            "message": self.line,
+        }
+
     @property
     def line(self) -> str:
         """The entry in one line for people: "lost: 2 pages without text (page 2, page 4): run OCR"."""
@@ -116,6 +133,40 @@ class Account:
 
     found: tuple[tuple[str, int], ...] = ()
     entries: tuple[Entry, ...] = ()
+
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that `--json` prints and SQL keeps."""
+        return {"found": dict(self.found), "entries": [entry.json_document() for entry in self.entries]}
+
+    def written(self) -> str | None:
+        """Return the account as JSON text; None if it says nothing."""
+        return json.dumps(self.json_document(), ensure_ascii=False) if self != NOTHING_SAID else None
+
+    @classmethod
+    def of_json(cls, written: str) -> Account:
+        """Return the account that was `written`."""
+        document = json.loads(written)
+        entries = tuple(
+            Entry(_code(one["code"]), one["count"], one["chars"], tuple(one["places"]))
+            for one in document["entries"]
+        )
+        return cls(tuple(document["found"].items()), entries)
+
+    def with_entry(self, entry: Entry) -> Account:
+        """Return this account with one entry more."""
+        return Account(self.found, summed((*self.entries, entry)))
+
+    def coverage(self, *, covered: int, visible: int) -> float:
+        """Return the share, 0 to 1, of what a reader of the source sees that is in the text's chunks.
+
+        `visible` characters of the text are not blank, `covered` of them are in chunks. Pages of which no
+        character is known count as many characters as the pages that are in the text have on average.
+        """
+        pages = dict(self.found).get("pages", 0)
+        unknown = sum(one.count for one in self.lost if one.chars is None)
+        estimated = round(visible * unknown / pages) if pages else 0
+        seen = visible + self.seen_chars_missing + estimated
+        return covered / seen if seen else 1.0
 
     @property
     def lost(self) -> tuple[Entry, ...]:
@@ -153,6 +204,13 @@ def summed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 NOTHING_SAID = Account()
 """The account of a text that has none, such as one that an application hands over."""
+
+
+def _code(value: str) -> Code:
+    try:
+        return Code(value)
+    except ValueError:
+        return Code.LATER_RELEASE
 
 
 class AccountKeeper:

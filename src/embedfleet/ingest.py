@@ -89,7 +89,8 @@ class _Document:
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """The options of an ingest. Without a `model`, a document keeps its model, and a new one gets the default
-    model. `globs` choose files in folders; without any, all known formats are taken."""
+    model. `globs` choose files in folders; without any, all known formats are taken. With `strict`, a
+    document of which content is lost fails."""
 
     tenant: str
     tier: UserTier
@@ -97,6 +98,7 @@ class IngestOptions:
     chunking: ChunkingConfig | None = None
     globs: Sequence[str] = ()
     priority: int = 50
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +367,10 @@ class Ingest:
             source=file.source,
             # The file may have changed since it was hashed. The parser's own hash is that of the text.
             source_hash=parsed.source_hash or file.source_hash,
+            title=parsed.title,
+            account=parsed.account,
+            places=parsed.places,
+            strict=options.strict,
         )
 
 

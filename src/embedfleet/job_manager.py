@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from pydantic import ConfigDict, Field
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
+from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import (
     ChunkingConfig,
     ContentType,
@@ -129,6 +131,10 @@ class EmbeddingJobManager:
         model: str | None = None,
         source: str | None = None,
         source_hash: str | None = None,
+        title: str | None = None,
+        account: Account = NOTHING_SAID,
+        places: Places = NOWHERE,
+        strict: bool = False,
     ) -> str:
         """Submit one version of a document of the tenant `user_id`, and return the job's id.
 
@@ -136,6 +142,11 @@ class EmbeddingJobManager:
         that readers see already completes at once. A version that is under way is not begun twice: the id of
         its job is returned. Without a `model` the default one is taken, also for a document of another model,
         which is embedded again.
+
+        `title` is what the document is called, if its text does not begin with it. `account` says what of the
+        source is not in `content`, and `places` where the content is in the source, as a reader of the source
+        tells. With `strict`, the job fails if content of the source is lost: what `account` says is lost, and
+        text that the model does not know. Readers then keep the version they see.
 
         Raises InvalidRequest for a wrong argument, such as a priority outside 0-100, empty content or an
         unknown content type. Raises UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
@@ -151,6 +162,10 @@ class EmbeddingJobManager:
             model=model,
             source=source,
             source_hash=source_hash,
+            title=title,
+            account=account,
+            places=places,
+            strict=strict,
         )
         return (await self.create_jobs([request]))[0]
 
@@ -166,6 +181,7 @@ class EmbeddingJobManager:
         priority: int = 50,
         model: str | None = None,
         source: str | None = None,
+        strict: bool = False,
     ) -> str:
         """Submit a file of any known format, such as PDF, DOCX or HTML, as `create_job` submits a text.
 
@@ -197,6 +213,10 @@ class EmbeddingJobManager:
             model=model,
             source=source or named,
             source_hash=parsed.source_hash,
+            title=parsed.title,
+            account=parsed.account,
+            places=parsed.places,
+            strict=strict,
         )
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:

@@ -8,8 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any, TypeVar
+
+import msgpack
 
 _start = itemgetter(0)
+Mark = TypeVar("Mark", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,24 @@ class Places:
 
     pages: tuple[tuple[int, int], ...] = ()
     cues: tuple[tuple[int, float, float], ...] = ()
+
+    def between(self, start: int, end: int) -> Places:
+        """Return the places that begin at an offset in [start, end)."""
+        return Places(_between(self.pages, start, end), _between(self.cues, start, end))
+
+    def followed_by(self, later: Places) -> Places:
+        """Return these places and those of the text that follows."""
+        return Places(self.pages + later.pages, self.cues + later.cues) if later != NOWHERE else self
+
+    def packed(self) -> bytes:
+        """Return the places as bytes, for `unpacked`."""
+        packed: bytes = msgpack.packb([self.pages, self.cues])
+        return packed
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Places:
+        pages, cues = msgpack.unpackb(packed, use_list=False)
+        return cls(pages, cues)
 
     def page_at(self, offset: int) -> int | None:
         """Return the page of the character at `offset`; None before the first page, or without pages."""
@@ -39,3 +61,7 @@ class Places:
 
 
 NOWHERE = Places()
+
+
+def _between(marks: tuple[Mark, ...], start: int, end: int) -> tuple[Mark, ...]:
+    return marks[bisect_left(marks, start, key=_start) : bisect_left(marks, end, key=_start)]

@@ -23,12 +23,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.errors import LaterMessage, Remedy, UndecodableMessage
+from embedfleet.places import NOWHERE, Places
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
 from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
 from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
@@ -88,6 +91,9 @@ class ContentType(StrEnum):
     MARKDOWN = "markdown"
     CODE = "code"
 
+
+AccountField = Annotated[Account, PlainSerializer(Account.json_document)]
+"""An account in a record; in JSON as `Account.json_document` returns it."""
 
 UserTierName = Literal["free", "basic", "premium", "enterprise"]
 ContentTypeName = Literal["text", "markdown", "code"]
@@ -319,6 +325,14 @@ class JobRequest(Checked, _Frozen):
     source_hash: str | None = Field(
         default=None, description="Fingerprint of the file `content` was read from."
     )
+    title: str | None = Field(
+        default=None, max_length=1024, description="What the document is called, if the text does not say it."
+    )
+    account: AccountField = Field(
+        default=NOTHING_SAID, description="What of the source is not in `content`, as its reader tells."
+    )
+    places: Places = Field(default=NOWHERE, description="The pages and seconds of `content` in its source.")
+    strict: bool = Field(default=False, description="Fail the job if content of the source is lost.")
 
     if TYPE_CHECKING:  # type checkers know from here what else is taken: numbers, and texts for enums
 
@@ -335,6 +349,10 @@ class JobRequest(Checked, _Frozen):
             model: str | None = None,
             source: str | None = None,
             source_hash: str | None = None,
+            title: str | None = None,
+            account: Account = NOTHING_SAID,
+            places: Places = NOWHERE,
+            strict: bool = False,
         ) -> None: ...
 
     @field_validator("media_id", mode="before")
@@ -342,7 +360,7 @@ class JobRequest(Checked, _Frozen):
     def _numbers_are_ids_too(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("media_id", "user_id", "source", "source_hash")
+    @field_validator("media_id", "user_id", "source", "source_hash", "title")
     @classmethod
     def _any_database_takes_it(cls, value: str | None) -> str | None:
         if value is not None and "\0" in value:
@@ -405,8 +423,10 @@ class JobInfo(_Frozen):
     coverage: float | None = Field(
         default=None,
         description="Share of the document's non-blank characters that are in its chunks; `missing` names "
-        "those of chunks that were given up. None until the job has completed.",
+        "those of chunks that were given up. What a reader of the source sees and `account` says is not in "
+        "the text counts as not covered. None until the job has completed.",
     )
+    account: AccountField = Field(default=NOTHING_SAID, description="What of the source is not in the text.")
     missing: tuple[CharRange, ...] = Field(default=(), description="Ranges whose chunk was dead-lettered.")
     created_at: datetime
     started_at: datetime | None = None
@@ -457,6 +477,8 @@ class DocumentInfo(_Frozen):
     model: str
     generation: int = Field(description="The number of the version, from 1.")
     chars: int = Field(description="Size in characters; 0 if its source could not be turned into text.")
+    title: str | None = Field(default=None, description="What it is called, if its text does not say it.")
+    account: AccountField = Field(default=NOTHING_SAID, description="What of its source is not in its text.")
     created_at: datetime = Field(description="When it was first submitted.")
 
     def json_document(self) -> dict[str, Any]:
@@ -516,6 +538,7 @@ class JobEvent(_Frozen):
     reason: str | None = Field(default=None, description="Why it is not `completed`, one line.")
     chunks_stored: int
     chunks_dead: int
+    account: AccountField = Field(default=NOTHING_SAID, description="What of the source is not in the text.")
     created_at: datetime = Field(description="When the job ended.")
 
     def json_document(self) -> dict[str, Any]:
@@ -534,6 +557,9 @@ class SearchHit(_Frozen):
     end: int
     heading: str
     text: str
+    page: int | None = Field(default=None, description="The page it begins on; None without pages.")
+    start_seconds: float | None = Field(default=None, description="When it is said; None: no recording.")
+    end_seconds: float | None = None
 
 
 class ModelDocuments(_Frozen):

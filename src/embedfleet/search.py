@@ -257,6 +257,9 @@ def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> li
                 end=chunk.end,
                 heading=chunk.heading,
                 text=texts[0],
+                page=chunk.page,
+                start_seconds=chunk.start_seconds,
+                end_seconds=chunk.end_seconds,
             )
         )
     return found

@@ -44,7 +44,8 @@ def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Comm
     hits = found.document["hits"]
     assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
     for hit in hits:
-        assert list(hit) == ["score", "source", "media_id", "chunk_id", "start", "end", "heading", "text"]
+        passage = ["score", "source", "media_id", "chunk_id", "start", "end", "heading", "text"]
+        assert list(hit) == [*passage, "page", "start_seconds", "end_seconds"]
         assert Path(hit["source"]).read_text()[hit["start"] : hit["end"]] == hit["text"]
 
 

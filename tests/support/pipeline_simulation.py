@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar, cast
 
+from embedfleet.account import NOTHING_SAID
 from embedfleet.clock import ManualClock
 from embedfleet.lifecycle.partition import CutBatch, DocumentToCut, End, Outcome, Part
 from embedfleet.metrics import Metrics
@@ -345,7 +346,7 @@ class _SimulatedCut(DocumentCut):
             made.append(CutBatch(batch, []))
             tasks.append(self._task_of(batch))
             self._cut += chunks
-        end = End(self._cut, 1.0) if len(made) < wanted else None
+        end = End(self._cut, 1.0, NOTHING_SAID) if len(made) < wanted else None
         return PartToQueue(Part(self.document, made, is_first=first == 0, end=end), tasks)
 
     def _task_of(self, batch: Batch) -> Task:

@@ -385,6 +385,7 @@ class TestStability:
             },
             "coverage": 0.75,
             "missing": [{"start": 10, "end": 20}],
+            "account": {"found": {}, "entries": []},
             "created_at": "2024-02-29T12:00:00Z",
             "started_at": None,
             "finished_at": "2024-02-29T12:00:01.500000Z",

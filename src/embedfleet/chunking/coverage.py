@@ -19,10 +19,20 @@ class Coverage:
     covered_chars: int
 
     @property
+    def visible_chars(self) -> int:
+        """The characters that are not blank."""
+        return self.total_chars - self.blank_chars
+
+    @property
     def ratio(self) -> float:
         """The share of covered characters among those that are not blank; 1.0 if all are blank."""
-        visible = self.total_chars - self.blank_chars
-        return self.covered_chars / visible if visible else 1.0
+        return self.covered_chars / self.visible_chars if self.visible_chars else 1.0
+
+
+def whole_coverage(text: str) -> Coverage:
+    """The coverage of a text that is one chunk."""
+    blank = int(np.count_nonzero(is_blank(text)))
+    return Coverage(len(text), blank, len(text) - blank)
 
 
 class CoverageMeter:

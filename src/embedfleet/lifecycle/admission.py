@@ -77,7 +77,8 @@ class Admission:
         for ordinal, (start, end) in enumerate(segment_spans(request.content)):
             text = request.content[start:end]
             digest.update(text)
-            segments.append(Segment.of(ordinal, start, text))
+            segments.append(Segment.of(ordinal, start, text, request.places))
+        digest.update_source(request.title, request.places)
         recipe = documents.Recipe(
             content_hash=digest.hexdigest(),
             source_hash=request.source_hash,
@@ -85,6 +86,7 @@ class Admission:
             chars=len(request.content),
             chunking=request.chunking_config or self.default_chunking,
             batch_chunks=self._settings.chunking.batch_chunks,
+            title=request.title,
         )
         document_id = identity.document_id(request.user_id, request.media_id)
         return Submission(request, document_id, model, recipe, segments)
@@ -181,6 +183,8 @@ def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
                 one.collection,
                 one.submission.segments,
                 PARTITION_VERSION,
+                one.submission.request.account,
+                one.submission.request.strict,
             )
             for one in begun
         ],

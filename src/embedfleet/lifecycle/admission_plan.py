@@ -113,7 +113,8 @@ def plan(
 class _Version:
     """A generation that readers see (`live`), or that an unfinished job (`job_id`) makes, or both.
 
-    `generation_id` is None if this plan begins it.
+    `generation_id` is None if this plan begins it. `may_lose`: content of its source is lost, or may be found
+    to be when it is cut.
     """
 
     recipe: Recipe
@@ -121,6 +122,7 @@ class _Version:
     generation_id: int | None
     live: bool
     job_id: str | None
+    may_lose: bool
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ class _Document:
                 one.generation_id,
                 one.state is GenerationState.LIVE,
                 makers.get(one.generation_id),
+                _may_lose(one),
             )
             for one in generations
             if one.state is GenerationState.LIVE or one.generation_id in makers
@@ -150,9 +153,14 @@ class _Document:
         number = generations[0].number + 1 if generations else 1
         return cls(versions, [job.job_id for job in unfinished], number)
 
-    def version_of(self, recipe: Recipe, collection: Collection) -> _Version | None:
-        """Return the newest version with the chunks and vectors that this recipe would give."""
+    def version_of(self, recipe: Recipe, collection: Collection, *, strict: bool) -> _Version | None:
+        """Return the newest version with the chunks and vectors that this recipe would give.
+
+        With `strict`, a version that may have lost content does not count.
+        """
         for one in self.versions:
+            if strict and one.may_lose:
+                continue
             if one.collection_id == collection.collection_id and recipe.same_outcome(one.recipe):
                 return one
         return None
@@ -165,12 +173,18 @@ class _Document:
             one.job_id = None
         return ended
 
-    def begin(self, recipe: Recipe, collection: Collection, job_id: str) -> int:
+    def begin(self, recipe: Recipe, collection: Collection, job_id: str, *, strict: bool) -> int:
         """Add a new version and its job. Return the number of the generation."""
-        self.versions.insert(0, _Version(recipe, collection.collection_id, None, False, job_id))
+        self.versions.insert(0, _Version(recipe, collection.collection_id, None, False, job_id, not strict))
         self.unfinished.append(job_id)
         self.next_number += 1
         return self.next_number - 1
+
+
+def _may_lose(generation: Generation) -> bool:
+    if generation.strict:
+        return False
+    return generation.state is not GenerationState.LIVE or bool(generation.account.lost)
 
 
 class _Planner:
@@ -185,7 +199,7 @@ class _Planner:
         request = submission.request
         collection = self._known.collections[request.user_id, submission.model.space]
         document = self._document(submission.document_id)
-        same = document.version_of(submission.recipe, collection)
+        same = document.version_of(submission.recipe, collection, strict=request.strict)
         if same is not None and same.job_id is not None:
             self.plan.job_ids.append(same.job_id)
             return
@@ -206,7 +220,7 @@ class _Planner:
         self._check_quota(request, chars, ticket.now)
         self._supersede(request.user_id, document)
         self._count(request.user_id, jobs=1, chars=chars)
-        number = document.begin(submission.recipe, collection, ticket.job_id)
+        number = document.begin(submission.recipe, collection, ticket.job_id, strict=request.strict)
         self.plan.begun.append(Begun(submission, ticket, collection, number))
 
     def _check_quota(self, request: JobRequest, chars: int, now: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from embedfleet.account import Account
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.errors import Permanent
 from embedfleet.lifecycle.completion import publish_done
@@ -40,11 +41,13 @@ class DocumentToCut:
 class End:
     """The totals of a document that is cut to its end.
 
-    `coverage` is the share of the text, 0 to 1, that is in the chunks.
+    `coverage` is the share, 0 to 1, of what a reader of the source sees that is in the chunks. `account` is
+    what of the source is not in the text, or in no chunk.
     """
 
     chunks: int
     coverage: float
+    account: Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def record(conn: Connection, parts: Sequence[Part], now: float) -> Mapping[str, 
     outcomes |= {
         job_id: frozenset(batch.ordinal for batch in left) for job_id, left in batches.add(conn, made).items()
     }
+    _write_accounts(conn, going)
     ends = [JobEnd(part.document.job_id, part.end.chunks, part.end.coverage) for part in going if part.end]
     broken = jobs.seal(conn, ends, now)
     outcomes |= broken
@@ -113,6 +117,14 @@ def record(conn: Connection, parts: Sequence[Part], now: float) -> Mapping[str, 
     # If every batch of a job is stored already, no storage task will come to finish it.
     publish_done(conn, [current[end.job_id] for end in ends if outcomes[end.job_id] == frozenset()], now)
     return outcomes
+
+
+def _write_accounts(conn: Connection, parts: Sequence[Part]) -> None:
+    """Record what the cut has added to the accounts of documents that are cut to their end."""
+    ended = [(part.document.generation, part.end.account) for part in parts if part.end is not None]
+    changed = {one.generation_id: new for one, new in ended if new.written() != one.written_account}
+    changed = {one.generation_id: new for one, new in ended if new.written() != one.written_account}
+    documents.set_accounts(conn, changed)
 
 
 def _still_wanted(part: Part, current: Mapping[str, Job]) -> bool:

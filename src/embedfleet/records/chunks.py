@@ -43,7 +43,11 @@ WrittenIds = tuple[Generation, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk. `start` and `end` are character offsets in the document; `heading` is its heading path."""
+    """One chunk. `start` and `end` are character offsets in the document; `heading` is its heading path.
+
+    `unknown` counts its tokens that stand for text which the model does not know. `page` and the seconds say
+    where it is in its source; None if the source has no pages, or is no recording.
+    """
 
     chunk_index: int
     chunk_id: str
@@ -51,6 +55,10 @@ class ChunkRow:
     end: int
     tokens: int
     heading: str
+    unknown: int = 0
+    page: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,10 @@ def add(conn: Connection, made: Iterable[tuple[str, int, Sequence[ChunkRow]]]) -
                 "end": row.end,
                 "tokens": row.tokens,
                 "heading": storable(row.heading),
+                "unknown": row.unknown,
+                "page": row.page,
+                "start_seconds": row.start_seconds,
+                "end_seconds": row.end_seconds,
             }
             for row in chunk_rows
         ]
@@ -98,8 +110,8 @@ def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[lis
     ]
     found: list[list[ChunkRow]] = [[] for _ in spans]
     rows: list[Any] = _BETWEEN.run(conn, given)
-    for place, index, chunk_id, start, end, tokens, heading in rows:
-        found[place].append(ChunkRow(index, chunk_id.hex(), start, end, tokens, heading))
+    for place, index, chunk_id, *rest in rows:
+        found[place].append(ChunkRow(index, chunk_id.hex(), *rest))
     return found
 
 
@@ -128,7 +140,7 @@ def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> di
     found: dict[str, Passage] = {}
     for ids in chunk_id_pages(chunk_ids):
         for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
-            chunk = _chunk_row(row)
+            chunk = chunk_row(row)
             found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source)
     return found
 
@@ -288,7 +300,7 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
         .order_by(chunks.c.chunk_index)
         .limit(limit)
     )
-    return [_chunk_row(row) for row in conn.execute(query)]
+    return [chunk_row(row) for row in conn.execute(query)]
 
 
 def record_description(
@@ -334,7 +346,8 @@ def _write(dialect: str) -> Executable:
 _BETWEEN = RowsStatement(
     "WITH given(place, generation_id, first, past) AS (VALUES {rows}) "
     "SELECT given.place, chunks.chunk_index, chunks.chunk_id, chunks.start, "
-    'chunks."end", chunks.tokens, chunks.heading '
+    'chunks."end", chunks.tokens, chunks.heading, '
+    "chunks.unknown, chunks.page, chunks.start_seconds, chunks.end_seconds "
     "FROM given CROSS JOIN chunks WHERE chunks.generation_id = given.generation_id "
     "AND chunks.chunk_index >= given.first AND chunks.chunk_index < given.past "
     "ORDER BY given.place, chunks.chunk_index"
@@ -365,5 +378,17 @@ _IN_STATE = select(vectors.c.chunk_id).where(
 )
 
 
-def _chunk_row(row: Row[Any]) -> ChunkRow:
-    return ChunkRow(row.chunk_index, row.chunk_id.hex(), row.start, row.end, row.tokens, row.heading)
+def chunk_row(row: Row[Any]) -> ChunkRow:
+    """Build the chunk from a row that has the columns of `chunks`, and maybe others."""
+    return ChunkRow(
+        row.chunk_index,
+        row.chunk_id.hex(),
+        row.start,
+        row.end,
+        row.tokens,
+        row.heading,
+        row.unknown,
+        row.page,
+        row.start_seconds,
+        row.end_seconds,
+    )

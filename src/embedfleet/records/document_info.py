@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import DocumentInfo, DocumentState
 from embedfleet.records.cursors import Listing, Page
@@ -64,6 +65,8 @@ def _describe(document: Row[Any], made: Sequence[Row[Any]]) -> DocumentInfo:
         model=shown.model if shown else "",
         generation=shown.number if shown else 0,
         chars=shown.chars if shown else 0,
+        title=shown.title if shown else None,
+        account=Account.of_json(shown.account) if shown and shown.account else NOTHING_SAID,
         created_at=utc(document.created_at),
     )
 
@@ -74,6 +77,8 @@ _MADE_OF = (
         generations.c.number,
         generations.c.state,
         generations.c.chars,
+        generations.c.title,
+        generations.c.account,
         collections.c.model,
     )
     .join(collections, collections.c.collection_id == generations.c.collection_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.records import segments
 from embedfleet.records.collections import Collection
@@ -20,6 +21,7 @@ from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
+from embedfleet.sql.sql_text import storable
 from embedfleet.sql.tables import (
     GenerationState,
     collections,
@@ -32,7 +34,8 @@ from embedfleet.sql.upsert import upsert
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The input of a generation: its content, and how it is cut.
+    """The input of a generation: its content, and how it is cut. `content_hash` is of the text, the title and
+    the places.
 
     In one collection, recipes of the same outcome give equal chunks and vectors.
     """
@@ -43,6 +46,7 @@ class Recipe:
     chars: int
     chunking: ChunkingConfig
     batch_chunks: int
+    title: str | None = None
 
     def same_outcome(self, other: Recipe) -> bool:
         """Whether this recipe would give the same chunks and vectors in the same collection."""
@@ -69,6 +73,15 @@ class Generation:
     chunker_version: int
     deletions: int
     """The number of deletions of its document's vectors at the time of the read (see `deletion_counts`)."""
+    written_account: str | None = None
+    """The account of its source as JSON; None if nothing was left out."""
+    strict: bool = False
+    """Whether the version must not be made if content of the source is lost."""
+
+    @property
+    def account(self) -> Account:
+        """What of its source is not in its text."""
+        return NOTHING_SAID if self.written_account is None else Account.of_json(self.written_account)
 
     @property
     def unreadable(self) -> bool:
@@ -96,6 +109,8 @@ class NewGeneration:
     collection: Collection
     texts: Sequence[Segment]
     chunker_version: int
+    account: Account = NOTHING_SAID
+    strict: bool = False
 
 
 def ensure_documents(conn: Connection, names: Sequence[DocumentName], now: float) -> None:
@@ -129,6 +144,9 @@ def add_generations(conn: Connection, new: Sequence[NewGeneration]) -> list[int]
                 _written(recipe.chunking),
                 recipe.batch_chunks,
                 one.chunker_version,
+                None if recipe.title is None else storable(recipe.title),
+                one.account.written(),
+                one.strict,
             )
         )
     # No database promises that the rows come back in order, so they are told by their key.
@@ -250,6 +268,13 @@ def set_source_hashes(conn: Connection, hashes: Mapping[int, str]) -> None:
     rows = [{"id": generation_id, "digest": digest} for generation_id, digest in sorted(hashes.items())]
     if rows:
         conn.execute(_SET_SOURCE_HASH, rows)
+
+
+def set_accounts(conn: Connection, accounts: Mapping[int, Account]) -> None:
+    """Record, by generation id, what of the sources is not in the texts."""
+    rows = [{"id": generation_id, "json": one.written()} for generation_id, one in sorted(accounts.items())]
+    if rows:
+        conn.execute(_SET_ACCOUNT, rows)
 
 
 def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
@@ -404,7 +429,7 @@ _ENSURE_DOCUMENTS = RowsStatement(
 
 _ADD_GENERATIONS = RowsStatement(
     "INSERT INTO generations (document_id, number, state, collection_id, content_hash, source_hash, "
-    "content_type, chars, chunking, batch_chunks, chunker_version) VALUES {rows} "
+    "content_type, chars, chunking, batch_chunks, chunker_version, title, account, strict) VALUES {rows} "
     "RETURNING generation_id, document_id, number"
 )
 
@@ -412,6 +437,12 @@ _SET_SOURCE_HASH = (
     update(generations)
     .where(generations.c.generation_id == bindparam("id"))
     .values(source_hash=bindparam("digest"))
+)
+
+_SET_ACCOUNT = (
+    update(generations)
+    .where(generations.c.generation_id == bindparam("id"))
+    .values(account=bindparam("json"))
 )
 
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
@@ -486,7 +517,8 @@ def _generation(row: Row[Any]) -> Generation:
     columns: Sequence[Any] = row
     generation_id, document_id, number, state, collection_id = columns[:5]
     content_hash, source_hash, content_type, chars, chunking, batch_chunks, version = columns[5:12]
-    tenant, media_id, source, deletions, model, space, dim = columns[12:]
+    title, written_account, strict, tenant, media_id, source, deletions, model, space, dim = columns[12:]
+    cut = _chunking(chunking)
     return Generation(
         generation_id=generation_id,
         document_id=document_id,
@@ -495,10 +527,12 @@ def _generation(row: Row[Any]) -> Generation:
         source=source,
         number=number,
         state=GenerationState(state),
-        recipe=Recipe(content_hash, source_hash, content_type, chars, _chunking(chunking), batch_chunks),
+        recipe=Recipe(content_hash, source_hash, content_type, chars, cut, batch_chunks, title),
         collection=Collection(collection_id, tenant, model, space, dim),
         chunker_version=version,
         deletions=deletions,
+        written_account=written_account,
+        strict=bool(strict),
     )
 
 

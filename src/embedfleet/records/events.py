@@ -14,11 +14,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, text, update
 
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import JobEvent, JobStatus
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import documents, events, facts, jobs
+from embedfleet.sql.tables import documents, events, facts, generations, jobs
 from embedfleet.sql.upsert import upsert
 
 # The last position is a fact of its own and not max(position): old events are dropped, but no position may be
@@ -165,6 +166,7 @@ _RECORD = insert(events).from_select(
         "reason",
         "chunks_stored",
         "chunks_dead",
+        "account",
         "created_at",
     ],
     select(
@@ -177,9 +179,14 @@ _RECORD = insert(events).from_select(
         jobs.c.reason,
         jobs.c.chunks_stored,
         jobs.c.chunks_dead,
+        generations.c.account,
         jobs.c.finished_at,
     )
-    .select_from(jobs.outerjoin(documents, documents.c.document_id == jobs.c.document_id))
+    .select_from(
+        jobs.outerjoin(documents, documents.c.document_id == jobs.c.document_id).outerjoin(
+            generations, generations.c.generation_id == jobs.c.generation_id
+        )
+    )
     .where(jobs.c.job_id.in_(bindparam("ids", expanding=True))),
 )
 
@@ -198,7 +205,8 @@ _NUMBER = text(
     "SELECT event_id, created_at FROM events WHERE position IS NULL ORDER BY created_at, event_id LIMIT :most"
     ") AS oldest) AS waiting WHERE events.event_id = waiting.event_id "
     "RETURNING events.event_id, events.position, events.tenant_id AS tenant, events.job_id, events.media_id, "
-    "events.status, events.reason, events.chunks_stored, events.chunks_dead, events.created_at, "
+    "events.status, events.reason, events.chunks_stored, events.chunks_dead, events.account, "
+    "events.created_at, "
     "events.created_at - (SELECT jobs.created_at FROM jobs WHERE jobs.job_id = events.job_id) AS seconds"
 )
 
@@ -218,5 +226,6 @@ def _event(row: Row[Any]) -> JobEvent:
         reason=row.reason,
         chunks_stored=row.chunks_stored,
         chunks_dead=row.chunks_dead,
+        account=NOTHING_SAID if row.account is None else Account.of_json(row.account),
         created_at=utc(row.created_at),
     )

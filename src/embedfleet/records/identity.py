@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import CHUNK_ID_BYTES
 
 
@@ -17,13 +18,22 @@ def document_id(tenant: str, media_id: str) -> str:
 
 
 class ContentHash:
-    """The SHA-256 of a text that comes in pieces, in 64 hex digits. The cuts do not change the result."""
+    """The SHA-256 of a text that comes in pieces, in 64 hex digits. The cuts do not change the result.
+
+    A text without title and places has the hash of its UTF-8.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def update(self, text: str) -> None:
         self._digest.update(text.encode())
+
+    def update_source(self, title: str | None, places: Places) -> None:
+        """Take in what belongs to the content beside the text, which must be complete before."""
+        if title is not None or places != NOWHERE:
+            # No text has a NUL, so the parts cannot be taken for a longer text.
+            self._digest.update(b"\0" + (title or "").encode() + b"\0" + places.packed())
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()

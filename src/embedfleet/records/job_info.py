@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from embedfleet.account import NOTHING_SAID
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import CharRange, JobInfo, JobProgress, JobStatus
 from embedfleet.records import dead_letters, documents
@@ -53,6 +54,7 @@ def _describe(job: Job, generation: documents.Generation | None, letters: Sequen
         ),
         # The share is known once all of the text is cut, but holds only for a version that readers see.
         coverage=job.coverage if job.status in _WITH_COVERAGE else None,
+        account=generation.account if generation else NOTHING_SAID,
         missing=tuple(
             CharRange(start=letter.start, end=letter.end)
             for letter in letters

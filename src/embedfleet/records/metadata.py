@@ -11,7 +11,11 @@ Metadata = Mapping[str, str | int | float | bool]
 
 
 def chunk_metadata(generation: Generation, job_id: str, row: ChunkRow) -> Metadata:
-    """Return a row's metadata. The keys are a public format; an absent value is an empty string."""
+    """Return a row's metadata. The keys are a public format; an absent text is an empty string.
+
+    A chunk has a page or seconds only if its source has.
+    """
+    where = {"page": row.page, "start_seconds": row.start_seconds, "end_seconds": row.end_seconds}
     return {
         "media_id": generation.media_id,
         "user_id": generation.tenant,
@@ -20,4 +24,5 @@ def chunk_metadata(generation: Generation, job_id: str, row: ChunkRow) -> Metada
         "job_id": job_id,
         "source": generation.source or "",
         "heading": row.heading,
+        **{key: value for key, value in where.items() if value is not None},
     }

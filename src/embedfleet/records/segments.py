@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import zstandard
 from sqlalchemy import Connection, bindparam, delete, select
 
+from embedfleet.places import NOWHERE, Places
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.tables import segments
@@ -22,27 +23,39 @@ _ZSTD_LEVEL = 3
 class Segment:
     """A piece of a document's text.
 
-    `start` and `chars` count characters. `body` is zstd-compressed UTF-8.
+    `start` and `chars` count characters. `body` is zstd-compressed UTF-8. `packed_places` has the places that
+    begin in the piece, packed and compressed; None if there are none.
     """
 
     ordinal: int
     start: int
     chars: int
     body: bytes
+    packed_places: bytes | None = None
 
     @classmethod
-    def of(cls, ordinal: int, start: int, text: str) -> Segment:
-        return cls(ordinal, start, len(text), _zstd.compressor.compress(text.encode()))
+    def of(cls, ordinal: int, start: int, text: str, places: Places = NOWHERE) -> Segment:
+        """Make a segment of this text, and of those of the document's places that begin in it."""
+        mine = places.between(start, start + len(text))
+        packed = None if mine == NOWHERE else _zstd.compressor.compress(mine.packed())
+        return cls(ordinal, start, len(text), _zstd.compressor.compress(text.encode()), packed)
 
     @property
     def text(self) -> str:
         return _zstd.decompressor.decompress(self.body).decode()
 
+    @property
+    def places(self) -> Places:
+        """The places that begin in the segment."""
+        if self.packed_places is None:
+            return NOWHERE
+        return Places.unpacked(_zstd.decompressor.decompress(self.packed_places))
+
 
 def add(conn: Connection, texts: Mapping[int, Sequence[Segment]]) -> None:
     """Write the texts of generations, by generation id."""
     rows = [
-        (generation_id, piece.ordinal, piece.start, piece.chars, piece.body)
+        (generation_id, piece.ordinal, piece.start, piece.chars, piece.body, piece.packed_places)
         for generation_id, pieces in texts.items()
         for piece in pieces
     ]
@@ -52,7 +65,7 @@ def add(conn: Connection, texts: Mapping[int, Sequence[Segment]]) -> None:
 def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
     """Return one segment of a generation; None if there is none with this ordinal."""
     row = conn.execute(_SEGMENT, {"id": generation_id, "number": ordinal}).one_or_none()
-    return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body)
+    return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body, row.places)
 
 
 def first_of(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Segment]:
@@ -60,7 +73,7 @@ def first_of(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Segme
     found: dict[int, Segment] = {}
     for ids in key_pages(generation_ids):
         for row in conn.execute(_FIRST_SEGMENTS, {"ids": ids}):
-            found[row.generation_id] = Segment(row.ordinal, row.start, row.chars, row.body)
+            found[row.generation_id] = Segment(row.ordinal, row.start, row.chars, row.body, row.places)
     return found
 
 
@@ -116,7 +129,7 @@ class _Zstd(threading.local):
 _zstd = _Zstd()
 
 _ADD_SEGMENTS = RowsStatement(
-    "INSERT INTO segments (generation_id, ordinal, start, chars, body) VALUES {rows}"
+    "INSERT INTO segments (generation_id, ordinal, start, chars, body, places) VALUES {rows}"
 )
 
 _SEGMENT = select(segments).where(

@@ -89,10 +89,8 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
     """
     wanted = chunk_records.stored_vectors(conn, chunk_ids)
     chosen: dict[int, list[ChunkRow]] = {}
-    for chunk_id, row in _chunk_rows(conn, wanted).items():
-        chosen.setdefault(row.generation_id, []).append(
-            ChunkRow(row.chunk_index, chunk_id, row.start, row.end, row.tokens, row.heading)
-        )
+    for row in _chunk_rows(conn, wanted).values():
+        chosen.setdefault(row.generation_id, []).append(chunk_records.chunk_row(row))
     kept = documents.generations_by_id(conn, sorted(chosen))
     result: list[Target] = []
     for generation_id, rows in chosen.items():

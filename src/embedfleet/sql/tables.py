@@ -133,6 +133,11 @@ generations = Table(
     Column("chunking", Text, nullable=False),
     Column("batch_chunks", Integer, nullable=False),
     Column("chunker_version", Integer, nullable=False),
+    Column("title", Text),
+    # The account of the source as JSON (`account.Account`); NULL if nothing was left out.
+    Column("account", Text),
+    # Whether the version must not be made if content of the source is lost.
+    Column("strict", Boolean, nullable=False),
     UniqueConstraint("document_id", "number"),
 )
 
@@ -144,6 +149,8 @@ segments = Table(
     Column("start", _Chars, nullable=False),
     Column("chars", _Chars, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    # The places that begin in the segment (`records.segments`); NULL if there are none.
+    Column("places", LargeBinary),
 )
 
 chunks = Table(
@@ -156,6 +163,12 @@ chunks = Table(
     Column("end", _Chars, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("heading", Text, nullable=False),
+    # Tokens that stand for text which the model does not know.
+    Column("unknown", Integer, nullable=False),
+    # Where the chunk is in its source: the page of its beginning, and the seconds of a recording.
+    Column("page", Integer),
+    Column("start_seconds", Float),
+    Column("end_seconds", Float),
     sqlite_with_rowid=False,
 )
 
@@ -289,6 +302,8 @@ events = Table(
     Column("chunks_dead", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("delivered_at", Float),
+    # The account of the document as JSON; NULL if nothing was left out.
+    Column("account", Text),
     Index("ix_events_tenant_id_position", "tenant", "position"),
     _partial_index("ix_events_outbox", "created_at", where="position IS NULL"),
     _partial_index("ix_events_undelivered", "position", where="delivered_at IS NULL"),

@@ -9,11 +9,13 @@ from itertools import islice
 import numpy as np
 
 from embedfleet.chunking.chunker import Chunk, Chunker
+from embedfleet.chunking.coverage import Coverage, whole_coverage
 from embedfleet.chunking.tokenizers import load_tokenizer
-from embedfleet.errors import SpaceMismatch
+from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.partition import CutBatch, DocumentToCut, End, Outcome, Part
+from embedfleet.places import NOWHERE, Places
 from embedfleet.queue.broker import Task
 from embedfleet.queue_schemas import EmbeddingTask, pack_chunk_ids
 from embedfleet.records.batches import Batch
@@ -54,6 +56,8 @@ class DocumentCut:
         self._coming: Iterator[tuple[CutBatch, Task]] | None = None
         self._chunker: Chunker | None = None
         self._chunks = 0
+        # Of the text that was read so far.
+        self._places = NOWHERE
 
     @property
     def only_text(self) -> str | None:
@@ -69,8 +73,10 @@ class DocumentCut:
         take the text.
         """
         if self.whole is not None:
+            beginning = self.document.beginning
+            self._places = NOWHERE if beginning is None else beginning.places
             only = [self._new_batch(0, [self.whole], self._new_ids())]
-            return self._part(only, is_first=True, end=End(chunks=1, coverage=1.0))
+            return self._part(only, is_first=True, end=self._end(1, whole_coverage(self.whole.text)))
         is_first = self._coming is None
         if self._coming is None or self._chunker is None:
             self._chunker = self.new_chunker()
@@ -79,8 +85,17 @@ class DocumentCut:
         made = list(islice(self._coming, wanted))
         self._chunks += sum(cut.batch.chunks for cut, _ in made)
         is_last = len(made) < wanted
-        end = End(self._chunks, self._chunker.coverage.ratio) if is_last else None
+        end = self._end(self._chunks, self._chunker.coverage) if is_last else None
         return self._part(made, is_first=is_first, end=end)
+
+    def _end(self, chunks: int, coverage: Coverage) -> End:
+        """Return the totals of the document. Raises Permanent if content is lost that must not be."""
+        generation = self.document.generation
+        account = generation.account
+        if generation.strict and account.lost:
+            raise Permanent(f"content is lost: {'; '.join(entry.line for entry in account.lost)}")
+        share = account.coverage(covered=coverage.covered_chars, visible=coverage.visible_chars)
+        return End(chunks, share, account)
 
     def new_chunker(self) -> Chunker:
         """Make a chunker for documents that are cut as this one is. Raises SpaceMismatch."""
@@ -125,6 +140,7 @@ class DocumentCut:
         generation, segment = self.document.generation, self.document.beginning
         ordinal = read = 0
         while segment is not None:
+            self._places = self._places.followed_by(segment.places)
             yield segment.text
             read += segment.chars
             ordinal += 1
@@ -134,7 +150,7 @@ class DocumentCut:
 
     def _new_batch(self, ordinal: int, members: Sequence[Chunk], ids: ChunkIds) -> tuple[CutBatch, Task]:
         job, collection = self.document.job, self.document.generation.collection
-        rows = [_row(chunk, ids) for chunk in members]
+        rows = [_row(chunk, ids, self._places) for chunk in members]
         message = EmbeddingTask(
             tenant=job.tenant,
             job_id=job.job_id,
@@ -156,7 +172,8 @@ class DocumentCut:
         return CutBatch(Batch(ordinal, rows[0].chunk_index, len(rows)), rows), task
 
 
-def _row(chunk: Chunk, ids: ChunkIds) -> ChunkRow:
+def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
+    start_seconds, end_seconds = places.seconds_of(chunk.start, chunk.end) or (None, None)
     return ChunkRow(
         chunk_index=chunk.index,
         chunk_id=ids.next_id(chunk.text),
@@ -164,6 +181,9 @@ def _row(chunk: Chunk, ids: ChunkIds) -> ChunkRow:
         end=chunk.end,
         tokens=len(chunk.token_ids),
         heading=HEADING_SEPARATOR.join(chunk.heading),
+        page=places.page_at(chunk.start),
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
     )
 
 
