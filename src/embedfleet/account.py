@@ -120,7 +120,8 @@ class Entry:
         rule = rule_of(self.code)
         verb = {Effect.LOST: "lost", Effect.DOUBT: "in doubt"}.get(rule.effect, "left out")
         chars = f", {self.chars:,} characters" if self.chars and self.chars != self.count else ""
-        more = f" and {self.count - len(self.places)} more" if self.count > len(self.places) else ""
+        unnamed = self.count - len(self.places) if len(self.places) == MOST_PLACES else 0
+        more = f" and {unnamed} more" if unnamed > 0 else ""
         places = f" ({', '.join(self.places)}{more})" if self.places else ""
         advice = f": {rule.advice}" if rule.advice else ""
         name = rule.one if self.count == 1 else rule.several

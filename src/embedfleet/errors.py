@@ -10,6 +10,7 @@
     │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   └── ParseError         a file cannot be turned into text
+    │       └── EmptyDocument  there is no text in it
     ├── QuotaExceeded          the tenant's tier does not allow it now
     ├── DataDirectoryInUse     another process owns the data directory
     ├── Transient              try again later: the work itself is fine
@@ -127,6 +128,10 @@ class UnknownModel(InputError):
 
 class ParseError(InputError):
     """A file cannot be turned into text."""
+
+
+class EmptyDocument(ParseError):
+    """A file is empty, or holds nothing but white space. Nothing of it is lost."""
 
 
 class QuotaExceeded(EmbedfleetError):

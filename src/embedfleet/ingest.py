@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import SystemClock, utc
-from embedfleet.errors import InputError, ParseError, QuotaExceeded
+from embedfleet.errors import EmptyDocument, InputError, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.parsing.formats import ParsedDocument, is_supported
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
@@ -37,17 +37,24 @@ _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 20
 # Parsed texts of this many characters together are submitted before more is read. A small file may expand.
 _GROUP_CHARS = 1 << 20
+_HIDDEN = "hidden"
 # A parsed text waits this long for the next one at most, as the next file may take minutes.
 _LONGEST_WAIT_SECONDS = 0.1
 
 
 class FileState(StrEnum):
-    """What the ingest did with a file. The file's job shows its further progress."""
+    """What the ingest did with a file. The file's job shows its further progress.
+
+    `empty`: there is no text in it, so it is no document. `emptied`: it had text when it was ingested before,
+    so its document was deleted.
+    """
 
     SUBMITTED = "submitted"
     RESUMED = "resumed"
     UNCHANGED = "unchanged"
     FAILED = "failed"
+    EMPTY = "empty"
+    EMPTIED = "emptied"
     PRUNED = "pruned"
 
 
@@ -55,7 +62,8 @@ class FileState(StrEnum):
 class FileOutcome:
     """The result of one file.
 
-    `error` is set exactly if the state is FAILED. `job_id` is set if the file has a job.
+    `error` is set exactly if the state is FAILED. `job_id` is set if the file has a job. `account` says what
+    of the file is not in its text.
     """
 
     source: str
@@ -107,7 +115,8 @@ class Found:
 
     `problems`: (path, reason) for paths that cannot be used. `unlisted`: the folders among them that exist,
     but cannot be listed. `empty_folders`: (path, reason) for folders in which no file is taken. That is
-    probably a mistake, unless the user prunes documents whose files are gone.
+    probably a mistake, unless the user prunes documents whose files are gone. `skipped` counts what is in the
+    folders and not taken, by kind: the suffix of the files, or what they are.
     """
 
     files: list[str] = field(default_factory=list)
@@ -115,13 +124,15 @@ class Found:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     unlisted: list[Path] = field(default_factory=list)
     empty_folders: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
     """Find every file at or below the paths, each once, sorted within its folder.
 
     In a folder, only known formats are taken, or the files that match a glob; hidden files and folders are
-    left out, and links to folders are not followed. A file that is named itself is always taken.
+    left out, and links to folders are not followed. What is left out is counted by kind, unless a glob leaves
+    it out. A file that is named itself is always taken.
     """
     found = Found()
     files: dict[str, None] = {}
@@ -156,11 +167,27 @@ def _walk(folder: str, globs: Sequence[str], found: Found) -> Iterator[str]:
         found.problems.append((unlisted, f"cannot be listed ({exc.strerror}): check its permissions"))
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
+        left_out = [_kind_of_folder(os.path.join(where, name)) for name in folders]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = os.path.join(where, name)
             if not name.startswith(".") and _wanted(path, folder, globs):
                 yield path
+            else:
+                left_out.append(_kind_of_file(name))
+        # What a glob leaves out is left out on purpose.
+        found.skipped.update(kind for kind in left_out if kind is not None and not globs)
+
+
+def _kind_of_folder(path: str) -> str | None:
+    """What a folder is called among the things that are skipped; None if it is walked."""
+    if os.path.basename(path).startswith("."):
+        return _HIDDEN
+    return "linked folder" if os.path.islink(path) else None
+
+
+def _kind_of_file(name: str) -> str:
+    return _HIDDEN if name.startswith(".") else os.path.splitext(name)[1].lower() or "no suffix"
 
 
 def _wanted(path: str, folder: str, globs: Sequence[str]) -> bool:
@@ -301,7 +328,12 @@ class Ingest:
                 chunking_config=self._options.chunking,
                 model=model,
             )
-            jobs |= {file.source: job for file, job in zip(of_model, found, strict=True) if job is not None}
+            jobs |= {
+                file.source: job
+                for file, job in zip(of_model, found, strict=True)
+                # A strict ingest reads what lost content again, to refuse it.
+                if job is not None and not (self._options.strict and job.account.lost)
+            }
         return jobs
 
     async def _run_again(self, job_ids: Sequence[str]) -> dict[str, str]:
@@ -317,6 +349,12 @@ class Ingest:
         return await self._run_again(first) | await self._run_again(second)
 
     async def _parsed(self, file: _File, answer: ParsedDocument | ParseError) -> _Document | FileOutcome:
+        if isinstance(answer, EmptyDocument):
+            had_text = await self._jobs.delete_document(media_id=file.media_id)
+            return FileOutcome(file.source, FileState.EMPTIED if had_text else FileState.EMPTY)
+        if isinstance(answer, ParsedDocument) and self._options.strict and answer.account.lost:
+            lines = "; ".join(entry.line for entry in answer.account.lost)
+            answer = ParseError(f"{file.source}: {lines}")
         if isinstance(answer, ParsedDocument):
             return _Document(file, answer)
         job_id = await self._jobs.record_unreadable(
@@ -453,7 +491,7 @@ def _outcome_of(source: str, job: JobInfo, refused: str | None) -> FileOutcome:
     if refused is not None:
         return _failed(source, refused)
     state = FileState.UNCHANGED if job.status is JobStatus.COMPLETED else FileState.RESUMED
-    return FileOutcome(source, state, job_id=job.job_id)
+    return FileOutcome(source, state, job_id=job.job_id, account=job.account)
 
 
 def _halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:

@@ -20,20 +20,25 @@ _TOTALS = {
     "chunks_embedded",
     "chunks_reused",
     "seconds",
+    "empty",
+    "emptied",
+    "skipped",
 }
+_SUMS = {"errors", "account", "skipped"}
 
 
 def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Command, corpus: Path) -> None:
     ingested = command.run("ingest", corpus, "--json")
     assert (ingested.code, ingested.stderr) == (0, "")
     document = ingested.document
-    assert set(document) == {"schema_version", "tenant", "interrupted", "totals", "files", "errors"}
+    assert set(document) == {"schema_version", "tenant", "interrupted", "totals", "files", *_SUMS}
     assert set(document["totals"]) == _TOTALS
     assert {key for file in document["files"] for key in file} == {
         "source",
         "state",
         "job",
         "error",
+        "account",
         "warnings",
     }
 
@@ -80,8 +85,9 @@ def test_one_bad_file_never_stops_the_others_and_is_named(command: Command, corp
     assert result.code == 3
     assert result.document["totals"]["ingested"] == 2
     sources = [error["source"] for error in result.document["errors"]]
-    assert sorted(sources) == [str(corpus / name) for name in ("empty.txt", "gone.txt", "junk.pdf")]
-    assert len(result.stderr.splitlines()) == 3
+    assert sorted(sources) == [str(corpus / name) for name in ("gone.txt", "junk.pdf")]
+    assert result.document["totals"]["empty"] == 1
+    assert len(result.stderr.splitlines()) == 2
 
 
 def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_is_mended(

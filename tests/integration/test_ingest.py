@@ -34,14 +34,14 @@ SUBMITTED, UNCHANGED, RESUMED, FAILED = (
 
 @asynccontextmanager
 async def ingesting(
-    settings: Settings, sandbox: type[ParserSandbox] = ParserSandbox
+    settings: Settings, sandbox: type[ParserSandbox] = ParserSandbox, *, strict: bool = False
 ) -> AsyncIterator[tuple[Ingest, EmbeddingJobManager]]:
     """An ingest without workers: its jobs stay as they were submitted."""
     async with (
         EmbeddingJobManager(JobManagerConfig(settings=settings)) as jobs,
         sandbox(ParsingSettings()) as parser,
     ):
-        options = IngestOptions(tenant=TENANT, tier=UserTier.FREE)
+        options = IngestOptions(tenant=TENANT, tier=UserTier.FREE, strict=strict)
         yield Ingest(jobs=jobs, parser=parser, options=options), jobs
 
 
@@ -92,7 +92,7 @@ async def test_outcomes_come_in_order_whatever_they_are(tmp_path: Path) -> None:
     paths = notes(tmp_path / "notes", 6)
     undecodable = paths[0].with_name(os.fsdecode(b"\xff.txt"))
     undecodable.write_text("Its name is no text.")
-    async with ingesting(make_settings(tmp_path)) as (ingest, jobs):
+    async with ingesting(make_settings(tmp_path)) as (ingest, _):
         first = await submitted(ingest, [paths[1], paths[3]])
         paths[4].write_bytes(b"")
         paths[5].unlink()
@@ -100,14 +100,46 @@ async def test_outcomes_come_in_order_whatever_they_are(tmp_path: Path) -> None:
         outcomes = await submitted(ingest, files)
         assert [outcome.state for outcome in outcomes] == [
             *(SUBMITTED, RESUMED, SUBMITTED, RESUMED),
-            *(FAILED, FAILED, FAILED),
+            *(FAILED, FileState.EMPTY, FAILED),
         ]
         assert [outcomes[1].job_id, outcomes[3].job_id] == [outcome.job_id for outcome in first]
-        assert (await jobs.wait(str(outcomes[5].job_id))).status is JobStatus.FAILED
-        errors = [str(outcome.error) for outcome in outcomes[4:]]
-        assert "its name is not valid UTF-8" in errors[0]
-        assert "is empty" in errors[1]
-        assert "not a regular file" in errors[2]
+        assert "its name is not valid UTF-8" in str(outcomes[4].error)
+        assert "not a regular file" in str(outcomes[6].error)
+
+
+async def test_what_is_skipped_is_counted_by_its_kind(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "to").symlink_to(tmp_path / ".git")
+    for name in ("a.txt", "b.XYZ", "c.xyz", "notes", ".hidden"):
+        (tmp_path / name).write_text("text")
+    found = find_files([tmp_path])
+    assert found.files == [str(tmp_path / "a.txt")]
+    assert found.skipped == {".xyz": 2, "no suffix": 1, "hidden": 2, "linked folder": 1}
+    assert not find_files([tmp_path], ["*.txt"]).skipped
+
+
+async def test_a_file_that_is_emptied_loses_its_document_and_one_that_never_had_text_is_none(
+    tmp_path: Path,
+) -> None:
+    had, never = notes(tmp_path / "notes", 2)
+    never.write_text(" \n")
+    async with ingesting(make_settings(tmp_path)) as (ingest, jobs):
+        await submitted(ingest, [had])
+        had.write_bytes(b"")
+        outcomes = await submitted(ingest, [had, never])
+        assert [outcome.state for outcome in outcomes] == [FileState.EMPTIED, FileState.EMPTY]
+        assert [document async for document in jobs.of(TENANT).all_documents()] == []
+
+
+async def test_a_strict_ingest_refuses_what_lost_content_and_a_later_one_takes_it(tmp_path: Path) -> None:
+    broken = tmp_path / "a.txt"
+    broken.write_bytes("größer ".encode() * 50 + b"\xff")
+    settings = make_settings(tmp_path)
+    for strict, state in ((True, FAILED), (False, SUBMITTED), (True, FAILED)):
+        async with ingesting(settings, strict=strict) as (ingest, _):
+            (outcome,) = await submitted(ingest, [broken])
+            assert outcome.state is state
+            assert "replaced by U+FFFD" in (outcome.error or outcome.account.warnings[0])
 
 
 async def test_a_quota_that_ends_inside_of_a_batch_refuses_only_what_is_beyond_it(tmp_path: Path) -> None:

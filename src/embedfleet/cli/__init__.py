@@ -19,6 +19,7 @@ from embedfleet.cli import (
     doctor,
     documents,
     events,
+    formats,
     ingest,
     jobs,
     models,
@@ -55,6 +56,7 @@ def options(
 
 
 app.command("ingest")(ingest.ingest)
+app.command("formats")(formats.formats)
 app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)
 app.command("verify")(verify.verify)

@@ -1,4 +1,4 @@
-"""`embedfleet documents list|delete`."""
+"""`embedfleet documents list|show|delete`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
-from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, warn
+from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_fields, say_table, warn
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import DocumentInfo
@@ -42,6 +42,40 @@ def list_documents(
         return
     rows = [(_shown_name(one), one.model, one.state.value) for one in found]
     say_table(("source", "model", "state"), rows)
+
+
+@app.command("show")
+def show(
+    source: Annotated[
+        str, typer.Argument(help="A source as `documents list` shows it or its end, or a media id.")
+    ],
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Everything known about one document, and what of its source is not in its text."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.errors import InvalidRequest
+
+    settings = settings_from(data_dir, config)
+    owner = tenant or settings.tenants.default_tenant
+
+    async def look() -> DocumentInfo | None:
+        async with open_guest(settings) as guest:
+            known = [document async for document in guest.jobs.of(owner).all_documents()]
+        media_id = _Named(source).media_id(known)
+        return next((one for one in known if one.media_id == media_id), None)
+
+    document = asyncio.run(look())
+    if document is None:
+        raise InvalidRequest(
+            f"tenant `{owner}` has no document {source}: `embedfleet documents list` shows those there are"
+        )
+    if as_json:
+        print_json({"document": document.json_document()})
+    else:
+        say_fields(document.model_dump(by_alias=True, exclude={"account"}), document.account)
 
 
 def _shown_name(document: DocumentInfo) -> str:

@@ -74,6 +74,9 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be ingested and deleted; change nothing.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail each document of which content would be lost.")
+    ] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -95,6 +98,7 @@ def ingest(
         model=model,
         chunking=_chunking(settings, chunk_size, overlap, unit, method),
         globs=tuple(glob or ()),
+        strict=strict,
     )
     pruning = Prune.ALL if prune_all else Prune.UNLESS_MANY if prune else Prune.NONE
     if dry_run:

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedfleet.cli.account_sums import AccountSums, named_and_more
 from embedfleet.ingest import FileOutcome, FileState
 from embedfleet.queue_schemas import JobInfo, JobStatus
+
+_MOST_KINDS = 8
+"""How many kinds of skipped files are named."""
 
 FOLLOWED = (FileState.SUBMITTED, FileState.RESUMED)
 """The states of files whose jobs this ingest waits for."""
@@ -20,7 +24,8 @@ class IngestReport:
 
     `problems`: (source, reason) of every file that is not completely searchable. `kept_models`: by model, how
     many files kept the model of their document, as none was chosen; `left_models`: how many moved to the
-    default model, as theirs is not configured any more.
+    default model, as theirs is not configured any more. `skipped`: by kind, how many files in the folders
+    were not taken.
     """
 
     tenant: str
@@ -29,6 +34,9 @@ class IngestReport:
     interrupted: bool = False
     kept_models: dict[str, int] = field(default_factory=dict)
     left_models: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    _accounts: AccountSums = field(default_factory=AccountSums)
+    _emptied: list[str] = field(default_factory=list)
     _states: Counter[FileState] = field(default_factory=Counter)
     _jobs: Counter[JobStatus] = field(default_factory=Counter)
     _chunks_stored: int = 0
@@ -40,6 +48,11 @@ class IngestReport:
         self._states[outcome.state] += 1
         if outcome.error is not None:
             self.problems.append((outcome.source, outcome.error))
+        if outcome.state is FileState.EMPTIED:
+            self._emptied.append(outcome.source)
+        if outcome.state in FOLLOWED:
+            # What the chunker found is only in the job's account.
+            self._accounts.add(outcome.source, outcome.account if job is None else job.account)
         if job is None or outcome.state not in FOLLOWED:
             return
         self._jobs[job.status] += 1
@@ -52,7 +65,7 @@ class IngestReport:
     @property
     def something_done(self) -> bool:
         done = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS)
-        kept = (FileState.UNCHANGED, FileState.PRUNED)
+        kept = (FileState.UNCHANGED, FileState.PRUNED, FileState.EMPTY, FileState.EMPTIED)
         return any(self._jobs[status] for status in done) or any(self._states[state] for state in kept)
 
     def totals(self) -> dict[str, Any]:
@@ -63,6 +76,9 @@ class IngestReport:
             "failed": len(self.problems),
             "unfinished": sum(count for status, count in self._jobs.items() if not status.terminal),
             "pruned": self._states[FileState.PRUNED],
+            "empty": self._states[FileState.EMPTY],
+            "emptied": self._states[FileState.EMPTIED],
+            "skipped": sum(self.skipped.values()),
             "chunks_stored": self._chunks_stored,
             "chunks_embedded": self._chunks_embedded,
             "chunks_reused": self._chunks_reused,
@@ -74,6 +90,8 @@ class IngestReport:
         return {
             "errors": [{"source": source, "error": reason} for source, reason in self.problems],
             "interrupted": self.interrupted,
+            "account": self._accounts.json_document(),
+            "skipped": self.skipped,
             "totals": self.totals(),
         }
 
@@ -82,11 +100,23 @@ class IngestReport:
         totals = self.totals()
         yield (
             f"{totals['ingested']} ingested, {totals['unchanged']} unchanged, {totals['failed']} failed"
-            + (f", {totals['pruned']} pruned" if totals["pruned"] else "")
+            + "".join(f", {totals[name]} {name}" for name in ("pruned", "empty", "emptied") if totals[name])
             + (f", {totals['unfinished']} unfinished" if totals["unfinished"] else "")
             + f"; {totals['chunks_embedded']} chunks embedded, {totals['chunks_reused']} reused "
             f"in {totals['seconds']:.1f} s"
         )
+        yield from self._accounts.lines()
+        if self._emptied:
+            names = named_and_more(self._emptied, totals["emptied"])
+            yield f"emptied: {names}: no text is left in them, so their documents are deleted"
+        if self.skipped:
+            kinds = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
+            named = ", ".join(f"{count} {kind}" for kind, count in kinds[:_MOST_KINDS])
+            more = ", ..." if len(kinds) > _MOST_KINDS else ""
+            yield (
+                f"skipped: {totals['skipped']} that are not read ({named}{more}): `embedfleet formats` lists "
+                "what is; a file that is named itself is tried in any case"
+            )
         if self.interrupted:
             yield "stopped; run the same command again to go on"
 
@@ -98,5 +128,6 @@ def entry_of(outcome: FileOutcome, job: JobInfo | None) -> dict[str, Any]:
         "state": outcome.state.value,
         "job": None if job is None else job.json_document(),
         "error": outcome.error,
-        "warnings": list(outcome.account.warnings),
+        "account": (outcome.account if job is None else job.account).json_document(),
+        "warnings": list((outcome.account if job is None else job.account).warnings),
     }

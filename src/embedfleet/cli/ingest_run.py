@@ -59,6 +59,7 @@ async def run_ingest(
     report = IngestReport(tenant=options.tenant)
     started = monotonic()
     found = await asyncio.to_thread(find_files, paths, options.globs)
+    report.skipped = dict(found.skipped)
     stop = asyncio.Event()
     with stop_on_signal(stop):
         async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
@@ -119,8 +120,6 @@ class _Run:
         async for outcome in self._ingest.submit(found.files):
             self._note(outcome)
             self._view.file_done()
-            for warning in outcome.account.warnings:
-                self._view.note(f"{outcome.source}: {warning}")
         self._all_submitted = True
         self._submitted_more.set()
 

@@ -9,7 +9,7 @@ import typer
 
 from embedfleet.cli.guest import with_jobs
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
-from embedfleet.cli.output import print_json, readable, say, say_table
+from embedfleet.cli.output import print_json, say, say_fields, say_table
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import JobInfo
@@ -67,9 +67,7 @@ def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, confi
     if as_json:
         print_json({"job": job.json_document()})
         return
-    for name, value in job.model_dump(by_alias=True).items():
-        if name != "schema_version":
-            say(f"{name:<12} {readable(value)}")
+    say_fields(job.model_dump(by_alias=True, exclude={"account"}), job.account)
 
 
 @app.command("cancel")

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from embedfleet.account import Account
 from embedfleet.errors import EmbedfleetError, Remedy, one_line
 from embedfleet.printable import harmless, harmless_json, harmless_lines
 
@@ -159,6 +160,15 @@ def readable(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(readable, value)) or "-"
     return "-" if value is None else str(value)
+
+
+def say_fields(fields: Mapping[str, object], account: Account) -> None:
+    """Write the fields of a record, one a line, and then what of its source is not in its text."""
+    found = {"found": ", ".join(f"{count} {element}" for element, count in account.found)}
+    lines = [*fields.items(), *found.items(), *(("account", entry.line) for entry in account.entries)]
+    for name, value in lines:
+        if name != "schema_version" and value != "":
+            say(f"{name:<12} {readable(value)}")
 
 
 def print_json(document: dict[str, Any]) -> None:

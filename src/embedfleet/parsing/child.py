@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import BinaryIO
 
-from embedfleet.errors import ParseError
+from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.confinement import allow_cpu_seconds, confine
 from embedfleet.parsing.draft import BLOCK_BYTES, Draft
 from embedfleet.parsing.extract import extract
@@ -67,7 +67,7 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
             draft = Draft(outgoing.add)
             content_type = extract(source, request.form, draft)
     except ParseError as exc:
-        outgoing.finish(Refused(str(exc)))
+        outgoing.finish(Refused(str(exc), empty=isinstance(exc, EmptyDocument)))
     except OSError as exc:
         outgoing.finish(Refused(f"cannot be read ({exc.strerror or exc}): check path and permissions"))
     else:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import BinaryIO
 
-from embedfleet.errors import ParseError
+from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType, Format
 from embedfleet.parsing.signatures import HEAD_BYTES, format_from
@@ -37,15 +37,19 @@ def extract(stream: BinaryIO, form: Format | None, draft: Draft) -> ContentType:
     """Write the file's text to the draft, and return how it is laid out. If `form` is None, the format is
     detected from the first bytes.
 
-    Raises ParseError if the file cannot be read or has no text; the caller must drop what was written before.
+    Raises ParseError if the file cannot be read, and EmptyDocument if it has no text. The caller must then
+    drop what was written before.
     """
     head = stream.read(HEAD_BYTES)
     if not head:
-        raise ParseError("is empty: there is nothing to embed")
+        raise EmptyDocument("is empty: there is nothing to embed")
     stream.seek(0)
     content_type = read(stream, form or format_from(head), draft)
     if draft.blank:
-        raise ParseError("holds no text: there is nothing to embed")
+        lost = draft.account.account.lost
+        if lost:
+            raise ParseError(f"holds no text that can be read ({lost[0].line})")
+        raise EmptyDocument("holds no text: there is nothing to embed")
     return content_type
 
 

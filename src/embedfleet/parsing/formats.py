@@ -83,6 +83,11 @@ def format_of(path: str | os.PathLike[str]) -> Format | None:
     return _BY_SUFFIX.get(os.path.splitext(name)[1]) or _BY_NAME.get(name)
 
 
+def suffixes_of(form: Format) -> list[str]:
+    """The suffixes of the names of files of this format, without the dot, in alphabetical order."""
+    return sorted(_SUFFIXES[form].split())
+
+
 def is_supported(path: str | os.PathLike[str]) -> bool:
     """Whether a walk through a folder includes the file. Any file that is named explicitly may be read."""
     return format_of(path) is not None

@@ -93,9 +93,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The file cannot be read; the parent drops its text. In a message, `reason` follows the file's name."""
+    """The file cannot be read; the parent drops its text. In a message, `reason` follows the file's name.
+
+    `empty`: there is no text in it.
+    """
 
     reason: str
+    empty: bool = False
 
 
 Reply = Accepted | Text | Done | Refused

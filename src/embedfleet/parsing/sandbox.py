@@ -11,7 +11,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from embedfleet.errors import ParseError
+from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.formats import ParsedDocument, format_of
 from embedfleet.parsing.frames import EXIT_OUT_OF_MEMORY, Accepted, Done, Refused, Request, Text
 from embedfleet.parsing.process import GarbledReply, ParserProcess, ProcessLost
@@ -187,7 +187,8 @@ def _checked(reply: Done, text: str) -> ParsedDocument:
 
 def _or_error(answer: ParsedDocument | Refused, name: str) -> ParsedDocument | ParseError:
     if isinstance(answer, Refused):
-        return ParseError(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
+        kind = EmptyDocument if answer.empty else ParseError
+        return kind(f"{name if name.isprintable() else ascii(name)}: {answer.reason}")
     return answer
 
 

@@ -93,7 +93,7 @@ class DocumentCut:
         generation = self.document.generation
         account = generation.account
         if generation.strict and account.lost:
-            raise Permanent(f"content is lost: {'; '.join(entry.line for entry in account.lost)}")
+            raise Permanent("; ".join(entry.line for entry in account.lost))
         share = account.coverage(covered=coverage.covered_chars, visible=coverage.visible_chars)
         return End(chunks, share, account)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.parsing import formats
+from embedfleet.parsing.format_descriptions import DESCRIPTIONS, table
 from embedfleet.parsing.formats import Format, format_of, is_supported
 from embedfleet.parsing.signatures import format_from
 
@@ -50,3 +51,14 @@ def test_a_folder_walk_leaves_other_files_alone(name: str) -> None:
 )
 def test_a_file_of_unknown_name_is_read_by_its_first_bytes(head: bytes, form: Format) -> None:
     assert format_from(head) is form
+
+
+def test_every_format_says_what_is_kept_and_left_out_of_it() -> None:
+    """Describe a new format in `format_descriptions`: the command and the page come from there."""
+    assert set(DESCRIPTIONS) == set(Format)
+
+
+def test_the_page_about_formats_has_what_the_descriptions_say() -> None:
+    """`python -m embedfleet.parsing.format_descriptions` prints the table."""
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert table() in page

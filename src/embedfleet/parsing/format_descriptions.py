@@ -1,0 +1,55 @@
+"""What is kept of the files of each format, and what is left out: for `docs/formats.md` and for users.
+
+Whatever is left out of a document is in its account, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from embedfleet.parsing.formats import Format, suffixes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is kept and left out of the files of a format, and the library that reads them."""
+
+    kept: str
+    left_out: str
+    library: str
+
+    def json_document(self) -> dict[str, str]:
+        """Return the stable form that `--json` prints."""
+        return asdict(self)
+
+
+_OURS = "none"
+
+DESCRIPTIONS: dict[Format, Description] = {
+    Format.TEXT: Description("all text, unchanged", "NUL characters", "charset-normalizer"),
+    Format.MARKDOWN: Description("all text, unchanged; headings", "nothing", _OURS),
+    Format.CODE: Description("all text, unchanged", "nothing", _OURS),
+    Format.HTML: Description(
+        "headings, paragraphs, lists, tables, code, images' alternative texts",
+        "menus, page headers and footers, scripts, hidden elements, targets of links",
+        "selectolax, kreuzberg",
+    ),
+    Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),
+    Format.JSON: Description("names and values, one a line", "nothing", _OURS),
+    Format.PDF: Description("the text layer: headings, paragraphs, tables", "images", "kreuzberg (PDFium)"),
+    Format.DOCX: Description("headings, paragraphs, lists, tables, notes", "images", "kreuzberg"),
+    Format.EPUB: Description("the chapters, in reading order", "the table of contents, images", "kreuzberg"),
+}
+
+
+def table() -> str:
+    """The descriptions as a Markdown table."""
+    rows = [
+        f"| {form.value} | {' '.join(suffixes_of(form))} | {one.kept} | {one.left_out} | {one.library} |"
+        for form, one in DESCRIPTIONS.items()
+    ]
+    return "\n".join(["| format | suffixes | kept | left out | library |", "|---|---|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,86 @@
+"""What of a source is not in its text is told wherever the document is, and a strict job does not lose it."""
+
+from __future__ import annotations
+
+from embedfleet.account import NOTHING_SAID, Account, Code, Entry
+from embedfleet.places import Places
+from embedfleet.queue_schemas import JobRequest, JobStatus
+from embedfleet.records import events
+from embedfleet.records.scope import EveryTenant
+from embedfleet.search import SearchRequest
+from embedfleet.settings import Settings
+from support.databases import on_both_databases
+from support.system import TENANT, running, until
+
+LOST = Account((("pages", 2),), (Entry(Code.CHARACTERS_REPLACED, 12, 12, ("not utf-8",)),))
+FIRST, SECOND = "The first page is about gates. ", "The second page is about wheels."
+
+
+def request(*, media_id: str = "1", content: str = FIRST + SECOND, strict: bool = False) -> JobRequest:
+    return JobRequest(
+        media_id=media_id,
+        user_id=TENANT,
+        content=content,
+        title="A book",
+        account=LOST,
+        places=Places(((0, 3), (len(FIRST), 4)), ((0, 1.5, 2.5), (len(FIRST), 4.0, 9.0))),
+        strict=strict,
+    )
+
+
+@on_both_databases
+async def test_the_account_the_title_and_the_places_go_wherever_the_document_goes(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        (job_id,) = await fleet.jobs.create_jobs([request()])
+        job = await fleet.jobs.wait(job_id)
+        visible = len((FIRST + SECOND).replace(" ", ""))
+        assert (job.status, job.account) == (JobStatus.COMPLETED, LOST)
+        assert job.coverage == visible / (visible + 12)
+        assert job.json_document()["account"]["entries"][0]["code"] == "encoding.characters_replaced"
+
+        (document,) = [one async for one in fleet.jobs.of(TENANT).all_documents()]
+        assert (document.title, document.account) == ("A book", LOST)
+
+        database = fleet.system.database
+
+        async def is_numbered() -> bool:
+            return not await database.read(events.any_unnumbered)
+
+        await until(is_numbered, database)
+        (told,) = await database.read(lambda conn: events.after(conn, EveryTenant(), 0, 9))
+        assert told.account == LOST
+
+        (hit,) = await fleet.system.search.search(TENANT, SearchRequest(query="wheels"))
+        assert (hit.page, hit.start_seconds, hit.end_seconds) == (3, 1.5, 9.0)
+
+
+async def test_the_same_text_at_other_seconds_is_another_version(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        (first,) = await fleet.jobs.create_jobs([request()])
+        await fleet.jobs.wait(first)
+        later = request().model_copy(update={"places": Places(cues=((0, 100.0, 200.0),))})
+        (second,) = await fleet.jobs.create_jobs([later])
+        assert (await fleet.jobs.wait(second)).generation == 2
+        (hit,) = await fleet.system.search.search(TENANT, SearchRequest(query="wheels"))
+        assert (hit.page, hit.start_seconds) == (None, 100.0)
+
+
+async def test_a_strict_job_fails_if_content_is_lost_and_readers_keep_their_version(
+    settings: Settings,
+) -> None:
+    async with running(settings) as fleet:
+        whole = request().model_copy(update={"account": NOTHING_SAID})
+        (first,) = await fleet.jobs.create_jobs([whole.model_copy(update={"content": "An old version."})])
+        await fleet.jobs.wait(first)
+        (strict,) = await fleet.jobs.create_jobs([request(strict=True)])
+        refused = await fleet.jobs.wait(strict)
+        assert refused.status is JobStatus.FAILED
+        assert "12 characters that are not valid" in (refused.reason or "")
+        (hit,) = await fleet.system.search.search(TENANT, SearchRequest(query="version"))
+        assert hit.text == "An old version."
+
+        (loose,) = await fleet.jobs.create_jobs([request()])
+        assert (await fleet.jobs.wait(loose)).status is JobStatus.COMPLETED
+        # What readers see lost content, so a strict job does not take it for the same.
+        (again,) = await fleet.jobs.create_jobs([request(strict=True)])
+        assert (await fleet.jobs.wait(again)).status is JobStatus.FAILED
