@@ -37,7 +37,7 @@ from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
 from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
 from embedfleet.validation import Checked, first_problem
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CHUNK_ID_BYTES = 16
 # Characters of a document that are encoded at once, to find lone surrogates without a copy of all of it.
 _CHECKED_AT_ONCE = 1 << 20
@@ -122,7 +122,7 @@ class Message(_Frozen):
 
     kind: ClassVar[Stage]
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     tenant: TenantId
     job_id: str = Field(min_length=1)
 
@@ -180,7 +180,13 @@ def _one_to_two(kind: Stage, body: dict[str, Any]) -> None:
         body["span"] = None
 
 
-_STEPS: Mapping[int, Callable[[Stage, dict[str, Any]], None]] = {1: _one_to_two}
+def _two_to_three(kind: Stage, body: dict[str, Any]) -> None:
+    """Version 2 did not say how many vectors came from the cache."""
+    if kind is Stage.STORAGE:
+        body["cached"] = 0
+
+
+_STEPS: Mapping[int, Callable[[Stage, dict[str, Any]], None]] = {1: _one_to_two, 2: _two_to_three}
 """For each earlier schema version, the function that converts a body to the next version."""
 
 
@@ -270,6 +276,7 @@ class StorageTask(Message):
     dim: int = Field(ge=1)
     chunk_ids: bytes = Field(description="16 bytes a row of `vectors`.")
     vectors: bytes = Field(description="float32 LE (n_rows, dim).")
+    cached: int = Field(default=0, ge=0, description="How many of the vectors the cache had.")
     dead: tuple[DeadChunk, ...] = ()
 
     @model_validator(mode="after")
@@ -392,7 +399,9 @@ class JobProgress(_Frozen):
     chunks_total: int = Field(default=0, description="Chunks made so far; final when `sealed`.")
     chunks_embedded: int = 0
     chunks_stored: int = 0
-    chunks_reused: int = Field(default=0, description="Already in the store: not embedded again.")
+    chunks_reused: int = Field(
+        default=0, description="Of the embedded ones: their vector was in the store or in the cache."
+    )
     chunks_dead: int = 0
     sealed: bool = Field(default=False, description="The document is chunked to its end.")
 

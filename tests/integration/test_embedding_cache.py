@@ -21,9 +21,11 @@ TEXT = paragraphs("text", 12)
 
 
 async def cost(fleet: Running, media_id: str, content: str = TEXT, tenant: str = TENANT) -> float:
-    """How many chunks a model embeds for this."""
+    """How many chunks a model embeds for this. The job says the same."""
     before = fleet.embedded()
-    await fleet.ingest(media_id, content, chunking_config=ONE_EACH, user_id=tenant)
+    job = await fleet.ingest(media_id, content, chunking_config=ONE_EACH, user_id=tenant)
+    done = job.progress
+    assert done.chunks_embedded - done.chunks_reused == fleet.embedded() - before
     await fleet.idle()  # the storage worker may have ended the job before the cache was written
     return fleet.embedded() - before
 

@@ -206,8 +206,8 @@ class TestRefusals:
 
     @pytest.mark.parametrize("kind", [ChunkingTask, EmbeddingTask, StorageTask, DeletionTask])
     def test_a_message_of_a_later_release_is_left_to_its_workers(self, kind: type[Message]) -> None:
-        later = {"kind": kind.kind.value, "schema_version": 3, "anything": "new"}
-        with pytest.raises(LaterMessage, match=rf"{kind.__name__}\.schema_version: 3 is of a later release"):
+        later = {"kind": kind.kind.value, "schema_version": 4, "anything": "new"}
+        with pytest.raises(LaterMessage, match=rf"{kind.__name__}\.schema_version: 4 is of a later release"):
             kind.decode(msgpack.packb(later))
         assert issubclass(LaterMessage, Transient), "put off, not given up"
 
@@ -285,11 +285,11 @@ class TestStability:
 
     def test_the_wire_form_is_stable(self) -> None:
         assert storage_task().encode().hex() == (
-            "8bae736368656d615f76657273696f6e02a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
+            "8cae736368656d615f76657273696f6e03a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
             "7264696e616c03a47370616ec0a57370616365a96d696e696c6d2f7631a364696d02a96368756e6b5f696473"
             "c4200000000000000000000000000000000100000000000000000000000000000002a7766563746f7273c410"
-            "0000803f00000000000000000000803fa4646561649182a8706f736974696f6e02a6726561736f6eaa6e6f74"
-            "2066696e697465a46b696e64a773746f72616765"
+            "0000803f00000000000000000000803fa663616368656400a4646561649182a8706f736974696f6e02a67265"
+            "61736f6eaa6e6f742066696e697465a46b696e64a773746f72616765"
         )
 
     @pytest.mark.parametrize(
@@ -321,11 +321,19 @@ class TestStability:
                 "85ae736368656d615f76657273696f6e01a974656e616e745f6964a461636d65a66a6f625f6964a26a31ab64"
                 "6f63756d656e745f6964a26431a46b696e64a864656c6574696f6e",
             ),
+            (
+                storage_task(),
+                "8bae736368656d615f76657273696f6e02a974656e616e745f6964a461636d65a66a6f625f6964a26a31a76f"
+                "7264696e616c03a47370616ec0a57370616365a96d696e696c6d2f7631a364696d02a96368756e6b5f696473"
+                "c4200000000000000000000000000000000100000000000000000000000000000002a7766563746f7273c410"
+                "0000803f00000000000000000000803fa4646561649182a8706f736974696f6e02a6726561736f6eaa6e6f74"
+                "2066696e697465a46b696e64a773746f72616765",
+            ),
         ],
-        ids=["chunking", "embedding", "storage", "deletion"],
+        ids=["chunking", "embedding", "storage", "deletion", "storage of version 2"],
     )
     def test_what_the_release_before_queued_is_still_understood(self, message: Message, encoded: str) -> None:
-        """Recorded from schema version 1, which knew batches only whole."""
+        """Version 1 knew batches only whole, version 2 did not know what the cache had."""
         assert type(message).decode(bytes.fromhex(encoded)) == message
 
     def test_a_part_holds_its_own_chunks_and_knows_their_places(self) -> None:

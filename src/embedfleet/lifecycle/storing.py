@@ -53,7 +53,8 @@ class BatchToStore:
 
     def counted(self, refused: Mapping[str, str]) -> StoredBatch:
         """Return what is to be counted when the whole batch is recorded."""
-        reused = len(self.rows) - len(self.chunk_ids) - len(self.message.dead)
+        stored_before = len(self.rows) - len(self.chunk_ids) - len(self.message.dead)
+        reused = stored_before + self.message.cached
         return StoredBatch(self.message.job_id, self.batch.ordinal, reused, self.dead_letters(refused))
 
     def dead_letters(self, refused: Mapping[str, str]) -> list[DeadLetter]:

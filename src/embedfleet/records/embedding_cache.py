@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Executable, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Executable, bindparam, delete, func, select
 
 from embedfleet.sql import document_lock
 from embedfleet.sql.rows import RowsStatement
@@ -111,27 +111,25 @@ def look_up(conn: Connection, keys: Iterable[CacheKey]) -> dict[CacheKey, Cached
 def record_uses(conn: Connection, uses: Sequence[CacheUse], now: float) -> None:
     """Add the fresh vectors, and update the documents and the day of use of the hits.
 
-    A hit is written only if its document or its day changes. So one document writes it at most once a day.
+    A hit is written only if its document or its day changes. So one document writes it at most once a day. It
+    is written with its vector: the document that had it may have been deleted since the look-up, and its rows
+    with it.
     """
     day = day_of(now)
-    fresh: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for use in uses:
         document_lock.require(conn, use.document_id)
         row = {"collection_id": use.collection_id, "document_id": use.document_id, "used_on": day}
-        fresh += (row | {"content_hash": key, "vector": vector} for key, vector in use.fresh.items())
-        changed += (
-            {"collection": use.collection_id, "key": key, "document": use.document_id, "day": day}
+        rows += (row | {"content_hash": key, "vector": vector} for key, vector in use.fresh.items())
+        rows += (
+            row | {"content_hash": key, "vector": hit.vector}
             for key, hit in use.hits.items()
             if hit.used_on != day or hit.document_id != use.document_id
         )
-    # The keys are sorted: transactions that lock rows in the same order rarely deadlock.
-    if fresh:
-        fresh.sort(key=lambda row: (row["collection_id"], row["content_hash"]))
-        conn.execute(_upsert(conn.dialect.name), fresh)
-    if changed:
-        changed.sort(key=lambda row: (row["collection"], row["key"]))
-        conn.execute(_UPDATE_USE, changed)
+    if rows:
+        # The keys are sorted: transactions that lock rows in the same order rarely deadlock.
+        rows.sort(key=lambda row: (row["collection_id"], row["content_hash"]))
+        conn.execute(_upsert(conn.dialect.name), rows)
 
 
 def drop_of_document(conn: Connection, document_id: str) -> None:
@@ -188,12 +186,4 @@ _LOOK_UP = RowsStatement(
     "SELECT embeddings.collection_id, embeddings.content_hash, embeddings.vector, embeddings.document_id, "
     "embeddings.used_on FROM given CROSS JOIN embeddings "
     "WHERE embeddings.collection_id = given.collection_id AND embeddings.content_hash = given.content_hash"
-)
-
-_UPDATE_USE = (
-    update(embeddings)
-    .where(
-        embeddings.c.collection_id == bindparam("collection"), embeddings.c.content_hash == bindparam("key")
-    )
-    .values(document_id=bindparam("document"), used_on=bindparam("day"))
 )

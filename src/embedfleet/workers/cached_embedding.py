@@ -32,6 +32,11 @@ class CacheLookup:
     hashes: Sequence[bytes]
     hits: Mapping[bytes, CachedVector]
 
+    @property
+    def found(self) -> int:
+        """The number of wanted chunks whose vector the cache has."""
+        return sum(key in self.hits for key in self.hashes)
+
     def vectors(self) -> list[NDArray[np.float32] | None]:
         """Return the vector of each wanted chunk, in order; None for a chunk that the cache does not have."""
         return [self.hits[key].array() if key in self.hits else None for key in self.hashes]

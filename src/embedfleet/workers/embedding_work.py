@@ -55,9 +55,14 @@ class EmbeddingWork:
         """The number of chunks that have a stored vector already."""
         return len(self.chunk_ids) - len(self.wanted) - len(self.dead)
 
+    @property
+    def from_cache(self) -> int:
+        """The number of wanted chunks whose vector the cache has."""
+        return 0 if self.cached is None else self.cached.found
+
     def embedded(self) -> EmbeddedBatch:
         """Return what is to be counted when the whole batch is embedded."""
-        return EmbeddedBatch(self.message.job_id, self.message.ordinal, self.reused)
+        return EmbeddedBatch(self.message.job_id, self.message.ordinal, self.reused + self.from_cache)
 
     def counts_for(self, current: Mapping[str, Job]) -> bool:
         """Whether the batch is to be counted, given the present state of the jobs by id.

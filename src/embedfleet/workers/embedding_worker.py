@@ -237,6 +237,7 @@ def _storage_task(item: EmbeddingWork, outcome: EmbedOutcome) -> Task:
         dim=outcome.vectors.shape[1],
         chunk_ids=pack_chunk_ids([item.chunk_ids[position] for position in good]),
         vectors=vectors.astype("<f4", copy=False).tobytes(),
+        cached=item.from_cache,
         dead=tuple(
             DeadChunk(position=offset + position, reason=reason) for position, reason in sorted(dead.items())
         ),
