@@ -555,8 +555,24 @@ class JobEvent(_Frozen):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class PassageCopy(_Frozen):
+    """Where else the text of a hit stands, in the same document or in another one."""
+
+    source: str | None
+    media_id: str
+    chunk_id: str
+    start: int
+    end: int
+    heading: str
+    page: int | None = None
+
+
 class SearchHit(_Frozen):
-    """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1 to 1."""
+    """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1 to 1.
+
+    A text that stands in several places fills one hit, that of the nearest of them; `copies` are the others
+    that the search met.
+    """
 
     score: float
     source: str | None
@@ -569,6 +585,7 @@ class SearchHit(_Frozen):
     page: int | None = Field(default=None, description="The page it begins on; None without pages.")
     start_seconds: float | None = Field(default=None, description="When it is said; None: no recording.")
     end_seconds: float | None = None
+    copies: tuple[PassageCopy, ...] = ()
 
 
 class ModelDocuments(_Frozen):

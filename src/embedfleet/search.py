@@ -31,7 +31,8 @@ from embedfleet.errors import (
 )
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import ModelRunner
-from embedfleet.queue_schemas import SearchHit, SearchHits
+from embedfleet.paging import pages
+from embedfleet.queue_schemas import PassageCopy, SearchHit, SearchHits
 from embedfleet.records import chunks, collections, documents, jobs, searches, segments
 from embedfleet.records.chunks import Passage
 from embedfleet.records.collections import Collection
@@ -45,6 +46,8 @@ from embedfleet.vectors.port import Hit, VectorStore
 _SPARE_ROWS = 16
 # If too few of the rows are live, the next query asks for this many times as many.
 _WIDENING_FACTOR = 4
+# The search ends with this many rows, though fewer texts were found than wanted: the others are copies.
+_MOST_ROWS = 20_000
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
 
@@ -90,6 +93,9 @@ class SearchService:
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
 
+        Passages of the same text are one hit. There may be fewer hits if the 20,000 nearest passages are of
+        fewer texts.
+
         Raises InvalidRequest if the query is too long for the model, or if the tenant has several models and
         none was chosen. Raises UnknownModel and SpaceMismatch.
         """
@@ -108,13 +114,10 @@ class SearchService:
         limit = request.limit + _SPARE_ROWS
         while True:
             near = await self._store.query(collection, vector, limit=limit)
-            ids = [hit.id for hit in near]
-            live = await self._database.read(partial(chunks.live_passages, tenant=tenant, chunk_ids=ids))
-            if len(live) >= request.limit or len(near) < limit:
-                break
+            hits = await self._database.read(partial(_hits, tenant=tenant, near=near, most=request.limit))
+            if len(hits) >= request.limit or len(near) < limit or limit >= _MOST_ROWS:
+                return hits
             limit *= _WIDENING_FACTOR
-        best = [hit for hit in near if hit.id in live][: request.limit]
-        return await self._database.read(lambda conn: _hits(conn, best, live))
 
     @property
     def loaded_models(self) -> list[str]:
@@ -239,27 +242,61 @@ def _with_lost_vectors(tenant: str, scope: SearchScope) -> SearchScope:
     )
 
 
-def _hits(conn: Connection, best: Sequence[Hit], live: dict[str, Passage]) -> list[SearchHit]:
-    passages = [live[hit.id] for hit in best]
+def _hits(conn: Connection, tenant: str, near: Sequence[Hit], most: int) -> list[SearchHit]:
+    """Return the passages of up to `most` different texts among these rows that readers may see, in order."""
+    live = chunks.live_passages(conn, tenant, [hit.id for hit in near])
+    found: dict[str, SearchHit] = {}
+    lengths: set[int] = set()
+    for page in pages([hit for hit in near if hit.id in live], most):
+        # When there are enough, only a copy of one of them is of interest. It is as long as that one.
+        wanted = [hit for hit in page if len(found) < most or _length(live[hit.id]) in lengths]
+        for hit, text in zip(wanted, _texts(conn, [live[hit.id] for hit in wanted]), strict=True):
+            if text is None:  # replaced by a newer generation since it was found
+                continue
+            passage = live[hit.id]
+            if text in found:
+                first = found[text]
+                found[text] = first.model_copy(update={"copies": (*first.copies, _copy(passage))})
+            elif len(found) < most:
+                found[text] = _hit(hit, passage, text)
+                lengths.add(_length(passage))
+    return list(found.values())
+
+
+def _length(passage: Passage) -> int:
+    return passage.chunk.end - passage.chunk.start
+
+
+def _texts(conn: Connection, passages: Sequence[Passage]) -> list[str | None]:
     spans = [(passage.generation_id, [(passage.chunk.start, passage.chunk.end)]) for passage in passages]
-    found: list[SearchHit] = []
-    for hit, passage, texts in zip(best, passages, segments.texts_of(conn, spans), strict=True):
-        chunk = passage.chunk
-        if texts is None:  # replaced by a newer generation since it was found
-            continue
-        found.append(
-            SearchHit(
-                score=round(hit.score, 6),
-                source=passage.source,
-                media_id=passage.media_id,
-                chunk_id=chunk.chunk_id,
-                start=chunk.start,
-                end=chunk.end,
-                heading=chunk.heading,
-                text=texts[0],
-                page=chunk.page,
-                start_seconds=chunk.start_seconds,
-                end_seconds=chunk.end_seconds,
-            )
-        )
-    return found
+    return [None if texts is None else texts[0] for texts in segments.texts_of(conn, spans)]
+
+
+def _hit(hit: Hit, passage: Passage, text: str) -> SearchHit:
+    chunk = passage.chunk
+    return SearchHit(
+        score=round(hit.score, 6),
+        source=passage.source,
+        media_id=passage.media_id,
+        chunk_id=chunk.chunk_id,
+        start=chunk.start,
+        end=chunk.end,
+        heading=chunk.heading,
+        text=text,
+        page=chunk.page,
+        start_seconds=chunk.start_seconds,
+        end_seconds=chunk.end_seconds,
+    )
+
+
+def _copy(passage: Passage) -> PassageCopy:
+    chunk = passage.chunk
+    return PassageCopy(
+        source=passage.source,
+        media_id=passage.media_id,
+        chunk_id=chunk.chunk_id,
+        start=chunk.start,
+        end=chunk.end,
+        heading=chunk.heading,
+        page=chunk.page,
+    )

@@ -54,6 +54,17 @@ async def test_the_account_the_title_and_the_places_go_wherever_the_document_goe
         assert (hit.page, hit.start_seconds, hit.end_seconds) == (3, 1.5, 9.0)
 
 
+async def test_copies_of_a_text_are_one_hit_that_names_them(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        texts = {"a": "A text about gates.", "b": "A text about gates.", "c": "A text about geese."}
+        jobs = [JobRequest(media_id=name, user_id=TENANT, content=text) for name, text in texts.items()]
+        await fleet.jobs.wait_many(await fleet.jobs.create_jobs(jobs))
+        hits = await fleet.system.search.search(TENANT, SearchRequest(query=texts["a"], limit=2))
+        assert [hit.text for hit in hits] == [texts["a"], texts["c"]]
+        assert {hits[0].media_id, *(copy.media_id for copy in hits[0].copies)} == {"a", "b"}
+        assert hits[1].copies == ()
+
+
 async def test_the_same_text_at_other_seconds_is_another_version(settings: Settings) -> None:
     async with running(settings) as fleet:
         (first,) = await fleet.jobs.create_jobs([request()])

@@ -12,7 +12,9 @@ from embedfleet.cli.output import Styled, print_json, say, warn, with_command
 from embedfleet.errors import one_line
 
 if TYPE_CHECKING:
-    from embedfleet.queue_schemas import SearchHits
+    from embedfleet.queue_schemas import SearchHit, SearchHits
+
+_MOST_NAMED = 3  # of the documents with the same text
 
 
 def search(
@@ -44,10 +46,34 @@ def _show(hits: SearchHits) -> None:
         say(
             Styled(f"{number}. {hit.score:.3f} ", bold=True),
             Styled(hit.source or hit.media_id, colour=typer.colors.CYAN),
-            Styled(f" [{hit.start}-{hit.end}]", dim=True),
+            Styled(f" [{_place(hit)}]", dim=True),
             Styled(f"  {hit.heading}" if hit.heading else "", colour=typer.colors.MAGENTA),
         )
         say("   " + _excerpt(hit.text))
+        if hit.copies:
+            say(Styled(f"   the same text: {_named(hit)}", dim=True))
+
+
+def _place(hit: SearchHit) -> str:
+    """Where the passage is: character offsets, and the page or the seconds if there are any."""
+    place = f"{hit.start}-{hit.end}"
+    if hit.page is not None:
+        place += f", page {hit.page}"
+    if hit.start_seconds is not None:
+        place += f", {_clock(hit.start_seconds)}"
+    return place
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _named(hit: SearchHit) -> str:
+    """The other places of the text: documents by their sources, each once."""
+    names = list(dict.fromkeys(copy.source or copy.media_id for copy in hit.copies))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _excerpt(text: str, width: int = 240) -> str:
