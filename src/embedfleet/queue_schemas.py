@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from embedfleet.account import NOTHING_SAID, Account
+from embedfleet.account import NOTHING_SAID, Account, shows_nothing
 from embedfleet.errors import LaterMessage, Remedy, UndecodableMessage
 from embedfleet.places import NOWHERE, Places
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
@@ -377,7 +377,7 @@ class JobRequest(Checked, _Frozen):
     @field_validator("content")
     @classmethod
     def _has_text(cls, value: str) -> str:
-        if not value or value.isspace():
+        if shows_nothing(value):
             raise ValueError("is empty: there is nothing to embed")
         for start in range(0, len(value), _CHECKED_AT_ONCE):
             try:

@@ -88,6 +88,7 @@ async def test_a_plain_text_file_is_kept_unchanged(
     [
         ("a.txt", b"", "is empty"),
         ("a.txt", b" \n\t\n", "holds no text"),
+        ("a.txt", "\u200b\u200c\u200d\ufeff\u2060 \u00ad\ufe0f\u2800\u3164\n".encode(), "holds no text"),
         ("a.html", b"<html><body><script>x</script></body></html>", "holds no text"),
         ("a.csv", b"\n\n", "holds no text"),
         ("a.txt", bytes(range(256)) * 10, "is not text"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.chunking.characters import Characters, before_mark, look_up
+from embedfleet.chunking.characters import Characters, before_cluster, look_up
 from embedfleet.chunking.lines import UNMARKED, Context, Lines, Marks, Resume, find_lines, unmarked
 from embedfleet.chunking.markdown import read_markdown
 from embedfleet.chunking.prose import line_strengths
@@ -135,7 +135,7 @@ class _Scanner:
         `text` must begin where the text of the last returned `Atoms` ended.
         """
         characters = look_up(text)
-        words = find_words(characters.kinds)
+        words = find_words(characters)
         if not len(words):
             # The last `longest_gap` characters are kept: whether the gap is too long depends on what follows.
             size = len(text) if final else len(text) - self._bounds.longest_gap
@@ -249,7 +249,7 @@ def _cuts(text: str, words: Words, start: int, end: int, limit: int) -> list[tup
         if words.starts[word] > start:
             start, strength = int(words.starts[word]), Strength.WORD
         else:
-            start, strength = before_mark(text, start, start + limit), Strength.HARD
+            start, strength = before_cluster(text, start, start + limit), Strength.HARD
         cuts.append((start, strength))
     return cuts
 

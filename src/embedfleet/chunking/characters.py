@@ -2,18 +2,22 @@
 
 The kind `SPACE` is narrower than `str.isspace`: it has only the white space that a tokeniser also treats as a
 word border, so a cut there never changes token ids. Form feed, vertical tab and the C0 separators are
-`BLANK`: BERT's normaliser *removes* them, so `a\\fb` is one word for it.
+`BLANK`: BERT's normaliser *removes* them, so `a\\fb` is one word for it. So are characters of no width.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
-OTHER, SPACE, BLANK, LOWER, SENTENCE_END, WIDE_SENTENCE_END, WIDE_PAUSE, CLOSER = range(8)
+from embedfleet.account import INVISIBLE_RANGES
+
+OTHER, SPACE, BLANK, LOWER, SENTENCE_END, WIDE_SENTENCE_END, WIDE_PAUSE, CLOSER, MARK, BLANK_MARK = range(10)
+"""`MARK`: belongs to the character before it, as an accent and a skin tone do. `BLANK_MARK`: such a mark that
+has no width, as a joiner of emoji has not."""
 
 SENTENCE_ENDS = ".!?\u2026\u203d\u061f\u06d4\u0589\u0964\u0965\u1362\u1367\u17d4\u104b"
 """End a sentence if white space follows (Latin, Arabic, Armenian, Indic, Ethiopic, Khmer, Burmese)."""
@@ -28,12 +32,22 @@ _BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 _CASED_BLOCKS = range(0x0530)
 """Latin, Greek and Cyrillic: a lower-case letter of these shows that a sentence goes on."""
 
-_LONGEST_MARK_RUN = 16
-"""More combining marks than any real text has on one letter."""
+_MARKS = regex.compile(r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]")
+_BLOCKS_WITH_MARKS = (range(0x0300, 0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE0200))
+_CLUSTER = regex.compile(r"\X")
+"""A grapheme cluster by Unicode's Standard Annex 29: what a reader takes for one character."""
+
+_TABLE_SIZE = 0xE1001
+"""One more than the last invisible character: the last entry stands for all that are beyond."""
 
 
 def _kind_table() -> NDArray[np.uint8]:
-    table = np.zeros(0x10000, dtype=np.uint8)
+    table = np.zeros(_TABLE_SIZE, dtype=np.uint8)
+    for first, last in INVISIBLE_RANGES:
+        table[first : last + 1] = BLANK
+    for block in _BLOCKS_WITH_MARKS:
+        marks = np.array([ord(mark) for mark in _MARKS.findall("".join(map(chr, block)))])
+        table[marks] = np.where(table[marks] == BLANK, BLANK_MARK, MARK)
     table[[code for code in _CASED_BLOCKS if chr(code).islower()]] = LOWER
     for kind, characters in (
         (SPACE, SPACES),
@@ -49,6 +63,8 @@ def _kind_table() -> NDArray[np.uint8]:
 
 _KINDS = _kind_table()
 _LATIN_KINDS = _KINDS[:256].tobytes()
+_SHOWS_NOTHING = np.isin(np.arange(256), (SPACE, BLANK, BLANK_MARK))
+"""By kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +86,8 @@ def look_up(text: str) -> Characters:
 
 
 def is_blank(text: str) -> NDArray[np.bool_]:
-    """bool (len(text),): for each character, the same as its `str.isspace`."""
-    kinds = look_up(text).kinds
-    blank: NDArray[np.bool_] = (kinds == SPACE) | (kinds == BLANK)
+    """bool (len(text),): for each character, whether it is white space or shows nothing."""
+    blank: NDArray[np.bool_] = _SHOWS_NOTHING[look_up(text).kinds]
     return blank
 
 
@@ -83,22 +98,20 @@ def _kinds(text: str, points: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray
         return kinds
     wide = np.flatnonzero(points > 0xFF)
     kinds = kinds.copy()
-    kinds[wide] = _KINDS[np.minimum(points[wide], 0xFFFF)]
+    kinds[wide] = _KINDS[np.minimum(points[wide], _TABLE_SIZE - 1)]
     return kinds
 
 
-def before_mark(text: str, start: int, cut: int) -> int:
-    """Move `cut` back so that it separates no letter from its combining marks and no emoji from its joiners.
+def before_cluster(text: str, start: int, cut: int) -> int:
+    """Move `cut` back so that it is inside of no grapheme cluster: no letter loses its accents, no flag its
+    half. `start` must be at the beginning of a cluster.
 
-    The result is greater than `start`. A run of marks longer than in any real text is cut at `cut`.
+    The result is greater than `start`. A cluster that reaches from `start` past `cut` is cut at `cut`.
     """
-    moved = cut
-    while moved > start and cut - moved < _LONGEST_MARK_RUN:
-        if moved >= len(text) or not (_is_mark(text[moved]) or text[moved - 1] == "\u200d"):
-            return moved
-        moved -= 1
-    return cut
-
-
-def _is_mark(character: str) -> bool:
-    return character == "\u200d" or unicodedata.category(character) in ("Mn", "Me", "Mc")
+    if cut >= len(text) or (text[cut - 1 : cut + 1].isascii() and text[cut - 1 : cut + 1] != "\r\n"):
+        return cut
+    last = start
+    # The cluster around the cut depends on all before it: in a row of flags, every second half begins one.
+    for cluster in _CLUSTER.finditer(text, start, cut + 1):
+        last = cluster.start()
+    return last if last > start else cut

@@ -18,7 +18,7 @@ from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
 
-PARTITION_VERSION = 3
+PARTITION_VERSION = 4
 """Raise it with every change that cuts the same document, configuration and tokeniser differently.
 
 A generation that an older release has begun to cut is then cut again from its start, never continued.
@@ -53,6 +53,7 @@ class Chunker:
     - No chunk has more than `max_tokens` tokens, counted by tokenising its text.
     - No chunk has more than `config.chunk_size` of `config.unit`, unless it is a single character that alone
       has more tokens.
+    - No chunk begins or ends inside of a grapheme cluster, unless the cluster is larger than a chunk.
     - The starts of the chunks increase, and so do their ends.
     - Consecutive chunks share at most `config.overlap`, in whole atoms.
     - The chunks depend only on the document's text, the configuration and the tokeniser, and not on where the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedfleet.chunking.characters import SENTENCE_ENDS, WIDE_SENTENCE_ENDS, before_mark
+from embedfleet.chunking.characters import SENTENCE_ENDS, WIDE_SENTENCE_ENDS, before_cluster
 
 _SEARCH_BACK_SHARE = 4
 """A cut is searched for in the last quarter before the target, so no segment is much smaller than that."""
@@ -22,8 +22,8 @@ def segment_spans(text: str, *, target_chars: int = 262_144) -> Iterator[tuple[i
     """Half-open spans that cover `text` exactly and in order, each of 1 to `target_chars` characters.
 
     A span ends at the strongest boundary in the last quarter before the target, or at the target if there is
-    none. It never ends between CR and LF, between the halves of a surrogate pair, or before a combining mark,
-    unless `target_chars` leaves no other place. An empty text has no spans.
+    none. It never ends between CR and LF, between the halves of a surrogate pair, or inside of a grapheme
+    cluster, unless `target_chars` leaves no other place. An empty text has no spans.
     """
     if target_chars < 1:
         raise ValueError(f"target_chars must be at least 1, not {target_chars}")
@@ -45,7 +45,7 @@ def _cut(text: str, start: int, limit: int) -> int:
         cut = max((at + length for at, length in found if at >= 0), default=0)
         if cut > start and not _inside_pair(text, cut):
             return cut
-    cut = before_mark(text, start, limit)
+    cut = before_cluster(text, start, limit)
     return cut - 1 if _inside_pair(text, cut) and cut - 1 > start else cut
 
 

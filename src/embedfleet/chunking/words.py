@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from embedfleet.chunking.characters import (
     CLOSER,
+    MARK,
     SENTENCE_END,
     SPACE,
     WIDE_PAUSE,
     WIDE_SENTENCE_END,
-    before_mark,
+    Characters,
+    before_cluster,
     look_up,
 )
 
@@ -25,7 +27,8 @@ _MAX_CLOSING_MARKS = 4
 class Words:
     """Half-open spans of the words of a text, in order: int64 (n,) each.
 
-    A word starts after white space, or right after wide (Chinese, Japanese) punctuation.
+    A word starts after white space, or right after wide (Chinese, Japanese) punctuation, but never with a
+    mark that belongs to the character before it.
     """
 
     starts: NDArray[np.int64]
@@ -35,10 +38,17 @@ class Words:
         return len(self.starts)
 
 
-def find_words(kinds: NDArray[np.uint8]) -> Words:
-    """Find the words of a text from the kinds of its characters."""
+_BREAKS = (*map(ord, "\t\n\r"), 0x2028, 0x2029)
+"""White space that takes no mark: a mark after it stands alone."""
+
+
+def find_words(characters: Characters) -> Words:
+    """Find the words of a text."""
+    kinds = characters.kinds
     inside = np.zeros(len(kinds) + 2, dtype=np.bool_)
     np.not_equal(kinds, SPACE, out=inside[1:-1])
+    if characters.points.dtype != np.uint8:
+        inside[1:-1][_spaces_with_marks(characters)] = True
     edges = np.flatnonzero(inside[1:] != inside[:-1])
     cuts = _wide_cuts(kinds)
     if len(cuts):
@@ -48,7 +58,7 @@ def find_words(kinds: NDArray[np.uint8]) -> Words:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """The words of a text as a list of half-open spans."""
-    words = find_words(look_up(text).kinds)
+    words = find_words(look_up(text))
     return list(zip(words.starts.tolist(), words.ends.tolist(), strict=True))
 
 
@@ -56,11 +66,24 @@ def hard_spans(text: str, start: int, end: int, limit: int) -> list[tuple[int, i
     """Cut [start, end) of `text` into spans of at most `limit` characters, also inside of words."""
     spans = []
     while end - start > limit:
-        cut = before_mark(text, start, start + limit)
+        cut = before_cluster(text, start, start + limit)
         spans.append((start, cut))
         start = cut
     spans.append((start, end))
     return spans
+
+
+def _spaces_with_marks(characters: Characters) -> NDArray[np.int64]:
+    """Positions of the white space to which a mark belongs: the two are one grapheme cluster."""
+    marks = np.flatnonzero(_is_mark(characters.kinds[1:]))
+    spaces: NDArray[np.int64] = marks[characters.kinds[marks] == SPACE]
+    taking = ~np.isin(characters.points[spaces], _BREAKS)
+    return np.compress(taking, spaces)
+
+
+def _is_mark(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    is_mark: NDArray[np.bool_] = kinds >= MARK
+    return is_mark
 
 
 def _wide_cuts(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -72,7 +95,7 @@ def _wide_cuts(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
     for _ in range(_MAX_CLOSING_MARKS):
         ends = ends + _closes(padded[ends])
     following = padded[ends]
-    return np.unique(ends[~_closes(following) & (following != SPACE)])
+    return np.unique(ends[~_closes(following) & (following != SPACE) & ~_is_mark(following)])
 
 
 def _closes(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:

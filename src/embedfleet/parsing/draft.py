@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embedfleet.account import AccountKeeper, Code
+from embedfleet.account import AccountKeeper, Code, shows_nothing
 from embedfleet.places import Places
 
 Emit = Callable[[str], None]
@@ -23,7 +23,7 @@ class Draft:
         self.title: str | None = None
         """What the document calls itself; None if it does not say, or if its text begins with the title."""
         self.blank = True
-        """Whether nothing but white space has been written."""
+        """Whether nothing that shows has been written: only white space and characters of no width."""
         self._emit = emit
         self._chars = 0
         self._pages: list[tuple[int, int]] = []
@@ -31,7 +31,7 @@ class Draft:
 
     def write(self, text: str) -> None:
         """Append the next piece of the text. Its lines end in LF; it has no NUL and no lone surrogate."""
-        self.blank = self.blank and (not text or text.isspace())
+        self.blank = self.blank and shows_nothing(text)
         self._chars += len(text)
         self._emit(text)
 
