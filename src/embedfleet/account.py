@@ -44,6 +44,10 @@ class Code(StrEnum):
     HTML_LAYOUT = "html.layout"
     HTML_NAVIGATION = "html.navigation"
     HTML_HIDDEN = "html.hidden"
+    SPEECH_TIME = "speech.time"
+    SPEECH_REPEATED = "speech.repeated"
+    SPEECH_COMMENT = "speech.comment"
+    SPEECH_DETAIL = "speech.detail"
     LATER_RELEASE = "later_release"
 
 
@@ -75,6 +79,23 @@ _RULES: dict[Code, Rule] = {
     ),
     Code.HTML_NAVIGATION: Rule(Effect.FURNITURE, "navigation element", "navigation elements"),
     Code.HTML_HIDDEN: Rule(Effect.UNSEEN, "hidden element", "hidden elements"),
+    Code.SPEECH_TIME: Rule(
+        Effect.DOUBT,
+        "time of a caption that cannot be read (its text is kept)",
+        "times of captions that cannot be read (their text is kept)",
+        "mend the time, if searches must say when it is said",
+    ),
+    Code.SPEECH_REPEATED: Rule(
+        Effect.UNSEEN,
+        "caption that repeats what is on the screen",
+        "captions that repeat what is on the screen",
+    ),
+    Code.SPEECH_COMMENT: Rule(
+        Effect.UNSEEN, "comment or style of the captions", "comments and styles of the captions"
+    ),
+    Code.SPEECH_DETAIL: Rule(
+        Effect.UNSEEN, "technical detail of the transcript", "technical details of the transcript"
+    ),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),
@@ -232,6 +253,18 @@ class AccountKeeper:
             entry = Entry(code, count, chars, () if place is None else (place,))
             before = self._entries.get(code)
             self._entries[code] = entry if before is None else summed((before, entry))[0]
+
+    def include(self, account: Account, *, place: str | None = None) -> None:
+        """Add the account of a part, such as an attachment. `place` is put before the places in it."""
+        for element, count in account.found:
+            self.found(element, count)
+        for entry in account.entries:
+            places = entry.places
+            if place is not None:
+                places = tuple(f"{place}: {one}" for one in places) or (place,)
+            before = self._entries.get(entry.code)
+            added = Entry(entry.code, entry.count, entry.chars, places)
+            self._entries[entry.code] = added if before is None else summed((before, added))[0]
 
     @property
     def account(self) -> Account:

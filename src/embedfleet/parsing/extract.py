@@ -10,7 +10,7 @@ from typing import BinaryIO
 from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType, Format
-from embedfleet.parsing.signatures import HEAD_BYTES, format_from
+from embedfleet.parsing.signatures import HEAD_BYTES, format_from, text_format_from
 from embedfleet.parsing.text import read_text
 
 Reader = Callable[[BinaryIO, Draft], ContentType]
@@ -25,7 +25,8 @@ _AS_IT_IS: dict[Format, ContentType] = {
 # text files do not wait for that.
 _READERS: dict[Format, tuple[str, str]] = {
     Format.DELIMITED: ("delimited", "read_delimited"),
-    Format.JSON: ("json_layout", "read_json"),
+    Format.JSON: ("speech.transcripts", "read_json_or_transcript"),
+    Format.CAPTIONS: ("speech.captions", "read_captions"),
     Format.HTML: ("html", "read_html"),
     Format.PDF: ("pdf", "read_pdf"),
     Format.DOCX: ("docx", "read_docx"),
@@ -44,6 +45,8 @@ def extract(stream: BinaryIO, form: Format | None, draft: Draft) -> ContentType:
     if not head:
         raise EmptyDocument("is empty: there is nothing to embed")
     stream.seek(0)
+    if form is Format.TEXT:
+        form = text_format_from(head) or form
     content_type = read(stream, form or format_from(head), draft)
     if draft.blank:
         lost = draft.account.account.lost

@@ -36,6 +36,11 @@ DESCRIPTIONS: dict[Format, Description] = {
     ),
     Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),
     Format.JSON: Description("names and values, one a line", "nothing", _OURS),
+    Format.CAPTIONS: Description(
+        "what is said, once, as running speech; speakers; the seconds of each part",
+        "numbers, times and styles of cues, comments, what rolling captions repeat",
+        _OURS,
+    ),
     Format.PDF: Description("the text layer: headings, paragraphs, tables", "images", "kreuzberg (PDFium)"),
     Format.DOCX: Description("headings, paragraphs, lists, tables, notes", "images", "kreuzberg"),
     Format.EPUB: Description("the chapters, in reading order", "the table of contents, images", "kreuzberg"),

@@ -43,13 +43,14 @@ class Format(StrEnum):
     HTML = "html"
     DELIMITED = "delimited"
     JSON = "json"
+    CAPTIONS = "captions"
     PDF = "pdf"
     DOCX = "docx"
     EPUB = "epub"
 
 
 _SUFFIXES: dict[Format, str] = {
-    Format.TEXT: "txt text log rst tex adoc asciidoc org ini cfg conf toml yaml yml properties srt vtt po",
+    Format.TEXT: "txt text log rst tex adoc asciidoc org ini cfg conf toml yaml yml properties po",
     Format.MARKDOWN: "md markdown mdx qmd rmd",
     Format.CODE: (
         "py pyi pyx js mjs cjs jsx ts tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hpp hh "
@@ -59,7 +60,8 @@ _SUFFIXES: dict[Format, str] = {
     ),
     Format.HTML: "html htm xhtml",
     Format.DELIMITED: "csv tsv",
-    Format.JSON: "json jsonl ndjson geojson",
+    Format.JSON: "json json3 jsonl ndjson geojson",
+    Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",
     Format.DOCX: "docx",
     Format.EPUB: "epub",

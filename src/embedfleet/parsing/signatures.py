@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from embedfleet.parsing.formats import Format
 
 HEAD_BYTES = 1024
@@ -41,6 +43,15 @@ _NOT_TEXT: tuple[tuple[bytes, str], ...] = (
 )
 
 
+# Captions in a file of text: WebVTT, SubRip, SubStation, SubViewer, MicroDVD.
+_CAPTIONS = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:WEBVTT[^\r\n>]{0,200}\r?\n(?s:.{0,900})-->|\[Script Info\]|"
+    rb"\s{0,20}\d{1,9}\s{1,20}\d{1,2}:\d\d:\d\d[,.]\d{1,3} +--> +\d{1,2}:\d\d:\d\d[,.]\d{1,3}|"
+    rb"\d{1,2}:\d\d:\d\d\.\d{3},\d{1,2}:\d\d:\d\d\.\d{3}\r?\n|"
+    rb"(?:\{\d{1,8}\}\{\d{1,8}\}[^\r\n]{0,300}\r?\n){2})"
+)
+
+
 def known_binary(head: bytes) -> str | None:
     """The name of the binary format to which `head` belongs; None if it is of no known one."""
     return next((name for magic, name in _NOT_TEXT if head.startswith(magic)), None)
@@ -55,4 +66,9 @@ def format_from(head: bytes) -> Format:
     opening = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if opening.startswith((b"<!doctype html", b"<html")):
         return Format.HTML
-    return Format.TEXT
+    return text_format_from(head) or Format.TEXT
+
+
+def text_format_from(head: bytes) -> Format | None:
+    """The format of a file that is called text, if its first bytes are unmistakably those of another one."""
+    return Format.CAPTIONS if _CAPTIONS.match(head) else None
