@@ -48,6 +48,9 @@ class Code(StrEnum):
     SPEECH_REPEATED = "speech.repeated"
     SPEECH_COMMENT = "speech.comment"
     SPEECH_DETAIL = "speech.detail"
+    NOTEBOOK_IMAGE = "notebook.image"
+    NOTEBOOK_WIDGET = "notebook.widget"
+    NOTEBOOK_BROKEN = "notebook.broken"
     LATER_RELEASE = "later_release"
 
 
@@ -95,6 +98,16 @@ _RULES: dict[Code, Rule] = {
     ),
     Code.SPEECH_DETAIL: Rule(
         Effect.UNSEEN, "technical detail of the transcript", "technical details of the transcript"
+    ),
+    Code.NOTEBOOK_IMAGE: Rule(
+        Effect.UNSEEN, "image of a notebook (it has no text)", "images of a notebook (they have no text)"
+    ),
+    Code.NOTEBOOK_WIDGET: Rule(Effect.UNSEEN, "widget of a notebook", "widgets of a notebook"),
+    Code.NOTEBOOK_BROKEN: Rule(
+        Effect.DOUBT,
+        "notebook that is not valid JSON (laid out as it is)",
+        "notebooks that are not valid JSON (laid out as they are)",
+        "repair it",
     ),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"

@@ -26,6 +26,7 @@ _AS_IT_IS: dict[Format, ContentType] = {
 _READERS: dict[Format, tuple[str, str]] = {
     Format.DELIMITED: ("delimited", "read_delimited"),
     Format.JSON: ("speech.transcripts", "read_json_or_transcript"),
+    Format.NOTEBOOK: ("notebook", "read_notebook"),
     Format.CAPTIONS: ("speech.captions", "read_captions"),
     Format.HTML: ("html", "read_html"),
     Format.PDF: ("pdf", "read_pdf"),

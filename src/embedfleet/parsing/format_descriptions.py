@@ -36,6 +36,11 @@ DESCRIPTIONS: dict[Format, Description] = {
     ),
     Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),
     Format.JSON: Description("names and values, one a line", "nothing", _OURS),
+    Format.NOTEBOOK: Description(
+        "Markdown cells, code with its language, outputs that are text or tables, errors",
+        "images, widgets, colours, earlier states of progress bars",
+        "none; selectolax, kreuzberg for HTML",
+    ),
     Format.CAPTIONS: Description(
         "what is said, once, as running speech; speakers; the seconds of each part",
         "numbers, times and styles of cues, comments, what rolling captions repeat",

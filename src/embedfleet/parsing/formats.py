@@ -44,6 +44,7 @@ class Format(StrEnum):
     DELIMITED = "delimited"
     JSON = "json"
     CAPTIONS = "captions"
+    NOTEBOOK = "notebook"
     PDF = "pdf"
     DOCX = "docx"
     EPUB = "epub"
@@ -61,6 +62,7 @@ _SUFFIXES: dict[Format, str] = {
     Format.HTML: "html htm xhtml",
     Format.DELIMITED: "csv tsv",
     Format.JSON: "json json3 jsonl ndjson geojson",
+    Format.NOTEBOOK: "ipynb",
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",
     Format.DOCX: "docx",
