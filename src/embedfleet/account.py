@@ -41,6 +41,7 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    ENCODED_DATA = "data.encoded"
     HTML_LAYOUT = "html.layout"
     HTML_NAVIGATION = "html.navigation"
     HTML_HIDDEN = "html.hidden"
@@ -75,6 +76,9 @@ _RULES: dict[Code, Rule] = {
         "save it as UTF-8",
     ),
     Code.NUL_CHARACTERS: Rule(Effect.UNSEEN, "NUL character", "NUL characters"),
+    Code.ENCODED_DATA: Rule(
+        Effect.UNSEEN, "block of encoded data (base64, hexadecimal)", "blocks of encoded data"
+    ),
     Code.HTML_LAYOUT: Rule(
         Effect.DOUBT,
         "layout that is too deep for Markdown (only its text was kept)",

@@ -15,6 +15,7 @@ def read_with(reader: Reader, data: bytes) -> ParsedDocument:
     pieces: list[str] = []
     draft = Draft(pieces.append)
     content_type = reader(io.BytesIO(data), draft)
+    draft.finish()
     return ParsedDocument(
         "".join(pieces), content_type, draft.account.account, title=draft.title, places=draft.places
     )

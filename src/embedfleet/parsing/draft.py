@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from embedfleet.account import AccountKeeper, Code, shows_nothing
+from embedfleet.parsing.blobs import BlobFilter
 from embedfleet.places import Places
 
 Emit = Callable[[str], None]
@@ -25,22 +26,35 @@ class Draft:
         self.blank = True
         """Whether nothing that shows has been written: only white space and characters of no width."""
         self._emit = emit
+        self._filter = BlobFilter(self._hand_on, self.account)
         self._chars = 0
         self._pages: list[tuple[int, int]] = []
         self._cues: list[tuple[int, float, float]] = []
 
     def write(self, text: str) -> None:
-        """Append the next piece of the text. Its lines end in LF; it has no NUL and no lone surrogate."""
+        """Append the next piece of the text. Its lines end in LF; it has no NUL and no lone surrogate.
+
+        Encoded data, such as a picture in base64, is left out and noted: see `BlobFilter`.
+        """
+        self._filter.write(text)
+
+    def finish(self) -> None:
+        """The document ends here. `blank` and `places` are right after this."""
+        self._filter.flush()
+
+    def _hand_on(self, text: str) -> None:
         self.blank = self.blank and shows_nothing(text)
         self._chars += len(text)
         self._emit(text)
 
     def begin_page(self, number: int) -> None:
         """The text from here on is on this page, from 1."""
+        self._filter.flush()
         self._pages.append((self._chars, number))
 
     def begin_cue(self, start_seconds: float, end_seconds: float) -> None:
         """The text from here on is said between these seconds of the recording."""
+        self._filter.flush()
         self._cues.append((self._chars, start_seconds, end_seconds))
 
     def note(self, code: Code, *, count: int = 1, chars: int | None = 0, place: str | None = None) -> None:

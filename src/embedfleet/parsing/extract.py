@@ -49,6 +49,7 @@ def extract(stream: BinaryIO, form: Format | None, draft: Draft) -> ContentType:
     if form is Format.TEXT:
         form = text_format_from(head) or form
     content_type = read(stream, form or format_from(head), draft)
+    draft.finish()
     if draft.blank:
         lost = draft.account.account.lost
         if lost:
