@@ -41,6 +41,8 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    LINK_TARGET = "markup.link_target"
+    MARKUP_COMMENT = "markup.comment"
     ENCODED_DATA = "data.encoded"
     HTML_LAYOUT = "html.layout"
     HTML_NAVIGATION = "html.navigation"
@@ -112,6 +114,10 @@ _RULES: dict[Code, Rule] = {
         "notebook that is not valid JSON (laid out as it is)",
         "notebooks that are not valid JSON (laid out as they are)",
         "repair it",
+    ),
+    Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
+    Code.LINK_TARGET: Rule(
+        Effect.UNSEEN, "list entry of a link's address", "list entries of links' addresses"
     ),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"

@@ -68,7 +68,7 @@ async def test_the_second_pdf_needs_no_second_loading_of_the_library(sandbox: Pa
 @pytest.mark.parametrize(
     ("name", "content_type", "text"),
     [
-        ("a.md", "markdown", "---\ntitle: x\n---\n# Head\n"),
+        ("a.md", "markdown", "# Head\n\nText with `code`.\n"),
         ("a.py", "code", "def f():\n\treturn  1\n"),
         ("a.rst", "text", "Title\n=====\n"),
         ("a.toml", "text", "[a]\nb = 1\n"),

@@ -69,9 +69,17 @@ def _read(source: str, end: int) -> FrontMatter:
     written: list[str] = []
     comments = chars = 0
     block_indent: int | None = None
+    quotes = ""
     for line in source.split("\n"):
         content = line.strip()
         indent = len(line) - len(line.lstrip())
+        if quotes:
+            # TOML: a text of several lines ends with its quotes, and not with its indentation.
+            quotes, content = (
+                ("", content.removesuffix(quotes)) if content.endswith(quotes) else (quotes, content)
+            )
+            written.append(content.lstrip("#").strip())
+            continue
         if block_indent is not None and content and indent <= block_indent:
             block_indent = None
         if block_indent is not None:
@@ -82,8 +90,9 @@ def _read(source: str, end: int) -> FrontMatter:
             chars += len("".join(content.split()))
         elif content:
             written.append(_written(line))
-            if _BLOCK.search(content):
-                block_indent = indent
+            if opening := _BLOCK.search(content):
+                quotes = opening[0][:3] if opening[0][0] in "\"'" else ""
+                block_indent = None if quotes else indent
     return FrontMatter("\n".join(written).strip("\n") + "\n", end, comments, chars)
 
 

@@ -1,8 +1,9 @@
 """JSON and JSON lines: writes the names and values as lines of `name: value`, without quotes and brackets.
 
-The layout works on tokens. So numbers keep their digits, repeated names stay, deep nesting needs no stack, and
-a file that is not quite JSON (has comments, is cut off) still keeps all its text. Strings are unescaped: a
-line break in a string is a line break in the text. A string that holds JSON itself is laid out in its place.
+The layout works on tokens. So numbers keep their digits, repeated names stay, deep nesting needs no stack,
+and a file that is not quite JSON (has comments, is cut off) still keeps all its text. Strings are unescaped:
+a line break in a string is a line break in the text. A string that holds JSON itself is laid out in its
+place.
 """
 
 from __future__ import annotations
