@@ -116,9 +116,7 @@ _RULES: dict[Code, Rule] = {
         "repair it",
     ),
     Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
-    Code.LINK_TARGET: Rule(
-        Effect.UNSEEN, "list entry of a link's address", "list entries of links' addresses"
-    ),
+    Code.LINK_TARGET: Rule(Effect.UNSEEN, "line with a link's address", "lines with links' addresses"),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),

@@ -75,10 +75,8 @@ def _read(source: str, end: int) -> FrontMatter:
         indent = len(line) - len(line.lstrip())
         if quotes:
             # TOML: a text of several lines ends with its quotes, and not with its indentation.
-            quotes, content = (
-                ("", content.removesuffix(quotes)) if content.endswith(quotes) else (quotes, content)
-            )
-            written.append(content.lstrip("#").strip())
+            written.append(content.removesuffix(quotes).lstrip("#").strip())
+            quotes = "" if content.endswith(quotes) else quotes
             continue
         if block_indent is not None and content and indent <= block_indent:
             block_indent = None

@@ -46,8 +46,8 @@ def test_front_matter_is_metadata_of_any_length(front: str) -> None:
 
 def test_the_human_text_of_front_matter_stays_and_its_comments_are_said() -> None:
     document = _read(
-        "---\n# a comment\nauthors:\n  - name: 'Ines O''Moor'\ntags: [gate, \"weir\"]\nsummary: |\n  # One.\n  Two.\n"
-        "date: 2024-01-05\nlink: https://x.org/a#b\n---\nText.\n"
+        "---\n# a comment\nauthors:\n  - name: 'Ines O''Moor'\ntags: [gate, \"weir\"]\n"
+        "summary: |\n  # One.\n  Two.\ndate: 2024-01-05\nlink: https://x.org/a#b\n---\nText.\n"
     )
     assert document.text == (
         "authors:\n  - name: Ines O'Moor\ntags: gate, weir\nsummary:\n  One.\n  Two.\ndate: 2024-01-05\n"
@@ -80,7 +80,8 @@ def test_what_is_no_front_matter_stays(page: str) -> None:
 def test_comments_are_no_text_and_no_headings() -> None:
     document = _read(
         "# Guide\n\nOne.<!-- in line --> Two.\n\n<!--\n# heading in a comment\n```\n-->\n\n"
-        "{/* # of MDX */}\n\n[//]: # (and this one)\n[comment]: <> (or this)\n\n## Shallow again\n\nshallow text\n"
+        "{/* # of MDX */}\n\n[//]: # (and this one)\n[comment]: <> (or this)\n\n"
+        "## Shallow again\n\nshallow text\n"
     )
     assert heading_at(document, "shallow text") == ("Guide", "Shallow again")
     assert "One. Two." in document.text
@@ -119,7 +120,8 @@ def test_a_comment_in_a_list_is_left_out() -> None:
 
 def test_the_addresses_of_links_are_left_out_and_said() -> None:
     document = _read(
-        'See [the gate][1].\n\n[1]: https://x.org/a "The gate"\n[two]: <../b.md>\n[img]: data:image/png;base64,iVBO\n'
+        'See [the gate][1].\n\n[1]: https://x.org/a "The gate"\n'
+        "[two]: <../b.md>\n[img]: data:image/png;base64,iVBO\n"
     )
     assert document.text == "See [the gate][1].\n\n"
     (entry,) = document.account.entries
