@@ -9,6 +9,7 @@ import pytest
 
 from embedfleet.account import Code
 from embedfleet.parsing.formats import Format, ParsedDocument
+from embedfleet.parsing.json_layout import lay_out
 from support.reading import read_as
 
 
@@ -167,7 +168,7 @@ def test_prose_beside_a_transcript_stays_and_details_are_said() -> None:
 )
 def test_other_files_are_laid_out_as_json(document: Any) -> None:
     read_json = read(document)
-    assert read_json.content_type == "code"
+    assert read_json.text == lay_out(json.dumps(document))
     assert read_json.places.cues == ()
 
 
