@@ -41,6 +41,7 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    STRAY_QUOTE = "csv.stray_quote"
     LINK_TARGET = "markup.link_target"
     MARKUP_COMMENT = "markup.comment"
     ENCODED_DATA = "data.encoded"
@@ -116,6 +117,12 @@ _RULES: dict[Code, Rule] = {
         "repair it",
     ),
     Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
+    Code.STRAY_QUOTE: Rule(
+        Effect.DOUBT,
+        "quote that nothing closes (kept as a character)",
+        "quotes that nothing closes (kept as characters)",
+        "double it or close it, if its cell goes on in the next line",
+    ),
     Code.LINK_TARGET: Rule(Effect.UNSEEN, "line with a link's address", "lines with links' addresses"),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"

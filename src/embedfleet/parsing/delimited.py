@@ -1,62 +1,65 @@
 """CSV and TSV: each row becomes a paragraph of `header: value` lines.
 
 So each chunk of a long table names its values, wherever it is cut. With Markdown rows, only the first chunk
-would have the header. Empty cells are left out. The first row is the header, unless one of its cells is
-empty, repeated or a number. Without a header, each row becomes a paragraph with one cell in each line.
+would have the header. Empty cells are left out. What stands above the header is a paragraph of its own.
+Without a header, each row becomes a paragraph with one cell in each line.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain, islice
 from typing import BinaryIO
 
+from embedfleet.account import Code
+from embedfleet.parsing.csv_header import SAMPLE_ROWS, Head, head_of
+from embedfleet.parsing.csv_rows import Rows, dialect_of
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.text import whole_text
 
-_DELIMITERS = ",;\t|"
-_CELL_CHARS = (
-    2**31 - 1
-)  # the largest C long of any platform's csv module: an unclosed quote makes one cell of the rest of the file
-_NUMBER = re.compile(r"[-+]?[\d.,]+%?")
-_LINE = re.compile(r"[^\n]+\n?|\n")
+_WRITE_CHARS = 1 << 16
 
 
 def read_delimited(stream: BinaryIO, draft: Draft) -> ContentType:
-    """Write one row at a time. Holds the file's text in memory."""
+    """Write the rows. Holds the file's text in memory."""
     text = whole_text(stream, draft)
-    csv.field_size_limit(_CELL_CHARS)
-    first_line = next(_lines(text), "")
-    reader = csv.reader(_lines(text), delimiter=max(_DELIMITERS, key=first_line.count))
-    header: Sequence[str] | None = None
-    number = 0
-    for number, row in enumerate(row for row in reader if row):
-        if number == 0 and _is_header(row):
-            header = row
-        else:
-            draft.write(_paragraph(header, row))
-    if header is not None and number == 0:
-        draft.write("\n".join(header) + "\n")  # the header is the only text of such a file
+    rows = Rows(text, dialect_of(text))
+    remaining = iter(rows)
+    sample = list(islice(remaining, SAMPLE_ROWS))
+    head = head_of(sample) if sample else Head()
+    first = head.titles + (head.names is not None)
+    if head.titles:
+        draft.write("".join(map(_title, sample[: head.titles])) + "\n")
+    if head.names is not None and first == len(sample):
+        draft.write("\n".join(filter(None, head.names)) + "\n")  # a table of nothing but its header
+    pieces: list[str] = []
+    count = chars = 0
+    for row in chain(sample[first:], remaining):
+        count += 1
+        pieces.append(_paragraph(head.names or (), row))
+        chars += len(pieces[-1])
+        if chars >= _WRITE_CHARS:
+            draft.write("".join(pieces))
+            pieces, chars = [], 0
+    draft.write("".join(pieces))
+    draft.found("rows", count)
+    for line in rows.stray_lines:
+        draft.note(Code.STRAY_QUOTE, place=f"line {line}")
+    draft.note(Code.STRAY_QUOTE, count=rows.strays - len(rows.stray_lines))
     return "text"
 
 
-def _lines(text: str) -> Iterator[str]:
-    return (match.group() for match in _LINE.finditer(text))
+def _title(row: Sequence[str]) -> str:
+    cells = [cell.strip() for cell in row if cell.strip()]
+    return (": " if len(cells) == 2 else ", ").join(cells) + "\n"
 
 
-def _is_header(row: Sequence[str]) -> bool:
-    names = [cell.strip() for cell in row]
-    return all(names) and len(set(names)) == len(names) and not any(map(_NUMBER.fullmatch, names))
-
-
-def _paragraph(header: Sequence[str] | None, row: Sequence[str]) -> str:
-    """A row as lines and a blank line; "" if it is empty. Cells beyond the header have no name."""
-    names = header or ()
+def _paragraph(names: Sequence[str], row: Sequence[str]) -> str:
+    """A row as lines and a blank line. Cells beyond the header, or below an empty name, have no name."""
     lines = [
-        f"{names[i].strip()}: {cell.strip()}\n" if i < len(names) else f"{cell.strip()}\n"
+        f"{names[i]}: {cell.strip()}\n" if i < len(names) and names[i] else f"{cell.strip()}\n"
         for i, cell in enumerate(row)
-        if cell.strip()
+        if cell and not cell.isspace()
     ]
-    return "".join(lines) + "\n" if lines else ""
+    return "".join(lines) + "\n"
