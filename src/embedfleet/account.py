@@ -55,6 +55,9 @@ class Code(StrEnum):
     NOTEBOOK_IMAGE = "notebook.image"
     NOTEBOOK_WIDGET = "notebook.widget"
     NOTEBOOK_BROKEN = "notebook.broken"
+    HTML_CONTROLS = "html.controls"
+    HTML_EMBEDDED = "html.embedded"
+    HTML_IMAGE = "html.image"
     LATER_RELEASE = "later_release"
 
 
@@ -87,7 +90,11 @@ _RULES: dict[Code, Rule] = {
         "layout that is too deep for Markdown (only its text was kept)",
         "layouts that are too deep for Markdown (only their text was kept)",
     ),
-    Code.HTML_NAVIGATION: Rule(Effect.FURNITURE, "navigation element", "navigation elements"),
+    Code.HTML_NAVIGATION: Rule(
+        Effect.FURNITURE,
+        "menu, header, footer or sidebar without text of its own",
+        "menus, headers, footers and sidebars without text of their own",
+    ),
     Code.HTML_HIDDEN: Rule(Effect.UNSEEN, "hidden element", "hidden elements"),
     Code.SPEECH_TIME: Rule(
         Effect.DOUBT,
@@ -124,6 +131,11 @@ _RULES: dict[Code, Rule] = {
         "double it or close it, if its cell goes on in the next line",
     ),
     Code.LINK_TARGET: Rule(Effect.UNSEEN, "line with a link's address", "lines with links' addresses"),
+    Code.HTML_CONTROLS: Rule(Effect.FURNITURE, "form control", "form controls"),
+    Code.HTML_EMBEDDED: Rule(
+        Effect.FURNITURE, "embedded page or player", "embedded pages or players", "ingest what it shows"
+    ),
+    Code.HTML_IMAGE: Rule(Effect.FURNITURE, "image without a description", "images without a description"),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),
@@ -293,6 +305,14 @@ class AccountKeeper:
             before = self._entries.get(entry.code)
             added = Entry(entry.code, entry.count, entry.chars, places)
             self._entries[entry.code] = added if before is None else summed((before, added))[0]
+
+    def add(self, other: Account) -> None:
+        """Take in the account of a part."""
+        for element, count in other.found:
+            self.found(element, count)
+        for entry in other.entries:
+            before = self._entries.get(entry.code)
+            self._entries[entry.code] = entry if before is None else summed((before, entry))[0]
 
     @property
     def account(self) -> Account:

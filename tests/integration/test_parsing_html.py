@@ -70,7 +70,7 @@ class Oracle(HTMLParser):
     _VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta", "wbr"})
     _INSIDE_WORDS = frozenset(
         {"a", "abbr", "b", "cite", "code", "del", "em", "i", "kbd", "q", "samp", "small", "span", "strong"}
-    ) | {"sub", "sup", "tt", "u", "var", "wbr"}
+    ) | {"sub", "tt", "u", "var", "wbr"}
     _NOT_TEXT = frozenset({"script", "style", "template", "noscript", "head", "svg", "button", "select"})
 
     def __init__(self, marks: Marks) -> None:
