@@ -30,8 +30,8 @@ DESCRIPTIONS: dict[Format, Description] = {
     Format.MARKDOWN: Description("all text, unchanged; headings", "nothing", _OURS),
     Format.CODE: Description("all text, unchanged", "nothing", _OURS),
     Format.HTML: Description(
-        "headings, paragraphs, lists, tables, code, images' alternative texts",
-        "menus, page headers and footers, scripts, hidden elements, targets of links",
+        "headings, paragraphs, lists, tables, code, formulas, descriptions of images; text that scripts show",
+        "menus, headers, footers and sidebars without text of their own, controls, hidden text, embedded pages",
         "selectolax, kreuzberg",
     ),
     Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),

@@ -90,10 +90,12 @@ def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool
     attempt = Draft(draft.write)
     pruner = Pruner(tree, attempt, is_chapter=is_chapter)
     write_marks(tree, attempt)
-    pruner.drop_what_is_no_text()
+    pruner.drop_what_is_no_text(show_hidden=not prune)
     if prune:
         pruner.drop_furniture()
     if tree.body is None or not _letters(tree.body.text()):
+        if not prune:
+            draft.account.add(attempt.account.account)
         return None
     prepare_tables(tree, tree.body)
     _flatten(tree.body)

@@ -37,18 +37,19 @@ _CANDIDATES = ", ".join(
         "#MSearchSelectWindow, #MSearchResultsWindow, #side-nav, #nav-path, address.footer",  # doxygen
         "#mw-navigation, #mw-panel, #footer, #catlinks, .noprint",  # MediaWiki
         "a.skip-link, a.skip-nav, a.skip-to-content",
-        '[id*="cookie"], [class*="cookie"], [id*="consent"], [class*="consent"]',
     )
 )
 _ALWAYS = ", ".join(
     (
         "a.headerlink, a.viewcode-link, a.viewcode-back, span.viewcode-link, .mw-editsection, .mw-jump-link",
         "a.skip-link, a.skip-nav, a.skip-to-content, .md-skip, .md-content__button",
-        '[id*="cookie"], [class*="cookie"], [id*="consent"], [class*="consent"]',
     )
 )
 """Candidates that are furniture whatever they say."""
 
+_BANNERS = '[id*="cookie"], [class*="cookie"], [id*="consent"], [class*="consent"]'
+_BANNER_WORDS = re.compile(r"\b(accept|agree|allow|reject|consent)", re.IGNORECASE)
+_BANNER_CHARS = 3000  # a whole page about cookies has more
 _NAVIGATION = 'nav, [role="navigation"], [role="menu"], [role="menubar"], [role="toolbar"]'
 _HEADINGS = "h1, h2, h3, h4, h5, h6"
 _MAIN = 'main, [role="main"]'
@@ -91,15 +92,15 @@ class Pruner:
         self._is_chapter = is_chapter
         self._targets = _targets_of(tree)
 
-    def drop_what_is_no_text(self) -> None:
-        """Remove scripts, styles, controls and embedded pages, and what is hidden for good."""
+    def drop_what_is_no_text(self, *, show_hidden: bool) -> None:
+        """Remove scripts, styles, controls and embedded pages; and what is hidden for good, unless shown."""
         _remove(self._tree.css(_NOT_TEXT))
         for node in _outermost(self._tree.css(_EMBEDDED)):
             self._prune(node, Code.HTML_EMBEDDED)
         for node in _outermost(self._tree.css(_CONTROLS)):
             self._prune(node, Code.HTML_CONTROLS)
         for node in _outermost([node for node in self._tree.css(_HIDDEN) if _is_hidden(node)]):
-            if self._is_revealed(node):
+            if show_hidden or self._is_revealed(node):
                 _show(node)
             else:
                 self._prune(node, Code.HTML_HIDDEN)
@@ -107,6 +108,8 @@ class Pruner:
     def drop_furniture(self) -> None:
         """Remove menus, and headers, footers and asides of the page without content."""
         _remove(self._tree.css(_ALWAYS))
+        for node in _outermost([node for node in self._tree.css(_BANNERS) if _is_banner(node)]):
+            self._prune(node, Code.HTML_NAVIGATION)
         if self._is_chapter:
             self._sift(self._tree.css(_NAVIGATION))
             return
@@ -180,6 +183,8 @@ def _targets_of(tree: LexborHTMLParser) -> _Targets:
     for node in tree.css(selector):
         for name in _REFERRING:
             every.update((node.attributes.get(name) or "").replace("#", "").split())
+    for node in tree.css("[onclick]"):
+        every.update(_WORD.findall(node.attributes.get("onclick") or ""))
     for link in tree.css('a[href^="#"]'):
         target = (link.attributes.get("href") or "")[1:]
         every.add(target)
@@ -209,6 +214,12 @@ def _show(node: LexborNode) -> None:
         for name in ("hidden", "style", "aria-hidden"):
             if name in one.attributes:
                 del one.attrs[name]
+
+
+def _is_banner(node: LexborNode) -> bool:
+    """Whether an element asks the reader to accept cookies."""
+    text = node.text()
+    return "cookie" in text.lower() and bool(_BANNER_WORDS.search(text)) and len(text) < _BANNER_CHARS
 
 
 def _boilerplate_blocks(node: LexborNode) -> list[LexborNode]:

@@ -7,6 +7,8 @@ import re
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _LINE_NUMBERS = re.compile(r"\s*\d+(\s+\d+)*\s*")
+_LAYOUT_ROWS = 3  # a table that lays out a page has a row for its head, body and foot
+_BLOCKS_IN_CELLS = "td table, td h1, td h2, td h3, td ul, td ol, td blockquote, td pre + *, td p + p"
 _MOST_COPIES = 10_000  # of cells that span rows, in a page: a hostile page asks for billions
 _LAYOUT_ROWS = 3  # a table that lays out a page has a row for its head, body and foot
 _MOST_ROWS = 1000  # that a cell may span
@@ -14,9 +16,11 @@ _MOST_ROWS = 1000  # that a cell may span
 
 def prepare_tables(tree: LexborHTMLParser, body: LexborNode) -> None:
     """Make blocks of tables that lay out code or other tables; write cells that span rows in each of them."""
-    for table in reversed(body.css("table")):
-        if _lays_out(table):
-            _as_blocks(tree, table)
+    # Decided before any is taken apart: a table that lays out others holds none of them afterwards.
+    for table in reversed([one for one in body.css("table") if _lays_out(one)]):
+        _as_blocks(tree, table)
+    for block in body.css("td p, td pre, td div, td li, td dd, td dt, th p, th div"):
+        block.insert_before(" ")  # the converter joins the blocks of a cell without a space
     copies = 0
     for cell in body.css("td[rowspan], th[rowspan]"):
         copies += _repeat_in_rows(cell, _MOST_COPIES - copies)
@@ -26,11 +30,9 @@ def _lays_out(table: LexborNode) -> bool:
     """Whether a table holds what no Markdown cell can: code of several lines, or blocks of its own."""
     if any("\n" in code.text().strip("\n") for code in table.css("pre")):
         return True
-    if table.css_first("th") is not None:
+    if table.css_first("th") is not None or len(table.css("tr")) > _LAYOUT_ROWS:
         return False
-    return (
-        table.css_first("td table, h1, h2, h3, ul, ol, blockquote") is not None and len(table.css("tr")) <= 3
-    )
+    return table.css_first(_BLOCKS_IN_CELLS) is not None
 
 
 def _as_blocks(tree: LexborHTMLParser, table: LexborNode) -> None:
@@ -39,12 +41,21 @@ def _as_blocks(tree: LexborHTMLParser, table: LexborNode) -> None:
         if _LINE_NUMBERS.fullmatch(cell.text()) and cell.css_first("pre") is not None:
             cell.decompose()
     for part in table.css("td, th, caption"):
-        for _ in range(2):
-            part.insert_before(tree.create_node("br"))
+        _end_paragraph(tree, part)
         part.unwrap()
     for part in table.css("tr, tbody, thead, tfoot, colgroup"):
         part.unwrap()
+    # What follows the table may be in no paragraph of its own.
+    _end_paragraph(tree, table)
+    for _ in range(2):
+        table.insert_after(tree.create_node("br"))
     table.unwrap()
+
+
+def _end_paragraph(tree: LexborHTMLParser, node: LexborNode) -> None:
+    """End the paragraph before the element."""
+    for _ in range(2):
+        node.insert_before(tree.create_node("br"))
 
 
 def _repeat_in_rows(cell: LexborNode, most: int) -> int:
