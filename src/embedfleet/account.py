@@ -306,14 +306,6 @@ class AccountKeeper:
             added = Entry(entry.code, entry.count, entry.chars, places)
             self._entries[entry.code] = added if before is None else summed((before, added))[0]
 
-    def add(self, other: Account) -> None:
-        """Take in the account of a part."""
-        for element, count in other.found:
-            self.found(element, count)
-        for entry in other.entries:
-            before = self._entries.get(entry.code)
-            self._entries[entry.code] = entry if before is None else summed((before, entry))[0]
-
     @property
     def account(self) -> Account:
         return Account(tuple(self._found.items()), tuple(self._entries.values()))

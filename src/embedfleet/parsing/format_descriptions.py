@@ -31,7 +31,7 @@ DESCRIPTIONS: dict[Format, Description] = {
     Format.CODE: Description("all text, unchanged", "nothing", _OURS),
     Format.HTML: Description(
         "headings, paragraphs, lists, tables, code, formulas, descriptions of images; text that scripts show",
-        "menus, headers, footers and sidebars without text of their own, controls, hidden text, embedded pages",
+        "menus, page headers and footers without text of their own, controls, hidden text, embedded pages",
         "selectolax, kreuzberg",
     ),
     Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),

@@ -95,11 +95,11 @@ def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool
         pruner.drop_furniture()
     if tree.body is None or not _letters(tree.body.text()):
         if not prune:
-            draft.account.add(attempt.account.account)
+            draft.account.include(attempt.account.account)
         return None
     prepare_tables(tree, tree.body)
     _flatten(tree.body)
-    draft.account.add(attempt.account.account)
+    draft.account.include(attempt.account.account)
     return tree.body
 
 
