@@ -71,7 +71,7 @@ _BOILERPLATE = re.compile(
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？।؟][\s\"'”’)\]]*$")
 _SENTENCE_WORDS = 5  # a menu's entry has fewer, or no full stop
-_LONG_BLOCK_WORDS = 15  # so many words are prose with or without a full stop
+_LONG_BLOCK_WORDS = 15  # a block of more words is prose without a full stop, too
 _NO_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _REVEALED_CLASS = re.compile(
     r"tab|panel|accordion|collaps|toggle|spoiler|expand|reveal|faq|answer", re.IGNORECASE
