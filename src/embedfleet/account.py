@@ -58,6 +58,15 @@ class Code(StrEnum):
     HTML_CONTROLS = "html.controls"
     HTML_EMBEDDED = "html.embedded"
     HTML_IMAGE = "html.image"
+    OFFICE_HIDDEN = "office.hidden"
+    OFFICE_DELETED = "office.deleted"
+    OFFICE_HEADER = "office.header_footer"
+    OFFICE_CONTENTS = "office.contents"
+    OFFICE_PROMPT = "office.prompt"
+    OFFICE_SYMBOL = "office.symbol"
+    OFFICE_OBJECT = "office.object"
+    OFFICE_PART = "office.part"
+    OFFICE_IMAGE = "office.image"
     LATER_RELEASE = "later_release"
 
 
@@ -136,6 +145,41 @@ _RULES: dict[Code, Rule] = {
         Effect.FURNITURE, "embedded page or player", "embedded pages or players", "ingest what it shows"
     ),
     Code.HTML_IMAGE: Rule(Effect.FURNITURE, "image without a description", "images without a description"),
+    Code.OFFICE_HIDDEN: Rule(
+        Effect.UNSEEN, "hidden part", "hidden parts", "unhide what should be found by searches"
+    ),
+    Code.OFFICE_DELETED: Rule(Effect.UNSEEN, "tracked deletion or move", "tracked deletions and moves"),
+    Code.OFFICE_HEADER: Rule(Effect.FURNITURE, "page header or footer", "page headers and footers"),
+    Code.OFFICE_CONTENTS: Rule(
+        Effect.FURNITURE, "entry of a table of contents or index", "entries of tables of contents and indexes"
+    ),
+    Code.OFFICE_PROMPT: Rule(
+        Effect.FURNITURE, "prompt of an empty form field", "prompts of empty form fields"
+    ),
+    Code.OFFICE_SYMBOL: Rule(
+        Effect.LOST,
+        "symbol of a font that has no letter for it",
+        "symbols of fonts that have no letters for them",
+        "type them as Unicode characters",
+    ),
+    Code.OFFICE_OBJECT: Rule(
+        Effect.LOST,
+        "embedded object of another program",
+        "embedded objects of other programs",
+        "save what they hold as files, and ingest these",
+    ),
+    Code.OFFICE_PART: Rule(
+        Effect.LOST,
+        "part that is missing or broken",
+        "parts that are missing or broken",
+        "open it in its program and save it again",
+    ),
+    Code.OFFICE_IMAGE: Rule(
+        Effect.FURNITURE,
+        "image without a description",
+        "images without a description",
+        "describe what should be found by searches",
+    ),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),

@@ -16,8 +16,9 @@ _SMALL_BYTES = 1 << 26  # a document that unpacks to less does no harm, however 
 
 
 @contextlib.contextmanager
-def open_archive(stream: BinaryIO, *, required: str, kind: str) -> Iterator[zipfile.ZipFile]:
-    """Open an archive that is not encrypted, has the member `required` and does not unpack to too many bytes.
+def open_archive(stream: BinaryIO, *, kind: str, required: str | None = None) -> Iterator[zipfile.ZipFile]:
+    """Open an archive that is not encrypted, has the member `required` if that is given, and does not unpack
+    to too many bytes.
 
     Raises ParseError otherwise, and if a member turns out to be broken inside of the `with` block. Members
     are read by name, never unpacked to files, and never beyond the size that the archive states.
@@ -31,8 +32,8 @@ def open_archive(stream: BinaryIO, *, required: str, kind: str) -> Iterator[zipf
         raise ParseError(f"is broken or not {kind} ({exc}): fetch it again or leave it out") from exc
 
 
-def _check(entries: list[zipfile.ZipInfo], required: str, kind: str) -> None:
-    if required not in {entry.filename for entry in entries}:
+def _check(entries: list[zipfile.ZipInfo], required: str | None, kind: str) -> None:
+    if required is not None and required not in {entry.filename for entry in entries}:
         raise ParseError(f"is not {kind} ({required} is not in it): rename it or leave it out")
     if any(entry.flag_bits & 1 for entry in entries):
         raise ParseError("is encrypted: remove the password and try again")

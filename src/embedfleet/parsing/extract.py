@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.draft import Draft
-from embedfleet.parsing.formats import ContentType, Format
+from embedfleet.parsing.formats import UNREADABLE, ContentType, Format
 from embedfleet.parsing.signatures import HEAD_BYTES, format_from, text_format_from
 from embedfleet.parsing.text import read_text
+from embedfleet.parsing.unreadable import format_within
 
 Reader = Callable[[BinaryIO, Draft], ContentType]
 
@@ -30,7 +31,7 @@ _READERS: dict[Format, tuple[str, str]] = {
     Format.CAPTIONS: ("speech.captions", "read_captions"),
     Format.HTML: ("html", "read_html"),
     Format.PDF: ("pdf", "read_pdf"),
-    Format.DOCX: ("docx", "read_docx"),
+    Format.DOCX: ("office.container", "read_office"),
     Format.EPUB: ("epub", "read_epub"),
 }
 
@@ -60,6 +61,9 @@ def extract(stream: BinaryIO, form: Format | None, draft: Draft) -> ContentType:
 
 def read(stream: BinaryIO, form: Format, draft: Draft) -> ContentType:
     """Write the text of a file of this format. Readers of containers read the files in them with it."""
+    if form in UNREADABLE:
+        form = format_within(stream, form)
+        stream.seek(0)
     if form in _AS_IT_IS:
         read_text(stream, draft)
         return _AS_IT_IS[form]

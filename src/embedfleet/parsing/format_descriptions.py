@@ -47,7 +47,13 @@ DESCRIPTIONS: dict[Format, Description] = {
         _OURS,
     ),
     Format.PDF: Description("the text layer: headings, paragraphs, tables", "images", "kreuzberg (PDFium)"),
-    Format.DOCX: Description("headings, paragraphs, lists, tables, notes", "images", "kreuzberg"),
+    Format.DOCX: Description(
+        "headings, paragraphs, lists with their numbers, tables, text boxes, footnotes, endnotes, comments, "
+        "formulas as LaTeX, charts and diagrams as text, descriptions of pictures",
+        "page headers and footers, tables of contents, tracked deletions, hidden text, pictures without "
+        "descriptions, embedded objects",
+        _OURS,
+    ),
     Format.EPUB: Description("the chapters, in reading order", "the table of contents, images", "kreuzberg"),
 }
 

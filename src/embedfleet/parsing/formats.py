@@ -47,7 +47,24 @@ class Format(StrEnum):
     NOTEBOOK = "notebook"
     PDF = "pdf"
     DOCX = "docx"
+    XLS = "xls"
     EPUB = "epub"
+    OLD_OFFICE = "old office"
+    OLD_WORD = "old word"
+    OLD_POWERPOINT = "old powerpoint"
+    WORKS = "works"
+    PUBLISHER = "publisher"
+    VISIO = "visio"
+    PROJECT = "project"
+    ONENOTE = "onenote"
+    ACCESS = "access"
+    WORDPERFECT = "wordperfect"
+    PAGES = "pages"
+    NUMBERS = "numbers"
+    KEYNOTE = "keynote"
+    XPS = "xps"
+    OLD_OPENOFFICE = "old openoffice"
+    HANGUL = "hangul"
 
 
 _SUFFIXES: dict[Format, str] = {
@@ -65,10 +82,37 @@ _SUFFIXES: dict[Format, str] = {
     Format.NOTEBOOK: "ipynb",
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",
-    Format.DOCX: "docx",
+    Format.DOCX: "docx docm dotx dotm",
     Format.EPUB: "epub",
 }
-_BY_SUFFIX = {f".{suffix}": form for form, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+# Formats that are refused by their names. Their suffixes say what a file is that cannot be read.
+_UNREADABLE_SUFFIXES: dict[Format, str] = {
+    Format.OLD_OFFICE: "",
+    Format.OLD_WORD: "doc dot",
+    Format.XLS: "xls xlt",
+    Format.OLD_POWERPOINT: "ppt pps pot",
+    Format.WORKS: "wps wks wdb",
+    Format.PUBLISHER: "pub",
+    Format.VISIO: "vsd vss vst vsdx vsdm",
+    Format.PROJECT: "mpp mpt",
+    Format.ONENOTE: "one onetoc2 onepkg",
+    Format.ACCESS: "mdb accdb",
+    Format.WORDPERFECT: "wpd wp wp5 wp6",
+    Format.PAGES: "pages",
+    Format.NUMBERS: "numbers",
+    Format.KEYNOTE: "key",
+    Format.XPS: "xps oxps",
+    Format.OLD_OPENOFFICE: "sxw sxc sxi sxd stw stc",
+    Format.HANGUL: "hwp hwpx",
+}
+UNREADABLE = frozenset(_UNREADABLE_SUFFIXES)
+"""The formats that are known only so that the files can be refused by name. A walk passes over them."""
+
+_BY_SUFFIX = {
+    f".{suffix}": form
+    for form, suffixes in {**_UNREADABLE_SUFFIXES, **_SUFFIXES}.items()
+    for suffix in suffixes.split()
+}
 _BY_NAME = {
     "makefile": Format.CODE,
     "dockerfile": Format.CODE,
@@ -94,4 +138,5 @@ def suffixes_of(form: Format) -> list[str]:
 
 def is_supported(path: str | os.PathLike[str]) -> bool:
     """Whether a walk through a folder includes the file. Any file that is named explicitly may be read."""
-    return format_of(path) is not None
+    form = format_of(path)
+    return form is not None and form not in UNREADABLE

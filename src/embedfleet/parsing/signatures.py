@@ -42,6 +42,15 @@ _NOT_TEXT: tuple[tuple[bytes, str], ...] = (
     (b"RIFF", "a RIFF recording or image"),
 )
 
+# Formats that are refused by name.
+_UNREADABLE: tuple[tuple[bytes, Format], ...] = (
+    (OLE2, Format.OLD_OFFICE),
+    (b"\xffWPC", Format.WORDPERFECT),
+    (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", Format.ONENOTE),
+    (b"\x00\x01\x00\x00Standard Jet DB", Format.ACCESS),
+    (b"\x00\x01\x00\x00Standard ACE DB", Format.ACCESS),
+)
+
 
 # Captions in a file of text: WebVTT, SubRip, SubStation, SubViewer, MicroDVD.
 _CAPTIONS = re.compile(
@@ -63,6 +72,9 @@ def format_from(head: bytes) -> Format:
         return Format.PDF
     if head.startswith(ZIP):
         return Format.EPUB if b"application/epub+zip" in head else Format.DOCX
+    by_magic = next((form for magic, form in _UNREADABLE if head.startswith(magic)), None)
+    if by_magic is not None:
+        return by_magic
     opening = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if opening.startswith((b"<!doctype html", b"<html")):
         return Format.HTML
