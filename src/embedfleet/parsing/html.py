@@ -43,7 +43,8 @@ _SELF_CLOSED = re.compile(
     re.IGNORECASE,
 )
 # Outside of `pre`, white space means one space. The converter sometimes drops a line break after `code`.
-_PREFORMATTED_OR_SPACE = re.compile(r"(<pre\b.*?</pre>)|[ \t\n\r\f]+", re.DOTALL)
+_PREFORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
+_SPACE = re.compile(r"[ \t\n\r\f]{2,}|[\t\n\r\f]")  # what is not one space already
 # Replaces the backslashes of the page during the conversion, to tell them from the converter's escapes.
 _BACKSLASH = "\U0010fff0"
 
@@ -93,7 +94,7 @@ def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool
     pruner.drop_what_is_no_text(show_hidden=not prune)
     if prune:
         pruner.drop_furniture()
-    if tree.body is None or not _letters(tree.body.text()):
+    if tree.body is None or not any(map(str.isalnum, tree.body.text())):
         if not prune:
             draft.account.include(attempt.account.account)
         return None
@@ -117,12 +118,10 @@ def _markdown(body: LexborNode) -> str | None:
 
     The converter silently leaves out what is nested deeper than about 64 elements.
     """
-    html = _PREFORMATTED_OR_SPACE.sub(lambda match: match.group(1) or " ", body.html or "")
+    pieces = _PREFORMATTED.split(body.html or "")
+    pieces[::2] = [_SPACE.sub(" ", piece) for piece in pieces[::2]]
+    html = "".join(pieces)
     source = f"<html>{html}</html>".replace("\\", _BACKSLASH)
     markdown = convert(source.encode(), "text/html").replace(_BACKSLASH, "\\")
-    lost = Counter(filter(str.isalpha, body.text())) - Counter(filter(str.isalpha, markdown))
-    return None if lost else markdown
-
-
-def _letters(text: str) -> int:
-    return sum(map(str.isalnum, text))
+    lost = Counter(body.text()) - Counter(markdown)
+    return None if any(map(str.isalpha, lost)) else markdown

@@ -18,6 +18,7 @@ _HEADINGS = "h1, h2, h3, h4, h5, h6"
 _REVEALING = (
     *("aria-expanded", "aria-controls", "data-toggle", "data-bs-toggle", "data-target", "data-bs-target"),
 )
+_MARKED = 'math, script[type^="math/tex"], svg, rt, sup, sub, del, s, strike, q'
 _TITLES = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "summary", "dt"))
 _DEEPEST_HEADING = 6
 _WORDS_OF_A_TITLE = 3  # the description of an image in a link: shorter ones are names of icons and logos
@@ -29,22 +30,30 @@ def write_marks(tree: LexborHTMLParser, draft: Draft) -> None:
     if body is None:
         return
     _write_buttons(tree, body, draft)
-    for math in body.css("math"):
-        _write(math, _formula(math))
-    for script in body.css('script[type^="math/tex"]'):
-        _write(script, f"${script.text().strip()}$")
-    for svg in body.css("svg"):
-        _write(svg, " ".join(text for one in svg.css("text") if (text := one.text().strip())))
-    for annotation in body.css("rt"):
-        _write(annotation, f"({annotation.text().strip()})")
     # Innermost first: an outer mark then holds what the inner ones became.
-    for node in reversed(body.css("sup, sub")):
-        _write(node, (_raised if node.tag == "sup" else _lowered)(node))
-    for node in reversed(body.css("del, s, strike")):
-        _surround(node, "~~", "~~")
-    for node in reversed(body.css("q")):
-        _surround(node, "“", "”")
+    for node in reversed(_each_once(body.css(_MARKED))):
+        match node.tag:
+            case "math":
+                _write(node, _formula(node))
+            case "script":
+                _write(node, f"${node.text().strip()}$")
+            case "svg":
+                _write(node, " ".join(text for one in node.css("text") if (text := one.text().strip())))
+            case "rt":
+                _write(node, f"({node.text().strip()})")
+            case "sup":
+                _write(node, _raised(node))
+            case "sub":
+                _write(node, _lowered(node))
+            case "q":
+                _surround(node, "“", "”")
+            case _:
+                _surround(node, "~~", "~~")
     _write_images(body, draft)
+
+
+def _each_once(nodes: list[LexborNode]) -> list[LexborNode]:
+    return list({node.mem_id: node for node in nodes}.values())
 
 
 def _write(node: LexborNode, text: str) -> None:

@@ -79,6 +79,7 @@ _REVEALED_CLASS = re.compile(
 _NEVER_REVEALED = re.compile(
     r"modal|popup|dialog|tooltip|cookie|consent|sr-only|menu|nav\b|dropdown|toast", re.I
 )
+_NOTE_MARK = re.compile(r"[\[(]?(\w{1,3}|[*†‡]{1,3})[\])]?")
 _REFERRING = ("aria-controls", "data-target", "data-bs-target", "data-tab", "href", "for")
 _HIDDEN = '[hidden], [aria-hidden="true"], [style]'
 
@@ -141,7 +142,7 @@ class Pruner:
                 return True
         if node.id == "title-block-header":  # pandoc: title, author, abstract
             return True
-        if node.tag == "aside" and 2 * _link_letters(node) < _letters(node.text()):
+        if node.tag == "aside" and 2 * _link_letters(node) < letters_in(node.text()):
             return not _BOILERPLATE.search(node.text())
         blocks = [node, *node.css(_BLOCKS)]
         return any(_is_prose(_own_text(block)) for block in blocks)
@@ -190,7 +191,7 @@ def _targets_of(tree: LexborHTMLParser) -> _Targets:
         every.add(target)
         text = link.text().strip()
         # A reference to a note is short: a number, a star, a letter.
-        if target and 0 < len(text.strip("[]()*†‡§ ")) + text.count("*") <= 3 and not _is_in_navigation(link):
+        if target and _NOTE_MARK.fullmatch(text) and not _is_in_navigation(link):
             notes.add(target)
     return _Targets(every, notes)
 
@@ -260,8 +261,8 @@ def _main_element(tree: LexborHTMLParser) -> LexborNode | None:
     if len(outermost) != 1 or tree.body is None:
         return None
     main = outermost[0]
-    unlinked = _letters(tree.body.text()) - _link_letters(tree.body)
-    return main if 2 * (_letters(main.text()) - _link_letters(main)) >= unlinked else None
+    unlinked = letters_in(tree.body.text()) - _link_letters(tree.body)
+    return main if 2 * (letters_in(main.text()) - _link_letters(main)) >= unlinked else None
 
 
 def _around(main: LexborNode) -> Iterator[LexborNode]:
@@ -322,9 +323,5 @@ def _name(node: LexborNode) -> str:
     return str(name)[:40]
 
 
-def _letters(text: str) -> int:
-    return sum(map(str.isalnum, text))
-
-
 def _link_letters(node: LexborNode) -> int:
-    return sum(_letters(link.text()) for link in node.css("a"))
+    return sum(letters_in(link.text()) for link in node.css("a"))
