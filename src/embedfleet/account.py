@@ -41,6 +41,8 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    OTHER_FILE = "markup.other_file"
+    BROKEN_MARKUP = "markup.broken"
     STRAY_QUOTE = "csv.stray_quote"
     LINK_TARGET = "markup.link_target"
     MARKUP_COMMENT = "markup.comment"
@@ -133,6 +135,18 @@ _RULES: dict[Code, Rule] = {
         "repair it",
     ),
     Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
+    Code.OTHER_FILE: Rule(
+        Effect.LOST,
+        "part that is in another file",
+        "parts that are in other files",
+        "add those files too, or put them together",
+    ),
+    Code.BROKEN_MARKUP: Rule(
+        Effect.DOUBT,
+        "tag that does not fit the others (its text was kept)",
+        "tags that do not fit the others (their text was kept)",
+        "repair the file, or download it again if it is cut off",
+    ),
     Code.STRAY_QUOTE: Rule(
         Effect.DOUBT,
         "quote that nothing closes (kept as a character)",

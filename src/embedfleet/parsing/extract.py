@@ -27,6 +27,7 @@ _READERS: dict[Format, tuple[str, str]] = {
     Format.MARKDOWN: ("markdown", "read_markdown"),
     Format.DELIMITED: ("delimited", "read_delimited"),
     Format.JSON: ("speech.transcripts", "read_json_or_transcript"),
+    Format.XML: ("xml_text", "read_xml"),
     Format.NOTEBOOK: ("notebook", "read_notebook"),
     Format.CAPTIONS: ("speech.captions", "read_captions"),
     Format.HTML: ("html", "read_html"),

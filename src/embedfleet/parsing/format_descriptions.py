@@ -26,16 +26,32 @@ class Description:
 _OURS = "none"
 
 DESCRIPTIONS: dict[Format, Description] = {
-    Format.TEXT: Description("all text, unchanged", "NUL characters", "charset-normalizer"),
-    Format.MARKDOWN: Description("all text, unchanged; headings", "nothing", _OURS),
-    Format.CODE: Description("all text, unchanged", "nothing", _OURS),
+    Format.TEXT: Description(
+        "all text, unchanged", "NUL characters, encoded data (base64, hexadecimal)", "charset-normalizer"
+    ),
+    Format.MARKDOWN: Description(
+        "text, headings, code; front matter (YAML, TOML, JSON) as lines of `name: value`",
+        "comments, lines that only have the address of a link, encoded data",
+        _OURS,
+    ),
+    Format.CODE: Description("all text, unchanged", "encoded data", _OURS),
     Format.HTML: Description(
         "headings, paragraphs, lists, tables, code, formulas, descriptions of images; text that scripts show",
         "menus, page headers and footers without text of their own, controls, hidden text, embedded pages",
         "selectolax, kreuzberg",
     ),
-    Format.DELIMITED: Description("each row as `header: value` lines", "empty cells", _OURS),
-    Format.JSON: Description("names and values, one a line", "nothing", _OURS),
+    Format.DELIMITED: Description(
+        "titles above the table; each row as `header: value` lines", "empty cells, the line `sep=;`", _OURS
+    ),
+    Format.JSON: Description(
+        "names and values, one a line; strings unescaped, also JSON in strings", "encoded data", _OURS
+    ),
+    Format.XML: Description(
+        "RSS, Atom, DocBook, JATS, TEI, DITA, FictionBook, SVG: headings, paragraphs, lists, tables, code; other "
+        "XML: values and attributes with their names; HTML in values as text",
+        "tags, comments, index terms, scripts, addresses of links, what other files have",
+        _OURS,
+    ),
     Format.NOTEBOOK: Description(
         "Markdown cells, code with its language, outputs that are text or tables, errors",
         "images, widgets, colours, earlier states of progress bars",

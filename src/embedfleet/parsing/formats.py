@@ -43,6 +43,7 @@ class Format(StrEnum):
     HTML = "html"
     DELIMITED = "delimited"
     JSON = "json"
+    XML = "xml"
     CAPTIONS = "captions"
     NOTEBOOK = "notebook"
     PDF = "pdf"
@@ -74,11 +75,15 @@ _SUFFIXES: dict[Format, str] = {
         "py pyi pyx js mjs cjs jsx ts tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hpp hh "
         "hxx cs fs go rs zig swift m mm rb php pl pm r jl lua hs ml mli ex exs erl hrl clj cljs lisp el scm "
         "dart nim f90 f95 asm s v vhd vhdl sv sh bash zsh fish ps1 bat cmd sql css scss less proto graphql "
-        "thrift tf hcl cmake mk awk vim diff patch xml xsd xsl"
+        "thrift tf hcl cmake mk awk vim diff patch xsl xslt"
     ),
     Format.HTML: "html htm xhtml",
     Format.DELIMITED: "csv tsv",
     Format.JSON: "json json3 jsonl ndjson geojson",
+    Format.XML: (
+        "xml rss atom xsd wsdl dita ditamap docbook dbk nxml tei fb2 opml rdf owl xlf xliff tmx resx kml gpx "
+        "plist"
+    ),
     Format.NOTEBOOK: "ipynb",
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",

@@ -78,6 +78,8 @@ def format_from(head: bytes) -> Format:
     opening = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if opening.startswith((b"<!doctype html", b"<html")):
         return Format.HTML
+    if opening.startswith((b"<?xml", b"<rss", b"<feed", b"<svg")):
+        return Format.XML
     return text_format_from(head) or Format.TEXT
 
 
