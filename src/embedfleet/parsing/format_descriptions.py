@@ -47,8 +47,8 @@ DESCRIPTIONS: dict[Format, Description] = {
         "names and values, one a line; strings unescaped, also JSON in strings", "encoded data", _OURS
     ),
     Format.XML: Description(
-        "RSS, Atom, DocBook, JATS, TEI, DITA, FictionBook, SVG: headings, paragraphs, lists, tables, code; other "
-        "XML: values and attributes with their names; HTML in values as text",
+        "RSS, Atom, DocBook, JATS, TEI, DITA, FictionBook, SVG: headings, paragraphs, lists, tables, code; "
+        "other XML: values and attributes with their names; HTML in values as text",
         "tags, comments, index terms, scripts, addresses of links, what other files have",
         _OURS,
     ),
