@@ -585,6 +585,7 @@ class SearchHit(_Frozen):
     page: int | None = Field(default=None, description="The page it begins on; None without pages.")
     start_seconds: float | None = Field(default=None, description="When it is said; None: no recording.")
     end_seconds: float | None = None
+    context: str = Field(default="", description="Embedded before the text: title, headings, a header row.")
     copies: tuple[PassageCopy, ...] = ()
 
 

@@ -286,6 +286,7 @@ def _hit(hit: Hit, passage: Passage, text: str) -> SearchHit:
         page=chunk.page,
         start_seconds=chunk.start_seconds,
         end_seconds=chunk.end_seconds,
+        context=chunk.context,
     )
 
 

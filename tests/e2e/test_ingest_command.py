@@ -50,7 +50,7 @@ def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Comm
     assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
     for hit in hits:
         passage = ["score", "source", "media_id", "chunk_id", "start", "end", "heading", "text"]
-        assert list(hit) == [*passage, "page", "start_seconds", "end_seconds", "copies"]
+        assert list(hit) == [*passage, "page", "start_seconds", "end_seconds", "context", "copies"]
         assert Path(hit["source"]).read_text()[hit["start"] : hit["end"]] == hit["text"]
 
 

@@ -49,7 +49,7 @@ def far(configure: Configure, server: EmbeddingServer) -> Far:
 
 
 async def stored(fleet: Running) -> dict[str, NDArray[np.float32]]:
-    """The vector of each text."""
+    """The vector of each text, with what is embedded before it."""
     database, store = fleet.system.database, fleet.system.store
     (collection,) = await database.read(partial(collections.within, scope=EveryTenant()))
     by_id = {
@@ -58,7 +58,7 @@ async def stored(fleet: Running) -> dict[str, NDArray[np.float32]]:
         for row_id, vector in zip(ids, vectors, strict=True)
     }
     targets = await database.read(lambda conn: expected.targets(conn, list(by_id)))
-    return {target.text: by_id[target.chunk_id] for target in targets}
+    return {target.embedded: by_id[target.chunk_id] for target in targets}
 
 
 def assert_right(found: dict[str, NDArray[np.float32]]) -> None:
@@ -170,6 +170,17 @@ async def test_a_text_the_server_refuses_is_a_dead_letter_with_the_reason_and_wi
         found = await stored(fleet)
     assert letter.reason.endswith("answered 400 (the input is longer than 512 tokens)")
     assert len(found) == 11
+    assert_right(found)
+
+
+async def test_a_server_that_reads_texts_is_sent_what_stands_above_them_too(
+    far: Far, server: EmbeddingServer
+) -> None:
+    async with running(far()) as fleet:
+        await fleet.ingest("1", paragraphs("text", 3), title="Pumps", chunking_config=ONE_EACH)
+        found = await stored(fleet)
+    assert len(found) == 3
+    assert all(text.startswith("Pumps\n\ntext paragraph") for text in found)
     assert_right(found)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.chunker import Chunk, Chunker
+from embedfleet.chunking.lines import Above
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
@@ -50,6 +51,13 @@ runs_of_space = st.builds(
 structures = st.sampled_from(
     [
         *("# Title", "## Sub #", "####### no", "#tag", "Setext\n======", "Under\n---", "---", "***"),
+        *(
+            "| a | b |\n|---|:-:|\n| 1 | 2 |",
+            "a | b\n- | -\n3 | 4",
+            "|---|",
+            "| -- | x |",
+            "| 5 | six. Seven |",
+        ),
         *("> quote", "| a | b |", "- item", "* item", "12. step", "    code()"),
         *("```python\n# no heading\nx = 1\n```", "```", "~~~~", "~~~"),
         *("class A(B):", "    def m(self):", "@decorated", "def f():", "async def g(x):", "    return 1"),
@@ -75,7 +83,11 @@ def configs(draw: st.DrawFn, *, smallest: int = 1) -> ChunkingConfig:
     size = draw(st.integers(smallest, 400))
     overlap = draw(st.integers(0, size - 1))
     return ChunkingConfig(
-        chunk_size=size, overlap=overlap, unit=unit, method=draw(st.sampled_from(ChunkMethod))
+        chunk_size=size,
+        overlap=overlap,
+        unit=unit,
+        method=draw(st.sampled_from(ChunkMethod)),
+        context=draw(st.booleans()),
     )
 
 
@@ -87,6 +99,7 @@ def segmentations(draw: st.DrawFn, text: str) -> list[str]:
 
 
 content_types = st.sampled_from(CONTENT_TYPES)
+titles = st.one_of(st.none(), words, st.text(alphabet="ab é>|.", max_size=200))
 
 
 @pytest.fixture(scope="module", params=[MINILM, LLAMA], ids=["wordpiece", "metaspace-bpe"])
@@ -100,10 +113,11 @@ def split(
     config: ChunkingConfig,
     content_type: str,
     *,
+    title: str | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> list[Chunk]:
     chunker = Chunker(tokenizer, config, max_tokens=MAX_TOKENS, content_type=content_type, bounds=bounds)
-    chunks = [chunk for some in chunker.split(segments) for chunk in some]
+    chunks = [chunk for some in chunker.split(segments, title=title) for chunk in some]
     assert chunker.coverage == measure_coverage(segments, [(chunk.start, chunk.end) for chunk in chunks])
     return chunks
 
@@ -118,15 +132,17 @@ def test_every_character_that_is_not_blank_is_in_some_chunk(
     assert [i for i, c in enumerate(document) if not c.isspace() and i not in covered] == []
 
 
-@given(documents(), configs(), content_types)
-def test_no_chunk_is_over_a_limit_and_its_token_ids_are_those_of_its_text(
-    tokenizer: Tokenizer, document: str, config: ChunkingConfig, content_type: str
+@given(documents(), titles, configs(), content_types)
+def test_no_chunk_is_over_a_limit_and_its_token_ids_are_those_of_its_context_and_text(
+    tokenizer: Tokenizer, document: str, title: str | None, config: ChunkingConfig, content_type: str
 ) -> None:
-    for chunk in split(tokenizer, [document], config, content_type):
-        size = len(chunk.text) if config.unit is ChunkUnit.CHARS else len(chunk.token_ids)
-        assert size <= config.chunk_size
+    for chunk in split(tokenizer, [document], config, content_type, title=title):
+        of_text = len(tokenizer.encode_batch([chunk.text])[0])
+        assert (len(chunk.text) if config.unit is ChunkUnit.CHARS else of_text) <= config.chunk_size
         assert len(chunk.token_ids) <= MAX_TOKENS
-        assert chunk.token_ids.tolist() == tokenizer.encode_batch([chunk.text])[0].tolist()
+        assert chunk.token_ids.tolist() == tokenizer.encode_batch([chunk.context + chunk.text])[0].tolist()
+        assert chunk.context_tokens == len(chunk.token_ids) - of_text
+        assert config.context or chunk.context == ""
 
 
 @given(documents(), configs(), content_types)
@@ -157,14 +173,20 @@ def test_consecutive_chunks_share_no_more_than_the_overlap(
 
 
 @settings(max_examples=50)
-@given(st.data(), documents(), configs(smallest=50), content_types)
+@given(st.data(), documents(), titles, configs(smallest=50), content_types)
 def test_where_segments_are_cut_changes_no_chunk(
-    tokenizer: Tokenizer, data: st.DataObject, document: str, config: ChunkingConfig, content_type: str
+    tokenizer: Tokenizer,
+    data: st.DataObject,
+    document: str,
+    title: str | None,
+    config: ChunkingConfig,
+    content_type: str,
 ) -> None:
     document = document * (1 + 4 * SMALL.lookahead // (len(document) + 1))
     segments = data.draw(segmentations(document))
-    whole = split(tokenizer, [document], config, content_type, bounds=SMALL)
-    assert [*map(_row, split(tokenizer, segments, config, content_type, bounds=SMALL))] == [*map(_row, whole)]
+    whole = split(tokenizer, [document], config, content_type, title=title, bounds=SMALL)
+    in_segments = split(tokenizer, segments, config, content_type, title=title, bounds=SMALL)
+    assert [*map(_row, in_segments)] == [*map(_row, whole)]
 
 
 def test_a_chunk_that_is_shortened_waits_for_the_text_that_its_new_end_depends_on() -> None:
@@ -191,25 +213,32 @@ def test_where_segments_are_cut_changes_no_heading_of_the_first_chunk() -> None:
 
 
 def _row(chunk: Chunk) -> tuple[object, ...]:
-    return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.text, chunk.token_ids.tolist())
+    ids = chunk.token_ids.tolist()
+    return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.context, chunk.text, ids)
 
 
 @settings(max_examples=300)
-@given(st.lists(documents(most_pieces=12), min_size=1, max_size=4), configs(smallest=50), content_types)
+@given(
+    st.lists(st.tuples(documents(most_pieces=12), titles), min_size=1, max_size=4),
+    configs(smallest=50),
+    content_types,
+)
 def test_a_document_that_is_one_chunk_as_a_whole_is_the_same_chunk_when_it_is_split(
-    tokenizer: Tokenizer, texts: list[str], config: ChunkingConfig, content_type: str
+    tokenizer: Tokenizer, some: list[tuple[str, str | None]], config: ChunkingConfig, content_type: str
 ) -> None:
     chunker = Chunker(tokenizer, config, max_tokens=MAX_TOKENS, content_type=content_type)
-    for text, whole in zip(texts, chunker.whole(texts), strict=True):
+    taken = chunker.whole([text for text, _ in some], [title for _, title in some])
+    for (text, title), whole in zip(some, taken, strict=True):
         if whole is not None:
-            (chunk,) = (chunk for block in chunker.split([text]) for chunk in block)
+            (chunk,) = (chunk for block in chunker.split([text], title=title) for chunk in block)
             assert _row(chunk) == _row(whole)
             assert chunker.coverage.ratio == 1.0
 
 
 def test_a_plain_short_text_is_taken_as_a_whole(tokenizer: Tokenizer) -> None:
     chunker = Chunker(tokenizer, ChunkingConfig(), max_tokens=MAX_TOKENS)
-    taken = chunker.whole(["One line.\n\nAnother.\n", "  indented", "", " \n", "word " * 100, "word " * 300])
+    texts = ["One line.\n\nAnother.\n", "  indented", "", " \n", "word " * 100, "word " * 300]
+    taken = chunker.whole(texts, [None] * len(texts))
     assert [None if chunk is None else chunk.text for chunk in taken] == [
         "One line.\n\nAnother.",
         None,
@@ -232,16 +261,17 @@ def test_where_segments_are_cut_changes_no_atom(
 def _atoms(
     segments: list[str], method: ChunkMethod, content_type: str, *, once: bool = False
 ) -> Iterator[tuple[object, ...]]:
-    """(start, end, strength, heading path) of each atom; in a single scan if `once`."""
+    """(start, end, strength, what stands above) of each atom; in a single scan if `once`."""
     bounds = Bounds(SMALL.longest_atom, SMALL.longest_gap, 10**9, 10**9) if once else SMALL
-    path: tuple[str, ...] = ()
+    here = Above()
     for run in find_atoms(segments, content_type=content_type, method=method, bounds=bounds):
-        paths = sorted([(offset + run.offset, path) for offset, path in run.paths], key=lambda item: item[0])
+        assert run.above == sorted(run.above, key=lambda item: item[0])
+        coming = [(offset + run.offset, above) for offset, above in run.above]
         for start, end, strength in _rows(run):
-            while paths and paths[0][0] <= start:
-                path = paths.pop(0)[1]
-            yield start, end, strength, path
-        path = paths[-1][1] if paths else path
+            while coming and coming[0][0] <= start:
+                here = coming.pop(0)[1]
+            yield start, end, strength, here
+        here = coming[-1][1] if coming else here
 
 
 def _rows(run: Atoms) -> list[tuple[int, int, int]]:

@@ -34,6 +34,6 @@ def heading_at(document: ParsedDocument, snippet: str) -> tuple[str, ...]:
     path: tuple[str, ...] = ()
     runs = find_atoms([document.text], content_type=document.content_type, method=ChunkMethod.RECURSIVE)
     for run in runs:
-        for offset, names in run.paths:
-            path = names if run.offset + offset <= at else path
+        for offset, above in run.above:
+            path = above.headings if run.offset + offset <= at else path
     return path

@@ -227,6 +227,42 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="EMBEDFLEET_DATA_DIR"):
             load_settings(environ={"EMBEDFLEET_DATA_DIR": ""})
 
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", (254, 32, "tokens")),
+            ("chunking: {method: sentences}", (254, 32, "tokens")),
+            ("chunking: {unit: tokens}", (254, 32, "tokens")),
+            ("chunking: {unit: tokens, chunk_size: 100}", (100, 32, "tokens")),
+            ("chunking: {chunk_size: 900}", (900, 200, "chars")),
+            ("chunking: {overlap: 50}", (1000, 50, "chars")),
+            ("chunking: {unit: chars}", (1000, 200, "chars")),
+        ],
+    )
+    def test_sizes_without_a_unit_are_characters_and_nothing_said_is_the_best_in_tokens(
+        self, text: str, expected: tuple[int, int, str], tmp_path: Path
+    ) -> None:
+        config = load(text, tmp_path).chunking.config
+        assert (config.chunk_size, config.overlap, config.unit) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "given", "expected"),
+        [
+            ("", {}, (254, 32, "tokens")),
+            ("", {"chunk_size": 500}, (500, 100, "chars")),
+            ("", {"chunk_size": 5000}, (5000, 200, "chars")),
+            ("", {"unit": "tokens", "chunk_size": 100}, (100, 20, "tokens")),
+            ("", {"unit": "chars"}, (1000, 200, "chars")),
+            ("chunking: {unit: tokens}", {"chunk_size": 300}, (300, 32, "tokens")),
+            ("chunking: {chunk_size: 900, overlap: 90}", {"chunk_size": 300}, (300, 60, "chars")),
+        ],
+    )
+    def test_what_a_job_says_of_sizes_goes_before_what_the_settings_say(
+        self, text: str, given: dict[str, Any], expected: tuple[int, int, str], tmp_path: Path
+    ) -> None:
+        config = load(text, tmp_path).chunking.changed(given)
+        assert (config.chunk_size, config.overlap, config.unit) == expected
+
     def test_overlap_must_be_smaller_than_the_chunk(self, tmp_path: Path) -> None:
         message = refusal("chunking: {chunk_size: 100, overlap: 100}", tmp_path)
         assert "overlap (100) must be smaller than chunk_size (100)" in message

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet.chunking.characters import Characters, before_cluster, look_up
-from embedfleet.chunking.lines import UNMARKED, Context, Lines, Marks, Resume, find_lines, unmarked
+from embedfleet.chunking.lines import UNMARKED, Above, Context, Lines, Marks, Resume, find_lines, unmarked
 from embedfleet.chunking.markdown import read_markdown
 from embedfleet.chunking.prose import line_strengths
 from embedfleet.chunking.sentences import sentence_ends
@@ -73,8 +73,8 @@ class Atoms:
     """Atoms of `text`, which begins at `offset` in the document. All other offsets are relative to `text`.
 
     `starts`, `ends`: int64 (n,), half-open spans, in order, with only white space between them.
-    `strengths`: int8 (n,), the strength of the boundary before each atom. `paths`: pairs of an offset and the
-    heading path that holds from there on.
+    `strengths`: int8 (n,), the strength of the boundary before each atom. `above`: pairs of an offset and
+    what stands above the text from there on.
     """
 
     text: str
@@ -82,7 +82,7 @@ class Atoms:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     strengths: NDArray[np.int8]
-    paths: list[tuple[int, tuple[str, ...]]]
+    above: list[tuple[int, Above]]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -225,8 +225,8 @@ class _Scanner:
         self, text: str, borders: _Borders, contexts: list[tuple[int, Context]], resume: Resume
     ) -> Atoms:
         """The atoms of `text`. The next scan begins after it."""
-        paths = [(offset, context.path) for offset, context in contexts if offset < len(text)]
-        atoms = Atoms(text, self._offset, borders.starts, borders.ends, borders.strengths, paths)
+        above = [(offset, context.above) for offset, context in contexts if offset < len(text)]
+        atoms = Atoms(text, self._offset, borders.starts, borders.ends, borders.strengths, above)
         self._offset += len(text)
         self._resume = resume
         return atoms

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.characters import SPACES
+from embedfleet.chunking.context import ContextMaker, shared_headings
 from embedfleet.chunking.coverage import Coverage, CoverageMeter
+from embedfleet.chunking.lines import Above
 from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
 from embedfleet.chunking.refining import cut_to_characters, tokenise
 from embedfleet.chunking.tokenizers import Tokenizer
@@ -33,7 +35,11 @@ class Chunk:
     """A piece of a document. `text` is `document[start:end]`; offsets count characters.
 
     `heading`: the titles of the headings above the chunk's new text, outermost first; for source code, the
-    names of the enclosing definitions. `token_ids`: uint32 (n,), the tokens of `text` without special tokens.
+    names of the enclosing definitions.
+
+    `context`: what stands above the text and is embedded before it, "" for nothing. `token_ids`: uint32 (n,),
+    the tokens of `context + text` without special tokens. `context_tokens`: how many of them are the
+    context's.
     """
 
     index: int
@@ -42,6 +48,8 @@ class Chunk:
     heading: tuple[str, ...]
     text: str
     token_ids: NDArray[np.uint32]
+    context: str = ""
+    context_tokens: int = 0
 
 
 class Chunker:
@@ -50,14 +58,14 @@ class Chunker:
     Guarantees for every document:
 
     - Each character that is not white space is in some chunk.
-    - No chunk has more than `max_tokens` tokens, counted by tokenising its text.
-    - No chunk has more than `config.chunk_size` of `config.unit`, unless it is a single character that alone
-      has more tokens.
+    - No chunk has more than `max_tokens` tokens, counted by tokenising its context and its text.
+    - The text of no chunk has more than `config.chunk_size` of `config.unit`, unless it is a single character
+      that alone has more tokens.
     - No chunk begins or ends inside of a grapheme cluster, unless the cluster is larger than a chunk.
     - The starts of the chunks increase, and so do their ends.
     - Consecutive chunks share at most `config.overlap`, in whole atoms.
-    - The chunks depend only on the document's text, the configuration and the tokeniser, and not on where the
-      segments are cut.
+    - The chunks depend only on the document's text and title, the configuration and the tokeniser, and not on
+      where the segments are cut.
     """
 
     def __init__(
@@ -91,29 +99,34 @@ class Chunker:
         """The coverage of the last document, as far as it has been split."""
         return self._meter.coverage
 
-    def split(self, segments: Iterable[str]) -> Iterator[list[Chunk]]:
+    def split(self, segments: Iterable[str], *, title: str | None = None) -> Iterator[list[Chunk]]:
         """Cut the document that the segments make up; yields its chunks in order, some at a time.
+
+        `title`: what the document calls itself, if its text does not begin with that.
 
         Reads a segment only when it needs it, and keeps only that segment and the current chunk in memory.
         Raises InvalidRequest if a single character has more tokens than the model takes.
         """
         self._meter = CoverageMeter()
-        packer = _Packer(self._tokenizer, self._config, self._limits(), self._max_tokens)
+        contexts = self._contexts(title)
+        packer = _Packer(self._tokenizer, self._config, self._limits(), self._max_tokens, contexts)
         runs = find_atoms(
             segments, content_type=self._content_type, method=self._config.method, bounds=self._bounds
         )
         for atoms in runs:
             self._meter.read(atoms.text)
+            if contexts is not None and not contexts.title and self._content_type == "markdown":
+                contexts.title = _first_heading(atoms)
             packer.add(atoms)
             yield from self._measured(packer.pack(final=False))
         yield from self._measured(packer.pack(final=True))
 
-    def whole(self, texts: Sequence[str]) -> list[Chunk | None]:
+    def whole(self, texts: Sequence[str], titles: Sequence[str | None]) -> list[Chunk | None]:
         """Return, for each text, its only chunk if the whole document makes one; None if it must be `split`.
 
-        A short text is a chunk whatever is in it, so its lines and sentences are not looked for, and all
-        texts are tokenised in one call. `split` gives the same chunk, with a coverage of 1. The answer may be
-        None for a text that would make one chunk.
+        `titles` are those of the texts, in order. A short text is a chunk whatever is in it, so its lines and
+        sentences are not looked for, and all texts are tokenised in one call. `split` gives the same chunk,
+        with a coverage of 1. The answer may be None for a text that would make one chunk.
         """
         limits = self._limits()
         trimmed = [text.rstrip(SPACES) if self._may_be_whole(text, limits) else "" for text in texts]
@@ -125,9 +138,21 @@ class Chunker:
         ends = np.cumsum(lengths).tolist()
         for i, end, length in zip(some, ends, lengths.tolist(), strict=True):
             if length <= limits.tokens:
-                text = trimmed[i]
-                chunks[i] = Chunk(0, 0, len(text), (), text, token_ids[end - length : end])
+                chunks[i] = self._only_chunk(trimmed[i], token_ids[end - length : end], titles[i])
         return chunks
+
+    def _only_chunk(self, text: str, token_ids: NDArray[np.uint32], title: str | None) -> Chunk | None:
+        """The chunk of a whole document; None if there is no room for the title."""
+        chunk = Chunk(0, 0, len(text), (), text, token_ids)
+        if not title or not self._config.context:
+            return chunk
+        contexts = ContextMaker(self._tokenizer, title, self._max_tokens)
+        if len(token_ids) + contexts.most_tokens(Above()) > self._max_tokens:
+            return None
+        return _in_context(chunk, contexts, Above())
+
+    def _contexts(self, title: str | None) -> ContextMaker | None:
+        return ContextMaker(self._tokenizer, title or "", self._max_tokens) if self._config.context else None
 
     def _may_be_whole(self, text: str, limits: Limits) -> bool:
         """Whether the text is short enough for one chunk, if it has few enough tokens.
@@ -172,20 +197,29 @@ class _Packer:
     has too many. So chunks are packed by characters alone, up to the first such chunk of the document.
 
     `_start` is the atom with which the next chunk begins, overlap included; `_fresh` is its first new atom.
+    With `contexts`, each chunk leaves room for its context among the tokens that the model takes.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: ChunkingConfig, limits: Limits, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: ChunkingConfig,
+        limits: Limits,
+        max_tokens: int,
+        contexts: ContextMaker | None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._method = config.method
         self._limits = limits
         self._max_tokens = max_tokens
+        self._contexts = contexts
         self._counting = tokenizer.concatenable or config.unit is ChunkUnit.TOKENS
         self._table = AtomTable()
         self._text = ""
         self._text_offset = 0
         self._token_ids: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
-        self._path_offsets: list[int] = [0]
-        self._paths: list[tuple[str, ...]] = [()]
+        self._above_offsets: list[int] = [0]
+        self._above: list[Above] = [Above()]
         self._start = 0
         self._fresh = 0
         self._index = 0
@@ -194,9 +228,9 @@ class _Packer:
         """Add the atoms that follow those added before."""
         self._add_to_table(atoms)
         self._text += atoms.text
-        for offset, path in atoms.paths:
-            self._path_offsets.append(offset + atoms.offset)
-            self._paths.append(path)
+        for offset, above in atoms.above:
+            self._above_offsets.append(offset + atoms.offset)
+            self._above.append(above)
 
     def _add_to_table(self, atoms: Atoms) -> None:
         """Add the atoms, cut to the limits."""
@@ -218,14 +252,15 @@ class _Packer:
         """Make the chunks that no later text can change; all remaining chunks if `final`."""
         chunks: list[Chunk] = []
         while self._fresh < len(self._table):
-            span = next_span(self._table, self._start, self._fresh, self._limits, self._method, final=final)
+            limits = self._limits_with_context()
+            span = next_span(self._table, self._start, self._fresh, limits, self._method, final=final)
             if span is None:
                 break
             token_ids = self._token_ids_of(span)
-            if len(token_ids) > self._limits.tokens and not self._counting:
+            if len(token_ids) > limits.tokens and not self._counting:
                 self._start_counting()
                 continue
-            shortened = self._shortened(span, token_ids, final=final)
+            shortened = self._shortened(span, token_ids, limits, final=final)
             if shortened is None:
                 break
             span, token_ids = shortened
@@ -236,6 +271,30 @@ class _Packer:
             self._start, self._fresh = overlap_start(self._table, span, self._limits), span.end
         self._drop_passed()
         return chunks
+
+    def _limits_with_context(self) -> Limits:
+        """The limits of the next chunk, which leave room for its context.
+
+        What stands above the chunk is estimated from its first new atom. Later text, which may not be in the
+        table yet, could only make the context shorter.
+        """
+        if self._contexts is None:
+            return self._limits
+        fresh = self._table.starts[self._fresh]
+        reserved = self._contexts.most_tokens(self._above_chunk(self._table.starts[self._start], fresh))
+        return replace(self._limits, tokens=min(self._limits.tokens, self._max_tokens - reserved))
+
+    def _above_chunk(self, start: int, body: int) -> Above:
+        """What stands above a chunk that begins at `start`, but is not in its text. `body`: where its text
+        begins that is new and no heading."""
+        # A heading's own offset is where its line begins. So a chunk that begins there has it in its text.
+        before = self._above[max(bisect_left(self._above_offsets, start) - 1, 0)]
+        at_start = self._above[bisect_right(self._above_offsets, start) - 1]
+        headings = shared_headings(before.headings, self._above_at(body).headings)
+        return Above(headings, at_start.table_header)
+
+    def _above_at(self, offset: int) -> Above:
+        return self._above[bisect_right(self._above_offsets, offset) - 1]
 
     def _start_counting(self) -> None:
         """Tokenise the atoms in the table, and from now on each atom that is added."""
@@ -249,7 +308,7 @@ class _Packer:
                 starts=np.array(before.starts, dtype=np.int64) - self._text_offset,
                 ends=np.array(before.ends, dtype=np.int64) - self._text_offset,
                 strengths=np.array(before.strengths, dtype=np.int8),
-                paths=[],
+                above=[],
             )
         )
         # Tokenising may have split atoms, which changes their numbers, but not the offsets where they begin.
@@ -265,7 +324,7 @@ class _Packer:
         return token_ids
 
     def _shortened(
-        self, span: Span, token_ids: NDArray[np.uint32], *, final: bool
+        self, span: Span, token_ids: NDArray[np.uint32], limits: Limits, *, final: bool
     ) -> tuple[Span, NDArray[np.uint32]] | None:
         """The span and its token ids, shortened until the ids are within the limit.
 
@@ -274,9 +333,9 @@ class _Packer:
         Each round asks for proportionally fewer characters. So the loop ends, at a single atom at the latest.
         None if a round depends on atoms that are not in the table yet; never with `final`.
         """
-        while len(token_ids) > self._limits.tokens and span.end - span.start > 1:
-            chars = len(self._span_text(span)) * self._limits.tokens // len(token_ids)
-            fewer = replace(self._limits, chars=chars)
+        while len(token_ids) > limits.tokens and span.end - span.start > 1:
+            chars = len(self._span_text(span)) * limits.tokens // len(token_ids)
+            fewer = replace(limits, chars=chars)
             # Fewer characters may leave no room for the overlap. The span then starts later, and may end
             # later than the one before it: even past the atoms that have been read.
             shorter = next_span(self._table, span.start, span.fresh, fewer, self._method, final=final)
@@ -286,15 +345,19 @@ class _Packer:
         return span, token_ids
 
     def _chunk(self, span: Span, token_ids: NDArray[np.uint32]) -> Chunk:
+        start = self._table.starts[span.start]
         body = self._table.starts[self._table.first_body(span.fresh, span.end)]
-        return Chunk(
+        chunk = Chunk(
             index=self._index,
-            start=self._table.starts[span.start],
+            start=start,
             end=self._table.ends[span.end - 1],
-            heading=self._paths[bisect_right(self._path_offsets, body) - 1],
+            heading=self._above_at(body).headings,
             text=self._span_text(span),
             token_ids=token_ids,
         )
+        if self._contexts is None:
+            return chunk
+        return _in_context(chunk, self._contexts, self._above_chunk(start, body))
 
     def _span_text(self, span: Span) -> str:
         start, end = self._table.starts[span.start], self._table.ends[span.end - 1]
@@ -314,5 +377,24 @@ class _Packer:
         self._table.drop(count)
         self._fresh -= count
         self._start = 0
-        passed = bisect_right(self._path_offsets, keep_from) - 1
-        del self._path_offsets[:passed], self._paths[:passed]
+        # The next chunk needs what stands above the character before it, too.
+        passed = max(bisect_left(self._above_offsets, keep_from) - 1, 0)
+        del self._above_offsets[:passed], self._above[:passed]
+
+
+def _in_context(chunk: Chunk, contexts: ContextMaker, above: Above) -> Chunk:
+    """The chunk with its context, of which there is as much as the model has room for."""
+    room = contexts.max_tokens - len(chunk.token_ids)
+    context = contexts.context(above, chunk.text, room=room)
+    context, token_ids = contexts.before(context, chunk.text, chunk.token_ids)
+    return replace(
+        chunk, context=context, token_ids=token_ids, context_tokens=len(token_ids) - len(chunk.token_ids)
+    )
+
+
+def _first_heading(atoms: Atoms) -> str:
+    """The heading with which the text begins; "" if it begins with other text."""
+    if not len(atoms):
+        return ""
+    headings = [above.headings for offset, above in atoms.above if offset <= atoms.starts[0]]
+    return headings[-1][-1] if headings and headings[-1] else ""

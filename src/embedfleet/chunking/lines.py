@@ -37,20 +37,34 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
+class Above:
+    """What stands above a place in a document and says what the text there is about.
+
+    `headings`: the titles of the headings above, outermost first. `table_header`: the header row of the table
+    around the place, "" outside of tables.
+    """
+
+    headings: tuple[str, ...] = ()
+    table_header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """The state on which the meaning of a line depends.
 
     `fence`: the marker of the open code fence, "" if none is open. `headings`: (level, title) of the headings
-    above, outermost first. `at_start`: whether the first line of the document has not been read yet.
+    above, outermost first. `table_header`: the header row of the table around the line, "" outside of tables.
+    `at_start`: whether the first line of the document has not been read yet.
     """
 
     fence: str = ""
     headings: tuple[tuple[int, str], ...] = ()
+    table_header: str = ""
     at_start: bool = False
 
     @property
-    def path(self) -> tuple[str, ...]:
-        return tuple(title for _, title in self.headings)
+    def above(self) -> Above:
+        return Above(tuple(title for _, title in self.headings), self.table_header)
 
     def under(self, level: int, title: str) -> tuple[tuple[int, str], ...]:
         """The headings below a new heading: those of higher rank than `level`, then the new one."""

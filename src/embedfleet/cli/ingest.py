@@ -57,6 +57,10 @@ def ingest(
     overlap: Annotated[int | None, typer.Option("--overlap", help="Repeated from the chunk before.")] = None,
     unit: Annotated[Unit | None, typer.Option("--unit", help="What sizes are counted in.")] = None,
     method: Annotated[Method | None, typer.Option("--method", help="Where chunks may end.")] = None,
+    context: Annotated[
+        bool | None,
+        typer.Option("--context/--no-context", help="Embed title and headings before each chunk."),
+    ] = None,
     glob: Annotated[
         list[str] | None,
         typer.Option("--glob", help="Only these files of folders, e.g. '*.md'; may be repeated."),
@@ -96,7 +100,9 @@ def ingest(
         tenant=tenant or settings.tenants.default_tenant,
         tier=UserTier(settings.tenants.default_tier),
         model=model,
-        chunking=_chunking(settings, chunk_size, overlap, unit, method),
+        chunking=_chunking(
+            settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
+        ),
         globs=tuple(glob or ()),
         strict=strict,
     )
@@ -157,25 +163,13 @@ def _exit_code(report: IngestReport) -> int:
     return PARTLY_DONE if report.something_done else NOTHING_DONE
 
 
-def _chunking(
-    settings: Settings,
-    chunk_size: int | None,
-    overlap: int | None,
-    unit: Unit | None,
-    method: Method | None,
-) -> ChunkingConfig:
-    """The settings' chunking, changed by the flags. With only a size, the overlap is at most a fifth of
-    it."""
+def _chunking(settings: Settings, **flags: object) -> ChunkingConfig:
+    """The settings' chunking, changed by the flags that are given."""
     from embedfleet.errors import InvalidRequest
-    from embedfleet.queue_schemas import ChunkingConfig
 
-    base = settings.chunking.config.model_dump()
-    if chunk_size is not None and overlap is None:
-        overlap = min(base["overlap"], max(chunk_size, 0) // 5)
-    given = {"chunk_size": chunk_size, "overlap": overlap, "unit": unit, "method": method}
-    base |= {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    given = {name: getattr(value, "value", value) for name, value in flags.items() if value is not None}
     try:
-        return ChunkingConfig.model_validate(base)
+        return settings.chunking.changed(given)
     except InvalidRequest as exc:
         flag = "--" + exc.field.replace("_", "-")
         raise InvalidRequest(f"{flag}: {exc.reason}" if exc.field else exc.reason) from exc

@@ -45,8 +45,9 @@ WrittenIds = tuple[Generation, Sequence[str]]
 class ChunkRow:
     """One chunk. `start` and `end` are character offsets in the document; `heading` is its heading path.
 
-    `unknown` counts its tokens that stand for text which the model does not know. `page` and the seconds say
-    where it is in its source; None if the source has no pages, or is no recording.
+    `context` is embedded before its text, "" for nothing; `tokens` counts those of both. `unknown` counts its
+    tokens that stand for text which the model does not know. `page` and the seconds say where it is in its
+    source; None if the source has no pages, or is no recording.
     """
 
     chunk_index: int
@@ -59,6 +60,7 @@ class ChunkRow:
     page: int | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def add(conn: Connection, made: Iterable[tuple[str, int, Sequence[ChunkRow]]]) -
                 "page": row.page,
                 "start_seconds": row.start_seconds,
                 "end_seconds": row.end_seconds,
+                "context": row.context,
             }
             for row in chunk_rows
         ]
@@ -347,7 +350,7 @@ _BETWEEN = RowsStatement(
     "WITH given(place, generation_id, first, past) AS (VALUES {rows}) "
     "SELECT given.place, chunks.chunk_index, chunks.chunk_id, chunks.start, "
     'chunks."end", chunks.tokens, chunks.heading, '
-    "chunks.unknown, chunks.page, chunks.start_seconds, chunks.end_seconds "
+    "chunks.unknown, chunks.page, chunks.start_seconds, chunks.end_seconds, chunks.context "
     "FROM given CROSS JOIN chunks WHERE chunks.generation_id = given.generation_id "
     "AND chunks.chunk_index >= given.first AND chunks.chunk_index < given.past "
     "ORDER BY given.place, chunks.chunk_index"
@@ -391,4 +394,5 @@ def chunk_row(row: Row[Any]) -> ChunkRow:
         row.page,
         row.start_seconds,
         row.end_seconds,
+        row.context,
     )

@@ -6,6 +6,7 @@ These are plain functions over a connection. The caller owns the transaction. It
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -508,8 +509,11 @@ def _written(chunking: ChunkingConfig) -> str:
 
 @lru_cache(maxsize=64)
 def _chunking(written: str) -> ChunkingConfig:
-    """Parse a chunking configuration. The result is cached, too."""
-    return ChunkingConfig.model_validate_json(written)
+    """Parse a chunking configuration. The result is cached, too.
+
+    One that says nothing of contexts was written before chunks had them.
+    """
+    return ChunkingConfig.model_validate({"context": False} | json.loads(written))
 
 
 def _generation(row: Row[Any]) -> Generation:

@@ -42,21 +42,22 @@ class ContentHash:
 class ChunkIds:
     """Makes the ids of a document's chunks, which must come in order.
 
-    An id depends on the document, the space, the text, and the number of equal texts before it. So a chunk
-    keeps its id and its vector when other parts of the document change, and two equal paragraphs have
-    different ids.
+    An id depends on the document, the space, what is embedded (the context and the text), and the number of
+    equal ones before it. So a chunk keeps its id and its vector when other parts of the document change, gets
+    new ones when its title or heading changes, and two equal paragraphs have different ids.
     """
 
     def __init__(self, document: str, space: str) -> None:
         self._prefix = f"{document}/{space}"
         self._seen: dict[bytes, int] = {}
 
-    def next_id(self, text: str) -> str:
+    def next_id(self, text: str, context: str = "") -> str:
         """Return the id of the next chunk: 32 hex digits (16 bytes)."""
-        key = hashlib.sha256(text.encode()).digest()[:8]
+        embedded = (text, context) if context else (text,)
+        key = _digest(*embedded)[:8]
         occurrence = self._seen.get(key, 0)
         self._seen[key] = occurrence + 1
-        return _digest(self._prefix, str(occurrence), text)[:CHUNK_ID_BYTES].hex()
+        return _digest(self._prefix, str(occurrence), *embedded)[:CHUNK_ID_BYTES].hex()
 
 
 def _digest(*parts: str) -> bytes:

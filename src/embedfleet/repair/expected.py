@@ -29,12 +29,16 @@ _STATES_WITH_CHUNKS_IN_USE = (GenerationState.BUILDING, GenerationState.LIVE)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a row of the vector store should contain, except for its vector."""
+    """What a row of the vector store should contain, except for its vector.
+
+    `embedded` is the text of which the vector is: the context of the chunk, and its text.
+    """
 
     chunk_id: str
     document_id: str
     generation: Generation
     text: str
+    embedded: str
     metadata: Metadata
 
 
@@ -126,4 +130,5 @@ def _targets_of(conn: Connection, generation: Generation, rows: Sequence[ChunkRo
     for row, texts in zip(rows, texts_of, strict=True):
         if texts is not None:
             metadata = chunk_metadata(generation, "" if job is None else job.job_id, row)
-            yield Target(row.chunk_id, generation.document_id, generation, texts[0], metadata)
+            embedded = row.context + texts[0]
+            yield Target(row.chunk_id, generation.document_id, generation, texts[0], embedded, metadata)

@@ -51,7 +51,7 @@ class TrueVectors:
         server does not answer.
         """
         info = await self._model(collection)
-        tokens = await asyncio.to_thread(tokenised, [target.text for target in targets], info)
+        tokens = await asyncio.to_thread(tokenised, [target.embedded for target in targets], info)
         keys = embedding_cache.content_hashes(tokens.token_ids, tokens.lengths, tokens.texts)
         known: dict[str, NDArray[np.float32]] = {}
         if ask_cache and self._caching:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -49,6 +50,10 @@ class ChunkingConfig(Section):
         default=ChunkMethod.RECURSIVE,
         description="`sentences` or `paragraphs` never cut inside one that fits the size.",
     )
+    context: bool = Field(
+        default=True,
+        description="Embed what stands above a chunk before its text: title, headings, a table's header row.",
+    )
 
     if TYPE_CHECKING:  # type checkers know from here that a plain text is taken for an enum, too
 
@@ -60,6 +65,7 @@ class ChunkingConfig(Section):
             unit: ChunkUnit | Literal["chars", "tokens"] = ChunkUnit.CHARS,
             method: ChunkMethod
             | Literal["recursive", "sentences", "paragraphs", "tokens"] = ChunkMethod.RECURSIVE,
+            context: bool = True,
         ) -> None: ...
 
     @classmethod
@@ -76,14 +82,60 @@ class ChunkingConfig(Section):
         return self
 
 
-class ChunkingSettings(ChunkingConfig):
-    """The chunking config of jobs that bring none, and the size of their batches."""
+_SIZES_IN_CHARS: dict[str, Any] = {"unit": ChunkUnit.CHARS, "chunk_size": 1000, "overlap": 200}
 
+
+class ChunkingSettings(ChunkingConfig):
+    """The chunking config of jobs that bring none, and the size of their batches.
+
+    If nothing is said of sizes, they are those that find most, in tokens (`docs/retrieval.md`). Sizes without
+    a unit are characters, as they are in `ChunkingConfig`; a size that is not given is then its default
+    there.
+    """
+
+    chunk_size: int = Field(
+        default=254,
+        ge=1,
+        le=1_000_000,
+        description="Largest chunk, in `unit`. Smaller: sharper hits, more vectors.",
+    )
+    overlap: int = Field(
+        default=32,
+        ge=0,
+        description="Repeated from the chunk before, in `unit`. Raise if answers straddle chunk borders.",
+    )
+    unit: ChunkUnit = Field(
+        default=ChunkUnit.TOKENS, description="The unit of both sizes. Sizes without a unit are `chars`."
+    )
     batch_chunks: int = Field(
         default=64, ge=1, le=1000, description="Chunks per embedding task. Lower if retries repeat much work."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_sizes(cls, given: Any) -> Any:
+        return _with_sizes(given) if isinstance(given, Mapping) else given
 
     @property
     def config(self) -> ChunkingConfig:
         """The chunking config alone, as a job may bring it."""
         return ChunkingConfig.model_validate(self.model_dump(exclude={"batch_chunks"}))
+
+    def changed(self, given: Mapping[str, Any]) -> ChunkingConfig:
+        """Return the config with the given values in place of what the settings say.
+
+        If only a size is given, the overlap is at most a fifth of it. Raises InvalidRequest.
+        """
+        said = self.model_dump(include=self.model_fields_set)
+        wanted = _with_sizes({**said, **given})
+        if "chunk_size" in given and "overlap" not in given:
+            overlap = wanted.get("overlap", type(self).model_fields["overlap"].default)
+            wanted["overlap"] = min(overlap, max(given["chunk_size"], 0) // 5)
+        return type(self).model_validate(wanted).config
+
+
+def _with_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete sizes that are in characters."""
+    says_sizes = "chunk_size" in given or "overlap" in given
+    unit = given.get("unit", ChunkUnit.CHARS if says_sizes else ChunkUnit.TOKENS)
+    return {**_SIZES_IN_CHARS, **given} if unit == ChunkUnit.CHARS else dict(given)

@@ -52,7 +52,8 @@ def load_settings(
         _Source("command line", overrides or {}),
     ]
     # Merged into all the defaults: the default of a pool differs from that of its class.
-    merged = Settings().model_dump()
+    # The section of chunking completes itself, as its defaults depend on what is given.
+    merged = Settings().model_dump() | {"chunking": {}}
     for source in sources:
         _merge(merged, source.values)
     try:

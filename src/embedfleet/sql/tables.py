@@ -163,6 +163,8 @@ chunks = Table(
     Column("end", _Chars, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("heading", Text, nullable=False),
+    # What is embedded before the chunk's text.
+    Column("context", Text, nullable=False),
     # Tokens that stand for text which the model does not know.
     Column("unknown", Integer, nullable=False),
     # Where the chunk is in its source: the page of its beginning, and the seconds of a recording.

@@ -127,7 +127,7 @@ class DocumentCut:
         size = self.document.generation.recipe.batch_chunks
         waiting: list[Chunk] = []
         ordinal = 0
-        for block in chunker.split(self._texts()):
+        for block in chunker.split(self._texts(), title=self.document.generation.recipe.title):
             waiting.extend(block)
             while len(waiting) >= size:
                 yield self._new_batch(ordinal, waiting[:size], ids)
@@ -176,11 +176,12 @@ def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
     start_seconds, end_seconds = places.seconds_of(chunk.start, chunk.end) or (None, None)
     return ChunkRow(
         chunk_index=chunk.index,
-        chunk_id=ids.next_id(chunk.text),
+        chunk_id=ids.next_id(chunk.text, chunk.context),
         start=chunk.start,
         end=chunk.end,
         tokens=len(chunk.token_ids),
         heading=HEADING_SEPARATOR.join(chunk.heading),
+        context=chunk.context,
         page=places.page_at(chunk.start),
         start_seconds=start_seconds,
         end_seconds=end_seconds,
@@ -241,7 +242,8 @@ class ClaimCut:
                 alike.setdefault((*key, recipe.chunking), []).append((document, text))
         for some in alike.values():
             try:
-                chunks = some[0][0].new_chunker().whole([text for _, text in some])
+                titles = [one.document.generation.recipe.title for one, _ in some]
+                chunks = some[0][0].new_chunker().whole([text for _, text in some], titles)
             except Exception:  # noqa: BLE001 - each of them meets it again when it is cut alone
                 continue
             for (document, _), chunk in zip(some, chunks, strict=True):

@@ -133,21 +133,23 @@ def _joined(work: Sequence[EmbeddingWork]) -> TokenBatch:
 
 
 def _texts(conn: Connection, work: Sequence[EmbeddingWork]) -> tuple[str, ...]:
-    """Return the texts of the wanted chunks, in the order of `_joined`."""
+    """Return the contexts and texts of the wanted chunks, in the order of `_joined`."""
     rows_of = chunks.between(
         conn, [(item.generation_id, item.first_chunk, len(item.chunk_ids)) for item in work]
     )
     wanted: list[tuple[int, list[tuple[int, int]]]] = []
+    contexts: list[str] = []
     for item, rows in zip(work, rows_of, strict=True):
         if [row.chunk_id for row in rows] != list(item.chunk_ids):
             raise _text_is_gone(item)
         wanted.append((item.generation_id, [(rows[i].start, rows[i].end) for i in item.wanted]))
+        contexts += [rows[i].context for i in item.wanted]
     found: list[str] = []
     for item, texts in zip(work, segments.texts_of(conn, wanted), strict=True):
         if texts is None:
             raise _text_is_gone(item)
         found += texts
-    return tuple(found)
+    return tuple(context + text for context, text in zip(contexts, found, strict=True))
 
 
 def _text_is_gone(item: EmbeddingWork) -> Permanent:

@@ -49,11 +49,16 @@ def split(tokenizer: Tokenizer) -> Splitter:
     """The chunks of a text under a config given by keywords."""
 
     def split_text(
-        text: str, *, content_type: str = "text", max_tokens: int = 254, **config: Any
+        text: str,
+        *,
+        content_type: str = "text",
+        max_tokens: int = 254,
+        title: str | None = None,
+        **config: Any,
     ) -> list[Chunk]:
         chunker = Chunker(
             tokenizer, ChunkingConfig(**config), max_tokens=max_tokens, content_type=content_type
         )
-        return [chunk for chunks in chunker.split([text]) for chunk in chunks]
+        return [chunk for chunks in chunker.split([text], title=title) for chunk in chunks]
 
     return split_text

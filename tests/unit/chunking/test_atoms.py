@@ -95,7 +95,7 @@ def test_a_scan_that_resumes_inside_a_line_does_not_take_it_for_a_lines_beginnin
     )
     texts = []
     for run in runs:
-        assert {path for _, path in run.paths} <= {()}
+        assert {above.headings for _, above in run.above} <= {()}
         texts += [run.text[a:b] for a, b in zip(run.starts.tolist(), run.ends.tolist(), strict=True)]
     assert set(texts) == {"It ends.", "# No heading.", "``` No fence.", "1.", "No item."}
 
