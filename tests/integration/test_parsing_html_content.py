@@ -107,6 +107,7 @@ def test_a_button_that_shows_an_answer_is_the_heading_of_it(button: str) -> None
     [
         ("<p>10<sup>6</sup> and 10<sup>-4</sup> and x<sup>n+1</sup></p>", "10^6 and 10^-4 and x^(n+1)"),
         ('<p>rung<sup><a href="#f">1</a></sup> <sup>2</sup></p>', "rung[1] [2]"),
+        ('<p>rung<a href="#f">1</a>, <a epub:type="noteref" href="n.html#f">*</a></p>', "rung[1], [*]"),
         ("<p>the 1<sup>st</sup> M<sup>me</sup> Mill<sup>TM</sup></p>", "the 1st Mme MillTM"),
         ("<p>H<sub>2</sub>O, x<sub>i</sub>, a<sub>n+1</sub></p>", "H2O, x_i, a_(n+1)"),
         (

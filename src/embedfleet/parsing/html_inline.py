@@ -19,6 +19,7 @@ _REVEALING = (
     *("aria-expanded", "aria-controls", "data-toggle", "data-bs-toggle", "data-target", "data-bs-target"),
 )
 _MARKED = 'math, script[type^="math/tex"], svg, rt, sup, sub, del, s, strike, q'
+_NOTE_NUMBER = re.compile(r"[\[(]?(\d{1,3}|[*†‡]{1,3})[\])]?")
 _TITLES = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "summary", "dt"))
 _DEEPEST_HEADING = 6
 _WORDS_OF_A_TITLE = 3  # the description of an image in a link: shorter ones are names of icons and logos
@@ -49,7 +50,21 @@ def write_marks(tree: LexborHTMLParser, draft: Draft) -> None:
                 _surround(node, "“", "”")
             case _:
                 _surround(node, "~~", "~~")
+    for link in body.css("a[href]"):
+        if _is_note_reference(link):
+            _write(link, f"[{link.text().strip('[]() ')}]")
     _write_images(body, draft)
+
+
+def _is_note_reference(link: LexborNode) -> bool:
+    """Whether a link is the number of a note. It is marked as one, or stands at the end of a word."""
+    attributes = link.attributes
+    if not _NOTE_NUMBER.fullmatch(text := link.text().strip()):
+        return False
+    if attributes.get("role") == "doc-noteref" or "noteref" in (attributes.get("epub:type") or ""):
+        return True
+    is_near = "#" in (attributes.get("href") or "")
+    return is_near and text.isdigit() and _text_before(link)[-1:].isalnum()
 
 
 def _each_once(nodes: list[LexborNode]) -> list[LexborNode]:
