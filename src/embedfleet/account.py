@@ -69,6 +69,7 @@ class Code(StrEnum):
     OFFICE_OBJECT = "office.object"
     OFFICE_PART = "office.part"
     OFFICE_IMAGE = "office.image"
+    SHEET_FORMULA = "sheet.formula"
     LATER_RELEASE = "later_release"
 
 
@@ -187,6 +188,12 @@ _RULES: dict[Code, Rule] = {
         "part that is missing or broken",
         "parts that are missing or broken",
         "open it in its program and save it again",
+    ),
+    Code.SHEET_FORMULA: Rule(
+        Effect.LOST,
+        "formula whose result is not in the file",
+        "formulas whose results are not in the file",
+        "open it in a spreadsheet program and save it again",
     ),
     Code.OFFICE_IMAGE: Rule(
         Effect.FURNITURE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 _OOXML = "http://schemas.openxmlformats.org"
 _RELATIONSHIPS = f"{_OOXML}/package/2006/relationships"
@@ -71,6 +71,119 @@ def word(
         **{f"{folder}/{kind}.xml": content for kind, content in contents.items()},
     }
     return zipped(members)
+
+
+_SHEET_NAMESPACE = f"{_OOXML}/spreadsheetml/2006/main"
+
+
+def excel(
+    sheets: Mapping[str, str],
+    *,
+    states: Mapping[str, str] | None = None,
+    strings: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    more: Mapping[str, str | bytes] | None = None,
+) -> bytes:
+    """A workbook. `sheets`: what follows `<worksheet>` in each, by name; `formats`: number formats, of which
+    a cell style with the same number, from 1, has each; `more`: more members of the archive."""
+    entries = "".join(
+        f'<sheet name="{name}" sheetId="{i}" r:id="s{i}" {(states or {}).get(name, "")}/>'
+        for i, name in enumerate(sheets)
+    )
+    codes = "".join(f'<numFmt numFmtId="{200 + i}" formatCode="{code}"/>' for i, code in enumerate(formats))
+    styles = "".join(f'<xf numFmtId="{200 + i}"/>' for i in range(len(formats)))
+    parts = {f"s{i}": ("worksheet", f"worksheets/sheet{i}.xml") for i in range(len(sheets))}
+    parts |= {"st": ("styles", "styles.xml"), "ss": ("sharedStrings", "sharedStrings.xml")}
+    return zipped(
+        {
+            "_rels/.rels": links({"r1": ("officeDocument", "xl/workbook.xml")}),
+            "xl/workbook.xml": _sheet_part("workbook", f"<sheets>{entries}</sheets>"),
+            "xl/_rels/workbook.xml.rels": links(parts),
+            "xl/styles.xml": _sheet_part(
+                "styleSheet", f'<numFmts>{codes}</numFmts><cellXfs><xf numFmtId="0"/>{styles}</cellXfs>'
+            ),
+            "xl/sharedStrings.xml": _sheet_part("sst", "".join(f"<si>{text}</si>" for text in strings)),
+            **{
+                f"xl/worksheets/sheet{i}.xml": _sheet_part("worksheet", content)
+                for i, content in enumerate(sheets.values())
+            },
+            **(more or {}),
+        }
+    )
+
+
+def _sheet_part(root: str, content: str) -> str:
+    return f'<{root} xmlns="{_SHEET_NAMESPACE}" xmlns:r="{_KINDS}">{content}</{root}>'
+
+
+def sheet_comments(content: str) -> str:
+    return _sheet_part("comments", content)
+
+
+def rows(*cells: Sequence[str | float], hidden: Sequence[int] = ()) -> str:
+    """The rows of a sheet: texts and numbers; a text that begins with `<` is the cell itself."""
+    return (
+        "<sheetData>"
+        + "".join(
+            f'<row r="{r}" hidden="{int(r in hidden)}">{"".join(_cells(r, row))}</row>'
+            for r, row in enumerate(cells, start=1)
+            if row
+        )
+        + "</sheetData>"
+    )
+
+
+def _cells(number: int, row: Sequence[str | float]) -> Iterator[str]:
+    for column, value in enumerate(row):
+        place = f'r="{chr(ord("A") + column)}{number}"'
+        if isinstance(value, str) and value.startswith("<"):
+            yield value.replace("<c", f"<c {place}", 1)
+        elif isinstance(value, str):
+            yield f'<c {place} t="inlineStr"><is><t>{value}</t></is></c>' if value else ""
+        else:
+            yield f"<c {place}><v>{value}</v></c>"
+
+
+def powerpoint(
+    slides: Sequence[str],
+    *,
+    notes: Mapping[int, str] | None = None,
+    more: Mapping[str, str] | None = None,
+    attributes: Mapping[int, str] | None = None,
+    related: Mapping[int, Mapping[str, tuple[str, str]]] | None = None,
+) -> bytes:
+    """A presentation: of each slide, by its number from 1, the shapes, notes, attributes and links."""
+    numbers = range(1, len(slides) + 1)
+    entries = "".join(f'<p:sldId id="{255 + i}" r:id="r{i}"/>' for i in numbers)
+    members: dict[str, str | bytes] = {
+        "_rels/.rels": links({"r1": ("officeDocument", "ppt/presentation.xml")}),
+        "ppt/presentation.xml": xml("p:presentation", f"<p:sldIdLst>{entries}</p:sldIdLst>"),
+        "ppt/_rels/presentation.xml.rels": links(
+            {f"r{i}": ("slide", f"slides/slide{i}.xml") for i in numbers}
+        ),
+    }
+    for i, shapes in zip(numbers, slides, strict=True):
+        own = dict((related or {}).get(i, {}))
+        if i in (notes or {}):
+            own["n"] = ("notesSlide", f"../notesSlides/n{i}.xml")
+            members[f"ppt/notesSlides/n{i}.xml"] = xml("p:notes", tree(shape((notes or {})[i], "body")))
+        members[f"ppt/slides/slide{i}.xml"] = xml("p:sld", tree(shapes), (attributes or {}).get(i, ""))
+        members[f"ppt/slides/_rels/slide{i}.xml.rels"] = links(own)
+    return zipped({**members, **(more or {})})
+
+
+def tree(shapes: str) -> str:
+    return f"<p:cSld><p:spTree>{shapes}</p:spTree></p:cSld>"
+
+
+def shape(text: str, placeholder: str | None = None) -> str:
+    """A shape of a slide; each line of the text is a paragraph, and text that begins with `<` is XML."""
+    holder = "" if placeholder is None else f'<p:ph type="{placeholder}"/>' if placeholder else "<p:ph/>"
+    lines = "".join(
+        line if line.startswith("<") else f"<a:p><a:r><a:t>{line}</a:t></a:r></a:p>"
+        for line in text.split("\n")
+    )
+    return f"<p:sp><p:nvSpPr><p:nvPr>{holder}</p:nvPr></p:nvSpPr><p:txBody>{lines}</p:txBody></p:sp>"
 
 
 def core_properties(title: str) -> str:

@@ -7,7 +7,7 @@ Without a header, each row becomes a paragraph with one cell in each line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import BinaryIO
 
@@ -25,6 +25,15 @@ def read_delimited(stream: BinaryIO, draft: Draft) -> ContentType:
     """Write the rows. Holds the file's text in memory."""
     text = whole_text(stream, draft)
     rows = Rows(text, dialect_of(text))
+    write_rows(rows, draft)
+    for line in rows.stray_lines:
+        draft.note(Code.STRAY_QUOTE, place=f"line {line}")
+    draft.note(Code.STRAY_QUOTE, count=rows.strays - len(rows.stray_lines))
+    return "text"
+
+
+def write_rows(rows: Iterable[Sequence[str]], draft: Draft) -> None:
+    """Write the rows of one table, none of them blank, a paragraph each. The first rows tell the header."""
     remaining = iter(rows)
     sample = list(islice(remaining, SAMPLE_ROWS))
     head = head_of(sample) if sample else Head()
@@ -44,10 +53,6 @@ def read_delimited(stream: BinaryIO, draft: Draft) -> ContentType:
             pieces, chars = [], 0
     draft.write("".join(pieces))
     draft.found("rows", count)
-    for line in rows.stray_lines:
-        draft.note(Code.STRAY_QUOTE, place=f"line {line}")
-    draft.note(Code.STRAY_QUOTE, count=rows.strays - len(rows.stray_lines))
-    return "text"
 
 
 def _title(row: Sequence[str]) -> str:

@@ -33,6 +33,8 @@ _READERS: dict[Format, tuple[str, str]] = {
     Format.HTML: ("html", "read_html"),
     Format.PDF: ("pdf", "read_pdf"),
     Format.DOCX: ("office.container", "read_office"),
+    Format.XLSX: ("office.container", "read_office"),
+    Format.PPTX: ("office.container", "read_office"),
     Format.EPUB: ("epub", "read_epub"),
 }
 

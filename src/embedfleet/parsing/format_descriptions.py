@@ -70,6 +70,18 @@ DESCRIPTIONS: dict[Format, Description] = {
         "descriptions, embedded objects",
         _OURS,
     ),
+    Format.XLSX: Description(
+        "each sheet: its name as a heading, each row as `header: value` lines; numbers and dates as shown, "
+        "results of formulas, merged cells in each of their rows, comments, text boxes, titles of charts",
+        "hidden sheets, rows and columns, formulas without a stored result, pictures without descriptions",
+        _OURS,
+    ),
+    Format.PPTX: Description(
+        "each slide as a page: its title as a heading, text, tables, grouped shapes, charts and diagrams as "
+        "text, notes, comments, descriptions of pictures",
+        "hidden slides, dates and numbers of slides, pictures without descriptions, embedded objects",
+        _OURS,
+    ),
     Format.EPUB: Description("the chapters, in reading order", "the table of contents, images", "kreuzberg"),
 }
 

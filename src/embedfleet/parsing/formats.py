@@ -48,7 +48,9 @@ class Format(StrEnum):
     NOTEBOOK = "notebook"
     PDF = "pdf"
     DOCX = "docx"
+    XLSX = "xlsx"
     XLS = "xls"
+    PPTX = "pptx"
     EPUB = "epub"
     OLD_OFFICE = "old office"
     OLD_WORD = "old word"
@@ -88,6 +90,8 @@ _SUFFIXES: dict[Format, str] = {
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",
     Format.DOCX: "docx docm dotx dotm",
+    Format.XLSX: "xlsx xlsm xltx xltm",
+    Format.PPTX: "pptx pptm potx potm ppsx ppsm",
     Format.EPUB: "epub",
 }
 # Formats that are refused by their names. Their suffixes say what a file is that cannot be read.

@@ -10,7 +10,9 @@ from embedfleet.errors import ParseError
 from embedfleet.parsing.archives import open_archive
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType, Format
+from embedfleet.parsing.office.excel import read_excel
 from embedfleet.parsing.office.package import Package
+from embedfleet.parsing.office.powerpoint import read_powerpoint
 from embedfleet.parsing.office.word import read_word
 from embedfleet.parsing.office.xml_part import BrokenPart
 from embedfleet.parsing.signatures import HEAD_BYTES, ZIP
@@ -19,7 +21,11 @@ from embedfleet.parsing.unreadable import format_within, refuse
 Reader = Callable[[Package, str, Element, Draft], ContentType]
 
 # The readers, by the root element of the main part.
-_READERS: dict[str, Reader] = {"w:document": read_word}
+_READERS: dict[str, Reader] = {
+    "w:document": read_word,
+    "x:workbook": read_excel,
+    "p:presentation": read_powerpoint,
+}
 # What documents are that are not read, by the main part's root element.
 _UNREADABLE_ROOTS = {"VisioDocument": Format.VISIO, "FixedDocumentSequence": Format.XPS}
 _OLD_OPENOFFICE = "application/vnd.sun.xml."

@@ -59,12 +59,12 @@ def _walk(node: Element, drawing: Drawing) -> None:
             drawing.charts.append(child.get("r:id", ""))
         elif tag == "dgm:relIds":
             drawing.diagrams.append(child.get("r:dm", ""))
-        elif tag == "o:OLEObject":
-            drawing.objects.append(child.get("ProgID") or "unknown program")
+        elif tag in ("o:OLEObject", "p:oleObj"):
+            drawing.objects.append(child.get("ProgID") or child.get("progId") or "unknown program")
         elif tag == "v:textpath":
             drawing.descriptions.append(child.get("string", ""))
         else:
-            if tag in ("pic:pic", "v:imagedata"):
+            if tag in ("pic:pic", "p:pic", "xdr:pic", "v:imagedata"):
                 drawing.pictures += 1
             if tag == "v:shape":
                 _describe(child, child.get("alt"), drawing)

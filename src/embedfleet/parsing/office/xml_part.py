@@ -79,13 +79,24 @@ def parse_part(data: bytes) -> Element:
     Raises BrokenPart. A document type is refused, as no office program writes one: only it can define
     entities, which may grow without bounds or name other files.
     """
-    _refuse_document_type(data)
+    refuse_document_type(data)
     try:
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as exc:
         raise BrokenPart(str(exc)) from exc
     _shorten_names(root)
     return root
+
+
+def refuse_document_type(data: bytes) -> None:
+    """Raise BrokenPart if a part has a document type."""
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.StartElementHandler = _end_at_root
+    try:
+        parser.Parse(data, True)
+    except (_RootReached, expat.ExpatError, ValueError, LookupError):
+        return  # what is not well-formed, the real reading finds
 
 
 def descend(element: Element, *tags: str) -> Element | None:
@@ -106,16 +117,6 @@ def is_on(element: Element | None, *, default: bool = False) -> bool:
     if element is None:
         return default
     return element.get("w:val", element.get("m:val", "1")) not in ("0", "false", "off", "none")
-
-
-def _refuse_document_type(data: bytes) -> None:
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = _refuse
-    parser.StartElementHandler = _end_at_root
-    try:
-        parser.Parse(data, True)
-    except (_RootReached, expat.ExpatError, ValueError, LookupError):
-        return  # what is not well-formed, the real reading finds
 
 
 def _refuse(*_args: object) -> None:
