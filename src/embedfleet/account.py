@@ -50,6 +50,9 @@ class Code(StrEnum):
     HTML_LAYOUT = "html.layout"
     HTML_NAVIGATION = "html.navigation"
     HTML_HIDDEN = "html.hidden"
+    EPUB_CHAPTER = "epub.chapter"
+    EPUB_PROTECTED = "epub.protected"
+    EPUB_ORDER = "epub.order"
     SPEECH_TIME = "speech.time"
     SPEECH_REPEATED = "speech.repeated"
     SPEECH_COMMENT = "speech.comment"
@@ -108,6 +111,24 @@ _RULES: dict[Code, Rule] = {
         "menus, headers, footers and sidebars without text of their own",
     ),
     Code.HTML_HIDDEN: Rule(Effect.UNSEEN, "hidden element", "hidden elements"),
+    Code.EPUB_CHAPTER: Rule(
+        Effect.LOST,
+        "chapter that is damaged or missing",
+        "chapters that are damaged or missing",
+        "fetch the book again",
+    ),
+    Code.EPUB_PROTECTED: Rule(
+        Effect.LOST,
+        "chapter that is protected (DRM)",
+        "chapters that are protected (DRM)",
+        "use a copy without protection",
+    ),
+    Code.EPUB_ORDER: Rule(
+        Effect.DOUBT,
+        "list of chapters that cannot be read (they follow in the order of their names)",
+        "lists of chapters that cannot be read (they follow in the order of their names)",
+        "fetch the book again",
+    ),
     Code.SPEECH_TIME: Rule(
         Effect.DOUBT,
         "time of a caption that cannot be read (its text is kept)",

@@ -70,12 +70,12 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
         draft.note(Code.HTML_LAYOUT)
         markdown = body.text(separator="\n")
     if not is_chapter:
-        draft.title = _title_unless_said(title, markdown)
+        draft.title = title_unless_said(title, markdown)
     draft.write(markdown)
     return "markdown"
 
 
-def _title_unless_said(title: str, markdown: str) -> str | None:
+def title_unless_said(title: str, markdown: str) -> str | None:
     """The title of the page, unless its text begins with it."""
     beginning = " ".join(markdown[: 2 * len(title) + 200].replace("#", "").split())
     return title if title and title not in beginning else None
