@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from html import escape
 from typing import BinaryIO
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -19,7 +20,11 @@ from embedfleet.parsing.conversion import convert
 from embedfleet.parsing.decoding import known_codec
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
-from embedfleet.parsing.html_inline import write_marks
+from embedfleet.parsing.html_code import prepare_code
+from embedfleet.parsing.html_controls import write_controls
+from embedfleet.parsing.html_formulas import write_formulas
+from embedfleet.parsing.html_images import write_images
+from embedfleet.parsing.html_inline import write_marks_in_lines
 from embedfleet.parsing.html_pruning import Pruner
 from embedfleet.parsing.html_tables import prepare_tables
 from embedfleet.parsing.text import whole_text
@@ -36,12 +41,18 @@ _INLINE_TAGS = [
     *("ins", "label", "mark", "math", "nobr", "q", "s", "small", "span", "strike", "strong", "sub", "sup"),
     *("time", "u", "var", "wbr"),
 ]
-# XHTML may close these elements in their opening tag. An HTML parser would put all later text into them.
-_SELF_CLOSED = re.compile(
-    r"<(title|script|style|template|noscript|iframe|object|svg|canvas|audio|video|button|select|textarea|nav)"
-    r"\b([^<>]*)/>",
-    re.IGNORECASE,
+# XHTML may close any element in its opening tag. An HTML parser would put all later text into it. An
+# attribute without quotes may end with a slash, so the slash follows a quote, a blank or the name.
+_SELF_CLOSED = re.compile(r"<([a-zA-Z][\w:.-]*)((?:\s[^<>]*[\s\"'])?)/>")
+_NEVER_CLOSED = frozenset(
+    (
+        *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source"),
+        *("track", "wbr", "frame", "keygen"),
+    )
 )
+_IN_DRAWINGS = frozenset(("path", "g", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse"))
+_CHARACTER_DATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_XHTML = re.compile(r"\s*<\?xml\b|[^<]*(?:<![^>]*>[^<]*)*<html\b[^>]*\bxmlns\s*=", re.IGNORECASE)
 # Outside of `pre`, white space means one space. The converter sometimes drops a line break after `code`.
 _PREFORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r\f]{2,}|[\t\n\r\f]")  # what is not one space already
@@ -55,7 +66,7 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
     `is_chapter`: the page is a chapter of a book, whose headers and footers are content.
     """
     source = whole_text(stream, draft, declared=_declared_encoding(stream))
-    html = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
+    html = _as_html(source)
     tree = LexborHTMLParser(html, scripting=True)
     heading = tree.css_first("head > title")
     title = "" if heading is None else " ".join(heading.text().split())
@@ -75,6 +86,18 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
     return "markdown"
 
 
+def _as_html(source: str) -> str:
+    """The page with what only XML knows written as HTML: elements closed in their tags, character data."""
+    if _XHTML.match(source[:_PRESCAN_BYTES]):
+        source = _CHARACTER_DATA.sub(lambda data: escape(data[1], quote=False), source)
+    return _SELF_CLOSED.sub(_closed, source)
+
+
+def _closed(tag: re.Match[str]) -> str:
+    name = tag[1].lower()
+    return tag[0] if name in _NEVER_CLOSED or name in _IN_DRAWINGS else f"<{tag[1]}{tag[2]}></{tag[1]}>"
+
+
 def title_unless_said(title: str, markdown: str) -> str | None:
     """The title of the page, unless its text begins with it."""
     beginning = " ".join(markdown[: 2 * len(title) + 200].replace("#", "").split())
@@ -90,7 +113,8 @@ def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool
     """The body, prepared for the conversion; None if it has no text."""
     attempt = Draft(draft.write)
     pruner = Pruner(tree, attempt, is_chapter=is_chapter)
-    write_marks(tree, attempt)
+    if tree.body is not None:
+        _write_as_text(tree, tree.body, attempt)
     pruner.drop_what_is_no_text(show_hidden=not prune)
     if prune:
         pruner.drop_furniture()
@@ -102,6 +126,15 @@ def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool
     _flatten(tree.body)
     draft.account.include(attempt.account.account)
     return tree.body
+
+
+def _write_as_text(tree: LexborHTMLParser, body: LexborNode, draft: Draft) -> None:
+    """Make text of what the converter does not know, before anything is pruned."""
+    write_controls(tree, body, draft)
+    write_formulas(body)
+    write_images(body, draft)
+    write_marks_in_lines(body)
+    prepare_code(tree, body)
 
 
 def _flatten(body: LexborNode) -> None:

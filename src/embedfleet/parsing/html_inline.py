@@ -1,241 +1,220 @@
-"""Writes as text what marks in a line mean, as the marks are lost: powers, deletions, formulas."""
+"""Writes as text what marks in a line mean, as the marks are lost: powers, notes, deletions, quotations."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborNode
 
-from embedfleet.account import Code
-from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.html_formulas import grouped
+from embedfleet.parsing.html_nodes import ancestors, outermost
 
-_ORDINALS = frozenset(["st", "nd", "rd", "th", "e", "er", "re", "ère", "ème", "o", "a", "os", "as", "º", "ª"])
-_MARKS = frozenset(("tm", "sm", "®", "™", "©"))
-_TEX = re.compile(r"tex", re.IGNORECASE)
-_HEADINGS = "h1, h2, h3, h4, h5, h6"
-# Buttons that show and hide text are its headings. Others do something, and say nothing of the page.
-_REVEALING = (
-    *("aria-expanded", "aria-controls", "data-toggle", "data-bs-toggle", "data-target", "data-bs-target"),
+_RAISED_STYLE = re.compile(r"vertical-align\s*:\s*(super|sub)\b", re.IGNORECASE)
+_ORDINAL = re.compile(r"(\d|\b[IVXLCDM]+)$")
+_NUMERO = re.compile(r"\b[Nn]$")
+_ENDINGS_OF_ORDINALS = frozenset(
+    ["st", "nd", "rd", "th", "e", "er", "re", "ère", "ème", "o", "a", "os", "as"]
 )
-_MARKED = 'math, script[type^="math/tex"], svg, rt, sup, sub, del, s, strike, q'
-_NOTE_NUMBER = re.compile(r"[\[(]?(\d{1,3}|[*†‡]{1,3})[\])]?")
-_TITLES = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "summary", "dt"))
-_DEEPEST_HEADING = 6
-_WORDS_OF_A_TITLE = 3  # the description of an image in a link: shorter ones are names of icons and logos
+_ABBREVIATED = re.compile(r"\b[A-Z][a-z]{0,2}$")
+_ENDINGS_OF_ABBREVIATIONS = frozenset(["me", "mes", "lle", "lles", "r", "rs", "t", "te", "ie", "ve", "gr"])
+_MARKS = frozenset(("tm", "sm", "®", "™", "©", "º", "ª"))
+_ELEMENT = re.compile(r"(?![AI]\s)[A-Z][a-z]?\b")
+_LABEL = re.compile(r"\d{1,3}([,;–-] ?\d{1,3})*|[*†‡]{1,3}")
+_LABEL_IN_BRACKETS = re.compile(r"[\[(].{1,12}[\])]")
+_END_OF_WORD = re.compile(r"([^\W\d_]+)$|[.,;:!?…”\"'’»]$")
+_MOST_CLIMBED = 20  # elements around a mark that are looked at: a line has no more
+_UNIT_LETTERS = 3  # a number after a word of more letters is that of a note; km² and sin² are powers
+_UNITS = frozenset(
+    (
+        *("mile", "miles", "inch", "inches", "yard", "yards", "feet", "foot", "metre", "metres", "meter"),
+        *("meters", "sinh", "cosh", "tanh", "second", "seconds", "hour", "hours"),
+    )
+)
+_LINE_ENDS = frozenset(("p", "div", "li", "td", "th", "dd", "dt", "body", "section", "article", "pre"))
+_REFERENCES = (
+    'a[href*="#"], a[role="doc-noteref"], a[epub\\:type~="noteref"], a.footnote-ref, a.footnote-reference'
+)
+_NUMBER_OF_SECTION = re.compile(r"[\d.]+")
+_BACK_LINKS = "a.footnote-back, a.footnote-backref, .mw-cite-backlink"
+_BACK_LINK = re.compile(r"[\s\[(]*[↩↵⏎↑⤴^⇑🔙]\ufe0e?\s*[\])]?\s*")
+_DELETED = (
+    'del, s, strike, [style*="line-through"], .line-through, .strikethrough, .text-decoration-line-through'
+)
+_BLOCKS = "p, div, ul, ol, dl, li, dd, dt, table, td, th, pre, blockquote, section, h1, h2, h3, h4, h5, h6"
+_FORMATTED = "code, kbd, samp, tt, img, br"
 
 
-def write_marks(tree: LexborHTMLParser, draft: Draft) -> None:
-    """Replace the marks of the whole page. Buttons, images and formulas are replaced, too."""
-    body = tree.body
-    if body is None:
-        return
-    _write_buttons(tree, body, draft)
+def write_marks_in_lines(body: LexborNode) -> None:
+    """Replace the marks of the whole page by text that says the same."""
+    for quotation in body.css("blockquote[cite]"):  # the converter would write where it is from
+        del quotation.attrs["cite"]
+    for annotation in body.css("rt"):
+        annotation.replace_with(f"({annotation.text().strip()})")
+    _drop_back_links(body)
+    _write_raised_and_lowered(body)
+    for link in outermost(body.css(_REFERENCES)):
+        _write_reference(link)
+    for node in outermost(body.css(_DELETED)):
+        _mark_deleted(node)
+    for node in reversed(body.css("q")):
+        if node.text().strip():
+            node.insert_before("“")
+            node.insert_after("”")
+
+
+def _drop_back_links(body: LexborNode) -> None:
+    """Remove the links that lead from a note back to the text, which are signs and no text."""
+    for node in outermost(body.css(_BACK_LINKS)):
+        node.decompose()
+    for link in body.css('a[href^="#"], a[href*="#"][role="doc-backlink"]'):
+        if _BACK_LINK.fullmatch(link.text()):
+            link.inner_html = ""
+
+
+# --- what is raised and lowered ---
+
+
+def _write_raised_and_lowered(body: LexborNode) -> None:
     # Innermost first: an outer mark then holds what the inner ones became.
-    for node in reversed(_each_once(body.css(_MARKED))):
-        match node.tag:
-            case "math":
-                _write(node, _formula(node))
-            case "script":
-                _write(node, f"${node.text().strip()}$")
-            case "svg":
-                _write(node, " ".join(text for one in node.css("text") if (text := one.text().strip())))
-            case "rt":
-                _write(node, f"({node.text().strip()})")
-            case "sup":
-                _write(node, _raised(node))
-            case "sub":
-                _write(node, _lowered(node))
-            case "q":
-                _surround(node, "“", "”")
-            case _:
-                _surround(node, "~~", "~~")
-    for link in body.css("a[href]"):
-        if _is_note_reference(link):
-            _write(link, f"[{link.text().strip('[]() ')}]")
-    _write_images(body, draft)
+    for node in reversed(body.css("sup, sub, span[style]")):
+        style = _RAISED_STYLE.search(node.attributes.get("style") or "")
+        if node.tag == "span" and style is None:
+            continue
+        is_raised = node.tag == "sup" if style is None else style[1].lower() == "super"
+        text = " ".join(node.text().split())
+        node.replace_with((_raised(node, text) if is_raised else _lowered(node, text)) if text else "")
 
 
-def _is_note_reference(link: LexborNode) -> bool:
-    """Whether a link is the number of a note. It is marked as one, or stands at the end of a word."""
-    attributes = link.attributes
-    if not _NOTE_NUMBER.fullmatch(text := link.text().strip()):
-        return False
-    if attributes.get("role") == "doc-noteref" or "noteref" in (attributes.get("epub:type") or ""):
-        return True
-    is_near = "#" in (attributes.get("href") or "")
-    return is_near and text.isdigit() and _text_before(link)[-1:].isalnum()
-
-
-def _each_once(nodes: list[LexborNode]) -> list[LexborNode]:
-    return list({node.mem_id: node for node in nodes}.values())
-
-
-def _write(node: LexborNode, text: str) -> None:
-    node.replace_with(text)
-
-
-def _surround(node: LexborNode, before: str, after: str) -> None:
-    """Put marks around the text of an element, if it has any. Nothing is between the marks and the text."""
-    if node.text().strip() and node.css_first("p, div, ul, ol, table, pre") is None:
-        node.insert_before(before)
-        node.insert_after(after)
-
-
-# --- sup, sub ---
-
-
-def _raised(node: LexborNode) -> str:
+def _raised(node: LexborNode, text: str) -> str:
     """The text of a `sup`: a power, an ordinal's ending, or the number of a note."""
-    text = " ".join(node.text().split())
-    if not text:
-        return ""
     before = _text_before(node)
-    is_note = node.css_first("a") is not None or (not before.strip() and text.isdigit())
-    if is_note:
-        return f"[{text.strip('[]')}]"
-    if text.lower() in _MARKS or (text.lower() in _ORDINALS and before[-1:].isdigit()):
+    if _leads_to_note(node):
+        return _bracketed(text)
+    if _LABEL_IN_BRACKETS.fullmatch(text):
         return text
-    if before[-1:].isalpha() and text.isalpha() and len(text) > 1:  # Mme, Dr: an abbreviation
+    if text.lower() in _MARKS or _is_ending(text.lower(), before):
         return text
-    return "^" + _grouped(text)
+    if _LABEL.fullmatch(text):
+        after = _text_after(node)
+        stands_alone = not before.strip() or before[-1].isspace()
+        if stands_alone and not _ELEMENT.match(after):
+            return _bracketed(text) + (" " if after[:1].isalnum() else "")
+        if _follows_a_word(before):
+            return _bracketed(text)
+    return f"^{grouped(text)}"
 
 
-def _lowered(node: LexborNode) -> str:
+def _is_ending(text: str, before: str) -> bool:
+    """Whether the text ends an ordinal or an abbreviation: 1st, XXe, nth, No, Mme."""
+    if text in _ENDINGS_OF_ORDINALS and (_ORDINAL.search(before) or text == "th"):
+        return True
+    if text in ("o", "os"):
+        return bool(_NUMERO.search(before))
+    return text in _ENDINGS_OF_ABBREVIATIONS and bool(_ABBREVIATED.search(before))
+
+
+def _follows_a_word(before: str) -> bool:
+    """Whether the line ends with a word or a full stop, so that a raised number is no power."""
+    end = _END_OF_WORD.search(before)
+    if end is None:
+        return False
+    word = end[1]
+    return word is None or (len(word) > _UNIT_LETTERS and word.lower() not in _UNITS)
+
+
+def _lowered(node: LexborNode, text: str) -> str:
     """The text of a `sub`: `H2O` as it is written, `x_i` for an index."""
-    text = " ".join(node.text().split())
-    if not text:
-        return ""
-    if text.isdigit() and _text_before(node)[-1:].isalnum():
-        return text
-    return "_" + _grouped(text)
+    return text if text.isdigit() and _text_before(node)[-1:].isalpha() else f"_{grouped(text)}"
 
 
-def _grouped(text: str) -> str:
-    """The text, in brackets if a reader could not tell where it ends."""
-    return text if re.fullmatch(r"[-+−–]?\w+|\W", text) else f"({text})"
+# --- notes ---
+
+
+def _leads_to_note(node: LexborNode) -> bool:
+    """Whether a raised text is a link, or stands in one, that leads to a part of a page."""
+    link = node.css_first("a[href]") or _link_around(node)
+    return link is not None and "#" in (link.attributes.get("href") or "")
+
+
+def _link_around(node: LexborNode) -> LexborNode | None:
+    for parent in islice(ancestors(node), _MOST_CLIMBED):
+        if parent.tag == "a":
+            return parent
+        if parent.tag in _LINE_ENDS:
+            break
+    return None
+
+
+def _write_reference(link: LexborNode) -> None:
+    """Put brackets around the number of a note that is written on, without a space, after a word."""
+    text = link.text().strip()
+    if not _LABEL.fullmatch(text):
+        return
+    attributes = link.attributes
+    kind = (
+        f"{attributes.get('role') or ''} {attributes.get('epub:type') or ''} {attributes.get('class') or ''}"
+    )
+    before = _text_before(link)
+    is_named = any(name in kind for name in ("noteref", "footnote-ref"))
+    is_written_on = bool(before) and not before[-1].isspace() and before[-1] not in "[(#"
+    if is_named or (is_written_on and not _NUMBER_OF_SECTION.fullmatch(before.strip())):
+        link.replace_with(_bracketed(text))
+
+
+def _bracketed(text: str) -> str:
+    return f"[{text.strip('[]() ')}]"
 
 
 def _text_before(node: LexborNode) -> str:
-    """The last characters of the line before the element."""
-    here: LexborNode | None = node
-    while here is not None and here.tag not in ("p", "div", "li", "td", "th", "body"):
+    """The last text of the line before the element; empty at the beginning of the line."""
+    for here in chain([node], islice(ancestors(node), _MOST_CLIMBED)):
+        if here.tag in _LINE_ENDS:
+            break
         previous = here.prev
-        if previous is not None:
-            return str(previous.text_content if previous.is_text_node else previous.text())
-        here = here.parent
+        while previous is not None:
+            if previous.tag in _LINE_ENDS or previous.tag == "br":
+                return ""
+            text = previous.text_content if previous.is_text_node else previous.text()
+            if text:
+                return str(text)
+            previous = previous.prev
     return ""
 
 
-# --- formulas ---
+def _text_after(node: LexborNode) -> str:
+    following = node.next
+    if following is None:
+        return ""
+    return str(following.text_content if following.is_text_node else following.text())
 
 
-def _formula(math: LexborNode) -> str:
-    """A formula as TeX, if the page has it, otherwise in one line."""
-    for annotation in math.css("annotation"):
-        if _TEX.search(annotation.attributes.get("encoding") or ""):
-            return f"${annotation.text().strip()}$"
-    if alternative := (math.attributes.get("alttext") or "").strip():
-        return f"${alternative}$"
-    for annotation in math.css("annotation, annotation-xml"):
-        annotation.decompose()
-    return _linear(math, 0)
+# --- deletions ---
 
 
-_DEEPEST_FORMULA = 40  # levels of nesting: real formulas have ten
+def _mark_deleted(node: LexborNode) -> None:
+    """Put `~~` around a deleted text; around that of each of its blocks, if it holds some."""
+    blocks = node.css(_BLOCKS)
+    for block in [one for one in blocks if one.mem_id != node.mem_id and not _holds_blocks(one)]:
+        _surround(block)
+    if not blocks or (len(blocks) == 1 and blocks[0].mem_id == node.mem_id):
+        _surround(node)
 
 
-def _linear(node: LexborNode, depth: int) -> str:
-    if node.is_text_node:
-        return " ".join((node.text_content or "").split())
-    if depth > _DEEPEST_FORMULA:
-        return " ".join(node.text().split())
-    parts = [_linear(child, depth + 1) for child in _children(node)]
-    writer = _FORMULA_WRITERS.get(node.tag or "")
-    if writer is not None and len(parts) in writer[0]:
-        return writer[1](parts)
-    if node.tag == "mtr":
-        return ", ".join(parts)
-    if node.tag == "mtable":
-        return "[" + "; ".join(parts) + "]"
-    if node.tag == "mo" and parts and parts[0] not in "()[]{}|,.!′":
-        return f" {parts[0]} " if len(parts[0]) > 1 or not parts[0].isalnum() else parts[0]
-    return "".join(parts).strip() if node.tag == "math" else "".join(parts)
+def _holds_blocks(node: LexborNode) -> bool:
+    return any(one.mem_id != node.mem_id for one in node.css(_BLOCKS))
 
 
-def _children(node: LexborNode) -> Iterator[LexborNode]:
-    for child in node.iter(include_text=True):
-        if not child.is_text_node or (child.text_content or "").strip():
-            yield child
-
-
-def _group(text: str) -> str:
-    return _grouped(text.strip())
-
-
-_FORMULA_WRITERS: dict[str, tuple[tuple[int, ...], Callable[[list[str]], str]]] = {
-    "mfrac": ((2,), lambda parts: f"{_group(parts[0])}/{_group(parts[1])}"),
-    "msup": ((2,), lambda parts: f"{_group(parts[0])}^{_group(parts[1])}"),
-    "msub": ((2,), lambda parts: f"{_group(parts[0])}_{_group(parts[1])}"),
-    "msubsup": ((3,), lambda parts: f"{_group(parts[0])}_{_group(parts[1])}^{_group(parts[2])}"),
-    "munder": ((2,), lambda parts: f"{parts[0]}_{_group(parts[1])}"),
-    "mover": ((2,), lambda parts: f"{parts[0]}^{_group(parts[1])}"),
-    "munderover": ((3,), lambda parts: f"{parts[0]}_{_group(parts[1])}^{_group(parts[2])} "),
-    "msqrt": (tuple(range(1, 50)), lambda parts: f"√({''.join(parts).strip()})"),
-    "mroot": ((2,), lambda parts: f"{_group(parts[0])}^(1/{parts[1].strip()})"),
-    "mfenced": (tuple(range(50)), lambda parts: f"({', '.join(parts)})"),
-}
-
-
-# --- buttons, images ---
-
-
-def _write_buttons(tree: LexborHTMLParser, body: LexborNode, draft: Draft) -> None:
-    """Make headings of the buttons that show text; drop the others.
-
-    A button in a heading is its text. One that stands alone is a level below the heading before it.
-    """
-    level = 1
-    for node in body.css(f'{_HEADINGS}, button, [role="button"]'):
-        tag = node.tag or ""
-        if len(tag) == 2 and tag[0] == "h" and tag[1].isdigit():
-            level = int(tag[1])
-            continue
-        text = " ".join(node.text().split())
-        if any(parent.tag in _TITLES for parent in _parents(node)):
-            node.unwrap()
-        elif node.attributes.get("role") == "tab":
-            _write(node, f" {text} ")
-        elif text and (text.endswith("?") or any(name in node.attributes for name in _REVEALING)):
-            heading = tree.create_node(f"h{min(level + 1, _DEEPEST_HEADING)}")
-            node.insert_before(heading)
-            inserted = node.prev
-            assert inserted is not None
-            inserted.insert_child(text)
-            node.decompose()
-        elif tag == "button":
-            if text:
-                draft.note(Code.HTML_CONTROLS, chars=len("".join(text.split())), place="button")
-            node.decompose()
-
-
-def _parents(node: LexborNode) -> Iterator[LexborNode]:
-    """The three elements around a node: a button is not deeper in its heading."""
-    for _ in range(3):
-        parent = node.parent
-        if parent is None:
-            return
-        yield parent
-        node = parent
-
-
-def _write_images(body: LexborNode, draft: Draft) -> None:
-    """Replace images by their descriptions. Those of logos and icons in links say nothing."""
-    in_links = {image.mem_id for image in body.css("a img")}
-    for image in body.css("img"):
-        description = (image.attributes.get("alt") or "").strip()
-        if image.mem_id in in_links and len(description.split()) < _WORDS_OF_A_TITLE:
-            description = ""
-        elif not description and "alt" not in image.attributes:
-            draft.note(Code.HTML_IMAGE, chars=None)
-        image.replace_with(description)
+def _surround(node: LexborNode) -> None:
+    """Put marks around the text in the element. Nothing is between the marks and the text."""
+    text = node.text()
+    if not text.strip():
+        return
+    if node.css_first(_FORMATTED) is None:
+        begin = " " if text[0].isspace() else ""
+        end = " " if text[-1].isspace() else ""
+        node.inner_html = ""
+        node.insert_child(f"{begin}~~{text.strip()}~~{end}")
+    elif (first := node.first_child) is not None:
+        first.insert_before("~~")
+        node.insert_child("~~")

@@ -8,12 +8,13 @@ Whatever is pruned is noted in the account.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from embedfleet.account import Code, letters_in
 from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.html_nodes import ancestors, link_letters, outermost
 
 # No text of the page, or text that is shown only where scripts do not run.
 _NOT_TEXT = "head, script, style, template, noscript, canvas, datalist, rp, param, source, track"
@@ -63,11 +64,18 @@ _INLINE = frozenset(
 )
 # What a site says of itself at the end of each page. A block with such words is furniture.
 _BOILERPLATE = re.compile(
-    r"©|\(c\) *\d{4}|copyright|all rights reserved|powered by|built with|created using|generated (by|on|with)"
-    r"|made with|last (updated|modified|edited|changed)|privacy|cookies?\b|terms of (use|service)"
-    r"|creative commons|under the .{0,60}licen[cs]e|subscribe|newsletter|sign up|log ?in|javascript",
+    r"©|\(c\) *\d{4}|copyright[ :]*(\d{4}|\(c\)|by\b)|all rights reserved|powered by|created using"
+    r"|generated (by|on|with)|last (updated|modified|edited|changed)|terms of (use|service)"
+    r"|creative commons|under the .{0,60}licen[cs]e",
     re.IGNORECASE,
 )
+# Words of the furniture, too, but only where little else is said: a sentence may be about them.
+_SHORT_BOILERPLATE = re.compile(
+    r"copyright|built with|made with|privacy|cookies?\b|licen[cs]e|subscribe|newsletter|sign up|log ?in"
+    r"|javascript",
+    re.IGNORECASE,
+)
+_SHORT_WORDS = 10
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？।؟][\s\"'”’)\]]*$")
 _SENTENCE_WORDS = 5  # a menu's entry has fewer, or no full stop
@@ -96,11 +104,11 @@ class Pruner:
     def drop_what_is_no_text(self, *, show_hidden: bool) -> None:
         """Remove scripts, styles, controls and embedded pages; and what is hidden for good, unless shown."""
         _remove(self._tree.css(_NOT_TEXT))
-        for node in _outermost(self._tree.css(_EMBEDDED)):
+        for node in outermost(self._tree.css(_EMBEDDED)):
             self._prune(node, Code.HTML_EMBEDDED)
-        for node in _outermost(self._tree.css(_CONTROLS)):
+        for node in outermost(self._tree.css(_CONTROLS)):
             self._prune(node, Code.HTML_CONTROLS)
-        for node in _outermost([node for node in self._tree.css(_HIDDEN) if _is_hidden(node)]):
+        for node in outermost([node for node in self._tree.css(_HIDDEN) if _is_hidden(node)]):
             if show_hidden or self._is_revealed(node):
                 _show(node)
             else:
@@ -109,7 +117,7 @@ class Pruner:
     def drop_furniture(self) -> None:
         """Remove menus, and headers, footers and asides of the page without content."""
         _remove(self._tree.css(_ALWAYS))
-        for node in _outermost([node for node in self._tree.css(_BANNERS) if _is_banner(node)]):
+        for node in outermost([node for node in self._tree.css(_BANNERS) if _is_banner(node)]):
             self._prune(node, Code.HTML_NAVIGATION)
         if self._is_chapter:
             self._sift(self._tree.css(_NAVIGATION))
@@ -121,14 +129,14 @@ class Pruner:
 
     def _sift(self, candidates: list[LexborNode]) -> None:
         """Prune the candidates without content, and of the others what in them has none."""
-        for node in _outermost(candidates):
+        for node in outermost(candidates):
             if node.tag in ("header", "footer", "aside") and _is_in_section(node):
                 continue
             if not self._has_content(node):
                 self._prune(node, Code.HTML_NAVIGATION)
                 continue
             inner = [one for one in node.css(_CANDIDATES) if one.mem_id != node.mem_id]
-            for part in _outermost(inner + _boilerplate_blocks(node)):
+            for part in outermost(inner + _boilerplate_blocks(node)):
                 if not self._has_content(part):
                     self._prune(part, Code.HTML_NAVIGATION)
 
@@ -142,8 +150,8 @@ class Pruner:
                 return True
         if node.id == "title-block-header":  # pandoc: title, author, abstract
             return True
-        if node.tag == "aside" and 2 * _link_letters(node) < letters_in(node.text()):
-            return not _BOILERPLATE.search(node.text())
+        if node.tag == "aside" and 2 * link_letters(node) < letters_in(node.text()):
+            return not _is_boilerplate(node.text())
         blocks = [node, *node.css(_BLOCKS)]
         return any(_is_prose(_own_text(block)) for block in blocks)
 
@@ -197,7 +205,7 @@ def _targets_of(tree: LexborHTMLParser) -> _Targets:
 
 
 def _is_in_navigation(node: LexborNode) -> bool:
-    return any(one.tag == "nav" or one.attributes.get("role") == "navigation" for one in _ancestors(node))
+    return any(one.tag == "nav" or one.attributes.get("role") == "navigation" for one in ancestors(node))
 
 
 def _is_hidden(node: LexborNode) -> bool:
@@ -224,13 +232,20 @@ def _is_banner(node: LexborNode) -> bool:
 
 
 def _boilerplate_blocks(node: LexborNode) -> list[LexborNode]:
-    return [block for block in node.css(_BLOCKS) if _BOILERPLATE.search(_own_text(block))]
+    return [block for block in node.css(_BLOCKS) if _is_boilerplate(_own_text(block))]
+
+
+def _is_boilerplate(text: str) -> bool:
+    return bool(
+        _BOILERPLATE.search(text)
+        or (_SHORT_BOILERPLATE.search(text) and len(_WORD.findall(text)) < _SHORT_WORDS)
+    )
 
 
 def _is_prose(text: str) -> bool:
     """Whether the text of a block, without that of its links, is a sentence."""
     words = len(_WORD.findall(text))
-    if words < _SENTENCE_WORDS or _BOILERPLATE.search(text):
+    if words < _SENTENCE_WORDS or _is_boilerplate(text):
         return False
     return words >= _LONG_BLOCK_WORDS or bool(_SENTENCE_END.search(text.rstrip()))
 
@@ -257,12 +272,12 @@ def _own_text(node: LexborNode) -> str:
 
 def _main_element(tree: LexborHTMLParser) -> LexborNode | None:
     """The page's main element, if it has exactly one, and that has most of the text that is not linked."""
-    outermost = _outermost(tree.css(_MAIN))
-    if len(outermost) != 1 or tree.body is None:
+    mains = outermost(tree.css(_MAIN))
+    if len(mains) != 1 or tree.body is None:
         return None
-    main = outermost[0]
-    unlinked = letters_in(tree.body.text()) - _link_letters(tree.body)
-    return main if 2 * (letters_in(main.text()) - _link_letters(main)) >= unlinked else None
+    main = mains[0]
+    unlinked = letters_in(tree.body.text()) - link_letters(tree.body)
+    return main if 2 * (letters_in(main.text()) - link_letters(main)) >= unlinked else None
 
 
 def _around(main: LexborNode) -> Iterator[LexborNode]:
@@ -275,45 +290,13 @@ def _around(main: LexborNode) -> Iterator[LexborNode]:
         node = node.parent
 
 
-def _outermost(nodes: list[LexborNode]) -> list[LexborNode]:
-    """Those of the elements that are in no other of them, each once.
-
-    What is known of an ancestor is kept, so that a page that is nested deep takes no quadratic time.
-    """
-    every = {node.mem_id: node for node in nodes}
-    inside: dict[int, bool] = {}
-    return [node for node in every.values() if not _is_inside(node, every, inside)]
-
-
-def _is_inside(node: LexborNode, every: Container[int], inside: dict[int, bool]) -> bool:
-    """Whether an ancestor of the node is one of `every`. `inside` has the answers about other nodes."""
-    climbed = [node.mem_id]
-    answer = False
-    for ancestor in _ancestors(node):
-        if ancestor.mem_id in every:
-            answer = True
-            break
-        if ancestor.mem_id in inside:
-            answer = inside[ancestor.mem_id]
-            break
-        climbed.append(ancestor.mem_id)
-    inside.update(dict.fromkeys(climbed, answer))
-    return answer
-
-
 def _remove(nodes: list[LexborNode]) -> None:
-    for node in _outermost(nodes):
+    for node in outermost(nodes):
         node.decompose()
 
 
 def _is_in_section(node: LexborNode) -> bool:
-    return any(parent.tag in _SECTIONING for parent in _ancestors(node))
-
-
-def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
-    while (parent := node.parent) is not None:
-        yield parent
-        node = parent
+    return any(parent.tag in _SECTIONING for parent in ancestors(node))
 
 
 def _name(node: LexborNode) -> str:
@@ -321,7 +304,3 @@ def _name(node: LexborNode) -> str:
     first_class = next(iter((node.attributes.get("class") or "").split()), "")
     name = f"{node.tag}#{node.id}" if node.id else f"{node.tag}.{first_class}" if first_class else node.tag
     return str(name)[:40]
-
-
-def _link_letters(node: LexborNode) -> int:
-    return sum(letters_in(link.text()) for link in node.css("a"))
