@@ -27,7 +27,9 @@ _OURS = "none"
 
 DESCRIPTIONS: dict[Format, Description] = {
     Format.TEXT: Description(
-        "all text, unchanged", "NUL characters, encoded data (base64, hexadecimal)", "charset-normalizer"
+        "all text, unchanged",
+        "NUL characters, encoded data (base64, hexadecimal)",
+        "chardet, chardetng, webencodings",
     ),
     Format.MARKDOWN: Description(
         "text, headings, code; front matter (YAML, TOML, JSON) as lines of `name: value`",

@@ -17,7 +17,6 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from embedfleet.account import Code
 from embedfleet.parsing.conversion import convert
-from embedfleet.parsing.decoding import known_codec
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.html_code import prepare_code
@@ -30,9 +29,6 @@ from embedfleet.parsing.html_tables import prepare_tables
 from embedfleet.parsing.text import whole_text
 
 _PRESCAN_BYTES = 4096
-_DECLARED = re.compile(
-    rb"""(?:<meta[^>]+charset|<\?xml[^>]+encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
-)
 
 _PERMALINK_TEXTS = frozenset("¶#§🔗⚓")
 # Tags that only mark text inside of a line. They are unwrapped, as some begin or end inside of a word.
@@ -65,7 +61,7 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
 
     `is_chapter`: the page is a chapter of a book, whose headers and footers are content.
     """
-    source = whole_text(stream, draft, declared=_declared_encoding(stream))
+    source = whole_text(stream, draft)
     html = _as_html(source)
     tree = LexborHTMLParser(html, scripting=True)
     heading = tree.css_first("head > title")
@@ -102,11 +98,6 @@ def title_unless_said(title: str, markdown: str) -> str | None:
     """The title of the page, unless its text begins with it."""
     beginning = " ".join(markdown[: 2 * len(title) + 200].replace("#", "").split())
     return title if title and title not in beginning else None
-
-
-def _declared_encoding(stream: BinaryIO) -> str | None:
-    declared = _DECLARED.search(stream.read(_PRESCAN_BYTES))
-    return known_codec(declared.group(1).decode("ascii", "replace")) if declared else None
 
 
 def _body(tree: LexborHTMLParser, draft: Draft, *, is_chapter: bool, prune: bool = True) -> LexborNode | None:

@@ -14,7 +14,10 @@ def read_text(stream: BinaryIO, draft: Draft) -> None:
 
 
 def whole_text(stream: BinaryIO, draft: Draft, *, declared: str | None = None) -> str:
-    """The whole text of the file. Nothing is written to the draft but what decoding adds to its account."""
+    """The whole text of the file. Nothing is written to the draft but what decoding adds to its account.
+
+    `declared`: the codec that something outside of the file declares; None: what the file itself declares.
+    """
     pieces: list[str] = []
     decode(stream, find_encoding(stream, declared=declared), pieces.append, draft.account)
     return "".join(pieces)

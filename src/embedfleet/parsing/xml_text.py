@@ -6,7 +6,6 @@ import re
 from typing import BinaryIO
 
 from embedfleet.account import Code, letters_in
-from embedfleet.parsing.decoding import known_codec
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.extract import read
 from embedfleet.parsing.formats import ContentType, Format
@@ -15,7 +14,6 @@ from embedfleet.parsing.xml.layout import Layout
 from embedfleet.parsing.xml.vocabulary import Style
 
 _PRESCAN_BYTES = 1024
-_DECLARED = re.compile(rb"<\?xml[^>]+encoding\s*=\s*[\"']([\w.:-]+)")
 _XHTML = re.compile(rb"<html[\s>]", re.IGNORECASE)
 
 
@@ -25,10 +23,8 @@ def read_xml(stream: BinaryIO, draft: Draft) -> ContentType:
     if _XHTML.search(head):
         stream.seek(0)
         return read(stream, Format.HTML, draft)
-    declared = _DECLARED.search(head)
-    codec = known_codec(declared[1].decode("ascii", "replace")) if declared else None
     layout = Layout(draft.write)
-    layout.read(whole_text(stream, draft, declared=codec))
+    layout.read(whole_text(stream, draft))
     draft.write("\n")
     _account(layout, draft)
     return "text" if layout.style is Style.DATA else "markdown"
