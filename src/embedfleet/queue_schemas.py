@@ -487,6 +487,8 @@ class DocumentInfo(_Frozen):
     generation: int = Field(description="The number of the version, from 1.")
     chars: int = Field(description="Size in characters; 0 if its source could not be turned into text.")
     title: str | None = Field(default=None, description="What it is called, if its text does not say it.")
+    chunks: int | None = Field(default=None, description="How many it has; None until all of it is cut.")
+    coverage: float | None = Field(default=None, description="As in JobInfo; None unless it is live.")
     account: AccountField = Field(default=NOTHING_SAID, description="What of its source is not in its text.")
     created_at: datetime = Field(description="When it was first submitted.")
 

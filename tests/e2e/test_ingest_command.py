@@ -299,3 +299,28 @@ def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(
     assert result.document == {"schema_version": 1, "deleted": ["corpus/cats.md"], "unknown": ["nope"]}
     hits = command.typed("search", "cat", "--json").document["hits"]
     assert [hit["source"] for hit in hits] == [str(corpus / "dogs.txt")]
+
+
+def test_what_is_left_out_is_said_by_every_command_that_shows_the_document(
+    command: Command, corpus: Path
+) -> None:
+    (corpus / "menu.html").write_text("<h1>Mill</h1><nav><a href='x'>Home</a></nav><p>The wheel turned.</p>")
+    (corpus / "old.xyz").write_text("of no known format")
+    (corpus / "empty.txt").touch()
+    told = command.typed("ingest", corpus)
+    assert told.code == 0
+    lines = told.stdout.splitlines()
+    assert "1 empty" in lines[0]
+    assert f"[{corpus / 'menu.html'}]" in next(line for line in lines if line.startswith("left out: 1 menu"))
+    assert "(1 .xyz)" in next(line for line in lines if line.startswith("skipped: 1 "))
+
+    shown = command.typed("documents", "show", "menu.html")
+    assert "account      left out: 1 menu" in shown.stdout
+    document = command.typed("documents", "show", "menu.html", "--json").document["document"]
+    (entry,) = document["account"]["entries"]
+    assert (entry["code"], entry["effect"], entry["chars"]) == ("html.navigation", "furniture", 4)
+    assert 0 < document["coverage"] < 1
+    assert command.typed("documents", "show", "nothing.html").code == 1
+
+    formats = command.typed("formats", "--json").document["formats"]
+    assert "html" in {one["format"] for one in formats}

@@ -40,6 +40,7 @@ async def test_the_account_the_title_and_the_places_go_wherever_the_document_goe
 
         (document,) = [one async for one in fleet.jobs.of(TENANT).all_documents()]
         assert (document.title, document.account) == ("A book", LOST)
+        assert (document.chunks, document.coverage) == (1, job.coverage)
 
         database = fleet.system.database
 

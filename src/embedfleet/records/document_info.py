@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -13,7 +13,7 @@ from embedfleet.queue_schemas import DocumentInfo, DocumentState
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import GenerationState, collections, documents, generations
+from embedfleet.sql.tables import GenerationState, collections, documents, generations, jobs
 
 _LISTING = Listing("documents", (str, str))
 
@@ -44,13 +44,24 @@ def _describe_all(conn: Connection, found: Sequence[Row[Any]]) -> list[DocumentI
     for ids in key_pages([row.document_id for row in found]):
         for row in conn.execute(_MADE_OF, {"ids": ids}):
             made.setdefault(row.document_id, []).append(row)
-    return [_describe(row, made.get(row.document_id, [])) for row in found]
+    shown = {row.document_id: _shown(row, made.get(row.document_id, [])) for row in found}
+    cuts: dict[int, Row[Any]] = {}
+    for ids in key_pages([one.generation_id for one in shown.values() if one is not None]):
+        cuts |= {row.generation_id: row for row in conn.execute(_CUTS_OF, {"ids": ids})}
+    return [_describe(row, made.get(row.document_id, []), shown[row.document_id], cuts) for row in found]
 
 
-def _describe(document: Row[Any], made: Sequence[Row[Any]]) -> DocumentInfo:
-    """`made`: the document's generations, newest first."""
+def _shown(document: Row[Any], made: Sequence[Row[Any]]) -> Row[Any] | None:
+    """The generation that readers see, otherwise the newest. `made` are all of them, newest first."""
     live = next((one for one in made if one.number == document.live_generation), None)
-    shown = live or next(iter(made), None)
+    return live or next(iter(made), None)
+
+
+def _describe(
+    document: Row[Any], made: Sequence[Row[Any]], shown: Row[Any] | None, cuts: Mapping[int, Row[Any]]
+) -> DocumentInfo:
+    live = shown if shown is not None and shown.number == document.live_generation else None
+    cut = None if shown is None else cuts.get(shown.generation_id)
     if live is not None:
         state = DocumentState.LIVE
     elif any(one.state == GenerationState.BUILDING for one in made):
@@ -66,14 +77,22 @@ def _describe(document: Row[Any], made: Sequence[Row[Any]]) -> DocumentInfo:
         generation=shown.number if shown else 0,
         chars=shown.chars if shown else 0,
         title=shown.title if shown else None,
+        chunks=None if cut is None else cut.chunks_total,
+        coverage=None if cut is None or live is None else cut.coverage,
         account=Account.of_json(shown.account) if shown and shown.account else NOTHING_SAID,
         created_at=utc(document.created_at),
     )
 
 
+# A generation may have several jobs. They tell of the same cut.
+_CUTS_OF = select(jobs.c.generation_id, jobs.c.chunks_total, jobs.c.coverage).where(
+    jobs.c.generation_id.in_(bindparam("ids", expanding=True)), jobs.c.sealed
+)
+
 _MADE_OF = (
     select(
         generations.c.document_id,
+        generations.c.generation_id,
         generations.c.number,
         generations.c.state,
         generations.c.chars,
