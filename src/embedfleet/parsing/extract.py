@@ -35,6 +35,7 @@ _READERS: dict[Format, tuple[str, str]] = {
     Format.DOCX: ("office.container", "read_office"),
     Format.XLSX: ("office.container", "read_office"),
     Format.PPTX: ("office.container", "read_office"),
+    Format.OPENDOCUMENT: ("office.container", "read_office"),
     Format.EPUB: ("epub", "read_epub"),
 }
 

@@ -84,6 +84,12 @@ DESCRIPTIONS: dict[Format, Description] = {
         "hidden slides, dates and numbers of slides, pictures without descriptions, embedded objects",
         _OURS,
     ),
+    Format.OPENDOCUMENT: Description(
+        "texts as for docx, sheets as for xlsx, slides as for pptx; formulas as their authors typed them",
+        "page headers and footers, tables of contents, tracked deletions, what is hidden, pictures without "
+        "descriptions, embedded objects",
+        _OURS,
+    ),
     Format.EPUB: Description("the chapters, in reading order", "the table of contents, images", "kreuzberg"),
 }
 

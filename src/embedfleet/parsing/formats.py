@@ -51,6 +51,7 @@ class Format(StrEnum):
     XLSX = "xlsx"
     XLS = "xls"
     PPTX = "pptx"
+    OPENDOCUMENT = "opendocument"
     EPUB = "epub"
     OLD_OFFICE = "old office"
     OLD_WORD = "old word"
@@ -92,6 +93,7 @@ _SUFFIXES: dict[Format, str] = {
     Format.DOCX: "docx docm dotx dotm",
     Format.XLSX: "xlsx xlsm xltx xltm",
     Format.PPTX: "pptx pptm potx potm ppsx ppsm",
+    Format.OPENDOCUMENT: "odt ott odm ods ots odp otp odg otg",
     Format.EPUB: "epub",
 }
 # Formats that are refused by their names. Their suffixes say what a file is that cannot be read.

@@ -11,6 +11,7 @@ from embedfleet.parsing.archives import open_archive
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType, Format
 from embedfleet.parsing.office.excel import read_excel
+from embedfleet.parsing.office.open_document import read_open_document
 from embedfleet.parsing.office.package import Package
 from embedfleet.parsing.office.powerpoint import read_powerpoint
 from embedfleet.parsing.office.word import read_word
@@ -25,6 +26,7 @@ _READERS: dict[str, Reader] = {
     "w:document": read_word,
     "x:workbook": read_excel,
     "p:presentation": read_powerpoint,
+    "office:document-content": read_open_document,
 }
 # What documents are that are not read, by the main part's root element.
 _UNREADABLE_ROOTS = {"VisioDocument": Format.VISIO, "FixedDocumentSequence": Format.XPS}

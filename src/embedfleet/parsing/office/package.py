@@ -100,7 +100,7 @@ class Package:
         It is named by its relationship, not by convention: some programs call it `word/document2.xml`.
         """
         by_kind = self.related("", "officeDocument") + self.related("", "fixedrepresentation")
-        candidates = (*by_kind, "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml")
+        candidates = (*by_kind, "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml", "content.xml")
         return next((name for name in candidates if self.has(name)), None)
 
     @cached_property

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
-from typing import Literal
 from xml.etree.ElementTree import Element
 
 from embedfleet.account import Code, letters_in
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
-from embedfleet.parsing.office.blocks import visible
 from embedfleet.parsing.office.drawings import Drawing, read_drawing
 from embedfleet.parsing.office.equations import latex
+from embedfleet.parsing.office.scripts import Script, joined
 from embedfleet.parsing.office.symbols import has_private_characters, shown
 from embedfleet.parsing.office.word_parts import Notes, WordParts
 from embedfleet.parsing.office.word_styles import whole_number
 from embedfleet.parsing.office.xml_part import descend, is_on
-
-Script = Literal["", "above", "below", "struck"]
 
 # Characters that stand for themselves.
 _CHARACTERS = {
@@ -33,10 +28,6 @@ _DRAWINGS = frozenset({"w:drawing", "w:pict", "w:object"})
 # Tracked changes: what is deleted, or was moved to another place, is no longer part of the document.
 _DELETED = frozenset({"w:del", "w:moveFrom"})
 _SKIPPED = frozenset({"w:pPr", "w:rPr", "w:sdtPr", "w:sdtEndPr", "w:instrText", "w:delText", "w:rt"})
-# Raised letters that belong to their word: 1st, 2e, Acme™.
-_PART_OF_WORD = re.compile(r"st|nd|rd|th|e|er|re|ère|ème|o|a|os|as|º|ª|tm|sm|r|c|®|™|©|\W+", re.IGNORECASE)
-_SIMPLE_SCRIPT = re.compile(r"[+−–-]?[\w.,*′″/]+")
-_MOST_SCRIPT = 24  # characters; more are a text that is set in small letters
 
 
 @dataclass
@@ -51,23 +42,7 @@ class Line:
 
     def text(self) -> str:
         """Return the text, in which scripts are written as `10^6` and struck text as `~~old~~`."""
-        runs = groupby(self.pieces, key=itemgetter(0))
-        return visible("".join(_written(script, "".join(text for _, text in run)) for script, run in runs))
-
-
-def _written(script: Script, text: str) -> str:
-    bare = text.strip()
-    if not script or not bare:
-        return text
-    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    if script == "struck":
-        return f"{before}~~{bare}~~{after}"
-    if len(bare) > _MOST_SCRIPT or (script == "below" and bare.isdecimal()):
-        return text
-    if script == "above" and _PART_OF_WORD.fullmatch(bare):
-        return text
-    mark = "^" if script == "above" else "_"
-    return f"{before}{mark}{bare if _SIMPLE_SCRIPT.fullmatch(bare) else f'({bare})'}{after}"
+        return joined(self.pieces)
 
 
 @dataclass
