@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection, func, update
+
 from embedfleet.bootstrap import open_repair
 from embedfleet.queue_schemas import ChunkingConfig, JobInfo
 from embedfleet.records.scope import EveryTenant
 from embedfleet.repair.verification import Sampling
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
+from embedfleet.sql import tables
 from support.databases import on_both_databases
 from support.system import ONE_EACH, TENANT, Running, paragraphs, running, take_ledger
 
@@ -39,6 +42,19 @@ async def test_another_title_or_heading_gives_other_vectors_and_the_same_one_cos
         assert await ingest(fleet, UNDER_A_HEADING.replace("Seals", "Shafts")) == 6
         assert await ingest(fleet, UNDER_A_HEADING, context=False) == 0, "as before, without"
         (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_a_version_that_was_made_before_chunks_had_contexts_does_not_count_as_one_that_has_them(
+    settings: Settings,
+) -> None:
+    def written_by_an_older_release(conn: Connection) -> None:
+        without = func.json_remove(tables.generations.c.chunking, "$.context")
+        conn.execute(update(tables.generations).values(chunking=without))
+
+    async with running(settings) as fleet:
+        assert await ingest(fleet, TEXT, title="Pumps", context=False) == 6
+        await fleet.system.database.write(written_by_an_older_release)
+        assert await ingest(fleet, TEXT, title="Pumps") == 6
 
 
 async def test_hits_have_their_text_and_apart_from_it_what_was_embedded_before_it(settings: Settings) -> None:

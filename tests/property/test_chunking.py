@@ -212,6 +212,21 @@ def test_where_segments_are_cut_changes_no_heading_of_the_first_chunk() -> None:
         assert [*map(_row, in_two)] == [*map(_row, whole)], f"cut at {cut}"
 
 
+@pytest.mark.parametrize("header", ["| Nr | Part |\n|---|---|", "Nr | Part\n---|---"], ids=["piped", "open"])
+def test_where_segments_are_cut_changes_no_header_row_of_a_long_table(header: str) -> None:
+    tokenizer = load_tokenizer(MINILM)
+    rows = "".join(f"| {number} | valve with a long name |\n" for number in range(400))
+    document = f"{header}\n{rows}\nText after the table.\n"
+    config = ChunkingConfig(chunk_size=300, overlap=50)
+    whole = split(tokenizer, [document], config, "markdown", bounds=SMALL)
+    assert [bool(chunk.context) for chunk in whole[1:-1]] == [True] * (len(whole) - 2)
+    in_one_scan = Bounds(SMALL.longest_atom, SMALL.longest_gap, 10**9, 10**9)
+    at_once = split(tokenizer, [document], config, "markdown", bounds=in_one_scan)
+    assert [*map(_row, whole)] == [*map(_row, at_once)]
+    segments = [document[at : at + 777] for at in range(0, len(document), 777)]
+    assert [*map(_row, split(tokenizer, segments, config, "markdown", bounds=SMALL))] == [*map(_row, whole)]
+
+
 def _row(chunk: Chunk) -> tuple[object, ...]:
     ids = chunk.token_ids.tolist()
     return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.context, chunk.text, ids)
