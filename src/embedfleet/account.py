@@ -41,6 +41,7 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    MARKUP_SETTING = "markup.setting"
     OTHER_FILE = "markup.other_file"
     BROKEN_MARKUP = "markup.broken"
     STRAY_QUOTE = "csv.stray_quote"
@@ -157,6 +158,11 @@ _RULES: dict[Code, Rule] = {
         "repair it",
     ),
     Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
+    Code.MARKUP_SETTING: Rule(
+        Effect.UNSEEN,
+        "setting of the page (options, drawers, preamble, raw output)",
+        "settings of the page (options, drawers, preamble, raw output)",
+    ),
     Code.OTHER_FILE: Rule(
         Effect.LOST,
         "part that is in another file",

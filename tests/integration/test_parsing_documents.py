@@ -70,7 +70,7 @@ async def test_the_second_pdf_needs_no_second_loading_of_the_library(sandbox: Pa
     [
         ("a.md", "markdown", "# Head\n\nText with `code`.\n"),
         ("a.py", "code", "def f():\n\treturn  1\n"),
-        ("a.rst", "text", "Title\n=====\n"),
+        ("a.yaml", "text", "# Settings\na: 1\n"),
         ("a.toml", "text", "[a]\nb = 1\n"),
         ("README", "text", "read me\n"),
         ("unknown.xyz", "text", "plain words\n"),

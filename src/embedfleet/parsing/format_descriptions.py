@@ -54,6 +54,26 @@ DESCRIPTIONS: dict[Format, Description] = {
         "tags, comments, index terms, scripts, addresses of links, what other files have",
         _OURS,
     ),
+    Format.ORG: Description(
+        "text, headings, code, tables; title and author as lines of `name: value`",
+        "comments, drawers, settings, other files",
+        _OURS,
+    ),
+    Format.RST: Description(
+        "text, headings, code, notes, content of directives, descriptions of images",
+        "comments, targets of links, settings, tables of contents, other files",
+        _OURS,
+    ),
+    Format.ASCIIDOC: Description(
+        "text, headings, code, tables, descriptions of images",
+        "comments, attributes, raw output, other files",
+        _OURS,
+    ),
+    Format.TEX: Description(
+        "text, headings, formulas as they are, code, tables, footnotes in their place; title and author",
+        "comments, the preamble, citations and labels, other files",
+        _OURS,
+    ),
     Format.NOTEBOOK: Description(
         "Markdown cells, code with its language, outputs that are text or tables, errors",
         "images, widgets, colours, earlier states of progress bars",

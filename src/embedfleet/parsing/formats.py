@@ -44,6 +44,10 @@ class Format(StrEnum):
     DELIMITED = "delimited"
     JSON = "json"
     XML = "xml"
+    ORG = "org"
+    RST = "rst"
+    ASCIIDOC = "asciidoc"
+    TEX = "tex"
     CAPTIONS = "captions"
     NOTEBOOK = "notebook"
     PDF = "pdf"
@@ -72,7 +76,7 @@ class Format(StrEnum):
 
 
 _SUFFIXES: dict[Format, str] = {
-    Format.TEXT: "txt text log rst tex adoc asciidoc org ini cfg conf toml yaml yml properties po",
+    Format.TEXT: "txt text log ini cfg conf toml yaml yml properties po",
     Format.MARKDOWN: "md markdown mdx qmd rmd",
     Format.CODE: (
         "py pyi pyx js mjs cjs jsx ts tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hpp hh "
@@ -87,6 +91,10 @@ _SUFFIXES: dict[Format, str] = {
         "xml rss atom xsd wsdl dita ditamap docbook dbk nxml tei fb2 opml rdf owl xlf xliff tmx resx kml gpx "
         "plist"
     ),
+    Format.ORG: "org",
+    Format.RST: "rst rest",
+    Format.ASCIIDOC: "adoc asciidoc",
+    Format.TEX: "tex latex ltx",
     Format.NOTEBOOK: "ipynb",
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",

@@ -1,0 +1,6 @@
+"""Reads the other markup languages of prose, Org, reStructuredText, AsciiDoc and TeX, as Markdown.
+
+So their headings, code and tables are those of a Markdown page. `page` collects what a reader writes.
+
+May import: queue_schemas, quota, scaling, retry, system_parts and below.
+"""
