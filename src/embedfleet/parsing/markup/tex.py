@@ -51,7 +51,9 @@ _UNSEEN = re.compile(
 )
 _LINK = re.compile(rf"\\href\s*{_ARGUMENT}\s*{_ARGUMENT}")
 _NOTE = re.compile(rf"\\(?:footnote|thanks|marginpar){_OPTIONS}\s*{_ARGUMENT}")
-_ITEM = re.compile(r"\\item\b\s*(?:\[([^\]]*)\])?[ \t]*|\\bibitem(?:\[[^\]]*\])?\{[^}]*\}[ \t]*")
+_ITEM = re.compile(
+    r"(?:\n[ \t]{0,40})?\\item\b\s*(?:\[([^\]]*)\])?[ \t]*|\\bibitem(?:\[[^\]]*\])?\{[^}]*\}[ \t]*"
+)
 _OPTIONS_OF_CODE = re.compile(r"^[ \t]*(?:\[[^\]\n]*\])?(?:\{[^}\n]*\})?[ \t]*\n")
 _END_OF_ROW = re.compile(r"\\\\(?:\[[^\]\n]*\])?|\\tabularnewline\b")
 _NEXT_CELL = re.compile(r"(?<!\\)&")
