@@ -40,6 +40,9 @@ _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that o
 # Text does have tab, line feed, form feed, carriage return, and escape (terminal colours in logs).
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.01  # compressed data has 10 %, a text file with a few damaged bytes far below 1 %
+# From six characters on, no legacy text is all common characters by accident. Some lines of Japanese in
+# UTF-16 have no byte that is a control character.
+_MIN_WIDE_BYTES = 12
 _LEAD_BYTES = bytes(range(0xC2, 0xF5))  # each multi-byte character of UTF-8 begins with one of these
 # Valid characters for each invalid byte of UTF-8 that is broken. Legacy texts have one for two at most.
 _MIN_GOOD_PER_BAD = 3
@@ -47,7 +50,7 @@ _MIN_FITTING_PER_BAD = 10  # the same for the encoding that a document declares
 # Pairs of bytes may by accident be UTF-8. Four of them in a row, and no other, are none.
 _PAIRS = frozenset({"cp932", "euc_jp", "gb18030", "big5hkscs", "cp949"})
 _MIN_UTF8_CHARACTERS = 4
-_KOREAN = b"\x1b$)C"  # ISO-2022-KR begins with it, and has control characters in each line
+_KOREAN = b"\x1b$)C"  # ISO-2022-KR has it once, and control characters in each line
 _SEVEN_BIT = ("iso2022", "hz", "utf-7")
 _DEFAULT = "cp1252"  # what pages declare by default, in whatever they are written; it fits nearly all bytes
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
@@ -79,7 +82,7 @@ def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
     for mark, name in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return Encoding(name, exact=_fits(stream, name))
-    if head.startswith(_KOREAN) and (korean := _seven_bit(stream, None)) is not None:
+    if _KOREAN in head and (korean := _seven_bit(stream, None)) is not None:
         return korean
     if (wide := _wide_encoding(head)) is not None:
         return Encoding(wide, exact=_fits(stream, wide), is_guess=True)
@@ -93,6 +96,8 @@ def find_encoding(stream: BinaryIO, *, declared: str | None = None) -> Encoding:
         return Encoding("utf-8", exact=False)
     if declared is not None and _nearly_fits(stream, declared):
         return Encoding(declared, exact=False)
+    if len(head) >= _MIN_WIDE_BYTES and (wide := wide_encoding(head)) is not None:
+        return Encoding(wide, exact=_fits(stream, wide), is_guess=True)
     guess = _guess(foreign_lines(_blocks(stream)))
     return _guessed(stream, guess, "" if guess.is_sure else f"read as {guess.codecs[0]}")
 

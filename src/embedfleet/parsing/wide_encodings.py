@@ -22,7 +22,7 @@ _ESCAPE = re.compile(rb"\x1b(?:\$(?:[@AB]|\([CDOPQ]|\)[CAG])|\(I)|~\{")
 _SEVEN_BIT = ("iso2022_jp_ext", "iso2022_jp_2004", "iso2022_jp_2", "iso2022_kr", "hz")
 # What texts of any alphabet have: Latin letters, accents, punctuation, arrows, lines and pictures.
 _ANYWHERE = re.compile(
-    "[\t\n\f\r -~\u00a0-\u024f\u0300-\u036f\u1e00-\u1eff\u200b-\u203a\u20a0-\u20bf\u2100-\u22ff\u2500-\u27bf"
+    "[\t\n\f\r -~\u00a0-\u036f\u1e00-\u1eff\u200b-\u203a\u20a0-\u20bf\u2100-\u22ff\u2500-\u27bf"
     "\ufb00-\ufb06\U0001f000-\U0001faff]"
 )
 _OTHER_ALPHABETS = re.compile(
@@ -87,7 +87,7 @@ def _kind(char: str) -> str:
     if _ANYWHERE.match(char):
         return ""
     if _OTHER_ALPHABETS.match(char):
-        return f"alphabet {ord(char) >> 7}"  # Unicode gives most alphabets blocks of 128
+        return f"alphabet {ord(char) >> 8}"  # an alphabet is within a block of 256
     return "east" if _EAST_ASIAN_SIGNS.match(char) or _is_common_ideograph(char) else "rare"
 
 

@@ -95,12 +95,31 @@ def test_a_broken_character_of_a_declared_japanese_text_is_replaced_and_counted(
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize(
     "text",
-    ["Sluice gate log\r\n", "水門を閉めてください。\n", "सर्वेभ्यो नमः।\n", "เปิดประตูน้ำ\n", "gate 3 😀 ✓\n"],
+    [
+        "Sluice gate log\r\n",
+        "水門を閉めてください。\n",
+        "सर्वेभ्यो नमः।\n",
+        "เปิดประตูน้ำ\n",
+        "gate 3 😀 ✓\n",
+        "Қызыл қала\n",
+        "Ən köhnə fayl\n",
+        "پیوند گرم\n",
+    ],
 )
 def test_unicode_without_a_byte_order_mark_is_read(text: str, codec: str) -> None:
     document = _text(text.encode(codec) * 3)
     assert document.text == text.replace("\r", "") * 3
     assert document.account.found == ((f"texts in {codec}", 1),)
+
+
+def test_chinese_in_utf16_whose_bytes_are_no_control_characters_is_read() -> None:
+    text = "ファイルまたはフォルダが存在しません"
+    assert not any(byte < 32 for byte in text.encode("utf-16-le"))
+    assert _text(text.encode("utf-16-le")).text == text
+
+
+def test_korean_in_seven_bits_may_begin_with_ascii() -> None:
+    assert _text("URL 개 붙여넣기(P)".encode("iso2022_kr")).text == "URL 개 붙여넣기(P)"
 
 
 def test_plain_english_is_never_taken_for_chinese_in_utf16() -> None:
