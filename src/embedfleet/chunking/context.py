@@ -24,6 +24,9 @@ _CONTEXT_SHARE = 2
 """The context takes at most half of the tokens that the model takes, and the header row of a table a quarter.
 The rest is for the text."""
 
+_MOST_MARKS = 16
+"""How many characters such as `#` and `*` may stand before the title at the beginning of a text."""
+
 _MOST_KNOWN = 1024
 """Bounds the memory for a document with very many headings."""
 
@@ -42,6 +45,7 @@ class ContextMaker:
         self.max_tokens = max_tokens
         self._most = max_tokens // _CONTEXT_SHARE
         self._known: dict[str, NDArray[np.uint32]] = {}
+        self._contexts: dict[tuple[str, Above], str] = {}
 
     def context(self, above: Above, text: str, *, room: int) -> str:
         """Return the context of a chunk of this text, of at most `room` tokens; "" for nothing to say.
@@ -49,16 +53,13 @@ class ContextMaker:
         It ends with a line break. The embedded text is the context, and then the text. A title or heading
         that repeats another one, and a title with which the text begins, are left out.
         """
-        budget = min(room, self._most)
-        table = self._shortened(above.table_header, min(budget, self._most // 2))
-        line = self._title_line(above.headings, text, budget - self.count(table))
-        parts = [f"{line}\n\n" if line else "", f"{table}\n" if table else ""]
-        # It is stored as it is embedded, and PostgreSQL cannot store a NUL.
-        return "".join(parts).replace("\0", "\ufffd")
+        title = "" if self._begins_with_title(text) else self.title
+        context = self._full(title, above)
+        return context if self.count(context) <= room else self._made(title, above, min(room, self._most))
 
     def most_tokens(self, above: Above) -> int:
         """Return how many tokens a context can have with this above the text, whatever the text is."""
-        return self.count(self.context(above, "", room=self.max_tokens))
+        return self.count(self._full(self.title, above))
 
     def before(
         self, context: str, text: str, token_ids: NDArray[np.uint32]
@@ -87,27 +88,46 @@ class ContextMaker:
         """Return how many tokens a context has."""
         return len(self.token_ids(text)) if text else 0
 
-    def _title_line(self, headings: tuple[str, ...], text: str, budget: int) -> str:
+    def _full(self, title: str, above: Above) -> str:
+        """The context where there is room for all that one may have. It is made once, as chunks share it."""
+        key = (title, above)
+        if key not in self._contexts:
+            if len(self._contexts) >= _MOST_KNOWN:
+                self._contexts.clear()
+            self._contexts[key] = self._made(title, above, self._most)
+        return self._contexts[key]
+
+    def _made(self, title: str, above: Above, budget: int) -> str:
+        table = self._shortened(above.table_header, "\n", min(budget, self._most // 2))
+        line = self._title_line(title, above.headings, budget - self.count(table))
+        # It is stored as it is embedded, and PostgreSQL cannot store a NUL.
+        return (line + table).replace("\0", "\ufffd")
+
+    def _title_line(self, title: str, headings: tuple[str, ...], budget: int) -> str:
         """The title and the headings in one line. If they are too many, the outermost headings go first."""
-        parts = self._distinct(headings, text)
-        while len(parts) > 2 and self.count(_SEPARATOR.join(parts)) > budget:
+        parts = _distinct(title, headings)
+        while len(parts) > 2 and self.count(_SEPARATOR.join(parts) + "\n\n") > budget:
             del parts[1]
-        return self._shortened(_SEPARATOR.join(parts), budget)
+        return self._shortened(_SEPARATOR.join(parts), "\n\n", budget)
 
-    def _distinct(self, headings: tuple[str, ...], text: str) -> list[str]:
-        parts = [part for part in headings if part]
-        if _is_in(self.title, " ".join(parts)) or _words(text[: 2 * _TITLE_CHARS]).startswith(
-            _words(self.title)
-        ):
-            return parts
-        # A title such as "git-log - Git Documentation" says what the heading "git-log" says.
-        return [self.title, *(part for part in parts if not _is_in(part, self.title))]
-
-    def _shortened(self, text: str, budget: int) -> str:
-        """The beginning of the text that has at most `budget` tokens, cut after a word."""
-        while text and (tokens := self.count(text)) > budget:
+    def _shortened(self, text: str, end: str, budget: int) -> str:
+        """The beginning of the text that has at most `budget` tokens, cut after a word, and then the end."""
+        while text and (tokens := self.count(text + end)) > budget:
             text = text[: len(text) * max(budget, 0) // tokens].rpartition(" ")[0].rstrip(" >|")
-        return text
+        return text + end if text else ""
+
+    def _begins_with_title(self, text: str) -> bool:
+        # Marks and white space stand between the words, but rarely more of them than letters.
+        beginning = text[: 2 * len(self.title) + _MOST_MARKS]
+        return _words(beginning).startswith(_words(self.title))
+
+
+def _distinct(title: str, headings: tuple[str, ...]) -> list[str]:
+    parts = [part for part in headings if part]
+    if _is_in(title, " ".join(parts)):
+        return parts
+    # A title such as "git-log - Git Documentation" says what the heading "git-log" says.
+    return [title, *(part for part in parts if not _is_in(part, title))]
 
 
 def shared_headings(above: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
