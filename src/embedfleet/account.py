@@ -41,6 +41,7 @@ class Code(StrEnum):
     ENCODING_GUESSED = "encoding.guessed"
     CHARACTERS_REPLACED = "encoding.characters_replaced"
     NUL_CHARACTERS = "encoding.nul_characters"
+    MINIFIED_CODE = "code.minified"
     MARKUP_SETTING = "markup.setting"
     OTHER_FILE = "markup.other_file"
     BROKEN_MARKUP = "markup.broken"
@@ -158,6 +159,12 @@ _RULES: dict[Code, Rule] = {
         "repair it",
     ),
     Code.MARKUP_COMMENT: Rule(Effect.UNSEEN, "comment", "comments"),
+    Code.MINIFIED_CODE: Rule(
+        Effect.UNSEEN,
+        "line of minified code",
+        "lines of minified code",
+        "add the source that it is made from",
+    ),
     Code.MARKUP_SETTING: Rule(
         Effect.UNSEEN,
         "setting of the page (options, drawers, preamble, raw output)",

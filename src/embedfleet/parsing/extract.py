@@ -19,11 +19,11 @@ Reader = Callable[[BinaryIO, Draft], ContentType]
 # The formats that are read as they are, and how the chunker takes their text.
 _AS_IT_IS: dict[Format, ContentType] = {
     Format.TEXT: "text",
-    Format.CODE: "code",
 }
 # The other readers, as module and function. They are imported when used: kreuzberg alone takes 110 ms, and
 # text files do not wait for that.
 _READERS: dict[Format, tuple[str, str]] = {
+    Format.CODE: ("source_code", "read_code"),
     Format.MARKDOWN: ("markdown", "read_markdown"),
     Format.DELIMITED: ("delimited", "read_delimited"),
     Format.JSON: ("speech.transcripts", "read_json_or_transcript"),

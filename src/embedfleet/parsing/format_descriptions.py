@@ -36,7 +36,7 @@ DESCRIPTIONS: dict[Format, Description] = {
         "comments, lines that only have the address of a link, encoded data",
         _OURS,
     ),
-    Format.CODE: Description("all text, unchanged", "encoded data", _OURS),
+    Format.CODE: Description("all text, unchanged", "encoded data, minified lines", _OURS),
     Format.HTML: Description(
         "headings, paragraphs, lists, tables, code, formulas, descriptions of images; text that scripts show",
         "menus, page headers and footers without text of their own, controls, hidden text, embedded pages",

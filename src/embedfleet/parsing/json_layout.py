@@ -116,8 +116,7 @@ class _Layout:
             else:
                 self._held.append(self._readable(token))
         self._value()
-        while self._open:
-            self._end()
+        self._end()  # the innermost list or object may wait for its end; those around it do not
         self._flush()
 
     def _readable(self, token: str) -> str:
