@@ -9,7 +9,8 @@ _SAMPLE_BYTES = 1 << 16  # both detectors together take 25 ms for them
 _MAX_BYTES_OF_BLOCK = _SAMPLE_BYTES // 8  # so that what comes later in the file is in the sample, too
 _MAX_LINE_BYTES = 1 << 12
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
-_ESCAPE = re.compile(rb"\x1b[$(]|~\{")
+_ESCAPES = (b"\x1b$", b"\x1b(I", b"~{")
+_ESCAPE = re.compile(b"|".join(map(re.escape, _ESCAPES)))
 
 
 def foreign_lines(blocks: Iterator[bytes]) -> bytes:
@@ -19,7 +20,12 @@ def foreign_lines(blocks: Iterator[bytes]) -> bytes:
 
 def lines_with_escapes(blocks: Iterator[bytes]) -> bytes:
     """Return lines that may switch to the characters of another language, 64 KiB at most."""
-    return _lines_with(_ESCAPE, blocks)
+    return _lines_with(_ESCAPE, (block if _has_escape(block) else b"" for block in blocks))
+
+
+def _has_escape(block: bytes) -> bool:
+    """Whether the expression would find one. Most files have none, and a search for one byte costs least."""
+    return any(escape[:1] in block and escape in block for escape in _ESCAPES)
 
 
 def _lines_with(sign: re.Pattern[bytes], blocks: Iterator[bytes]) -> bytes:
