@@ -32,7 +32,8 @@ DESCRIPTIONS: dict[Format, Description] = {
         "chardet, chardetng, webencodings",
     ),
     Format.MARKDOWN: Description(
-        "text, headings, code; front matter (YAML, TOML, JSON) as lines of `name: value`",
+        "text, headings, code, descriptions of images; front matter (YAML, TOML, JSON) as lines of "
+        "`name: value`",
         "comments, lines that only have the address of a link, encoded data",
         _OURS,
     ),

@@ -14,6 +14,7 @@ from embedfleet.account import Code, letters_in
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.front_matter import front_matter_of
+from embedfleet.parsing.markdown_html import without_tags
 from embedfleet.parsing.text import whole_text
 
 # What begins code, in which nothing is a comment, or begins a comment. MDX has comments in braces.
@@ -51,7 +52,7 @@ def read_markdown(stream: BinaryIO, draft: Draft) -> ContentType:
     if (heading := _HEADING.match(body)) and draft.title in heading.groups():
         draft.title = None
     for piece, is_code in _pieces(body, draft):
-        draft.write(piece if is_code else _without_targets(piece, draft))
+        draft.write(piece if is_code else without_tags(_without_targets(piece, draft)))
     return "markdown"
 
 

@@ -18,10 +18,10 @@ _SHORTEST = 1000
 _MOST_BLANKS = 0.1  # of the characters; in text and in code of people it is more than 0.13
 _LEAST_SIGNS = 0.1  # of the characters; in text it is less than 0.05
 _CHARS_PER_WORD = 400  # minified JavaScript has about five of these words in that length
-_CHARS_PER_RULE = 150  # the rules of minified CSS are about 50 characters long
+_CHARS_PER_DECLARATION = 100  # those of minified CSS are about 25 characters long, with their selectors 60
 _SIGN = re.compile(r"[{}()\[\];,=:!&|?]")
 _WORD_OF_SCRIPT = re.compile(r"\bfunction\b|=>|\breturn\b|\bvar\b|&&|\|\||\bthis\.|\bconst\b|\blet\b")
-_RULE_OF_STYLE = re.compile(r"[\w)\]*\"]\{[\w-]+:[^{};]+")
+_DECLARATION_OF_STYLE = re.compile(r"[{;][\w-]+:[^;{}]{1,200}(?=[;}])")
 _NOTICE = re.compile(r"\s*(?:/\*.{0,4000}?\*/\s*)+")
 """The comments at the beginning of the line, which have the name and the licence."""
 
@@ -53,7 +53,9 @@ def _without_minified(line: str, number: int, draft: Draft) -> str:
 
 def _is_minified(line: str) -> bool:
     size = len(line)
-    if line.count(" ") > size * _MOST_BLANKS or len(_SIGN.findall(line)) < size * _LEAST_SIGNS:
+    if line.count(" ") > size * _MOST_BLANKS:
         return False
+    if len(_DECLARATION_OF_STYLE.findall(line)) > size / _CHARS_PER_DECLARATION:
+        return True
     words = len(_WORD_OF_SCRIPT.findall(line))
-    return words > size / _CHARS_PER_WORD or len(_RULE_OF_STYLE.findall(line)) > size / _CHARS_PER_RULE
+    return words > size / _CHARS_PER_WORD and len(_SIGN.findall(line)) > size * _LEAST_SIGNS

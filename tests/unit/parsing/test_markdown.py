@@ -131,3 +131,34 @@ def test_the_addresses_of_links_are_left_out_and_said() -> None:
 def test_many_signs_that_nothing_closes_take_linear_time() -> None:
     page = "<!-- `a ``b {/* " * 100_000
     assert _read(page).text == page
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (
+            "<details>\n<summary><b>More</b> of it</summary>\n\nHidden *text*.\n\n</details>\n",
+            "\n\n\nMore of it\n\n\n\nHidden *text*.\n\n\n",
+        ),
+        ('<h1 align="center">\n  <img src="a.png" alt="Logo">\n  Mill\n</h1>\n', "\n\n# Logo Mill\n\n\n"),
+        ('<p align="center"><a href="x"><img src="a" alt=\'A &amp; B\'/></a> text</p>\n', "A & B text\n"),
+        ("one<br>two<br/>\n", "one\ntwo\n\n"),
+        ("| a<br>b | c |\n|---|---|\n", "| a b | c |\n|---|---|\n"),
+    ],
+)
+def test_the_html_in_a_page_is_read_as_what_it_means(page: str, text: str) -> None:
+    assert _read(page).text == text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "Write `<div>` or ``a ` <p>``, List<String> and <https://x.org>.\n",
+        "```html\n<div>\n```\n",
+        "x<sup>2</sup> and H<sub>2</sub>O\n",
+        "<table><tr><td>a</td></tr></table>\n",
+        "a < b and b > c, <unknown>\n",
+    ],
+)
+def test_what_is_no_markup_or_has_a_meaning_stays(page: str) -> None:
+    assert _read(page).text == page
