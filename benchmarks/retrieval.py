@@ -5,7 +5,7 @@ are cut, embedded with the bundled model and searched exactly. Each question has
 titles of sections, first sentences of others, and questions that were written by hand. A page counts once,
 with its best chunk.
 
-    python benchmarks/retrieval.py --pages DIRECTORY [--first NUMBER] [--short]
+    python benchmarks/retrieval.py --pages DIRECTORY [--kinds manual,markdown] [--first NUMBER] [--short]
 
 DIRECTORY takes the Debian packages that the pages come from: what is missing is downloaded with apt-get. The
 reference is what is commonly done: windows of 254 tokens with 32 of overlap, of the plain text.
@@ -191,12 +191,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pages", type=Path, required=True)
+    parser.add_argument("--kinds", help="only pages of these kinds, with commas between them")
     parser.add_argument("--first", type=int, help="measure only so many variants")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
     fetch(arguments.pages)
     pages = read_pages(arguments.pages)
+    if arguments.kinds:
+        pages = [page for page in pages if page.kind in arguments.kinds.split(",")]
     if arguments.short:
         pages = pages[::16]
     written = json.loads(WRITTEN.read_text(encoding="utf-8"))
