@@ -137,7 +137,7 @@ def test_quotes_inside_of_cells_stay(row: str, cell: str) -> None:
     assert document.account.entries == ()
 
 
-@pytest.mark.parametrize("later", ["", '3,"fine, yes",w\n', '3,v,w\n4,"",r\n', '3,v,"w"\n'])
+@pytest.mark.parametrize("later", ["", '3,"fine, yes",w\n', '3,v,w\n4,"",r\n', '3,v,"w"\n', '3,v,w"\n'])
 def test_a_quote_that_nothing_closes_does_not_swallow_the_rows_below(later: str) -> None:
     document = read_with(read_delimited, f'a,b,c\n1,"open,x\n2,y,z\n{later}'.encode())
     assert document.text.startswith('a: 1\nb: "open\nc: x\n\na: 2\nb: y\nc: z\n\n')
