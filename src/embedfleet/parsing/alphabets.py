@@ -70,8 +70,8 @@ _MIN_LETTERS = 2
 def share_of_unlikely_letters(text: str) -> float:
     """Return the share, 0 to 1, of the characters outside of ASCII that a text of any language hardly has.
 
-    Unlikely are control characters, capitals after small letters, letters of two scripts in one word, signs
-    within words, rare ideographs, and Latin letters that no language has together.
+    Unlikely are control characters, capitals after small letters, a letter three times in a row, letters of
+    two scripts in one word, signs within words, rare ideographs, and Latin letters of several alphabets.
     """
     text = text[:_MAX_CHARS]
     places = [match.start() for match in _NOT_ASCII.finditer(text)]
@@ -107,7 +107,7 @@ def _is_unlikely(text: str, place: int) -> bool:
         return before.isalpha() and after.isspace()
     if not char.isalpha():
         return _is_odd_sign(char, before, after)
-    if char.isupper() and before.islower():
+    if (char.isupper() and before.islower()) or text[max(0, place - 2) : place] == 2 * char:
         return True
     script = _script(char)
     return bool(script) and any(_script(one) not in ("", script) for one in (before, after) if one.isalpha())

@@ -42,12 +42,17 @@ _DECODED_AS = {
 # Tags say nothing of the language, and `chardet` would believe what they declare. No character of two bytes
 # has one of these brackets.
 _TAG = re.compile(rb"<[^<>]{1,500}>")
-_WESTERN = "cp1252"
+_WESTERN, _DOS = "cp1252", "cp850"
 _MIN_MORE_LIKELY = 0.03  # below, the unlikely letters of two readings do not tell which one is right
 # How much surer of a rare encoding `chardet` must be than of a common one that `chardetng` sees.
 _MIN_LEAD_OF_RARE = {("iso8859-4", "cp1252"): 1.5, ("mac-cyrillic", "cp1251"): 1.01}
+_SIGNS = frozenset("’‘“”–—…•°©®™£€§±½¼¾²³×\xa0")
+# Where these signs are at a word like this, they are letters in an encoding of DOS: "pi—" is "più".
+_LETTER_OF_DOS = re.compile("[^\\W\\d_](?:[–—…](?![^\\W\\d_])|[‘“€])")
+_MIN_CHARS_PER_SIGN = 5
 # When a guess is in no doubt. With these limits, 1 of 300 guesses without doubt is wrong, as measured.
-_MIN_LETTERS = 3
+_MIN_LETTERS, _MIN_IDEOGRAPHS = 3, 6
+_EAST_ASIA = "\u2e80"
 _MAX_UNLIKELY = 0.1  # right readings have fewer letters that break rules, such as those of foreign names
 _MIN_UNLIKELY_OF_OTHER = 0.5
 _MIN_CONFIDENCE, _MIN_LEAD = 0.2, 1.5
@@ -77,6 +82,8 @@ def guess_encoding(sample: bytes) -> Guess:
     """Guess the encoding of bytes that are not UTF-8. They may end within a character."""
     without_tags = _TAG.sub(b" ", sample)
     sample = sample if without_tags.isascii() else without_tags
+    if signs := _signs(sample):
+        return Guess((_WESTERN,), _DOS, is_sure=signs >= _MIN_LETTERS)
     readings = _readings(sample)
     by_letters = _reading_by_letters(sample, readings)
     if not readings:
@@ -141,8 +148,21 @@ def _is_rather(this: _Reading, that: _Reading) -> bool:
 
 def _is_clear(reading: _Reading) -> bool:
     """Whether the text has enough letters to judge by, and these are as in any language."""
-    letters = sum(char > "\x7f" for char in reading.text)
-    return letters >= _MIN_LETTERS and reading.unlikely <= _MAX_UNLIKELY
+    enough = _MIN_IDEOGRAPHS if max(reading.text) >= _EAST_ASIA else _MIN_LETTERS
+    return _foreign(reading) >= enough and reading.unlikely <= _MAX_UNLIKELY
+
+
+def _foreign(reading: _Reading) -> int:
+    return sum(char > "\x7f" for char in reading.text)
+
+
+def _signs(sample: bytes) -> int:
+    """How many quotes, dashes and signs there are, if the text has nothing else that is not ASCII; else 0."""
+    text = _decoded(sample, _WESTERN) or ""
+    count = sum(char in _SIGNS for char in text)
+    if any(char > "\x7f" and char not in _SIGNS for char in text) or share_of_unlikely_letters(text):
+        return 0
+    return 0 if _LETTER_OF_DOS.search(text) or count * _MIN_CHARS_PER_SIGN > len(text) else count
 
 
 def _wins(best: _Reading, other: _Reading) -> bool:

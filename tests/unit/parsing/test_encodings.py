@@ -61,6 +61,14 @@ def test_a_guess_that_may_be_wrong_names_the_next_likely_encoding() -> None:
     assert ", or else " in entry.places[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["It’s closed.", "The price is £5.", "It costs 5 €.", "10\xa0000 litres", "• one\n• two\n• three\n"],
+)
+def test_english_with_a_quote_or_a_sign_is_windows_1252(text: str) -> None:
+    assert _text(text.encode("cp1252")).text == text
+
+
 def test_vendor_characters_of_windows_932_are_no_reason_to_doubt_japanese() -> None:
     table = "番号,品名,備考\r\n①,鋼製ボルト～小,髙橋倉庫に在庫あり\r\n②,ステンレス板,在庫なし\r\n".encode(
         "cp932"
