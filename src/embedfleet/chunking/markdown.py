@@ -82,7 +82,7 @@ class _Reader:
             self._read_delimiter_row(line)
         elif content[0] in "`~":
             self._open_fence(line, content)
-        elif self._lines.indents[line] > _MAX_HEADING_INDENT or len(content) > _LONGEST_HEADING:
+        elif self._is_indented_code(line) or len(content) > _LONGEST_HEADING:
             return
         elif content[0] == "#":
             self._read_hashes(line, content)
@@ -90,6 +90,11 @@ class _Reader:
             content[0] in "=-" and content.strip(content[0]) == "" and self._can_be_underlined(line, content)
         ):
             self._heading(line - 1, line, 1 if content[0] == "=" else 2, self._line(line - 1))
+
+    def _is_indented_code(self, line: int) -> bool:
+        """Whether the line is indented like code; a tab is as wide as four spaces."""
+        indent = self._text[self._lines.starts[line] : self._lines.texts[line]]
+        return len(indent) > _MAX_HEADING_INDENT or "\t" in indent
 
     def finish(self) -> Marks:
         if self._context.table_header:
@@ -189,7 +194,7 @@ class _Reader:
             opens
             and starts_line
             and not self._literal[above]
-            and self._lines.indents[above] <= _MAX_HEADING_INDENT
+            and not self._is_indented_code(above)
             and self._lines.ends[above] - self._lines.texts[above] <= _LONGEST_HEADING
             and self._line(above)[0] not in "#>|-*+=`~"
         )

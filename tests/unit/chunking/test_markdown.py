@@ -52,6 +52,8 @@ def test_atx_and_setext_headings_are_headings(split: Splitter, heading: str, pat
         "#tag",
         "####### seven",
         "    # indented code",
+        "\t# indented code",
+        "  \t# indented code",
         "```\n# in a fence\n```",
         "~~~\n# in a fence\n```\n# still in it\n~~~",
         "---\ntitle: front matter\n---",

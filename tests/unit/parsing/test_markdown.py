@@ -79,7 +79,8 @@ def test_what_is_no_front_matter_stays(page: str) -> None:
 
 def test_comments_are_no_text_and_no_headings() -> None:
     document = _read(
-        "# Guide\n\nOne.<!-- in line --> Two.\n\n<!--\n# heading in a comment\n```\n-->\n\n"
+        "# Guide\n\n\t# code after a tab\n\n"
+        "One.<!-- in line --> Two.\n\n<!--\n# heading in a comment\n```\n-->\n\n"
         "{/* # of MDX */}\n\n[//]: # (and this one)\n[comment]: <> (or this)\n\n"
         "## Shallow again\n\nshallow text\n"
     )
