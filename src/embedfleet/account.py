@@ -75,6 +75,7 @@ class Code(StrEnum):
     OFFICE_PART = "office.part"
     OFFICE_IMAGE = "office.image"
     SHEET_FORMULA = "sheet.formula"
+    UNKNOWN_TEXT = "model.unknown_text"
     LATER_RELEASE = "later_release"
 
 
@@ -235,6 +236,12 @@ _RULES: dict[Code, Rule] = {
         "images without a description",
         "describe what should be found by searches",
     ),
+    Code.UNKNOWN_TEXT: Rule(
+        Effect.LOST,
+        "token that the model does not know",
+        "tokens that the model does not know",
+        "searches cannot find this: embed it with a model that knows it, such as a multilingual one",
+    ),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),
@@ -315,8 +322,9 @@ class Account:
         return cls(tuple(document["found"].items()), entries)
 
     def with_entry(self, entry: Entry) -> Account:
-        """Return this account with one entry more."""
-        return Account(self.found, summed((*self.entries, entry)))
+        """Return this account with the entry, in place of one of the same code."""
+        others = [one for one in self.entries if one.code is not entry.code]
+        return Account(self.found, (*others, entry))
 
     def coverage(self, *, covered: int, visible: int) -> float:
         """Return the share, 0 to 1, of what a reader of the source sees that is in the text's chunks.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.account import shows_nothing
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.characters import SPACES
 from embedfleet.chunking.context import ContextMaker, shared_headings
@@ -40,6 +41,9 @@ class Chunk:
     `context`: what stands above the text and is embedded before it, "" for nothing. `token_ids`: uint32 (n,),
     the tokens of `context + text` without special tokens. `context_tokens`: how many of them are the
     context's.
+
+    `unknown`: what of the text the model does not know, as half-open spans of the document, one for each
+    unknown token. `read_otherwise`: whether the tokens are those of other characters than the text has.
     """
 
     index: int
@@ -50,6 +54,8 @@ class Chunk:
     token_ids: NDArray[np.uint32]
     context: str = ""
     context_tokens: int = 0
+    unknown: tuple[tuple[int, int], ...] = ()
+    read_otherwise: bool = False
 
 
 class Chunker:
@@ -57,7 +63,8 @@ class Chunker:
 
     Guarantees for every document:
 
-    - Each character that is not white space is in some chunk.
+    - Each character that shows is in some chunk, unless the tokeniser makes no token of all that is around
+      it. No chunk is without a token or shows nothing.
     - No chunk has more than `max_tokens` tokens, counted by tokenising its context and its text.
     - The text of no chunk has more than `config.chunk_size` of `config.unit`, unless it is a single character
       that alone has more tokens.
@@ -130,20 +137,29 @@ class Chunker:
         """
         limits = self._limits()
         trimmed = [text.rstrip(SPACES) if self._may_be_whole(text, limits) else "" for text in texts]
-        some = [i for i, text in enumerate(trimmed) if text and not text.isspace()]
+        some = [i for i, text in enumerate(trimmed) if not shows_nothing(text)]
         chunks: list[Chunk | None] = [None] * len(texts)
         if not some:
             return chunks
         token_ids, lengths = self._tokenizer.encode_batch([trimmed[i] for i in some])
         ends = np.cumsum(lengths).tolist()
         for i, end, length in zip(some, ends, lengths.tolist(), strict=True):
-            if length <= limits.tokens:
+            if 0 < length <= limits.tokens:
                 chunks[i] = self._only_chunk(trimmed[i], token_ids[end - length : end], titles[i])
         return chunks
 
     def _only_chunk(self, text: str, token_ids: NDArray[np.uint32], title: str | None) -> Chunk | None:
         """The chunk of a whole document; None if there is no room for the title."""
-        chunk = Chunk(0, 0, len(text), (), text, token_ids)
+        chunk = Chunk(
+            index=0,
+            start=0,
+            end=len(text),
+            heading=(),
+            text=text,
+            token_ids=token_ids,
+            unknown=unknown_spans(self._tokenizer, text, token_ids),
+            read_otherwise=self._tokenizer.reads_otherwise(text),
+        )
         if not title or not self._config.context:
             return chunk
         contexts = ContextMaker(self._tokenizer, title, self._max_tokens)
@@ -187,6 +203,15 @@ class Chunker:
             self._meter.cover(chunk.start, chunk.end)
         if chunks:
             yield chunks
+
+
+def unknown_spans(
+    tokenizer: Tokenizer, text: str, token_ids: NDArray[np.uint32], *, offset: int = 0
+) -> tuple[tuple[int, int], ...]:
+    """What of the text the model does not know, as spans of the document in which it begins at `offset`."""
+    if tokenizer.unknown_id is None or not (token_ids == tokenizer.unknown_id).any():
+        return ()
+    return tuple((offset + start, offset + end) for start, end in tokenizer.unknown_spans(text))
 
 
 class _Packer:
@@ -265,7 +290,7 @@ class _Packer:
                 break
             span, token_ids = shortened
             chunk = self._chunk(span, token_ids)
-            if not chunk.text.isspace():
+            if len(token_ids) and not shows_nothing(chunk.text):
                 chunks.append(chunk)
                 self._index += 1
             self._start, self._fresh = overlap_start(self._table, span, self._limits), span.end
@@ -347,13 +372,16 @@ class _Packer:
     def _chunk(self, span: Span, token_ids: NDArray[np.uint32]) -> Chunk:
         start = self._table.starts[span.start]
         body = self._table.starts[self._table.first_body(span.fresh, span.end)]
+        text = self._span_text(span)
         chunk = Chunk(
             index=self._index,
             start=start,
             end=self._table.ends[span.end - 1],
             heading=self._above_at(body).headings,
-            text=self._span_text(span),
+            text=text,
             token_ids=token_ids,
+            unknown=unknown_spans(self._tokenizer, text, token_ids, offset=start),
+            read_otherwise=self._tokenizer.reads_otherwise(text),
         )
         if self._contexts is None:
             return chunk

@@ -51,9 +51,13 @@ class ChunkIds:
         self._prefix = f"{document}/{space}"
         self._seen: dict[bytes, int] = {}
 
-    def next_id(self, text: str, context: str = "") -> str:
-        """Return the id of the next chunk: 32 hex digits (16 bytes)."""
-        embedded = (text, context) if context else (text,)
+    def next_id(self, text: str, context: str = "", *, reading: str = "") -> str:
+        """Return the id of the next chunk: 32 hex digits (16 bytes).
+
+        `reading`: which rules the model's tokeniser reads the text by, if it reads other characters than the
+        text has. Vectors of other rules are not taken for those of this chunk.
+        """
+        embedded = (text, context, reading) if reading else (text, context) if context else (text,)
         key = _digest(*embedded)[:8]
         occurrence = self._seen.get(key, 0)
         self._seen[key] = occurrence + 1

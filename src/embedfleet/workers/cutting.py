@@ -10,7 +10,9 @@ import numpy as np
 
 from embedfleet.chunking.chunker import Chunk, Chunker
 from embedfleet.chunking.coverage import Coverage, whole_coverage
+from embedfleet.chunking.preparation import PREPARATION
 from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.chunking.unknown import UnknownText
 from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.lifecycle.batch_id import BatchId
@@ -56,6 +58,7 @@ class DocumentCut:
         self._coming: Iterator[tuple[CutBatch, Task]] | None = None
         self._chunker: Chunker | None = None
         self._chunks = 0
+        self._unknown = UnknownText()
         # Of the text that was read so far.
         self._places = NOWHERE
 
@@ -76,6 +79,7 @@ class DocumentCut:
             beginning = self.document.beginning
             self._places = NOWHERE if beginning is None else beginning.places
             only = [self._new_batch(0, [self.whole], self._new_ids())]
+            self._unknown.add(self.whole)
             return self._part(only, is_first=True, end=self._end(1, whole_coverage(self.whole.text)))
         is_first = self._coming is None
         if self._coming is None or self._chunker is None:
@@ -89,12 +93,18 @@ class DocumentCut:
         return self._part(made, is_first=is_first, end=end)
 
     def _end(self, chunks: int, coverage: Coverage) -> End:
-        """Return the totals of the document. Raises Permanent if content is lost that must not be."""
+        """Return the totals of the document. Raises Permanent if there is no content, or if some is lost that
+        must not be."""
+        if not chunks:
+            raise Permanent("holds no text: the model's tokeniser makes no token of it")
         generation = self.document.generation
-        account = generation.account
+        in_no_chunk = coverage.visible_chars - coverage.covered_chars
+        lost = self._unknown.entry(visible=coverage.visible_chars, in_no_chunk=in_no_chunk)
+        account = generation.account if lost is None else generation.account.with_entry(lost)
         if generation.strict and account.lost:
             raise Permanent("; ".join(entry.line for entry in account.lost))
-        share = account.coverage(covered=coverage.covered_chars, visible=coverage.visible_chars)
+        known = coverage.covered_chars - self._unknown.chars
+        share = account.coverage(covered=known, visible=known)
         return End(chunks, share, account)
 
     def new_chunker(self) -> Chunker:
@@ -128,6 +138,8 @@ class DocumentCut:
         waiting: list[Chunk] = []
         ordinal = 0
         for block in chunker.split(self._texts(), title=self.document.generation.recipe.title):
+            for chunk in block:
+                self._unknown.add(chunk)
             waiting.extend(block)
             while len(waiting) >= size:
                 yield self._new_batch(ordinal, waiting[:size], ids)
@@ -176,7 +188,7 @@ def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
     start_seconds, end_seconds = places.seconds_of(chunk.start, chunk.end) or (None, None)
     return ChunkRow(
         chunk_index=chunk.index,
-        chunk_id=ids.next_id(chunk.text, chunk.context),
+        chunk_id=ids.next_id(chunk.text, chunk.context, reading=PREPARATION if chunk.read_otherwise else ""),
         start=chunk.start,
         end=chunk.end,
         tokens=len(chunk.token_ids),
