@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 from sqlalchemy import Connection
 
+from embedfleet.account import shows_nothing
+from embedfleet.chunking.unknown import percent
 from embedfleet.clock import Clock
 from embedfleet.errors import (
     DatabaseUnavailable,
@@ -38,7 +40,7 @@ from embedfleet.records.chunks import Passage
 from embedfleet.records.collections import Collection
 from embedfleet.search_scope import SearchScope, scope_of_search
 from embedfleet.sql.database import Database
-from embedfleet.tokenising import tokenised
+from embedfleet.tokenising import tokenised, unknown_share
 from embedfleet.validation import Checked
 from embedfleet.vectors.port import Hit, VectorStore
 
@@ -70,7 +72,7 @@ class SearchRequest(Checked):
         """Before the type is checked, as Pydantic takes no text with a lone surrogate and does not say so."""
         if not isinstance(value, str):
             return value
-        if not value or value.isspace():
+        if shows_nothing(value):
             raise ValueError("is empty: say what to look for")
         try:
             value.encode()
@@ -102,15 +104,18 @@ class SearchService:
         if request.model is not None:
             self._models.require_known(request.model)
         scope = await self._database.read(lambda conn: self._scope(conn, tenant, request.model))
-        if scope.collection is None:
+        collection = scope.collection
+        if collection is None:
             return _with_scope([], scope)
-        hits = await self._nearest(tenant, scope.collection, request)
+        vector, unknown = await self._embed(request.query, collection)
+        hits = await self._nearest(tenant, collection, request, vector)
         if not hits:
             scope = _with_lost_vectors(tenant, scope)
-        return _with_scope(hits, scope)
+        return _with_scope(hits, _with_unknown(scope, collection, unknown))
 
-    async def _nearest(self, tenant: str, collection: Collection, request: SearchRequest) -> list[SearchHit]:
-        vector = await self._embed(request.query, collection)
+    async def _nearest(
+        self, tenant: str, collection: Collection, request: SearchRequest, vector: NDArray[np.float32]
+    ) -> list[SearchHit]:
         limit = request.limit + _SPARE_ROWS
         while True:
             near = await self._store.query(collection, vector, limit=limit)
@@ -160,13 +165,14 @@ class SearchService:
             unfinished=jobs.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
 
-    async def _embed(self, query: str, collection: Collection) -> NDArray[np.float32]:
+    async def _embed(self, query: str, collection: Collection) -> tuple[NDArray[np.float32], float]:
+        """Return the query's vector, and the share of its characters that the model does not know."""
         async with self._models.using(collection.model) as runner:
             return await self._embed_with(runner, query, collection)
 
     async def _embed_with(
         self, runner: ModelRunner, query: str, collection: Collection
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], float]:
         info = runner.info
         if info.space != collection.space:
             raise SpaceMismatch(
@@ -179,11 +185,15 @@ class SearchService:
                 f"the query has {batch.lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: "
                 "shorten it"
             )
+        if not batch.lengths[0]:
+            raise InvalidRequest(
+                f"model `{info.name}` makes no token of the query: say what to look for in words"
+            )
         outcome = await runner.embed(batch, interactive=True)
         if outcome.failed:
             raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")
         vector: NDArray[np.float32] = outcome.vectors[0]
-        return vector
+        return vector, await asyncio.to_thread(unknown_share, query, info)
 
 
 class SearchClient:
@@ -231,6 +241,17 @@ def _with_scope(hits: Sequence[SearchHit], scope: SearchScope) -> SearchHits:
     return SearchHits(
         hits, model=model, not_searched=scope.not_searched, notice=scope.notice, remedy=scope.remedy
     )
+
+
+def _with_unknown(scope: SearchScope, collection: Collection, unknown: float) -> SearchScope:
+    """The scope of a search by a query of which the model does not know a share of the characters."""
+    if not unknown:
+        return scope
+    notice = (
+        f"model `{collection.model}` does not know {percent(unknown)} of the query's characters, so the hits "
+        "may mean nothing: embed and search with a model that knows them, such as a multilingual one"
+    )
+    return replace(scope, notice=notice if scope.notice is None else f"{scope.notice}; {notice}")
 
 
 def _with_lost_vectors(tenant: str, scope: SearchScope) -> SearchScope:

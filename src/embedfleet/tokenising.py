@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embedfleet.account import letters_in
 from embedfleet.chunking.tokenizers import load_reference, load_tokenizer
 from embedfleet.inference.backend import ModelInfo, Role, TokenBatch
 
@@ -22,6 +23,16 @@ def tokenised(texts: Sequence[str], info: ModelInfo, *, role: Role = "document")
     load = load_reference if role == "query" else load_tokenizer
     token_ids, lengths = load(info.tokenizer_file).encode_batch(list(texts))
     return TokenBatch(token_ids, lengths, tuple(texts) if info.needs_texts else None, role)
+
+
+def unknown_share(query: str, info: ModelInfo) -> float:
+    """Return the share, 0 to 1, of the query's characters that the model does not know. Blanks do not count.
+
+    This blocks.
+    """
+    pieces = set(load_reference(info.tokenizer_file).unknown_spans(query))
+    unknown = sum(letters_in(query[start:end]) for start, end in pieces)
+    return unknown / max(letters_in(query), 1)
 
 
 def cut(batch: TokenBatch, info: ModelInfo) -> TokenBatch:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from embedfleet.account import NOTHING_SAID, Account, Code, Entry
+from embedfleet.errors import InvalidRequest
 from embedfleet.places import Places
 from embedfleet.queue_schemas import JobRequest, JobStatus
 from embedfleet.records import events
@@ -96,3 +99,30 @@ async def test_a_strict_job_fails_if_content_is_lost_and_readers_keep_their_vers
         # What readers see lost content, so a strict job does not take it for the same.
         (again,) = await fleet.jobs.create_jobs([request(strict=True)])
         assert (await fleet.jobs.wait(again)).status is JobStatus.FAILED
+
+
+async def test_what_the_model_does_not_know_is_said_by_the_job_and_by_searches(settings: Settings) -> None:
+    def job(media_id: str, content: str, *, strict: bool = False) -> JobRequest:
+        return JobRequest(media_id=media_id, user_id=TENANT, content=content, strict=strict)
+
+    async with running(settings) as fleet:
+        texts = [job("menu", "menu 菜单价格表"), job("plain", "A ﬁne oﬃce."), job("none", "��")]
+        texts.append(job("strict", "婚礼邀请函", strict=True))
+        ids = await fleet.jobs.create_jobs(texts)
+        menu, plain, none, strict = [await fleet.jobs.wait(job_id) for job_id in ids]
+        (entry,) = menu.account.entries
+        assert (entry.code, entry.count, entry.chars) == (Code.UNKNOWN_TEXT, 5, 5)
+        assert (menu.status, menu.coverage) == (JobStatus.COMPLETED, 4 / 9)
+        assert (plain.status, plain.account, plain.coverage) == (JobStatus.COMPLETED, NOTHING_SAID, 1.0)
+        assert (none.status, "holds no text" in (none.reason or "")) == (JobStatus.FAILED, True)
+        assert (strict.status, "does not know" in (strict.reason or "")) == (JobStatus.FAILED, True)
+
+        search = fleet.system.search.search
+        asked = await search(TENANT, SearchRequest(query="婚礼 menu"))
+        assert asked.notice is not None
+        assert "does not know 33% of the query" in asked.notice
+        assert (await search(TENANT, SearchRequest(query="fine office"))).notice is None
+        with pytest.raises(InvalidRequest, match="makes no token of the query"):
+            await search(TENANT, SearchRequest(query="�"))
+        with pytest.raises(InvalidRequest, match="is empty"):
+            SearchRequest(query="​⁠")
