@@ -248,10 +248,16 @@ class _Packer:
         self._start = 0
         self._fresh = 0
         self._index = 0
+        # One look at all of a scanned text takes hardly longer than a look at one chunk. So chunks are looked
+        # at only if they have one of these atoms, or begin before this offset.
+        self._atoms_with_unknown: list[int] = []
+        self._otherwise_before = 0
 
     def add(self, atoms: Atoms) -> None:
         """Add the atoms that follow those added before."""
         self._add_to_table(atoms)
+        if self._tokenizer.reads_otherwise(atoms.text):
+            self._otherwise_before = atoms.offset + len(atoms.text)
         self._text += atoms.text
         for offset, above in atoms.above:
             self._above_offsets.append(offset + atoms.offset)
@@ -264,6 +270,10 @@ class _Packer:
         else:
             cut = cut_to_characters(atoms, self._limits)
         token_sums = np.cumsum(cut.lengths) + self._table.token_sums[-1]
+        if self._tokenizer.unknown_id is not None:
+            unknown = np.flatnonzero(cut.token_ids == self._tokenizer.unknown_id)
+            with_unknown = np.searchsorted(token_sums - self._table.token_sums[-1], unknown, side="right")
+            self._atoms_with_unknown += (cut.starts[with_unknown] + atoms.offset).tolist()
         self._table.extend(
             (cut.starts + atoms.offset).tolist(),
             (cut.ends + atoms.offset).tolist(),
@@ -372,20 +382,28 @@ class _Packer:
     def _chunk(self, span: Span, token_ids: NDArray[np.uint32]) -> Chunk:
         start = self._table.starts[span.start]
         body = self._table.starts[self._table.first_body(span.fresh, span.end)]
+        end = self._table.ends[span.end - 1]
         text = self._span_text(span)
         chunk = Chunk(
             index=self._index,
             start=start,
-            end=self._table.ends[span.end - 1],
+            end=end,
             heading=self._above_at(body).headings,
             text=text,
             token_ids=token_ids,
-            unknown=unknown_spans(self._tokenizer, text, token_ids, offset=start),
-            read_otherwise=self._tokenizer.reads_otherwise(text),
+            unknown=(
+                unknown_spans(self._tokenizer, text, token_ids, offset=start)
+                if not self._tokenizer.concatenable or self._has_unknown_atom(start, end)
+                else ()
+            ),
+            read_otherwise=start < self._otherwise_before and self._tokenizer.reads_otherwise(text),
         )
         if self._contexts is None:
             return chunk
         return _in_context(chunk, self._contexts, self._above_chunk(start, body))
+
+    def _has_unknown_atom(self, start: int, end: int) -> bool:
+        return bisect_left(self._atoms_with_unknown, start) < bisect_left(self._atoms_with_unknown, end)
 
     def _span_text(self, span: Span) -> str:
         start, end = self._table.starts[span.start], self._table.ends[span.end - 1]
@@ -406,6 +424,7 @@ class _Packer:
         self._fresh -= count
         self._start = 0
         # The next chunk needs what stands above the character before it, too.
+        del self._atoms_with_unknown[: bisect_left(self._atoms_with_unknown, keep_from)]
         passed = max(bisect_left(self._above_offsets, keep_from) - 1, 0)
         del self._above_offsets[:passed], self._above[:passed]
 

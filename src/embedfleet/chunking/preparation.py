@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 PREPARATION = "plain 1"
 """The name of these rules, which is part of the identity of what they change. Another set of rules must have
@@ -30,6 +31,8 @@ _IN_FRONT = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
 
 _FIRST_SYMBOL = 0x2190
 """Below are letters, and symbols that every vocabulary has; here begin arrows, shapes and pictures."""
+
+_LAST_ASCII = 0x7F
 
 _TAG = re.compile(r"<\w+>")
 
@@ -54,10 +57,25 @@ class Preparation:
         What is prepared of a text does not depend on where it is cut, as long as no grapheme cluster is.
         """
         wide = "".join([text for text in texts if not text.isascii()])
-        if unicodedata.is_normalized("NFKC", wide) and not (self._by_word and _has_symbols(wide)):
+        if not self.changes(wide):
             return texts
-        self._meet(set(unicodedata.normalize("NFC", wide)))
         return [text if text.isascii() else self._prepared(text) for text in texts]
+
+    def changes(self, text: str) -> bool:
+        """Whether the text as it is prepared is another one."""
+        if text.isascii():
+            return False
+        points = _points(text)
+        has_symbols = self._by_word and points.max() >= _FIRST_SYMBOL
+        if unicodedata.is_normalized("NFKC", text) and not has_symbols:
+            return False
+        is_composed = unicodedata.is_normalized("NFC", text)
+        if not is_composed:
+            points = _points(unicodedata.normalize("NFC", text))
+        # Mostly a handful of thousands: a set of all characters of the text would take longer than all else.
+        wide = np.unique(points[points > _LAST_ASCII]).tolist()
+        self._meet(set(map(chr, wide)))
+        return not is_composed or not self._replacements.keys().isdisjoint(wide)
 
     def origins(self, text: str) -> list[int] | None:
         """Return the character of `text` from which each character of the prepared text comes; None if they
@@ -88,9 +106,8 @@ class Preparation:
         self._seen |= fresh  # last: until then, other threads look at the characters too
 
 
-def _has_symbols(text: str) -> bool:
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    return bool(len(points) and points.max() >= _FIRST_SYMBOL)
+def _points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def _is_symbol(character: str) -> bool:

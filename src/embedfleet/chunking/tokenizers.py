@@ -140,7 +140,7 @@ class ReferenceTokenizer:
         return spans
 
     def reads_otherwise(self, text: str) -> bool:
-        return self.prepared([text])[0] != text
+        return self.prepared.changes(text)
 
     def _knows_all(self, texts: Sequence[str]) -> list[bool]:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
