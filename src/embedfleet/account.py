@@ -76,6 +76,13 @@ class Code(StrEnum):
     OFFICE_IMAGE = "office.image"
     SHEET_FORMULA = "sheet.formula"
     UNKNOWN_TEXT = "model.unknown_text"
+    MAIL_ATTACHMENT = "mail.attachment"
+    MAIL_MESSAGE = "mail.message"
+    MAIL_ENCRYPTED = "mail.encrypted"
+    MAIL_SIGNATURE = "mail.signature"
+    MAIL_OTHER_FORM = "mail.other_form"
+    MAIL_INLINE = "mail.inline"
+    MAIL_FIELD = "mail.field"
     LATER_RELEASE = "later_release"
 
 
@@ -242,6 +249,26 @@ _RULES: dict[Code, Rule] = {
         "tokens that the model does not know",
         "searches cannot find this: embed it with a model that knows it, such as a multilingual one",
     ),
+    Code.MAIL_ATTACHMENT: Rule(
+        Effect.LOST,
+        "attachment that cannot be read",
+        "attachments that cannot be read",
+        "save it in a format that can be read, and ingest it by itself",
+    ),
+    Code.MAIL_MESSAGE: Rule(
+        Effect.LOST,
+        "message of a mailbox that cannot be read",
+        "messages of a mailbox that cannot be read",
+    ),
+    Code.MAIL_ENCRYPTED: Rule(
+        Effect.LOST, "encrypted part of a message", "encrypted parts of a message", "decrypt the message"
+    ),
+    Code.MAIL_SIGNATURE: Rule(Effect.UNSEEN, "digital signature or key", "digital signatures and keys"),
+    Code.MAIL_OTHER_FORM: Rule(Effect.UNSEEN, "other form of the same text", "other forms of the same text"),
+    Code.MAIL_INLINE: Rule(
+        Effect.UNSEEN, "picture or style in a message", "pictures and styles in a message"
+    ),
+    Code.MAIL_FIELD: Rule(Effect.UNSEEN, "technical field of a message", "technical fields of a message"),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),

@@ -19,7 +19,9 @@ BLOCK_BYTES = 1 << 20
 class Draft:
     """What a reader fills. A reader that reads a part with another reader hands its draft on."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, *, depth: int = 0) -> None:
+        self.depth = depth
+        """How many files this document is inside of: 1 for an attachment of a message."""
         self.account = AccountKeeper()
         self.title: str | None = None
         """What the document calls itself; None if it does not say, or if its text begins with the title."""
@@ -64,6 +66,10 @@ class Draft:
     def found(self, element: str, count: int = 1) -> None:
         """Count elements that are in the text: see `AccountKeeper.found`."""
         self.account.found(element, count)
+
+    def part(self, emit: Emit) -> Draft:
+        """A draft for a file inside of this one, such as an attachment, with an account of its own."""
+        return Draft(emit, depth=self.depth + 1)
 
     @property
     def places(self) -> Places:

@@ -80,6 +80,17 @@ DESCRIPTIONS: dict[Format, Description] = {
         "images, widgets, colours, earlier states of progress bars",
         "none; selectolax, kreuzberg for HTML",
     ),
+    Format.MAIL: Description(
+        "sender, receivers, date, subject; the plain text, or else the HTML; attachments by their formats",
+        "other fields, signatures, pictures, what is encrypted, attachments of unknown formats",
+        "Python's email; selectolax, kreuzberg for HTML",
+    ),
+    Format.MAILBOX: Description(
+        "each message as in mail", "as in mail", "Python's email; selectolax, kreuzberg for HTML"
+    ),
+    Format.RTF: Description(
+        "paragraphs, tables, all code pages", "images, hidden text, embedded objects", "kreuzberg"
+    ),
     Format.CAPTIONS: Description(
         "what is said, once, as running speech; speakers; the seconds of each part",
         "numbers, times and styles of cues, comments, what rolling captions repeat",

@@ -50,6 +50,9 @@ class Format(StrEnum):
     TEX = "tex"
     CAPTIONS = "captions"
     NOTEBOOK = "notebook"
+    MAIL = "mail"
+    MAILBOX = "mailbox"
+    RTF = "rtf"
     PDF = "pdf"
     DOCX = "docx"
     XLSX = "xlsx"
@@ -96,6 +99,9 @@ _SUFFIXES: dict[Format, str] = {
     Format.ASCIIDOC: "adoc asciidoc",
     Format.TEX: "tex latex ltx",
     Format.NOTEBOOK: "ipynb",
+    Format.MAIL: "eml emlx mht mhtml",
+    Format.MAILBOX: "mbox",
+    Format.RTF: "rtf",
     Format.CAPTIONS: "srt vtt ass ssa sbv lrc smi sami ttml dfxp srv1 srv2 srv3",
     Format.PDF: "pdf",
     Format.DOCX: "docx docm dotx dotm",

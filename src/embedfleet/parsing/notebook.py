@@ -6,6 +6,7 @@ text, HTML. Images, widgets and scripts have no text; how many there were is not
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
@@ -131,8 +132,9 @@ class _Notebook:
         from embedfleet.parsing.html import read_html  # takes 100 ms, and few notebooks need it
 
         pieces: list[str] = []
-        part = Draft(pieces.append)
-        read_html(io.BytesIO(f'<meta charset="utf-8">{html}'.encode()), part)
+        part = self._draft.part(pieces.append)
+        read_html(io.BytesIO(codecs.BOM_UTF8 + html.encode()), part)
+        part.finish()
         self._draft.account.include(part.account.account, place=place)
         self._paragraph("".join(pieces))
 

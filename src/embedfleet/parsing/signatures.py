@@ -61,6 +61,11 @@ _CAPTIONS = re.compile(
 )
 
 
+_MAILBOX = re.compile(rb"From \S+ .{0,40}\d\d:\d\d(?::\d\d)?.{0,40}\r?\n[\w-]{1,60}:")
+_FIELD = re.compile(rb"[\w-]{1,60}:|[ \t]")
+_MAIL_FIELDS = {b"received", b"message-id", b"mime-version", b"return-path", b"delivered-to"}
+
+
 def known_binary(head: bytes) -> str | None:
     """The name of the binary format to which `head` belongs; None if it is of no known one."""
     return next((name for magic, name in _NOT_TEXT if head.startswith(magic)), None)
@@ -85,4 +90,17 @@ def format_from(head: bytes) -> Format:
 
 def text_format_from(head: bytes) -> Format | None:
     """The format of a file that is called text, if its first bytes are unmistakably those of another one."""
-    return Format.CAPTIONS if _CAPTIONS.match(head) else None
+    if _CAPTIONS.match(head):
+        return Format.CAPTIONS
+    if _MAILBOX.match(head):
+        return Format.MAILBOX
+    return Format.MAIL if _is_mail(head) else None
+
+
+def _is_mail(head: bytes) -> bool:
+    """Whether it begins with fields as mail programs write them, and only with fields."""
+    fields, blank_line, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+    lines = fields.split(b"\n") if blank_line else fields.split(b"\n")[:-1]  # the last one may be cut off
+    names = {line.partition(b":")[0].lower() for line in lines if not line.startswith((b" ", b"\t"))}
+    is_all_fields = all(map(_FIELD.match, lines)) and lines[:1] != [b""]
+    return is_all_fields and b"from" in names and not names.isdisjoint(_MAIL_FIELDS)
