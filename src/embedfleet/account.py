@@ -83,6 +83,12 @@ class Code(StrEnum):
     MAIL_OTHER_FORM = "mail.other_form"
     MAIL_INLINE = "mail.inline"
     MAIL_FIELD = "mail.field"
+    PDF_WITHOUT_TEXT = "pdf.page_without_text"
+    PDF_BROKEN_PAGE = "pdf.broken_page"
+    PDF_UNREADABLE = "pdf.unreadable_letters"
+    PDF_OFF_PAGE = "pdf.off_page"
+    PDF_RUNNING = "pdf.running_head"
+    PDF_IMAGE = "pdf.image"
     LATER_RELEASE = "later_release"
 
 
@@ -269,6 +275,26 @@ _RULES: dict[Code, Rule] = {
         Effect.UNSEEN, "picture or style in a message", "pictures and styles in a message"
     ),
     Code.MAIL_FIELD: Rule(Effect.UNSEEN, "technical field of a message", "technical fields of a message"),
+    Code.PDF_WITHOUT_TEXT: Rule(
+        Effect.LOST,
+        "page without a text layer, probably scanned",
+        "pages without a text layer, probably scanned",
+        "run OCR on the file first (`ocrmypdf`)",
+    ),
+    Code.PDF_BROKEN_PAGE: Rule(
+        Effect.LOST, "page that is broken", "pages that are broken", "repair the file"
+    ),
+    Code.PDF_UNREADABLE: Rule(
+        Effect.DOUBT,
+        "letter whose font does not say which character it is",
+        "letters whose fonts do not say which characters they are",
+        "run OCR on the file (`ocrmypdf --force-ocr`)",
+    ),
+    Code.PDF_OFF_PAGE: Rule(Effect.UNSEEN, "letter outside of the page", "letters outside of the page"),
+    Code.PDF_RUNNING: Rule(
+        Effect.FURNITURE, "running head, foot or page number", "running heads, feet and page numbers"
+    ),
+    Code.PDF_IMAGE: Rule(Effect.FURNITURE, "image of a PDF", "images of a PDF"),
     Code.LATER_RELEASE: Rule(
         Effect.DOUBT, "remark of a later release", "remarks of a later release", "upgrade this host"
     ),

@@ -95,7 +95,7 @@ async def test_a_plain_text_file_is_kept_unchanged(
         ("a.pdf", pdf(["x"], encrypted=True), "is encrypted: remove the password"),
         ("a.pdf", pdf(["x"])[:150], "is broken"),
         ("a.pdf", b"<html>404 not found</html>", "is not a PDF file"),
-        ("a.pdf", pdf([""]), "has no text layer"),
+        ("a.pdf", pdf([""]), "holds no text"),
         (
             "a.docx",
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000),

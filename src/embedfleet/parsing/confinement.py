@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Iterator
 
 from embedfleet.lifetime import die_with_parent
 
@@ -40,20 +39,6 @@ def allow_cpu_seconds(seconds: int) -> None:
     if sys.platform != "win32":
         usage = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + seconds)
-
-
-@contextlib.contextmanager
-def writable_files() -> Iterator[None]:
-    """Allow writing files inside of the block. Never use it while a user's file is read."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (before[1], before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 if sys.platform != "win32":

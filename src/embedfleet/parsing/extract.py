@@ -38,7 +38,7 @@ _READERS: dict[Format, tuple[str, str]] = {
     Format.NOTEBOOK: ("notebook", "read_notebook"),
     Format.CAPTIONS: ("speech.captions", "read_captions"),
     Format.HTML: ("html", "read_html"),
-    Format.PDF: ("pdf", "read_pdf"),
+    Format.PDF: ("pdf.document", "read_pdf"),
     Format.DOCX: ("office.container", "read_office"),
     Format.XLSX: ("office.container", "read_office"),
     Format.PPTX: ("office.container", "read_office"),

@@ -96,7 +96,11 @@ DESCRIPTIONS: dict[Format, Description] = {
         "numbers, times and styles of cues, comments, what rolling captions repeat",
         _OURS,
     ),
-    Format.PDF: Description("the text layer: headings, paragraphs, tables", "images", "kreuzberg (PDFium)"),
+    Format.PDF: Description(
+        "the text layer in reading order: headings, paragraphs, tables; values of forms, remarks; pages",
+        "running heads and page numbers, images, text outside of the page; pages without text are lost",
+        "pypdfium2 (PDFium)",
+    ),
     Format.DOCX: Description(
         "headings, paragraphs, lists with their numbers, tables, text boxes, footnotes, endnotes, comments, "
         "formulas as LaTeX, charts and diagrams as text, descriptions of pictures",

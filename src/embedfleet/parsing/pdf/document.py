@@ -1,0 +1,191 @@
+"""Reads a PDF page by page, and says which pages have no text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import pypdfium2 as pypdfium
+import pypdfium2.raw as pdfium
+
+from embedfleet.account import Code
+from embedfleet.errors import ParseError
+from embedfleet.parsing.draft import Draft
+from embedfleet.parsing.formats import ContentType
+from embedfleet.parsing.pdf.annotations import texts_of
+from embedfleet.parsing.pdf.columns import columns_of
+from embedfleet.parsing.pdf.furniture import furniture_of
+from embedfleet.parsing.pdf.geometry import PageFrame
+from embedfleet.parsing.pdf.lines import Segment, lines_of, segments_of
+from embedfleet.parsing.pdf.paragraphs import Block, Layout, blocks_of, continued
+from embedfleet.parsing.pdf.words import words_of
+from embedfleet.parsing.signatures import HEAD_BYTES, PDF
+
+_MOST_OBJECTS = 2000  # of a page that are looked at for images
+_DRAWN_LETTERS = 100  # shapes on a page without text: fewer are rules and ornaments
+_UNREADABLE_SHARE = 0.1  # of the letters of a page: fewer are bullets and signs
+# What programs write where the author has given no title.
+_NO_TITLE = re.compile(r"\.\w{2,4}$|^\W*(microsoft word|untitled|anonymous|slide 1)", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Page:
+    """What was read of a page. `segments` are from top to bottom."""
+
+    segments: list[Segment] = field(default_factory=list)
+    turned: list[list[Segment]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def read_pdf(stream: BinaryIO, draft: Draft) -> ContentType:
+    """Write the text layer, the values of forms and the remarks. Holds the file in memory."""
+    head = stream.read(HEAD_BYTES)
+    if PDF not in head:
+        raise ParseError("is not a PDF file (it does not begin with %PDF): fetch it again or rename it")
+    document = _opened(head + stream.read())
+    try:
+        pages = _Reader(document, draft).pages()
+        _write(pages, draft)
+        title = str(document.get_metadata_value("Title") or "").strip()
+    finally:
+        document.close()
+    if title and not _NO_TITLE.search(title) and pages and title not in _beginning(pages):
+        draft.title = title
+    return "markdown"
+
+
+def _opened(data: bytes) -> pypdfium.PdfDocument:
+    try:
+        document = pypdfium.PdfDocument(data)
+        document.init_forms()
+    except pypdfium.PdfiumError as exc:
+        if "password" in str(exc).lower() or "security" in str(exc).lower():
+            raise ParseError("is encrypted: remove the password and try again") from exc
+        raise ParseError(f"is broken ({exc}): repair it or leave it out") from exc
+    return document
+
+
+class _Reader:
+    def __init__(self, document: pypdfium.PdfDocument, draft: Draft) -> None:
+        self._document = document
+        self._draft = draft
+        self._without_text: list[int] = []
+        self._broken: list[int] = []
+
+    def pages(self) -> list[_Page]:
+        """Read all pages, and note those that cannot be read or have no text."""
+        pages = [self._page(number) for number in range(1, len(self._document) + 1)]
+        self._note(Code.PDF_WITHOUT_TEXT, self._without_text)
+        self._note(Code.PDF_BROKEN_PAGE, self._broken)
+        return pages
+
+    def _note(self, code: Code, numbers: Sequence[int]) -> None:
+        self._draft.note(code, count=len(numbers), chars=None, place=_ranges(numbers))
+
+    def _page(self, number: int) -> _Page:
+        try:
+            page = self._document[number - 1]
+        except pypdfium.PdfiumError:
+            self._broken.append(number)
+            return _Page()
+        try:
+            return self._read(page, number)
+        except (pypdfium.PdfiumError, ValueError):
+            self._broken.append(number)
+            return _Page()
+        finally:
+            page.close()
+
+    def _read(self, page: pypdfium.PdfPage, number: int) -> _Page:
+        left, bottom, right, top = page.get_cropbox()
+        frame = PageFrame(left, bottom, right, top, page.get_rotation() // 90)
+        text_page = page.get_textpage()
+        try:
+            words = words_of(text_page.raw, frame)
+        finally:
+            text_page.close()
+        forms = self._document.formenv.raw if self._document.formenv is not None else None
+        read = _Page(remarks=list(dict.fromkeys(texts_of(page.raw, forms))))
+        for direction, some in words.by_direction.items():
+            segments = segments_of(some)
+            if direction.value == "right":
+                read.segments = segments
+            else:
+                read.turned.append(segments)
+        if words.letters:
+            self._draft.note(Code.PDF_IMAGE, count=_images_of(page), chars=None)
+        elif _images_of(page) or pdfium.FPDFPage_CountObjects(page.raw) > _DRAWN_LETTERS:
+            self._without_text.append(number)
+        if words.letters or read.remarks:
+            self._draft.found("pages")
+        if words.unreadable > _UNREADABLE_SHARE * words.letters:
+            self._draft.note(Code.PDF_UNREADABLE, count=words.unreadable, place=f"page {number}")
+        self._draft.note(Code.PDF_OFF_PAGE, count=words.off_page, place=f"page {number}")
+        return read
+
+
+def _images_of(page: pypdfium.PdfPage) -> int:
+    count = min(pdfium.FPDFPage_CountObjects(page.raw), _MOST_OBJECTS)
+    kinds = (pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(page.raw, i)) for i in range(count))
+    return sum(kind == pdfium.FPDF_PAGEOBJ_IMAGE for kind in kinds)
+
+
+def _write(pages: Sequence[_Page], draft: Draft) -> None:
+    furniture = furniture_of([page.segments for page in pages])
+    kept: list[list[Segment]] = []
+    for page, outer in zip(pages, furniture, strict=True):
+        for place in outer:
+            draft.note(Code.PDF_RUNNING, chars=page.segments[place].letters)
+        kept.append([one for place, one in enumerate(page.segments) if place not in outer])
+    layout = Layout([line for segments in kept for line in lines_of(segments)])
+    before: Block | None = None
+    for number, (page, segments) in enumerate(zip(pages, kept, strict=True), 1):
+        begun = False
+        for block in _blocks(page, segments, layout):
+            goes_on = not begun and before is not None and _goes_on(before, block)
+            if before is not None:
+                draft.write(_between(before, block) if goes_on else before.text + "\n\n")
+            if not begun:
+                draft.begin_page(number)
+                begun = True
+            before = block
+    if before is not None:
+        draft.write(before.text + "\n")
+
+
+def _blocks(page: _Page, segments: Sequence[Segment], layout: Layout) -> Iterator[Block]:
+    for lines in columns_of(segments, ()):
+        yield from blocks_of(lines, (), layout)
+    for turned in page.turned:
+        yield from blocks_of(lines_of(turned), (), layout)
+    for remark in page.remarks:
+        yield Block(remark)
+
+
+def _goes_on(before: Block, block: Block) -> bool:
+    """Whether a paragraph goes on at the top of the next page."""
+    return before.open and block.text[:1].islower()
+
+
+def _between(before: Block, block: Block) -> str:
+    """What is written of a paragraph that goes on, before what goes on with it."""
+    return continued(before.text, block.text).removesuffix(block.text)
+
+
+def _beginning(pages: Sequence[_Page]) -> str:
+    return " ".join(segment.text for segment in pages[0].segments[:40])
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Page numbers as people write them: "pages 2-10, 12"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    named = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:20])
+    more = ", …" if len(runs) > 20 else ""
+    return f"{'page' if len(numbers) == 1 else 'pages'} {named}{more}"

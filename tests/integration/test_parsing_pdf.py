@@ -1,0 +1,115 @@
+"""Pages of a PDF as their readers see them; pages without text are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from embedfleet.account import Code
+from embedfleet.errors import ParseError
+from embedfleet.parsing.formats import Format, ParsedDocument
+from support.reading import read_as
+
+Line = tuple[float, float, float, str]
+"""Points from the left and from the bottom, the size of the letters, the text."""
+
+SENTENCE = "The ringer had been dismissed in January, and the new one lived across the river"
+_IMAGE = "q 500 0 0 700 50 50 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x00 EI Q"
+
+
+def document(pages: Sequence[Sequence[Line] | str], *, extra: Sequence[str] = (), page: str = "") -> bytes:
+    """A PDF with these lines or operators on its pages. `extra`: more objects, from number 4 on."""
+    objects = ["", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>", *extra]
+    kids = []
+    for lines in pages:
+        drawn = lines if isinstance(lines, str) else "\n".join(map(_drawn, lines))
+        objects.append(f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream")
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R {page} "
+            "/Resources << /Font << /F1 3 0 R >> >> >>"
+        )
+        kids.append(f"{len(objects)} 0 R")
+    forms = "/AcroForm << /Fields [4 0 R] /DR << >> >>" if extra else ""
+    objects[0] = f"<< /Type /Catalog /Pages 2 0 R {forms} >>"
+    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
+    body = "%PDF-1.7\n" + "".join(f"{n} 0 obj\n{one}\nendobj\n" for n, one in enumerate(objects, 1))
+    return (body + f"trailer\n<< /Root 1 0 R /Size {len(objects) + 1} >>\n%%EOF\n").encode("latin-1")
+
+
+def _drawn(line: Line) -> str:
+    x, y, size, text = line
+    return f"BT /F1 {size} Tf {x} {y} Td ({text}) Tj ET"
+
+
+def read(pages: Sequence[Sequence[Line] | str]) -> ParsedDocument:
+    return read_as(Format.PDF, document(pages))
+
+
+def text_lines(*texts: str, x: float = 72, top: float = 700, size: float = 11) -> list[Line]:
+    return [(x, top - 14 * number, size, text) for number, text in enumerate(texts)]
+
+
+def test_lines_are_joined_to_paragraphs_and_a_sentence_goes_on_over_the_page() -> None:
+    found = read([text_lines(SENTENCE, SENTENCE), text_lines("and rang no more.", "It was over.")])
+    assert found.text == f"{SENTENCE} {SENTENCE} and rang no more. It was over.\n"
+    assert found.places.pages == ((0, 1), (len(f"{SENTENCE} {SENTENCE} "), 2))
+    assert dict(found.account.found) == {"pages": 2}
+
+
+def test_larger_letters_are_a_heading_and_a_divided_word_is_whole() -> None:
+    found = read([[(72, 740, 20, "The lower mill"), *text_lines("The wheel was in-", "spected and turned.")]])
+    assert found.text == "# The lower mill\n\nThe wheel was inspected and turned.\n"
+
+
+def test_a_running_head_and_page_numbers_are_no_text_and_are_said() -> None:
+    pages = [
+        [(72, 760, 9, "Mill chronicle"), *text_lines(f"Chapter {n} tells of it."), (300, 30, 9, f"Page {n}")]
+        for n in range(1, 6)
+    ]
+    found = read(pages)
+    assert found.text.split("\n\n") == [f"Chapter {n} tells of it." + "\n" * (n == 5) for n in range(1, 6)]
+    (entry,) = found.account.entries
+    assert (entry.code, entry.count) == (Code.PDF_RUNNING, 10)
+
+
+def test_cells_below_each_other_are_a_table() -> None:
+    rows = [("Nr", "Part", "Burst pressure"), ("17", "valve-017", "18 bar"), ("18", "valve-018", "19 bar")]
+    rows += [("19", "valve-019", "20 bar")]
+    lines = [
+        (x, 700 - 16 * n, 11, cell)
+        for n, row in enumerate(rows)
+        for x, cell in zip((72, 150, 260), row, strict=True)
+    ]
+    assert "| 17 | valve-017 | 18 bar |" in read([lines]).text.splitlines()
+
+
+def test_two_columns_are_read_one_after_the_other() -> None:
+    left = text_lines(*[f"left line {n} of the prose that goes on" for n in range(8)], size=9)
+    right = text_lines(*[f"right line {n} of the prose that goes on" for n in range(8)], x=330, size=9)
+    text = read([[line for pair in zip(left, right, strict=True) for line in pair]]).text
+    assert text.index("left line 7") < text.index("right line 0")
+
+
+def test_pages_without_text_are_lost_and_named_and_count_for_the_coverage() -> None:
+    found = read([text_lines("Cover sheet of the minutes."), _IMAGE, _IMAGE, text_lines("The end."), _IMAGE])
+    (lost,) = found.account.lost
+    assert lost.line.startswith(
+        "lost: 3 pages without a text layer, probably scanned (pages 2-3, 5): run OCR"
+    )
+    assert found.account.coverage(covered=30, visible=30) == pytest.approx(2 / 5)
+    with pytest.raises(ParseError, match=r"no text that can be read \(lost: 1 page without a text layer"):
+        read([_IMAGE])
+
+
+def test_values_of_forms_are_in_the_text() -> None:
+    field = (
+        "<< /Type /Annot /Subtype /Widget /FT /Tx /T (mill) /V (Lower Sluiceham) /Rect [100 600 300 620] >>"
+    )
+    filled = document([text_lines("Name of the mill:")], extra=[field], page="/Annots [4 0 R]")
+    assert read_as(Format.PDF, filled).text == "Name of the mill:\n\nmill: Lower Sluiceham\n"
+
+
+def test_a_broken_file_is_refused_in_one_line() -> None:
+    with pytest.raises(ParseError, match="is broken"):
+        read_as(Format.PDF, b"%PDF-1.7\nnothing")
