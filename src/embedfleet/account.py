@@ -288,7 +288,7 @@ _RULES: dict[Code, Rule] = {
         Effect.DOUBT,
         "letter whose font does not say which character it is",
         "letters whose fonts do not say which characters they are",
-        "run OCR on the file (`ocrmypdf --force-ocr`)",
+        "run OCR on all of its pages",
     ),
     Code.PDF_OFF_PAGE: Rule(Effect.UNSEEN, "letter outside of the page", "letters outside of the page"),
     Code.PDF_RUNNING: Rule(

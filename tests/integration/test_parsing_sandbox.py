@@ -225,7 +225,7 @@ from embedfleet.settings import ParsingSettings
 
 async def main():
     parsing = asyncio.create_task(
-        ParserSandbox(ParsingSettings()).parse_bytes(SLOW_PAGE, name="slow.html")
+        ParserSandbox(ParsingSettings()).parse_bytes(b"<b>" * 300_000 + b"text", name="slow.html")
     )
     while not (children := psutil.Process().children()) or children[0].cpu_times().user < 0.5:
         await asyncio.sleep(0.01)
