@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from html import escape
 from typing import BinaryIO
 
@@ -39,14 +40,14 @@ _INLINE_TAGS = [
 ]
 # XHTML may close any element in its opening tag. An HTML parser would put all later text into it. An
 # attribute without quotes may end with a slash, so the slash follows a quote, a blank or the name.
-_SELF_CLOSED = re.compile(r"<([a-zA-Z][\w:.-]*)((?:\s[^<>]*[\s\"'])?)/>")
-_NEVER_CLOSED = frozenset(
+_SELF_CLOSED = re.compile(r"([a-zA-Z][\w:.-]*)((?:\s[^>]*[\s\"'])?)")
+_NEVER_ENDED = frozenset(  # HTML knows no end of the first ones; the last ones, of drawings, have no text
     (
         *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source"),
         *("track", "wbr", "frame", "keygen"),
+        *("path", "g", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse"),
     )
 )
-_IN_DRAWINGS = frozenset(("path", "g", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse"))
 _CHARACTER_DATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _XHTML = re.compile(r"\s*<\?xml\b|[^<]*(?:<![^>]*>[^<]*)*<html\b[^>]*\bxmlns\s*=", re.IGNORECASE)
 # Outside of `pre`, white space means one space. The converter sometimes drops a line break after `code`.
@@ -86,12 +87,21 @@ def _as_html(source: str) -> str:
     """The page with what only XML knows written as HTML: elements closed in their tags, character data."""
     if _XHTML.match(source[:_PRESCAN_BYTES]):
         source = _CHARACTER_DATA.sub(lambda data: escape(data[1], quote=False), source)
-    return _SELF_CLOSED.sub(_closed, source)
+    return "".join(_with_ends(source))
 
 
-def _closed(tag: re.Match[str]) -> str:
-    name = tag[1].lower()
-    return tag[0] if name in _NEVER_CLOSED or name in _IN_DRAWINGS else f"<{tag[1]}{tag[2]}></{tag[1]}>"
+def _with_ends(source: str) -> Iterator[str]:
+    """The page in pieces, with an end after each element that is closed in its tag."""
+    done = 0
+    while (end := source.find("/>", done)) >= 0:
+        start = source.rfind("<", done, end)
+        tag = _SELF_CLOSED.fullmatch(source, start + 1, end) if start >= 0 else None
+        if tag is None or tag[1].lower() in _NEVER_ENDED:
+            yield source[done : end + 2]
+        else:
+            yield f"{source[done:end]}></{tag[1]}>"
+        done = end + 2
+    yield source[done:]
 
 
 def title_unless_said(title: str, markdown: str) -> str | None:
