@@ -26,7 +26,8 @@ from support.poisoned import FATES
 from support.system import make_settings, paragraphs, running, take_ledger
 
 _CHUNKS = 24
-_SLOW_PAGE = b"<b>" * 300_000  # the parser takes minutes: time goes with the square of the depth
+# The parser takes minutes: time goes with the square of the depth.
+_SLOW_PAGE = b"<b>" * 300_000 + b"text"
 _LARGE_PAGE = b"<p>x" * 4_000_000
 
 

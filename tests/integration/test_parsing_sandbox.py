@@ -25,7 +25,8 @@ from embedfleet.settings import ParsingSettings
 from integration.parsing_corpus import docx, epub, pdf
 from support.hangs import HANG_SECONDS
 
-SLOW_PAGE = b"<b>" * 300_000 + b"text"  # the parser takes minutes: time goes with the square of the depth
+# The parser takes minutes: time goes with the square of the depth.
+SLOW_PAGE = b"<b>" * 300_000 + b"text"
 Sandbox = Callable[..., Awaitable[ParserSandbox]]
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this wall")
