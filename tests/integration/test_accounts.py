@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import func, select
 
 from embedfleet.account import NOTHING_SAID, Account, Code, Entry
 from embedfleet.errors import InvalidRequest
@@ -12,6 +13,7 @@ from embedfleet.records import events
 from embedfleet.records.scope import EveryTenant
 from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
+from embedfleet.sql import tables
 from support.databases import on_both_databases
 from support.system import TENANT, running, until
 
@@ -112,6 +114,8 @@ async def test_what_the_model_does_not_know_is_said_by_the_job_and_by_searches(s
         menu, plain, none, strict = [await fleet.jobs.wait(job_id) for job_id in ids]
         (entry,) = menu.account.entries
         assert (entry.code, entry.count, entry.chars) == (Code.UNKNOWN_TEXT, 5, 5)
+        unknown = select(func.sum(tables.chunks.c.unknown))
+        assert await fleet.system.database.read(lambda conn: conn.execute(unknown).scalar()) == 5
         assert (menu.status, menu.coverage) == (JobStatus.COMPLETED, 4 / 9)
         assert (plain.status, plain.account, plain.coverage) == (JobStatus.COMPLETED, NOTHING_SAID, 1.0)
         assert (none.status, "holds no text" in (none.reason or "")) == (JobStatus.FAILED, True)

@@ -192,6 +192,7 @@ def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
         start=chunk.start,
         end=chunk.end,
         tokens=len(chunk.token_ids),
+        unknown=len(chunk.unknown),
         heading=HEADING_SEPARATOR.join(chunk.heading),
         context=chunk.context,
         page=places.page_at(chunk.start),
