@@ -5,7 +5,10 @@ The chunker tokenises documents itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 
@@ -33,6 +36,26 @@ def unknown_share(query: str, info: ModelInfo) -> float:
     pieces = set(load_reference(info.tokenizer_file).unknown_spans(query))
     unknown = sum(letters_in(query[start:end]) for start, end in pieces)
     return unknown / max(letters_in(query), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLanguages:
+    """What a tokenizer knows of everyday sentences in many languages: by language, the share of their
+    characters that are in tokens it knows, 0 to 1.
+
+    `spells_in_bytes`: it takes any text, character by character if need be. Then the shares are all 1, and do
+    not tell how well the model knows a language.
+    """
+
+    shares: Mapping[str, float]
+    spells_in_bytes: bool
+
+
+def known_languages(info: ModelInfo) -> KnownLanguages:
+    """Measure which languages the tokenizer of a model knows. This blocks."""
+    written = (resources.files("embedfleet.data") / "languages.json").read_text(encoding="utf-8")
+    shares = {name: 1 - unknown_share(sentences, info) for name, sentences in json.loads(written).items()}
+    return KnownLanguages(shares, load_reference(info.tokenizer_file).spells_in_bytes)
 
 
 def cut(batch: TokenBatch, info: ModelInfo) -> TokenBatch:

@@ -9,6 +9,7 @@ import typer
 
 from embedfleet.cli.models_add import add
 from embedfleet.cli.models_bench import bench
+from embedfleet.cli.models_languages import languages
 from embedfleet.cli.models_remove import remove
 from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from embedfleet.inference.catalogue import Catalogue
     from embedfleet.settings import Settings
 
-app = typer.Typer(help="The models: list, add, warm, bench, remove.", invoke_without_command=True)
+app = typer.Typer(help="The models: list, add, warm, bench, remove, languages.", invoke_without_command=True)
 app.command("add")(add)
 app.command("warm")(warm)
 app.command("bench")(bench)
 app.command("remove")(remove)
+app.command("languages")(languages)
 
 _LOADED = {True: "loaded", False: "-", None: "?"}
 
