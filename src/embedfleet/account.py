@@ -87,6 +87,7 @@ class Code(StrEnum):
     PDF_BROKEN_PAGE = "pdf.broken_page"
     PDF_UNREADABLE = "pdf.unreadable_letters"
     PDF_OFF_PAGE = "pdf.off_page"
+    PDF_HIDDEN = "pdf.hidden"
     PDF_RUNNING = "pdf.running_head"
     PDF_IMAGE = "pdf.image"
     LATER_RELEASE = "later_release"
@@ -291,6 +292,9 @@ _RULES: dict[Code, Rule] = {
         "run OCR on all of its pages",
     ),
     Code.PDF_OFF_PAGE: Rule(Effect.UNSEEN, "letter outside of the page", "letters outside of the page"),
+    Code.PDF_HIDDEN: Rule(
+        Effect.UNSEEN, "hidden remark, hidden or secret field", "hidden remarks, hidden and secret fields"
+    ),
     Code.PDF_RUNNING: Rule(
         Effect.FURNITURE, "running head, foot or page number", "running heads, feet and page numbers"
     ),

@@ -102,6 +102,54 @@ def test_pages_without_text_are_lost_and_named_and_count_for_the_coverage() -> N
         read([_IMAGE])
 
 
+@pytest.mark.parametrize("stamp", ["Scanned by the archive", "Bates {} of 9", "{}"])
+def test_scans_with_only_a_stamp_or_a_page_number_are_lost_too(stamp: str) -> None:
+    scans = [f"{_IMAGE}\nBT /F1 8 Tf 200 20 Td ({stamp.format(n)}) Tj ET" for n in range(2, 5)]
+    (lost,) = read([text_lines("Cover sheet of the minutes."), *scans]).account.lost
+    assert (lost.code, lost.count, lost.places) == (Code.PDF_WITHOUT_TEXT, 3, ("pages 2-4",))
+
+
+def test_a_cover_with_words_of_its_own_on_a_picture_and_a_recognised_scan_are_not_lost() -> None:
+    recognised = "\n".join(map(_drawn, text_lines(*[f"{SENTENCE} {n}" for n in range(9)])))
+    cover = f"{_IMAGE}\n{_drawn((200, 400, 30, 'Annual report'))}"
+    found = read([cover, f"{_IMAGE}\n{recognised}", f"{_IMAGE}\n{recognised}"])
+    assert found.account.lost == ()
+    assert dict(found.account.found) == {"pages": 3}
+
+
+def test_letters_that_are_no_characters_make_no_empty_document() -> None:
+    with pytest.raises(ParseError, match="no text that can be read"):
+        read(["BT /F1 11 Tf 72 700 Td (\x01\x02\x03) Tj ET"])
+
+
+def test_two_pieces_of_a_line_that_are_nearer_than_columns_are_no_table() -> None:
+    # Between the small letters the gap is wide for them, and narrow for the large letters of the line.
+    line = [(72, 700, 20, "Millwheel"), (158, 700, 4, "a"), (166, 700, 4, "b")]
+    assert read([line]).text == "Millwheel a b\n"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "/Subtype /Widget /FT /Tx /Ff 8192 /T (pass) /V (secret)",
+        "/Subtype /Widget /FT /Tx /F 2 /T (mill) /V (secret)",
+        "/Subtype /Text /F 2 /Contents (secret)",
+    ],
+)
+def test_what_a_viewer_does_not_show_is_no_text_and_is_said(field: str) -> None:
+    hidden = f"<< /Type /Annot {field} /Rect [100 600 300 620] >>"
+    found = read_as(Format.PDF, document([text_lines("Shown.")], extra=[hidden], page="/Annots [4 0 R]"))
+    assert found.text == "Shown.\n"
+    assert [entry.code for entry in found.account.entries] == [Code.PDF_HIDDEN]
+
+
+def test_all_chosen_options_of_a_list_are_in_the_text() -> None:
+    options = "/FT /Ch /Ff 2097152 /T (river) /Opt [(Ouse) (Aire) (Wharfe)] /V [(Aire) (Wharfe)]"
+    field = f"<< /Type /Annot /Subtype /Widget {options} /Rect [100 600 300 620] >>"
+    found = read_as(Format.PDF, document([text_lines("Form.")], extra=[field], page="/Annots [4 0 R]"))
+    assert "river: Aire, Wharfe" in found.text
+
+
 def test_values_of_forms_are_in_the_text() -> None:
     field = (
         "<< /Type /Annot /Subtype /Widget /FT /Tx /T (mill) /V (Lower Sluiceham) /Rect [100 600 300 620] >>"

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pypdfium2.raw as pdfium
 
 _MOST = 5000  # of a page: a hostile page has millions
 _MOST_BYTES = 1 << 20
 _UNCHECKED = ("", "Off")
+_NOT_SHOWN = 1 << 1 | 1 << 5  # flags of an annotation: hidden, not shown on screens
+_PASSWORD = 1 << 13  # flag of a text field
 
 
-def texts_of(page: pdfium.FPDF_PAGE, forms: pdfium.FPDF_FORMHANDLE | None) -> Iterator[str]:
-    """Yield a line for each filled field (`name: value`) and each remark of a page."""
+@dataclass(slots=True)
+class Beside:
+    """What a page has beside its text. `hidden`: how many fields and remarks its readers do not see."""
+
+    shown: list[str] = field(default_factory=list)
+    hidden: int = 0
+
+
+def texts_of(page: pdfium.FPDF_PAGE, forms: pdfium.FPDF_FORMHANDLE | None) -> Beside:
+    """Return a line for each filled field (`name: value`) and each remark of a page."""
+    beside = Beside()
     for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)):
         annotation = pdfium.FPDFPage_GetAnnot(page, index)
         if not annotation:
             continue
         try:
             line = _line(annotation, forms)
+            hidden = bool(line) and _is_hidden(annotation, forms)
         finally:
             pdfium.FPDFPage_CloseAnnot(annotation)
-        if line:
-            yield line
+        beside.hidden += hidden
+        if line and not hidden:
+            beside.shown.append(line)
+    return beside
+
+
+def _is_hidden(annotation: pdfium.FPDF_ANNOTATION, forms: pdfium.FPDF_FORMHANDLE | None) -> bool:
+    """Whether a viewer does not show it, or shows asterisks."""
+    if pdfium.FPDFAnnot_GetFlags(annotation) & _NOT_SHOWN:
+        return True
+    if not forms or pdfium.FPDFAnnot_GetSubtype(annotation) != pdfium.FPDF_ANNOT_WIDGET:
+        return False
+    is_text = pdfium.FPDFAnnot_GetFormFieldType(forms, annotation) == pdfium.FPDF_FORMFIELD_TEXTFIELD
+    return is_text and bool(pdfium.FPDFAnnot_GetFormFieldFlags(forms, annotation) & _PASSWORD)
 
 
 def _line(annotation: pdfium.FPDF_ANNOTATION, forms: pdfium.FPDF_FORMHANDLE | None) -> str:
@@ -36,11 +60,23 @@ def _line(annotation: pdfium.FPDF_ANNOTATION, forms: pdfium.FPDF_FORMHANDLE | No
 
 
 def _field(annotation: pdfium.FPDF_ANNOTATION, forms: pdfium.FPDF_FORMHANDLE) -> str:
-    value = _string(lambda *into: pdfium.FPDFAnnot_GetFormFieldValue(forms, annotation, *into))
+    value = _chosen(annotation, forms) or _string(
+        lambda *into: pdfium.FPDFAnnot_GetFormFieldValue(forms, annotation, *into)
+    )
     if value in _UNCHECKED:
         return ""
     name = _string(lambda *into: pdfium.FPDFAnnot_GetFormFieldName(forms, annotation, *into))
     return f"{name}: {value}" if name else value
+
+
+def _chosen(annotation: pdfium.FPDF_ANNOTATION, forms: pdfium.FPDF_FORMHANDLE) -> str:
+    """What is chosen of the options of a list."""
+    count = min(pdfium.FPDFAnnot_GetOptionCount(forms, annotation), _MOST)
+    return ", ".join(
+        _string(lambda *into, at=index: pdfium.FPDFAnnot_GetOptionLabel(forms, annotation, at, *into))
+        for index in range(count)
+        if pdfium.FPDFAnnot_IsOptionSelected(forms, annotation, index)
+    )
 
 
 def _string(read: object) -> str:

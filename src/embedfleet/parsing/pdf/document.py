@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -26,6 +28,9 @@ from embedfleet.parsing.signatures import HEAD_BYTES, PDF
 _MOST_OBJECTS = 2000  # of a page that are looked at for images
 _DRAWN_LETTERS = 100  # shapes on a page without text: fewer are rules and ornaments
 _UNREADABLE_SHARE = 0.1  # of the letters of a page: fewer are bullets and signs
+_PICTURE_SHARE = 0.5  # of the page: the image of a scan has margins, a figure is smaller
+_STAMP_LETTERS = 200  # a scan whose text was recognised has more on a page
+_NUMBER = re.compile(r"\d+")
 # What programs write where the author has given no title.
 _NO_TITLE = re.compile(r"\.\w{2,4}$|^\W*(microsoft word|untitled|anonymous|slide 1)", re.IGNORECASE)
 
@@ -37,6 +42,13 @@ class _Page:
     segments: list[Segment] = field(default_factory=list)
     turned: list[list[Segment]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    is_picture: bool = False
+    """Whether one image covers most of the page, as that of a scanner does."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What its segments say, without their numbers: pages that were stamped have the same."""
+        return [_NUMBER.sub("#", one.text) for some in (self.segments, *self.turned) for one in some]
 
 
 def read_pdf(stream: BinaryIO, draft: Draft) -> ContentType:
@@ -77,7 +89,11 @@ class _Reader:
     def pages(self) -> list[_Page]:
         """Read all pages, and note those that cannot be read or have no text."""
         pages = [self._page(number) for number in range(1, len(self._document) + 1)]
-        self._note(Code.PDF_WITHOUT_TEXT, self._without_text)
+        self._without_text += _stamped(pages)
+        without = set(self._without_text)
+        written = [n for n, page in enumerate(pages, 1) if (page.texts or page.remarks) and n not in without]
+        self._draft.found("pages", len(written))
+        self._note(Code.PDF_WITHOUT_TEXT, sorted(self._without_text))
         self._note(Code.PDF_BROKEN_PAGE, self._broken)
         return pages
 
@@ -107,29 +123,53 @@ class _Reader:
         finally:
             text_page.close()
         forms = self._document.formenv.raw if self._document.formenv is not None else None
-        read = _Page(remarks=list(dict.fromkeys(texts_of(page.raw, forms))))
+        beside = texts_of(page.raw, forms)
+        read = _Page(remarks=list(dict.fromkeys(beside.shown)))
+        self._draft.note(Code.PDF_HIDDEN, count=beside.hidden, place=f"page {number}")
         for direction, some in words.by_direction.items():
             segments = segments_of(some)
             if direction.value == "right":
                 read.segments = segments
             else:
                 read.turned.append(segments)
+        images = _images_of(page)
+        read.is_picture = any(_share(image, page) > _PICTURE_SHARE for image in images)
         if words.letters:
-            self._draft.note(Code.PDF_IMAGE, count=_images_of(page), chars=None)
-        elif _images_of(page) or pdfium.FPDFPage_CountObjects(page.raw) > _DRAWN_LETTERS:
+            self._draft.note(Code.PDF_IMAGE, count=len(images), chars=None)
+        elif images or words.erased or pdfium.FPDFPage_CountObjects(page.raw) > _DRAWN_LETTERS:
             self._without_text.append(number)
-        if words.letters or read.remarks:
-            self._draft.found("pages")
         if words.unreadable > _UNREADABLE_SHARE * words.letters:
             self._draft.note(Code.PDF_UNREADABLE, count=words.unreadable, place=f"page {number}")
         self._draft.note(Code.PDF_OFF_PAGE, count=words.off_page, place=f"page {number}")
         return read
 
 
-def _images_of(page: pypdfium.PdfPage) -> int:
+def _images_of(page: pypdfium.PdfPage) -> list[pdfium.FPDF_PAGEOBJECT]:
     count = min(pdfium.FPDFPage_CountObjects(page.raw), _MOST_OBJECTS)
-    kinds = (pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(page.raw, i)) for i in range(count))
-    return sum(kind == pdfium.FPDF_PAGEOBJ_IMAGE for kind in kinds)
+    objects = (pdfium.FPDFPage_GetObject(page.raw, index) for index in range(count))
+    return [one for one in objects if pdfium.FPDFPageObj_GetType(one) == pdfium.FPDF_PAGEOBJ_IMAGE]
+
+
+def _share(image: pdfium.FPDF_PAGEOBJECT, page: pypdfium.PdfPage) -> float:
+    """The share of the page that the image covers."""
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    pdfium.FPDFPageObj_GetBounds(image, left, bottom, right, top)
+    area = (right.value - left.value) * (top.value - bottom.value)
+    x0, y0, x1, y1 = page.get_cropbox()
+    return float(area / ((x1 - x0) * (y1 - y0) or 1.0))
+
+
+def _stamped(pages: Sequence[_Page]) -> list[int]:
+    """The numbers of the pages that are pictures, with only a stamp or a page number in letters on them."""
+    common = Counter(text for page in pages for text in set(page.texts))
+    return [
+        number
+        for number, page in enumerate(pages, 1)
+        if page.is_picture
+        and page.texts
+        and sum(map(len, page.texts)) < _STAMP_LETTERS
+        and all(common[text] > 1 or not any(map(str.isalpha, text)) for text in page.texts)
+    ]
 
 
 def _write(pages: Sequence[_Page], draft: Draft) -> None:

@@ -59,7 +59,7 @@ def table_at(lines: Sequence[Line], start: int, rules: Sequence[Rule]) -> tuple[
     while past > start and len(lines[past - 1].segments) < 2 and not _fits(lines[past - 1], columns):
         past -= 1
     chosen = lines[start:past]
-    if not _is_table(chosen, columns, rules):
+    if len(chosen) < 2 or not _is_table(chosen, columns, rules):
         return None
     return Table(tuple(columns), _rows(chosen, columns, rules)), past
 

@@ -62,6 +62,8 @@ class PageWords:
     letters: int = 0
     unreadable: int = 0
     """How many letters cannot be told."""
+    erased: int = 0
+    """How many letters are no characters at all, so that no word has them."""
     off_page: int = 0
     """How many letters are outside of the visible page."""
 
@@ -78,6 +80,7 @@ def words_of(text_page: pdfium.FPDF_TEXTPAGE, frame: PageFrame) -> PageWords:
             words.by_direction.setdefault(word.font.direction, []).append(word)
         else:
             words.off_page += letters
+    words.erased = reader.erased
     return words
 
 
@@ -94,6 +97,7 @@ class _Reader:
         self._matrix = pdfium.FS_MATRIX()
         self._name = ctypes.create_string_buffer(128)  # longer names are cut; they begin with the family
         self._flags = ctypes.c_int()
+        self.erased = 0
 
     def words(self) -> Iterator[tuple[Word, int]]:
         """Yield each word, and how many of its letters cannot be told."""
@@ -106,6 +110,8 @@ class _Reader:
                 if word is not None:
                     yield word, max(unreadable, 0)
                     unreadable = 0
+                else:
+                    self.erased += len(text)
 
     def _text(self) -> str:
         """The characters of the page, so that the index of each is PDFium's index of it."""
