@@ -38,6 +38,14 @@ def text_of(body: str) -> str:
         f'<a href="#more" data-toggle="collapse">+</a><div id="more" style="display: none">{SENTENCE}</div>',
         f'<i onclick="flip(\'x1\')">show</i><div id="x1" style="display:none">{SENTENCE}</div><p>It.</p>',
         f"<details><summary>Why?</summary><p>{SENTENCE}</p></details>",
+        f"<p>It rang.</p><section hidden><h2>Windows</h2><p>{SENTENCE}</p></section>",
+        f"<dl><dt><button>Why did it ring?</button></dt><dd hidden>{NOTE}</dd></dl>",
+        f"<p>It rang.</p><div class='related'><h2>Related work</h2><p>{NOTE}</p></div>",
+        f"<p>It rang.</p><aside class='note'><p>Note: <a href='x'>{SENTENCE}</a></p></aside>",
+        f"<header><h1>Mill</h1><p>How the privacy of the mill was broken: {NOTE}</p></header><p>It.</p>",
+        f"<textarea>{SENTENCE}</textarea><p>It rang.</p>",
+        f'<p>It rang.</p><input value="{SENTENCE}">',
+        f'<p>It rang.</p><img src="x" title="{SENTENCE}">',
         f'<p>It rang.</p><p aria-hidden="true">{SENTENCE}</p>',
         f"<nav><a href='a'>Home</a><p>{SENTENCE}</p></nav><p>It rang.</p>",
         f"<main><p>It rang again and again in the night.</p></main><div class='note'><p>{SENTENCE}</p></div>",
@@ -65,6 +73,11 @@ def test_text_is_kept_wherever_it_stands(body: str) -> None:
         ),
         ("<select><option>January</option><option>May</option></select>", Code.HTML_CONTROLS),
         ("<button>Send</button>", Code.HTML_CONTROLS),
+        ('<button type="submit">Send it now?</button>', Code.HTML_CONTROLS),
+        ('<ol class="breadcrumb"><li><a href="/">Home</a></li><li>Wheel</li></ol>', Code.HTML_NAVIGATION),
+        ('<div class="related"><h3>More</h3><a href="a">Mills of the valley</a></div>', Code.HTML_NAVIGATION),
+        ("<noscript><p>Please enable JavaScript</p></noscript>", Code.HTML_HIDDEN),
+        ("<p hidden>Loading...</p>", Code.HTML_HIDDEN),
         ('<iframe src="x"></iframe>', Code.HTML_EMBEDDED),
         ('<img src="plan.png">', Code.HTML_IMAGE),
     ],
@@ -81,6 +94,26 @@ def test_nothing_of_a_plain_page_is_in_its_account() -> None:
     assert read("<h1>Mill</h1><p>It <b>turned</b>.</p><script>x()</script>").account.entries == ()
 
 
+def test_a_footer_with_a_note_loses_its_links_and_keeps_the_note() -> None:
+    document = read(
+        '<p>It cost 5<a href="#s">*</a>.</p><footer><p id="s">* without tax</p>'
+        "<ul><li><a href='i'>Imprint</a></li></ul></footer>"
+    )
+    assert document.text == "It cost 5[*].\n\n* without tax\n"
+    assert [entry.code for entry in document.account.entries] == [Code.HTML_NAVIGATION]
+
+
+def test_a_page_of_frames_is_what_it_says_without_them() -> None:
+    page = (
+        b"<html><head><title>F</title></head><frameset><frame src='a.html'><frame src='b.html'>"
+        b"<noframes><body><h1>Mill</h1><p>It rang.</p></body></noframes></frameset></html>"
+    )
+    document = read_with(read_html, page)
+    assert (document.text, document.title) == ("# Mill\n\nIt rang.\n", "F")
+    (entry,) = document.account.entries
+    assert (entry.code, entry.places) == (Code.HTML_EMBEDDED, ("a.html", "b.html"))
+
+
 def test_a_hidden_block_costs_no_heading_and_no_layout() -> None:
     document = read("<h1>A</h1><p>One.</p><h2>B</h2><p>Two.</p><div style='visibility:hidden'>SECRET</div>")
     assert document.text == "# A\n\nOne.\n\n## B\n\nTwo.\n"
@@ -94,6 +127,9 @@ def test_a_hidden_block_costs_no_heading_and_no_layout() -> None:
         "<button>How often?</button>",
         '<button aria-expanded="false">How often?</button>',
         '<div role="button" aria-controls="a">How often?</div>',
+        "<details><summary>How often?</summary></details>",
+        '<input type="checkbox" id="c"><label for="c">How often?</label>',
+        '<button class="accordion"><span>How often?</span></button>',
     ],
 )
 def test_a_button_that_shows_an_answer_is_the_heading_of_it(button: str) -> None:
@@ -114,6 +150,22 @@ def test_a_button_that_shows_an_answer_is_the_heading_of_it(button: str) -> None
             "<p><del>12 florins</del> <ins>15 florins</ins>, <s>$100</s> $80</p>",
             "~~12 florins~~ 15 florins, ~~$100~~ $80",
         ),
+        ("<del><p>12 florins</p></del>", "~~12 florins~~"),
+        ("<p><strike>12</strike><s> 13 </s>14</p>", "~~12~~ ~~13~~ 14"),
+        ('<p><span style="text-decoration:line-through">12</span> 14</p>', "~~12~~ 14"),
+        ('<p>10<span style="vertical-align: super">6</span></p>', "10^6"),
+        (
+            "<p><sup>14</sup>C, e<sup>ix</sup>, 5 m<sup>2</sup>, 101<sub>2</sub></p>",
+            "^14C, e^ix, 5 m^2, 101_2",
+        ),
+        (
+            "<p>bell<sup>1</sup> rang.<sup>2,3</sup> n<sup>th</sup> N<sup>o</sup></p>",
+            "bell[1] rang.[2,3] nth No",
+        ),
+        ('<p id="n">It rang. <a href="#r">↩</a></p>', "It rang."),
+        ("<p>wa&shy;ter</p>", "water"),
+        ("<blockquote cite='http://x'>It rang.</blockquote>", "> It rang."),
+        ('<div role="heading" aria-level="3">Gate</div>', "### Gate"),
         ("<p>He said <q>no</q>.</p>", "He said “no”."),
         ("<p><ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby></p>", "漢(kan)"),
         ("<p>E=<math><mi>m</mi><msup><mi>c</mi><mn>2</mn></msup></math></p>", "E=mc^2"),
@@ -140,6 +192,29 @@ def test_marks_in_a_line_keep_their_meaning(body: str, text: str) -> None:
 def test_code_in_a_table_keeps_its_lines_and_loses_their_numbers() -> None:
     table = "<table><tr><td><pre>1\n2</pre></td><td><pre>def f(n):\n\treturn n</pre></td></tr></table>"
     assert text_of(table).strip() == "```\ndef f(n):\n\treturn n\n```"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "<table class=highlight><tr><td class=blob-num data-line-number='1'></td><td class=blob-code>a"
+        "</td></tr><tr><td class=blob-num data-line-number='2'></td><td class=blob-code> b</td></tr></table>",
+        "<table><tr><td class=gutter><pre>1<br>2</pre></td>"
+        "<td class=code><pre>a<br> b</pre></td></tr></table>",
+        "<table><tr><td class=gutter><div>1</div><div>2</div></td><td class=code><div class=line>a</div>"
+        "<div class=line>&nbsp;b</div></td></tr></table>",
+        "<pre><span class=lineno>1 </span>a\n<span class=lineno>2 </span> b</pre>",
+    ],
+    ids=["a row a line", "line breaks", "an element a line", "numbers in the lines"],
+)
+def test_lines_of_code_are_lines_however_they_are_laid_out(code: str) -> None:
+    assert text_of(code).strip() == "```\na\n b\n```"
+
+
+def test_a_tab_names_its_panel() -> None:
+    tabs = "".join(f'<li><a role="tab" href="#{one}">{one.upper()}</a></li>' for one in "ab")
+    panels = "".join(f'<div role="tabpanel" id="{one}" hidden><p>install {one}</p></div>' for one in "ab")
+    assert text_of(f"<ul>{tabs}</ul>{panels}").strip() == "A:\n\ninstall a\n\nB:\n\ninstall b"
 
 
 def test_a_cell_that_spans_rows_is_in_each_of_them() -> None:

@@ -53,6 +53,7 @@ _XHTML = re.compile(r"\s*<\?xml\b|[^<]*(?:<![^>]*>[^<]*)*<html\b[^>]*\bxmlns\s*=
 # Outside of `pre`, white space means one space. The converter sometimes drops a line break after `code`.
 _PREFORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r\f]{2,}|[\t\n\r\f]")  # what is not one space already
+_SOFT_HYPHEN = "\xad"  # where a word may be broken at the end of a line: nothing that a reader sees
 # Replaces the backslashes of the page during the conversion, to tell them from the converter's escapes.
 _BACKSLASH = "\U0010fff0"
 
@@ -65,8 +66,12 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
     source = whole_text(stream, draft)
     html = _as_html(source)
     tree = LexborHTMLParser(html, scripting=True)
+    if (without_frames := _without_frames(tree, draft)) is not None:
+        html = without_frames
     heading = tree.css_first("head > title")
     title = "" if heading is None else " ".join(heading.text().split())
+    if without_frames is not None:
+        tree = LexborHTMLParser(html, scripting=True)
     body = _body(tree, draft, is_chapter=is_chapter)
     if body is None:
         tree = LexborHTMLParser(html, scripting=True)
@@ -79,8 +84,18 @@ def read_html(stream: BinaryIO, draft: Draft, *, is_chapter: bool = False) -> Co
         markdown = body.text(separator="\n")
     if not is_chapter:
         draft.title = title_unless_said(title, markdown)
-    draft.write(markdown)
+    draft.write(markdown.replace(_SOFT_HYPHEN, ""))
     return "markdown"
+
+
+def _without_frames(tree: LexborHTMLParser, draft: Draft) -> str | None:
+    """The text of a page of frames for those who cannot show them; None if the page has no frames."""
+    if tree.css_first("frameset") is None:
+        return None
+    for frame in tree.css("frame"):
+        draft.note(Code.HTML_EMBEDDED, place=(frame.attributes.get("src") or "frame")[:40])
+    alternative = tree.css_first("noframes")
+    return "" if alternative is None else alternative.text()
 
 
 def _as_html(source: str) -> str:

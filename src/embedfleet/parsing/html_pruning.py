@@ -17,7 +17,7 @@ from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.html_nodes import ancestors, link_letters, outermost
 
 # No text of the page, or text that is shown only where scripts do not run.
-_NOT_TEXT = "head, script, style, template, noscript, canvas, datalist, rp, param, source, track"
+_NOT_TEXT = "head, script, style, template, noscript, noframes, canvas, datalist, rp, param, source, track"
 _EMBEDDED = "iframe, object, embed, audio, video"
 _CONTROLS = 'input, select, textarea, progress, meter, [role="search"], [role="slider"], [role="spinbutton"]'
 # What may be furniture: what authors mark as such, then what common generators of manuals call it.
@@ -36,6 +36,8 @@ _CANDIDATES = ", ".join(
         'table.navigation, table[summary^="Navigation"]',  # gtk-doc, valgrind
         "div.topNav, div.subNav, div.bottomNav, p.legalCopy",  # javadoc before 17
         "#MSearchSelectWindow, #MSearchResultsWindow, #side-nav, #nav-path, address.footer",  # doxygen
+        ".breadcrumb, .breadcrumbs, #breadcrumb, #breadcrumbs, [aria-label='breadcrumb' i]",
+        'ol[class*="breadcrumb"], ul[class*="breadcrumb"]',
         "#mw-navigation, #mw-panel, #footer, #catlinks, .noprint",  # MediaWiki
         "a.skip-link, a.skip-nav, a.skip-to-content",
     )
@@ -89,6 +91,15 @@ _NEVER_REVEALED = re.compile(
 )
 _NOTE_MARK = re.compile(r"[\[(]?(\w{1,3}|[*†‡]{1,3})[\])]?")
 _REFERRING = ("aria-controls", "data-target", "data-bs-target", "data-tab", "href", "for")
+_WORDS_OF_A_PARAGRAPH = 4  # one that is marked as a paragraph says something with or without a full stop
+_WORDS_OF_AN_ANSWER = 3  # of a hidden block after a heading: fewer words are those of a loading page
+_ADMONITION = re.compile(
+    r"\b(note|tip|hint|warning|caution|danger|important|info|admonition|callout)\b", re.IGNORECASE
+)
+_ENDS_OF_PAGES = 'header, footer, [role="banner"], [role="contentinfo"], #footer'
+_UNSEEN = "body noscript, body template, body noframes"  # what a browser shows only if it can do little
+_STYLE_OR_TAG = re.compile(r"<style\b.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_QUESTIONS = frozenset(("h2", "h3", "h4", "h5", "h6", "dt", "summary"))
 _HIDDEN = '[hidden], [aria-hidden="true"], [style]'
 
 
@@ -100,9 +111,13 @@ class Pruner:
         self._draft = draft
         self._is_chapter = is_chapter
         self._targets = _targets_of(tree)
+        self._headlines = 0
 
     def drop_what_is_no_text(self, *, show_hidden: bool) -> None:
         """Remove scripts, styles, controls and embedded pages; and what is hidden for good, unless shown."""
+        for node in self._tree.css(_UNSEEN):
+            chars = letters_in(_STYLE_OR_TAG.sub(" ", node.inner_html or ""))
+            self._draft.note(Code.HTML_HIDDEN, count=1 if chars else 0, chars=chars, place=node.tag)
         _remove(self._tree.css(_NOT_TEXT))
         for node in outermost(self._tree.css(_EMBEDDED)):
             self._prune(node, Code.HTML_EMBEDDED)
@@ -117,6 +132,7 @@ class Pruner:
     def drop_furniture(self) -> None:
         """Remove menus, and headers, footers and asides of the page without content."""
         _remove(self._tree.css(_ALWAYS))
+        self._headlines = len(self._tree.css("h1"))
         for node in outermost([node for node in self._tree.css(_BANNERS) if _is_banner(node)]):
             self._prune(node, Code.HTML_NAVIGATION)
         if self._is_chapter:
@@ -136,7 +152,7 @@ class Pruner:
                 self._prune(node, Code.HTML_NAVIGATION)
                 continue
             inner = [one for one in node.css(_CANDIDATES) if one.mem_id != node.mem_id]
-            for part in outermost(inner + _boilerplate_blocks(node)):
+            for part in outermost(inner + _boilerplate_blocks(node) + _link_lists(node)):
                 if not self._has_content(part):
                     self._prune(part, Code.HTML_NAVIGATION)
 
@@ -144,16 +160,20 @@ class Pruner:
         """Whether an element says something of its own: the headline, a note of the text, a sentence."""
         if any(one.id in self._targets.notes for one in node.css("[id]") if one.id):
             return True
-        if node.css_matches("h1") or node.css_first("h1") is not None:
-            inside = {one.mem_id for one in node.css("h1")}
-            if all(one.mem_id in inside for one in self._tree.css("h1")):
-                return True
+        if node.css_first("h1") is not None and len(node.css("h1")) == self._headlines:
+            return True
         if node.id == "title-block-header":  # pandoc: title, author, abstract
             return True
+        if node.tag == "aside" and _ADMONITION.search(node.attributes.get("class") or ""):
+            return bool(letters_in(node.text()))
         if node.tag == "aside" and 2 * link_letters(node) < letters_in(node.text()):
             return not _is_boilerplate(node.text())
         blocks = [node, *node.css(_BLOCKS)]
-        return any(_is_prose(_own_text(block)) for block in blocks)
+        texts = [(block.tag, _own_text(block)) for block in blocks]
+        if any(_is_prose(text) for _, text in texts):
+            return True
+        paragraphs = [text for tag, text in texts if tag == "p" and _is_paragraph(text)]
+        return bool(paragraphs) and 2 * link_letters(node) < letters_in(node.text())
 
     def _is_revealed(self, node: LexborNode) -> bool:
         """Whether a hidden element is text that the page shows when it is asked to, such as a tab's panel."""
@@ -168,12 +188,13 @@ class Pruner:
         is_target = bool(node.id) and node.id in self._targets.all
         if is_target or role == "tabpanel" or _REVEALED_CLASS.search(name):
             return bool(letters_in(node.text()))
-        return attributes.get("hidden") == "until-found"
+        return attributes.get("hidden") == "until-found" or _is_answer(node) or _says_much(node)
 
     def _prune(self, node: LexborNode, code: Code) -> None:
         chars = letters_in(node.text())
         if chars or code is Code.HTML_EMBEDDED:
             self._draft.note(code, chars=chars, place=_name(node))
+        self._headlines -= len(node.css("h1"))
         node.decompose()
 
 
@@ -223,6 +244,36 @@ def _show(node: LexborNode) -> None:
         for name in ("hidden", "style", "aria-hidden"):
             if name in one.attributes:
                 del one.attrs[name]
+
+
+def _is_answer(node: LexborNode) -> bool:
+    """Whether a hidden element follows a heading, as the answer to a question does."""
+    before = node.prev
+    while before is not None and not before.is_element_node:
+        if (before.text_content or "").strip() and before.is_text_node:
+            return False
+        before = before.prev
+    is_after_heading = before is not None and before.tag in _QUESTIONS
+    return is_after_heading and len(_WORD.findall(node.text())) >= _WORDS_OF_AN_ANSWER
+
+
+def _says_much(node: LexborNode) -> bool:
+    """Whether a hidden element has a section of the page: a paragraph, or a heading and a sentence."""
+    sentences = [text for block in [node, *node.css(_BLOCKS)] if _is_prose(text := _own_text(block))]
+    if any(len(_WORD.findall(text)) >= _LONG_BLOCK_WORDS for text in sentences):
+        return True
+    return bool(sentences) and node.css_first(_HEADINGS) is not None
+
+
+def _is_paragraph(text: str) -> bool:
+    return len(_WORD.findall(text)) >= _WORDS_OF_A_PARAGRAPH and not _is_boilerplate(text)
+
+
+def _link_lists(node: LexborNode) -> list[LexborNode]:
+    """The lists of links in a header or footer of the page."""
+    if not node.css_matches(_ENDS_OF_PAGES):
+        return []
+    return [one for one in node.css("ul, ol") if 10 * link_letters(one) >= 9 * letters_in(one.text())]
 
 
 def _is_banner(node: LexborNode) -> bool:
