@@ -52,6 +52,20 @@ def test_of_two_forms_of_a_text_the_plain_one_is_read_unless_it_is_a_stub() -> N
     assert f"# Mill\n\n{BODY}" in read(stub).text
 
 
+def test_styles_beside_the_form_that_is_not_taken_are_no_text() -> None:
+    made = message()
+    made.set_content(BODY)
+    made.add_alternative(f"<p>{BODY}</p>", subtype="html")
+    page = made.get_payload(1)
+    assert isinstance(page, EmailMessage)
+    page.add_related("p { color: red }", subtype="css")
+    page.add_related("gate,depth\nfour,6.0\n", subtype="csv", filename="gates.csv", disposition="inline")
+    document = read(made)
+    assert "color" not in document.text
+    assert document.text.endswith(f"\n\n{BODY}\n\n\n\n# Attachment: gates.csv\n\ngate: four\ndepth: 6.0\n")
+    assert codes(document) == {Code.MAIL_OTHER_FORM, Code.MAIL_INLINE}
+
+
 def test_attachments_go_through_the_readers_of_their_formats() -> None:
     made = message()
     made.set_content("See below.")

@@ -1,4 +1,4 @@
-"""Reads mail: single messages (.eml, .mht), mailboxes (.mbox), messages of Outlook (.msg).
+"""Reads mail: single messages (.eml, .emlx, .mht) and mailboxes (.mbox).
 
 Each gives the fields of its head that a reader sees, its best text, and its attachments through the readers
 of their formats. What cannot be read is in the account, by name.

@@ -144,7 +144,10 @@ class _Writer:
     def _files_of(self, rich: Message) -> None:
         """Write the attachments that stand in the form that is not taken, as Apple's programs do it."""
         for part in rich.walk():
-            if not part.is_multipart() and not part.get_content_type().startswith("text/html"):
+            media_type = part.get_content_type()
+            if media_type == "text/css" and _is_of_page(part):
+                self._draft.note(Code.MAIL_INLINE)
+            elif not part.is_multipart() and not (media_type == "text/html" and _is_of_page(part)):
                 self._single(part)
 
     def _related(self, part: Message, parts: list[Message]) -> None:
@@ -240,6 +243,11 @@ def _is_for_people(part: Message) -> bool:
     media_type = part.get_content_type()
     is_page = media_type in ("text/html", "text/plain") or part.is_multipart()
     return is_page or part.get_content_disposition() == "attachment"
+
+
+def _is_of_page(part: Message) -> bool:
+    """Whether a part is the page or its styles, and not a file that is sent along."""
+    return part.get_content_disposition() != "attachment" and not _file_name(part)
 
 
 def _file_name(part: Message) -> str:
