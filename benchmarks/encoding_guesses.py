@@ -19,7 +19,8 @@ from chardetng_py import EncodingDetector
 from charset_normalizer import from_bytes
 from encoding_texts import Sample, dialogue, downloaded
 
-from embedfleet.account import AccountKeeper, Code
+from embedfleet.account import AccountKeeper
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.charset_labels import known_codec
 from embedfleet.parsing.decoding import decode, find_encoding

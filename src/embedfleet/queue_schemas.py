@@ -29,13 +29,14 @@ from pydantic import (
     model_validator,
 )
 
-from embedfleet.account import NOTHING_SAID, Account, shows_nothing
+from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.errors import LaterMessage, Remedy, UndecodableMessage
 from embedfleet.places import NOWHERE, Places
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
 from embedfleet.settings.chunking import ChunkMethod as ChunkMethod
 from embedfleet.settings.chunking import ChunkUnit as ChunkUnit
 from embedfleet.validation import Checked, first_problem
+from embedfleet.visible_text import shows_nothing
 
 SCHEMA_VERSION = 3
 CHUNK_ID_BYTES = 16

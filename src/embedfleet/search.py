@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 from sqlalchemy import Connection
 
-from embedfleet.account import shows_nothing
 from embedfleet.chunking.unknown import percent
 from embedfleet.clock import Clock
 from embedfleet.errors import (
@@ -43,6 +42,7 @@ from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised, unknown_share
 from embedfleet.validation import Checked
 from embedfleet.vectors.port import Hit, VectorStore
+from embedfleet.visible_text import shows_nothing
 
 # A query asks the store for this many more rows than wanted: some may be of generations that are not live.
 _SPARE_ROWS = 16

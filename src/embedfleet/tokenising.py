@@ -12,9 +12,9 @@ from importlib import resources
 
 import numpy as np
 
-from embedfleet.account import letters_in
 from embedfleet.chunking.tokenizers import load_reference, load_tokenizer
 from embedfleet.inference.backend import ModelInfo, Role, TokenBatch
+from embedfleet.visible_text import letters_in
 
 
 def tokenised(texts: Sequence[str], info: ModelInfo, *, role: Role = "document") -> TokenBatch:

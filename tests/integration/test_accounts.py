@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select
 
-from embedfleet.account import NOTHING_SAID, Account, Code, Entry
+from embedfleet.account import NOTHING_SAID, Account, Entry
+from embedfleet.account_codes import Code
 from embedfleet.errors import InvalidRequest
 from embedfleet.places import Places
 from embedfleet.queue_schemas import JobRequest, JobStatus

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from embedfleet.account import Code, Effect
+from embedfleet.account_codes import Code, Effect
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import Format, ParsedDocument
 from integration.parsing_corpus import epub

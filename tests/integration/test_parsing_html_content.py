@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Code, Effect
+from embedfleet.account_codes import Code, Effect
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.html import read_html
 from support.reading import read_with
@@ -66,20 +66,20 @@ def test_text_is_kept_wherever_it_stands(body: str) -> None:
         ),
         ("<header><a href='/'>The mill</a> <span>since 1701</span></header>", Code.HTML_NAVIGATION),
         ('<div id="cookie-bar">We use cookies. <b>Accept all of them now.</b></div>', Code.HTML_NAVIGATION),
-        ("<div style='display:none'>SECRET words of a template.</div>", Code.HTML_HIDDEN),
+        ("<div style='display:none'>SECRET words of a template.</div>", Code.HIDDEN),
         (
             '<div class="modal" id="m" hidden>SECRET words to log in.</div>',
-            Code.HTML_HIDDEN,
+            Code.HIDDEN,
         ),
         ("<select><option>January</option><option>May</option></select>", Code.HTML_CONTROLS),
         ("<button>Send</button>", Code.HTML_CONTROLS),
         ('<button type="submit">Send it now?</button>', Code.HTML_CONTROLS),
         ('<ol class="breadcrumb"><li><a href="/">Home</a></li><li>Wheel</li></ol>', Code.HTML_NAVIGATION),
         ('<div class="related"><h3>More</h3><a href="a">Mills of the valley</a></div>', Code.HTML_NAVIGATION),
-        ("<noscript><p>Please enable JavaScript</p></noscript>", Code.HTML_HIDDEN),
-        ("<p hidden>Loading...</p>", Code.HTML_HIDDEN),
+        ("<noscript><p>Please enable JavaScript</p></noscript>", Code.HIDDEN),
+        ("<p hidden>Loading...</p>", Code.HIDDEN),
         ('<iframe src="x"></iframe>', Code.HTML_EMBEDDED),
-        ('<img src="plan.png">', Code.HTML_IMAGE),
+        ('<img src="plan.png">', Code.IMAGE),
     ],
 )
 def test_what_is_no_content_is_left_out_and_said(body: str, code: Code) -> None:
@@ -117,7 +117,7 @@ def test_a_page_of_frames_is_what_it_says_without_them() -> None:
 def test_a_hidden_block_costs_no_heading_and_no_layout() -> None:
     document = read("<h1>A</h1><p>One.</p><h2>B</h2><p>Two.</p><div style='visibility:hidden'>SECRET</div>")
     assert document.text == "# A\n\nOne.\n\n## B\n\nTwo.\n"
-    assert [entry.code for entry in document.account.entries] == [Code.HTML_HIDDEN]
+    assert [entry.code for entry in document.account.entries] == [Code.HIDDEN]
 
 
 @pytest.mark.parametrize(

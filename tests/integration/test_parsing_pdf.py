@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.reading import read_as
@@ -70,7 +70,7 @@ def test_a_running_head_and_page_numbers_are_no_text_and_are_said() -> None:
     found = read(pages)
     assert found.text.split("\n\n") == [f"Chapter {n} tells of it." + "\n" * (n == 5) for n in range(1, 6)]
     (entry,) = found.account.entries
-    assert (entry.code, entry.count) == (Code.PDF_RUNNING, 10)
+    assert (entry.code, entry.count) == (Code.RUNNING_HEAD, 10)
 
 
 def test_cells_below_each_other_are_a_table() -> None:
@@ -140,7 +140,7 @@ def test_what_a_viewer_does_not_show_is_no_text_and_is_said(field: str) -> None:
     hidden = f"<< /Type /Annot {field} /Rect [100 600 300 620] >>"
     found = read_as(Format.PDF, document([text_lines("Shown.")], extra=[hidden], page="/Annots [4 0 R]"))
     assert found.text == "Shown.\n"
-    assert [entry.code for entry in found.account.entries] == [Code.PDF_HIDDEN]
+    assert [entry.code for entry in found.account.entries] == [Code.HIDDEN]
 
 
 def test_all_chosen_options_of_a_list_are_in_the_text() -> None:

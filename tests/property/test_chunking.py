@@ -13,13 +13,13 @@ import wordllama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedfleet.account import shows_nothing
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.chunker import Chunk, Chunker
 from embedfleet.chunking.lines import Above
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
+from embedfleet.visible_text import shows_nothing
 from support.coverage import measure_coverage
 
 MINILM = Path(str(resources.files("embedfleet.data") / "minilm_tokenizer.json"))

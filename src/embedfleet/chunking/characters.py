@@ -13,7 +13,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from embedfleet.account import INVISIBLE_RANGES
+from embedfleet.visible_text import INVISIBLE_RANGES
 
 OTHER, SPACE, BLANK, LOWER, SENTENCE_END, WIDE_SENTENCE_END, WIDE_PAUSE, CLOSER, MARK, BLANK_MARK = range(10)
 """`MARK`: belongs to the character before it, as an accent and a skin tone do. `BLANK_MARK`: such a mark that

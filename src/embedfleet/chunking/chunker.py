@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.account import shows_nothing
 from embedfleet.chunking.atoms import CONTENT_TYPES, DEFAULT_BOUNDS, Atoms, Bounds, find_atoms
 from embedfleet.chunking.characters import SPACES
 from embedfleet.chunking.context import ContextMaker, shared_headings
@@ -20,6 +19,7 @@ from embedfleet.chunking.refining import cut_to_characters, tokenise
 from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit
+from embedfleet.visible_text import shows_nothing
 
 PARTITION_VERSION = 4
 """Raise it with every change that cuts the same document, configuration and tokeniser differently.

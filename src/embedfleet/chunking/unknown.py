@@ -6,8 +6,10 @@ import functools
 import unicodedata
 from collections import Counter
 
-from embedfleet.account import Code, Entry, letters_in
+from embedfleet.account import Entry
+from embedfleet.account_codes import Code
 from embedfleet.chunking.chunker import Chunk
+from embedfleet.visible_text import letters_in
 
 _MOST_SCRIPTS = 4
 """How many of the unknown scripts an account names. It shows no text, as accounts are logged."""

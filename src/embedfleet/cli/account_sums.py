@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embedfleet.account import Account, Code, Effect, Entry, summed
+from embedfleet.account import Account, Entry, summed
+from embedfleet.account_codes import Code, Effect
 
 _MOST_NAMED = 3
 """How many documents are named for each code."""

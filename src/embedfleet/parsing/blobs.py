@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from embedfleet.account import AccountKeeper, Code, letters_in
+from embedfleet.account import AccountKeeper
+from embedfleet.account_codes import Code
+from embedfleet.visible_text import letters_in
 
 _LEAST_CHARS = 200
 """A shorter run stays: keys, checksums and tokens, which people search for, are up to 128 characters long."""

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from embedfleet.account import AccountKeeper, Code
+from embedfleet.account import AccountKeeper
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing import vendor_characters
 from embedfleet.parsing.alphabets import share_of_unlikely_letters

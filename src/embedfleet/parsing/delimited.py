@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import BinaryIO
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.csv_header import SAMPLE_ROWS, Head, head_of
 from embedfleet.parsing.csv_rows import Rows, dialect_of
 from embedfleet.parsing.draft import Draft

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embedfleet.account import AccountKeeper, Code, shows_nothing
+from embedfleet.account import AccountKeeper
+from embedfleet.account_codes import Code
 from embedfleet.parsing.blobs import BlobFilter
 from embedfleet.places import Places
+from embedfleet.visible_text import shows_nothing
 
 Emit = Callable[[str], None]
 """Takes the next piece of the text. A reader emits each piece at once, so that a text file of hundreds of

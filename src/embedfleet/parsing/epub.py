@@ -10,13 +10,14 @@ import io
 import zipfile
 from typing import BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError, one_line
 from embedfleet.parsing.archives import open_archive
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.epub_package import CONTAINER, MEMBER_ERRORS, Book, Chapter, ChapterKind, open_book
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.html import read_html, title_unless_said
+from embedfleet.visible_text import letters_in
 
 _BEGINNING_CHARS = 1000
 """How much of the first chapter is searched for the title of the book."""

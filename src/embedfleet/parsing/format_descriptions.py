@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from embedfleet.account_codes import RULES
 from embedfleet.parsing.formats import Format, suffixes_of
 
 
@@ -139,5 +140,14 @@ def table() -> str:
     return "\n".join(["| format | suffixes | kept | left out | library |", "|---|---|---|---|---|", *rows])
 
 
+def codes_table() -> str:
+    """The codes of accounts as a Markdown table."""
+    rows = [
+        f"| `{code.value}` | {rule.effect.value} | {rule.one} | {rule.advice or ''} |"
+        for code, rule in sorted(RULES.items(), key=lambda item: item[0].value)
+    ]
+    return "\n".join(["| code | effect | what | what to do |", "|---|---|---|---|", *rows])
+
+
 if __name__ == "__main__":
-    print(table())
+    print(f"{table()}\n\n## The codes\n\n{codes_table()}")

@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 import msgpack
 
-from embedfleet.account import Account, Code, Entry
+from embedfleet.account import Account, Entry
+from embedfleet.account_codes import Code
 from embedfleet.framing import framed, read_frame
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType, Format, ParsedDocument

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.conversion import convert
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType

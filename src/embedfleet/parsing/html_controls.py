@@ -11,9 +11,10 @@ from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.html_nodes import ancestors, outermost
+from embedfleet.visible_text import letters_in
 
 _HEADINGS = "h1, h2, h3, h4, h5, h6"
 _REVEALING = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selectolax.lexbor import LexborNode
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 
 _WORDS_OF_A_TITLE = 3  # the description of an image in a link, or of a drawing: shorter ones name icons
@@ -21,7 +21,7 @@ def write_images(body: LexborNode, draft: Draft) -> None:
         if image.mem_id in in_links and not _is_title(description):
             description = ""
         elif not description and "alt" not in attributes:
-            draft.note(Code.HTML_IMAGE, chars=None)
+            draft.note(Code.IMAGE, chars=None)
         image.replace_with(description)
 
 

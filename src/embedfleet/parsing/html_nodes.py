@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 
 from selectolax.lexbor import LexborNode
 
-from embedfleet.account import letters_in
+from embedfleet.visible_text import letters_in
 
 
 def outermost(nodes: list[LexborNode]) -> list[LexborNode]:

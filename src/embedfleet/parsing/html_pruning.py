@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.html_nodes import ancestors, link_letters, outermost
+from embedfleet.visible_text import letters_in
 
 # No text of the page, or text that is shown only where scripts do not run.
 _NOT_TEXT = "head, script, style, template, noscript, noframes, canvas, datalist, rp, param, source, track"
@@ -117,7 +118,7 @@ class Pruner:
         """Remove scripts, styles, controls and embedded pages; and what is hidden for good, unless shown."""
         for node in self._tree.css(_UNSEEN):
             chars = letters_in(_STYLE_OR_TAG.sub(" ", node.inner_html or ""))
-            self._draft.note(Code.HTML_HIDDEN, count=1 if chars else 0, chars=chars, place=node.tag)
+            self._draft.note(Code.HIDDEN, count=1 if chars else 0, chars=chars, place=node.tag)
         _remove(self._tree.css(_NOT_TEXT))
         for node in outermost(self._tree.css(_EMBEDDED)):
             self._prune(node, Code.HTML_EMBEDDED)
@@ -127,7 +128,7 @@ class Pruner:
             if show_hidden or self._is_revealed(node):
                 _show(node)
             else:
-                self._prune(node, Code.HTML_HIDDEN)
+                self._prune(node, Code.HIDDEN)
 
     def drop_furniture(self) -> None:
         """Remove menus, and headers, footers and asides of the page without content."""

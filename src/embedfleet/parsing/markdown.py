@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.front_matter import front_matter_of
 from embedfleet.parsing.markdown_html import without_tags
 from embedfleet.parsing.text import whole_text
+from embedfleet.visible_text import letters_in
 
 # What begins code, in which nothing is a comment, or begins a comment. MDX has comments in braces.
 _OPENING = re.compile(

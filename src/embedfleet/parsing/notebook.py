@@ -13,12 +13,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.json_layout import read_json
 from embedfleet.parsing.text import whole_text
+from embedfleet.visible_text import letters_in
 
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]|\x1b\][^\x07\x1b]{0,300}(?:\x07|\x1b\\)")
 _BACKTICKS = re.compile(r"^\s*(`{3,})", re.MULTILINE)
@@ -85,7 +86,7 @@ class _Notebook:
         kind = cell.get("cell_type")
         source = _joined(cell.get("source", cell.get("input")))
         for name in _mapping(cell.get("attachments")):
-            self._draft.note(Code.NOTEBOOK_IMAGE, place=f"{place}: {_clean(name)}")
+            self._draft.note(Code.IMAGE, place=f"{place}: {_clean(name)}")
         if kind == "code":
             language = cell.get("language")
             self._paragraph(_fenced(source, language if isinstance(language, str) else self._language))
@@ -116,7 +117,7 @@ class _Notebook:
         """Write the best form of an output, and note the images of it."""
         for name in forms:
             if name.startswith(("image/", "video/", "audio/")) or name == "application/pdf":
-                self._draft.note(Code.NOTEBOOK_IMAGE, place=place)
+                self._draft.note(Code.IMAGE, place=place)
             elif name.startswith("application/") and name != "application/json":
                 self._draft.note(Code.NOTEBOOK_WIDGET, place=f"{place}: {_clean(name)[:80]}")
         html = _joined(forms.get("text/html"))
@@ -144,7 +145,7 @@ class _Notebook:
             return text
         found = _IMAGE_DATA.findall(text)
         chars = sum(map(letters_in, found))
-        self._draft.note(Code.NOTEBOOK_IMAGE, count=len(found), chars=chars, place=place)
+        self._draft.note(Code.IMAGE, count=len(found), chars=chars, place=place)
         return _IMAGE_DATA.sub("", text)
 
     def _paragraph(self, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.conversion import convert
 from embedfleet.parsing.draft import Draft
@@ -24,8 +24,8 @@ def read_rtf(stream: BinaryIO, draft: Draft) -> ContentType:
     if not data.lstrip(b"\xef\xbb\xbf \r\n").startswith(_BEGINNING):
         raise ParseError("is not RTF (it does not begin with {\\rtf): open it, and save it again")
     markdown, images = _IMAGE.subn("", convert(data, "application/rtf"))
-    draft.note(Code.OFFICE_IMAGE, count=images, chars=None)
-    draft.note(Code.OFFICE_HIDDEN, count=len(_HIDDEN.findall(data)), chars=None)
+    draft.note(Code.IMAGE, count=images, chars=None)
+    draft.note(Code.HIDDEN, count=len(_HIDDEN.findall(data)), chars=None)
     draft.note(Code.OFFICE_OBJECT, count=len(_OBJECT.findall(data)), chars=None)
     draft.write(_BOLD.sub(r"\1", markdown))
     return "markdown"

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.text import whole_text
+from embedfleet.visible_text import letters_in
 
 _SHORTEST = 1000
 """A shorter line may have been written by hand."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.extract import read
 from embedfleet.parsing.formats import ContentType, Format
 from embedfleet.parsing.text import whole_text
 from embedfleet.parsing.xml.layout import Layout
 from embedfleet.parsing.xml.vocabulary import Style
+from embedfleet.visible_text import letters_in
 
 _PRESCAN_BYTES = 1024
 _XHTML = re.compile(rb"<html[\s>]", re.IGNORECASE)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from embedfleet.account import shows_nothing
 from embedfleet.chunking.characters import before_cluster, is_blank
+from embedfleet.visible_text import shows_nothing
 
 
 def test_blank_is_white_space_and_what_shows_nothing_for_every_character() -> None:

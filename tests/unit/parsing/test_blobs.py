@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import Format
 from support.reading import read_as

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.reading import read_as
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.formats import Format
 from embedfleet.parsing.office.number_formats import shown_number
 from support.office_files import excel, links, rows, sheet_comments
@@ -97,7 +97,7 @@ def test_what_is_hidden_is_left_out_and_noted() -> None:
     assert document.text.strip() == "# Open\n\nName: Ann\nAge: 30"
     (entry,) = document.account.entries
     # Wage and 12, Ben and 31 and 13, secret, xyz
-    assert (entry.code, entry.count, entry.chars) == (Code.OFFICE_HIDDEN, 4, 6 + 7 + 6 + 3)
+    assert (entry.code, entry.count, entry.chars) == (Code.HIDDEN, 4, 6 + 7 + 6 + 3)
 
 
 def test_a_merged_cell_has_its_text_in_each_row() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.parsing import formats
-from embedfleet.parsing.format_descriptions import DESCRIPTIONS, table
+from embedfleet.parsing.format_descriptions import DESCRIPTIONS, codes_table, table
 from embedfleet.parsing.formats import UNREADABLE, Format, format_of, is_supported
 from embedfleet.parsing.signatures import format_from
 
@@ -59,6 +59,7 @@ def test_every_format_says_what_is_kept_and_left_out_of_it() -> None:
 
 
 def test_the_page_about_formats_has_what_the_descriptions_say() -> None:
-    """`python -m embedfleet.parsing.format_descriptions` prints the table."""
+    """`python -m embedfleet.parsing.format_descriptions` prints the tables."""
     page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
     assert table() in page
+    assert codes_table() in page

@@ -7,7 +7,7 @@ import io
 import msgpack
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.framing import LENGTH
 from embedfleet.parsing import frames
 from embedfleet.parsing.draft import Draft
@@ -23,7 +23,7 @@ def full_draft() -> Draft:
     draft.begin_cue(0.5, 2.25)
     draft.title = "Maße"
     draft.found("pages", 3)
-    draft.note(Code.HTML_HIDDEN, count=2, chars=40, place="line 3")
+    draft.note(Code.HIDDEN, count=2, chars=40, place="line 3")
     draft.note(Code.HTML_LAYOUT, chars=None)
     return draft
 

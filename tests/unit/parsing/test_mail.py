@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import Format, ParsedDocument
 from embedfleet.parsing.signatures import text_format_from
@@ -122,6 +122,6 @@ def test_rtf_is_read_in_its_code_page_and_what_is_hidden_is_said() -> None:
     rtf = rb"{\rtf1\ansi\ansicpg1250 \'9e\'e6 and \u8211? \b bold\b0  text{\v secret}\par Second\par}"
     document = read_as(Format.RTF, rtf)
     assert document.text == "žć and – bold text\n\nSecond\n"
-    assert codes(document) == {Code.OFFICE_HIDDEN}
+    assert codes(document) == {Code.HIDDEN}
     with pytest.raises(ParseError, match="is not RTF"):
         read_as(Format.RTF, b"plain")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Code, Effect
+from embedfleet.account_codes import Code, Effect
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.reading import heading_at, read_as
 

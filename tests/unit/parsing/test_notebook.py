@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.reading import read_as
@@ -45,7 +45,7 @@ def test_cells_and_text_outputs_are_read_and_images_are_said() -> None:
     assert document.content_type == "markdown"
     assert dict(document.account.found) == {"cells": 3}
     (entry,) = document.account.entries
-    assert (entry.code, entry.count, entry.places) == (Code.NOTEBOOK_IMAGE, 1, ("cell 2",))
+    assert (entry.code, entry.count, entry.places) == (Code.IMAGE, 1, ("cell 2",))
 
 
 def test_no_image_in_a_markdown_cell_comes_into_the_text() -> None:
@@ -97,7 +97,7 @@ def test_notebooks_of_format_three_are_read() -> None:
         Format.NOTEBOOK, json.dumps({"worksheets": [{"cells": cells}], "nbformat": 3}).encode()
     )
     assert document.text == "## Flow\n\n```python\n1+1\n```\n\n```\n2\n```\n\n```\nE: v\n```\n\n"
-    assert document.account.entries[0].code is Code.NOTEBOOK_IMAGE
+    assert document.account.entries[0].code is Code.IMAGE
 
 
 def test_a_broken_notebook_keeps_its_text_and_what_is_none_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.formats import Format, ParsedDocument, format_of
 from support.office_files import zipped
@@ -109,7 +109,7 @@ def test_hidden_text_and_tables_of_contents_are_left_out_and_noted() -> None:
     body += f"<text:table-of-content>{index}</text:table-of-content>"
     document = read("text", body, styles)
     assert document.text.strip() == "a"
-    assert noted(document) == {Code.OFFICE_HIDDEN: (2, 10), Code.OFFICE_CONTENTS: (1, 4)}
+    assert noted(document) == {Code.HIDDEN: (2, 10), Code.OFFICE_CONTENTS: (1, 4)}
 
 
 def test_raised_and_struck_text_keeps_its_meaning() -> None:
@@ -174,7 +174,7 @@ def test_hidden_sheets_rows_and_columns_are_left_out_and_noted() -> None:
     shut = table(row("secret"), name="Shut", attributes='table:style-name="ta"')
     document = read("spreadsheet", shown + shut, styles)
     assert document.text == "# S\n\nName: Ann\nAge: 30\n\n"
-    assert noted(document) == {Code.OFFICE_HIDDEN: (3, 6 + 7 + 6)}
+    assert noted(document) == {Code.HIDDEN: (3, 6 + 7 + 6)}
 
 
 def test_comments_of_a_sheet_are_not_in_its_cells() -> None:
@@ -201,7 +201,7 @@ def test_slides_are_pages_with_titles_notes_and_groups() -> None:
     document = read("presentation", f"<draw:page>{first}</draw:page>{hidden}{last}", styles)
     assert document.text == "# Mill\n\nBody\n\ndeep\n\nNotes: Speak\n\n# Slide 3\n\nEnd\n"
     assert [page for _, page in document.places.pages] == [1, 3]
-    assert noted(document) == {Code.OFFICE_HIDDEN: (1, 3), Code.OFFICE_HEADER: (1, 1)}
+    assert noted(document) == {Code.HIDDEN: (1, 3), Code.RUNNING_HEAD: (1, 1)}
 
 
 def test_formulas_stand_in_their_sentence_and_pictures_are_their_descriptions() -> None:
@@ -215,7 +215,7 @@ def test_formulas_stand_in_their_sentence_and_pictures_are_their_descriptions() 
     data = zipped({**members, "content.xml": part("office:document-content", content)})
     document = read_as(Format.OPENDOCUMENT, data)
     assert document.text.strip() == "Energy $E = m c^2$ rests.\n\nThe mill"
-    assert noted(document) == {Code.OFFICE_IMAGE: (1, 0)}
+    assert noted(document) == {Code.IMAGE: (1, 0)}
 
 
 def test_title_and_running_heads() -> None:
@@ -225,7 +225,7 @@ def test_title_and_running_heads() -> None:
     styles = part("office:document-styles", masters)
     document = read("text", "<text:p>text</text:p>", meta_xml=meta, styles_xml=styles)
     assert document.title == "The Mill"
-    assert noted(document) == {Code.OFFICE_HEADER: (1, 6)}
+    assert noted(document) == {Code.RUNNING_HEAD: (1, 6)}
 
 
 def test_an_encrypted_file_is_named() -> None:

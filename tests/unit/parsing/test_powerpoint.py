@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.office_files import powerpoint, shape, xml
 from support.reading import read_as
@@ -22,7 +22,7 @@ def test_slides_are_pages_with_their_titles_as_headings_and_their_notes() -> Non
     assert document.text == f"{first}# Slide 2\n\nOnly text\n"
     assert document.places.pages == ((0, 1), (len(first), 2))
     assert dict(document.account.found)["pages"] == 2
-    assert [(one.code, one.chars) for one in document.account.entries] == [(Code.OFFICE_HEADER, 1)]
+    assert [(one.code, one.chars) for one in document.account.entries] == [(Code.RUNNING_HEAD, 1)]
 
 
 def test_paragraphs_of_a_body_are_items_by_their_levels() -> None:
@@ -96,7 +96,7 @@ def test_a_hidden_slide_is_left_out_and_noted_and_the_next_keeps_its_number() ->
     assert "secret" not in document.text
     assert [page for _, page in document.places.pages] == [1, 3]
     (entry,) = document.account.entries
-    assert (entry.code, entry.chars, entry.places) == (Code.OFFICE_HIDDEN, 6, ("slide 2",))
+    assert (entry.code, entry.chars, entry.places) == (Code.HIDDEN, 6, ("slide 2",))
 
 
 def test_a_broken_slide_loses_only_itself() -> None:
@@ -111,7 +111,7 @@ def test_a_picture_is_its_description_or_noted() -> None:
     described = '<p:pic><p:nvPicPr><p:cNvPr name="Picture 1" descr="The mill"/></p:nvPicPr></p:pic>'
     document = read(powerpoint([described + '<p:pic><p:nvPicPr><p:cNvPr name="x"/></p:nvPicPr></p:pic>']))
     assert document.text == "# Slide 1\n\nThe mill\n"
-    assert [one.code for one in document.account.entries] == [Code.OFFICE_IMAGE]
+    assert [one.code for one in document.account.entries] == [Code.IMAGE]
 
 
 def test_a_slide_of_nothing_but_a_picture_has_no_text() -> None:

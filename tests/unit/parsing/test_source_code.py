@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Account, Code
+from embedfleet.account import Account
+from embedfleet.account_codes import Code
 from embedfleet.parsing.formats import Format
 from support.reading import read_as
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.formats import Format, ParsedDocument
 from embedfleet.parsing.json_layout import lay_out
 from support.reading import read_as

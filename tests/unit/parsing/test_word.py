@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedfleet.account import Code, Effect
+from embedfleet.account_codes import Code, Effect
 from embedfleet.parsing.formats import Format, ParsedDocument
 from support.office_files import cell, paragraph, run, styled, table, word, xml, zipped
 from support.reading import read_as
@@ -236,7 +236,7 @@ def test_hidden_text_is_out_and_noted_and_text_that_a_run_shows_again_is_in() ->
     body += paragraph(run("whole") + shown, '<w:pStyle w:val="Secret"/>')
     document = read(body, parts={"styles": STYLES})
     assert document.text.strip() == "a\n\nshown"
-    assert noted(document) == {Code.OFFICE_HIDDEN: (2, 11)}
+    assert noted(document) == {Code.HIDDEN: (2, 11)}
 
 
 def test_lines_of_code_are_one_listing_that_keeps_their_indentation() -> None:
@@ -443,7 +443,7 @@ def picture(description: str) -> str:
 def test_the_description_of_a_picture_is_in_and_a_picture_without_one_is_noted() -> None:
     document = read(paragraph(run("See") + picture('descr="The mill in 1802"')) + paragraph(picture("")))
     assert document.text.strip() == "See The mill in 1802"
-    assert noted(document) == {Code.OFFICE_IMAGE: (1, 0)}
+    assert noted(document) == {Code.IMAGE: (1, 0)}
 
 
 def test_an_object_of_another_program_is_noted_by_its_program() -> None:
@@ -461,7 +461,7 @@ def test_a_comment_stands_below_its_paragraph_with_its_author() -> None:
 def test_page_headers_and_footers_are_noted() -> None:
     document = read(paragraph(run("text")), parts={"header": paragraph(run("Mill Co")), "footer": "<w:p/>"})
     assert document.text.strip() == "text"
-    assert noted(document) == {Code.OFFICE_HEADER: (1, 6)}
+    assert noted(document) == {Code.RUNNING_HEAD: (1, 6)}
 
 
 def test_the_title_of_the_properties_is_the_documents_unless_its_text_begins_with_it() -> None:

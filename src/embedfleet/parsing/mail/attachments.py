@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import mimetypes
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import EmptyDocument, ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.extract import extract

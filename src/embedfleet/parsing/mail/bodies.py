@@ -8,7 +8,7 @@ import io
 import re
 from dataclasses import dataclass, field
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 
 _SIGNATURE_LINE = "-- "

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType

@@ -13,13 +13,14 @@ from email import policy
 from email.message import Message
 from typing import BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.mail.attachments import write_attachment
 from embedfleet.parsing.mail.bodies import html_text, unwrapped, without_armour, without_files
 from embedfleet.parsing.mail.header_text import decoded, field_text
+from embedfleet.visible_text import letters_in
 
 SEEN_FIELDS = ("From", "To", "Cc", "Bcc", "Date", "Newsgroups", "Keywords", "Comments", "Subject")
 """The fields of the head that mail programs show, in the order in which they are written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.markup.page import Page

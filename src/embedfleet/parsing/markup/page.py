@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
+from embedfleet.visible_text import letters_in
 
 _LOOKS_LIKE_HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _LOOKS_LIKE_UNDERLINE = re.compile(r" {0,3}(?:={2,}|-{2,})\s*$")

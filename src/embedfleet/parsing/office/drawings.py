@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
 from embedfleet.parsing.office.blocks import Block, Item, Paragraph, Table, visible
@@ -41,7 +41,7 @@ def read_drawing(node: Element, draft: Draft) -> Drawing:
         for program in drawing.objects:
             draft.note(Code.OFFICE_OBJECT, chars=None, place=program)
     elif drawing.pictures and not drawing.described:
-        draft.note(Code.OFFICE_IMAGE, count=drawing.pictures)
+        draft.note(Code.IMAGE, count=drawing.pictures)
     return drawing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.office.blocks import Paragraph, markdown
@@ -13,6 +13,7 @@ from embedfleet.parsing.office.excel_sheet import Sheet, Texts, formats_of, read
 from embedfleet.parsing.office.package import Package
 from embedfleet.parsing.office.sheet_rows import with_group_names, write_sheet
 from embedfleet.parsing.office.xml_part import BrokenPart
+from embedfleet.visible_text import letters_in
 
 _THREADED = "[Threaded comment]"  # how the copy of a new comment for old versions of Excel begins
 _MOST_PLACES = 3
@@ -37,7 +38,7 @@ def read_excel(package: Package, main_part: str, root: Element, draft: Draft) ->
             continue
         if sheet.get("state") in ("hidden", "veryHidden"):
             chars = sum(letters_in(cell) for row in content.rows for cell in row)
-            draft.note(Code.OFFICE_HIDDEN, chars=chars, place=f"sheet {name}")
+            draft.note(Code.HIDDEN, chars=chars, place=f"sheet {name}")
         else:
             _write(package, part, name, content, draft)
     draft.title = package.title
@@ -67,7 +68,7 @@ def _write(package: Package, part: str, name: str, sheet: Sheet, draft: Draft) -
     hidden = sheet.hidden_rows + (sheet.hidden_columns if sheet.hidden_chars else 0)
     if hidden:
         draft.note(
-            Code.OFFICE_HIDDEN,
+            Code.HIDDEN,
             count=hidden,
             chars=sheet.hidden_chars,
             place=f"rows and columns of sheet {name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
@@ -16,6 +16,7 @@ from embedfleet.parsing.office.open_text import OpenReader
 from embedfleet.parsing.office.package import Package, real_title
 from embedfleet.parsing.office.sheet_rows import with_group_names, write_sheet
 from embedfleet.parsing.office.xml_part import BrokenPart, descend
+from embedfleet.visible_text import letters_in
 
 _RUNNING = frozenset({"header", "footer", "date-time", "page-number"})
 
@@ -78,7 +79,7 @@ def _note_running_heads(styles: Element | None, draft: Draft) -> None:
     heads = [] if styles is None else [one for page in styles.iter("style:master-page") for one in page]
     texts = {"".join(one.itertext()) for one in heads if one.tag.startswith(("style:header", "style:footer"))}
     for text in sorted(filter(str.strip, texts)):
-        draft.note(Code.OFFICE_HEADER, chars=letters_in(text))
+        draft.note(Code.RUNNING_HEAD, chars=letters_in(text))
 
 
 def _write_text(
@@ -116,7 +117,7 @@ def _write_sheets(
         grid = grid_of(sheet, text_of)
         if styles.is_hidden("table", sheet.get("table:style-name")):
             chars = sum(letters_in(text) for row in grid.rows for text in row)
-            draft.note(Code.OFFICE_HIDDEN, chars=chars, place=f"sheet {name}")
+            draft.note(Code.HIDDEN, chars=chars, place=f"sheet {name}")
             continue
         grid.note_hidden(draft, f"sheet {name}")
         shapes += [shape for holder in sheet.findall("table:shapes") for shape in holder]
@@ -154,7 +155,7 @@ def _write_slides(
     for number, page in enumerate(content.findall("draw:page"), start=1):
         if styles.is_hidden("drawing-page", page.get("draw:style-name")):
             chars = letters_in("".join("".join(one.itertext()) for one in page.iter("text:p")))
-            draft.note(Code.OFFICE_HIDDEN, chars=chars, place=f"slide {number}")
+            draft.note(Code.HIDDEN, chars=chars, place=f"slide {number}")
             continue
         draft.found("pages")
         writer.begin_page(number)
@@ -171,7 +172,7 @@ def _page_blocks(page: Element, reader: OpenReader, name: str, draft: Draft) -> 
             titles.append(" ".join("".join(" ".join(_texts(line)) for line in child.iter("text:p")).split()))
         elif role in _RUNNING:
             if chars := letters_in("".join(child.itertext())):
-                draft.note(Code.OFFICE_HEADER, chars=chars)
+                draft.note(Code.RUNNING_HEAD, chars=chars)
         elif child.tag == "presentation:notes":
             notes = [one for one in child if one.get("presentation:class") == "notes"]
             lines = ("".join(_texts(line)).strip() for one in notes for line in one.iter("text:p"))

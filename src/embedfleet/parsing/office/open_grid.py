@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.office.word_styles import whole_number
+from embedfleet.visible_text import letters_in
 
 _MOST_COLUMNS = 16_384
 _MOST_ROWS = 1_048_576
@@ -30,7 +31,7 @@ class Grid:
         """Note the rows and columns with text that are hidden."""
         if self.hidden_chars:
             place = f"rows and columns of {name}"
-            draft.note(Code.OFFICE_HIDDEN, count=self.hidden, chars=self.hidden_chars, place=place)
+            draft.note(Code.HIDDEN, count=self.hidden, chars=self.hidden_chars, place=place)
 
 
 def grid_of(table: Element, text_of: Callable[[Element], str]) -> Grid:

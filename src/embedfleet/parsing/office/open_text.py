@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.office.blocks import Block, CodeLine, Heading, Item, Paragraph, Table, in_one_line
 from embedfleet.parsing.office.open_grid import grid_of
@@ -16,6 +16,7 @@ from embedfleet.parsing.office.package import Package
 from embedfleet.parsing.office.scripts import Script, joined
 from embedfleet.parsing.office.word_styles import whole_number
 from embedfleet.parsing.office.xml_part import BrokenPart
+from embedfleet.visible_text import letters_in
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _MOST_SPACES = 200  # in a row; more say nothing
@@ -89,7 +90,7 @@ class OpenReader:
         elif tag in _CONTENTS:
             self._note(Code.OFFICE_CONTENTS, node)
         elif tag == "text:section" and node.get("text:display") == "none":
-            self._note(Code.OFFICE_HIDDEN, node, place=f"section {node.get('text:name', '')}")
+            self._note(Code.HIDDEN, node, place=f"section {node.get('text:name', '')}")
         elif tag == "office:annotation":
             yield self._comment(node)
         elif tag not in ("text:bibliography-source", "text:sequence-decls", "office:forms"):
@@ -183,7 +184,7 @@ class OpenReader:
             return
         if hidden:
             if chars := letters_in(text):
-                self._draft.note(Code.OFFICE_HIDDEN, chars=chars, place="hidden text")
+                self._draft.note(Code.HIDDEN, chars=chars, place="hidden text")
         else:
             line.pieces.append((script, _SPACE.sub(" ", text)))
 
@@ -290,7 +291,7 @@ class OpenReader:
         elif described.strip():
             yield Paragraph(described)
         elif node.find("draw:image") is not None:
-            self._draft.note(Code.OFFICE_IMAGE)
+            self._draft.note(Code.IMAGE)
 
     def _object(self, node: Element) -> Element | None:
         """Return the root of the document that is embedded in a frame; None if there is none."""

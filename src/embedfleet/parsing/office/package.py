@@ -10,7 +10,7 @@ from functools import cached_property
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.office.xml_part import BrokenPart, parse_part
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
@@ -13,6 +13,7 @@ from embedfleet.parsing.office.blocks import Block, BlockWriter, Heading, Paragr
 from embedfleet.parsing.office.drawings import chart_blocks, diagram_blocks, read_drawing
 from embedfleet.parsing.office.package import Package, Relationship
 from embedfleet.parsing.office.slide_text import paragraphs, table_of, text_of
+from embedfleet.visible_text import letters_in
 
 _TITLES = frozenset({"title", "ctrTitle"})
 _RUNNING = frozenset({"dt", "ftr", "sldNum", "hdr"})
@@ -31,7 +32,7 @@ def read_powerpoint(package: Package, main_part: str, root: Element, draft: Draf
             continue
         if slide.get("show") in ("0", "false"):
             chars = letters_in("".join(text.text or "" for text in slide.iter("a:t")))
-            draft.note(Code.OFFICE_HIDDEN, chars=chars, place=f"slide {number}")
+            draft.note(Code.HIDDEN, chars=chars, place=f"slide {number}")
             continue
         draft.found("pages")
         writer.begin_page(number)
@@ -68,7 +69,7 @@ class _Slide:
         kind = _placeholder(shape)
         if kind in _RUNNING:
             if chars := letters_in("".join(text.text or "" for text in shape.iter("a:t"))):
-                self._draft.note(Code.OFFICE_HEADER, chars=chars)
+                self._draft.note(Code.RUNNING_HEAD, chars=chars)
             return
         body, table = shape.find("p:txBody"), next(shape.iter("a:tbl"), None)
         if body is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
@@ -12,6 +12,7 @@ from embedfleet.parsing.office.blocks import BlockWriter
 from embedfleet.parsing.office.package import Package
 from embedfleet.parsing.office.word_body import BodyReader, has_title
 from embedfleet.parsing.office.word_parts import Notes, WordParts
+from embedfleet.visible_text import letters_in
 
 
 def read_word(package: Package, main_part: str, root: Element, draft: Draft) -> ContentType:
@@ -65,4 +66,4 @@ def _note_running_heads(parts: WordParts) -> None:
     for kind in ("header", "footer"):
         texts = {"".join(text.text or "" for text in root.iter("w:t")) for root in parts.roots(kind)}
         for text in sorted(filter(str.strip, texts)):
-            parts.draft.note(Code.OFFICE_HEADER, chars=letters_in(text))
+            parts.draft.note(Code.RUNNING_HEAD, chars=letters_in(text))

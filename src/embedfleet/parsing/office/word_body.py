@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
 from embedfleet.parsing.office.blocks import Block, CodeLine, Heading, Item, Paragraph, in_one_line
 from embedfleet.parsing.office.drawings import chart_blocks, diagram_blocks
@@ -15,6 +15,7 @@ from embedfleet.parsing.office.word_styles import numbered, outline_level
 from embedfleet.parsing.office.word_tables import table_blocks
 from embedfleet.parsing.office.word_text import Line, TextReader
 from embedfleet.parsing.office.xml_part import descend, is_on
+from embedfleet.visible_text import letters_in
 
 _LONGEST_HEADING = 250
 """A longer paragraph is text, whatever its outline level. The chunker takes no longer headings."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
 from embedfleet.parsing.office.blocks import Block, Heading, Paragraph, Table, in_one_line
 from embedfleet.parsing.office.word_styles import whole_number
 from embedfleet.parsing.office.xml_part import is_on
+from embedfleet.visible_text import letters_in
 
 _MOST_COLUMNS = 63
 """Word has no wider tables."""
@@ -99,7 +100,7 @@ def _rows(table: Element, draft: Draft) -> Iterator[Element]:
         if deleted:
             draft.note(Code.OFFICE_DELETED, chars=letters_in(texts))
         else:
-            draft.note(Code.OFFICE_HIDDEN, chars=letters_in(texts), place="hidden row")
+            draft.note(Code.HIDDEN, chars=letters_in(texts), place="hidden row")
 
 
 def _row(row: Element, blocks_of: Callable[[Element], Iterator[Block]]) -> _Row:

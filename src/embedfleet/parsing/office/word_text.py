@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.office.alternatives import ALTERNATIVES, chosen
 from embedfleet.parsing.office.drawings import Drawing, read_drawing
 from embedfleet.parsing.office.equations import latex
@@ -15,6 +15,7 @@ from embedfleet.parsing.office.symbols import has_private_characters, shown
 from embedfleet.parsing.office.word_parts import Notes, WordParts
 from embedfleet.parsing.office.word_styles import whole_number
 from embedfleet.parsing.office.xml_part import descend, is_on
+from embedfleet.visible_text import letters_in
 
 # Characters that stand for themselves.
 _CHARACTERS = {
@@ -173,7 +174,7 @@ class TextReader:
             if child.tag == "w:fldChar":
                 self._field_mark(child, Line())
         if chars := letters_in("".join(text.text or "" for text in run.iter("w:t"))):
-            self._parts.draft.note(Code.OFFICE_HIDDEN, chars=chars, place="hidden text")
+            self._parts.draft.note(Code.HIDDEN, chars=chars, place="hidden text")
 
     def _field_mark(self, mark: Element, line: Line) -> None:
         kind = mark.get("w:fldCharType")

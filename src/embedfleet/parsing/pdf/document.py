@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pypdfium2 as pypdfium
 import pypdfium2.raw as pdfium
 
-from embedfleet.account import Code
+from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
@@ -125,7 +125,7 @@ class _Reader:
         forms = self._document.formenv.raw if self._document.formenv is not None else None
         beside = texts_of(page.raw, forms)
         read = _Page(remarks=list(dict.fromkeys(beside.shown)))
-        self._draft.note(Code.PDF_HIDDEN, count=beside.hidden, place=f"page {number}")
+        self._draft.note(Code.HIDDEN, count=beside.hidden, place=f"page {number}")
         for direction, some in words.by_direction.items():
             segments = segments_of(some)
             if direction.value == "right":
@@ -135,7 +135,7 @@ class _Reader:
         images = _images_of(page)
         read.is_picture = any(_share(image, page) > _PICTURE_SHARE for image in images)
         if words.letters:
-            self._draft.note(Code.PDF_IMAGE, count=len(images), chars=None)
+            self._draft.note(Code.IMAGE, count=len(images), chars=None)
         elif images or words.erased or pdfium.FPDFPage_CountObjects(page.raw) > _DRAWN_LETTERS:
             self._without_text.append(number)
         if words.unreadable > _UNREADABLE_SHARE * words.letters:
@@ -177,7 +177,7 @@ def _write(pages: Sequence[_Page], draft: Draft) -> None:
     kept: list[list[Segment]] = []
     for page, outer in zip(pages, furniture, strict=True):
         for place in outer:
-            draft.note(Code.PDF_RUNNING, chars=page.segments[place].letters)
+            draft.note(Code.RUNNING_HEAD, chars=page.segments[place].letters)
         kept.append([one for place, one in enumerate(page.segments) if place not in outer])
     layout = Layout([line for segments in kept for line in lines_of(segments)])
     before: Block | None = None

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.speech.cues import Cue, plain, seconds_of, unescaped
+from embedfleet.visible_text import letters_in
 
 _CLOCK = r"\d[\d:.,; ]{0,20}"
 _ARROW = re.compile(r"\s*(?:(?:[-\u2013\u2014=]\s?){1,3}>|\u2192)\s*")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.speech.cues import Cue, plain, seconds_of
+from embedfleet.visible_text import letters_in
 
 _LYRICS_TIME = re.compile(r"\[(\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?)\]")
 _LYRICS_TAG = re.compile(r"\[([A-Za-z#][\w ]{0,20}):([^\]]*)\]\s*")

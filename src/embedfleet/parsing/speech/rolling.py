@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.speech.cues import Cue
+from embedfleet.visible_text import letters_in
 
 _WINDOW_WORDS = 100  # no screen of captions shows more; bounds the comparison of two cues
 _CHANCE_WORDS = 2  # this many equal words at the seam of two cues may be chance

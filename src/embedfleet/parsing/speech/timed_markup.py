@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.speech.cues import Cue, seconds_of, unescaped
+from embedfleet.visible_text import letters_in
 
 _TOKEN = re.compile(
     r"<!--(?P<comment>.*?)(?:-->|\Z)|<!\[CDATA\[(?P<cdata>.*?)(?:\]\]>|\Z)|<[?!][^<>]*>"

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from embedfleet.account import Code, letters_in
+from embedfleet.account_codes import Code
 from embedfleet.parsing.draft import BLOCK_BYTES, Draft
 from embedfleet.parsing.formats import ContentType
 from embedfleet.parsing.json_layout import read_json
 from embedfleet.parsing.speech.cues import Cue, seconds_of
 from embedfleet.parsing.speech.speech import write_speech
 from embedfleet.parsing.text import whole_text
+from embedfleet.visible_text import letters_in
 
 # Every known layout has a name from each line. Looking for them in the bytes costs little, and other files
 # are not decoded twice.
