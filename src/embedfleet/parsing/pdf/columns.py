@@ -19,28 +19,19 @@ _MOST_CROSSING = 1.5  # as many lines as the shorter side has may cross the gutt
 _FULL = 0.6  # average share of its column's width that a line of prose fills
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A line that is drawn across: of a table, or under a heading. In points from left and top."""
-
-    x0: float
-    x1: float
-    y: float
-
-
-def columns_of(segments: Sequence[Segment], rules: Sequence[Rule], deep: int = 0) -> Iterator[list[Line]]:
+def columns_of(segments: Sequence[Segment], deep: int = 0) -> Iterator[list[Line]]:
     """Yield the lines of each part of the page that is read from top to bottom, in the order of reading."""
     if not segments:
         return
-    gutter = _gutter(segments, rules) if deep < _MOST_COLUMNS_DEEP else None
+    gutter = _gutter(segments) if deep < _MOST_COLUMNS_DEEP else None
     if gutter is None:
         yield lines_of(segments)
         return
     for band in _bands(segments, gutter):
         if band.across:
-            yield from columns_of(band.across, rules, _MOST_COLUMNS_DEEP)
-        yield from columns_of(band.left, rules, deep + 1)
-        yield from columns_of(band.right, rules, deep + 1)
+            yield from columns_of(band.across, _MOST_COLUMNS_DEEP)
+        yield from columns_of(band.left, deep + 1)
+        yield from columns_of(band.right, deep + 1)
 
 
 @dataclass(slots=True)
@@ -66,13 +57,13 @@ def _bands(segments: Sequence[Segment], gutter: float) -> list[_Band]:
     return bands
 
 
-def _gutter(segments: Sequence[Segment], rules: Sequence[Rule]) -> float | None:
+def _gutter(segments: Sequence[Segment]) -> float | None:
     """Return the middle of the best gutter; None if the segments are one column."""
     size = sorted(segment.size for segment in segments)[len(segments) // 2]
     best, widest = None, 0
     for start, past in _thin_strips(segments, narrowest=max(1, round(_NARROWEST * size))):
         middle = (start + past) / 2
-        if past - start > widest and _divides_prose(segments, rules, middle):
+        if past - start > widest and _divides_prose(segments, middle):
             best, widest = middle, past - start
     return best
 
@@ -116,7 +107,7 @@ def _emptiest(
             run = None
 
 
-def _divides_prose(segments: Sequence[Segment], rules: Sequence[Rule], gutter: float) -> bool:
+def _divides_prose(segments: Sequence[Segment], gutter: float) -> bool:
     left = lines_of([one for one in segments if one.x1 <= gutter])
     right = lines_of([one for one in segments if one.x0 >= gutter])
     fewest = min(len(left), len(right))
@@ -124,9 +115,8 @@ def _divides_prose(segments: Sequence[Segment], rules: Sequence[Rule], gutter: f
     if fewest < _FEWEST_LINES or crossing > _MOST_CROSSING * fewest:
         return False
     top, bottom = max(left[0].baseline, right[0].baseline), min(left[-1].baseline, right[-1].baseline)
-    ruled = sum(rule.x0 < gutter < rule.x1 and top < rule.y < bottom for rule in rules)
     beside = bottom - top > 0.3 * min(_height(left), _height(right))
-    return beside and ruled < _FEWEST_LINES and _is_prose(left) and _is_prose(right)
+    return beside and _is_prose(left) and _is_prose(right)
 
 
 def _height(lines: Sequence[Line]) -> float:

@@ -196,10 +196,10 @@ def _write(pages: Sequence[_Page], draft: Draft) -> None:
 
 
 def _blocks(page: _Page, segments: Sequence[Segment], layout: Layout) -> Iterator[Block]:
-    for lines in columns_of(segments, ()):
-        yield from blocks_of(lines, (), layout)
+    for lines in columns_of(segments):
+        yield from blocks_of(lines, layout)
     for turned in page.turned:
-        yield from blocks_of(lines_of(turned), (), layout)
+        yield from blocks_of(lines_of(turned), layout)
     for remark in page.remarks:
         yield Block(remark)
 

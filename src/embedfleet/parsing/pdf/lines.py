@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,13 +37,14 @@ class Segment:
 
     @cached_property
     def baseline(self) -> float:
-        return statistics.median_low([word.baseline for word in self.words])
+        return sorted(word.baseline for word in self.words)[(len(self.words) - 1) // 2]
 
     @cached_property
     def size(self) -> float:
         """The size of most letters."""
-        if len(self.words) == 1:
-            return self.words[0].font.size
+        first = self.words[0].font.size
+        if all(word.font.size == first for word in self.words):
+            return first
         sizes: Counter[float] = Counter()
         for word in self.words:
             sizes[word.font.size] += len(word.text)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from embedfleet.parsing.pdf.columns import Rule
 from embedfleet.parsing.pdf.lines import Line
 from embedfleet.parsing.pdf.tables import LEADER, Table, is_marker, table_at
 
@@ -56,14 +55,14 @@ class Layout:
         return None
 
 
-def blocks_of(lines: Sequence[Line], rules: Sequence[Rule], layout: Layout) -> Iterator[Block]:
+def blocks_of(lines: Sequence[Line], layout: Layout) -> Iterator[Block]:
     """Yield the blocks that the lines of one column make, in order."""
     if not lines:
         return
     column = _Column(lines, layout)
     place = 0
     while place < len(lines):
-        found = table_at(lines, place, rules)
+        found = table_at(lines, place)
         if found is not None:
             table, place = found
             yield Block(_markdown_table(table))

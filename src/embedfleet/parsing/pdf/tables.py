@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedfleet.parsing.pdf.columns import Rule
 from embedfleet.parsing.pdf.lines import Line, Segment
 
 _SEPARATION = 0.5  # of the size of the letters: the least distance between two columns
@@ -43,7 +42,7 @@ def is_marker(text: str) -> bool:
     return bool(_MARKER.match(text))
 
 
-def table_at(lines: Sequence[Line], start: int, rules: Sequence[Rule]) -> tuple[Table, int] | None:
+def table_at(lines: Sequence[Line], start: int) -> tuple[Table, int] | None:
     """Return the table that begins with the line at `start`, and the index of the line after it."""
     if not _may_be_row(lines[start]):
         return None
@@ -59,9 +58,9 @@ def table_at(lines: Sequence[Line], start: int, rules: Sequence[Rule]) -> tuple[
     while past > start and len(lines[past - 1].segments) < 2 and not _fits(lines[past - 1], columns):
         past -= 1
     chosen = lines[start:past]
-    if len(chosen) < 2 or not _is_table(chosen, columns, rules):
+    if len(chosen) < 2 or not _is_table(chosen, columns):
         return None
-    return Table(tuple(columns), _rows(chosen, columns, rules)), past
+    return Table(tuple(columns), _rows(chosen, columns)), past
 
 
 def _may_be_row(line: Line) -> bool:
@@ -102,19 +101,16 @@ def _fits(line: Line, columns: Sequence[Column]) -> bool:
     return any(one.x0 - slack <= line.x0 and line.x1 <= one.x1 + slack for one in columns)
 
 
-def _is_table(lines: Sequence[Line], columns: Sequence[Column], rules: Sequence[Rule]) -> bool:
+def _is_table(lines: Sequence[Line], columns: Sequence[Column]) -> bool:
     rows = [line for line in lines if len(line.segments) > 1]
-    ruled = len(_rules_within(lines, columns, rules))
-    if len(rows) < (_FEWEST_ROWS if ruled < 2 else 2):
-        return False
-    if len(rows) * 2 < len(lines) and ruled < 3:
+    if len(rows) < _FEWEST_ROWS or len(rows) * 2 < len(lines):
         return False
     filled = [0] * len(columns)
     for row in rows:
         for cell in {_column_of(segment, columns) for segment in row.segments}:
             filled[cell] += 1
     markers = sum(is_marker(row.segments[0].text) for row in rows)
-    return min(filled) >= _FILLED * len(rows) and (markers * 2 < len(rows) or ruled >= 3)
+    return min(filled) >= _FILLED * len(rows) and markers * 2 < len(rows)
 
 
 def _column_of(segment: Segment, columns: Sequence[Column]) -> int:
@@ -123,23 +119,7 @@ def _column_of(segment: Segment, columns: Sequence[Column]) -> int:
     return shared.index(max(shared))
 
 
-def _rules_within(lines: Sequence[Line], columns: Sequence[Column], rules: Sequence[Rule]) -> list[float]:
-    """The heights of the rules that cross the table between its first line and its last, from the top."""
-    first, last = lines[0].baseline - 2 * lines[0].size, lines[-1].baseline + 2 * lines[-1].size
-    across = 0.5 * (columns[-1].x1 - columns[0].x0)
-    heights = sorted(
-        rule.y
-        for rule in rules
-        if first < rule.y < last and min(rule.x1, columns[-1].x1) - max(rule.x0, columns[0].x0) > across
-    )
-    # Two rules nearer than a point are the two edges of one.
-    return [y for y, before in zip(heights, [float("-inf"), *heights], strict=False) if y - before > 1]
-
-
-def _rows(lines: Sequence[Line], columns: Sequence[Column], rules: Sequence[Rule]) -> list[list[str]]:
-    heights = _rules_within(lines, columns, rules)
-    # With a rule at every third line or more often, rules are between rows, and not only under the header.
-    ruled = len(heights) * 3 >= len(lines) and len(heights) > 3
+def _rows(lines: Sequence[Line], columns: Sequence[Column]) -> list[list[str]]:
     rows: list[list[str]] = []
     before: Line | None = None
     for line in lines:
@@ -147,7 +127,7 @@ def _rows(lines: Sequence[Line], columns: Sequence[Column], rules: Sequence[Rule
         for segment in line.segments:
             cell = _column_of(segment, columns)
             cells[cell] = f"{cells[cell]} {segment.text}".strip()
-        if before is not None and _continues(line, before, cells, heights if ruled else None):
+        if before is not None and _continues(line, before, cells):
             rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], cells, strict=True)]
         else:
             rows.append(cells)
@@ -155,10 +135,8 @@ def _rows(lines: Sequence[Line], columns: Sequence[Column], rules: Sequence[Rule
     return rows
 
 
-def _continues(line: Line, before: Line, cells: Sequence[str], heights: Sequence[float] | None) -> bool:
+def _continues(line: Line, before: Line, cells: Sequence[str]) -> bool:
     """Whether the line goes on with the cells of the line before it."""
-    if heights is not None:
-        return not any(before.baseline < y < line.baseline for y in heights)
     near = line.baseline - before.baseline <= _WRAPPED_PITCH * line.size
     filled = sum(bool(cell) for cell in cells)
     return near and not cells[0] and (filled < len(cells) - 1 or len(cells) == 2)

@@ -84,6 +84,13 @@ def words_of(text_page: pdfium.FPDF_TEXTPAGE, frame: PageFrame) -> PageWords:
     return words
 
 
+# The address of the object that a letter belongs to. pypdfium2's own declaration gives a pointer, and to
+# learn its address costs more than the call.
+_text_object_at = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)(
+    ctypes.cast(pdfium.FPDFText_GetTextObject, ctypes.c_void_p).value or 0
+)
+
+
 class _Reader:
     """Asks PDFium about the letters of one page. Each call costs about half a microsecond, so it asks about
     the first and the last letter of a word only."""
@@ -105,8 +112,8 @@ class _Reader:
             first, past = found.span()
             unreadable = len(_UNREADABLE.findall(found[0])) - (found[0][-1] in LINE_END_HYPHENS)
             pieces = self._pieces(found[0], first, past)
-            for index, (text, start, end) in enumerate(pieces):
-                word = self._word(text, start, end, glued=index > 0)
+            for index, (text, start, end, font) in enumerate(pieces):
+                word = self._word(text, start, end, font, glued=index > 0)
                 if word is not None:
                     yield word, max(unreadable, 0)
                     unreadable = 0
@@ -126,28 +133,35 @@ class _Reader:
             text = "".join(chr(code) if code not in range(0xD800, 0xE000) else "\ufffd" for code in codes)
         return text
 
-    def _pieces(self, text: str, first: int, past: int) -> list[tuple[str, int, int]]:
-        """The parts of a word between which it becomes small and raised, or back: (text, first, past)."""
-        if past - first == 1 or self._font(first) is self._font(past - 1):
-            return [(text, first, past)]
-        starts = [first]
-        before = self._font(first)
-        for index in range(first + 1, past):
-            font = self._font(index)
-            small = font is not before and font.size < _SMALLER * before.size
-            if small and not text[index - first].isupper():  # a small capital is of a logo, such as LaTeX
-                pdfium.FPDFText_GetCharOrigin(self._page, index - 1, self._x, self._y)
-                origin = self._frame.upright(self._x.value, self._y.value, before.direction)[1]
-                pdfium.FPDFText_GetCharOrigin(self._page, index, self._x, self._y)
-                raised = origin - self._frame.upright(self._x.value, self._y.value, before.direction)[1]
-                if raised > _RAISED * before.size:
-                    starts.append(index)
-            before = font
-        ends = [*starts[1:], past]
-        return [(text[s - first : e - first], s, e) for s, e in zip(starts, ends, strict=True)]
-
-    def _word(self, text: str, first: int, past: int, *, glued: bool) -> Word | None:
+    def _pieces(self, text: str, first: int, past: int) -> list[tuple[str, int, int, Font]]:
+        """The parts of a word between which it becomes small and raised: (text, first, past, font)."""
         font = self._font(first)
+        if past - first == 1 or font is self._font(past - 1):
+            return [(text, first, past, font)]
+        starts = [(first, font)]
+        for index in range(first + 1, past):
+            before, font = font, self._font(index)
+            # A small capital is of a logo, such as LaTeX.
+            if font is not before and not text[index - first].isupper() and self._rises(index, before, font):
+                starts.append((index, font))
+        ends = [*(start for start, _ in starts[1:]), past]
+        return [
+            (text[start - first : end - first], start, end, font)
+            for (start, font), end in zip(starts, ends, strict=True)
+        ]
+
+    def _rises(self, index: int, before: Font, font: Font) -> bool:
+        """Whether a letter is smaller and higher than the letter before it."""
+        if font.size >= _SMALLER * before.size:
+            return False
+        lower, higher = (self._baseline(at, before.direction) for at in (index - 1, index))
+        return lower - higher > _RAISED * before.size
+
+    def _baseline(self, index: int, direction: Direction) -> float:
+        pdfium.FPDFText_GetCharOrigin(self._page, index, self._x, self._y)
+        return self._frame.upright(self._x.value, self._y.value, direction)[1]
+
+    def _word(self, text: str, first: int, past: int, font: Font, *, glued: bool) -> Word | None:
         pdfium.FPDFText_GetCharOrigin(self._page, first, self._x, self._y)
         pdfium.FPDFText_GetLooseCharBox(self._page, past - 1, self._box)
         box, frame = self._box, self._frame
@@ -160,8 +174,7 @@ class _Reader:
         return Word(text, min(start, one, other), max(start, one, other), baseline, font, glued)
 
     def _font(self, index: int) -> Font:
-        pointer = pdfium.FPDFText_GetTextObject(self._page, index)
-        key = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        key = _text_object_at(self._page, index) or 0
         font = self._fonts.get(key)
         if font is None:
             font = self._fonts[key] = self._font_at(index)
