@@ -19,12 +19,10 @@ from embedfleet.parsing.text import whole_text
 from embedfleet.visible_text import letters_in
 
 # What begins code, in which nothing is a comment, or begins a comment. MDX has comments in braces.
-_OPENING = re.compile(
-    r"^(?P<before>[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n?"
-    r"|(?P<ticks>`+)"
-    r"|(?P<comment><!--|\{/\*)",
-    re.MULTILINE,
-)
+_OPENING = re.compile(r"(?P<ticks>`+)|(?P<tildes>~{3,})|<!--|\{/\*")
+_FIRST_OF_OPENING = re.compile(r"[`~<{]")
+_BEFORE_FENCE = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?")
+_LONGEST_BEFORE_FENCE = 200  # bounds the search for the beginning of its line
 _CLOSINGS = {"<!--": "-->", "{/*": "*/}"}
 _LONGEST_SPAN = 2000  # code between backticks ends in its paragraph; bounds the search for its end
 _COMMENT_LINE = re.compile(
@@ -61,16 +59,15 @@ def _pieces(text: str, draft: Draft) -> Iterator[tuple[str, bool]]:
     """The text without comments, in pieces, each with whether it is code."""
     at = start = 0
     unclosed: set[str] = set()
-    while found := _OPENING.search(text, at):
+    while found := _next_opening(text, at):
         at = found.end()
-        if found["fence"] is not None:
-            yield text[start : found.start()], False
-            at = _end_of_fence(text, found)
-            yield text[found.start() : at], True
-            start = at
+        if (line := _line_of_fence(text, found, start)) is not None:
+            yield text[start:line], False
+            start = at = _end_of_fence(text, found)
+            yield text[line:at], True
         elif found["ticks"] is not None:
             at = _end_of_span(text, found)
-        elif found[0] not in unclosed:
+        elif found["tildes"] is None and found[0] not in unclosed:
             end = text.find(_CLOSINGS[found[0]], at)
             if end < 0:
                 unclosed.add(found[0])  # text that only mentions the sign
@@ -81,9 +78,32 @@ def _pieces(text: str, draft: Draft) -> Iterator[tuple[str, bool]]:
     yield text[start:], False
 
 
+def _next_opening(text: str, at: int) -> re.Match[str] | None:
+    """The next mark. To look for its first character takes a fifth of a search for all of its forms."""
+    while first := _FIRST_OF_OPENING.search(text, at):
+        if found := _OPENING.match(text, first.start()):
+            return found
+        at = first.end()
+    return None
+
+
+def _line_of_fence(text: str, found: re.Match[str], start: int) -> int | None:
+    """Where the line begins that begins fenced code with this mark; None if the mark begins none."""
+    if len(found[0]) < len("```") or found[0][0] not in "`~":
+        return None
+    line = text.rfind("\n", max(start, found.start() - _LONGEST_BEFORE_FENCE), found.start()) + 1
+    line = max(line, start)
+    if line and text[line - 1] != "\n":
+        return None
+    line_end = text.find("\n", found.end())
+    info = text[found.end() : line_end if line_end >= 0 else len(text)]
+    is_first = _BEFORE_FENCE.fullmatch(text, line, found.start()) is not None
+    return line if is_first and (found["tildes"] is not None or "`" not in info) else None
+
+
 def _end_of_fence(text: str, opening: re.Match[str]) -> int:
     """Where fenced code ends; at the end of the text if it is not closed, as in the chunker."""
-    fence = opening["fence"]
+    fence = opening[0]
     closing = re.compile(rf"^[ \t>]*{re.escape(fence)}{re.escape(fence[0])}*[ \t]*(?:\n|\Z)", re.MULTILINE)
     found = closing.search(text, opening.end())
     return found.end() if found else len(text)
