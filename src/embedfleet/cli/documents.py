@@ -69,13 +69,15 @@ def show(
 
     document = asyncio.run(look())
     if document is None:
-        raise InvalidRequest(
-            f"tenant `{owner}` has no document {source}: `embedfleet documents list` shows those there are"
-        )
+        raise InvalidRequest(_no_document(owner, source))
     if as_json:
         print_json({"document": document.json_document()})
     else:
         say_fields(document.model_dump(by_alias=True, exclude={"account"}), document.account)
+
+
+def _no_document(tenant: str, names: str) -> str:
+    return f"tenant `{tenant}` has no document {names}: `embedfleet documents list` shows those there are"
 
 
 def _shown_name(document: DocumentInfo) -> str:
@@ -98,10 +100,7 @@ def delete(
     settings = settings_from(data_dir, config)
     owner = tenant or settings.tenants.default_tenant
     deleted, unknown = asyncio.run(_delete(settings, owner, [_Named(name) for name in sources]))
-    problem = (
-        f"tenant `{owner}` has no document {', '.join(unknown)}: "
-        "`embedfleet documents list` shows those there are"
-    )
+    problem = _no_document(owner, ", ".join(unknown))
     if not deleted:
         raise InvalidRequest(problem)
     if as_json:

@@ -46,41 +46,51 @@ class Method(StrEnum):
     TOKENS = "tokens"
 
 
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="See `embedfleet models`. Without it, a document keeps its model."),
+]
+ChunkSize = Annotated[int | None, typer.Option("--chunk-size", help="Largest chunk, in --unit.")]
+Overlap = Annotated[int | None, typer.Option("--overlap", help="Repeated from the chunk before.")]
+UnitOfSizes = Annotated[Unit | None, typer.Option("--unit", help="What sizes are counted in.")]
+CutMethod = Annotated[Method | None, typer.Option("--method", help="Where chunks may end.")]
+Context = Annotated[
+    bool | None,
+    typer.Option("--context/--no-context", help="Embed title and headings before each chunk."),
+]
+Globs = Annotated[
+    list[str] | None,
+    typer.Option("--glob", help="Only these files of folders, e.g. '*.md'; may be repeated."),
+]
+PruneFlag = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="Delete documents whose files are gone, unless the folder is empty or most would go."
+    ),
+]
+PruneAll = Annotated[
+    bool, typer.Option("--prune-all", help="Delete them in any case, if the folder is there.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be ingested and deleted; change nothing.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail each document of which content would be lost.")]
+
+
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
     tenant: Tenant = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="See `embedfleet models`. Without it, a document keeps its model."),
-    ] = None,
-    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="Largest chunk, in --unit.")] = None,
-    overlap: Annotated[int | None, typer.Option("--overlap", help="Repeated from the chunk before.")] = None,
-    unit: Annotated[Unit | None, typer.Option("--unit", help="What sizes are counted in.")] = None,
-    method: Annotated[Method | None, typer.Option("--method", help="Where chunks may end.")] = None,
-    context: Annotated[
-        bool | None,
-        typer.Option("--context/--no-context", help="Embed title and headings before each chunk."),
-    ] = None,
-    glob: Annotated[
-        list[str] | None,
-        typer.Option("--glob", help="Only these files of folders, e.g. '*.md'; may be repeated."),
-    ] = None,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Delete documents whose files are gone, unless the folder is empty or most would go.",
-        ),
-    ] = False,
-    prune_all: Annotated[
-        bool, typer.Option("--prune-all", help="Delete them in any case, if the folder is there.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be ingested and deleted; change nothing.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail each document of which content would be lost.")
-    ] = False,
+    model: Model = None,
+    chunk_size: ChunkSize = None,
+    overlap: Overlap = None,
+    unit: UnitOfSizes = None,
+    method: CutMethod = None,
+    context: Context = None,
+    glob: Globs = None,
+    prune: PruneFlag = False,
+    prune_all: PruneAll = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
