@@ -76,6 +76,7 @@ class Format(StrEnum):
     XPS = "xps"
     OLD_OPENOFFICE = "old openoffice"
     HANGUL = "hangul"
+    OUTLOOK = "outlook"
 
 
 _SUFFIXES: dict[Format, str] = {
@@ -129,6 +130,7 @@ _UNREADABLE_SUFFIXES: dict[Format, str] = {
     Format.XPS: "xps oxps",
     Format.OLD_OPENOFFICE: "sxw sxc sxi sxd stw stc",
     Format.HANGUL: "hwp hwpx",
+    Format.OUTLOOK: "msg oft",
 }
 UNREADABLE = frozenset(_UNREADABLE_SUFFIXES)
 """The formats that are known only so that the files can be refused by name. A walk passes over them."""

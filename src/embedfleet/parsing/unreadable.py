@@ -27,11 +27,13 @@ _REFUSALS: dict[Format, str] = {
     Format.KEYNOTE: "is a Keynote presentation: export it as a PowerPoint presentation (.pptx) or PDF",
     Format.XPS: "is an XPS document: print it as PDF",
     Format.OLD_OPENOFFICE: "is an old OpenOffice document: save it in the current format (.odt, .ods)",
+    Format.OUTLOOK: "is an Outlook message: save it as .eml, or open it and save it as HTML",
     Format.HANGUL: "is a Hangul document: save it as a Word document (.docx) or PDF",
 }
 # The streams that tell what an OLE2 file is, as their names stand in it. Order: an encrypted file has no
-# other stream, and an old Word document may have a workbook in it.
+# other stream, a message may have documents in it, and an old Word document a workbook.
 _STREAMS: tuple[tuple[str, Format], ...] = (
+    ("__properties_version1.0", Format.OUTLOOK),
     ("WordDocument", Format.OLD_WORD),
     ("PowerPoint Document", Format.OLD_POWERPOINT),
     ("VisioDocument", Format.VISIO),

@@ -10,7 +10,7 @@ from embedfleet.parsing.formats import Format, ParsedDocument, format_of
 from support.office_files import zipped
 from support.reading import read_as
 
-_NAMES = ("office", "text", "table", "style", "presentation", "meta", "chart")
+_NAMES = ("office", "text", "table", "style", "presentation", "meta", "chart", "form")
 _NAMESPACES = " ".join(
     [
         *(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in _NAMES),
@@ -56,6 +56,16 @@ def test_a_text_is_its_headings_and_paragraphs() -> None:
     spaces = "<text:p>The  gate\n was<text:s text:c='2'/>closed<text:tab/>at<text:line-break/>noon.</text:p>"
     body = f'<text:h text:outline-level="2">Gates</text:h>{spaces}'
     assert text_of(body) == "## Gates\n\nThe gate was  closed at\nnoon."
+
+
+def test_values_of_form_fields_are_text_and_passwords_are_not() -> None:
+    fields = (
+        '<form:text form:name="mill" form:current-value="Lower Sluiceham"/><form:text form:name="empty"/>'
+        '<form:checkbox form:label="Owner agrees" form:current-state="checked"/>'
+        '<form:password form:name="key" form:current-value="SECRET"/>'
+    )
+    body = f"<office:forms><form:form>{fields}</form:form></office:forms><text:p>Permit</text:p>"
+    assert text_of(body) == "mill: Lower Sluiceham\n\nOwner agrees: yes\n\nPermit"
 
 
 def test_the_title_is_above_all_headings() -> None:

@@ -12,9 +12,9 @@ from support.office_files import paragraph, run, word, zipped
 from support.reading import read_as
 
 
-def ole2(stream: str = "") -> bytes:
-    """An OLE2 file that has a stream of this name."""
-    return OLE2 + bytes(600) + stream.encode("utf-16-le") + bytes(600)
+def ole2(*streams: str) -> bytes:
+    """An OLE2 file that has streams of these names."""
+    return OLE2 + bytes(600) + "".join(streams).encode("utf-16-le") + bytes(600)
 
 
 def refusal(name: str, data: bytes) -> str:
@@ -41,6 +41,7 @@ def refusal(name: str, data: bytes) -> str:
         ("a.wps", ole2(), "is a Microsoft Works document"),
         ("a.wps", b"\x01\xfe" + bytes(99), "is a Microsoft Works document"),
         ("a.hwp", ole2("HwpSummaryInformation"), "is a Hangul document"),
+        ("a.msg", ole2("__properties_version1.0", "WordDocument"), "is an Outlook message: save it as .eml"),
         ("a.wpd", b"\xffWPC" + bytes(99), "is a WordPerfect document"),
         ("a.mdb", b"\x00\x01\x00\x00Standard Jet DB\x00", "is an Access database"),
         ("data", b"\x00\x01\x00\x00Standard ACE DB\x00", "is an Access database"),

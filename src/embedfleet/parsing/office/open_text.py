@@ -93,7 +93,9 @@ class OpenReader:
             self._note(Code.HIDDEN, node, place=f"section {node.get('text:name', '')}")
         elif tag == "office:annotation":
             yield self._comment(node)
-        elif tag not in ("text:bibliography-source", "text:sequence-decls", "office:forms"):
+        elif tag == "office:forms":
+            yield from map(Paragraph, _filled_fields(node))
+        elif tag not in ("text:bibliography-source", "text:sequence-decls"):
             yield from self.blocks(node)
 
     def _note(self, code: Code, left_out: Element, *, place: str | None = None) -> None:
@@ -333,3 +335,16 @@ def _count(counts: dict[int, int], place: int, start: int) -> None:
     counts[place] = counts.get(place, start - 1) + 1
     for deeper in [one for one in counts if one > place]:
         del counts[deeper]
+
+
+def _filled_fields(forms: Element) -> Iterator[str]:
+    """The fields of forms that have a value, as `name: value`."""
+    for control in forms.iter():
+        if control.tag == "form:password":
+            continue
+        name = control.get("form:label") or control.get("form:title") or control.get("form:name") or ""
+        value = control.get("form:current-value") or ""
+        if control.get("form:current-state") == "checked" or control.get("form:current-selected") == "true":
+            value = value or control.get("form:value") or "yes"
+        if value:
+            yield f"{name}: {value}" if name else value
