@@ -74,6 +74,8 @@ class Code(StrEnum):
     MAIL_INLINE = "mail.inline"
     MAIL_FIELD = "mail.field"
     PDF_WITHOUT_TEXT = "pdf.page_without_text"
+    PDF_OCR = "pdf.ocr"
+    PDF_OCR_TIME = "pdf.ocr_time"
     PDF_BROKEN_PAGE = "pdf.broken_page"
     PDF_UNREADABLE = "pdf.unreadable_letters"
     PDF_OFF_PAGE = "pdf.off_page"
@@ -263,6 +265,13 @@ RULES: Mapping[Code, Rule] = {
         "page without a text layer, probably scanned",
         "pages without a text layer, probably scanned",
         "run OCR on the file first (`ocrmypdf`)",
+    ),
+    Code.PDF_OCR: Rule(Effect.DOUBT, "page that was read by OCR", "pages that were read by OCR"),
+    Code.PDF_OCR_TIME: Rule(
+        Effect.LOST,
+        "scanned page for which no time was left",
+        "scanned pages for which no time was left",
+        "raise `parsing.cpu_seconds` and `parsing.timeout_seconds`",
     ),
     Code.PDF_BROKEN_PAGE: Rule(
         Effect.LOST, "page that is broken", "pages that are broken", "repair the file"

@@ -272,7 +272,7 @@ class Ingest:
 
     async def _next(self, batches: Iterator[list[str]]) -> list[_File | FileOutcome]:
         """Hash the files of the next batch and choose their models. Returns none after the last batch."""
-        batch = await asyncio.to_thread(_hash_next, batches)
+        batch = await asyncio.to_thread(_hash_next, batches, self._parser.ocr)
         chosen = self._options.model
         if chosen is not None:
             return [replace(one, model=chosen) if isinstance(one, _File) else one for one in batch]
@@ -465,15 +465,15 @@ def _size_of(source: str) -> int:
         return 0
 
 
-def _hash_next(batches: Iterator[list[str]]) -> list[_File | FileOutcome]:
+def _hash_next(batches: Iterator[list[str]], ocr: bool) -> list[_File | FileOutcome]:
     """Hash the files of the next batch. Returns none after the last batch. This blocks."""
-    return [_hashed(source) for source in next(batches, [])]
+    return [_hashed(source, ocr=ocr) for source in next(batches, [])]
 
 
-def _hashed(source: str) -> _File | FileOutcome:
+def _hashed(source: str, *, ocr: bool) -> _File | FileOutcome:
     try:
         _refuse_undecodable_name(source)
-        return _File(source, media_id_of(source), _hash_file(source))
+        return _File(source, media_id_of(source), _hash_file(source, ocr=ocr))
     except ParseError as exc:
         return _failed(source, str(exc))
 
@@ -511,13 +511,13 @@ def encodable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _hash_file(source: str) -> str:
+def _hash_file(source: str, *, ocr: bool) -> str:
     """Return the hash by which the file is recognised as unchanged. Raises ParseError."""
     try:
         if not Path(source).is_file():
             raise ParseError(f"{source}: not a regular file: name a file or a folder")
         with open(source, "rb") as file:
-            return source_hash_of(file)
+            return source_hash_of(file, ocr=ocr)
     except FileNotFoundError as exc:
         raise ParseError(f"{source}: vanished before it could be read") from exc
     except OSError as exc:

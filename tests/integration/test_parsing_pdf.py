@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Sequence
 
+import pypdfium2
 import pytest
 
 from embedfleet.account_codes import Code
-from embedfleet.errors import ParseError
+from embedfleet.errors import ConfigError, ParseError
+from embedfleet.parsing import sandbox
+from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import Format, ParsedDocument
+from embedfleet.parsing.pdf.document import read_pdf
+from embedfleet.parsing.source_hash import source_hash_of
+from embedfleet.settings import ParsingSettings
 from support.reading import read_as
 
 Line = tuple[float, float, float, str]
@@ -161,3 +169,50 @@ def test_values_of_forms_are_in_the_text() -> None:
 def test_a_broken_file_is_refused_in_one_line() -> None:
     with pytest.raises(ParseError, match="is broken"):
         read_as(Format.PDF, b"%PDF-1.7\nnothing")
+
+
+# --- OCR ---
+
+
+def scan(lines: Sequence[Line]) -> str:
+    """The operators of a page that is a picture of these lines, as a scanner makes it."""
+    page = pypdfium2.PdfDocument(document([lines]))[0]
+    gray = page.render(scale=200 / 72, grayscale=True).to_numpy().squeeze()
+    height, width = gray.shape
+    data = zlib.compress(gray.tobytes()).hex()
+    image = f"BI /W {width} /H {height} /CS /G /BPC 8 /F [/AHx /Fl] ID {data}> EI"
+    return f"q 612 0 0 792 0 0 cm {image} Q"
+
+
+def test_ocr_that_is_not_installed_is_said_before_any_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"parsing\.ocr: OCR is not installed"):
+        sandbox.ParserSandbox(ParsingSettings(ocr=True))
+
+
+def test_files_that_are_read_with_ocr_count_as_other_files() -> None:
+    plain, read = (source_hash_of(io.BytesIO(b"x"), ocr=ocr) for ocr in (False, True))
+    assert plain == source_hash_of(io.BytesIO(b"x")) != read
+
+
+@pytest.mark.slow
+async def test_scanned_pages_are_read_by_ocr_in_the_confined_process_and_it_is_said() -> None:
+    pytest.importorskip("rapidocr", reason="install embedfleet[ocr]")
+    scanned = text_lines("The gate was closed at noon.", "The night crew keeps the key.", size=12)
+    data = document([text_lines("Cover sheet of the minutes."), scan(scanned), _IMAGE])
+    async with sandbox.ParserSandbox(ParsingSettings(ocr=True)) as parser:
+        found = await parser.parse_bytes(data, name="minutes.pdf")
+    assert "The gate was closed at noon. The night crew keeps the key." in found.text
+    entries = {entry.code: entry for entry in found.account.entries}
+    assert entries[Code.PDF_OCR].places == ("page 2",)
+    assert entries[Code.PDF_WITHOUT_TEXT].places == ("page 3",)
+    assert dict(found.account.found) == {"pages": 2}
+
+
+@pytest.mark.slow
+def test_a_scan_for_which_no_time_is_left_is_lost_and_says_so() -> None:
+    pytest.importorskip("rapidocr", reason="install embedfleet[ocr]")
+    data = document([text_lines("Cover sheet of the minutes."), _IMAGE])
+    draft = Draft(lambda text: None, ocr_until=0.0)
+    read_pdf(io.BytesIO(data), draft)
+    assert [entry.code for entry in draft.account.account.lost] == [Code.PDF_OCR_TIME]

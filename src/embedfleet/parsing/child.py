@@ -1,6 +1,7 @@
 """The parser process: reads requests from stdin and answers on stdout until stdin ends.
 
-`ParserSandbox` starts it as `python -P -m embedfleet.parsing.child MEMORY_MB CPU_SECONDS MAX_FILE_BYTES`.
+`ParserSandbox` starts it as `python -P -m embedfleet.parsing.child MEMORY_MB CPU_SECONDS MAX_FILE_BYTES OCR`;
+OCR is 1 if scanned pages are to be read, otherwise 0.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from typing import BinaryIO
 
 from embedfleet.errors import EmptyDocument, ParseError
@@ -31,10 +33,11 @@ from embedfleet.parsing.frames import (
 from embedfleet.parsing.source_hash import source_hash_of
 
 _ACCEPTED = encode(Accepted())
+_OCR_SHARE = 0.7  # of the CPU time of a file: the rest is for a page that was begun, and for the text
 
 
 def main(arguments: list[str]) -> int:
-    memory_mb, cpu_seconds, max_file_bytes = map(int, arguments)
+    memory_mb, cpu_seconds, max_file_bytes, ocr = map(int, arguments)
     # Ctrl-C signals every process of the terminal; but the parent decides whether the work ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -48,13 +51,14 @@ def main(arguments: list[str]) -> int:
             # Now, as the parent must know which file the process was at when it died.
             replies.flush()
             allow_cpu_seconds(cpu_seconds)
-            _answer(request, max_file_bytes, replies)
+            ocr_until = time.process_time() + _OCR_SHARE * cpu_seconds if ocr else None
+            _answer(request, max_file_bytes, ocr_until, replies)
     except MemoryError:
         return EXIT_OUT_OF_MEMORY
     return 0
 
 
-def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
+def _answer(request: Request, max_file_bytes: int, ocr_until: float | None, replies: BinaryIO) -> None:
     """Read one file; write its text, or the reason why it cannot be read.
 
     The end of the answer stays in the buffer if another request follows at once.
@@ -63,8 +67,9 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
     try:
         with _open(request) as stream:
             size = _refuse_large(stream, max_file_bytes)
-            source, source_hash = _at_once(stream) if size <= BLOCK_BYTES else (stream, None)
-            draft = Draft(outgoing.add)
+            ocr = ocr_until is not None
+            source, source_hash = _at_once(stream, ocr=ocr) if size <= BLOCK_BYTES else (stream, None)
+            draft = Draft(outgoing.add, ocr_until=ocr_until)
             content_type = extract(source, request.form, draft)
     except ParseError as exc:
         outgoing.finish(Refused(str(exc), empty=isinstance(exc, EmptyDocument)))
@@ -77,12 +82,12 @@ def _answer(request: Request, max_file_bytes: int, replies: BinaryIO) -> None:
         replies.flush()
 
 
-def _at_once(stream: BinaryIO) -> tuple[BinaryIO, str]:
+def _at_once(stream: BinaryIO, *, ocr: bool) -> tuple[BinaryIO, str]:
     """The content of a small file and its hash: of exactly the bytes that are parsed, whatever happens to
     the file at the same time."""
     # With a limit, as the file may have grown since its size was read.
     content = io.BytesIO(stream.read(BLOCK_BYTES))
-    source_hash = source_hash_of(content)
+    source_hash = source_hash_of(content, ocr=ocr)
     content.seek(0)
     return content, source_hash
 

@@ -21,7 +21,9 @@ BLOCK_BYTES = 1 << 20
 class Draft:
     """What a reader fills. A reader that reads a part with another reader hands its draft on."""
 
-    def __init__(self, emit: Emit, *, depth: int = 0) -> None:
+    def __init__(self, emit: Emit, *, depth: int = 0, ocr_until: float | None = None) -> None:
+        self.ocr_until = ocr_until
+        """The CPU time of the process until which pages may be read by OCR; None: they must not be."""
         self.depth = depth
         """How many files this document is inside of: 1 for an attachment of a message."""
         self.account = AccountKeeper()
@@ -71,7 +73,7 @@ class Draft:
 
     def part(self, emit: Emit) -> Draft:
         """A draft for a file inside of this one, such as an attachment, with an account of its own."""
-        return Draft(emit, depth=self.depth + 1)
+        return Draft(emit, depth=self.depth + 1, ocr_until=self.ocr_until)
 
     @property
     def places(self) -> Places:

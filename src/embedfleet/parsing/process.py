@@ -58,6 +58,7 @@ class ParserProcess:
             str(settings.memory_mb),
             str(settings.cpu_seconds),
             str(settings.max_file_bytes),
+            str(int(settings.ocr)),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,

@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
-from embedfleet.errors import EmptyDocument, ParseError
+from embedfleet.errors import ConfigError, EmptyDocument, ParseError
 from embedfleet.parsing.formats import ParsedDocument, format_of
 from embedfleet.parsing.frames import EXIT_OUT_OF_MEMORY, Accepted, Done, Refused, Request, Text
 from embedfleet.parsing.process import GarbledReply, ParserProcess, ProcessLost
@@ -34,7 +35,7 @@ class _LifeLost(Exception):
 
 _NOT_STARTED = Refused(
     "the parser does not start: raise `parsing.memory_mb`, "
-    "or see what `python -m embedfleet.parsing.child 2048 60 1000000` says"
+    "or see what `python -m embedfleet.parsing.child 2048 60 1000000 0` says"
 )
 
 
@@ -44,12 +45,21 @@ class ParserSandbox:
     A process that has crashed, exceeded a limit or was interrupted is killed, and the next file gets a new
     one. Every error is a ParseError with one line: the file, what is wrong, and what to do. The parent needs
     about twice as much memory as the text.
+
+    The constructor raises ConfigError if OCR is wanted and not installed.
     """
 
     def __init__(self, settings: ParsingSettings, *, workers: int = 1) -> None:
+        if settings.ocr and find_spec("rapidocr") is None:
+            raise ConfigError("parsing.ocr: OCR is not installed: pip install 'embedfleet[ocr]'")
         self._settings = settings
         self._free = asyncio.Semaphore(workers)
         self._idle: list[ParserProcess] = []
+
+    @property
+    def ocr(self) -> bool:
+        """Whether scanned pages are read by OCR."""
+        return self._settings.ocr
 
     async def parse(self, path: StrPath) -> ParsedDocument:
         """Parse a file. The suffix of its name gives the format; if it is unknown, the first bytes do.

@@ -12,9 +12,14 @@ from embedfleet.parsing.formats import PARSER_VERSION
 _OF_NOTHING = hashlib.sha256(f"parser {PARSER_VERSION}\n".encode())
 
 
-def source_hash_of(stream: BinaryIO) -> str:
-    """Return the SHA-256 of the parser's version and the rest of the stream. Reads it block by block."""
+def source_hash_of(stream: BinaryIO, *, ocr: bool = False) -> str:
+    """Return the SHA-256 of how files are read and the rest of the stream. Reads it block by block.
+
+    `ocr`: pages are read by OCR, which gives other text.
+    """
     digest = _OF_NOTHING.copy()
+    if ocr:
+        digest.update(b"ocr\n")
     while block := stream.read(BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()

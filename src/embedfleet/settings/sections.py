@@ -125,6 +125,11 @@ class ParsingSettings(Section):
         ge=1,
         description="Larger files are refused before they are read. Raise for larger files.",
     )
+    ocr: bool = Field(
+        default=False,
+        description="Read scanned pages by OCR, some seconds a page, within cpu_seconds. "
+        "Needs embedfleet[ocr].",
+    )
 
 
 class Settings(Section):

@@ -16,6 +16,7 @@ from embedfleet.account_codes import Code
 from embedfleet.errors import ParseError
 from embedfleet.parsing.draft import Draft
 from embedfleet.parsing.formats import ContentType
+from embedfleet.parsing.pdf import ocr
 from embedfleet.parsing.pdf.annotations import texts_of
 from embedfleet.parsing.pdf.columns import columns_of
 from embedfleet.parsing.pdf.furniture import furniture_of
@@ -85,15 +86,19 @@ class _Reader:
         self._draft = draft
         self._without_text: list[int] = []
         self._broken: list[int] = []
+        self._unread: list[int] = []
+        """Pages for which no time was left."""
 
     def pages(self) -> list[_Page]:
         """Read all pages, and note those that cannot be read or have no text."""
         pages = [self._page(number) for number in range(1, len(self._document) + 1)]
         self._without_text += _stamped(pages)
-        without = set(self._without_text)
+        self._without_text = [number for number in self._without_text if number not in self._unread]
+        without = {*self._without_text, *self._unread}
         written = [n for n, page in enumerate(pages, 1) if (page.texts or page.remarks) and n not in without]
         self._draft.found("pages", len(written))
         self._note(Code.PDF_WITHOUT_TEXT, sorted(self._without_text))
+        self._note(Code.PDF_OCR_TIME, self._unread)
         self._note(Code.PDF_BROKEN_PAGE, self._broken)
         return pages
 
@@ -134,7 +139,9 @@ class _Reader:
                 read.turned.append(segments)
         images = _images_of(page)
         read.is_picture = any(_share(image, page) > _PICTURE_SHARE for image in images)
-        if words.letters:
+        if (not words.letters or (read.is_picture and words.letters < _STAMP_LETTERS)) and images:
+            read.segments = self._read_picture(page, number) or read.segments
+        if words.letters or read.segments:
             self._draft.note(Code.IMAGE, count=len(images), chars=None)
         elif images or words.erased or pdfium.FPDFPage_CountObjects(page.raw) > _DRAWN_LETTERS:
             self._without_text.append(number)
@@ -142,6 +149,18 @@ class _Reader:
             self._draft.note(Code.PDF_UNREADABLE, count=words.unreadable, place=f"page {number}")
         self._draft.note(Code.PDF_OFF_PAGE, count=words.off_page, place=f"page {number}")
         return read
+
+    def _read_picture(self, page: pypdfium.PdfPage, number: int) -> list[Segment]:
+        """The lines of a page that is a picture, if they may be read by OCR."""
+        until = self._draft.ocr_until
+        if until is None:
+            return []
+        if not ocr.has_time(until):
+            self._unread.append(number)
+            return []
+        segments = ocr.segments_in(page)
+        self._draft.note(Code.PDF_OCR, count=bool(segments), place=f"page {number}")
+        return segments
 
 
 def _images_of(page: pypdfium.PdfPage) -> list[pdfium.FPDF_PAGEOBJECT]:
