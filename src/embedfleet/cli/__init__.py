@@ -2,7 +2,7 @@
 
 A command imports heavy modules inside of its function, so that `--help` answers at once.
 
-May import: bootstrap, one_search and below.
+May import: api, client and below.
 """
 
 from __future__ import annotations

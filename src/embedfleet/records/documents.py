@@ -78,6 +78,8 @@ class Generation:
     """The account of its source as JSON; None if nothing was left out."""
     strict: bool = False
     """Whether the version must not be made if content of the source is lost."""
+    written_metadata: str | None = None
+    """The metadata that the caller gave, as JSON; None if there is none."""
 
     @property
     def account(self) -> Account:
@@ -521,7 +523,8 @@ def _generation(row: Row[Any]) -> Generation:
     columns: Sequence[Any] = row
     generation_id, document_id, number, state, collection_id = columns[:5]
     content_hash, source_hash, content_type, chars, chunking, batch_chunks, version = columns[5:12]
-    title, written_account, strict, tenant, media_id, source, deletions, model, space, dim = columns[12:]
+    title, written_account, strict, written_metadata = columns[12:16]
+    tenant, media_id, source, deletions, model, space, dim = columns[16:]
     cut = _chunking(chunking)
     return Generation(
         generation_id=generation_id,
@@ -537,6 +540,7 @@ def _generation(row: Row[Any]) -> Generation:
         deletions=deletions,
         written_account=written_account,
         strict=bool(strict),
+        written_metadata=written_metadata,
     )
 
 

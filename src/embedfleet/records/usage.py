@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import Connection, Executable, bindparam, select
+from sqlalchemy import Connection, Executable, bindparam, func, select
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import UserTier
@@ -38,7 +38,8 @@ def set_tiers(conn: Connection, given: Mapping[str, UserTier]) -> None:
 
 def tiers(conn: Connection) -> dict[str, UserTier]:
     """Return the tier of every known tenant."""
-    return {row.tenant: UserTier(row.tier) for row in conn.execute(select(tenant_table))}
+    known = select(tenant_table).where(tenant_table.c.tier.is_not(None))
+    return {row.tenant: UserTier(row.tier) for row in conn.execute(known)}
 
 
 def chars_used(conn: Connection, tenants: Sequence[str], now: float) -> dict[str, int]:
@@ -49,7 +50,7 @@ def chars_used(conn: Connection, tenants: Sequence[str], now: float) -> dict[str
     found: dict[str, int] = {}
     for ids in key_pages(tenants):
         for row in conn.execute(_USED, {"tenants": ids, "today": utc_day(now)}):
-            found[row.tenant] = row.chars
+            found[row.tenant] = int(row.chars)
     return found
 
 
@@ -57,7 +58,17 @@ def reserve(conn: Connection, amounts: Mapping[str, Amount], now: float) -> None
     """Add each tenant's amount to its usage on the UTC day of `now`."""
     day = utc_day(now)
     rows = [
-        {"tenant": tenant, "day": day, "chars": amount.chars, "jobs": amount.jobs}
+        {
+            "tenant": tenant,
+            "day": day,
+            "model": "",
+            "api_key": "",
+            "chars": amount.chars,
+            "bytes": 0,
+            "tokens": 0,
+            "jobs": amount.jobs,
+            "texts": 0,
+        }
         for tenant, amount in sorted(amounts.items())
     ]
     if rows:
@@ -69,8 +80,10 @@ def utc_day(now: float) -> str:
     return utc(now).date().isoformat()
 
 
-_USED = select(usage.c.tenant, usage.c.chars).where(
-    usage.c.tenant.in_(bindparam("tenants", expanding=True)), usage.c.day == bindparam("today")
+_USED = (
+    select(usage.c.tenant, func.sum(usage.c.chars).label("chars"))
+    .where(usage.c.tenant.in_(bindparam("tenants", expanding=True)), usage.c.day == bindparam("today"))
+    .group_by(usage.c.tenant)
 )
 
 
@@ -89,4 +102,4 @@ def _reserve(dialect: str) -> Executable:
         "chars": usage.c.chars + statement.excluded.chars,
         "jobs": usage.c.jobs + statement.excluded.jobs,
     }
-    return statement.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more)
+    return statement.on_conflict_do_update(index_elements=["tenant_id", "day", "model", "api_key"], set_=more)

@@ -10,6 +10,7 @@ mark_file and below.
 from __future__ import annotations
 
 from embedfleet.settings.catalogue_file import CatalogueFile
+from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
 from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
@@ -34,6 +35,7 @@ __all__ = [
     "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "EventsSettings",
+    "HttpSettings",
     "ModelSettings",
     "ModelsSettings",
     "ParsingSettings",

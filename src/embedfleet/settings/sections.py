@@ -12,6 +12,7 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from embedfleet.settings.chunking import ChunkingSettings
+from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.models import ModelsSettings
 from embedfleet.settings.pools import AutoScalingSettings, OrchestratorSettings, PoolsSettings
 from embedfleet.settings.section import Section
@@ -145,6 +146,7 @@ class Settings(Section):
     redis: RedisSettings = RedisSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    http: HttpSettings = HttpSettings()
     events: EventsSettings = EventsSettings()
     database: DatabaseSettings = DatabaseSettings()
     vector_store: VectorStoreSettings = VectorStoreSettings()

@@ -85,7 +85,75 @@ tenants = Table(
     "tenants",
     metadata,
     Column("tenant_id", Text, primary_key=True, key="tenant"),
-    Column("tier", String(16), nullable=False),
+    # NULL: no tier was set for the tenant, so it has the default one.
+    Column("tier", String(16)),
+    # Limits of this tenant that differ from those of its tier, as JSON; NULL: none does.
+    Column("limits", Text),
+)
+
+# API keys. A key is `ef_PREFIX_SECRET`; the row has the prefix, and a hash of the whole key.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("prefix", String(16), primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False),
+    # NULL: the key of an operator, which belongs to no tenant.
+    Column("tenant_id", Text, key="tenant", index=True),
+    Column("name", Text, nullable=False),
+    # `read write admin operator`, some of them, with a space between.
+    Column("scopes", Text, nullable=False),
+    # The most requests in a minute with this key; NULL: the limit of its tenant.
+    Column("requests_per_minute", Integer),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    # About when it was used last: written at most once a minute.
+    Column("used_at", Float),
+)
+
+# What operators and admins did. Rows are only added.
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", _Id, primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    # The prefix of the key, or `local` for a command beside the database.
+    Column("actor", Text, nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("tenant_id", Text, key="tenant"),
+    # What it was done to, as JSON. Never a secret, never text of a document.
+    Column("details", Text, nullable=False),
+)
+
+# Answers to requests with an `Idempotency-Key`, to be given again to the same request.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, key="tenant"),
+    Column("route", String(80), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    # NULL while the request is being answered.
+    Column("status", Integer),
+    Column("response", Text),
+    Column("created_at", Float, nullable=False, index=True),
+)
+
+# Receipts of deletions: what was searched again afterwards, and what was found. They outlive their documents.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("receipt_id", String(40), primary_key=True),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
+    # NULL: the receipt of a whole tenant.
+    Column("media_id", Text),
+    Column("requested_at", Float, nullable=False),
+    # NULL until everything is gone and was searched again.
+    Column("finished_at", Float),
+    # What was found, as JSON.
+    Column("findings", Text),
+    Index("ix_receipts_tenant_id_requested_at", "tenant", "requested_at"),
+    _partial_index("ix_receipts_open", "requested_at", where="finished_at IS NULL"),
 )
 
 collections = Table(
@@ -138,6 +206,8 @@ generations = Table(
     Column("account", Text),
     # Whether the version must not be made if content of the source is lost.
     Column("strict", Boolean, nullable=False),
+    # The metadata that the caller gave, as JSON; NULL if there is none.
+    Column("metadata", Text),
     UniqueConstraint("document_id", "number"),
 )
 
@@ -311,13 +381,22 @@ events = Table(
     _partial_index("ix_events_undelivered", "position", where="delivered_at IS NULL"),
 )
 
+# The ledger: what is enforced, shown and billed. A UTC day, a model and an API key have one row of a tenant.
 usage = Table(
     "usage",
     metadata,
     Column("tenant_id", Text, primary_key=True, key="tenant"),
     Column("day", String(10), primary_key=True),
+    # Empty in rows of releases that did not record it.
+    Column("model", Text, primary_key=True),
+    # The prefix of the API key; empty without one.
+    Column("api_key", String(16), primary_key=True),
     Column("chars", _Chars, nullable=False),
+    Column("bytes", _Chars, nullable=False),
+    Column("tokens", _Chars, nullable=False),
     Column("jobs", Integer, nullable=False),
+    # Texts that were embedded at once, without a job.
+    Column("texts", Integer, nullable=False),
 )
 
 # Searches of processes that do not own the vector store. They ask here, and the owner answers here.

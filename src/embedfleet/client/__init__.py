@@ -1,0 +1,4 @@
+"""The client of the HTTP API.
+
+May import: bootstrap, one_search and below.
+"""
