@@ -11,6 +11,9 @@
     │   ├── UnknownModel       no such model in the catalogue
     │   └── ParseError         a file cannot be turned into text
     │       └── EmptyDocument  there is no text in it
+    ├── AccessDenied           the caller may not do it
+    │   ├── Unauthenticated    the API key is missing, wrong, expired or revoked
+    │   └── Forbidden          the API key lacks a scope, or the address is not allowed
     ├── QuotaExceeded          the tenant's tier does not allow it now
     ├── DataDirectoryInUse     another process owns the data directory
     ├── Transient              try again later: the work itself is fine
@@ -132,6 +135,18 @@ class ParseError(InputError):
 
 class EmptyDocument(ParseError):
     """A file is empty, or holds nothing but white space. Nothing of it is lost."""
+
+
+class AccessDenied(EmbedfleetError):
+    """The caller may not do it."""
+
+
+class Unauthenticated(AccessDenied):
+    """The API key is missing, wrong, expired or revoked. The message does not say which of the last three."""
+
+
+class Forbidden(AccessDenied):
+    """The API key lacks a scope, or the request comes from where it is not taken."""
 
 
 class QuotaExceeded(EmbedfleetError):

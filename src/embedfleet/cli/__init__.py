@@ -26,6 +26,7 @@ from embedfleet.cli import (
     pools,
     search,
     serve,
+    serve_api,
     system,
     verify,
 )
@@ -63,6 +64,7 @@ app.command("verify")(verify.verify)
 app.command("rebuild")(verify.rebuild)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("serve")(serve_api.serve)
 app.command("serve-workers")(serve.serve_workers)
 app.command("events")(events.events)
 app.command("pools")(pools.pools)

@@ -47,7 +47,7 @@ def serve_workers(
     from embedfleet import log
 
     def load() -> Settings:
-        return _with_sizes(settings_from(data_dir, config), workers, pool or [])
+        return with_sizes(settings_from(data_dir, config), workers, pool or [])
 
     settings = load()
     log.configure(level=settings.monitoring.log_level, as_json=settings.monitoring.log_json)
@@ -62,10 +62,10 @@ async def _serve(settings: Settings, load: Callable[[], Settings], *, wait: bool
 
     stop = asyncio.Event()
     with stop_on_signal(stop):
-        async with _opened(settings, stop, wait=wait) as owner:
+        async with opened(settings, stop, purpose="worker orchestrator", wait=wait) as owner:
             if owner is None:
                 return
-            with _monitoring(owner) as server, _resize_on_hangup(owner, load):
+            with _monitoring(owner) as server, resize_on_hangup(owner, load):
                 for line in _description(owner, server):
                     say(line)
                 telling = asyncio.create_task(_tell_when_ready(owner.health, stop), name="tell when ready")
@@ -88,8 +88,8 @@ async def _tell_when_ready(health: Health, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _opened(
-    settings: Settings, stop: asyncio.Event, *, wait: bool
+async def opened(
+    settings: Settings, stop: asyncio.Event, *, purpose: str, wait: bool
 ) -> AsyncIterator[OwnerSystem | None]:
     """Open the system; with `wait`, wait for its services. None if the stop signal comes first."""
     from contextlib import AsyncExitStack
@@ -104,7 +104,7 @@ async def _opened(
         owner = None
         while owner is None and not stop.is_set():
             try:
-                owner = await stack.enter_async_context(open_owner(settings, purpose="worker orchestrator"))
+                owner = await stack.enter_async_context(open_owner(settings, purpose=purpose))
             except Transient as exc:
                 if not wait:
                     raise
@@ -134,7 +134,7 @@ def _monitoring(owner: OwnerSystem) -> Iterator[MonitoringServer | None]:
 
 
 @contextmanager
-def _resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Iterator[None]:
+def resize_on_hangup(owner: OwnerSystem, load: Callable[[], Settings]) -> Iterator[None]:
     """Change the pools' sizes at SIGHUP. Other settings need a restart; a warning says so if they differ."""
     from loguru import logger
 
@@ -168,7 +168,7 @@ def _without_sizes(settings: Settings) -> Settings:
     return with_pool_sizes(settings, dict.fromkeys(type(settings.worker_pools).model_fields, 0))
 
 
-def _with_sizes(settings: Settings, workers: int | None, pools: list[str]) -> Settings:
+def with_sizes(settings: Settings, workers: int | None, pools: list[str]) -> Settings:
     from embedfleet.queue_schemas import Stage
     from embedfleet.settings import with_pool_sizes
 
@@ -182,6 +182,16 @@ def _with_sizes(settings: Settings, workers: int | None, pools: list[str]) -> Se
 
 
 def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[str]:
+    host = owner.settings.monitoring.metrics_host
+    return [
+        f"embedfleet worker orchestrator, pid {os.getpid()}",
+        *system_lines(owner),
+        f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
+    ]
+
+
+def system_lines(owner: OwnerSystem) -> list[str]:
+    """What the system of this process is made of, one line for each part."""
     from embedfleet.bootstrap import places
     from embedfleet.host.host_pools import initial_sizes
 
@@ -189,16 +199,13 @@ def _description(owner: OwnerSystem, server: MonitoringServer | None) -> list[st
     where = places(settings)
     sizes = ", ".join(f"{number} {stage}" for stage, number in initial_sizes(settings).items())
     how = "processes of their own" if deployment.worker_processes else "in this process"
-    host = settings.monitoring.metrics_host
     return [
-        f"embedfleet worker orchestrator, pid {os.getpid()}",
         *([f"  data      {settings.data_dir}"] if deployment.owns_data_directory else []),
         f"  queues    {where['queues']}",
         f"  database  {owner.database.location}",
         f"  vectors   {where['vectors']}",
         f"  workers   {sizes} ({how}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
-        f"  metrics   {'off' if server is None else f'http://{host}:{server.port}/metrics'}",
     ]
 
 

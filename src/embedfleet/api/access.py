@@ -1,0 +1,133 @@
+"""Who makes a request, and what they may do.
+
+A request carries an API key: `Authorization: Bearer KEY`, or `X-Api-Key: KEY`. As long as the system has no
+key, the API is open: any request from this machine may do everything, as the tenant that `X-Tenant` names.
+A page on the web can make a browser send requests to this machine. So an open API refuses a request that
+names another host, or that a page of another host sends.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Header, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from embedfleet.api.keys import Scope
+from embedfleet.api.parts import ApiParts
+from embedfleet.errors import Forbidden, InvalidRequest, Unauthenticated
+
+_EVERY_SCOPE = frozenset(Scope)
+_LONGEST_TENANT = 256
+
+bearer = HTTPBearer(auto_error=False, description="An API key.")
+key_header = APIKeyHeader(name="X-Api-Key", auto_error=False, description="An API key.")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request.
+
+    `named_tenant` is the tenant that the request acts for; None if an operator names none. `key` is the
+    prefix of the API key; empty without one.
+    """
+
+    named_tenant: str | None
+    scopes: frozenset[Scope]
+    key: str
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the request acts for. Raises InvalidRequest if it names none."""
+        if self.named_tenant is None:
+            raise InvalidRequest(
+                "X-Tenant: is missing: an operator's key belongs to no tenant, so name one", field="X-Tenant"
+            )
+        return self.named_tenant
+
+    @property
+    def is_operator(self) -> bool:
+        return Scope.OPERATOR in self.scopes
+
+
+def parts_of(request: Request) -> ApiParts:
+    """Return the parts of the application that answers this request."""
+    parts: ApiParts = request.app.state.parts
+    return parts
+
+
+Parts = Annotated[ApiParts, Depends(parts_of)]
+TenantHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Tenant",
+        description="The tenant that the request acts for, with the key of an operator or without keys.",
+        min_length=1,
+        max_length=_LONGEST_TENANT,
+    ),
+]
+
+
+async def principal_of(
+    request: Request,
+    parts: Parts,
+    tenant: TenantHeader = None,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
+    header: Annotated[str | None, Depends(key_header)] = None,
+) -> Principal:
+    """Return who makes the request. Raises Unauthenticated, Forbidden."""
+    text = header if credentials is None else credentials.credentials
+    if text is not None and (key := await parts.keys.find(text)) is not None:
+        if key.tenant is not None and tenant not in (None, key.tenant):
+            raise Forbidden("X-Tenant: this API key acts for another tenant: leave the header out")
+        return Principal(key.tenant or tenant, key.scopes, key.prefix)
+    if await parts.keys.any_exists():
+        raise Unauthenticated(
+            "the request has no API key: send it as `Authorization: Bearer KEY`"
+            if text is None
+            else "the API key is not valid: make another one, or look whether it has expired"
+        )
+    # A client library sends some key always. Without keys in the system, its value means nothing.
+    if not parts.insecure:
+        _require_this_machine(request)
+    return Principal(tenant or parts.settings.tenants.default_tenant, _EVERY_SCOPE, "")
+
+
+def _require_this_machine(request: Request) -> None:
+    """Raise Forbidden unless the request is for this machine and no page of another host sends it."""
+    origin = request.headers.get("origin")
+    hosts = [request.url.hostname, *([] if origin is None else [urlsplit(origin).hostname])]
+    for host in hosts:
+        if not is_loopback(host or ""):
+            raise Forbidden(
+                "without an API key, requests are taken only for `localhost`, from this machine: make a key"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name: `localhost`, or a loopback address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _requires(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
+    async def check(principal: Annotated[Principal, Depends(principal_of)]) -> Principal:
+        if scope not in principal.scopes:
+            raise Forbidden(f"the API key lacks the scope `{scope}`: use a key that has it")
+        return principal
+
+    return check
+
+
+Reader = Annotated[Principal, Depends(_requires(Scope.READ))]
+Writer = Annotated[Principal, Depends(_requires(Scope.WRITE))]
+Admin = Annotated[Principal, Depends(_requires(Scope.ADMIN))]
+Operator = Annotated[Principal, Depends(_requires(Scope.OPERATOR))]
+"""The one who makes a request, who has this scope."""

@@ -1,0 +1,33 @@
+"""The application: all routes, with the limits and the errors that they share."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from embedfleet import __version__
+from embedfleet.api import pages, problems
+from embedfleet.api.limits import SlowBodies
+from embedfleet.api.parts import ApiParts
+from embedfleet.api.routes import health, identity
+
+_ROUTERS = (health.router, identity.router)
+
+
+def create_app(parts: ApiParts) -> FastAPI:
+    """Return the application over these parts. The caller opens and closes them."""
+    app = FastAPI(
+        title="embedfleet",
+        version=__version__,
+        description="Turns documents into searchable vectors, for many tenants.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=parts.settings.http.max_body_bytes,
+    )
+    app.state.parts = parts
+    problems.add_handlers(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    pages.add_pages(app)
+    app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
+    return app

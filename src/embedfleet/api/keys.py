@@ -1,0 +1,47 @@
+"""The API keys as the API asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Scope(StrEnum):
+    """What a key allows. `ADMIN` is about a tenant's keys and usage; `OPERATOR` about the whole system."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key that is valid now. `tenant` is None for the key of an operator."""
+
+    prefix: str
+    tenant: str | None
+    scopes: frozenset[Scope]
+
+
+class KeyRing(Protocol):
+    """Looks up API keys."""
+
+    async def any_exists(self) -> bool:
+        """Whether the system has an API key. Without one, the API is open to this machine."""
+        ...
+
+    async def find(self, key: str) -> KnownKey | None:
+        """Return the key of this text; None if it is unknown, expired or revoked."""
+        ...
+
+
+class NoKeys:
+    """The key ring of a system without keys."""
+
+    async def any_exists(self) -> bool:
+        return False
+
+    async def find(self, key: str) -> KnownKey | None:
+        return None

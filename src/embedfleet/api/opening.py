@@ -1,0 +1,47 @@
+"""The parts of the API out of an opened system: of one with workers in this process, or of one without."""
+
+from __future__ import annotations
+
+import asyncio
+
+from embedfleet.api.keys import NoKeys
+from embedfleet.api.parts import ApiParts
+from embedfleet.bootstrap import GuestSystem, OwnerSystem
+from embedfleet.clock import SystemClock
+from embedfleet.metrics import Metrics
+from embedfleet.metrics.merging import MergedCollector
+from embedfleet.metrics.server import Health
+
+
+def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
+    """Return the parts for an API in the process of an orchestrator."""
+    return ApiParts(
+        settings=owner.settings,
+        database=owner.database,
+        jobs=owner.jobs,
+        search=owner.search,
+        keys=NoKeys(),
+        clock=SystemClock(),
+        health=owner.health,
+        collector=owner.collector,
+        stopping=asyncio.Event(),
+        insecure=insecure,
+    )
+
+
+def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False) -> ApiParts:
+    """Return the parts for an API in a process of its own, beside the orchestrators."""
+    monitoring = guest.settings.monitoring
+    metrics = Metrics(max_tenants=monitoring.max_tenants)
+    return ApiParts(
+        settings=guest.settings,
+        database=guest.database,
+        jobs=guest.jobs,
+        search=guest.search,
+        keys=NoKeys(),
+        clock=SystemClock(),
+        health=health,
+        collector=MergedCollector(metrics.registry, max_tenants=monitoring.max_tenants),
+        stopping=asyncio.Event(),
+        insecure=insecure,
+    )

@@ -1,0 +1,48 @@
+"""What the routes use. `cli.serve_api` opens it, and a test may too."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from embedfleet.api.keys import KeyRing
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+    from embedfleet.clock import Clock
+    from embedfleet.job_manager import EmbeddingJobManager
+    from embedfleet.metrics.server import Health
+    from embedfleet.queue_schemas import SearchHits
+    from embedfleet.search import SearchRequest
+    from embedfleet.settings import Settings
+    from embedfleet.sql.database import Database
+
+
+class Search(Protocol):
+    """Searches, in this process or through the one that owns the vector store."""
+
+    async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
+        """Search as `search.SearchService.search` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """The parts of a process that serves the API. The caller opens and closes them.
+
+    `stopping` is set when the server stops: a stream then ends with an event that says so. `insecure`:
+    without an API key, requests are taken from any address.
+    """
+
+    settings: Settings
+    database: Database
+    jobs: EmbeddingJobManager
+    search: Search
+    keys: KeyRing
+    clock: Clock
+    health: Health
+    collector: Collector
+    stopping: asyncio.Event
+    insecure: bool = False

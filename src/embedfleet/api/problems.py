@@ -1,0 +1,158 @@
+"""Errors as RFC 9457 describes them: `application/problem+json`.
+
+An error says the same as on the command line: `detail` is the message, and `remedy` names, as data, the
+operation that helps. A defect is logged with a number, and the answer has only that number.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from loguru import logger
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from embedfleet import errors
+from embedfleet.errors import EmbedfleetError, QuotaExceeded, Transient
+
+# The nearest class of an error in its tree counts.
+_STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
+    errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
+    errors.UnknownModel: HTTPStatus.BAD_REQUEST,
+    errors.UnknownJob: HTTPStatus.NOT_FOUND,
+    errors.UnknownDeadLetter: HTTPStatus.NOT_FOUND,
+    errors.ParseError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InputError: HTTPStatus.BAD_REQUEST,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.AccessDenied: HTTPStatus.FORBIDDEN,
+    errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.SpaceMismatch: HTTPStatus.CONFLICT,
+    errors.LeaseLost: HTTPStatus.CONFLICT,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.EmbedfleetError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+# A service that is away is usually back after some seconds.
+_RETRY_AFTER_SECONDS = 5
+
+
+class Problem(BaseModel):
+    """Why a request was refused or failed."""
+
+    type: str = Field(description="The kind of error, stable: the class of `embedfleet.errors` it is.")
+    title: str = Field(description="The kind of error, for people.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was wrong, where, and what to do: one line.")
+    remedy: str | None = Field(default=None, description="The operation that helps, if one does.")
+    field: str | None = Field(default=None, description="The path of the wrong field, if one is wrong.")
+    limit: int | None = Field(default=None, description="What is allowed, if a limit is exceeded.")
+    used: int | None = Field(default=None, description="What is used of the limit.")
+    retry_after: float | None = Field(
+        default=None, description="Seconds after which another try may succeed; None: it cannot."
+    )
+
+
+def problem_response(problem: Problem, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer that has this problem as its body."""
+    more = dict(headers or {})
+    if problem.retry_after is not None:
+        more["Retry-After"] = str(math.ceil(problem.retry_after))
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=more,
+    )
+
+
+def problem_of(exc: EmbedfleetError) -> Problem:
+    """Return the description of an error of our tree."""
+    more: dict[str, Any] = {}
+    status = _status_of(exc)
+    if isinstance(exc, errors.InvalidRequest):
+        more["field"] = exc.field or None
+    elif isinstance(exc, QuotaExceeded):
+        more.update(limit=exc.limit, used=exc.used, retry_after=exc.retry_after)
+        if exc.retry_after is None:  # too large at any time
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    elif isinstance(exc, Transient):
+        more["retry_after"] = exc.retry_after_seconds or _RETRY_AFTER_SECONDS
+    return Problem(
+        type=type(exc).__name__,
+        title=status.phrase,
+        status=status,
+        detail=errors.one_line(exc),
+        remedy=exc.remedy,
+        **more,
+    )
+
+
+def _status_of(exc: EmbedfleetError) -> HTTPStatus:
+    return next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
+
+
+def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Return what the OpenAPI document says of these errors of a route, beside those of every route."""
+    every = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    late = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        int(status): {"description": status.phrase, "content": content}
+        for status in (*every, *statuses, *late)
+    }
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Have every error of the application answered as a problem."""
+    app.add_exception_handler(EmbedfleetError, _of_our_tree)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_defect)
+
+
+async def _of_our_tree(_request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, EmbedfleetError)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, errors.Unauthenticated) else {}
+    return problem_response(problem_of(exc), headers=headers)
+
+
+async def _of_validation(_request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
+    # The first name says where the value stood: in the body, the query, the path or the headers.
+    path = [str(part) for part in first["loc"][1:]] or [str(part) for part in first["loc"]]
+    field = ".".join(path)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    status = HTTPStatus.BAD_REQUEST
+    return problem_response(
+        Problem(
+            type="InvalidRequest",
+            title=status.phrase,
+            status=status,
+            detail=errors.one_line(f"{field}: {message}"),
+            field=field,
+        )
+    )
+
+
+async def _of_http(_request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)
+    status = HTTPStatus(exc.status_code)
+    problem = Problem(
+        type=status.name.title().replace("_", ""), title=status.phrase, status=status, detail=str(exc.detail)
+    )
+    return problem_response(problem, headers=exc.headers)
+
+
+async def _of_defect(request: Request, exc: Exception) -> JSONResponse:
+    number = secrets.token_hex(6)
+    logger.opt(exception=exc).error("defect {} in {} {}", number, request.method, request.scope.get("route"))
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = f"a defect of the server; its log has more under the number {number}"
+    return problem_response(Problem(type="Defect", title=status.phrase, status=status, detail=detail))

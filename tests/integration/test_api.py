@@ -1,0 +1,60 @@
+"""What all routes of the API share: who is let in, how errors look, and how the server ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from support.api import Served, serving
+from support.system import make_settings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("api")
+    async with serving(make_settings(folder)) as one:
+        yield one
+
+
+async def test_without_keys_this_machine_may_do_everything(served: Served) -> None:
+    me = await served.get("/v1/me")
+    assert me == {"tenant_id": "local", "scopes": ["admin", "operator", "read", "write"], "key": None}
+    assert (await served.get("/v1/me", headers={"X-Tenant": "bob"}))["tenant_id"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+)
+async def test_without_keys_no_page_of_another_host_gets_in(served: Served, headers: dict[str, str]) -> None:
+    answer = await served.client.get("/v1/me", headers=headers)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "key" in answer.json()["detail"]
+
+
+async def test_an_unknown_path_is_a_problem(served: Served) -> None:
+    answer = await served.client.get("/v1/nothing")
+    assert answer.status_code == 404
+    assert answer.json()["status"] == 404
+
+
+async def test_the_page_of_the_api_asks_no_other_host(served: Served) -> None:
+    page = await served.client.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"):
+        assert name in page.text
+        assert (await served.client.get(f"/docs/{name}")).status_code == 200
+    assert (await served.client.get("/docs/../pyproject.toml")).status_code == 404
+
+
+async def test_supervisors_see_health(served: Served) -> None:
+    assert (await served.client.get("/healthz")).text == "alive\n"
+    assert (await served.client.get("/metrics")).text.startswith("# HELP embedding_")
+    assert (await served.client.get("/readyz")).status_code in (200, 503)
