@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from embedfleet.metrics import Metrics
-from embedfleet.settings import load_settings
+from embedfleet.settings import HttpSettings, load_settings
 from support.hangs import HANG_SECONDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -140,7 +140,15 @@ class TestCompose:
         return services
 
     def test_its_services_are_those_of_a_fleet(self, services: Mapping[str, Any]) -> None:
-        assert set(services) == {"postgres", "redis", "chroma", "migrate", "orchestrator", "prometheus"}
+        assert set(services) == {
+            "postgres",
+            "redis",
+            "chroma",
+            "migrate",
+            "orchestrator",
+            "api",
+            "prometheus",
+        }
 
     def test_redis_never_evicts_and_keeps_what_it_has(self, services: Mapping[str, Any]) -> None:
         command = services["redis"]["command"]
@@ -169,6 +177,14 @@ class TestCompose:
         for name in ("postgres", "redis", "chroma"):
             assert services[name]["networks"] == ["stores"], name
             assert "ports" not in services[name], name
+
+    def test_the_api_owns_nothing_and_is_published_to_this_machine_only(
+        self, services: Mapping[str, Any]
+    ) -> None:
+        api = services["api"]
+        assert api["command"][:3] == ["serve", "--workers", "none"]
+        assert api["ports"] == [f"127.0.0.1:8080:{HttpSettings().port}"]
+        assert api["depends_on"] == services["orchestrator"]["depends_on"]
 
     def test_what_is_stored_is_on_named_volumes(self, services: Mapping[str, Any]) -> None:
         named = load("compose.yaml")["volumes"]
