@@ -11,6 +11,7 @@ from typing import ClassVar
 import uvicorn
 from fastapi import FastAPI
 
+from embedfleet.api.connections import LimitedConnection
 from embedfleet.errors import ConfigError
 
 # Longer than the idle connections of the usual balancers (60 s): else one may send a request into a closing
@@ -37,6 +38,8 @@ class ApiServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=LimitedConnection,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
