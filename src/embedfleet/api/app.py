@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from embedfleet import __version__
 from embedfleet.api import pages, problems
@@ -11,6 +12,15 @@ from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import health, identity
 
 _ROUTERS = (health.router, identity.router)
+
+# FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.
+_NO_TELEMETRY: TelemetryConfig = {
+    "auto_configure": False,
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+}
 
 
 def create_app(parts: ApiParts) -> FastAPI:
@@ -23,6 +33,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         max_body_size=parts.settings.http.max_body_bytes,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.parts = parts
     problems.add_handlers(app)
