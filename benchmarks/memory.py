@@ -27,7 +27,7 @@ from report import write_report
 from embedfleet.bootstrap import OwnerSystem, open_owner
 from embedfleet.ingest import Ingest, IngestOptions
 from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import load_settings
 from embedfleet.vectors.null import NullVectorStore
 
@@ -108,7 +108,7 @@ async def ingest_file(file: Path, store: str) -> int:
         environ={}, overrides={"data_dir": str(file.parent / store), "models": {"default": "stub"}}
     )
     kept = NullVectorStore() if store == "null" else None
-    options = IngestOptions(tenant="bench", tier=UserTier.ENTERPRISE)
+    options = IngestOptions(tenant="bench")
     stop = asyncio.Event()
     async with (
         open_owner(settings, purpose="benchmark", store=kept) as system,

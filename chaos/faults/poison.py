@@ -20,7 +20,7 @@ from chaos.scene import Plan, counted, scene
 from chaos.verdict import Context, Verdict
 from embedfleet.ingest import FileState, Ingest, IngestOptions
 from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.queue_schemas import JobStatus, Stage, UserTier
+from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import ParsingSettings
 from support.poisoned import FATES
 from support.system import make_settings, paragraphs, running, take_ledger
@@ -84,7 +84,7 @@ async def _parser(context: Context) -> tuple[int, list[str]]:
     for path in good:
         path.write_text(paragraphs(path.stem, 5))
     settings = make_settings(context.folder, monitoring={"metrics_port": 0})
-    options = IngestOptions(tenant="alice", tier=UserTier.PREMIUM)
+    options = IngestOptions(tenant="alice")
     # Time enough to be killed by us; not enough for the page.
     limits = ParsingSettings(memory_mb=400, timeout_seconds=3)
     async with running(settings) as fleet, ParserSandbox(limits, workers=1) as parser:

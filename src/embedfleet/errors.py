@@ -14,7 +14,7 @@
     ├── AccessDenied           the caller may not do it
     │   ├── Unauthenticated    the API key is missing, wrong, expired or revoked
     │   └── Forbidden          the API key lacks a scope, or the address is not allowed
-    ├── QuotaExceeded          the tenant's tier does not allow it now
+    ├── QuotaExceeded          the tenant's limits do not allow it now
     ├── DataDirectoryInUse     another process owns the data directory
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
@@ -150,17 +150,26 @@ class Forbidden(AccessDenied):
 
 
 class QuotaExceeded(EmbedfleetError):
-    """The tenant's tier does not allow this now.
+    """The tenant's limits do not allow this now.
 
-    `limit` is what the tier allows, `used` what the tenant has used of it before this request; both count
-    characters or jobs, as the message says. `retry_after` is in seconds: the time until the limit counts from
-    zero again, or a pause for unfinished jobs to end. It is None if the request is too large at any time.
+    `name` is the limit's name, as in the settings of a tier (`daily_tokens`). `limit` is what it allows,
+    `used` what the tenant has used of it before this request; both count what the name says. `retry_after` is
+    in seconds: the time until the limit counts from zero again, or a pause for unfinished jobs to end. It is
+    None if the request is too large at any time.
     """
 
     def __init__(
-        self, message: str, *, limit: int, used: int, retry_after: float | None, remedy: Remedy | None = None
+        self,
+        message: str,
+        *,
+        name: str = "",
+        limit: int,
+        used: int,
+        retry_after: float | None,
+        remedy: Remedy | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
+        self.name = name
         self.limit = limit
         self.used = used
         self.retry_after = retry_after

@@ -25,7 +25,7 @@ from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.parsing.formats import ParsedDocument, is_supported
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.parsing.source_hash import source_hash_of
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobRequest, JobStatus
 from embedfleet.waiting import cancel_and_wait
 
 T = TypeVar("T")
@@ -101,7 +101,6 @@ class IngestOptions:
     document of which content is lost fails."""
 
     tenant: str
-    tier: UserTier
     model: str | None = None
     chunking: ChunkingConfig | None = None
     globs: Sequence[str] = ()
@@ -359,7 +358,6 @@ class Ingest:
             return _Document(file, answer)
         job_id = await self._jobs.record_unreadable(
             media_id=file.media_id,
-            user_tier=self._options.tier,
             reason=str(answer),
             model=file.model,
             source=file.source,
@@ -396,7 +394,6 @@ class Ingest:
         return JobRequest(
             media_id=file.media_id,
             user_id=options.tenant,
-            user_tier=options.tier,
             content=parsed.text,
             content_type=parsed.content_type,
             chunking_config=options.chunking,

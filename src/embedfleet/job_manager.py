@@ -124,7 +124,7 @@ class EmbeddingJobManager:
         media_id: int | str,
         user_id: str,
         content: str,
-        user_tier: UserTier | UserTierName = UserTier.FREE,
+        user_tier: UserTier | UserTierName | None = None,
         content_type: ContentType | ContentTypeName = "text",
         chunking_config: ChunkingConfig | None = None,
         priority: int = 50,
@@ -142,6 +142,9 @@ class EmbeddingJobManager:
         that readers see already completes at once. A version that is under way is not begun twice: the id of
         its job is returned. Without a `model` the default one is taken, also for a document of another model,
         which is embedded again.
+
+        A `user_tier` becomes the tenant's tier. Without one the tenant keeps its tier, and one that has none
+        has `tenants.default_tier`.
 
         `title` is what the document is called, if its text does not begin with it. `account` says what of the
         source is not in `content`, and `places` where the content is in the source, as a reader of the source
@@ -176,7 +179,7 @@ class EmbeddingJobManager:
         media_id: int | str,
         user_id: str,
         name: str | None = None,
-        user_tier: UserTier | UserTierName = UserTier.FREE,
+        user_tier: UserTier | UserTierName | None = None,
         chunking_config: ChunkingConfig | None = None,
         priority: int = 50,
         model: str | None = None,

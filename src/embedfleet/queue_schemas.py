@@ -324,7 +324,9 @@ class JobRequest(Checked, _Frozen):
     media_id: str = Field(min_length=1, max_length=1024, description="The tenant's own id of the document.")
     user_id: str = Field(min_length=1, max_length=256, description="The tenant.")
     content: str
-    user_tier: UserTier = UserTier.FREE
+    user_tier: UserTier | None = Field(
+        default=None, description="Makes it the tier of the tenant; None: the tenant keeps its tier."
+    )
     content_type: ContentType = ContentType.TEXT
     chunking_config: ChunkingConfig | None = None
     priority: int = Field(default=50, ge=0, le=100)
@@ -350,7 +352,7 @@ class JobRequest(Checked, _Frozen):
             media_id: int | str,
             user_id: str,
             content: str,
-            user_tier: UserTier | UserTierName = UserTier.FREE,
+            user_tier: UserTier | UserTierName | None = None,
             content_type: ContentType | ContentTypeName = ContentType.TEXT,
             chunking_config: ChunkingConfig | None = None,
             priority: int = 50,

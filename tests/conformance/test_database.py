@@ -42,7 +42,12 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 def add(conn: Connection, name: str) -> None:
-    usage.reserve(conn, {name: usage.Amount(1, 1)}, 0.0)
+    usage.reserve(conn, {usage.Line(name): usage.Amount(1, 1)}, 0.0)
+
+
+def chars_of(conn: Connection, tenants: list[str]) -> dict[str, int]:
+    """The characters of the day in which `add` counts."""
+    return {tenant: amount.chars for tenant, amount in usage.of_day(conn, tenants, 0.0).items()}
 
 
 async def names(database: Database) -> set[str]:
@@ -87,7 +92,7 @@ from embedfleet.records import usage
 async def main():
     database = Database(sys.argv[1])
     await database.open()
-    await database.write(lambda conn: usage.reserve(conn, {"kept": usage.Amount(1, 7)}, 0.0))
+    await database.write(lambda conn: usage.reserve(conn, {usage.Line("kept"): usage.Amount(1, 7)}, 0.0))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -102,7 +107,7 @@ import asyncio, sys
 from embedfleet.sql.database import Database
 from embedfleet.records import usage
 def bump(conn):
-    usage.reserve(conn, {"shared": usage.Amount(1, 1)}, 0.0)
+    usage.reserve(conn, {usage.Line("shared"): usage.Amount(1, 1)}, 0.0)
 async def main():
     database = Database(sys.argv[1], synchronous="normal")
     await database.open()
@@ -115,7 +120,7 @@ asyncio.run(main())
     both = await asyncio.gather(run_python(script, database_url), run_python(script, database_url))
     assert list(both) == [0, 0]
     async with opened(database_url) as database:
-        assert await database.read(lambda conn: usage.chars_used(conn, ["shared"], 0.0)) == {"shared": 400}
+        assert await database.read(lambda conn: chars_of(conn, ["shared"])) == {"shared": 400}
 
 
 async def test_a_cancelled_waiter_leaves_the_writer_usable(database: Database) -> None:
@@ -170,22 +175,22 @@ async def test_a_reader_sees_one_snapshot_however_long_it_takes(database: Databa
     looked, written = threading.Event(), threading.Event()
 
     def look_twice(conn: Connection) -> tuple[dict[str, int], dict[str, int]]:
-        first = usage.chars_used(conn, ["x"], 0.0)
+        first = chars_of(conn, ["x"])
         looked.set()
         written.wait()
-        return first, usage.chars_used(conn, ["x"], 0.0)
+        return first, chars_of(conn, ["x"])
 
     reading = asyncio.create_task(database.read(look_twice))
     await asyncio.to_thread(looked.wait)
     await database.write(lambda conn: add(conn, "x"))
     written.set()
     assert await reading == ({}, {})
-    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 1}
+    assert await database.read(lambda conn: chars_of(conn, ["x"])) == {"x": 1}
 
 
 async def test_a_day_may_count_more_than_32_bits(database: Database) -> None:
-    await database.write(lambda conn: usage.reserve(conn, {"x": usage.Amount(1, 10**12)}, 0.0))
-    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 10**12}
+    await database.write(lambda conn: usage.reserve(conn, {usage.Line("x"): usage.Amount(1, 10**12)}, 0.0))
+    assert await database.read(lambda conn: chars_of(conn, ["x"])) == {"x": 10**12}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def used(conn: Connection) -> dict[str, tuple[int, int]]:
 async def test_each_row_changes_by_its_own_values_and_only_changed_rows_come_back(database: Database) -> None:
     def work(conn: Connection) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
         for tenant, chars in (("a", 1), ("b%s?", 2), ("full", 100)):
-            usage.reserve(conn, {tenant: usage.Amount(1, chars)}, 0.0)
+            usage.reserve(conn, {usage.Line(tenant): usage.Amount(1, chars)}, 0.0)
         given = [("a", 10), ("b%s?", 20), ("full", 30), ("unknown", 40)]
         changed = ADD.run(conn, given, jobs=7, most=100)
         return {row.tenant_id: row.chars for row in changed}, used(conn)
@@ -47,8 +47,8 @@ async def test_each_row_changes_by_its_own_values_and_only_changed_rows_come_bac
 
 async def test_more_rows_than_one_statement_takes_go_in_pages(database: Database) -> None:
     def work(conn: Connection) -> int:
-        usage.reserve(conn, {"a": usage.Amount(1, 0)}, 0.0)
-        usage.reserve(conn, {"last": usage.Amount(1, 0)}, 0.0)
+        usage.reserve(conn, {usage.Line("a"): usage.Amount(1, 0)}, 0.0)
+        usage.reserve(conn, {usage.Line("last"): usage.Amount(1, 0)}, 0.0)
         given = [("a", 1), *(("unknown", 1) for _ in range(16_000)), ("last", 1)]
         return len(ADD.run(conn, given, jobs=1, most=100))
 
@@ -68,7 +68,7 @@ async def test_a_column_that_holds_only_nulls_needs_its_type(database: Database)
     )
 
     def work(conn: Connection) -> list[int]:
-        usage.reserve(conn, {"a": usage.Amount(1, 5)}, 0.0)
+        usage.reserve(conn, {usage.Line("a"): usage.Amount(1, 5)}, 0.0)
         return [row.chars for row in typed.run(conn, [("a", None)])]
 
     assert await database.write(work) == [5]

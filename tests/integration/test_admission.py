@@ -95,7 +95,7 @@ async def test_a_refusal_in_the_middle_admits_none(
     limit = configure().tenants.tiers["free"].max_document_chars
     given = [
         JobRequest(media_id="a", user_id=TENANT, content="fine"),
-        JobRequest(media_id="b", user_id=TENANT, content="x" * (limit + 1)),
+        JobRequest(media_id="b", user_id=TENANT, content="x " * (limit // 2 + 1)),
     ]
     with pytest.raises(QuotaExceeded, match="media `b`") as refused:
         await manager.create_jobs(given)

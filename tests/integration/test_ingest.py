@@ -18,7 +18,7 @@ from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.process import ParserProcess
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
-from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.queue_schemas import JobStatus
 from embedfleet.settings import ParsingSettings, Settings
 from support.hangs import HANG_SECONDS
 from support.statements import statements
@@ -41,7 +41,7 @@ async def ingesting(
         EmbeddingJobManager(JobManagerConfig(settings=settings)) as jobs,
         sandbox(ParsingSettings()) as parser,
     ):
-        options = IngestOptions(tenant=TENANT, tier=UserTier.FREE, strict=strict)
+        options = IngestOptions(tenant=TENANT, strict=strict)
         yield Ingest(jobs=jobs, parser=parser, options=options), jobs
 
 

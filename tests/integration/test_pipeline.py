@@ -445,7 +445,7 @@ async def test_bulk_submission_is_all_or_nothing(settings: Settings) -> None:
         for job_id in job_ids:
             assert (await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)).status is JobStatus.COMPLETED
         (await take_ledger(fleet.system)).assert_exact()
-        too_much = JobRequest(media_id="x", user_id="u", content="y" * 11_000_000, user_tier=UserTier.FREE)
+        too_much = JobRequest(media_id="x", user_id="u", content="y " * 5_500_000, user_tier=UserTier.FREE)
         with pytest.raises(QuotaExceeded):
             await fleet.jobs.create_jobs([JobRequest(media_id="fine", user_id="u", content="fine"), too_much])
         assert len(await fleet.jobs.of("u").list_jobs()) == 50

@@ -58,7 +58,12 @@ def own_server(postgres_databases: PostgresDatabases) -> Iterator[PostgresDataba
 
 
 def add(conn: Connection, name: str) -> None:
-    usage.reserve(conn, {name: usage.Amount(1, 1)}, 0.0)
+    usage.reserve(conn, {usage.Line(name): usage.Amount(1, 1)}, 0.0)
+
+
+def chars_of(conn: Connection, tenants: list[str]) -> dict[str, int]:
+    """The characters of the day in which `add` counts."""
+    return {tenant: amount.chars for tenant, amount in usage.of_day(conn, tenants, 0.0).items()}
 
 
 async def names(database: Database) -> set[str]:
@@ -224,7 +229,7 @@ async def test_a_unit_whose_connection_is_cut_in_its_middle_is_run_again_whole(
 
     await database.write(cut)
     assert runs == 2
-    assert await database.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 2}
+    assert await database.read(lambda conn: chars_of(conn, ["x"])) == {"x": 2}
 
 
 async def test_a_connection_lost_in_the_commit_is_not_run_again(
@@ -265,7 +270,7 @@ async def test_a_deadlock_is_nobodys_trouble(postgres_url: str, monkeypatch: pyt
             database.write(partial(crossed, first="b", second="a")),
         )
         assert len(runs) >= 3, "one was run again; more than once if they met again"
-        assert await database.read(lambda conn: usage.chars_used(conn, ["a"], 0.0)) == {"a": 3}
+        assert await database.read(lambda conn: chars_of(conn, ["a"])) == {"a": 3}
 
 
 @pytest.mark.parametrize("last_sent", ["a row", "many rows"])
@@ -293,7 +298,7 @@ async def test_a_process_that_stands_still_does_not_keep_its_locks(
         await asyncio.to_thread(holding.wait)
         await other.write(take)
         await standing  # it was undone and run again
-        assert await other.read(lambda conn: usage.chars_used(conn, ["x"], 0.0)) == {"x": 3}
+        assert await other.read(lambda conn: chars_of(conn, ["x"])) == {"x": 3}
 
 
 @contextmanager
@@ -373,7 +378,7 @@ async def test_too_many_connections_are_waited_out(
 
 async def test_an_id_that_no_text_column_takes_is_an_invalid_request(database: Database) -> None:
     with pytest.raises(InvalidRequest, match="NUL"):
-        await database.read(lambda conn: usage.chars_used(conn, ["a\0b"], 0.0))
+        await database.read(lambda conn: chars_of(conn, ["a\0b"]))
 
 
 async def test_closing_leaves_no_connection(postgres_databases: PostgresDatabases, postgres_url: str) -> None:

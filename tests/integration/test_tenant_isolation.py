@@ -95,7 +95,6 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
         lambda of: {
             "media_id": of.media_id,
             "reason": "no text in it",
-            "user_tier": "free",
             "model": "stub",
             "source": f"/{of.media_id}",
             "source_hash": SOURCE_HASH,

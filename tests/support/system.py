@@ -96,6 +96,8 @@ def make_settings(data_dir: Path, *, database_url: str | None = None, **override
         "models": {"default": "stub"},
         "database": {"synchronous": "normal", "url": database_url},
     }
+    # The tier with the narrowest limits, so that tests of them are short.
+    overrides["tenants"] = {"default_tier": "free"} | overrides.get("tenants", {})
     return load_settings(environ={}, overrides=base | overrides)
 
 

@@ -102,13 +102,11 @@ def ingest(
     from embedfleet import log
     from embedfleet.cli.ingest_run import Prune, run_ingest
     from embedfleet.ingest import IngestOptions
-    from embedfleet.queue_schemas import UserTier
 
     settings = settings_from(data_dir, config)
     log.configure(level="WARNING", as_json=settings.monitoring.log_json)
     options = IngestOptions(
         tenant=tenant or settings.tenants.default_tenant,
-        tier=UserTier(settings.tenants.default_tier),
         model=model,
         chunking=_chunking(
             settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context

@@ -21,8 +21,10 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
-from embedfleet.records import documents, fleet, jobs, outbox, usage
+from embedfleet.quota import limits_of
+from embedfleet.records import documents, fleet, jobs, outbox, tenants
 from embedfleet.records.outbox import OfferedJob, WaitingJob
+from embedfleet.records.tenants import TenantRow
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.database import Database
 
@@ -166,14 +168,14 @@ class Reconciler:
             await self._broker.drop_dead(stage, old)
 
     async def _set_shares(self) -> None:
-        shares = {
-            tenant: TenantShare(weight=self._tenants.tiers[tier.value].weight)
-            for tenant, tier in (await self._database.read(usage.tiers)).items()
-        }
+        shares = {one.tenant: self._share(one) for one in await self._database.read(tenants.get_all)}
         changed = {t: share for t, share in shares.items() if self._known_shares.get(t) != share}
         if changed:
             await self._broker.set_shares(changed)
             self._known_shares |= changed
+
+    def _share(self, row: TenantRow) -> TenantShare:
+        return TenantShare(weight=limits_of(self._tenants, row.tier, row.limits).values.weight)
 
 
 def _new_epoch(conn: Connection, epoch: str) -> int:

@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from embedfleet.chunking.chunker import PARTITION_VERSION
+from embedfleet.chunking.counting import count_tokens
 from embedfleet.chunking.segments import segment_spans
+from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.clock import Clock
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Unchanged, plan
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
-from embedfleet.quota import Usage
-from embedfleet.records import collections, dead_letters, documents, identity, jobs, usage
+from embedfleet.quota import Amount, Usage
+from embedfleet.records import collections, dead_letters, documents, identity, jobs, tenants, usage
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.documents import DocumentName, NewGeneration
 from embedfleet.records.jobs import NewJob
@@ -39,7 +41,6 @@ class UnreadableSource:
 
     tenant: str
     media_id: str
-    user_tier: UserTier
     reason: str
     model: ModelInfo
     source: str | None
@@ -57,7 +58,6 @@ class Admission:
         self._settings = settings
         self._catalogue = catalogue
         self._clock = clock
-        self._tiers = {UserTier(name): tier for name, tier in settings.tenants.tiers.items()}
         # The chunking configuration of jobs that name none. Read once, as each read makes a new one.
         self.default_chunking = settings.chunking.config
 
@@ -69,14 +69,19 @@ class Admission:
         """Return whether the model is configured."""
         return model in self._catalogue.names()
 
-    def prepare(self, request: JobRequest) -> Submission:
-        """Do the work that needs no transaction: cut, hash and compress the text. Raises UnknownModel."""
+    def prepare(self, request: JobRequest, *, api_key: str = "") -> Submission:
+        """Do the work that needs no transaction: cut, hash and compress the text, and count its tokens.
+
+        `api_key` is the prefix of the key that submits it. Raises UnknownModel.
+        """
         model = self.model_info(request.model)
         digest = identity.ContentHash()
         segments: list[Segment] = []
+        size_bytes = 0
         for ordinal, (start, end) in enumerate(segment_spans(request.content)):
             text = request.content[start:end]
             digest.update(text)
+            size_bytes += len(text.encode())
             segments.append(Segment.of(ordinal, start, text, request.places))
         digest.update_source(request.title, request.places)
         recipe = documents.Recipe(
@@ -89,7 +94,9 @@ class Admission:
             title=request.title,
         )
         document_id = identity.document_id(request.user_id, request.media_id)
-        return Submission(request, document_id, model, recipe, segments)
+        tokens = count_tokens(request.content, load_tokenizer(model.tokenizer_file))
+        amount = Amount(jobs=1, chars=recipe.chars, bytes=size_bytes, tokens=tokens)
+        return Submission(request, document_id, model, recipe, segments, amount, api_key)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
         """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none.
@@ -100,10 +107,11 @@ class Admission:
         now = self._clock.now()
         tickets = [Ticket(_new_job_id(now), self._clock.now()) for _ in submissions]
         # Tenants are locked before documents: see `document_lock`.
-        usage.set_tiers(conn, {one.request.user_id: one.request.user_tier for one in submissions})
+        tenants.lock(conn, [one.request.user_id for one in submissions])
         document_lock.lock(conn, [one.document_id for one in submissions])
         documents.ensure_documents(conn, [_name(one) for one in submissions], now)
-        decided = plan(submissions, tickets, _known(conn, submissions, now), self._tiers)
+        decided = plan(submissions, tickets, _known(conn, submissions, now), self._settings.tenants)
+        tenants.set_tiers(conn, decided.tiers)
         _write_begun(conn, decided.begun, now)
         _write_unchanged(conn, decided.unchanged)
         # After the new jobs are written, as a later submission of this call may have superseded an earlier.
@@ -142,6 +150,8 @@ class Admission:
         documents.ensure_documents(conn, [name], now)
         collection = collections.ensure(conn, [wanted])[wanted.key]
         new = NewGeneration(what.document_id, number, recipe, collection, (), PARTITION_VERSION)
+        row = tenants.get_many(conn, [what.tenant]).get(what.tenant)
+        tier = (row.tier if row is not None else None) or UserTier(self._settings.tenants.default_tier)
         generation_ids = documents.add_generations(conn, [new])
         documents.abandon(conn, generation_ids)
         job = NewJob(
@@ -149,7 +159,7 @@ class Admission:
             what.tenant,
             what.document_id,
             generation_ids[0],
-            what.user_tier,
+            tier,
             _USUAL_PRIORITY,
             now,
         )
@@ -160,14 +170,15 @@ class Admission:
 def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> Known:
     """Read what the decisions on these submissions depend on. Their tenants and documents are locked."""
     document_ids = list({one.document_id for one in submissions})
-    tenants = list({one.request.user_id for one in submissions})
-    active, chars = jobs.count_unfinished(conn, tenants), usage.chars_used(conn, tenants, now)
+    names = list({one.request.user_id for one in submissions})
+    active, today = jobs.count_unfinished(conn, names), usage.of_day(conn, names, now)
     wanted = {_wanted(one.request.user_id, one.model) for one in submissions}
     return Known(
         collections=collections.ensure(conn, list(wanted)),
         generations=documents.generations_of_many(conn, document_ids),
         unfinished=jobs.unfinished_of_documents(conn, document_ids),
-        usage={tenant: Usage(active.get(tenant, 0), chars.get(tenant, 0)) for tenant in tenants},
+        usage={name: Usage(active.get(name, 0), today.get(name, Amount())) for name in names},
+        tenants=tenants.get_many(conn, names),
     )
 
 
@@ -190,12 +201,11 @@ def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
         ],
     )
     ids = zip(begun, generation_ids, strict=True)
-    jobs.create(conn, [_new_job(one.submission, one.ticket, generation_id) for one, generation_id in ids])
-    amounts: dict[str, usage.Amount] = {}
-    for one in begun:
-        tenant = one.submission.request.user_id
-        before = amounts.get(tenant, usage.Amount(0, 0))
-        amounts[tenant] = usage.Amount(before.jobs + 1, before.chars + one.submission.recipe.chars)
+    jobs.create(conn, [_new_job(one, generation_id) for one, generation_id in ids])
+    amounts: dict[usage.Line, Amount] = {}
+    for submission in (one.submission for one in begun):
+        line = usage.Line(submission.request.user_id, submission.model.name, submission.api_key)
+        amounts[line] = amounts.get(line, Amount()) + submission.amount
     usage.reserve(conn, amounts, now)
 
 
@@ -208,19 +218,19 @@ def _write_unchanged(conn: Connection, unchanged: Sequence[Unchanged]) -> None:
     }
     documents.set_source_hashes(conn, hashes)
     makers = jobs.newest_of_generations(conn, list({one.generation_id for one in unchanged}))
-    new = [_new_job(one.submission, one.ticket, one.generation_id) for one in unchanged]
+    new = [_new_job(one, one.generation_id) for one in unchanged]
     jobs.create_unchanged(conn, new, makers)
 
 
-def _new_job(submission: Submission, ticket: Ticket, generation_id: int) -> NewJob:
-    request = submission.request
+def _new_job(decided: Begun | Unchanged, generation_id: int) -> NewJob:
+    submission, ticket = decided.submission, decided.ticket
     return NewJob(
         job_id=ticket.job_id,
-        tenant=request.user_id,
+        tenant=submission.request.user_id,
         document_id=submission.document_id,
         generation_id=generation_id,
-        user_tier=request.user_tier,
-        priority=request.priority,
+        user_tier=decided.tier,
+        priority=submission.request.priority,
         created_at=ticket.now,
     )
 

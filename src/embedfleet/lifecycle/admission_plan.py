@@ -10,27 +10,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedfleet import quota
-from embedfleet.errors import QuotaExceeded
+from embedfleet.errors import InvalidRequest
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.queue_schemas import JobRequest, UserTier
-from embedfleet.quota import Usage
+from embedfleet.quota import Amount, TenantLimits, Usage
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation, Recipe
 from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
-from embedfleet.settings import TierSettings
+from embedfleet.records.tenants import TenantRow
+from embedfleet.settings import TenantsSettings
 from embedfleet.sql.tables import GenerationState
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request, and everything about it that was prepared outside a transaction."""
+    """A request, and everything about it that was prepared outside a transaction.
+
+    `amount` is what it adds to the ledger if it begins a job. `api_key` is the prefix of the key that submits
+    it, empty without one.
+    """
 
     request: JobRequest
     document_id: str
     model: ModelInfo
     recipe: Recipe
     segments: Sequence[Segment]
+    amount: Amount
+    api_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +45,14 @@ class Known:
     """What SQL holds of the submitted documents and their tenants, read under their locks.
 
     `collections` are by tenant and space. `generations` (newest first) and `unfinished` jobs are by document
-    id, and a document may have none. `usage` is by tenant, and has every tenant.
+    id, and a document may have none. `usage` and `tenants` are by tenant, and have every tenant.
     """
 
     collections: Mapping[tuple[str, str], Collection]
     generations: Mapping[str, Sequence[Generation]]
     unfinished: Mapping[str, Sequence[Job]]
     usage: Mapping[str, Usage]
+    tenants: Mapping[str, TenantRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class Begun:
 
     submission: Submission
     ticket: Ticket
+    tier: UserTier
     collection: Collection
     number: int
 
@@ -74,6 +83,7 @@ class Unchanged:
 
     submission: Submission
     ticket: Ticket
+    tier: UserTier
     generation_id: int
 
 
@@ -83,7 +93,7 @@ class Plan:
 
     `job_ids` answers the submissions in order. `superseded` are jobs that end, among them perhaps jobs that
     this plan begins. `left_over` are documents whose superseded job may have stored vectors and has no newer
-    job whose end requests their cleanup.
+    job whose end requests their cleanup. `tiers` are the tiers that change, by tenant.
     """
 
     job_ids: list[str] = field(default_factory=list)
@@ -91,19 +101,18 @@ class Plan:
     unchanged: list[Unchanged] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
+    tiers: dict[str, UserTier] = field(default_factory=dict)
 
 
 def plan(
-    submissions: Sequence[Submission],
-    tickets: Sequence[Ticket],
-    known: Known,
-    tiers: Mapping[UserTier, TierSettings],
+    submissions: Sequence[Submission], tickets: Sequence[Ticket], known: Known, settings: TenantsSettings
 ) -> Plan:
     """Decide the submissions in order, each with its ticket.
 
-    Raises QuotaExceeded for the first one that its tenant's tier does not allow, counting those before it.
+    Raises QuotaExceeded for the first one that its tenant's limits do not allow, counting those before it.
+    Raises InvalidRequest for one whose priority is higher than its tenant may give.
     """
-    planner = _Planner(known, tiers)
+    planner = _Planner(known, settings)
     for submission, ticket in zip(submissions, tickets, strict=True):
         planner.decide(submission, ticket)
     return planner.plan
@@ -188,15 +197,18 @@ def _may_lose(generation: Generation) -> bool:
 
 
 class _Planner:
-    def __init__(self, known: Known, tiers: Mapping[UserTier, TierSettings]) -> None:
+    def __init__(self, known: Known, settings: TenantsSettings) -> None:
         self.plan = Plan()
         self._known = known
-        self._tiers = tiers
+        self._settings = settings
         self._documents: dict[str, _Document] = {}
         self._usage = dict(known.usage)
+        self._limits: dict[str, TenantLimits] = {}
 
     def decide(self, submission: Submission, ticket: Ticket) -> None:
         request = submission.request
+        tier = self._tier(request)
+        self._check_priority(request)
         collection = self._known.collections[request.user_id, submission.model.space]
         document = self._document(submission.document_id)
         same = document.version_of(submission.recipe, collection, strict=request.strict)
@@ -205,43 +217,62 @@ class _Planner:
             return
         self.plan.job_ids.append(ticket.job_id)
         if same is None:
-            self._begin(submission, ticket, collection, document)
+            self._begin(submission, ticket, tier, collection, document)
             return
         assert same.generation_id is not None, "what this plan begins has an unfinished job"
         if document.unfinished:
             self._supersede(request.user_id, document)
             self.plan.left_over.append(submission.document_id)
-        self.plan.unchanged.append(Unchanged(submission, ticket, same.generation_id))
+        self.plan.unchanged.append(Unchanged(submission, ticket, tier, same.generation_id))
+
+    def _tier(self, request: JobRequest) -> UserTier:
+        """Return the tier of the tenant. A tier that the request names is the tenant's from then on."""
+        tenant = request.user_id
+        row = self._known.tenants[tenant]
+        before = self.plan.tiers.get(tenant, row.tier)
+        tier = request.user_tier or before or UserTier(self._settings.default_tier)
+        if request.user_tier is not None and tier is not before:
+            self.plan.tiers[tenant] = tier
+        if tenant not in self._limits or self._limits[tenant].tier != tier.value:
+            self._limits[tenant] = quota.limits_of(self._settings, tier.value, row.limits)
+        return tier
+
+    def _check_priority(self, request: JobRequest) -> None:
+        limits = self._limits[request.user_id]
+        most = limits.values.max_priority
+        if request.priority > most:
+            raise InvalidRequest(
+                f"priority: is {request.priority}, {limits.holder('max_priority')} allows up to {most}: "
+                f"lower it, or {limits.advice('max_priority')}",
+                field="priority",
+            )
 
     def _begin(
-        self, submission: Submission, ticket: Ticket, collection: Collection, document: _Document
+        self,
+        submission: Submission,
+        ticket: Ticket,
+        tier: UserTier,
+        collection: Collection,
+        document: _Document,
     ) -> None:
-        request, chars = submission.request, submission.recipe.chars
-        self._check_quota(request, chars, ticket.now)
+        request = submission.request
+        self._check_quota(submission, ticket.now)
         self._supersede(request.user_id, document)
-        self._count(request.user_id, jobs=1, chars=chars)
+        self._usage[request.user_id] = self._usage[request.user_id].after(1, submission.amount)
         number = document.begin(submission.recipe, collection, ticket.job_id, strict=request.strict)
-        self.plan.begun.append(Begun(submission, ticket, collection, number))
+        self.plan.begun.append(Begun(submission, ticket, tier, collection, number))
 
-    def _check_quota(self, request: JobRequest, chars: int, now: float) -> None:
-        used = self._usage[request.user_id]
-        refused = quota.refusal(request.user_tier.value, self._tiers[request.user_tier], used, chars, now)
+    def _check_quota(self, submission: Submission, now: float) -> None:
+        request = submission.request
+        limits, used = self._limits[request.user_id], self._usage[request.user_id]
+        refused = quota.refusal(limits, used, submission.amount, now)
         if refused is not None:
-            raise QuotaExceeded(
-                f"tenant `{request.user_id}`, media `{request.media_id}`: {refused.reason}",
-                limit=refused.limit,
-                used=refused.used,
-                retry_after=refused.retry_after,
-            )
+            raise refused.error(f"tenant `{request.user_id}`, media `{request.media_id}`")
 
     def _supersede(self, tenant: str, document: _Document) -> None:
         ended = document.supersede()
         self.plan.superseded += ended
-        self._count(tenant, jobs=-len(ended), chars=0)
-
-    def _count(self, tenant: str, *, jobs: int, chars: int) -> None:
-        used = self._usage[tenant]
-        self._usage[tenant] = Usage(used.active_jobs + jobs, used.chars_today + chars)
+        self._usage[tenant] = self._usage[tenant].after(-len(ended), Amount())
 
     def _document(self, document_id: str) -> _Document:
         found = self._documents.get(document_id)

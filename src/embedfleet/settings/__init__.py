@@ -24,7 +24,7 @@ from embedfleet.settings.pools import (
 )
 from embedfleet.settings.sections import EventsSettings, ParsingSettings, Settings
 from embedfleet.settings.services import EmbeddingCacheSettings, RedisSettings, VectorStoreSettings
-from embedfleet.settings.tenants import TenantsSettings, TierSettings
+from embedfleet.settings.tenants import PriceSettings, TenantsSettings, TierSettings
 
 __all__ = [
     "CONFIG_ENV",
@@ -41,6 +41,7 @@ __all__ = [
     "ParsingSettings",
     "PoolSettings",
     "PoolsSettings",
+    "PriceSettings",
     "RedisSettings",
     "RemoteSettings",
     "ScalingPolicy",

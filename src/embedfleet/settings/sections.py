@@ -22,7 +22,7 @@ from embedfleet.settings.services import (
     RedisSettings,
     VectorStoreSettings,
 )
-from embedfleet.settings.tenants import TenantsSettings
+from embedfleet.settings.tenants import PriceSettings, TenantsSettings
 from embedfleet.validation import HOW_TO_ENCODE, is_encoded
 
 
@@ -155,6 +155,7 @@ class Settings(Section):
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()
     tenants: TenantsSettings = TenantsSettings()
+    prices: PriceSettings = PriceSettings()
 
     @field_validator("data_dir")
     @classmethod

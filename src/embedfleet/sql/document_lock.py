@@ -12,7 +12,7 @@ SQLite runs units one after the other, so there the lock costs nothing.
 
 Chunk ids are derived from their document, so documents share no rows and this one lock is enough. Units take
 locks in a fixed order, so that they cannot wait for each other in a circle: tenant (for admission's quota;
-`usage.set_tiers`), documents by id, jobs by id. If two units deadlock all the same, the server undoes one of
+`tenants.lock`), documents by id, jobs by id. If two units deadlock all the same, the server undoes one of
 them after a second, and that unit runs again.
 
 Functions that change a document's rows call `require`. So a unit that forgot the lock fails in every test, on

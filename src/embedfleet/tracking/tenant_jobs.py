@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, JobInfo
 from embedfleet.records import documents, identity, jobs
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.scope import OneTenant
@@ -94,7 +94,6 @@ class TenantJobs(ScopedJobs):
         *,
         media_id: str,
         reason: str,
-        user_tier: UserTier = UserTier.FREE,
         model: str | None = None,
         source: str | None = None,
         source_hash: str | None = None,
@@ -105,7 +104,7 @@ class TenantJobs(ScopedJobs):
         generation they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
         """
         info = self._admission.model_info(model)
-        what = UnreadableSource(self._tenant, media_id, user_tier, reason, info, source, source_hash)
+        what = UnreadableSource(self._tenant, media_id, reason, info, source, source_hash)
         return await self._database.write(lambda conn: self._admission.note_unreadable(conn, what))
 
     async def delete_document(self, *, media_id: int | str) -> bool:

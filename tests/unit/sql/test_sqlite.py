@@ -25,7 +25,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def add(conn: Connection, name: str) -> None:
-    usage.reserve(conn, {name: usage.Amount(1, 1)}, 0.0)
+    usage.reserve(conn, {usage.Line(name): usage.Amount(1, 1)}, 0.0)
 
 
 async def names(database: Database) -> set[str]:

@@ -1,0 +1,80 @@
+"""Tenants: the tier of each, and its own limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Executable, bindparam, select, update
+
+from embedfleet.queue_schemas import UserTier
+from embedfleet.sql.paging import key_pages
+from embedfleet.sql.tables import tenants
+from embedfleet.sql.upsert import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    """A tenant. `tier` is None if none was set. `limits` are those that differ from its tier's, by name."""
+
+    tenant: str
+    tier: UserTier | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+def lock(conn: Connection, names: Iterable[str]) -> None:
+    """Lock the rows of these tenants until the transaction ends, and make those that do not exist.
+
+    Because of the locks, no other transaction admits anything of these tenants, and the usage that this one
+    reads for the quota stays current.
+    """
+    # Rows are locked in the order of the tenants, as all units do (`document_lock`).
+    rows = [{"tenant": name} for name in sorted(set(names))]
+    if rows:
+        conn.execute(_lock(conn.dialect.name), rows)
+
+
+def get_many(conn: Connection, names: Sequence[str]) -> dict[str, TenantRow]:
+    """Return these tenants by name. One without a row is left out."""
+    found: dict[str, TenantRow] = {}
+    for page in key_pages(names):
+        for row in conn.execute(_SOME, {"names": page}):
+            found[row.tenant] = _tenant(row)
+    return found
+
+
+def get_all(conn: Connection) -> list[TenantRow]:
+    """Return every known tenant, by name."""
+    return [_tenant(row) for row in conn.execute(select(tenants).order_by(tenants.c.tenant))]
+
+
+def set_tiers(conn: Connection, tiers: Mapping[str, UserTier]) -> None:
+    """Record the tiers of these tenants, whose rows are locked."""
+    rows = [{"name": name, "tier": tier} for name, tier in sorted(tiers.items())]
+    if rows:
+        changed = update(tenants).where(tenants.c.tenant == bindparam("name"))
+        conn.execute(changed.values(tier=bindparam("tier")), rows)
+
+
+def set_limits(conn: Connection, name: str, limits: Mapping[str, Any]) -> None:
+    """Record the own limits of this tenant, whose row is locked, in place of those it had."""
+    written = json.dumps(dict(limits), sort_keys=True) if limits else None
+    conn.execute(update(tenants).where(tenants.c.tenant == name).values(limits=written))
+
+
+def _tenant(row: Any) -> TenantRow:
+    tier = None if row.tier is None else UserTier(row.tier)
+    return TenantRow(row.tenant, tier, json.loads(row.limits) if row.limits else {})
+
+
+_SOME = select(tenants).where(tenants.c.tenant.in_(bindparam("names", expanding=True)))
+
+
+@cache
+def _lock(dialect: str) -> Executable:
+    statement = upsert(dialect, tenants)
+    # The row is written as it is: `DO NOTHING` would not lock it.
+    return statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"tier": tenants.c.tier})
