@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.guest import with_jobs
-from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
+from embedfleet.cli.options import AnyTenant, AsJson
 from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, readable, say, say_table, warn
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_jobs
 
 if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import Jobs
     from embedfleet.queue_schemas import DeadLetterInfo
-    from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 app = typer.Typer(
     help="Dead letters: what was given up. Look, run again, or accept the loss.", no_args_is_help=True
@@ -40,20 +41,18 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command("list")
+@somewhere
 def list_letters(
+    place: Place,
     tenant: AnyTenant = None,
     job: JobOption = None,
     stage: StageOption = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also those requeued or purged.")] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=_MAX_LETTERS, help="How many.")] = 20,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Open dead letters, newest first."""
-    found = with_jobs(
-        data_dir, config, lambda jobs: _list(jobs, job, stage, limit, ended=ended), tenant=tenant
-    )
+    found = with_jobs(place, tenant, lambda jobs: _list(jobs, job, stage, limit, ended=ended))
     if as_json:
         print_json({"dead_letters": [letter.json_document() for letter in found]})
         return
@@ -61,15 +60,15 @@ def list_letters(
 
 
 @app.command("show")
+@somewhere
 def show(
+    place: Place,
     dead_letter_id: Annotated[int, typer.Argument(help="Its number in `dlq list`.")],
     tenant: AnyTenant = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Everything known about one dead letter, but its text."""
-    letter = with_jobs(data_dir, config, lambda jobs: jobs.get_dead_letter(dead_letter_id), tenant=tenant)
+    letter = with_jobs(place, tenant, lambda jobs: jobs.get_dead_letter(dead_letter_id))
     if as_json:
         print_json({"dead_letter": letter.json_document()})
         return
@@ -79,7 +78,9 @@ def show(
 
 
 @app.command("requeue")
+@somewhere
 def requeue(
+    place: Place,
     ids: Ids = None,
     tenant: AnyTenant = None,
     job: JobOption = None,
@@ -87,8 +88,6 @@ def requeue(
     stage: StageOption = None,
     yes: Yes = False,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Run the jobs of these letters again; this requeues all letters of each job.
 
@@ -99,14 +98,14 @@ def requeue(
     if every:
         confirm("Run the jobs of all open dead letters again?", yes=yes)
 
-    async def act(jobs: ScopedJobs) -> tuple[list[str], list[tuple[str, str]]]:
+    async def act(jobs: Jobs) -> tuple[list[str], list[tuple[str, str]]]:
         wanted = await _open_ids(jobs, stage) if every else ids or None
         if every and not wanted:
             return [], []
         done = await jobs.requeue_dead_letters(wanted, job_id=await _whole_id(jobs, job))
         return list(done.jobs), [(one.job_id, one.reason) for one in done.refused]
 
-    done, refused = with_jobs(data_dir, config, act, tenant=tenant)
+    done, refused = with_jobs(place, tenant, act)
     if as_json:
         print_json({"requeued": done, "refused": [{"job_id": name, "reason": why} for name, why in refused]})
     else:
@@ -121,7 +120,9 @@ def requeue(
 
 
 @app.command("purge")
+@somewhere
 def purge(
+    place: Place,
     ids: Ids = None,
     tenant: AnyTenant = None,
     job: JobOption = None,
@@ -130,8 +131,6 @@ def purge(
     stage: StageOption = None,
     yes: Yes = False,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Accept the loss: the letters are no longer open; their jobs still name the missing ranges."""
     _require_one_of(ids=ids, job=job, before=before, all=every)
@@ -140,11 +139,11 @@ def purge(
         confirm("Accept the loss of these dead letters?", yes=yes)
     until = None if before is None else before.replace(tzinfo=UTC)
 
-    async def act(jobs: ScopedJobs) -> int:
+    async def act(jobs: Jobs) -> int:
         wanted = await _open_ids(jobs, stage) if every else ids or None
         return await jobs.purge_dead_letters(wanted, job_id=await _whole_id(jobs, job), before=until)
 
-    purged = with_jobs(data_dir, config, act, tenant=tenant)
+    purged = with_jobs(place, tenant, act)
     if as_json:
         print_json({"purged": purged})
     else:
@@ -164,7 +163,7 @@ def _require_all_for_stage(stage: StageFilter | None, every: bool) -> None:
 
 
 async def _list(
-    jobs: ScopedJobs,
+    jobs: Jobs,
     job: str | None,
     stage: StageFilter | None,
     limit: int,
@@ -178,11 +177,11 @@ async def _list(
     return await jobs.list_dead_letters(job_id=job_id, stage=wanted, limit=limit, ended=ended)
 
 
-async def _whole_id(jobs: ScopedJobs, job: str | None) -> str | None:
+async def _whole_id(jobs: Jobs, job: str | None) -> str | None:
     return None if job is None else await jobs.find_job_id(job)
 
 
-async def _open_ids(jobs: ScopedJobs, stage: StageFilter | None) -> list[int]:
+async def _open_ids(jobs: Jobs, stage: StageFilter | None) -> list[int]:
     return [one.dead_letter_id for one in await _list(jobs, None, stage, _MAX_LETTERS)]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_fields, say_table, warn
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import System
     from embedfleet.queue_schemas import DocumentInfo
-    from embedfleet.settings import Settings
 
 _MOST_NAMED = 5  # of the documents that an ambiguous name may mean
 
@@ -23,20 +25,14 @@ app = typer.Typer(help="What can be searched; delete what should not be.", no_ar
 
 
 @app.command("list")
-def list_documents(
-    tenant: Tenant = None, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
-) -> None:
+@somewhere
+def list_documents(place: Place, tenant: Tenant = None, as_json: AsJson = False) -> None:
     """All documents that are not deleted, by source (or media id): `live` ones are found by searches."""
-    from embedfleet.bootstrap import open_guest
 
-    settings = settings_from(data_dir, config)
+    async def look(system: System) -> list[DocumentInfo]:
+        return await _documents_of(system, await system.tenant(tenant))
 
-    async def look() -> list[DocumentInfo]:
-        async with open_guest(settings) as guest:
-            jobs = guest.jobs.of(tenant or settings.tenants.default_tenant)
-            return [document async for document in jobs.all_documents()]
-
-    found = sorted(asyncio.run(look()), key=_shown_name)
+    found = sorted(with_system(place, look), key=_shown_name)
     if as_json:
         print_json({"documents": [one.json_document() for one in found]})
         return
@@ -45,35 +41,36 @@ def list_documents(
 
 
 @app.command("show")
+@somewhere
 def show(
+    place: Place,
     source: Annotated[
         str, typer.Argument(help="A source as `documents list` shows it or its end, or a media id.")
     ],
     tenant: Tenant = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Everything known about one document, and what of its source is not in its text."""
-    from embedfleet.bootstrap import open_guest
     from embedfleet.errors import InvalidRequest
 
-    settings = settings_from(data_dir, config)
-    owner = tenant or settings.tenants.default_tenant
-
-    async def look() -> DocumentInfo | None:
-        async with open_guest(settings) as guest:
-            known = [document async for document in guest.jobs.of(owner).all_documents()]
+    async def look(system: System) -> DocumentInfo:
+        owner = await system.tenant(tenant)
+        known = await _documents_of(system, owner)
         media_id = _Named(source).media_id(known)
-        return next((one for one in known if one.media_id == media_id), None)
-
-    document = asyncio.run(look())
-    if document is None:
+        for one in known:
+            if one.media_id == media_id:
+                return one
         raise InvalidRequest(_no_document(owner, source))
+
+    document = with_system(place, look)
     if as_json:
         print_json({"document": document.json_document()})
     else:
         say_fields(document.model_dump(by_alias=True, exclude={"account"}), document.account)
+
+
+async def _documents_of(system: System, tenant: str) -> list[DocumentInfo]:
+    return [document async for document in (await system.jobs_of(tenant)).all_documents()]
 
 
 def _no_document(tenant: str, names: str) -> str:
@@ -85,22 +82,24 @@ def _shown_name(document: DocumentInfo) -> str:
 
 
 @app.command("delete")
+@somewhere
 def delete(
+    place: Place,
     sources: Annotated[
         list[str], typer.Argument(help="Sources as `documents list` shows them or their ends, or media ids.")
     ],
     tenant: Tenant = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Delete documents with their texts, chunks, vectors and jobs."""
     from embedfleet.errors import InvalidRequest
 
-    settings = settings_from(data_dir, config)
-    owner = tenant or settings.tenants.default_tenant
-    deleted, unknown = asyncio.run(_delete(settings, owner, [_Named(name) for name in sources]))
-    problem = _no_document(owner, ", ".join(unknown))
+    async def act(system: System) -> _Deletion:
+        return await _delete(system, await system.tenant(tenant), [_Named(name) for name in sources])
+
+    done = with_system(place, act)
+    deleted, unknown = done.deleted, done.unknown
+    problem = _no_document(done.tenant, ", ".join(unknown))
     if not deleted:
         raise InvalidRequest(problem)
     if as_json:
@@ -137,19 +136,22 @@ class _Named:
         return ends[0].media_id if ends else self.name
 
 
-async def _delete(settings: Settings, tenant: str, named: Sequence[_Named]) -> tuple[list[str], list[str]]:
-    from embedfleet.bootstrap import open_guest
-    from embedfleet.cli.workers_host import WorkersHost, work_until
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """The names of the documents that were deleted, and those that name none."""
 
-    deleted: list[str] = []
-    unknown: list[str] = []
-    async with open_guest(settings) as guest:
-        jobs = guest.jobs.of(tenant)
-        known = [document async for document in jobs.all_documents()]
-        for document in named:
-            done = await jobs.delete_document(media_id=document.media_id(known))
-            (deleted if done else unknown).append(document.name)
-        if deleted:
-            host = WorkersHost(settings, purpose="embedfleet documents delete", announce=warn)
-            await work_until(host, guest.jobs.of_all_tenants().wait_for_cleanups)
-    return deleted, unknown
+    tenant: str
+    deleted: list[str]
+    unknown: list[str]
+
+
+async def _delete(system: System, tenant: str, named: Sequence[_Named]) -> _Deletion:
+    deletion = _Deletion(tenant, [], [])
+    jobs = await system.jobs_of(tenant)
+    known = await _documents_of(system, tenant)
+    for document in named:
+        done = await jobs.delete_document(media_id=document.media_id(known))
+        (deletion.deleted if done else deletion.unknown).append(document.name)
+    if deletion.deleted:
+        await system.finish_cleanups(purpose="embedfleet documents delete", announce=warn)
+    return deletion

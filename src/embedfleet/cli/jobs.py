@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.guest import with_jobs
-from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
+from embedfleet.cli.options import AnyTenant, AsJson
 from embedfleet.cli.output import print_json, say, say_fields, say_table
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_jobs
 
 if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import Jobs
     from embedfleet.queue_schemas import JobInfo
-    from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 app = typer.Typer(help="Where is my document? List, show, cancel and retry jobs.", no_args_is_help=True)
 JobId = Annotated[
@@ -35,21 +36,19 @@ class StatusFilter(StrEnum):
 
 
 @app.command("list")
+@somewhere
 def list_jobs(
+    place: Place,
     tenant: AnyTenant = None,
     status: Annotated[StatusFilter | None, typer.Option("--status", help="Only those.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 20,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Jobs, newest first."""
     from embedfleet.queue_schemas import JobStatus
 
     wanted = None if status is None else JobStatus(status.value)
-    found = with_jobs(
-        data_dir, config, lambda jobs: jobs.list_jobs(status=wanted, limit=limit), tenant=tenant
-    )
+    found = with_jobs(place, tenant, lambda jobs: jobs.list_jobs(status=wanted, limit=limit))
     if as_json:
         print_json({"jobs": [job.json_document() for job in found]})
         return
@@ -57,13 +56,14 @@ def list_jobs(
 
 
 @app.command("show")
-def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+@somewhere
+def show(place: Place, job_id: JobId, as_json: AsJson = False) -> None:
     """Everything known about one job."""
 
-    async def look(jobs: ScopedJobs) -> JobInfo:
+    async def look(jobs: Jobs) -> JobInfo:
         return await jobs.status(await jobs.find_job_id(job_id))
 
-    job = with_jobs(data_dir, config, look, tenant=None)
+    job = with_jobs(place, None, look)
     if as_json:
         print_json({"job": job.json_document()})
         return
@@ -71,16 +71,15 @@ def show(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, confi
 
 
 @app.command("cancel")
-def cancel(
-    job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
-) -> None:
+@somewhere
+def cancel(place: Place, job_id: JobId, as_json: AsJson = False) -> None:
     """End an unfinished job. What could be searched before stays searchable."""
 
-    async def act(jobs: ScopedJobs) -> tuple[str, bool]:
+    async def act(jobs: Jobs) -> tuple[str, bool]:
         found = await jobs.find_job_id(job_id)
         return found, await jobs.cancel(found)
 
-    job_id, cancelled = with_jobs(data_dir, config, act, tenant=None)
+    job_id, cancelled = with_jobs(place, None, act)
     if as_json:
         print_json({"job_id": job_id, "cancelled": cancelled})
     else:
@@ -88,17 +87,16 @@ def cancel(
 
 
 @app.command("retry")
-def retry(
-    job_id: JobId, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
-) -> None:
+@somewhere
+def retry(place: Place, job_id: JobId, as_json: AsJson = False) -> None:
     """Run a failed, cancelled or incomplete job again. A running orchestrator (or the next) takes it up."""
 
-    async def act(jobs: ScopedJobs) -> str:
+    async def act(jobs: Jobs) -> str:
         found = await jobs.find_job_id(job_id)
         await jobs.retry(found)
         return found
 
-    job_id = with_jobs(data_dir, config, act, tenant=None)
+    job_id = with_jobs(place, None, act)
     if as_json:
         print_json({"job_id": job_id, "status": "pending"})
     else:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import Styled, print_json, say, warn, with_command
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_system
 from embedfleet.errors import one_line
 
 if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import System
     from embedfleet.queue_schemas import SearchHit, SearchHits
 
 _MOST_NAMED = 3  # of the documents with the same text
 
 
+@somewhere
 def search(
+    place: Place,
     query: Annotated[str, typer.Argument(help="What to look for.")],
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="How many passages.")] = 5,
     tenant: Tenant = None,
     model: Annotated[str | None, typer.Option("--model", help="Of which model's documents.")] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Find the passages nearest to a query, best first."""
-    from embedfleet.one_search import search_once
     from embedfleet.search import SearchRequest
 
-    settings = settings_from(data_dir, config)
     request = SearchRequest(query=query, limit=limit, model=model)
-    hits = asyncio.run(search_once(settings, tenant or settings.tenants.default_tenant, request))
+
+    async def ask(system: System) -> SearchHits:
+        return await system.search(await system.tenant(tenant), request)
+
+    hits = with_system(place, ask)
     if as_json:
         print_json({"query": query, **hits.json_document()})
     else:

@@ -1,0 +1,52 @@
+"""The system of a data directory, or of the databases that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from embedfleet.bootstrap import GuestSystem, open_guest
+
+if TYPE_CHECKING:
+    from embedfleet.queue_schemas import SearchHits
+    from embedfleet.search import SearchRequest
+    from embedfleet.settings import Settings
+    from embedfleet.tracking.operator_jobs import OperatorJobs
+    from embedfleet.tracking.tenant_jobs import TenantJobs
+
+
+class LocalSystem:
+    """A system that this process reaches itself. Its database is opened at the first use."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        """What is opened is closed with the stack."""
+        self._settings = settings
+        self._stack = stack
+        self._opened: GuestSystem | None = None
+
+    async def jobs(self, tenant: str | None) -> TenantJobs | OperatorJobs:
+        jobs = (await self._guest()).jobs
+        return jobs.of_all_tenants() if tenant is None else jobs.of(tenant)
+
+    async def tenant(self, named: str | None) -> str:
+        return named or self._settings.tenants.default_tenant
+
+    async def jobs_of(self, tenant: str) -> TenantJobs:
+        return (await self._guest()).jobs.of(tenant)
+
+    async def finish_cleanups(self, *, purpose: str, announce: Callable[[str], None]) -> None:
+        from embedfleet.cli.workers_host import WorkersHost, work_until
+
+        host = WorkersHost(self._settings, purpose=purpose, announce=announce)
+        await work_until(host, (await self._guest()).jobs.of_all_tenants().wait_for_cleanups)
+
+    async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
+        from embedfleet.one_search import search_once
+
+        return await search_once(self._settings, tenant, request)
+
+    async def _guest(self) -> GuestSystem:
+        if self._opened is None:
+            self._opened = await self._stack.enter_async_context(open_guest(self._settings))
+        return self._opened
