@@ -7,8 +7,10 @@
     ├── InputError             the caller's input is wrong; nothing was stored of it
     │   ├── InvalidRequest     an argument is out of range or contradicts another
     │   ├── UnknownJob         no such job for this tenant
+    │   ├── UnknownDocument    no such document for this tenant
     │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownModel       no such model in the catalogue
+    │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
     │       └── EmptyDocument  there is no text in it
     ├── AccessDenied           the caller may not do it
@@ -22,6 +24,7 @@
     │   ├── BrokerUnavailable
     │   ├── WebhookUnavailable
     │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
+    │   ├── RequestUnderWay    the first try of a repeated request is still being answered
     │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
@@ -66,6 +69,7 @@ class Remedy(StrEnum):
     """
 
     LIST_JOBS = "list_jobs"
+    LIST_DOCUMENTS = "list_documents"
     LIST_DEAD_LETTERS = "list_dead_letters"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
@@ -121,12 +125,20 @@ class UnknownJob(InputError):
     """No such job for this tenant."""
 
 
+class UnknownDocument(InputError):
+    """No such document for this tenant."""
+
+
 class UnknownDeadLetter(InputError):
     """No such dead letter for this tenant."""
 
 
 class UnknownModel(InputError):
     """No such model in the catalogue."""
+
+
+class KeyReused(InputError):
+    """An idempotency key was used for another request before."""
 
 
 class ParseError(InputError):
@@ -207,6 +219,10 @@ class WebhookUnavailable(Transient):
 
 class ModelUnavailable(Transient):
     """A model cannot be used now: it cannot be loaded, is in quarantine, or its server does not answer."""
+
+
+class RequestUnderWay(Transient):
+    """The first try of a repeated request is still being answered."""
 
 
 class LaterMessage(Transient):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from pydantic import ConfigDict, Field
+from sqlalchemy import Connection
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
@@ -222,14 +223,24 @@ class EmbeddingJobManager:
             strict=strict,
         )
 
-    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[str]:
+    async def create_jobs(
+        self, requests: Sequence[JobRequest], *, also: Callable[[Connection, list[str]], None] | None = None
+    ) -> list[str]:
         """Submit many documents in one transaction, and return the ids of their jobs, in order.
 
-        All documents are admitted or, on any error, none.
+        All documents are admitted or, on any error, none. `also` gets the ids and writes in the same
+        transaction what must not be there without the jobs.
         """
         admission = self._admission
         submissions = await asyncio.to_thread(lambda: [admission.prepare(request) for request in requests])
-        return await self._database.write(lambda conn: admission.admit(conn, submissions))
+
+        def admit(conn: Connection) -> list[str]:
+            job_ids = admission.admit(conn, submissions)
+            if also is not None:
+                also(conn, job_ids)
+            return job_ids
+
+        return await self._database.write(admit)
 
     # --- look and change ---
 

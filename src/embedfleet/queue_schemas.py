@@ -500,6 +500,37 @@ class DocumentInfo(_Frozen):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class DocumentText(_Frozen):
+    """A part of a document's text, of the version that readers see, otherwise of the newest."""
+
+    generation: int = Field(description="The number of the version, from 1.")
+    start: int = Field(description="Character offsets of the part, half-open.")
+    end: int
+    chars: int = Field(description="Size of the whole text in characters.")
+    text: str | None = Field(description="None: it is not kept, as no version is live or under way.")
+
+
+class ChunkInfo(_Frozen):
+    """A chunk of a document. `start` and `end` are character offsets in the document's text."""
+
+    chunk_index: int = Field(description="Its place in the document, from 0.")
+    chunk_id: str
+    start: int
+    end: int
+    tokens: int = Field(description="Tokens of its context and its text, as its model counts.")
+    unknown_tokens: int = Field(description="Those of them for text that the model does not know.")
+    heading: str = Field(description="The headings above it, from the outermost; empty without any.")
+    context: str = Field(description="Embedded before the text: title, headings, a header row.")
+    page: int | None = Field(default=None, description="The page it begins on; None without pages.")
+    start_seconds: float | None = Field(default=None, description="When it is said; None: no recording.")
+    end_seconds: float | None = None
+    text: str | None = Field(default=None, description="None: not asked for, or not kept.")
+
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that the API answers with."""
+        return self.model_dump(mode="json")
+
+
 class DeadLetterInfo(_Frozen):
     """A chunk or a task that was given up, and what an operator did about it. It names the place of the text
     and never holds the text."""

@@ -81,7 +81,7 @@ def conn() -> Iterator[Connection]:
 
 
 def jobs_page(world: World, scope: Scope, limit: int, after: str | None) -> Page[int]:
-    found = jobs.page(world.conn, scope, status=None, limit=limit, after=after)
+    found = jobs.page(world.conn, scope, which=jobs.JobFilter(), limit=limit, after=after)
     return Page((world.number_of(one.job_id) for one in found), next_cursor=found.next_cursor)
 
 

@@ -34,6 +34,7 @@ JSON_SCHEMA_VERSION = 1
 # What the command line offers for each remedy of an error.
 _COMMANDS = {
     Remedy.LIST_JOBS: "`embedfleet jobs list`",
+    Remedy.LIST_DOCUMENTS: "`embedfleet documents list`",
     Remedy.LIST_DEAD_LETTERS: "`embedfleet dlq list --ended`",
     Remedy.CHOOSE_MODEL: "--model",
     Remedy.CHOOSE_FILES: "--glob",

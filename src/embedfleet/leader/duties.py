@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from embedfleet.leader.answer_forgetting import FORGET_SECONDS, AnswerForgetting
 from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
 from embedfleet.leader.cache_trimming import TRIM_SECONDS, CacheTrimming
 from embedfleet.leader.election import Election
@@ -54,6 +55,7 @@ def leader_services(base: Foundations, election: Election, search: SearchService
             Every(COUNT_SECONDS),
         ),
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
+        (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]

@@ -39,6 +39,12 @@ def page(
     return Page(_describe_all(conn, found), next_cursor=found.next_cursor)
 
 
+def get(conn: Connection, document_id: str) -> DocumentInfo | None:
+    """Return one document; None if it does not exist, or is deleted."""
+    query = select(documents).where(documents.c.document_id == document_id, documents.c.deleted_at.is_(None))
+    return next(iter(_describe_all(conn, conn.execute(query).all())), None)
+
+
 def _describe_all(conn: Connection, found: Sequence[Row[Any]]) -> list[DocumentInfo]:
     made: dict[str, list[Any]] = {}
     for ids in key_pages([row.document_id for row in found]):

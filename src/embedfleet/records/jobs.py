@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Float,
     Row,
+    Select,
     Text,
     and_,
     bindparam,
@@ -39,7 +41,7 @@ from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
-from embedfleet.sql.tables import BatchState, batches, generations, jobs
+from embedfleet.sql.tables import BatchState, batches, documents, generations, jobs
 
 _NOTHING_DONE = {
     "sealed": False,
@@ -292,14 +294,38 @@ def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
     return JobTotals(**conn.execute(query).one()._mapping)
 
 
-def page(
-    conn: Connection, scope: Scope, *, status: JobStatus | None, limit: int, after: str | None
-) -> Page[Job]:
-    """Return up to `limit` jobs within the scope, newest first; with `status`, only those in it."""
-    query = select(jobs).where(scope.rows(jobs.c.tenant))
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted; None: whatever they have. The times are of the submission, half-open.
+
+    `media_id` is the tenant's own id of a document.
+    """
+
+    status: JobStatus | None = None
+    media_id: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+    def narrow(self, query: Select[Any]) -> Select[Any]:
+        """Add the conditions to a query of `jobs`."""
+        if self.status is not None:
+            query = query.where(jobs.c.status == self.status)
+        if self.media_id is not None:
+            named = select(documents.c.document_id).where(
+                documents.c.tenant == jobs.c.tenant, documents.c.media_id == self.media_id
+            )
+            query = query.where(jobs.c.document_id == named.scalar_subquery())
+        if self.created_from is not None:
+            query = query.where(jobs.c.created_at >= self.created_from.timestamp())
+        if self.created_before is not None:
+            query = query.where(jobs.c.created_at < self.created_before.timestamp())
+        return query
+
+
+def page(conn: Connection, scope: Scope, *, which: JobFilter, limit: int, after: str | None) -> Page[Job]:
+    """Return up to `limit` of these jobs within the scope, newest first."""
+    query = which.narrow(select(jobs).where(scope.rows(jobs.c.tenant)))
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit + 1)
-    if status is not None:
-        query = query.where(jobs.c.status == status)
     if after is not None:
         created_at, job_id = _LISTING.key_after(after)
         # The first condition alone bounds the range of the index that is read.

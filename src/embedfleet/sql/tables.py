@@ -133,7 +133,7 @@ idempotency_keys = Table(
     Column("route", String(80), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("request_hash", LargeBinary(32), nullable=False),
-    # NULL while the request is being answered.
+    # NULL while the request is being answered. Until then `response` names the claim of who answers it.
     Column("status", Integer),
     Column("response", Text),
     Column("created_at", Float, nullable=False, index=True),

@@ -26,7 +26,7 @@ from embedfleet.queue_schemas import (
 from embedfleet.records import dead_letters, document_info, events, fleet, jobs
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.job_info import job_infos
-from embedfleet.records.jobs import Job
+from embedfleet.records.jobs import Job, JobFilter
 from embedfleet.records.scope import Scope
 from embedfleet.sql.database import Database
 from embedfleet.tracking.job_ends import OpenJobs
@@ -85,16 +85,25 @@ class ScopedJobs:
         return await self._database.read(look)
 
     async def list_jobs(
-        self, *, status: JobStatus | None = None, limit: int = 100, after: str | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        media_id: str | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> Page[JobInfo]:
-        """Return up to `limit` jobs, newest first.
+        """Return up to `limit` jobs, newest first: all, or those in this status, of this document, or that
+        were submitted within these times (half-open).
 
         For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
         """
         require_limit(limit)
+        which = JobFilter(status, media_id, created_from, created_before)
 
         def look(conn: Connection) -> Page[JobInfo]:
-            found = jobs.page(conn, self._scope, status=status, limit=limit, after=after)
+            found = jobs.page(conn, self._scope, which=which, limit=limit, after=after)
             return Page(self._infos(conn, found), next_cursor=found.next_cursor)
 
         return await self._database.read(look)

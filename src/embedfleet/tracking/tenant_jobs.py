@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
+from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
 from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo
-from embedfleet.records import documents, identity, jobs
+from embedfleet.queue_schemas import ChunkInfo, ChunkingConfig, DocumentInfo, DocumentText, JobInfo
+from embedfleet.records import document_content, document_info, documents, identity, jobs
+from embedfleet.records.collections import Collection
+from embedfleet.records.cursors import Page, require_limit
+from embedfleet.records.documents import Generation
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.scope import OneTenant
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState
 from embedfleet.tracking.scoped_jobs import ScopedJobs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChunks:
+    """Chunks of one version of a document. The vectors are in `collection` under the ids of the chunks."""
+
+    generation: int
+    collection: Collection
+    chunks: Page[ChunkInfo]
 
 
 class TenantJobs(ScopedJobs):
@@ -89,6 +106,69 @@ class TenantJobs(ScopedJobs):
         models = await self._database.read(lambda conn: documents.models_of(conn, list(by_document)))
         return {by_document[name]: model for name, model in models.items()}
 
+    # --- one document ---
+
+    async def get_document(self, *, media_id: int | str) -> DocumentInfo:
+        """Return the document. Raises UnknownDocument."""
+        document_id = self._document_id(media_id)
+        found = await self._database.read(lambda conn: document_info.get(conn, document_id))
+        if found is None:
+            raise self._unknown(media_id)
+        return found
+
+    async def read_text(self, *, media_id: int | str, start: int = 0, end: int | None = None) -> DocumentText:
+        """Return the characters [start, end) of the document's text, as far as it goes.
+
+        Raises UnknownDocument, and InvalidRequest for a range that is none.
+        """
+        if start < 0 or (end is not None and end < start):
+            raise InvalidRequest(f"start, end: must be 0 <= start <= end (got {start} and {end})")
+
+        def look(conn: Connection, shown: Generation) -> DocumentText:
+            last = shown.recipe.chars if end is None else end
+            return document_content.text_of(conn, shown, start, last)
+
+        return await self._read_shown(media_id, look)
+
+    async def list_chunks(
+        self, *, media_id: int | str, limit: int = 100, after: str | None = None, with_text: bool = False
+    ) -> DocumentChunks:
+        """Return up to `limit` chunks of the document, in order; with their texts on request.
+
+        For the next page, pass `chunks.next_cursor` as `after`. Raises UnknownDocument. Raises InvalidRequest
+        for another text, and if the document has a newer version since the page before.
+        """
+        require_limit(limit)
+
+        def look(conn: Connection, shown: Generation) -> DocumentChunks:
+            page = document_content.chunks_of(conn, shown, limit=limit, after=after, with_text=with_text)
+            return DocumentChunks(shown.number, shown.collection, page)
+
+        return await self._read_shown(media_id, look)
+
+    async def _read_shown(self, media_id: int | str, look: Callable[[Connection, Generation], T]) -> T:
+        """Read from the version of the document that readers see, otherwise the newest."""
+        document_id = self._document_id(media_id)
+
+        def read(conn: Connection) -> T:
+            shown = document_content.shown_generation(conn, document_id)
+            if shown is None:
+                raise self._unknown(media_id)
+            return look(conn, shown)
+
+        return await self._database.read(read)
+
+    def _document_id(self, media_id: int | str) -> str:
+        return identity.document_id(self._tenant, str(media_id))
+
+    def _unknown(self, media_id: int | str) -> UnknownDocument:
+        return UnknownDocument(
+            f"tenant `{self._tenant}` has no document `{media_id}`: list its documents to see them",
+            remedy=Remedy.LIST_DOCUMENTS,
+        )
+
+    # --- change ---
+
     async def record_unreadable(
         self,
         *,
@@ -109,7 +189,7 @@ class TenantJobs(ScopedJobs):
 
     async def delete_document(self, *, media_id: int | str) -> bool:
         """Hide the document at once and request its deletion. Return False if there is no such document."""
-        document_id = identity.document_id(self._tenant, str(media_id))
+        document_id = self._document_id(media_id)
 
         def remove(conn: Connection) -> bool:
             document_lock.lock(conn, [document_id])
