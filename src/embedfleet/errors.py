@@ -25,6 +25,7 @@
     │   ├── WebhookUnavailable
     │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
     │   ├── RequestUnderWay    the first try of a repeated request is still being answered
+    │   ├── ServerUnavailable  the HTTP API that a client uses does not answer
     │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
     ├── Permanent              trying again gives the same error: dead letter
     │   ├── SpaceMismatch      vectors of another model would be mixed in
@@ -34,6 +35,7 @@
     │   ├── ModelStuck         it did not come back from a call
     │   └── ModelExhausted     memory does not hold a single text
     ├── VectorStoreDied        its process did not survive a call: tried again as after a worker's death
+    ├── ServerFailed           the HTTP API that a client uses has a defect
     ├── StorageFull            the disk refused a write; nothing of the transaction was kept
     └── LeaseLost              the worker no longer holds the task: drop the result
 
@@ -225,6 +227,10 @@ class RequestUnderWay(Transient):
     """The first try of a repeated request is still being answered."""
 
 
+class ServerUnavailable(Transient):
+    """The HTTP API cannot be reached, or a proxy before it answers in its place."""
+
+
 class LaterMessage(Transient):
     """A queue message was made by a later release than this one."""
 
@@ -259,6 +265,10 @@ class ModelExhausted(ModelFailure):
 
 class VectorStoreDied(EmbedfleetError):
     """The process of the embedded vector store ended during a call. The next call starts another process."""
+
+
+class ServerFailed(EmbedfleetError):
+    """The HTTP API could not answer because of a defect. Its log says more."""
 
 
 class StorageFull(EmbedfleetError):

@@ -1,0 +1,52 @@
+"""Where the server is, and as whom a client asks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
+
+import httpx
+
+from embedfleet.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The address of a server, such as `http://host:8080`; a path is taken as a prefix of all its paths.
+
+    `tenant`: for whom an operator's key acts; another key has a tenant of its own. The key is in no `repr`.
+    Raises InvalidRequest for what cannot be an address or a key.
+    """
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    tenant: str | None = None
+
+    def __post_init__(self) -> None:
+        if _host_of(self.url) is None:
+            raise InvalidRequest(
+                f"server: `{self.url}` is no address of a server: give one such as http://host:8080",
+                field="server",
+            )
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise InvalidRequest(
+                "api_key: has characters that no API key has: copy it again", field="api_key"
+            )
+
+    def of(self, tenant: str) -> Server:
+        """Return the same server, asked for this tenant."""
+        return replace(self, tenant=tenant)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request. A tenant is percent-encoded, as a header takes ASCII only."""
+        key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+        return key if self.tenant is None else key | {"X-Tenant": quote(self.tenant, safe="")}
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        return None
+    return parsed.host or None if parsed.scheme in ("http", "https") else None
