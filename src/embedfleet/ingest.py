@@ -20,7 +20,9 @@ from typing import TypeVar
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import SystemClock, utc
+from embedfleet.document_metadata import Metadata
 from embedfleet.errors import EmptyDocument, InputError, ParseError, QuotaExceeded
+from embedfleet.file_metadata import described_by, metadata_of_file
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.parsing.formats import ParsedDocument, is_supported
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
@@ -78,12 +80,14 @@ class _File:
     """A file that can be read. `source_hash` is of its bytes when they were looked at.
 
     `model` is the one that the caller chose, or that its document has already; None: the default model.
+    `metadata` is as `JobRequest` takes it.
     """
 
     source: str
     media_id: str
     source_hash: str
     model: str | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ class _Document:
 class IngestOptions:
     """The options of an ingest. Without a `model`, a document keeps its model, and a new one gets the default
     model. `globs` choose files in folders; without any, all known formats are taken. With `strict`, a
-    document of which content is lost fails."""
+    document of which content is lost fails. `metadata` is that of every file, and the file beside a file that
+    describes it (`file_metadata`) has more of it. Without either, a document keeps what it has."""
 
     tenant: str
     model: str | None = None
@@ -106,6 +111,7 @@ class IngestOptions:
     globs: Sequence[str] = ()
     priority: int = 50
     strict: bool = False
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,8 @@ def find_files(paths: Iterable[Path], globs: Sequence[str] = ()) -> Found:
 
     In a folder, only known formats are taken, or the files that match a glob; hidden files and folders are
     left out, and links to folders are not followed. What is left out is counted by kind, unless a glob leaves
-    it out. A file that is named itself is always taken.
+    it out. A file that describes another one (`file_metadata`) is not a document. A file that is named itself
+    is always taken.
     """
     found = Found()
     files: dict[str, None] = {}
@@ -168,7 +175,10 @@ def _walk(folder: str, globs: Sequence[str], found: Found) -> Iterator[str]:
     for where, folders, files in os.walk(folder, onerror=unreadable):
         left_out = [_kind_of_folder(os.path.join(where, name)) for name in folders]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        present = set(files)
         for name in sorted(files):
+            if described_by(name) in present:
+                continue
             path = os.path.join(where, name)
             if not name.startswith(".") and _wanted(path, folder, globs):
                 yield path
@@ -271,7 +281,7 @@ class Ingest:
 
     async def _next(self, batches: Iterator[list[str]]) -> list[_File | FileOutcome]:
         """Hash the files of the next batch and choose their models. Returns none after the last batch."""
-        batch = await asyncio.to_thread(_hash_next, batches, self._parser.ocr)
+        batch = await asyncio.to_thread(_hash_next, batches, self._parser.ocr, self._options.metadata)
         chosen = self._options.model
         if chosen is not None:
             return [replace(one, model=chosen) if isinstance(one, _File) else one for one in batch]
@@ -312,6 +322,9 @@ class Ingest:
             jobs = await self._jobs_of(files)
         except InputError as exc:
             return {file.source: _failed(file.source, str(exc)) for file in files}
+        await self._jobs.replace_metadata(
+            {one.media_id: one.metadata for one in files if one.source in jobs and one.metadata is not None}
+        )
         refused = await self._run_again([job.job_id for job in jobs.values() if _ended_badly(job)])
         resumed = [job for job in jobs.values() if job.status is not JobStatus.COMPLETED]
         self._since = min([self._since, *(job.created_at for job in resumed)])
@@ -406,6 +419,7 @@ class Ingest:
             account=parsed.account,
             places=parsed.places,
             strict=options.strict,
+            metadata=None if file.metadata is None else dict(file.metadata),
         )
 
 
@@ -462,15 +476,18 @@ def _size_of(source: str) -> int:
         return 0
 
 
-def _hash_next(batches: Iterator[list[str]], ocr: bool) -> list[_File | FileOutcome]:
+def _hash_next(
+    batches: Iterator[list[str]], ocr: bool, metadata: Metadata | None
+) -> list[_File | FileOutcome]:
     """Hash the files of the next batch. Returns none after the last batch. This blocks."""
-    return [_hashed(source, ocr=ocr) for source in next(batches, [])]
+    return [_hashed(source, metadata, ocr=ocr) for source in next(batches, [])]
 
 
-def _hashed(source: str, *, ocr: bool) -> _File | FileOutcome:
+def _hashed(source: str, metadata: Metadata | None, *, ocr: bool) -> _File | FileOutcome:
     try:
         _refuse_undecodable_name(source)
-        return _File(source, media_id_of(source), _hash_file(source, ocr=ocr))
+        digest = _hash_file(source, ocr=ocr)
+        return _File(source, media_id_of(source), digest, metadata=metadata_of_file(source, metadata))
     except ParseError as exc:
         return _failed(source, str(exc))
 

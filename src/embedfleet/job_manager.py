@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
@@ -136,6 +137,7 @@ class EmbeddingJobManager:
         account: Account = NOTHING_SAID,
         places: Places = NOWHERE,
         strict: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> str:
         """Submit one version of a document of the tenant `user_id`, and return the job's id.
 
@@ -151,6 +153,9 @@ class EmbeddingJobManager:
         source is not in `content`, and `places` where the content is in the source, as a reader of the source
         tells. With `strict`, the job fails if content of the source is lost: what `account` says is lost, and
         text that the model does not know. Readers then keep the version they see.
+
+        `metadata` gives names texts, numbers, booleans or lists of texts, by which searches filter. None
+        keeps what the document has already, {} removes it. Other metadata for the same text embeds nothing.
 
         Raises InvalidRequest for a wrong argument, such as a priority outside 0-100, empty content or an
         unknown content type. Raises UnknownModel, QuotaExceeded, StorageFull, DatabaseUnavailable.
@@ -170,6 +175,7 @@ class EmbeddingJobManager:
             account=account,
             places=places,
             strict=strict,
+            metadata=metadata,
         )
         return (await self.create_jobs([request]))[0]
 
@@ -186,6 +192,7 @@ class EmbeddingJobManager:
         model: str | None = None,
         source: str | None = None,
         strict: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> str:
         """Submit a file of any known format, such as PDF, DOCX or HTML, as `create_job` submits a text.
 
@@ -221,6 +228,7 @@ class EmbeddingJobManager:
             account=parsed.account,
             places=parsed.places,
             strict=strict,
+            metadata=metadata,
         )
 
     async def create_jobs(

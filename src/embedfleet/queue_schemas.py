@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -29,7 +30,9 @@ from pydantic import (
     model_validator,
 )
 
+from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
+from embedfleet.document_metadata import Value
 from embedfleet.errors import LaterMessage, Remedy, UndecodableMessage
 from embedfleet.places import NOWHERE, Places
 from embedfleet.settings.chunking import ChunkingConfig as ChunkingConfig
@@ -95,6 +98,9 @@ class ContentType(StrEnum):
 
 AccountField = Annotated[Account, PlainSerializer(Account.json_document)]
 """An account in a record; in JSON as `Account.json_document` returns it."""
+
+MetadataField = Annotated[dict[str, Value], BeforeValidator(document_metadata.checked)]
+"""Metadata of a document in a request or a record: up to 64 names, 8,192 bytes as JSON."""
 
 UserTierName = Literal["free", "basic", "premium", "enterprise"]
 ContentTypeName = Literal["text", "markdown", "code"]
@@ -343,6 +349,11 @@ class JobRequest(Checked, _Frozen):
     )
     places: Places = Field(default=NOWHERE, description="The pages and seconds of `content` in its source.")
     strict: bool = Field(default=False, description="Fail the job if content of the source is lost.")
+    metadata: MetadataField | None = Field(
+        default=None,
+        description="Names with texts, numbers, booleans or lists of texts, for filters. None: those of the "
+        "document as it is; {}: none.",
+    )
 
     if TYPE_CHECKING:  # type checkers know from here what else is taken: numbers, and texts for enums
 
@@ -363,6 +374,7 @@ class JobRequest(Checked, _Frozen):
             account: Account = NOTHING_SAID,
             places: Places = NOWHERE,
             strict: bool = False,
+            metadata: Mapping[str, Any] | None = None,
         ) -> None: ...
 
     @field_validator("media_id", mode="before")
@@ -493,6 +505,7 @@ class DocumentInfo(_Frozen):
     chunks: int | None = Field(default=None, description="How many it has; None until all of it is cut.")
     coverage: float | None = Field(default=None, description="As in JobInfo; None unless it is live.")
     account: AccountField = Field(default=NOTHING_SAID, description="What of its source is not in its text.")
+    metadata: dict[str, Value] = Field(default={}, description="What its submitter says of it.")
     created_at: datetime = Field(description="When it was first submitted.")
 
     def json_document(self) -> dict[str, Any]:

@@ -159,6 +159,12 @@ class TestMetadata:
         await store.update_metadata(FILMS, ["a"], [{"x": 1}])
         assert await existing(store, BOOKS, ["a", "zz"]) == {"a"}
 
+    async def test_a_row_takes_lists_of_texts_and_gives_them_up(self, store: VectorStore) -> None:
+        await store.upsert(BOOKS, rows(["a"], metadatas=[{"tags": ["é", "b"]}]))
+        for metadata in ({"tags": ["c"]}, {"tags": "one"}, {"other": ["d"]}):
+            await store.update_metadata(BOOKS, ["a"], [metadata])
+        assert await existing(store, BOOKS, ["a"]) == {"a"}
+
 
 class TestVectorsAndDelete:
     async def test_vectors_tells_which_ids_have_a_row(self, store: VectorStore) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, update
 
 from embedfleet.clock import ManualClock
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
+from embedfleet.lifecycle import storing
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
@@ -27,7 +28,7 @@ from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.null import NullVectorStore
-from embedfleet.vectors.port import CollectionKey, VectorRows
+from embedfleet.vectors.port import CollectionKey, Metadata, VectorRows
 from embedfleet.workers.base_worker import Failures
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.services import Services
@@ -44,7 +45,7 @@ from support.system import (
     take_ledger,
 )
 
-CHUNK = "ab" * 16
+CHUNK, NEXT_CHUNK = "ab" * 16, "cd" * 16
 
 
 async def nothing() -> None:
@@ -57,6 +58,8 @@ class HeldStore(NullVectorStore):
     def __init__(self) -> None:
         super().__init__()
         self.ids: set[str] = set()
+        self.metadatas: dict[str, Metadata] = {}
+        self.after_update: Callable[[], Awaitable[object]] = nothing
         self.after_upsert: Callable[[], Awaitable[object]] = nothing
         self.after_delete: Callable[[], Awaitable[object]] = nothing
 
@@ -68,7 +71,14 @@ class HeldStore(NullVectorStore):
 
     async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
         self.ids |= set(rows.ids)
+        self.metadatas |= dict(zip(rows.ids, rows.metadatas, strict=True))
         await self.after_upsert()
+
+    async def update_metadata(
+        self, collection: CollectionKey, ids: Sequence[str], metadatas: Sequence[Metadata]
+    ) -> None:
+        self.metadatas |= dict(zip(ids, metadatas, strict=True))
+        await self.after_update()
 
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         self.ids -= set(ids)
@@ -96,34 +106,35 @@ class Bench:
         assert job is not None
         return job
 
-    async def chunk(self, job: Job) -> None:
-        """The document is one chunk in one batch."""
+    async def chunk(self, job: Job, *ids: str) -> None:
+        """The document has these chunks, each in a batch of its own; only CHUNK if none is named."""
+        ids = ids or (CHUNK,)
 
         def write(conn: Connection) -> None:
             document_lock.lock(conn, [job.document_id])
-            row = ChunkRow(0, CHUNK, 0, 1, 1, "")
-            chunks.add(conn, [(job.document_id, job.generation_id, [row])])
-            batches.add(conn, {job.job_id: [Batch(0, 0, 1)]})
-            jobs.seal(conn, [JobEnd(job.job_id, 1, 1.0)], now=1.0)
+            rows = [ChunkRow(place, chunk_id, 0, 1, 1, "") for place, chunk_id in enumerate(ids)]
+            chunks.add(conn, [(job.document_id, job.generation_id, rows)])
+            batches.add(conn, {job.job_id: [Batch(place, place, 1) for place in range(len(ids))]})
+            jobs.seal(conn, [JobEnd(job.job_id, len(ids), 1.0)], now=1.0)
 
         await self.database.write(write)
 
-    async def write_vector(self, job: Job) -> Failures:
-        """A storage worker carries out the task that was made for this run of the job."""
+    async def write_vector(self, job: Job, ordinal: int = 0) -> Failures:
+        """A storage worker carries out the task that was made for a batch of this run of the job."""
         loop = StorageLoop(
             "s", self.services(), store=self.store, settings=VectorStoreSettings(store_documents=False)
         )
         message = StorageTask(
             tenant=TENANT,
             job_id=job.job_id,
-            ordinal=0,
+            ordinal=ordinal,
             space="s",
             dim=1,
-            chunk_ids=pack_chunk_ids([CHUNK]),
+            chunk_ids=pack_chunk_ids([(CHUNK, NEXT_CHUNK)[ordinal]]),
             vectors=np.ones((1, 1), dtype="<f4").tobytes(),
             dead=(),
         )
-        task = Task(f"{job.job_id}:{job.run}:0", TENANT, job.job_id, 1, message.encode())
+        task = Task(f"{job.job_id}:{job.run}:{ordinal}", TENANT, job.job_id, 1, message.encode())
         return await carry_out(loop, Stage.STORAGE, task)
 
     async def clean(self, job: Job) -> None:
@@ -132,6 +143,9 @@ class Bench:
         name = job.document_id
         message = DeletionTask(tenant=TENANT, job_id=name, document_id=name)
         assert await carry_out(loop, Stage.DELETION, Task(name, TENANT, name, 1, message.encode())) == {}
+
+    async def patch(self, **patch: str) -> None:
+        await self.jobs.of(TENANT).set_metadata(media_id="1", patch=patch)
 
     async def stored(self) -> bool:
         return bool(await self.database.read(lambda conn: chunks.ids_stored(conn, [CHUNK])))
@@ -216,6 +230,70 @@ async def test_a_vector_written_while_it_is_being_deleted_is_not_believed_to_be_
     assert await bench.write_vector(new) == {}
     assert await bench.stored()
     assert bench.store.ids == {CHUNK}
+
+
+@on_both_databases
+async def test_metadata_that_changes_while_a_first_version_is_written_reaches_its_rows(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job)
+
+    async def patched_and_cleaned() -> None:
+        await bench.patch(team="legal")
+        await bench.clean(job)  # for the patch: the version is not live, so there is nothing to describe
+
+    bench.store.after_upsert = patched_and_cleaned
+    assert await bench.write_vector(job) == {}
+    assert "team" not in bench.store.metadatas[CHUNK]
+    assert await bench.jobs.of_all_tenants().cleanups_left()
+    await bench.clean(job)
+    assert bench.store.metadatas[CHUNK]["team"] == "legal"
+    assert not await bench.jobs.of_all_tenants().cleanups_left()
+
+
+@on_both_databases
+async def test_metadata_that_changes_between_two_batches_reaches_the_rows_of_both(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job, CHUNK, NEXT_CHUNK)
+    assert await bench.write_vector(job) == {}
+    await bench.patch(team="legal")
+    await bench.clean(job)  # for the patch: the version is not live, so there is nothing to describe
+    assert await bench.write_vector(job, 1) == {}
+    assert (await bench.job(job.job_id)).status is JobStatus.COMPLETED
+    assert await bench.jobs.of_all_tenants().cleanups_left()
+    await bench.clean(job)
+    assert [bench.store.metadatas[one]["team"] for one in (CHUNK, NEXT_CHUNK)] == ["legal", "legal"]
+    assert not await bench.jobs.of_all_tenants().cleanups_left()
+
+
+@on_both_databases
+async def test_metadata_that_changes_while_rows_are_described_reaches_the_rows(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job)
+    assert await bench.write_vector(job) == {}
+    await bench.patch(team="legal")
+
+    async def patched_again() -> None:
+        bench.store.after_update = nothing
+        await bench.patch(team="sales")
+
+    bench.store.after_update = patched_again
+    await bench.clean(job)
+    assert bench.store.metadatas[CHUNK]["team"] == "sales"
+
+
+@on_both_databases
+async def test_a_row_that_a_repair_writes_while_its_metadata_changes_is_described_again(bench: Bench) -> None:
+    job = await bench.submit("words")
+    await bench.chunk(job)
+    assert await bench.write_vector(job) == {}
+    before = await bench.database.read(lambda conn: documents.generation(conn, job.generation_id))
+    assert before is not None
+    await bench.patch(team="legal")
+    await bench.clean(job)
+    await bench.database.write(lambda conn: storing.record_rewritten(conn, {CHUNK: before}, {}, now=1.0))
+    bench.store.metadatas.clear()  # the repair wrote the metadata of before
+    await bench.clean(job)
+    assert bench.store.metadatas[CHUNK]["team"] == "legal"
 
 
 def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.record_stored) -> None:

@@ -100,6 +100,8 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "source_hash": SOURCE_HASH,
         }
     ],
+    "set_metadata": [lambda of: {"media_id": of.media_id, "patch": {"team": "strange"}}],
+    "replace_metadata": [lambda of: {"metadata": {of.media_id: {"team": "strange"}}}],
     "delete_document": [lambda of: {"media_id": of.media_id}],
 }
 """For each public method the ways to call it; together they use every parameter it has."""
@@ -179,7 +181,7 @@ async def outcome(through: ScopedJobs, method: str, build: Arguments, names: Nam
         said = repr(found)
     except EmbedfleetError as exc:
         said = f"{type(exc).__name__}: {exc}"
-    for name in (names.job_id, f"`{names.dead_letter_id}`"):
+    for name in (names.job_id, f"`{names.dead_letter_id}`", f"`{names.media_id}`"):
         said = said.replace(name, "NAME")
     return re.sub(r"job_[0-9a-f]{32}", "JOB", said) if method == "record_unreadable" else said
 

@@ -38,6 +38,7 @@ class Given:
     text: str
     source: str | None
     source_hash: str | None
+    metadata: dict[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ a_submission = st.builds(
     text=st.sampled_from(TEXTS),
     source=st.sampled_from([None, "/a", "/b"]),
     source_hash=st.sampled_from([None, "h1", "h2"]),
+    metadata=st.sampled_from([None, None, {}, {"team": "a"}, {"team": "b"}]),
 )
 a_call = st.lists(a_submission, min_size=1, max_size=6)
 a_happening = st.builds(
@@ -113,6 +115,7 @@ class World:
                     content=one.text,
                     source=one.source,
                     source_hash=one.source_hash,
+                    metadata=one.metadata,
                 )
             )
             for one in step
@@ -159,11 +162,18 @@ class World:
         for document in of(tables.documents, tables.documents.c.media_id):
             names[document["document_id"]] = f"document {document['media_id']}"
             document["cleanup"] = document["cleanup"] > 0
+            document["patches"] = document["patches"] > 0
             found.append(document)
             for version in reversed(documents.generations_of(conn, document["document_id"])):
                 names[version.generation_id] = f"generation {version.number} of {document['media_id']}"
                 text = segments.get(conn, version.generation_id, 0)
-                found += [version.number, version.state, version.recipe, text and text.text]
+                found += [
+                    version.number,
+                    version.state,
+                    version.recipe,
+                    version.written_metadata,
+                    text and text.text,
+                ]
         numbers = count(1)
         for job in of(tables.jobs, tables.jobs.c.created_at):
             names[job["job_id"]] = f"job {next(numbers)}"

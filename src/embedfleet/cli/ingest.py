@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.cli.metadata_option import metadata_of
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
 from embedfleet.cli.output import (
     DONE,
@@ -74,6 +75,10 @@ PruneAll = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be ingested and deleted; change nothing.")
 ]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--meta", help="NAME=VALUE, for `search --where`; may be repeated, also for a list."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail each document of which content would be lost.")]
 
 
@@ -91,11 +96,14 @@ def ingest(
     prune_all: PruneAll = False,
     dry_run: DryRun = False,
     strict: Strict = False,
+    meta: Metadata = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Chunk, embed and store files. Unchanged ones are skipped, changed ones embed only what is new.
+
+    FILE.meta.json beside FILE, a JSON object, holds metadata of FILE; it counts before --meta.
 
     --json writes each file as soon as its job has ended, in the order of the files, and the totals last.
     """
@@ -113,6 +121,7 @@ def ingest(
         ),
         globs=tuple(glob or ()),
         strict=strict,
+        metadata=metadata_of(meta or ()),
     )
     pruning = Prune.ALL if prune_all else Prune.UNLESS_MANY if prune else Prune.NONE
     if dry_run:

@@ -20,7 +20,7 @@ from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.clock import Clock
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.lifecycle import ending
+from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Unchanged, plan
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
@@ -112,8 +112,10 @@ class Admission:
         documents.ensure_documents(conn, [_name(one) for one in submissions], now)
         decided = plan(submissions, tickets, _known(conn, submissions, now), self._settings.tenants)
         tenants.set_tiers(conn, decided.tiers)
-        _write_begun(conn, decided.begun, now)
+        begun = _write_begun(conn, decided.begun, now)
         _write_unchanged(conn, decided.unchanged)
+        later = {begun[place]: new for place, new in decided.begun_described.items()}
+        describing.describe(conn, decided.described | later)
         # After the new jobs are written, as a later submission of this call may have superseded an earlier.
         ending.supersede(conn, decided.superseded, now)
         ending.leave_rest_to_cleanup(conn, decided.left_over)
@@ -182,8 +184,11 @@ def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> K
     )
 
 
-def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
-    """Write new generations with their texts and jobs, and add them to the usage of their tenants."""
+def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> list[int]:
+    """Write new generations with their texts and jobs, and add them to the usage of their tenants.
+
+    Returns the ids of the generations, in order.
+    """
     generation_ids = documents.add_generations(
         conn,
         [
@@ -196,6 +201,7 @@ def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
                 PARTITION_VERSION,
                 one.submission.request.account,
                 one.submission.request.strict,
+                one.written_metadata,
             )
             for one in begun
         ],
@@ -207,6 +213,7 @@ def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> None:
         line = usage.Line(submission.request.user_id, submission.model.name, submission.api_key)
         amounts[line] = amounts.get(line, Amount()) + submission.amount
     usage.reserve(conn, amounts, now)
+    return generation_ids
 
 
 def _write_unchanged(conn: Connection, unchanged: Sequence[Unchanged]) -> None:

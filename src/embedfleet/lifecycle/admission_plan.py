@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embedfleet import quota
+from embedfleet import document_metadata, quota
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.backend import ModelInfo
+from embedfleet.lifecycle.describing import NewMetadata
 from embedfleet.queue_schemas import JobRequest, UserTier
 from embedfleet.quota import Amount, TenantLimits, Usage
 from embedfleet.records.collections import Collection
@@ -75,6 +76,7 @@ class Begun:
     tier: UserTier
     collection: Collection
     number: int
+    written_metadata: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,9 @@ class Plan:
 
     `job_ids` answers the submissions in order. `superseded` are jobs that end, among them perhaps jobs that
     this plan begins. `left_over` are documents whose superseded job may have stored vectors and has no newer
-    job whose end requests their cleanup. `tiers` are the tiers that change, by tenant.
+    job whose end requests their cleanup. `tiers` are the tiers that change, by tenant. `described` are
+    generations that get other metadata, by their ids; `begun_described` are those of `begun`, by their place
+    there.
     """
 
     job_ids: list[str] = field(default_factory=list)
@@ -102,6 +106,8 @@ class Plan:
     superseded: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     tiers: dict[str, UserTier] = field(default_factory=dict)
+    described: dict[int, NewMetadata] = field(default_factory=dict)
+    begun_described: dict[int, NewMetadata] = field(default_factory=dict)
 
 
 def plan(
@@ -122,8 +128,8 @@ def plan(
 class _Version:
     """A generation that readers see (`live`), or that an unfinished job (`job_id`) makes, or both.
 
-    `generation_id` is None if this plan begins it. `may_lose`: content of its source is lost, or may be found
-    to be when it is cut.
+    `generation_id` is None if this plan begins it; then `begun` is its place in the plan. `may_lose`: content
+    of its source is lost, or may be found to be when it is cut.
     """
 
     recipe: Recipe
@@ -132,6 +138,8 @@ class _Version:
     live: bool
     job_id: str | None
     may_lose: bool
+    written_metadata: str | None
+    begun: int | None = None
 
 
 @dataclass(slots=True)
@@ -155,6 +163,7 @@ class _Document:
                 one.state is GenerationState.LIVE,
                 makers.get(one.generation_id),
                 _may_lose(one),
+                one.written_metadata,
             )
             for one in generations
             if one.state is GenerationState.LIVE or one.generation_id in makers
@@ -182,9 +191,14 @@ class _Document:
             one.job_id = None
         return ended
 
-    def begin(self, recipe: Recipe, collection: Collection, job_id: str, *, strict: bool) -> int:
+    @property
+    def written_metadata(self) -> str | None:
+        """The metadata of the newest version."""
+        return self.versions[0].written_metadata if self.versions else None
+
+    def begin(self, version: _Version, job_id: str) -> int:
         """Add a new version and its job. Return the number of the generation."""
-        self.versions.insert(0, _Version(recipe, collection.collection_id, None, False, job_id, not strict))
+        self.versions.insert(0, version)
         self.unfinished.append(job_id)
         self.next_number += 1
         return self.next_number - 1
@@ -194,6 +208,12 @@ def _may_lose(generation: Generation) -> bool:
     if generation.strict:
         return False
     return generation.state is not GenerationState.LIVE or bool(generation.account.lost)
+
+
+def _written_metadata(submission: Submission, before: str | None) -> str | None:
+    """The metadata of a version: that of the submission, or that of before if the submission says none."""
+    given = submission.request.metadata
+    return before if given is None else document_metadata.written(given)
 
 
 class _Planner:
@@ -212,6 +232,8 @@ class _Planner:
         collection = self._known.collections[request.user_id, submission.model.space]
         document = self._document(submission.document_id)
         same = document.version_of(submission.recipe, collection, strict=request.strict)
+        if same is not None:
+            self._describe(submission, same)
         if same is not None and same.job_id is not None:
             self.plan.job_ids.append(same.job_id)
             return
@@ -257,10 +279,33 @@ class _Planner:
     ) -> None:
         request = submission.request
         self._check_quota(submission, ticket.now)
+        metadata = _written_metadata(submission, document.written_metadata)
         self._supersede(request.user_id, document)
         self._usage[request.user_id] = self._usage[request.user_id].after(1, submission.amount)
-        number = document.begin(submission.recipe, collection, ticket.job_id, strict=request.strict)
-        self.plan.begun.append(Begun(submission, ticket, tier, collection, number))
+        version = _Version(
+            submission.recipe,
+            collection.collection_id,
+            None,
+            False,
+            ticket.job_id,
+            not request.strict,
+            metadata,
+            begun=len(self.plan.begun),
+        )
+        number = document.begin(version, ticket.job_id)
+        self.plan.begun.append(Begun(submission, ticket, tier, collection, number, metadata))
+
+    def _describe(self, submission: Submission, version: _Version) -> None:
+        """Give a version, which need not be made again, the metadata of the submission."""
+        metadata = _written_metadata(submission, version.written_metadata)
+        if metadata == version.written_metadata:
+            return
+        version.written_metadata = metadata
+        new = NewMetadata(submission.document_id, metadata)
+        if version.generation_id is not None:
+            self.plan.described[version.generation_id] = new
+        elif version.begun is not None:
+            self.plan.begun_described[version.begun] = new
 
     def _check_quota(self, submission: Submission, now: float) -> None:
         request = submission.request

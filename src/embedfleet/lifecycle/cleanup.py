@@ -61,9 +61,15 @@ def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | No
 
 
 def record_description(conn: Connection, described: UndescribedRows) -> None:
-    """Record that these rows carry the metadata of their generation now."""
+    """Record that these rows carry the metadata of their generation now.
+
+    If the metadata was changed since they were read, nothing is recorded, so that they are read again.
+    """
     generation = described.generation
     document_lock.lock(conn, [generation.document_id])
+    changes = documents.changes(conn, [generation.document_id]).get(generation.document_id)
+    if changes is not None and changes.patches != generation.patches:
+        return
     ids = [row.chunk_id for row in described.rows]
     chunks.record_description(conn, generation.document_id, generation.generation_id, ids)
 

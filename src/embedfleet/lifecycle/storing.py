@@ -157,7 +157,7 @@ def record_batches(
     """
     document_lock.lock(conn, (batch.document_id for batch in stored))
     current = jobs.get_locked(conn, [batch.message.job_id for batch in stored])
-    deletions = documents.deletion_counts(conn, sorted({batch.document_id for batch in stored}))
+    changes = documents.changes(conn, sorted({batch.document_id for batch in stored}))
     wanted: list[tuple[BatchToStore, Job]] = []
     unwanted: list[BatchToStore] = []
     again: list[BatchToStore] = []
@@ -166,14 +166,21 @@ def record_batches(
         if job is None or not batch.batch_id.wanted_by(job):
             # While the vectors were written, the job ended, began a new run, or was deleted.
             unwanted.append(batch)
-        elif deletions[batch.document_id] != batch.generation.deletions:
+        elif changes[batch.document_id].deletions != batch.generation.deletions:
             # Vectors of the document were deleted since the look-up. These may be among them.
             unwanted.append(batch)
             again.append(batch)
         else:
             wanted.append((batch, job))
     _leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
-    chunks.record_stored(conn, [batch.written(written.refused) for batch, _ in wanted], written.checksums)
+    # The metadata of these changed since the look-up, so their rows have that of before.
+    patched = {
+        batch.document_id
+        for batch, _ in wanted
+        if changes[batch.document_id].patches != batch.generation.patches
+    }
+    new = [batch.written(written.refused) for batch, _ in wanted]
+    chunks.record_stored(conn, new, written.checksums, patched)
     # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
     ids = [chunk_id for batch, _ in wanted for chunk_id in batch.chunk_ids]
     being_deleted = chunks.ids_being_deleted(conn, ids)
@@ -184,7 +191,7 @@ def record_batches(
             counted.append((batch, job))
         else:
             marked.append(batch)
-    documents.request_cleanup(conn, sorted({batch.document_id for batch in marked}))
+    documents.request_cleanup(conn, sorted(patched | {batch.document_id for batch in marked}))
     _count(conn, counted, written.refused, now)
     return again + marked
 
@@ -198,6 +205,7 @@ def record_rewritten(
     """
     document_lock.lock(conn, {generation.document_id for generation in described_by.values()})
     known = chunks.stored_vectors(conn, list(described_by))
+    changes = documents.changes(conn, sorted({one.document_id for one in described_by.values()}))
     by_generation: dict[int, list[str]] = {}
     for chunk_id, generation in described_by.items():
         by_generation.setdefault(generation.generation_id, []).append(chunk_id)
@@ -205,11 +213,16 @@ def record_rewritten(
         generation = described_by[ids[0]]
         wanted = [chunk_id for chunk_id in ids if chunk_id in known]
         unwanted = [chunk_id for chunk_id in ids if chunk_id not in known]
-        chunks.record_stored(conn, [(generation, wanted)], checksums)
+        patched = (
+            {generation.document_id}
+            if wanted and changes[generation.document_id].patches != generation.patches
+            else set()
+        )
+        chunks.record_stored(conn, [(generation, wanted)], checksums, patched)
         if unwanted:
             _leave_to_deletion(conn, [(generation, unwanted)], checksums, now)
         # A row may belong to another generation by now. A deletion task then writes its metadata.
-        if any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
+        if patched or any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
             documents.request_cleanup(conn, [generation.document_id])
     return len(known)
 

@@ -11,7 +11,7 @@ Three rules ensure that a vector that a generation needs is not deleted:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,6 +36,8 @@ from embedfleet.sql.tables import (
 from embedfleet.sql.upsert import upsert
 
 HEADING_SEPARATOR = " > "
+# No generation has this id. A row that it describes gets its metadata from a cleanup.
+_UNDESCRIBED = 0
 
 WrittenIds = tuple[Generation, Sequence[str]]
 """The ids of vectors that were written to the vector store, with the generation that describes them."""
@@ -192,14 +194,20 @@ def stored_vectors(conn: Connection, chunk_ids: Sequence[str]) -> dict[str, Stor
     return found
 
 
-def record_stored(conn: Connection, written: Iterable[WrittenIds], checksums: Mapping[str, bytes]) -> None:
+def record_stored(
+    conn: Connection,
+    written: Iterable[WrittenIds],
+    checksums: Mapping[str, bytes],
+    patched: Set[str] = frozenset(),
+) -> None:
     """Record that the vector store holds these ids, with the metadata of their generations.
 
+    Documents in `patched` got other metadata since the rows were made, so their rows count as undescribed.
     `checksums` are those of the vectors that were read back, by id. If an id has none, its checksum is
     unknown. An id that is marked for deletion keeps its mark, so it is deleted once more: the deletion may
     have come before or after this write.
     """
-    _record(conn, written, checksums, VectorState.STORED)
+    _record(conn, written, checksums, VectorState.STORED, patched)
 
 
 def record_for_deletion(
@@ -227,16 +235,18 @@ def _record(
     written: Iterable[WrittenIds],
     checksums: Mapping[str, bytes],
     state_of_new: VectorState,
+    patched: Set[str] = frozenset(),
 ) -> None:
     rows: list[dict[str, Any]] = []
     for generation, chunk_ids in written:
         document_lock.require(conn, generation.document_id)
+        described_by = _UNDESCRIBED if generation.document_id in patched else generation.generation_id
         rows += (
             {
                 "chunk_id": bytes.fromhex(chunk_id),
                 "document_id": generation.document_id,
                 "collection_id": generation.collection.collection_id,
-                "described_by": generation.generation_id,
+                "described_by": described_by,
                 "writes": 1,
                 "state": state_of_new,
                 "checksum": checksums.get(chunk_id),
@@ -304,6 +314,14 @@ def described_by_others(conn: Connection, generation_id: int, limit: int) -> lis
         .limit(limit)
     )
     return [chunk_row(row) for row in conn.execute(query)]
+
+
+def leave_undescribed(conn: Connection, document_ids: Sequence[str], generation_ids: Sequence[int]) -> None:
+    """Record that rows of these generations in the vector store have metadata of before."""
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    for ids in key_pages(document_ids):
+        conn.execute(_LEAVE_UNDESCRIBED, {"ids": ids, "generations": generation_ids})
 
 
 def record_description(
@@ -374,6 +392,16 @@ _MARK_UNREFERENCED = (
         ~_REFERENCED.exists(),
     )
     .values(state=VectorState.DELETING)
+)
+
+# By the document, which has an index; a change is of a few generations.
+_LEAVE_UNDESCRIBED = (
+    update(vectors)
+    .where(
+        vectors.c.document_id.in_(bindparam("ids", expanding=True)),
+        vectors.c.described_by.in_(bindparam("generations", expanding=True)),
+    )
+    .values(described_by=_UNDESCRIBED)
 )
 
 _IN_STATE = select(vectors.c.chunk_id).where(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import DocumentInfo, DocumentState
@@ -86,6 +87,7 @@ def _describe(
         chunks=None if cut is None else cut.chunks_total,
         coverage=None if cut is None or live is None else cut.coverage,
         account=Account.of_json(shown.account) if shown and shown.account else NOTHING_SAID,
+        metadata=dict(document_metadata.read(shown.metadata)) if shown else {},
         created_at=utc(document.created_at),
     )
 
@@ -104,6 +106,7 @@ _MADE_OF = (
         generations.c.chars,
         generations.c.title,
         generations.c.account,
+        generations.c.metadata,
         collections.c.model,
     )
     .join(collections, collections.c.collection_id == generations.c.collection_id)

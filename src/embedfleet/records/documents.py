@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
+from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
+from embedfleet.document_metadata import Metadata
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.records import segments
 from embedfleet.records.collections import Collection
@@ -73,7 +75,9 @@ class Generation:
     collection: Collection
     chunker_version: int
     deletions: int
-    """The number of deletions of its document's vectors at the time of the read (see `deletion_counts`)."""
+    """The number of deletions of its document's vectors at the time of the read (see `changes`)."""
+    patches: int
+    """The number of changes of its document's metadata at the time of the read (see `changes`)."""
     written_account: str | None = None
     """The account of its source as JSON; None if nothing was left out."""
     strict: bool = False
@@ -85,6 +89,11 @@ class Generation:
     def account(self) -> Account:
         """What of its source is not in its text."""
         return NOTHING_SAID if self.written_account is None else Account.of_json(self.written_account)
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata that the caller gave."""
+        return document_metadata.read(self.written_metadata)
 
     @property
     def unreadable(self) -> bool:
@@ -114,6 +123,7 @@ class NewGeneration:
     chunker_version: int
     account: Account = NOTHING_SAID
     strict: bool = False
+    written_metadata: str | None = None
 
 
 def ensure_documents(conn: Connection, names: Sequence[DocumentName], now: float) -> None:
@@ -124,7 +134,7 @@ def ensure_documents(conn: Connection, names: Sequence[DocumentName], now: float
     last = {name.document_id: name for name in names}
     for document_id in last:
         document_lock.require(conn, document_id)
-    rows = [(one.document_id, one.tenant, one.media_id, one.source, 0, 0, now) for one in last.values()]
+    rows = [(one.document_id, one.tenant, one.media_id, one.source, 0, 0, 0, now) for one in last.values()]
     _ENSURE_DOCUMENTS.run(conn, rows)
 
 
@@ -150,6 +160,7 @@ def add_generations(conn: Connection, new: Sequence[NewGeneration]) -> list[int]
                 None if recipe.title is None else storable(recipe.title),
                 one.account.written(),
                 one.strict,
+                one.written_metadata,
             )
         )
     # No database promises that the rows come back in order, so they are told by their key.
@@ -280,6 +291,19 @@ def set_accounts(conn: Connection, accounts: Mapping[int, Account]) -> None:
         conn.execute(_SET_ACCOUNT, rows)
 
 
+def set_metadata(conn: Connection, written: Mapping[int, str | None]) -> None:
+    """Record, by generation id, new metadata as JSON. It goes with the rest of `describing.describe`."""
+    rows = [{"id": generation_id, "json": json_text} for generation_id, json_text in sorted(written.items())]
+    if rows:
+        conn.execute(_SET_METADATA, rows)
+
+
+def count_patches(conn: Connection, document_ids: Sequence[str]) -> None:
+    """Count one change of the metadata of each document (see `changes`)."""
+    for ids in key_pages(document_ids):
+        conn.execute(_COUNT_PATCHES, {"ids": ids})
+
+
 def set_chunker_version(conn: Connection, generation_id: int, version: int) -> None:
     """Record the version of the chunker that cuts this generation."""
     conn.execute(
@@ -320,6 +344,7 @@ def restore_as_deleted(conn: Connection, targets: Sequence[Generation], now: flo
             "deleted_at": now,
             "cleanup": 0,
             "deletions": 0,
+            "patches": 0,
             "created_at": now,
         }
         for target in targets
@@ -365,7 +390,7 @@ def finish_cleanup(conn: Connection, document_id: str, requests: int) -> None:
 
 
 def count_deletion(conn: Connection, document_id: str) -> None:
-    """Count one deletion of vectors of the document from the vector store (see `deletion_counts`)."""
+    """Count one deletion of vectors of the document from the vector store (see `changes`)."""
     document_lock.require(conn, document_id)
     conn.execute(
         update(documents)
@@ -374,15 +399,24 @@ def count_deletion(conn: Connection, document_id: str) -> None:
     )
 
 
-def deletion_counts(conn: Connection, document_ids: Sequence[str]) -> dict[str, int]:
-    """Return how often vectors of each document were deleted, by document id.
+class Changes(NamedTuple):
+    """How often vectors of a document were deleted, and how often its metadata was changed."""
 
-    A storage worker reads this number before it writes vectors, and again under the document's lock. If the
-    two are equal, no deletion ended in between, so the vectors that it wrote are there.
+    deletions: int
+    patches: int
+
+
+def changes(conn: Connection, document_ids: Sequence[str]) -> dict[str, Changes]:
+    """Return how often each document was changed in the vector store, by document id.
+
+    A worker reads these numbers before it writes to the vector store (they are in `Generation`), and again
+    under the document's lock. If no deletion ended in between, the vectors that it wrote are there. If the
+    metadata was not changed in between, the rows have the metadata of now.
     """
-    found: dict[str, int] = {}
+    found: dict[str, Changes] = {}
     for ids in key_pages(document_ids):
-        found.update((row.document_id, row.deletions) for row in conn.execute(_DELETIONS, {"ids": ids}))
+        for row in conn.execute(_CHANGES, {"ids": ids}):
+            found[row.document_id] = Changes(row.deletions, row.patches)
     return found
 
 
@@ -416,6 +450,7 @@ _SELECT_GENERATION = (
         documents.c.media_id,
         documents.c.source,
         documents.c.deletions,
+        documents.c.patches,
         collections.c.model,
         collections.c.space,
         collections.c.dim,
@@ -426,13 +461,15 @@ _SELECT_GENERATION = (
 
 
 _ENSURE_DOCUMENTS = RowsStatement(
-    "INSERT INTO documents (document_id, tenant_id, media_id, source, cleanup, deletions, created_at) "
+    "INSERT INTO documents (document_id, tenant_id, media_id, source, cleanup, deletions, patches, "
+    "created_at) "
     "VALUES {rows} ON CONFLICT (document_id) DO UPDATE SET source = excluded.source, deleted_at = NULL"
 )
 
 _ADD_GENERATIONS = RowsStatement(
     "INSERT INTO generations (document_id, number, state, collection_id, content_hash, source_hash, "
-    "content_type, chars, chunking, batch_chunks, chunker_version, title, account, strict) VALUES {rows} "
+    "content_type, chars, chunking, batch_chunks, chunker_version, title, account, strict, "
+    "metadata) VALUES {rows} "
     "RETURNING generation_id, document_id, number"
 )
 
@@ -446,6 +483,18 @@ _SET_ACCOUNT = (
     update(generations)
     .where(generations.c.generation_id == bindparam("id"))
     .values(account=bindparam("json"))
+)
+
+_SET_METADATA = (
+    update(generations)
+    .where(generations.c.generation_id == bindparam("id"))
+    .values(metadata=bindparam("json"))
+)
+
+_COUNT_PATCHES = (
+    update(documents)
+    .where(documents.c.document_id.in_(bindparam("ids", expanding=True)))
+    .values(patches=documents.c.patches + 1)
 )
 
 _GENERATION_BY_ID = _SELECT_GENERATION.where(generations.c.generation_id == bindparam("id"))
@@ -462,13 +511,16 @@ _GENERATIONS_BY_ID = _SELECT_GENERATION.where(
     generations.c.generation_id.in_(bindparam("ids", expanding=True))
 )
 
-_DELETIONS = select(documents.c.document_id, documents.c.deletions).where(
+_CHANGES = select(documents.c.document_id, documents.c.deletions, documents.c.patches).where(
     documents.c.document_id.in_(bindparam("ids", expanding=True))
 )
 
 _FLIP = RowsStatement(
     "WITH given(document_id, generation_id) AS (VALUES {rows}) "
-    "UPDATE documents SET live_generation = generations.number "
+    # A row that was written while the metadata changed gets the metadata of now from a cleanup. That
+    # describes the generation that readers see, so it comes after the flip.
+    "UPDATE documents SET live_generation = generations.number, "
+    "cleanup = documents.cleanup + CASE WHEN documents.patches > 0 THEN 1 ELSE 0 END "
     "FROM given JOIN generations ON generations.generation_id = given.generation_id "
     "WHERE documents.document_id = given.document_id AND documents.deleted_at IS NULL "
     "AND COALESCE(documents.live_generation, 0) < generations.number "
@@ -524,7 +576,7 @@ def _generation(row: Row[Any]) -> Generation:
     generation_id, document_id, number, state, collection_id = columns[:5]
     content_hash, source_hash, content_type, chars, chunking, batch_chunks, version = columns[5:12]
     title, written_account, strict, written_metadata = columns[12:16]
-    tenant, media_id, source, deletions, model, space, dim = columns[16:]
+    tenant, media_id, source, deletions, patches, model, space, dim = columns[16:]
     cut = _chunking(chunking)
     return Generation(
         generation_id=generation_id,
@@ -538,6 +590,7 @@ def _generation(row: Row[Any]) -> Generation:
         collection=Collection(collection_id, tenant, model, space, dim),
         chunker_version=version,
         deletions=deletions,
+        patches=patches,
         written_account=written_account,
         strict=bool(strict),
         written_metadata=written_metadata,

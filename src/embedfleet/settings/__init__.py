@@ -4,7 +4,7 @@
 `EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused with the nearest known name.
 
 May import: metrics, clock, log, lifetime, framing, data_directory, waiting, trouble, service, validation,
-mark_file and below.
+mark_file, file_metadata and below.
 """
 
 from __future__ import annotations

@@ -181,6 +181,9 @@ documents = Table(
     Column("cleanup", Integer, nullable=False),
     # Counts deletions of its vectors: a vector written while this number changes may be deleted again.
     Column("deletions", Integer, nullable=False),
+    # Counts changes of its metadata: a row of the vector store that is written while this number changes may
+    # have the metadata of before.
+    Column("patches", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
     _partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
@@ -297,7 +300,8 @@ vectors = Table(
     Column("chunk_id", LargeBinary(16), primary_key=True),
     Column("document_id", String(32), nullable=False, index=True),
     Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
-    # The generation whose metadata (index, heading, job) is in the row of the vector store.
+    # The generation whose metadata (index, heading, job) is in the row of the vector store; 0 if the row has
+    # metadata that its document had before.
     Column("described_by", _Id, nullable=False),
     # Counts writes of the id, so that a deletion cannot forget a write that came after its look.
     Column("writes", Integer, nullable=False),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from embedfleet import document_metadata
 from embedfleet.clock import Clock
+from embedfleet.document_metadata import Metadata, Value
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
-from embedfleet.lifecycle import ending
+from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
 from embedfleet.queue_schemas import ChunkInfo, ChunkingConfig, DocumentInfo, DocumentText, JobInfo
 from embedfleet.records import document_content, document_info, documents, identity, jobs
@@ -186,6 +188,45 @@ class TenantJobs(ScopedJobs):
         info = self._admission.model_info(model)
         what = UnreadableSource(self._tenant, media_id, reason, info, source, source_hash)
         return await self._database.write(lambda conn: self._admission.note_unreadable(conn, what))
+
+    async def set_metadata(
+        self, *, media_id: int | str, patch: Mapping[str, Value | None]
+    ) -> dict[str, Value]:
+        """Change metadata of a document without embedding anything, and return all that it has then.
+
+        A name with None is removed; names that `patch` does not have are kept. Searches count by it at once;
+        the rows of the vector store follow soon. Raises UnknownDocument, and InvalidRequest for metadata that
+        cannot be kept.
+        """
+        document_id = self._document_id(media_id)
+
+        def patched(before: Metadata) -> Metadata:
+            try:
+                return document_metadata.patched(before, patch)
+            except ValueError as exc:
+                raise InvalidRequest(f"metadata: {exc}", field="metadata", reason=str(exc)) from exc
+
+        changed = await self._database.write(lambda conn: describing.change(conn, {document_id: patched}))
+        if document_id not in changed:
+            raise self._unknown(media_id)
+        return dict(changed[document_id])
+
+    async def replace_metadata(self, metadata: Mapping[str, Metadata]) -> set[str]:
+        """Give documents this metadata, by media id, in place of all that they have.
+
+        Returns the media ids of those that exist. The metadata is as `JobRequest` takes it. Nothing is
+        embedded.
+        """
+
+        def instead_of(new: Metadata) -> Callable[[Metadata], Metadata]:
+            return lambda _before: new
+
+        named = {self._document_id(media_id): media_id for media_id in metadata}
+        wanted = {document_id: instead_of(metadata[media_id]) for document_id, media_id in named.items()}
+        if not wanted:
+            return set()
+        changed = await self._database.write(lambda conn: describing.change(conn, wanted))
+        return {named[document_id] for document_id in changed}
 
     async def delete_document(self, *, media_id: int | str) -> bool:
         """Hide the document at once and request its deletion. Return False if there is no such document."""

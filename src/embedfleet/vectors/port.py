@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Metadata = Mapping[str, str | int | float | bool]
+Metadata = Mapping[str, str | int | float | bool | list[str]]
+"""The metadata of a row. A list has at least one text."""
 
 
 class CollectionKey(Protocol):

@@ -16,6 +16,8 @@ def upgrade() -> None:
     _create_tables_of_keys()
     _create_tables_of_answers()
     op.add_column("generations", sa.Column("metadata", sa.Text(), nullable=True))
+    # The default fills the rows that exist already. All rows written later have a value.
+    op.add_column("documents", sa.Column("patches", sa.Integer(), nullable=False, server_default="0"))
     _divide_usage()
 
 
