@@ -12,7 +12,7 @@ import pytest
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
 from embedfleet.ingest import FileState, Ingest, IngestOptions, find_files
 from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.queue_schemas import DocumentInfo, UserTier
+from embedfleet.queue_schemas import DocumentInfo
 from embedfleet.settings import Settings
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
@@ -81,7 +81,7 @@ async def test_an_ingest_describes_files_and_describes_unchanged_ones_again(
     async with running(settings) as fleet, ParserSandbox(settings.parsing) as parser:
 
         async def ingest(metadata: dict[str, Any] | None) -> dict[str, FileState]:
-            options = IngestOptions(tenant=TENANT, tier=UserTier.PREMIUM, metadata=metadata)
+            options = IngestOptions(tenant=TENANT, metadata=metadata)
             files = Ingest(jobs=fleet.jobs, parser=parser, options=options)
             outcomes = [one async for one in files.submit(found.files)]
             job_ids = [one.job_id for one in outcomes if one.job_id is not None]
