@@ -9,9 +9,9 @@ from embedfleet import __version__
 from embedfleet.api import pages, problems
 from embedfleet.api.limits import SlowBodies
 from embedfleet.api.parts import ApiParts
-from embedfleet.api.routes import health, identity
+from embedfleet.api.routes import health, identity, jobs
 
-_ROUTERS = (health.router, identity.router)
+_ROUTERS = (health.router, identity.router, jobs.router)
 
 # FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.
 _NO_TELEMETRY: TelemetryConfig = {

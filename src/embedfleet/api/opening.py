@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import NoKeys
 from embedfleet.api.parts import ApiParts
 from embedfleet.bootstrap import GuestSystem, OwnerSystem
@@ -15,13 +16,15 @@ from embedfleet.metrics.server import Health
 
 def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
     """Return the parts for an API in the process of an orchestrator."""
+    clock = SystemClock()
     return ApiParts(
         settings=owner.settings,
         database=owner.database,
         jobs=owner.jobs,
         search=owner.search,
         keys=NoKeys(),
-        clock=SystemClock(),
+        repeated=RepeatedRequests(owner.database, clock),
+        clock=clock,
         health=owner.health,
         collector=owner.collector,
         stopping=asyncio.Event(),
@@ -31,6 +34,7 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
 
 def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False) -> ApiParts:
     """Return the parts for an API in a process of its own, beside the orchestrators."""
+    clock = SystemClock()
     monitoring = guest.settings.monitoring
     metrics = Metrics(max_tenants=monitoring.max_tenants)
     return ApiParts(
@@ -39,7 +43,8 @@ def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False
         jobs=guest.jobs,
         search=guest.search,
         keys=NoKeys(),
-        clock=SystemClock(),
+        repeated=RepeatedRequests(guest.database, clock),
+        clock=clock,
         health=health,
         collector=MergedCollector(metrics.registry, max_tenants=monitoring.max_tenants),
         stopping=asyncio.Event(),

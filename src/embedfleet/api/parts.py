@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import KeyRing
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ApiParts:
     jobs: EmbeddingJobManager
     search: Search
     keys: KeyRing
+    repeated: RepeatedRequests
     clock: Clock
     health: Health
     collector: Collector

@@ -1,0 +1,102 @@
+"""Submits documents for the caller of a route, and says where their jobs are."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
+
+from embedfleet.api.access import Principal
+from embedfleet.api.fields import NewMediaId
+from embedfleet.api.idempotency import Answer, Record
+from embedfleet.api.parts import ApiParts
+from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest
+from embedfleet.records.idempotency import RequestKey
+
+REPLAYED = "Idempotency-Replayed"
+
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job is durable. Its document can be searched when it has ended.",
+        "headers": {
+            "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+            REPLAYED: {
+                "description": "`true`: this is the answer to the first request with the idempotency key.",
+                "schema": {"type": "string"},
+            },
+        },
+    }
+}
+
+
+class NewJob(BaseModel):
+    """A document as text: a new one, or a new version of one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    media_id: NewMediaId
+    content: str = Field(description="The text.")
+    content_type: ContentType = Field(
+        default=ContentType.TEXT, description="How it is read: plain text, Markdown, or program code."
+    )
+    chunking_config: ChunkingConfig | None = Field(
+        default=None, description="How it is cut; without it, as the settings say."
+    )
+    priority: int = Field(default=50, ge=0, le=100, description="A tenant's jobs of a higher one go first.")
+    model: str | None = Field(default=None, description="Which model embeds it; without it, the default one.")
+    source: str | None = Field(default=None, description="Where it came from, as search shows it.")
+    source_hash: str | None = Field(
+        default=None, description="Fingerprint of the file that the text was read from."
+    )
+    title: str | None = Field(
+        default=None, max_length=1024, description="What it is called, if the text does not say it."
+    )
+    strict: bool = Field(default=False, description="Fail the job if content of the source is lost.")
+
+    def request(self, tenant: str) -> JobRequest:
+        """Return the request of this tenant. Raises InvalidRequest."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return JobRequest(user_id=tenant, **fields)
+
+
+class Submitted(BaseModel):
+    """A job that was submitted."""
+
+    job_id: str
+    media_id: str
+    position: str = Field(description="Pass it to a search as `after`: it waits until this can be found.")
+
+
+def digest_of(content: BaseModel) -> bytes:
+    """Return the hash of what a request says. Repeated requests are compared by it."""
+    return hashlib.sha256(content.model_dump_json().encode()).digest()
+
+
+def request_key(caller: Principal, route: str, key: str | None) -> RequestKey | None:
+    """Return the key of a request on a route; None if the request has none."""
+    return None if key is None else RequestKey(caller.tenant, route, key)
+
+
+async def submit(parts: ApiParts, request: JobRequest, key: RequestKey | None, digest: bytes) -> Response:
+    """Submit one document, or answer as the first request with the key was answered."""
+
+    async def make(record: Record) -> Answer:
+        answers: list[Answer] = []
+
+        def answer(conn: Connection, job_ids: list[str]) -> None:
+            made = Submitted(job_id=job_ids[0], media_id=request.media_id, position=job_ids[0])
+            answers.append(Answer(HTTPStatus.ACCEPTED, made.model_dump_json()))
+            record(conn, answers[-1])
+
+        await parts.jobs.create_jobs([request], also=answer)
+        return answers[-1]
+
+    answer = await parts.repeated.answer_once(key, digest, make)
+    headers = {"Location": f"/v1/jobs/{Submitted.model_validate_json(answer.body).job_id}"}
+    if answer.replayed:
+        headers[REPLAYED] = "true"
+    return Response(answer.body, answer.status, headers=headers, media_type="application/json")
