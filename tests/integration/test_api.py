@@ -28,6 +28,20 @@ async def test_without_keys_this_machine_may_do_everything(served: Served) -> No
 
 
 @pytest.mark.parametrize(
+    ("header", "tenant"),
+    [("*", None), ("%2A", "*"), ("m%C3%BCnchen%2F1", "münchen/1"), ("100%", "100%")],
+)
+async def test_a_header_names_any_tenant_or_all(served: Served, header: str, tenant: str | None) -> None:
+    assert (await served.get("/v1/me", headers={"X-Tenant": header}))["tenant_id"] == tenant
+
+
+@pytest.mark.parametrize("header", ["%ff", "%00", "a" * 257, "%C3%A4" * 257])
+async def test_what_is_no_tenant_is_refused(served: Served, header: str) -> None:
+    answer = await served.client.get("/v1/me", headers={"X-Tenant": header})
+    assert (answer.status_code, answer.json()["field"]) == (400, "X-Tenant")
+
+
+@pytest.mark.parametrize(
     "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
 )
 async def test_without_keys_no_page_of_another_host_gets_in(served: Served, headers: dict[str, str]) -> None:

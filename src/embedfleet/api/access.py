@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -24,6 +24,8 @@ from embedfleet.errors import Forbidden, InvalidRequest, Unauthenticated
 
 _EVERY_SCOPE = frozenset(Scope)
 _LONGEST_TENANT = 256
+_LONGEST_HEADER = 3 * 4 * _LONGEST_TENANT  # three characters for each byte, up to four bytes a character
+_EVERY_TENANT = "*"
 
 bearer = HTTPBearer(auto_error=False, description="An API key.")
 key_header = APIKeyHeader(name="X-Api-Key", auto_error=False, description="An API key.")
@@ -66,9 +68,10 @@ TenantHeader = Annotated[
     str | None,
     Header(
         alias="X-Tenant",
-        description="The tenant that the request acts for, with the key of an operator or without keys.",
+        description="The tenant that the request acts for, with the key of an operator or without keys. "
+        "What is not ASCII is percent-encoded UTF-8. `*`: every tenant that the caller may see.",
         min_length=1,
-        max_length=_LONGEST_TENANT,
+        max_length=_LONGEST_HEADER,
     ),
 ]
 
@@ -80,12 +83,13 @@ async def principal_of(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
     header: Annotated[str | None, Depends(key_header)] = None,
 ) -> Principal:
-    """Return who makes the request. Raises Unauthenticated, Forbidden."""
+    """Return who makes the request. Raises Unauthenticated, Forbidden, InvalidRequest."""
     text = header if credentials is None else credentials.credentials
     if text is not None and (key := await parts.keys.find(text)) is not None:
-        if key.tenant is not None and tenant not in (None, key.tenant):
+        named = _named_tenant(tenant, key.tenant)
+        if key.tenant is not None and named not in (None, key.tenant):
             raise Forbidden("X-Tenant: this API key acts for another tenant: leave the header out")
-        return Principal(key.tenant or tenant, key.scopes, key.prefix)
+        return Principal(key.tenant or named, key.scopes, key.prefix)
     if await parts.keys.any_exists():
         raise Unauthenticated(
             "the request has no API key: send it as `Authorization: Bearer KEY`"
@@ -95,7 +99,28 @@ async def principal_of(
     # A client library sends some key always. Without keys in the system, its value means nothing.
     if not parts.insecure:
         _require_this_machine(request)
-    return Principal(tenant or parts.settings.tenants.default_tenant, _EVERY_SCOPE, "")
+    named = _named_tenant(tenant, parts.settings.tenants.default_tenant)
+    return Principal(named, _EVERY_SCOPE, "")
+
+
+def _named_tenant(header: str | None, default: str | None) -> str | None:
+    """Return the tenant that `X-Tenant` names, the default one without it; None for every tenant.
+
+    Raises InvalidRequest.
+    """
+    if header is None:
+        return default
+    if header == _EVERY_TENANT:
+        return None
+    try:
+        name = unquote(header, errors="strict")
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest("X-Tenant: is not percent-encoded UTF-8: encode it", field="X-Tenant") from exc
+    if "\0" in name or len(name) > _LONGEST_TENANT:
+        raise InvalidRequest(
+            f"X-Tenant: must have at most {_LONGEST_TENANT} characters, and not NUL", field="X-Tenant"
+        )
+    return name
 
 
 def _require_this_machine(request: Request) -> None:
