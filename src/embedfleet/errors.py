@@ -9,6 +9,7 @@
     │   ├── UnknownJob         no such job for this tenant
     │   ├── UnknownDocument    no such document for this tenant
     │   ├── UnknownDeadLetter  no such dead letter for this tenant
+    │   ├── UnknownKey         no such API key for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
@@ -72,6 +73,7 @@ class Remedy(StrEnum):
 
     LIST_JOBS = "list_jobs"
     LIST_DOCUMENTS = "list_documents"
+    LIST_KEYS = "list_keys"
     LIST_DEAD_LETTERS = "list_dead_letters"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
@@ -133,6 +135,10 @@ class UnknownDocument(InputError):
 
 class UnknownDeadLetter(InputError):
     """No such dead letter for this tenant."""
+
+
+class UnknownKey(InputError):
+    """No such API key for this tenant."""
 
 
 class UnknownModel(InputError):

@@ -18,8 +18,8 @@ from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from embedfleet.api.keys import Scope
 from embedfleet.api.parts import ApiParts
+from embedfleet.api_keys import Scope
 from embedfleet.errors import Forbidden, InvalidRequest, Unauthenticated
 
 _EVERY_SCOPE = frozenset(Scope)

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-
-class Scope(StrEnum):
-    """What a key allows. `ADMIN` is about a tenant's keys and usage; `OPERATOR` about the whole system."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-    OPERATOR = "operator"
+from embedfleet.api_keys import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
     errors.UnknownDeadLetter: HTTPStatus.NOT_FOUND,
     errors.KeyReused: HTTPStatus.CONFLICT,
     errors.RequestUnderWay: HTTPStatus.CONFLICT,
+    errors.UnknownKey: HTTPStatus.NOT_FOUND,
     errors.ParseError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InputError: HTTPStatus.BAD_REQUEST,
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,

@@ -1,4 +1,4 @@
 """Cuts texts into chunks: finds atoms (sentences, lines, words), tokenises them, packs them to exact limits.
 
-May import: queue_schemas, quota, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
 """

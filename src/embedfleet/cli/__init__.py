@@ -22,12 +22,15 @@ from embedfleet.cli import (
     formats,
     ingest,
     jobs,
+    keys,
     models,
     pools,
     search,
     serve,
     serve_api,
     system,
+    tenants,
+    usage,
     verify,
 )
 from embedfleet.cli.arguments import checked
@@ -67,12 +70,16 @@ app.command("restore")(backup.restore)
 app.command("serve")(serve_api.serve)
 app.command("serve-workers")(serve.serve_workers)
 app.command("events")(events.events)
+app.command("usage")(usage.usage)
+app.command("audit")(usage.audit)
 app.command("pools")(pools.pools)
 app.command("scale")(pools.scale)
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
 app.add_typer(system.app, name="system")
 app.add_typer(db.app, name="db")
 

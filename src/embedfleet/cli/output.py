@@ -7,6 +7,7 @@ texts of strangers are made harmless for the terminal here.
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import sys
@@ -35,6 +36,7 @@ JSON_SCHEMA_VERSION = 1
 _COMMANDS = {
     Remedy.LIST_JOBS: "`embedfleet jobs list`",
     Remedy.LIST_DOCUMENTS: "`embedfleet documents list`",
+    Remedy.LIST_KEYS: "`embedfleet keys list`",
     Remedy.LIST_DEAD_LETTERS: "`embedfleet dlq list --ended`",
     Remedy.CHOOSE_MODEL: "--model",
     Remedy.CHOOSE_FILES: "--glob",
@@ -170,6 +172,20 @@ def say_fields(fields: Mapping[str, object], account: Account) -> None:
     for name, value in lines:
         if name != "schema_version" and value != "":
             say(f"{name:<12} {readable(value)}")
+
+
+def say_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table to stdout as CSV. A name that a spreadsheet would take for a formula has a `'` before."""
+    written = StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(headings)
+    for row in rows:
+        writer.writerow(["" if cell is None else _no_formula(cell) for cell in row])
+    _write(harmless_lines(written.getvalue()))
+
+
+def _no_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -11,9 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, Executable, bindparam, select, update
 
 from embedfleet.queue_schemas import UserTier
+from embedfleet.records.cursors import Listing, Page
+from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import tenants
 from embedfleet.sql.upsert import upsert
+
+_LISTING = Listing("tenants", (str,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ def get_many(conn: Connection, names: Sequence[str]) -> dict[str, TenantRow]:
 def get_all(conn: Connection) -> list[TenantRow]:
     """Return every known tenant, by name."""
     return [_tenant(row) for row in conn.execute(select(tenants).order_by(tenants.c.tenant))]
+
+
+def page(conn: Connection, scope: Scope, *, limit: int, after: str | None) -> Page[TenantRow]:
+    """Return up to `limit` known tenants within the scope, by name."""
+    query = select(tenants).where(scope.rows(tenants.c.tenant)).order_by(tenants.c.tenant).limit(limit + 1)
+    if after is not None:
+        query = query.where(tenants.c.tenant > _LISTING.key_after(after)[0])
+    found = [_tenant(row) for row in conn.execute(query)]
+    return _LISTING.page(found, limit, lambda one: (one.tenant,))
 
 
 def set_tiers(conn: Connection, tiers: Mapping[str, UserTier]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Executable, bindparam, func, select
 
 from embedfleet.clock import utc
 from embedfleet.quota import Amount as Amount
+from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import usage
 from embedfleet.sql.upsert import upsert
@@ -45,6 +46,26 @@ def reserve(conn: Connection, amounts: Mapping[Line, Amount], now: float) -> Non
     rows = [asdict(line) | asdict(amount) | {"day": day} for line, amount in sorted(amounts.items())]
     if rows:
         conn.execute(_reserve(conn.dialect.name), rows)
+
+
+def between(conn: Connection, scope: Scope, first_day: str, last_day: str) -> list[tuple[str, Line, Amount]]:
+    """Return the rows of the ledger within the scope from the first day to the last, both included.
+
+    They come by day, tenant, model and key.
+    """
+    query = (
+        select(usage)
+        .where(scope.rows(usage.c.tenant), usage.c.day >= first_day, usage.c.day <= last_day)
+        .order_by(usage.c.day, usage.c.tenant, usage.c.model, usage.c.api_key)
+    )
+    return [
+        (
+            row["day"],
+            Line(row["tenant"], row["model"], row["api_key"]),
+            Amount(**{name: row[name] for name in _COUNTED}),
+        )
+        for row in conn.execute(query).mappings()
+    ]
 
 
 def utc_day(now: float) -> str:

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from embedfleet.api.access import Reader
-from embedfleet.api.keys import Scope
 from embedfleet.api.problems import responses
+from embedfleet.api_keys import Scope
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 
