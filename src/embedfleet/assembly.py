@@ -71,7 +71,7 @@ def build_orchestrator(
         health, pools, [broker_watch.trouble, registration.trouble, store_watch.trouble]
     )
     watches: list[Service] = [broker_watch, store_watch, scaler, health_report]
-    services: list[Service] = [*leader_services(base, election, search), *watches]
+    services: list[Service] = [*leader_services(base, election, search, store), *watches]
     return WorkerOrchestrator(
         pools=pools, registration=registration, services=services, initial_sizes=initial_sizes(settings)
     )

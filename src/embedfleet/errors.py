@@ -10,6 +10,7 @@
     │   ├── UnknownDocument    no such document for this tenant
     │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownKey         no such API key for this tenant
+    │   ├── UnknownReceipt     no such receipt of a deletion for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
@@ -75,6 +76,7 @@ class Remedy(StrEnum):
     LIST_DOCUMENTS = "list_documents"
     LIST_KEYS = "list_keys"
     LIST_DEAD_LETTERS = "list_dead_letters"
+    LIST_RECEIPTS = "list_receipts"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
     PRUNE_ALL = "prune_all"
@@ -139,6 +141,10 @@ class UnknownDeadLetter(InputError):
 
 class UnknownKey(InputError):
     """No such API key for this tenant."""
+
+
+class UnknownReceipt(InputError):
+    """No such receipt of a deletion for this tenant."""
 
 
 class UnknownModel(InputError):

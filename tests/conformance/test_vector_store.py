@@ -165,6 +165,19 @@ class TestMetadata:
             await store.update_metadata(BOOKS, ["a"], [metadata])
         assert await existing(store, BOOKS, ["a"]) == {"a"}
 
+    async def test_rows_are_found_by_a_text_of_their_metadata(self, store: VectorStore) -> None:
+        named = [{"media_id": name} for name in ("1", "2", "1", "10")]
+        await store.upsert(BOOKS, rows(["a", "b", "c", "d"], metadatas=named))
+        found = await store.ids_with(BOOKS, "media_id", ["1", "2", "3"])
+        assert {text: set(ids) for text, ids in found.items()} == {"1": {"a", "c"}, "2": {"b"}}
+        assert await store.ids_with(BOOKS, "media_id", []) == {}
+        assert await store.ids_with(FILMS, "media_id", ["1"]) == {}, "there is no such collection"
+
+    async def test_so_are_more_of_them_than_one_request_names(self, store: VectorStore) -> None:
+        many = ids_of(3_000)
+        await store.upsert(BOOKS, rows(many, metadatas=[{"media_id": one} for one in many]))
+        assert len(await store.ids_with(BOOKS, "media_id", many)) == len(many)
+
 
 class TestVectorsAndDelete:
     async def test_vectors_tells_which_ids_have_a_row(self, store: VectorStore) -> None:
@@ -368,6 +381,7 @@ async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     assert await everything(store) == {}
     assert await store.count(BOOKS) == 0
     await store.delete(BOOKS, ["a"])
+    assert await store.ids_with(BOOKS, "x", ["1"]) == {}
     await store.close()
 
 

@@ -19,8 +19,9 @@ from embedfleet import records
 from embedfleet.errors import EmbedfleetError
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import dead_letters, documents, events, jobs
+from embedfleet.records import dead_letters, documents, events, jobs, receipts
 from embedfleet.records.dead_letters import DeadLetter
+from embedfleet.records.receipts import Findings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.tracking.operator_jobs import OperatorJobs
@@ -40,9 +41,10 @@ class Names:
     job_id: str
     dead_letter_id: int
     media_id: str
+    receipt_id: str
 
 
-NEVER = Names("job_" + "0" * 32, 4711, "never")
+NEVER = Names("job_" + "0" * 32, 4711, "never", "rcp_" + "0" * 32)
 Arguments = Callable[[Names], Mapping[str, Any]]
 
 ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
@@ -102,6 +104,9 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     ],
     "set_metadata": [lambda of: {"media_id": of.media_id, "patch": {"team": "strange"}}],
     "replace_metadata": [lambda of: {"metadata": {of.media_id: {"team": "strange"}}}],
+    "receipt": [lambda of: {"receipt_id": of.receipt_id}],
+    "list_receipts": [lambda _: {"limit": 10, "after": None}],
+    "searched_receipt": [lambda of: {"receipt_id": of.receipt_id}],
     "delete_document": [lambda of: {"media_id": of.media_id}],
 }
 """For each public method the ways to call it; together they use every parameter it has."""
@@ -162,13 +167,18 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
         return int(conn.execute(select(tables.dead_letters.c.dead_letter_id)).scalar_one())
 
     letter = await database.write(end)
+    await submit("deleted", OWNER)
+    receipt = await manager.of(OWNER).delete_document(media_id="deleted")
+    assert receipt is not None
+    searched = Findings(since=NOW, held={}, left={})
+    await database.write(lambda conn: receipts.record(conn, receipt, searched, NOW))
     await manager.cancel_job(await submit("another", STRANGER), user_id=STRANGER)
     await database.write(lambda conn: events.assign_positions(conn, 10))
     yield Scene(
         database,
         manager,
-        Names(ended, letter, "ended"),
-        Names(unfinished, letter, "unfinished"),
+        Names(ended, letter, "ended", receipt),
+        Names(unfinished, letter, "unfinished", receipt),
     )
     await database.close()
 
@@ -181,7 +191,7 @@ async def outcome(through: ScopedJobs, method: str, build: Arguments, names: Nam
         said = repr(found)
     except EmbedfleetError as exc:
         said = f"{type(exc).__name__}: {exc}"
-    for name in (names.job_id, f"`{names.dead_letter_id}`", f"`{names.media_id}`"):
+    for name in (names.job_id, f"`{names.dead_letter_id}`", f"`{names.media_id}`", names.receipt_id):
         said = said.replace(name, "NAME")
     return re.sub(r"job_[0-9a-f]{32}", "JOB", said) if method == "record_unreadable" else said
 

@@ -1,4 +1,4 @@
-"""`embedfleet documents list|show|delete`."""
+"""`embedfleet documents list|show|delete|receipt`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import typer
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_fields, say_table, warn
 from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.receipts import say_receipt, say_what_is_left, show_receipts
 from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
     from embedfleet.cli.systems.port import System
-    from embedfleet.queue_schemas import DocumentInfo
+    from embedfleet.queue_schemas import DocumentInfo, Receipt
 
 _MOST_NAMED = 5  # of the documents that an ambiguous name may mean
 
@@ -91,7 +92,7 @@ def delete(
     tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete documents with their texts, chunks, vectors and jobs."""
+    """Delete documents with their texts, chunks, vectors and jobs, and search for what is left of them."""
     from embedfleet.errors import InvalidRequest
 
     async def act(system: System) -> _Deletion:
@@ -102,13 +103,43 @@ def delete(
     problem = _no_document(done.tenant, ", ".join(unknown))
     if not deleted:
         raise InvalidRequest(problem)
+    receipts = list(deleted.values())
     if as_json:
-        print_json({"deleted": deleted, "unknown": unknown})
+        documents = [receipt.json_document() for receipt in receipts]
+        print_json({"deleted": list(deleted), "unknown": unknown, "receipts": documents})
     else:
         say(f"deleted: {', '.join(deleted)}")
+        for receipt in receipts:
+            say(f"receipt: {receipt.receipt_id} ({receipt.state})")
     if unknown:
         warn(f"error: {problem}")
+    if say_what_is_left(receipts) or unknown:
         raise SystemExit(PARTLY_DONE)
+
+
+@app.command("receipt")
+@somewhere
+def receipt(
+    place: Place,
+    receipt_id: Annotated[
+        str | None, typer.Argument(metavar="[RECEIPT]", help="Its id. Without one, the newest are listed.")
+    ] = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a deletion found: how much there was, what is left where, and which backups may hold it."""
+
+    async def look(system: System) -> Sequence[Receipt]:
+        jobs = await system.jobs_of(await system.tenant(tenant))
+        return await jobs.list_receipts() if receipt_id is None else [await jobs.receipt(receipt_id)]
+
+    found = with_system(place, look)
+    if receipt_id is None:
+        show_receipts(found, as_json=as_json)
+    elif as_json:
+        print_json({"receipt": found[0].json_document()})
+    else:
+        say_receipt(found[0])
 
 
 class _Named:
@@ -138,20 +169,26 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class _Deletion:
-    """The names of the documents that were deleted, and those that name none."""
+    """The receipts of the deleted documents, by the names that were given, and the names of unknown ones."""
 
     tenant: str
-    deleted: list[str]
+    deleted: dict[str, Receipt]
     unknown: list[str]
 
 
 async def _delete(system: System, tenant: str, named: Sequence[_Named]) -> _Deletion:
-    deletion = _Deletion(tenant, [], [])
+    """Delete these documents, and wait until each was searched for what is left of it."""
     jobs = await system.jobs_of(tenant)
     known = await _documents_of(system, tenant)
+    requested: dict[str, str] = {}
+    unknown: list[str] = []
     for document in named:
-        done = await jobs.delete_document(media_id=document.media_id(known))
-        (deletion.deleted if done else deletion.unknown).append(document.name)
-    if deletion.deleted:
-        await system.finish_cleanups(purpose="embedfleet documents delete", announce=warn)
-    return deletion
+        receipt_id = await jobs.delete_document(media_id=document.media_id(known))
+        if receipt_id is None:
+            unknown.append(document.name)
+        else:
+            requested[document.name] = receipt_id
+    found = await system.searched_receipts(
+        tenant, list(requested.values()), purpose="embedfleet documents delete", announce=warn
+    )
+    return _Deletion(tenant, dict(zip(requested, found, strict=True)), unknown)

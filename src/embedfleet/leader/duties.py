@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embedfleet.leader.answer_forgetting import FORGET_SECONDS, AnswerForgetting
+from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
 from embedfleet.leader.cache_trimming import TRIM_SECONDS, CacheTrimming
 from embedfleet.leader.election import Election
+from embedfleet.leader.erasure import Erasure
 from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
 from embedfleet.leader.foundations import Foundations
 from embedfleet.leader.guest_searches import GuestSearches
+from embedfleet.leader.leftover_search import LeftoverSearch
 from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
@@ -21,12 +24,15 @@ from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
+from embedfleet.vectors.port import VectorStore
 
 _LOSS_SEARCH_SECONDS = 1.0
 """The pause between two looks whether the broker has lost its memory or single tasks."""
 
 
-def leader_services(base: Foundations, election: Election, search: SearchService) -> list[LeaderService]:
+def leader_services(
+    base: Foundations, election: Election, search: SearchService, store: VectorStore
+) -> list[LeaderService]:
     """Return every duty of the leader as a service, ready to run."""
     waiting = WaitingWork(base.database)
     reconciler = Reconciler(
@@ -56,9 +62,24 @@ def leader_services(base: Foundations, election: Election, search: SearchService
         ),
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
+        (_erasure(base, store), AfterWrites(base.database)),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
+
+
+def _erasure(base: Foundations, store: VectorStore) -> Erasure:
+    settings = base.settings
+    return Erasure(
+        LeftoverSearch(database=base.database, broker=base.broker, store=store),
+        database=base.database,
+        store=store,
+        clock=base.clock,
+        outside=Outside(
+            backups_kept_days=settings.database.backups_kept_days,
+            has_webhook=settings.events.webhook_url is not None,
+        ),
+    )
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from embedfleet.records import batches, chunks, documents, embedding_cache, jobs, segments
+from embedfleet.records import batches, chunks, documents, embedding_cache, events, jobs, segments
 from embedfleet.records.chunks import ChunkRow, MarkedVector
 from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
@@ -102,6 +102,7 @@ def _live_generation(generations: Sequence[Generation]) -> Generation | None:
 def _drop_document(conn: Connection, document_id: str, generations: Sequence[Generation]) -> None:
     """Drop all rows of a deleted document. A row is dropped before the rows that it refers to."""
     chunks.drop(conn, [generation.generation_id for generation in generations])
+    events.forget_names(conn, document_id)
     jobs.drop_of_document(conn, document_id)
     embedding_cache.drop_of_document(conn, document_id)
     documents.drop(conn, document_id)

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import chunks, dead_letters, documents, jobs
+from embedfleet.records import chunks, dead_letters, documents, jobs, receipts, traces
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
+from embedfleet.records.receipts import Findings
 
 
 def cancel(conn: Connection, job: Job, now: float) -> bool:
@@ -47,19 +48,34 @@ def supersede(conn: Connection, older: Sequence[str], now: float) -> None:
     _end(conn, older, JobStatus.CANCELLED, "superseded", now)
 
 
-def delete_document(conn: Connection, document_id: str, now: float) -> bool:
+def delete_document(conn: Connection, document_id: str, now: float) -> str | None:
     """Hide a document from readers, end its unfinished jobs, and request the deletion of all it has.
 
-    Return False and change nothing if there is no such document or it is deleted already.
+    Return the id of the receipt, which tells when nothing is left. Return None and change nothing if there is
+    no such document or it is deleted already.
     """
-    if not documents.generations_of(conn, document_id) or documents.is_deleted(conn, document_id):
-        return False
+    name = documents.name_of(conn, document_id)
+    if name is None or documents.is_deleted(conn, document_id):
+        return None
+    # Before the change: the receipt says what there was.
+    keys = traces.keys_of_document(conn, name.media_id, document_id)
+    findings = Findings(
+        since=name.created_at,
+        held=traces.rows_of_document(conn, keys),
+        job_ids=keys.job_ids,
+        generation_ids=keys.generation_ids,
+    )
+    hide(conn, document_id, now)
+    return receipts.add(conn, name.tenant, name.media_id, document_id, findings, now)
+
+
+def hide(conn: Connection, document_id: str, now: float) -> None:
+    """Do all of `delete_document` but the receipt, for a document that is there."""
     unfinished = jobs.unfinished_of_documents(conn, [document_id]).get(document_id, [])
     _end(conn, [job.job_id for job in unfinished], JobStatus.CANCELLED, "document deleted", now)
     documents.mark_deleted(conn, document_id, now)
     # This must come after all generations are retired: only then does none of them need its vectors.
     leave_rest_to_cleanup(conn, [document_id])
-    return True
 
 
 def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None:

@@ -353,6 +353,63 @@ def restore_as_deleted(conn: Connection, targets: Sequence[Generation], now: flo
         conn.execute(upsert(conn.dialect.name, documents).on_conflict_do_nothing(), rows)
 
 
+@dataclass(frozen=True, slots=True)
+class NamedDocument:
+    """A document by its name. `created_at` is in Unix seconds."""
+
+    tenant: str
+    media_id: str
+    created_at: float
+
+
+def name_of(conn: Connection, document_id: str) -> NamedDocument | None:
+    """Return what a document is called; None if there is no such document, or if it has no generation."""
+    mine = generations.c.document_id == documents.c.document_id
+    query = select(documents.c.tenant, documents.c.media_id, documents.c.created_at).where(
+        documents.c.document_id == document_id, select(generations.c.number).where(mine).exists()
+    )
+    row = conn.execute(query).one_or_none()
+    return None if row is None else NamedDocument(row.tenant, row.media_id, row.created_at)
+
+
+def not_deleted_of_tenant(conn: Connection, tenant: str, limit: int, *, before: float) -> list[str]:
+    """Return up to `limit` ids of the tenant's documents that were made before, and are not deleted."""
+    query = select(documents.c.document_id).where(
+        documents.c.tenant == tenant, documents.c.deleted_at.is_(None), documents.c.created_at <= before
+    )
+    return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
+
+
+def existing_among(conn: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Return which of these documents there are, without those that are deleted."""
+    found: set[str] = set()
+    for ids in key_pages(document_ids):
+        there = documents.c.document_id.in_(ids) & documents.c.deleted_at.is_(None)
+        found.update(conn.execute(select(documents.c.document_id).where(there)).scalars())
+    return found
+
+
+def any_of_tenant(conn: Connection, tenant: str) -> bool:
+    """Whether there is any document of the tenant, deleted or not."""
+    query = select(documents.c.document_id).where(documents.c.tenant == tenant).limit(1)
+    return conn.execute(query).first() is not None
+
+
+def any_not_deleted_of_tenant(conn: Connection, tenant: str) -> bool:
+    """Whether there is any document of the tenant that is not deleted."""
+    query = select(documents.c.document_id).where(
+        documents.c.tenant == tenant, documents.c.deleted_at.is_(None)
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def oldest_of_tenant(conn: Connection, tenant: str) -> float | None:
+    """Return when the oldest of the tenant's documents was made, in Unix seconds; None if it has none."""
+    query = select(func.min(documents.c.created_at)).where(documents.c.tenant == tenant)
+    oldest: float | None = conn.execute(query).scalar()
+    return oldest
+
+
 def is_deleted(conn: Connection, document_id: str) -> bool:
     """Whether the document was deleted and not submitted again. False for an unknown document."""
     query = select(documents.c.deleted_at).where(documents.c.document_id == document_id)

@@ -143,6 +143,17 @@ def drop_old(conn: Connection, limit: int, *, before: float, delivered_only: boo
     return conn.execute(old).rowcount
 
 
+def forget_names(conn: Connection, document_id: str) -> None:
+    """Take out of the events of a deleted document what tells of it: its media id, reasons and account.
+
+    The events stay, as readers count on every position. Call this before the rows of the jobs are dropped.
+    """
+    query = select(jobs.c.job_id, jobs.c.run).where(jobs.c.document_id == document_id)
+    ids = [f"{row.job_id}:{run}" for row in conn.execute(query) for run in range(1, row.run + 1)]
+    for some in key_pages(ids):
+        conn.execute(_FORGET_NAMES, {"ids": some})
+
+
 def _lock_last_position(conn: Connection) -> int:
     """Lock the row of the last position until the unit ends, and return that position.
 
@@ -188,6 +199,12 @@ _RECORD = insert(events).from_select(
         )
     )
     .where(jobs.c.job_id.in_(bindparam("ids", expanding=True))),
+)
+
+_FORGET_NAMES = (
+    update(events)
+    .where(events.c.event_id.in_(bindparam("ids", expanding=True)))
+    .values(media_id="", reason="document deleted", account=None)
 )
 
 _HIGHEST_POSITION = select(func.max(events.c.position))

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tarfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
 from embedfleet.errors import ConfigError, InvalidRequest, Remedy, one_line
-from embedfleet.records import fleet, systems
+from embedfleet.records import backups, fleet, systems
 from embedfleet.settings import Settings
 from embedfleet.sql import migrations
 from embedfleet.sql.tables import leadership, orchestrators, searches
@@ -88,6 +88,7 @@ def write_backup(
             f"{source}: there is no database to back up: check which data directory is meant",
             remedy=Remedy.CHOOSE_DATA_DIRECTORY,
         )
+    _tell_of_backup(source, target)
     try:
         with TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
             copy = Path(scratch) / "database"
@@ -136,6 +137,17 @@ def forget_processes(conn: Connection) -> None:
         conn.execute(delete(table))
     fleet.forget_broker_epoch(conn)
     conn.execute(update(leadership).values(holder=None))
+
+
+def _tell_of_backup(source: Path, target: Path) -> None:
+    """Record the backup in the database, so that receipts of deletions can name it.
+
+    Before the copy is made: the other way round, a crash would leave a file that no receipt names.
+    """
+    place = f"{source.absolute().as_uri()}?mode=rw"
+    # A database that cannot be written must still be backed up.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(place, uri=True, timeout=30)) as conn, conn:
+        conn.execute(backups.RECORD, backups.recorded_as(datetime.now(UTC), str(target.absolute())))
 
 
 def _copy_online(source: Path, copy: Path, progress: Progress | None) -> None:

@@ -77,6 +77,12 @@ class DatabaseSettings(Section):
         le=100,
         description="PostgreSQL: connections of one process. Lower if the server runs out of them.",
     )
+    backups_kept_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="How long you keep backups of the database, for receipts of deletions: they say from "
+        "when on no backup has what was deleted. None: they cannot say it.",
+    )
     connect_timeout_seconds: float = Field(
         default=5.0, ge=2, description="PostgreSQL: longest time to connect. Raise on a slow network."
     )

@@ -147,11 +147,12 @@ receipts = Table(
     Column("tenant_id", Text, nullable=False, key="tenant"),
     # NULL: the receipt of a whole tenant.
     Column("media_id", Text),
+    Column("document_id", String(32)),
     Column("requested_at", Float, nullable=False),
     # NULL until everything is gone and was searched again.
     Column("finished_at", Float),
-    # What was found, as JSON.
-    Column("findings", Text),
+    # What was there, and what the last search found, as JSON (`records.receipts.Findings`).
+    Column("findings", Text, nullable=False),
     Index("ix_receipts_tenant_id_requested_at", "tenant", "requested_at"),
     _partial_index("ix_receipts_open", "requested_at", where="finished_at IS NULL"),
 )

@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob
+from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob, UnknownReceipt
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
     DeadLetterInfo,
@@ -19,11 +19,13 @@ from embedfleet.queue_schemas import (
     JobInfo,
     JobStatus,
     JobTotals,
+    Receipt,
+    ReceiptState,
     RefusedJob,
     Requeued,
     Stage,
 )
-from embedfleet.records import dead_letters, document_info, events, fleet, jobs
+from embedfleet.records import dead_letters, document_info, events, fleet, jobs, receipts
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.jobs import Job, JobFilter
@@ -207,6 +209,40 @@ class ScopedJobs:
 
     async def _events_or_none(self, after: int) -> list[JobEvent] | None:
         return await self.events(after=after) or None
+
+    # --- receipts of deletions ---
+
+    async def receipt(self, receipt_id: str) -> Receipt:
+        """Return a receipt of a deletion as it is now. Raises UnknownReceipt."""
+        found = await self._database.read(lambda conn: receipts.get(conn, self._scope, receipt_id))
+        if found is None:
+            raise UnknownReceipt(
+                f"no receipt `{receipt_id}`: list the receipts to see which there are",
+                remedy=Remedy.LIST_RECEIPTS,
+            )
+        return found
+
+    async def list_receipts(self, *, limit: int = 100, after: str | None = None) -> Page[Receipt]:
+        """Return up to `limit` receipts of deletions, newest first.
+
+        For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
+        """
+        require_limit(limit)
+        return await self._database.read(
+            lambda conn: receipts.page(conn, self._scope, limit=limit, after=after)
+        )
+
+    async def searched_receipt(self, receipt_id: str) -> Receipt:
+        """Return the receipt as soon as the deletion is done and was searched for what is left.
+
+        Workers must be running somewhere. Raises UnknownReceipt.
+        """
+
+        async def look() -> Receipt | None:
+            found = await self.receipt(receipt_id)
+            return None if found.state is ReceiptState.PENDING else found
+
+        return await self._database.until(look)
 
     # --- change ---
 

@@ -228,11 +228,14 @@ class TenantJobs(ScopedJobs):
         changed = await self._database.write(lambda conn: describing.change(conn, wanted))
         return {named[document_id] for document_id in changed}
 
-    async def delete_document(self, *, media_id: int | str) -> bool:
-        """Hide the document at once and request its deletion. Return False if there is no such document."""
+    async def delete_document(self, *, media_id: int | str) -> str | None:
+        """Hide the document at once and request its deletion. Return None if there is no such document.
+
+        Otherwise return the id of a receipt. It tells when nothing of the document is left (`receipt`).
+        """
         document_id = self._document_id(media_id)
 
-        def remove(conn: Connection) -> bool:
+        def remove(conn: Connection) -> str | None:
             document_lock.lock(conn, [document_id])
             return ending.delete_document(conn, document_id, self._clock.now())
 

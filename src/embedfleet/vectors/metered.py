@@ -46,6 +46,12 @@ class MeteredVectorStore(VectorStore):
         with timed(self._seconds, "vectors"):
             return await self._store.vectors(collection, ids)
 
+    async def ids_with(
+        self, collection: CollectionKey, key: str, values: Sequence[str]
+    ) -> dict[str, list[str]]:
+        with timed(self._seconds, "ids_with"):
+            return await self._store.ids_with(collection, key, values)
+
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         with timed(self._seconds, "delete"):
             await self._store.delete(collection, ids)

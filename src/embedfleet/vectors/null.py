@@ -32,6 +32,11 @@ class NullVectorStore(VectorStore):
     ) -> tuple[list[str], NDArray[np.float32]]:
         return [], np.empty((0, 0), dtype=np.float32)
 
+    async def ids_with(
+        self, collection: CollectionKey, key: str, values: Sequence[str]
+    ) -> dict[str, list[str]]:
+        return {}
+
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         return None
 

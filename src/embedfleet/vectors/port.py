@@ -145,6 +145,15 @@ class VectorStore(Protocol):
         """
         ...
 
+    async def ids_with(
+        self, collection: CollectionKey, key: str, values: Sequence[str]
+    ) -> dict[str, list[str]]:
+        """Return the ids of the rows whose metadata has one of these texts under the key, by text.
+
+        Exact, unlike a query. A text without rows is left out. A missing collection has no rows.
+        """
+        ...
+
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         """Remove rows. A missing row or collection is ignored."""
         ...

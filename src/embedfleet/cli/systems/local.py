@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from embedfleet.bootstrap import GuestSystem, open_guest
 
 if TYPE_CHECKING:
-    from embedfleet.queue_schemas import SearchHits
+    from embedfleet.queue_schemas import Receipt, SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
     from embedfleet.tracking.operator_jobs import OperatorJobs
@@ -35,11 +35,21 @@ class LocalSystem:
     async def jobs_of(self, tenant: str) -> TenantJobs:
         return (await self._guest()).jobs.of(tenant)
 
-    async def finish_cleanups(self, *, purpose: str, announce: Callable[[str], None]) -> None:
+    async def searched_receipts(
+        self, tenant: str, receipt_ids: Sequence[str], *, purpose: str, announce: Callable[[str], None]
+    ) -> list[Receipt]:
         from embedfleet.cli.workers_host import WorkersHost, work_until
 
-        host = WorkersHost(self._settings, purpose=purpose, announce=announce)
-        await work_until(host, (await self._guest()).jobs.of_all_tenants().wait_for_cleanups)
+        found: list[Receipt] = []
+        jobs = await self.jobs_of(tenant)
+
+        async def searched() -> None:
+            for receipt_id in receipt_ids:
+                found.append(await jobs.searched_receipt(receipt_id))
+
+        if receipt_ids:
+            await work_until(WorkersHost(self._settings, purpose=purpose, announce=announce), searched)
+        return found
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         from embedfleet.one_search import search_once

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         JobEvent,
         JobInfo,
         JobStatus,
+        Receipt,
         Requeued,
         SearchHits,
         Stage,
@@ -65,7 +66,10 @@ class Jobs(Protocol):
 class OneTenantsJobs(Jobs, Protocol):
     """The jobs and documents of one tenant. The contracts are those of `tracking.tenant_jobs.TenantJobs`."""
 
-    async def delete_document(self, *, media_id: str) -> bool: ...
+    async def delete_document(self, *, media_id: str) -> str | None: ...
+
+    async def receipt(self, receipt_id: str) -> Receipt: ...
+    async def list_receipts(self, *, limit: int = 100, after: str | None = None) -> Page[Receipt]: ...
 
 
 class System(Protocol):
@@ -83,8 +87,10 @@ class System(Protocol):
         """Return the jobs and documents of this tenant."""
         ...
 
-    async def finish_cleanups(self, *, purpose: str, announce: Callable[[str], None]) -> None:
-        """Return when the leftovers of deleted and replaced work are removed, or when a server does it.
+    async def searched_receipts(
+        self, tenant: str, receipt_ids: Sequence[str], *, purpose: str, announce: Callable[[str], None]
+    ) -> list[Receipt]:
+        """Return these receipts of a tenant, in order, when each was searched for what is left.
 
         `purpose` says who works, to others that want the data directory; `announce` gets news in one line.
         """

@@ -106,6 +106,17 @@ class ChromaCollections:
         collection = self._find(name)
         return [] if collection is None else list(collection.get(include=[])["ids"])
 
+    def ids_with(self, name: str, key: str, values: Sequence[str]) -> dict[str, list[str]]:
+        collection = self._find(name)
+        found: dict[str, list[str]] = {}
+        if collection is None:
+            return found
+        for part in self._distinct_parts(values):
+            rows = collection.get(where={key: {"$in": list(part)}}, include=["metadatas"])
+            for row_id, metadata in zip(rows["ids"], rows["metadatas"] or (), strict=True):
+                found.setdefault(str(metadata[key]), []).append(row_id)
+        return found
+
     def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids among these that have a row, and their vectors."""
         collection = self._find(name)

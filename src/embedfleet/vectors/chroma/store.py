@@ -48,6 +48,12 @@ class ChromaStore(VectorStore, ABC):
     ) -> tuple[list[str], NDArray[np.float32]]:
         return await self._run(ChromaCollections.vectors, self.name_in_store(collection), ids)
 
+    async def ids_with(
+        self, collection: CollectionKey, key: str, values: Sequence[str]
+    ) -> dict[str, list[str]]:
+        name = self.name_in_store(collection)
+        return await self._run(ChromaCollections.ids_with, name, key, values)
+
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         await self._run(ChromaCollections.delete, self.name_in_store(collection), ids)
 

@@ -69,9 +69,10 @@ def _create_tables_of_answers() -> None:
         sa.Column("receipt_id", sa.String(40), nullable=False),
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("media_id", sa.Text(), nullable=True),
+        sa.Column("document_id", sa.String(32), nullable=True),
         sa.Column("requested_at", sa.Float(), nullable=False),
         sa.Column("finished_at", sa.Float(), nullable=True),
-        sa.Column("findings", sa.Text(), nullable=True),
+        sa.Column("findings", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("receipt_id", name="pk_receipts"),
     )
     op.create_index("ix_receipts_tenant_id_requested_at", "receipts", ["tenant_id", "requested_at"])

@@ -1,0 +1,161 @@
+"""The duty that finishes deletions: it deletes tenants, searches for what is left, and completes receipts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import ClassVar
+
+from loguru import logger
+
+from embedfleet.clock import Clock
+from embedfleet.leader.beyond_reach import Outside, backups_of, notes
+from embedfleet.leader.leftover_search import Found, LeftoverSearch
+from embedfleet.leader.service import LeaderDuty
+from embedfleet.lifecycle import erasing
+from embedfleet.records import backups, collections, documents, receipts
+from embedfleet.records.receipts import ReceiptRow
+from embedfleet.sql.database import Database
+from embedfleet.vectors.port import VectorStore
+
+# Receipts that one step looks at: a search for many of a tenant reads its events once.
+_AT_ONCE = 200
+# A worker acks its deletion task just after it has dropped the rows. So a search that finds something looks
+# again this often, with this pause, before it is told.
+_SEARCHES = 10
+_PAUSE_SECONDS = 0.05
+# What was left then is searched again after this time, as an operator has to look into it.
+_SEARCH_AGAIN_SECONDS = 5.0
+
+
+class Erasure(LeaderDuty):
+    """Finishes the receipts of deletions. Two leaders at once do the same searches, which does no harm."""
+
+    name: ClassVar = "erasure"
+    works_again: ClassVar = "deletions are searched again for what is left"
+    stops_in_mid_step: ClassVar = True  # every part of a step may be repeated
+
+    def __init__(
+        self,
+        search: LeftoverSearch,
+        *,
+        database: Database,
+        store: VectorStore,
+        clock: Clock,
+        outside: Outside,
+    ) -> None:
+        self._search = search
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._outside = outside
+        # When to search again for what was left, by receipt.
+        self._not_before: dict[str, float] = {}
+
+    async def step(self) -> None:
+        if not await self._database.read(receipts.any_open):
+            self._not_before.clear()
+            return
+        for row in await self._database.read(lambda conn: receipts.open_of_tenants(conn, _AT_ONCE)):
+            if row.receipt_id not in self._resting():
+                await self._delete_tenant(row)
+        ready = await self._database.read(
+            lambda conn: receipts.ready_of_documents(conn, _AT_ONCE, leaving_out=self._resting())
+        )
+        ready.sort(key=lambda row: row.tenant)
+        for tenant, rows in groupby(ready, key=lambda row: row.tenant):
+            await self._finish_documents(tenant, list(rows))
+
+    def _resting(self) -> Sequence[str]:
+        now = self._clock.now()
+        return [receipt_id for receipt_id, until in self._not_before.items() if now < until]
+
+    # --- documents ---
+
+    async def _finish_documents(self, tenant: str, rows: Sequence[ReceiptRow]) -> None:
+        """Search for these documents of a tenant, and record what was found."""
+        there = await self._there_again(rows)
+        open_rows = {row.receipt_id: row for row in rows}
+        for last in range(_SEARCHES, 0, -1):
+            found = await self._search.of_documents(tenant, list(open_rows.values()))
+            for receipt_id, one in found.items():
+                again = receipt_id in there
+                if again or one.nothing or last == 1:
+                    await self._record(open_rows.pop(receipt_id), one, submitted_again=again)
+            if not open_rows:
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _there_again(self, rows: Sequence[ReceiptRow]) -> set[str]:
+        """Return the receipts whose documents were submitted again since."""
+        by_document = {row.document_id: row.receipt_id for row in rows if row.document_id is not None}
+        there = await self._database.read(lambda conn: documents.existing_among(conn, list(by_document)))
+        return {row.receipt_id for row in rows if row.document_id in there}
+
+    # --- tenants ---
+
+    async def _delete_tenant(self, row: ReceiptRow) -> None:
+        """Take the next steps of the deletion of a tenant, as far as they go now."""
+        hidden: ReceiptRow | None = row
+        while hidden is not None:
+            row = hidden
+            hidden = await self._database.write(partial(erasing.hide_some, row=row, now=self._clock.now()))
+        if await self._database.read(lambda conn: documents.any_not_deleted_of_tenant(conn, row.tenant)):
+            await self._record(row, await self._search.of_tenant(row), submitted_again=True)
+            return
+        if await self._database.read(lambda conn: documents.any_of_tenant(conn, row.tenant)):
+            return  # the deletion workers are at it, and their last write brings another step
+        row = await self._drop_collections(row)
+        if not await self._database.write(partial(erasing.drop_rest, tenant=row.tenant)):
+            return
+        await self._search.forget_tenant(row.tenant)
+        await self._record(row, await self._search.of_tenant(row), submitted_again=False)
+
+    async def _drop_collections(self, row: ReceiptRow) -> ReceiptRow:
+        """Drop the tenant's empty collections in the vector store, after a note of their names.
+
+        A collection that still has rows stays: they are left, and the receipt has to say so.
+        """
+        mine = await self._database.read(lambda conn: collections.of_tenant(conn, row.tenant))
+        known = [(space, dim) for space, dim in row.findings.spaces]
+        spaces = {*known, *((one.space, one.dim) for one in mine)}
+        row = replace(row, findings=replace(row.findings, spaces=sorted(spaces)))
+        await self._database.write(lambda conn: receipts.record(conn, row.receipt_id, row.findings, None))
+        for collection in mine:
+            if await self._store.count(collection) == 0:
+                await self._store.drop_collection(collection)
+        return row
+
+    # --- receipts ---
+
+    async def _record(self, row: ReceiptRow, found: Found, *, submitted_again: bool) -> None:
+        now = self._clock.now()
+        finished = submitted_again or found.nothing
+        made = await self._database.read(backups.made)
+        hold_it = backups_of(made, row.findings.since, now)
+        findings = replace(
+            row.findings,
+            left=dict(found.left),
+            kept=dict(found.kept),
+            searched_at=now,
+            submitted_again=submitted_again,
+            backups=hold_it,
+            beyond=notes(self._outside, hold_it, finished_at=now, whole_tenant=row.media_id is None),
+        )
+        finished_at = now if finished else None
+        await self._database.write(lambda conn: receipts.record(conn, row.receipt_id, findings, finished_at))
+        if finished:
+            self._not_before.pop(row.receipt_id, None)
+        else:
+            self._not_before[row.receipt_id] = now + _SEARCH_AGAIN_SECONDS
+            _warn(row, found.left)
+
+
+def _warn(row: ReceiptRow, left: Mapping[str, int]) -> None:
+    places = ", ".join(f"{count} in {place}" for place, count in left.items() if count)
+    logger.bind(tenant=row.tenant).warning(
+        "receipt {}: what was deleted left {}; verify the vector store", row.receipt_id, places
+    )

@@ -1,0 +1,72 @@
+"""The SQL part of the deletion of a whole tenant. The leader's duty `erasure` takes the steps in this order:
+
+1. It hides the tenant's documents page by page, which requests their cleanups.
+2. It waits for the deletion workers to clean up after all of them.
+3. It drops the rows that belong to no document.
+
+Each step may be repeated. The keys of the tenant are gone with the request, so no client submits more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete
+
+from embedfleet.lifecycle import ending
+from embedfleet.records import documents, jobs, receipts, traces
+from embedfleet.records.receipts import Findings, ReceiptRow
+from embedfleet.sql import document_lock
+from embedfleet.sql.tables import api_keys
+
+# Each document is hidden with a few statements, and other units wait for this one.
+_HIDDEN_AT_ONCE = 200
+
+
+def request_tenant(conn: Connection, tenant: str, now: float) -> str | None:
+    """Drop the tenant's keys, and request the deletion of all it has. Return the id of the receipt.
+
+    If a deletion of the tenant is under way, return its receipt. Return None if SQL has nothing of the tenant
+    but evidence of what there was.
+    """
+    held = traces.rows_of_tenant(conn, tenant)
+    evidence = {table.name for table in traces.KEPT}
+    under_way = receipts.any_open_of_tenant(conn, tenant)
+    if under_way is not None or not any(count for place, count in held.items() if place not in evidence):
+        return under_way
+    conn.execute(delete(api_keys).where(api_keys.c.tenant == tenant))
+    since = documents.oldest_of_tenant(conn, tenant)
+    findings = Findings(
+        since=now if since is None else since,
+        held={place: count for place, count in held.items() if place not in evidence},
+    )
+    return receipts.add(conn, tenant, None, None, findings, now)
+
+
+def hide_some(conn: Connection, row: ReceiptRow, now: float) -> ReceiptRow | None:
+    """Hide some of the tenant's documents that were there at the request. Return None if none is left.
+
+    Otherwise return the receipt, which has the ids of their unfinished jobs, because the broker may know
+    these.
+    """
+    found = documents.not_deleted_of_tenant(conn, row.tenant, _HIDDEN_AT_ONCE, before=row.requested_at)
+    if not found:
+        return None
+    document_lock.lock(conn, found)
+    deleted = documents.deleted_among(conn, found)
+    unfinished = jobs.unfinished_of_documents(conn, found)
+    for document_id in found:
+        if document_id not in deleted:
+            ending.hide(conn, document_id, now)
+    job_ids = [job.job_id for some in unfinished.values() for job in some]
+    findings = replace(row.findings, job_ids=[*row.findings.job_ids, *job_ids])
+    receipts.record(conn, row.receipt_id, findings, None)
+    return replace(row, findings=findings)
+
+
+def drop_rest(conn: Connection, tenant: str) -> bool:
+    """Drop the rows of a tenant without documents. Return False, and drop nothing, if it has documents."""
+    if documents.any_of_tenant(conn, tenant):
+        return False
+    traces.drop_of_tenant(conn, tenant)
+    return True
