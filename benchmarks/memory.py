@@ -25,7 +25,7 @@ from process_tree import watched_memory
 from report import write_report
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
-from embedfleet.ingest import Ingest, IngestOptions
+from embedfleet.ingest import Ingest, IngestOptions, LocalIntake
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest
 from embedfleet.settings import load_settings
@@ -117,7 +117,7 @@ async def ingest_file(file: Path, store: str) -> int:
     ):
         tasks.create_task(system.orchestrator.run(stop))
         stored = 0
-        async for outcome in Ingest(jobs=system.jobs, parser=parser, options=options).submit([file]):
+        async for outcome in Ingest(LocalIntake(system.jobs, parser, options.tenant), options).submit([file]):
             assert outcome.job_id is not None, outcome.error
             stored += (await system.jobs.wait(outcome.job_id)).progress.chunks_stored
         stop.set()

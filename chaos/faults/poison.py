@@ -18,7 +18,7 @@ from chaos.inputs import poisoned_document
 from chaos.oracle import told
 from chaos.scene import Plan, counted, scene
 from chaos.verdict import Context, Verdict
-from embedfleet.ingest import FileState, Ingest, IngestOptions
+from embedfleet.ingest import FileState, Ingest, IngestOptions, LocalIntake
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.settings import ParsingSettings
@@ -88,7 +88,7 @@ async def _parser(context: Context) -> tuple[int, list[str]]:
     # Time enough to be killed by us; not enough for the page.
     limits = ParsingSettings(memory_mb=400, timeout_seconds=3)
     async with running(settings) as fleet, ParserSandbox(limits, workers=1) as parser:
-        ingest = Ingest(jobs=fleet.jobs, parser=parser, options=options)
+        ingest = Ingest(LocalIntake(fleet.jobs, parser, options.tenant), options)
         killer = asyncio.create_task(_kill_busy_parser())
         outcomes = [outcome async for outcome in ingest.submit([*bad, *good])]
         await killer

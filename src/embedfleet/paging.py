@@ -16,3 +16,9 @@ def pages(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
     """Split a sequence into consecutive pages of `size` items. The last may be shorter; none is empty."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def halves(items: Sequence[ItemT]) -> tuple[Sequence[ItemT], Sequence[ItemT]]:
+    """Split a sequence in the middle."""
+    middle = len(items) // 2
+    return items[:middle], items[middle:]

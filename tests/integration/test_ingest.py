@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
-from embedfleet import ingest as module
 from embedfleet.errors import ParseError
-from embedfleet.ingest import FileOutcome, FileState, Ingest, IngestOptions, find_files
+from embedfleet.ingest import (
+    FileOutcome,
+    FileState,
+    Ingest,
+    IngestOptions,
+    LocalIntake,
+    find_files,
+    local_intake,
+)
+from embedfleet.ingest import files as files_of_ingest
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.process import ParserProcess
@@ -42,7 +50,7 @@ async def ingesting(
         sandbox(ParsingSettings()) as parser,
     ):
         options = IngestOptions(tenant=TENANT, strict=strict)
-        yield Ingest(jobs=jobs, parser=parser, options=options), jobs
+        yield Ingest(LocalIntake(jobs, parser, options.tenant), options), jobs
 
 
 async def submitted(ingest: Ingest, files: Iterable[StrPath]) -> list[FileOutcome]:
@@ -61,7 +69,7 @@ async def test_the_work_for_each_file_does_not_grow_with_their_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However slow the machine is, a batch is not ended for it.
-    monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(local_intake, "_LONGEST_WAIT_SECONDS", HANG_SECONDS)
     sent: list[int] = []
     really_send = ParserProcess.send
 
@@ -81,7 +89,7 @@ async def test_the_work_for_each_file_does_not_grow_with_their_number(
             assert sum(sent) == count
             counts.append((len(sent), len(executed)))
     (few_requests, few_statements), (many_requests, many_statements) = counts
-    assert few_requests == -(-200 // module._BATCH_FILES)
+    assert few_requests == -(-200 // files_of_ingest.BATCH_FILES)
     assert many_requests <= 2.2 * few_requests
     assert many_statements <= 2.2 * few_statements
     # Not some statements for each file, but for each batch.
@@ -151,7 +159,7 @@ async def test_a_quota_that_ends_inside_of_a_batch_refuses_only_what_is_beyond_i
         assert [outcome.source for outcome in outcomes] == [str(path) for path in paths]
         for outcome in outcomes[11:]:
             assert "11" in str(outcome.error)
-            assert module.media_id_of(outcome.source) in str(outcome.error)
+            assert files_of_ingest.media_id_of(outcome.source) in str(outcome.error)
         assert len(await jobs.of(TENANT).list_jobs()) == 11
 
 
@@ -253,7 +261,7 @@ async def test_a_stop_during_the_transaction_still_tells_of_its_jobs(
         async for outcome in outcomes:
             told.append(outcome)
 
-    paths = notes(tmp_path / "notes", module._BATCH_FILES + 1)
+    paths = notes(tmp_path / "notes", files_of_ingest.BATCH_FILES + 1)
     async with ingesting(make_settings(tmp_path)) as (ingest, jobs), asyncio.timeout(HANG_SECONDS):
         task = asyncio.create_task(tell(ingest.submit(paths)))
         await submitting.wait()
@@ -264,12 +272,12 @@ async def test_a_stop_during_the_transaction_still_tells_of_its_jobs(
         created = await jobs.of(TENANT).list_jobs(limit=1_000)
     assert created
     assert {outcome.job_id for outcome in told} == {job.job_id for job in created}
-    assert len(told) <= module._BATCH_FILES
+    assert len(told) <= files_of_ingest.BATCH_FILES
 
 
 async def test_little_text_is_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_GROUP_CHARS", 1_000)
-    monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(local_intake, "_GROUP_CHARS", 1_000)
+    monkeypatch.setattr(local_intake, "_LONGEST_WAIT_SECONDS", HANG_SECONDS)
     folder = tmp_path / "notes"
     folder.mkdir()
     paths = [folder / f"{number}.txt" for number in range(30)]
@@ -294,10 +302,10 @@ async def test_little_text_is_in_memory_at_once(tmp_path: Path, monkeypatch: pyt
     [
         ([], []),
         ([10], [1]),
-        ([10] * (module._BATCH_FILES + 1), [module._BATCH_FILES, 1]),
-        ([10, module._BATCH_BYTES, 10], [1, 1, 1]),
-        ([module._BATCH_BYTES // 2] * 4, [2, 2]),
-        ([10, module._BATCH_BYTES * 3, 10, 10], [1, 1, 2]),
+        ([10] * (files_of_ingest.BATCH_FILES + 1), [files_of_ingest.BATCH_FILES, 1]),
+        ([10, files_of_ingest.BATCH_BYTES, 10], [1, 1, 1]),
+        ([files_of_ingest.BATCH_BYTES // 2] * 4, [2, 2]),
+        ([10, files_of_ingest.BATCH_BYTES * 3, 10, 10], [1, 1, 2]),
     ],
 )
 def test_a_batch_is_of_small_files_and_a_large_one_is_alone(
@@ -307,7 +315,7 @@ def test_a_batch_is_of_small_files_and_a_large_one_is_alone(
     for path, size in zip(paths, sizes, strict=True):
         with path.open("wb") as file:
             file.truncate(size)
-    made = list(module._batches(paths))
+    made = list(files_of_ingest.batches_of(paths))
     assert [len(batch) for batch in made] == batches
     assert [source for batch in made for source in batch] == [str(path) for path in paths]
 

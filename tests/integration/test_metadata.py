@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
-from embedfleet.ingest import FileState, Ingest, IngestOptions, find_files
+from embedfleet.ingest import FileState, Ingest, IngestOptions, LocalIntake, find_files
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import DocumentInfo
 from embedfleet.settings import Settings
@@ -82,7 +82,7 @@ async def test_an_ingest_describes_files_and_describes_unchanged_ones_again(
 
         async def ingest(metadata: dict[str, Any] | None) -> dict[str, FileState]:
             options = IngestOptions(tenant=TENANT, metadata=metadata)
-            files = Ingest(jobs=fleet.jobs, parser=parser, options=options)
+            files = Ingest(LocalIntake(fleet.jobs, parser, options.tenant), options)
             outcomes = [one async for one in files.submit(found.files)]
             job_ids = [one.job_id for one in outcomes if one.job_id is not None]
             await fleet.jobs.wait_many(job_ids, timeout_seconds=HANG_SECONDS)

@@ -10,7 +10,7 @@ from typing import Any
 from embedfleet.bootstrap import open_guest
 from embedfleet.cli.ingest_run import Prune, not_found, plans_of, refused_outcome
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.ingest import FileOutcome, FileState, Ingest, IngestOptions, find_files
+from embedfleet.ingest import FileOutcome, FileState, Ingest, IngestOptions, LocalIntake, find_files
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.settings import Settings
 
@@ -30,7 +30,8 @@ async def preview(
     outcomes = list(not_found(found, pruning=prune is not Prune.NONE))
     async with open_guest(settings) as guest:
         # The parser starts its process when it reads a file: none is read here.
-        ingest = Ingest(jobs=guest.jobs, parser=ParserSandbox(settings.parsing), options=options)
+        intake = LocalIntake(guest.jobs, ParserSandbox(settings.parsing), options.tenant)
+        ingest = Ingest(intake, options)
         outcomes += [outcome async for outcome in ingest.preview(found.files)]
         if prune is not Prune.NONE:
             for plan in await plans_of(guest.jobs.of(options.tenant), found):

@@ -19,7 +19,16 @@ from embedfleet.cli.output import with_command
 from embedfleet.cli.workers_host import WorkersHost, work_until
 from embedfleet.errors import Remedy, StorageFull, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, encodable, find_files
+from embedfleet.ingest import (
+    FileOutcome,
+    FileState,
+    Found,
+    Ingest,
+    IngestOptions,
+    LocalIntake,
+    encodable,
+    find_files,
+)
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.paging import pages
 from embedfleet.parsing.sandbox import ParserSandbox
@@ -63,7 +72,7 @@ async def run_ingest(
     stop = asyncio.Event()
     with stop_on_signal(stop):
         async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
-            ingest = Ingest(jobs=guest.jobs, parser=parser, options=options)
+            ingest = Ingest(LocalIntake(guest.jobs, parser, options.tenant), options)
             with ProgressView(len(found.files), quiet=tell is not None) as view:
                 await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
