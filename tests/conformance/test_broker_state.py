@@ -314,6 +314,8 @@ async def test_a_closed_broker_refuses_everything_but_close(broker: Broker) -> N
         lambda: broker.depth(STAGE),
         lambda: broker.crowded(STAGE, ["acme"], max_tasks=1, max_cost=1),
         lambda: broker.wait_for_ready(STAGE, timeout_seconds=0),
+        lambda: broker.answer(STAGE, broker.mailbox, [b"a"], keep_seconds=1),
+        lambda: broker.take_answers(STAGE, timeout_seconds=0),
         lambda: broker.epoch(),
         lambda: broker.check_writes(Stage.CHUNKING),
         lambda: broker.mark(),

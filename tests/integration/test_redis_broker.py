@@ -20,7 +20,7 @@ from embedfleet.host.broker_watch import BrokerWatch
 from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import MAX_COST, Broker, Lane, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
-from embedfleet.queue.keys import KEY_TYPES, stage_key
+from embedfleet.queue.keys import KEY_TYPES, answers_key, stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
@@ -454,7 +454,7 @@ async def listening(waiter: RedisBroker, client: redis.Redis) -> None:
         # Redis sends no event to others when a client subscribes: it counts the subscribers.
         while any(count == 0 for _, count in client.pubsub_numsub(*channels)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        ring = waiter._doorbell.next_ring(STAGE)
+        ring = waiter._doorbell.next_ring(stage_key("embedfleet", STAGE, "meta"))
         client.publish(stage_key("embedfleet", STAGE, "meta"), "")
         await ring
 
@@ -550,9 +550,11 @@ async def test_every_key_is_one_that_is_declared(broker: RedisBroker, redis_serv
     delayed, dead, *_ = await claim(broker, 9)
     await broker.retry_later(delayed, delay_seconds=NEVER, reason="busy")
     await broker.dead_letter(dead, reason="poison")
+    await broker.answer(STAGE, "some-process", [b"answer"], keep_seconds=NEVER)
     declared = {
         stage_key("embedfleet", stage, name): kind for stage in Stage for name, kind in KEY_TYPES.items()
     }
+    declared[answers_key("embedfleet", STAGE, "some-process")] = KEY_TYPES["answers"]
     with redis_server.client() as client:
         found = {key.decode(): client.type(key).decode() for key in client.scan_iter()}
     assert found.items() <= declared.items()

@@ -65,7 +65,7 @@ class Fairness(RuleBasedStateMachine):
     @rule(times=st.integers(1, 8), passed_over=some_tenants)
     def serve(self, times: int, passed_over: frozenset[str]) -> None:
         self.follow_intervals(passed_over)
-        with self.ready.passing_over(passed_over):
+        with self.ready.serving(None, passing_over=passed_over):
             for _ in range(times):
                 if self.ready.first() is None:
                     waiting = {tenant for tenant, account in self.accounts.items() if account.ready}

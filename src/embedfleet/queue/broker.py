@@ -139,6 +139,11 @@ class Broker(Protocol):
     fence of their lease is stale; `ack` and `hand_back`, which take many leases, return those that are lost.
     """
 
+    @property
+    def mailbox(self) -> str:
+        """The name of the mailbox of this process, in every stage. No other process ever has it."""
+        ...
+
     async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
         """Set the weights of these tenants from now on. The charges for tasks already served do not change.
 
@@ -163,6 +168,7 @@ class Broker(Protocol):
         max_cost: int,
         lease_seconds: float,
         passing_over: Collection[str] = (),
+        lane: Lane | None = None,
     ) -> list[Lease]:
         """Take up to `max_tasks` (never more than `MAX_CLAIM_TASKS`) ready tasks, of at most `max_cost`
         tokens together, in order of service.
@@ -185,6 +191,9 @@ class Broker(Protocol):
         order. A tenant earns no credit by it: after the claim its virtual start is at least the lane's
         virtual time, as if it had just come. The debts of all tenants stay. While two tenants both have ready
         tasks and neither is passed over, the bound of fair queuing holds between them.
+
+        With a `lane`, the claim serves this lane only, whatever waits in the other one. Its tasks do not
+        count for the bound of `interactive_burst`, which is of claims that serve both lanes.
 
         It never waits, so the list may be empty. `worker` names the holder in messages.
         """
@@ -322,8 +331,28 @@ class Broker(Protocol):
         """
         ...
 
-    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
+    async def answer(
+        self, stage: Stage, mailbox: str, answers: Sequence[bytes], *, keep_seconds: float
+    ) -> None:
+        """Leave answers for the process whose broker has this `mailbox`. No answer is looked into.
+
+        If that process does not take them, all of its answers are dropped `keep_seconds` after the last one
+        came. A broker that loses its memory loses them too.
+        """
+        ...
+
+    async def take_answers(self, stage: Stage, *, timeout_seconds: float) -> list[bytes]:
+        """Remove and return the answers in the mailbox of this process, in the order in which they came.
+
+        It waits until there is one, and returns none after the timeout. Raises BrokerUnavailable if the
+        broker is closed during the wait. An answer that was under way when a connection broke is lost.
+        """
+        ...
+
+    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float, lane: Lane | None = None) -> bool:
         """Return True as soon as the stage may have a task to claim, False after the timeout.
+
+        With a `lane`, only tasks of this lane count.
 
         True is a hint: the following claim may still be empty. It also counts tasks of tenants that the
         caller passes over in its claims, so a caller that found nothing for this reason pauses by itself. A

@@ -2,7 +2,8 @@
 
 Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster keeps them
 on one node, where a script may use them together. There is no key per tenant, job or task. So a drained
-queue leaves keys of constant size, except for `shares`.
+queue leaves keys of constant size, except for `shares`. Only `answers` is a key per process that waits for
+answers, and it is gone when they are taken or have expired.
 
 A server that an older release used may still have a key `in_flight` for each stage. It does no harm: no
 script reads it, and it has at most one number for each tenant. An operator may delete it.
@@ -25,6 +26,8 @@ shares               HASH  tenant -> stride (the price of a token), where it is 
 interactive, bulk    ZSET  tenants with ready tasks in this lane, by virtual start
 interactive_debts,   ZSET  tenants without ready tasks that have a start above virtual time, by virtual
 bulk_debts                 start
+answers:<mailbox>    LIST  answers that the process of this mailbox has not taken; it expires. Its name is
+                           also the channel of the notification that there is one
 ==================== ====  ==================================================================
 
 The members of `ready` and `jobs` are texts in UTF-8 with a byte 0xFF between them. UTF-8 has no such byte,
@@ -50,9 +53,15 @@ KEY_TYPES = {
     "bulk": "zset",
     "interactive_debts": "zset",
     "bulk_debts": "zset",
+    "answers": "list",
 }
 
 
 def stage_key(prefix: str, stage: Stage, name: str) -> str:
     """Return the key of one of the names above."""
     return f"{{{prefix}:{stage.value}}}:{name}"
+
+
+def answers_key(prefix: str, stage: Stage, mailbox: str) -> str:
+    """Return the key of a mailbox."""
+    return f"{stage_key(prefix, stage, 'answers')}:{mailbox}"

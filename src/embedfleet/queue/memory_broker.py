@@ -13,11 +13,13 @@ from loguru import logger
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, Task, TenantShare
+from embedfleet.queue.mailboxes import Mailboxes
 from embedfleet.queue.stage_queue import StageQueue
 from embedfleet.queue_schemas import Stage
 
 _SYSTEM_CLOCK = SystemClock()
+_LANES = (None, *Lane)
 
 
 class MemoryBroker:
@@ -55,8 +57,15 @@ class MemoryBroker:
             )
             for stage in Stage
         }
-        # An event is set exactly while a claim in its stage would find a task. `close` sets all of them.
-        self._claimable = {stage: asyncio.Event() for stage in Stage}
+        # An event is set exactly while a claim in its stage, of its lane or of both, would find a task.
+        # `close` sets all of them.
+        self._claimable = {(stage, lane): asyncio.Event() for stage in Stage for lane in _LANES}
+        self._mailboxes = Mailboxes(clock)
+        self._mailbox = uuid4().hex
+
+    @property
+    def mailbox(self) -> str:
+        return self._mailbox
 
     async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
         self._require_open()
@@ -79,6 +88,7 @@ class MemoryBroker:
         max_cost: int,
         lease_seconds: float,
         passing_over: Collection[str] = (),
+        lane: Lane | None = None,
     ) -> list[Lease]:
         require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
         require_positive(lease_seconds=lease_seconds)
@@ -90,6 +100,7 @@ class MemoryBroker:
                 max_cost=max_cost,
                 lease_seconds=lease_seconds,
                 passing_over=passing_over,
+                lane=lane,
             )
 
     async def renew(self, leases: Iterable[Lease], *, lease_seconds: float) -> list[Lease]:
@@ -185,11 +196,24 @@ class MemoryBroker:
             self._mark = mark
         return self._mark
 
-    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
+    async def answer(
+        self, stage: Stage, mailbox: str, answers: Sequence[bytes], *, keep_seconds: float
+    ) -> None:
+        self._require_open()
+        require_positive(keep_seconds=keep_seconds)
+        self._mailboxes.put((stage, mailbox), answers, keep_seconds=keep_seconds)
+
+    async def take_answers(self, stage: Stage, *, timeout_seconds: float) -> list[bytes]:
+        self._require_open()
+        answers = await self._mailboxes.take((stage, self.mailbox), timeout_seconds=timeout_seconds)
+        self._require_open()
+        return answers
+
+    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float, lane: Lane | None = None) -> bool:
         self._require_open()
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._claimable[stage].wait()
+                await self._claimable[stage, lane].wait()
         except TimeoutError:
             return False
         # `close` sets the event as well, so that no worker waits on for a broker that is gone.
@@ -198,6 +222,7 @@ class MemoryBroker:
 
     async def close(self) -> None:
         self._closed = True
+        self._mailboxes.close()
         for claimable in self._claimable.values():
             claimable.set()
 
@@ -222,10 +247,11 @@ class MemoryBroker:
         try:
             yield queue
         finally:  # also after a refused change: the event must say what a claim would find now
-            if queue.has_claimable:
-                self._claimable[stage].set()
-            else:
-                self._claimable[stage].clear()
+            for lane in _LANES:
+                if queue.has_claimable(lane):
+                    self._claimable[stage, lane].set()
+                else:
+                    self._claimable[stage, lane].clear()
 
     def _require_open(self) -> None:
         if self._closed:

@@ -29,6 +29,7 @@ class ReadyTasks:
         self._bulk = _LaneQueue()
         self._lanes = {Lane.INTERACTIVE: self._interactive, Lane.BULK: self._bulk}
         self._interactive_in_a_row = 0
+        self._only: _LaneQueue | None = None  # the lane that the claim under way serves, if it names one
         # The tenants with ready tasks, both lanes together: the tokens of these tasks, and the tenant's
         # weight in millionths. `_total_weight` is the sum of these weights.
         self._costs: dict[str, int] = {}
@@ -63,15 +64,22 @@ class ReadyTasks:
         return self._total_weight
 
     @contextmanager
-    def passing_over(self, tenants: Set[str]) -> Iterator[None]:
-        """Serve none of these tenants inside the block. Do not add or discard tasks there."""
+    def serving(self, only: Lane | None, *, passing_over: Set[str]) -> Iterator[None]:
+        """Inside the block, serve `only` this lane, and none of these tenants. Change no tasks there."""
+        self._only = None if only is None else self._lanes[only]
         for lane in self._lanes.values():
-            lane.fair.pass_over(tenants)
+            lane.fair.pass_over(passing_over)
         try:
             yield
         finally:
+            self._only = None
             for lane in self._lanes.values():
                 lane.fair.take_back()
+
+    def has_task(self, lane: Lane | None) -> bool:
+        """Whether a task is ready, in this lane or in any."""
+        lanes = self._lanes.values() if lane is None else [self._lanes[lane]]
+        return any(each.first() is not None for each in lanes)
 
     def first(self) -> Task | None:
         """Return the task to serve next; None if no tenant that may be served has work."""
@@ -107,6 +115,8 @@ class ReadyTasks:
         self._total_weight += weight
 
     def _next_lane(self) -> _LaneQueue:
+        if self._only is not None:
+            return self._only
         if self._interactive.first() is None:
             return self._bulk
         bulk_is_due = self._interactive_in_a_row >= self._interactive_burst
@@ -115,8 +125,11 @@ class ReadyTasks:
     def _count_burst(self, served: _LaneQueue) -> None:
         """Count interactive tasks in a row.
 
-        Tasks that are served while no bulk work is eligible do not count, because no bulk task waits then.
+        Tasks that are served while no bulk work is eligible do not count, because no bulk task waits then. A
+        claim of one lane has no part in the order of both.
         """
+        if self._only is not None:
+            return
         if served is self._interactive and self._bulk.first() is not None:
             self._interactive_in_a_row += 1
         else:

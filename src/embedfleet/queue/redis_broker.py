@@ -13,9 +13,9 @@ from loguru import logger
 from embedfleet.clock import Clock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
-from embedfleet.queue.keys import stage_key
+from embedfleet.queue.keys import answers_key, stage_key
 from embedfleet.queue.redis_connection import RedisConnection
 from embedfleet.queue.redis_doorbell import Doorbell
 from embedfleet.queue.redis_parts import MOST_ITEMS, parts, parts_by_payload, until_fewer
@@ -75,7 +75,10 @@ class RedisBroker:
             stage: StageScripts(connection, key_prefix=key_prefix, stage=stage, clock=clock)
             for stage in Stage
         }
-        channels = {stage_key(key_prefix, stage, "meta"): stage for stage in Stage}
+        self._mailbox = uuid4().hex
+        self._bells_of_work = {stage: stage_key(key_prefix, stage, "meta") for stage in Stage}
+        self._bells_of_answers = {stage: answers_key(key_prefix, stage, self._mailbox) for stage in Stage}
+        channels = [*self._bells_of_work.values(), *self._bells_of_answers.values()]
         self._doorbell = Doorbell(connection.listen, channels)
 
     @classmethod
@@ -96,6 +99,10 @@ class RedisBroker:
             interactive_burst=interactive_burst,
             look_again_seconds=look_again_seconds,
         )
+
+    @property
+    def mailbox(self) -> str:
+        return self._mailbox
 
     async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
         self._require_open()
@@ -120,6 +127,7 @@ class RedisBroker:
         max_cost: int,
         lease_seconds: float,
         passing_over: Collection[str] = (),
+        lane: Lane | None = None,
     ) -> list[Lease]:
         require_at_least_one(max_tasks=max_tasks, max_cost=max_cost)
         require_positive(lease_seconds=lease_seconds)
@@ -129,6 +137,7 @@ class RedisBroker:
             min(max_tasks, MAX_CLAIM_TASKS),
             min(max_cost, _LARGEST_EXACT),
             lease_seconds,
+            lane,
             frozenset(passing_over),
         )
 
@@ -238,19 +247,42 @@ class RedisBroker:
         assert held is not None, "the script sets a mark where there is none"
         return held
 
-    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float) -> bool:
+    async def answer(
+        self, stage: Stage, mailbox: str, answers: Sequence[bytes], *, keep_seconds: float
+    ) -> None:
+        scripts = self._scripts(stage)
+        require_positive(keep_seconds=keep_seconds)
+        for part in parts(answers):
+            await scripts.answer(mailbox, keep_seconds, part)
+
+    async def take_answers(self, stage: Stage, *, timeout_seconds: float) -> list[bytes]:
+        """Take as the port says. A wait looks first, and again after each notification, as below."""
+        scripts = self._scripts(stage)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            ring = self._doorbell.next_ring(self._bells_of_answers[stage])  # before the look, as below
+            if answers := await scripts.take_answers(self._mailbox, MOST_ITEMS):
+                return answers
+            patience = deadline - loop.time()
+            if patience <= 0:
+                return []
+            await asyncio.wait([ring], timeout=min(patience, self._look_again_seconds))
+            self._require_open()
+
+    async def wait_for_ready(self, stage: Stage, *, timeout_seconds: float, lane: Lane | None = None) -> bool:
         """Wait as the port says. A wait looks first, and again after each notification.
 
-        The server sends a notification when a stage without a claimable task gets one. So a worker learns of
-        work as soon as the notification arrives, or within `look_again_seconds` if it was lost.
+        The server sends a notification when a lane of a stage without a claimable task gets one. So a worker
+        learns of work as soon as the notification arrives, or within `look_again_seconds` if it was lost.
         """
         scripts = self._scripts(stage)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         while True:
             # Take the next ring before the look: a ring between the look and the wait would be missed.
-            ring = self._doorbell.next_ring(stage)
-            if await scripts.claimable():
+            ring = self._doorbell.next_ring(self._bells_of_work[stage])
+            if await scripts.claimable(lane):
                 return True
             patience = deadline - loop.time()
             if patience <= 0:

@@ -1,14 +1,13 @@
-"""Receives the notifications of other processes that a stage has claimable work again."""
+"""Receives the notifications of other processes: a stage has claimable work again, a mailbox an answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 from redis.asyncio.client import PubSub
 
 from embedfleet.queue.redis_errors import REDIS_FAILURES
-from embedfleet.queue_schemas import Stage
 
 # The pause between two tries to subscribe. Until then, waiting workers look for themselves.
 _RECONNECT_SECONDS = 0.2
@@ -19,33 +18,33 @@ _CANCEL_AGAIN_SECONDS = 0.05
 
 
 class Doorbell:
-    """One subscription for all stages. A message on a stage's channel rings for all callers that wait for it.
+    """One subscription for all channels. A message on a channel rings for all callers that wait for it.
 
-    It also rings for all stages after every new connection, because earlier messages were not received. A
+    It also rings on all channels after every new connection, because earlier messages were not received. A
     caller takes the next ring, then looks for work, then waits for the ring. In this order it misses no work
     while the connection lives.
     """
 
-    def __init__(self, listen: Callable[[], PubSub], channels: Mapping[str, Stage]) -> None:
+    def __init__(self, listen: Callable[[], PubSub], channels: Collection[str]) -> None:
         self._listen = listen
-        self._channels = {channel.encode(): stage for channel, stage in channels.items()}
-        self._rings: dict[Stage, asyncio.Future[None]] = {}
+        self._channels = {channel.encode(): channel for channel in channels}
+        self._rings: dict[str, asyncio.Future[None]] = {}
         self._listener: asyncio.Task[None] | None = None
 
-    def next_ring(self, stage: Stage) -> asyncio.Future[None]:
-        """Return a future that is done at the stage's next ring. The first call begins to listen.
+    def next_ring(self, channel: str) -> asyncio.Future[None]:
+        """Return a future that is done at the channel's next ring. The first call begins to listen.
 
         Callers share the future, so they must not cancel it.
         """
         if self._listener is None:
             self._listener = asyncio.create_task(self._keep_listening(), name="redis-doorbell")
-        ring = self._rings.get(stage)
+        ring = self._rings.get(channel)
         if ring is None:
-            ring = self._rings[stage] = asyncio.get_running_loop().create_future()
+            ring = self._rings[channel] = asyncio.get_running_loop().create_future()
         return ring
 
     async def close(self) -> None:
-        """Stop listening, and ring for all stages, so that no caller waits on."""
+        """Stop listening, and ring on all channels, so that no caller waits on."""
         while self._listener is not None and not self._listener.done():
             self._listener.cancel()
             # Cancel until it ends: `asyncio.wait_for` of Python 3.11, in redis-py, can lose a cancellation.
@@ -73,11 +72,11 @@ class Doorbell:
                 self._ring(self._channels[message["channel"]])
 
     def _ring_all(self) -> None:
-        for stage in list(self._rings):
-            self._ring(stage)
+        for channel in list(self._rings):
+            self._ring(channel)
 
-    def _ring(self, stage: Stage) -> None:
+    def _ring(self, channel: str) -> None:
         # Taken out first: a caller that looks for work after this ring waits for the next one.
-        ring = self._rings.pop(stage, None)
+        ring = self._rings.pop(channel, None)
         if ring is not None:
             ring.set_result(None)

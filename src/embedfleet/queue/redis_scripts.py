@@ -16,8 +16,8 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from embedfleet.clock import Clock
-from embedfleet.queue.broker import DeadTask, Depth, Lease, Task
-from embedfleet.queue.keys import stage_key
+from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, Task
+from embedfleet.queue.keys import answers_key, stage_key
 from embedfleet.queue.redis_records import Argument, TaskRecord, as_bytes, decoded, task_arguments
 from embedfleet.queue.room import ReadyWork
 from embedfleet.queue_schemas import Stage
@@ -110,6 +110,7 @@ class StageScripts:
         max_tasks: int,
         max_cost: int,
         lease_seconds: float,
+        lane: Lane | None,
         passing_over: Set[str],
     ) -> list[Lease]:
         """Claim tasks. The script is never repeated, because a second run would lease other tasks.
@@ -122,6 +123,7 @@ class StageScripts:
             max_tasks,
             max_cost,
             lease_seconds,
+            lane or "",
             *passing_over,
         ]
         answer = await self._run("claim", arguments, timed=True)
@@ -218,8 +220,16 @@ class StageScripts:
         work = [ReadyWork(*numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
         return int(total_weight), work
 
-    async def claimable(self) -> bool:
-        return bool(await self._run("claimable", repeatable=True))
+    async def claimable(self, lane: Lane | None) -> bool:
+        return bool(await self._run("claimable", [lane or ""], repeatable=True))
+
+    async def answer(self, mailbox: str, keep_seconds: float, answers: Sequence[bytes]) -> None:
+        """Leave answers. It is not repeated, because a second run would leave them twice."""
+        await self._run("answer", [keep_seconds, *answers], mailbox=mailbox)
+
+    async def take_answers(self, mailbox: str, limit: int) -> list[bytes]:
+        """Take up to `limit` answers. It is not repeated: after a lost answer these are lost."""
+        return list(await self._run("take_answers", [limit], mailbox=mailbox))
 
     async def epoch(self, proposal: str) -> str:
         name, run = await self._run("epoch", [proposal], repeatable=True)
@@ -233,10 +243,21 @@ class StageScripts:
         return decoded(await self._run("mark", [mark, replacing], repeatable=True)) or None
 
     async def _run(
-        self, name: str, arguments: Sequence[Argument] = (), *, timed: bool = False, repeatable: bool = False
+        self,
+        name: str,
+        arguments: Sequence[Argument] = (),
+        *,
+        timed: bool = False,
+        repeatable: bool = False,
+        mailbox: str = "",
     ) -> Any:
         script = load_script(name)
-        keys = [stage_key(self._key_prefix, self._stage, key) for key in script.keys]
+        keys = [
+            answers_key(self._key_prefix, self._stage, mailbox)
+            if key == "answers"
+            else stage_key(self._key_prefix, self._stage, key)
+            for key in script.keys
+        ]
         raw = [as_bytes(argument) for argument in arguments]
         if timed:
             raw.insert(0, b"" if self._clock is None else as_bytes(self._clock.now()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 
 from embedfleet.errors import LeaseLost
-from embedfleet.queue.broker import DeadTask, Depth, Lease, Task, TenantShare
+from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, Task, TenantShare
 from embedfleet.queue.ready_tasks import ReadyTasks
 from embedfleet.queue_schemas import Stage
 
@@ -100,10 +100,9 @@ class StageQueue:
         self._enqueued = 0
         self._done = 0
 
-    @property
-    def has_claimable(self) -> bool:
-        """Whether a claim made now, with no tenant passed over, would return a task."""
-        return self._order.first() is not None
+    def has_claimable(self, lane: Lane | None) -> bool:
+        """Whether a claim of this lane, or of both, made now, with no tenant passed over, returns a task."""
+        return self._order.has_task(lane)
 
     def share_changed(self, tenant: str) -> None:
         self._order.share_changed(tenant)
@@ -125,10 +124,11 @@ class StageQueue:
         max_cost: int,
         lease_seconds: float,
         passing_over: Collection[str],
+        lane: Lane | None,
     ) -> list[Lease]:
         leases: list[Lease] = []
         cost_left = max_cost
-        with self._order.passing_over(frozenset(passing_over)):
+        with self._order.serving(lane, passing_over=frozenset(passing_over)):
             while len(leases) < max_tasks:
                 task = self._order.first()
                 if task is None:

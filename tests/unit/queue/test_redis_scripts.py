@@ -35,6 +35,9 @@ def test_every_wrapper_has_its_script_and_every_script_its_wrapper() -> None:
 @a_script
 def test_the_wrapper_takes_what_the_header_declares(name: str) -> None:
     taken = list(inspect.signature(getattr(StageScripts, name)).parameters)[1:]
+    if "mailbox" in taken:  # no argument of the script, as it names the key
+        taken.remove("mailbox")
+        assert load_script(name).keys == ("answers",)
     assert ["now", *taken] == ["now", *(one for one in load_script(name).arguments if one != "now")]
 
 

@@ -57,10 +57,10 @@ local function has_work(lane, tenant)
   return #first_in_line(lane, tenant, 1) > 0
 end
 
--- Notifies the waiting brokers when a stage that had no ready task has one. The channel has the name of
--- the key `meta`.
-local function ring_if_first()
-  if redis.call('ZCARD', key.interactive) + redis.call('ZCARD', key.bulk) == 1 then
+-- Notifies the waiting brokers when a lane that had no ready task has one. The channel has the name of the
+-- key `meta`.
+local function ring_if_first(lane)
+  if redis.call('ZCARD', lane.tenants) == 1 then
     redis.call('PUBLISH', key.meta, '')
   end
 end
@@ -80,7 +80,7 @@ local function enter(lane, tenant)
     redis.call('ZREM', lane.debts, tenant)
   end
   redis.call('ZADD', lane.tenants, start, tenant)
-  ring_if_first()
+  ring_if_first(lane)
 end
 
 local function end_busy_period(lane)

@@ -19,7 +19,8 @@
 -- ARGV[4] max_tasks          1 to 1,000
 -- ARGV[5] max_cost           tokens, for all but the first task
 -- ARGV[6] lease_seconds
--- ARGV[7..] passing_over     tenants that this claim does not serve, each once
+-- ARGV[7] lane               the only lane to serve; '' for both
+-- ARGV[8..] passing_over     tenants that this claim does not serve, each once
 --
 -- Returns when the leases expire (seconds), then of each task: id, record, payload.
 -- Keeps: fences only grow, even across a loss of all keys, because they follow the server's clock. The
@@ -29,19 +30,19 @@
 -- Uses: _time.lua, _fair_queue.lua, _tasks.lua
 
 local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local cost_left = tonumber(ARGV[5])
+local cost_left, only = tonumber(ARGV[5]), LANES[ARGV[7]]
 local expires_at = exactly(seconds_now(ARGV[1]) + tonumber(ARGV[6]))
 local answer = {expires_at}
 
 local passed_over = {}
-for i = 7, #ARGV do
+for i = 8, #ARGV do
   passed_over[ARGV[i]] = true
 end
 
 -- The first tenant that is not passed over, and its start. Among the lane's first n + 1 members at most n are
 -- passed over, where n is the number of tenants to pass over.
 local function first_tenant(lane)
-  local first = redis.call('ZRANGE', lane.tenants, 0, #ARGV - 6, 'WITHSCORES')
+  local first = redis.call('ZRANGE', lane.tenants, 0, #ARGV - 7, 'WITHSCORES')
   for i = 1, #first, 2 do
     if not passed_over[first[i]] then
       return first[i], tonumber(first[i + 1])
@@ -51,6 +52,10 @@ end
 
 -- The lane whose turn it is, its first tenant and that tenant's start, and whether bulk work waits.
 local function next_turn(in_a_row)
+  if only then
+    local tenant, start = first_tenant(only)
+    return only, tenant, start, false
+  end
   local asking, asking_start = first_tenant(INTERACTIVE)
   local waiting, waiting_start = first_tenant(BULK)
   if asking and not (waiting and in_a_row >= burst) then
@@ -116,7 +121,9 @@ for served = 0, max_tasks - 1 do
     break
   end
   cost_left = cost_left - task.cost
-  in_a_row = (lane == INTERACTIVE and bulk_waits) and in_a_row + 1 or 0
+  if not only then  -- a claim of one lane has no part in the order of both
+    in_a_row = (lane == INTERACTIVE and bulk_waits) and in_a_row + 1 or 0
+  end
 
   redis.call('ZREM', key.ready, members[1])
   charge(lane, tenant, start, task.cost)
