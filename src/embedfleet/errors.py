@@ -10,6 +10,7 @@
     │   ├── UnknownDocument    no such document for this tenant
     │   ├── UnknownDeadLetter  no such dead letter for this tenant
     │   ├── UnknownKey         no such API key for this tenant
+    │   ├── UnknownTenant      there is nothing of such a tenant
     │   ├── UnknownReceipt     no such receipt of a deletion for this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
@@ -77,6 +78,7 @@ class Remedy(StrEnum):
     LIST_KEYS = "list_keys"
     LIST_DEAD_LETTERS = "list_dead_letters"
     LIST_RECEIPTS = "list_receipts"
+    LIST_TENANTS = "list_tenants"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
     PRUNE_ALL = "prune_all"
@@ -141,6 +143,10 @@ class UnknownDeadLetter(InputError):
 
 class UnknownKey(InputError):
     """No such API key for this tenant."""
+
+
+class UnknownTenant(InputError):
+    """There is nothing of such a tenant."""
 
 
 class UnknownReceipt(InputError):

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, Table, insert, select
 
-from embedfleet.clock import ManualClock
-from embedfleet.errors import UnknownReceipt
+from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.administration.scoped_administration import LOCAL
+from embedfleet.clock import ManualClock, SystemClock
+from embedfleet.errors import UnknownReceipt, UnknownTenant
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.erasure import Erasure
@@ -414,27 +416,30 @@ async def test_a_tenant_is_deleted_with_all_it_has(configure: Configure) -> None
             lambda conn: conn.execute(insert(tables.api_keys).values(key)) and None
         )
         operator = fleet.jobs.of_all_tenants()
-        receipt_id = await operator.delete_tenant(TENANT)
-        assert receipt_id is not None
+        door = OperatorAdministration(fleet.system.database, SystemClock(), settings, actor=LOCAL)
+        receipt_id = await door.delete_tenant(TENANT)
         async with asyncio.timeout(HANG_SECONDS):
             receipt = await operator.searched_receipt(receipt_id)
         ledger = await take_ledger(fleet.system)
         ledger.assert_exact()
         holding = await fleet.system.database.read(lambda conn: rows_with(conn, f"'{TENANT}'"))
-        assert await operator.delete_tenant(TENANT) is None, "there is only evidence"
+        with pytest.raises(UnknownTenant, match="nothing to delete"):  # there is only evidence
+            await door.delete_tenant(TENANT)
         (left,) = await fleet.system.database.read(lambda conn: collections.of_tenant(conn, "bob"))
     assert receipt.state is ReceiptState.ERASED
     assert receipt.media_id is None
     assert receipt.held["documents"] == 3
     assert receipt.held["api_keys"] == 1
-    assert receipt.kept == {"usage": 1}
+    assert receipt.kept == {"usage": 1, "audit": 1}
     assert found(receipt) == {}
-    assert holding == {"receipts", "usage"}
+    assert holding == {"receipts", "usage", "audit"}
     assert len(ledger.held) == 1
     assert left.tenant == "bob"
 
 
-async def test_a_row_of_a_tenant_that_is_left_in_the_store_is_found(bench_with_vectors: Bench) -> None:
+async def test_a_row_of_a_tenant_that_is_left_in_the_store_is_found(
+    bench_with_vectors: Bench, tmp_path: Path
+) -> None:
     bench = bench_with_vectors
     await bench.submit("1")
     (collection,) = await bench.database.read(lambda conn: collections.of_tenant(conn, TENANT))
@@ -442,8 +447,10 @@ async def test_a_row_of_a_tenant_that_is_left_in_the_store_is_found(bench_with_v
     vectors = np.ones((1, collection.dim), dtype=np.float32)
     await bench.store.upsert(collection, VectorRows(["one"], vectors, [{"media_id": "?"}], None))
     operator = bench.jobs.of_all_tenants()
-    receipt_id = await operator.delete_tenant(TENANT)
-    assert receipt_id is not None
+    settings = make_settings(tmp_path)
+    door = OperatorAdministration(bench.database, bench.clock, settings, actor=LOCAL)
+    receipt_id = await door.delete_tenant(TENANT)
+    assert await door.delete_tenant(TENANT) == receipt_id, "it is under way"
     await bench.duty.step()
     await bench.cleaned_up("1")
     await bench.duty.step()

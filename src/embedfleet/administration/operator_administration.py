@@ -12,7 +12,8 @@ from embedfleet.administration.scoped_administration import Administration
 from embedfleet.administration.tenant_administration import TenantAdministration
 from embedfleet.api_keys import Scope as KeyScope
 from embedfleet.clock import Clock
-from embedfleet.errors import ConfigError, InvalidRequest, hint
+from embedfleet.errors import ConfigError, InvalidRequest, Remedy, UnknownTenant, hint
+from embedfleet.lifecycle import erasing
 from embedfleet.queue_schemas import UserTier
 from embedfleet.quota import OWN_LIMITS, limits_of
 from embedfleet.records import tenants
@@ -82,6 +83,30 @@ class OperatorAdministration(Administration):
             return self._describe(conn, [after])[0]
 
         return await self._database.write(change)
+
+    async def delete_tenant(self, tenant: str) -> str:
+        """Delete all that a tenant has: documents, jobs, events and keys. Return the id of the receipt.
+
+        The keys are gone at once, the rest as the leader and the workers come to it; the receipt tells when
+        nothing is left (`OperatorJobs.receipt`). The audit log, the ledger and receipts stay, as evidence. If
+        a deletion of the tenant is under way, its receipt is meant.
+
+        Raises UnknownTenant if there is nothing to delete.
+        """
+        now = self._clock.now()
+
+        def request(conn: Connection) -> str:
+            requested = erasing.request_tenant(conn, tenant, now)
+            if requested is None:
+                raise UnknownTenant(
+                    f"tenant `{tenant}` has nothing to delete: list the tenants to see which there are",
+                    remedy=Remedy.LIST_TENANTS,
+                )
+            if requested.is_new:
+                self._record(conn, "tenant.delete", tenant, now, receipt=requested.receipt_id)
+            return requested.receipt_id
+
+        return await self._database.write(request)
 
     def _valid(self, tier: UserTier | None, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the own limits as the settings of this tier would have them. Raises InvalidRequest."""

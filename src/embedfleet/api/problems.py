@@ -29,6 +29,7 @@ _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     errors.UnknownDocument: HTTPStatus.NOT_FOUND,
     errors.UnknownDeadLetter: HTTPStatus.NOT_FOUND,
+    errors.UnknownTenant: HTTPStatus.NOT_FOUND,
     errors.UnknownReceipt: HTTPStatus.NOT_FOUND,
     errors.KeyReused: HTTPStatus.CONFLICT,
     errors.RequestUnderWay: HTTPStatus.CONFLICT,

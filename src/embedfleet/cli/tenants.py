@@ -1,4 +1,4 @@
-"""`embedfleet tenants list|show|set`."""
+"""`embedfleet tenants list|show|set|delete`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import typer
 
 from embedfleet.cli.administration import with_administration
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir
-from embedfleet.cli.output import print_json, readable, say, say_table
+from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, readable, say, say_table, warn
+from embedfleet.cli.place import Place
+from embedfleet.cli.receipts import say_receipt, say_what_is_left
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
     from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.administration.schemas import TenantInfo
+    from embedfleet.cli.systems.port import System
+    from embedfleet.queue_schemas import Receipt
     from embedfleet.records.cursors import Page
 
 app = typer.Typer(help="Tiers and limits of tenants, and what is used of them.", no_args_is_help=True)
@@ -90,6 +95,40 @@ def set_tenant(
         )
 
     _show(with_administration(data_dir, config, act), as_json=as_json)
+
+
+@app.command("delete")
+def delete(
+    tenant: TenantName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Delete all that a tenant has, its keys at once, and search for what is left.
+
+    What was used, what operators did and receipts stay, as evidence. `documents receipt` shows the receipt.
+    """
+    confirm(f"Delete every document, vector, job and key of tenant `{tenant}`?", yes=yes)
+
+    async def request(door: OperatorAdministration) -> str:
+        return await door.delete_tenant(tenant)
+
+    receipt_id = with_administration(data_dir, config, request)
+
+    async def searched(system: System) -> Receipt:
+        found = await system.searched_receipts(
+            tenant, [receipt_id], purpose="embedfleet tenants delete", announce=warn
+        )
+        return found[0]
+
+    receipt = with_system(Place(data_dir, config), searched)
+    if as_json:
+        print_json({"receipt": receipt.json_document()})
+    else:
+        say_receipt(receipt)
+    if say_what_is_left([receipt]):
+        raise SystemExit(PARTLY_DONE)
 
 
 def _limit(written: str) -> tuple[str, float | None]:

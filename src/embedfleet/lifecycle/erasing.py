@@ -9,7 +9,7 @@ Each step may be repeated. The keys of the tenant are gone with the request, so 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete
 
@@ -23,24 +23,33 @@ from embedfleet.sql.tables import api_keys
 _HIDDEN_AT_ONCE = 200
 
 
-def request_tenant(conn: Connection, tenant: str, now: float) -> str | None:
-    """Drop the tenant's keys, and request the deletion of all it has. Return the id of the receipt.
+@dataclass(frozen=True, slots=True)
+class RequestedDeletion:
+    """A deletion of a tenant. It is not new if it was under way before."""
 
-    If a deletion of the tenant is under way, return its receipt. Return None if SQL has nothing of the tenant
-    but evidence of what there was.
+    receipt_id: str
+    is_new: bool
+
+
+def request_tenant(conn: Connection, tenant: str, now: float) -> RequestedDeletion | None:
+    """Drop the tenant's keys, and request the deletion of all it has.
+
+    Return None if SQL has nothing of the tenant but evidence of what there was.
     """
     held = traces.rows_of_tenant(conn, tenant)
     evidence = {table.name for table in traces.KEPT}
     under_way = receipts.any_open_of_tenant(conn, tenant)
-    if under_way is not None or not any(count for place, count in held.items() if place not in evidence):
-        return under_way
+    if under_way is not None:
+        return RequestedDeletion(under_way, is_new=False)
+    if not any(count for place, count in held.items() if place not in evidence):
+        return None
     conn.execute(delete(api_keys).where(api_keys.c.tenant == tenant))
     since = documents.oldest_of_tenant(conn, tenant)
     findings = Findings(
         since=now if since is None else since,
         held={place: count for place, count in held.items() if place not in evidence},
     )
-    return receipts.add(conn, tenant, None, None, findings, now)
+    return RequestedDeletion(receipts.add(conn, tenant, None, None, findings, now), is_new=True)
 
 
 def hide_some(conn: Connection, row: ReceiptRow, now: float) -> ReceiptRow | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from embedfleet.clock import Clock
-from embedfleet.lifecycle import erasing
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import documents, jobs
 from embedfleet.records.scope import EveryTenant
@@ -27,15 +26,6 @@ class OperatorJobs(ScopedJobs):
     async def cleanups_left(self) -> bool:
         """Whether any document waits for a cleanup, which removes the leftovers of ended or replaced work."""
         return bool(await self._database.read(lambda conn: documents.awaiting_cleanup(conn, 1)))
-
-    async def delete_tenant(self, tenant: str) -> str | None:
-        """Delete all that a tenant has: documents, jobs, events and keys. Return the id of the receipt.
-
-        The keys are gone at once, the rest as the leader and the workers come to it. The audit log, the
-        ledger and the receipts of the tenant stay. Return None if there is nothing to delete.
-        """
-        now = self._clock.now()
-        return await self._database.write(lambda conn: erasing.request_tenant(conn, tenant, now))
 
     async def wait_for_cleanups(self) -> None:
         """Return when no document waits for a cleanup. Workers must be running somewhere."""
