@@ -9,6 +9,7 @@ names another host, or that a page of another host sends.
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,9 +19,10 @@ from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
+from embedfleet.api.keys import KnownKey
 from embedfleet.api.parts import ApiParts
 from embedfleet.api_keys import Scope
-from embedfleet.errors import Forbidden, InvalidRequest, Unauthenticated
+from embedfleet.errors import Forbidden, InvalidRequest, QuotaExceeded, Unauthenticated
 
 _EVERY_SCOPE = frozenset(Scope)
 _LONGEST_TENANT = 256
@@ -89,6 +91,7 @@ async def principal_of(
         named = _named_tenant(tenant, key.tenant)
         if key.tenant is not None and named not in (None, key.tenant):
             raise Forbidden("X-Tenant: this API key acts for another tenant: leave the header out")
+        _count_request(request, parts, key)
         return Principal(key.tenant or named, key.scopes, key.prefix)
     if await parts.keys.any_exists():
         raise Unauthenticated(
@@ -101,6 +104,26 @@ async def principal_of(
         _require_this_machine(request)
     named = _named_tenant(tenant, parts.settings.tenants.default_tenant)
     return Principal(named, _EVERY_SCOPE, "")
+
+
+def _count_request(request: Request, parts: ApiParts, key: KnownKey) -> None:
+    """Count the request, and keep how its limit stands for the headers of the answer.
+
+    Raises QuotaExceeded if the limit of the key or of its tenant is used up.
+    """
+    standing = parts.requests.take(key.requests_per_minute, parts.clock.now())
+    if standing is None:
+        return
+    request.state.request_rate = standing
+    if standing.retry_after is not None:
+        raise QuotaExceeded(
+            f"requests: {standing.limit:,} a minute are allowed, and they are used up: wait "
+            f"{math.ceil(standing.retry_after)} s, or have requests_per_minute raised",
+            name="requests_per_minute",
+            limit=standing.limit,
+            used=standing.limit,
+            retry_after=standing.retry_after,
+        )
 
 
 def _named_tenant(header: str | None, default: str | None) -> str | None:
@@ -151,6 +174,8 @@ def _requires(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
     return check
 
 
+Caller = Annotated[Principal, Depends(principal_of)]
+"""The one who makes a request, whatever its scopes."""
 Reader = Annotated[Principal, Depends(_requires(Scope.READ))]
 Writer = Annotated[Principal, Depends(_requires(Scope.WRITE))]
 Admin = Annotated[Principal, Depends(_requires(Scope.ADMIN))]

@@ -7,11 +7,11 @@ from fastapi.telemetry import TelemetryConfig
 
 from embedfleet import __version__
 from embedfleet.api import pages, problems
-from embedfleet.api.limits import SlowBodies
+from embedfleet.api.limits import RateHeaders, SlowBodies
 from embedfleet.api.parts import ApiParts
-from embedfleet.api.routes import health, identity, jobs
+from embedfleet.api.routes import health, identity, jobs, keys, tenants, usage
 
-_ROUTERS = (health.router, identity.router, jobs.router)
+_ROUTERS = (health.router, identity.router, jobs.router, tenants.router, keys.router, usage.router)
 
 # FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -41,4 +41,5 @@ def create_app(parts: ApiParts) -> FastAPI:
         app.include_router(router)
     pages.add_pages(app)
     app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
+    app.add_middleware(RateHeaders)
     return app

@@ -1,11 +1,14 @@
-"""Limits on the bodies of requests: their size is counted as they come in, and their pauses are timed."""
+"""Limits on requests: pauses of their bodies are timed, and answers say how the limit of requests stands."""
 
 from __future__ import annotations
 
 import asyncio
 
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from embedfleet.api.request_rate import Standing
 
 
 class SlowBodies:
@@ -36,3 +39,26 @@ class SlowBodies:
             return message
 
         await self._app(scope, timed, send)
+
+
+class RateHeaders:
+    """Adds to each answer how the limit of requests stands, in headers as those of OpenAI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            standing = scope.get("state", {}).get("request_rate")
+            if message["type"] == "http.response.start" and isinstance(standing, Standing):
+                headers = MutableHeaders(scope=message)
+                headers["x-ratelimit-limit-requests"] = str(standing.limit)
+                headers["x-ratelimit-remaining-requests"] = str(standing.remaining)
+                headers["x-ratelimit-reset-requests"] = f"{max(standing.reset_seconds, 0.0):.3g}s"
+            await send(message)
+
+        await self._app(scope, receive, with_headers)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from embedfleet.api.idempotency import RepeatedRequests
-from embedfleet.api.keys import NoKeys
+from embedfleet.api.key_ring import SqlKeyRing
 from embedfleet.api.parts import ApiParts
+from embedfleet.api.request_rate import RequestCounts
 from embedfleet.bootstrap import GuestSystem, OwnerSystem
 from embedfleet.clock import SystemClock
 from embedfleet.metrics import Metrics
@@ -22,7 +23,8 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         database=owner.database,
         jobs=owner.jobs,
         search=owner.search,
-        keys=NoKeys(),
+        keys=SqlKeyRing(owner.database, clock, owner.settings.tenants),
+        requests=RequestCounts(),
         repeated=RepeatedRequests(owner.database, clock),
         clock=clock,
         health=owner.health,
@@ -42,7 +44,8 @@ def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False
         database=guest.database,
         jobs=guest.jobs,
         search=guest.search,
-        keys=NoKeys(),
+        keys=SqlKeyRing(guest.database, clock, guest.settings.tenants),
+        requests=RequestCounts(),
         repeated=RepeatedRequests(guest.database, clock),
         clock=clock,
         health=health,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import KeyRing
+from embedfleet.api.request_rate import RequestCounts
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -42,6 +43,7 @@ class ApiParts:
     jobs: EmbeddingJobManager
     search: Search
     keys: KeyRing
+    requests: RequestCounts
     repeated: RepeatedRequests
     clock: Clock
     health: Health

@@ -57,6 +57,9 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong, where, and what to do: one line.")
     remedy: str | None = Field(default=None, description="The operation that helps, if one does.")
     field: str | None = Field(default=None, description="The path of the wrong field, if one is wrong.")
+    limit_name: str | None = Field(
+        default=None, description="Which limit is exceeded, by its name in the settings of a tier."
+    )
     limit: int | None = Field(default=None, description="What is allowed, if a limit is exceeded.")
     used: int | None = Field(default=None, description="What is used of the limit.")
     retry_after: float | None = Field(
@@ -84,7 +87,7 @@ def problem_of(exc: EmbedfleetError) -> Problem:
     if isinstance(exc, errors.InvalidRequest):
         more["field"] = exc.field or None
     elif isinstance(exc, QuotaExceeded):
-        more.update(limit=exc.limit, used=exc.used, retry_after=exc.retry_after)
+        more.update(limit_name=exc.name or None, limit=exc.limit, used=exc.used, retry_after=exc.retry_after)
         if exc.retry_after is None:  # too large at any time
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     elif isinstance(exc, Transient):
@@ -122,10 +125,22 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_defect)
 
 
+def headers_of(exc: EmbedfleetError) -> dict[str, str]:
+    """Return the headers of the answer to an error, beside `Retry-After`."""
+    if isinstance(exc, errors.Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(exc, QuotaExceeded) and exc.name == "daily_tokens":
+        return {
+            "x-ratelimit-limit-tokens": str(exc.limit),
+            "x-ratelimit-remaining-tokens": str(max(exc.limit - exc.used, 0)),
+            "x-ratelimit-reset-tokens": f"{math.ceil(exc.retry_after or 0.0)}s",
+        }
+    return {}
+
+
 async def _of_our_tree(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, EmbedfleetError)
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, errors.Unauthenticated) else {}
-    return problem_response(problem_of(exc), headers=headers)
+    return problem_response(problem_of(exc), headers=headers_of(exc))
 
 
 async def _of_validation(_request: Request, exc: Exception) -> JSONResponse:

@@ -7,7 +7,6 @@ texts of strangers are made harmless for the terminal here.
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import os
 import sys
@@ -176,18 +175,9 @@ def say_fields(fields: Mapping[str, object], account: Account) -> None:
             say(f"{name:<12} {readable(value)}")
 
 
-def say_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table to stdout as CSV. A name that a spreadsheet would take for a formula has a `'` before."""
-    written = StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(headings)
-    for row in rows:
-        writer.writerow(["" if cell is None else _no_formula(cell) for cell in row])
-    _write(harmless_lines(written.getvalue()))
-
-
-def _no_formula(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
+def say_text(text: str) -> None:
+    """Write a text of several lines to stdout, such as CSV. What a terminal would obey is escaped."""
+    _write(harmless_lines(text))
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from embedfleet.cli.administration import with_administration, within
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
-from embedfleet.cli.output import print_json, readable_time, say_csv, say_table
+from embedfleet.cli.output import print_json, readable_time, say_table, say_text
 
 if TYPE_CHECKING:
     from embedfleet.administration.operator_administration import OperatorAdministration
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from embedfleet.records.cursors import Page
 
 _DAY = ["%Y-%m-%d"]
-# The columns of the table and of the CSV file; the latter has them under these very names.
-_NAMES = ("day", "tenant_id", "model", "api_key")
-_COUNTS = ("jobs", "texts", "chars", "bytes", "tokens")
-_COLUMNS = (*_NAMES, *_COUNTS, "cost", "currency")
 
 
 def usage(
@@ -40,6 +36,8 @@ def usage(
     config: ConfigFile = None,
 ) -> None:
     """What tenants submitted, by day, model and API key: the same rows that quotas are counted from."""
+    from embedfleet.administration.usage_csv import COUNTS, NAMES, usage_csv
+
     if as_csv and as_json:
         raise typer.BadParameter("give --csv or --json, not both")
 
@@ -50,10 +48,11 @@ def usage(
     if as_json:
         print_json({"usage": [one.json_document() for one in found]})
     elif as_csv:
-        say_csv(_COLUMNS, ([getattr(one, name) for name in _COLUMNS] for one in found))
+        say_text(usage_csv(found))
     else:
         rows = [*map(_cells, found), *([_total(found)] if found else [])]
-        say_table(_COLUMNS[:-1], rows, right=range(len(_NAMES), len(_COLUMNS)))
+        headings = (*NAMES, *COUNTS, "cost")
+        say_table(headings, rows, right=range(len(NAMES), len(headings)))
 
 
 def audit(
@@ -84,14 +83,18 @@ def _day(given: datetime | None) -> date | None:
 
 
 def _cells(line: UsageLine) -> tuple[str, ...]:
-    counts = [f"{getattr(line, name):,}" for name in _COUNTS]
-    names = [getattr(line, name) or "-" for name in _NAMES]
+    from embedfleet.administration.usage_csv import COUNTS, NAMES
+
+    counts = [f"{getattr(line, name):,}" for name in COUNTS]
+    names = [getattr(line, name) or "-" for name in NAMES]
     return (*names, *counts, _money(line.cost, line.currency))
 
 
 def _total(lines: list[UsageLine]) -> tuple[str, ...]:
     """The last row. Lines whose model has no price cost nothing in it."""
-    sums = [f"{sum(getattr(one, name) for one in lines):,}" for name in _COUNTS]
+    from embedfleet.administration.usage_csv import COUNTS
+
+    sums = [f"{sum(getattr(one, name) for one in lines):,}" for name in COUNTS]
     costs = [one.cost for one in lines if one.cost is not None]
     return ("total", "", "", "", *sums, _money(sum(costs) if costs else None, lines[0].currency))
 

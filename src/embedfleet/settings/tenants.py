@@ -43,8 +43,8 @@ class TierSettings(Section):
     requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Most requests of a tenant to the HTTP API in a minute; None: no limit. Set it for "
-        "tenants that are not trusted.",
+        description="Most requests of a tenant in a minute to each process of the HTTP API; None: no limit. "
+        "Set it for tenants that are not trusted.",
     )
     max_priority: int = Field(
         default=100,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from embedfleet.api.access import Reader
+from embedfleet.api.access import Caller
 from embedfleet.api.problems import responses
 from embedfleet.api_keys import Scope
 
@@ -21,6 +21,6 @@ class Identity(BaseModel):
 
 
 @router.get("/me", responses=responses())
-async def me(caller: Reader) -> Identity:
+async def me(caller: Caller) -> Identity:
     """The tenant and the scopes of the caller."""
     return Identity(tenant_id=caller.named_tenant, scopes=sorted(caller.scopes), key=caller.key or None)
