@@ -411,7 +411,7 @@ async def test_a_tenant_is_deleted_with_all_it_has(configure: Configure) -> None
         for n in range(3):
             await fleet.ingest(f"doc {n}", f"Text {n} of it.")
         await fleet.ingest("bob's", "Text of bob.", user_id="bob")
-        key = _values(tables.api_keys, prefix="abc", tenant=TENANT)
+        key = _values(tables.api_keys, prefix="abc", tenant=TENANT, scopes="write")
         await fleet.system.database.write(
             lambda conn: conn.execute(insert(tables.api_keys).values(key)) and None
         )
@@ -420,6 +420,7 @@ async def test_a_tenant_is_deleted_with_all_it_has(configure: Configure) -> None
         receipt_id = await door.delete_tenant(TENANT)
         async with asyncio.timeout(HANG_SECONDS):
             receipt = await operator.searched_receipt(receipt_id)
+        (key_row,) = (await door.of(TENANT).list_keys())[:1]
         ledger = await take_ledger(fleet.system)
         ledger.assert_exact()
         holding = await fleet.system.database.read(lambda conn: rows_with(conn, f"'{TENANT}'"))
@@ -429,10 +430,10 @@ async def test_a_tenant_is_deleted_with_all_it_has(configure: Configure) -> None
     assert receipt.state is ReceiptState.ERASED
     assert receipt.media_id is None
     assert receipt.held["documents"] == 3
-    assert receipt.held["api_keys"] == 1
-    assert receipt.kept == {"usage": 1, "audit": 1}
+    assert receipt.kept == {"usage": 1, "audit": 1, "api_keys": 1}
     assert found(receipt) == {}
-    assert holding == {"receipts", "usage", "audit"}
+    assert holding == {"receipts", "usage", "audit", "api_keys"}
+    assert key_row.revoked_at is not None
     assert len(ledger.held) == 1
     assert left.tenant == "bob"
 

@@ -85,11 +85,11 @@ class OperatorAdministration(Administration):
         return await self._database.write(change)
 
     async def delete_tenant(self, tenant: str) -> str:
-        """Delete all that a tenant has: documents, jobs, events and keys. Return the id of the receipt.
+        """Delete all that a tenant has: documents, jobs and events. Return the id of the receipt.
 
-        The keys are gone at once, the rest as the leader and the workers come to it; the receipt tells when
-        nothing is left (`OperatorJobs.receipt`). The audit log, the ledger and receipts stay, as evidence. If
-        a deletion of the tenant is under way, its receipt is meant.
+        Its keys are revoked at once, and the rest goes as the leader and the workers come to it. The receipt
+        tells when nothing is left (`OperatorJobs.receipt`). The audit log, the ledger, the keys and receipts
+        stay, as evidence. If a deletion of the tenant is under way, its receipt is meant.
 
         Raises UnknownTenant if there is nothing to delete.
         """

@@ -105,11 +105,11 @@ def delete(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Delete all that a tenant has, its keys at once, and search for what is left.
+    """Revoke the keys of a tenant, delete all it has, and search for what is left.
 
-    What was used, what operators did and receipts stay, as evidence. `documents receipt` shows the receipt.
+    What was used, what operators did, keys and receipts stay, as evidence. See `documents receipt`.
     """
-    confirm(f"Delete every document, vector, job and key of tenant `{tenant}`?", yes=yes)
+    confirm(f"Revoke the keys, and delete every document, vector and job of tenant `{tenant}`?", yes=yes)
 
     async def request(door: OperatorAdministration) -> str:
         return await door.delete_tenant(tenant)

@@ -4,20 +4,19 @@
 2. It waits for the deletion workers to clean up after all of them.
 3. It drops the rows that belong to no document.
 
-Each step may be repeated. The keys of the tenant are gone with the request, so no client submits more.
+Each step may be repeated. The keys of the tenant are revoked by the request, so no client submits more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection
 
 from embedfleet.lifecycle import ending
-from embedfleet.records import documents, jobs, receipts, traces
+from embedfleet.records import api_keys, documents, jobs, receipts, traces
 from embedfleet.records.receipts import Findings, ReceiptRow
 from embedfleet.sql import document_lock
-from embedfleet.sql.tables import api_keys
 
 # Each document is hidden with a few statements, and other units wait for this one.
 _HIDDEN_AT_ONCE = 200
@@ -32,7 +31,7 @@ class RequestedDeletion:
 
 
 def request_tenant(conn: Connection, tenant: str, now: float) -> RequestedDeletion | None:
-    """Drop the tenant's keys, and request the deletion of all it has.
+    """Revoke the tenant's keys, and request the deletion of all it has.
 
     Return None if SQL has nothing of the tenant but evidence of what there was.
     """
@@ -41,9 +40,9 @@ def request_tenant(conn: Connection, tenant: str, now: float) -> RequestedDeleti
     under_way = receipts.any_open_of_tenant(conn, tenant)
     if under_way is not None:
         return RequestedDeletion(under_way, is_new=False)
-    if not any(count for place, count in held.items() if place not in evidence):
+    revoked = api_keys.revoke_all_of_tenant(conn, tenant, now)
+    if not revoked and not any(count for place, count in held.items() if place not in evidence):
         return None
-    conn.execute(delete(api_keys).where(api_keys.c.tenant == tenant))
     since = documents.oldest_of_tenant(conn, tenant)
     findings = Findings(
         since=now if since is None else since,

@@ -87,6 +87,12 @@ def revoke(conn: Connection, prefix: str, now: float) -> None:
     conn.execute(update(api_keys).where(unrevoked).values(revoked_at=now))
 
 
+def revoke_all_of_tenant(conn: Connection, tenant: str, now: float) -> int:
+    """Make the keys of a tenant unusable from now on. Return how many were not revoked before."""
+    unrevoked = (api_keys.c.tenant == tenant) & api_keys.c.revoked_at.is_(None)
+    return conn.execute(update(api_keys).where(unrevoked).values(revoked_at=now)).rowcount
+
+
 def set_expiry(conn: Connection, prefix: str, expires_at: float) -> None:
     """Make the key unusable from this instant on."""
     conn.execute(update(api_keys).where(api_keys.c.prefix == prefix).values(expires_at=expires_at))

@@ -42,11 +42,14 @@ OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
 NAMING = (events, searches, idempotency_keys)
 """The tables whose rows may name a document by its media id, or hold its text."""
-OF_TENANT = (collections, api_keys, tenants)
+OF_TENANT = (collections, tenants)
 """Further tables with rows of a tenant."""
 
-KEPT = (audit, receipts, usage)
-"""Tables whose rows stay, as they are evidence. A receipt counts those that name the document or tenant."""
+KEPT = (audit, receipts, usage, api_keys)
+"""Tables whose rows stay, as they are evidence. A receipt counts those that name the document or tenant.
+
+The keys of a deleted tenant are revoked. The audit log names them, and without any key the API would be open.
+"""
 
 NOT_SEARCHED = {
     "facts": "facts of the whole system",
