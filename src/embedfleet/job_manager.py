@@ -17,9 +17,11 @@ from sqlalchemy import Connection
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import InvalidRequest
+from embedfleet.errors import EmbedfleetError, InputError, InvalidRequest, QuotaExceeded
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
+from embedfleet.lifecycle.admission_plan import Submission
+from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import (
@@ -76,7 +78,7 @@ class EmbeddingJobManager:
         self._shared_database = database
         self._own_database: Database | None = None
         # It starts no process before the first file.
-        self._parser = ParserSandbox(self._settings.parsing)
+        self._parser = ParserSandbox(self._settings.parsing, workers=self._settings.parsing.processes)
 
     async def initialize(self) -> None:
         """Open the database, unless one was given. Raises ConfigError if it cannot be opened.
@@ -250,6 +252,45 @@ class EmbeddingJobManager:
 
         return await self._database.write(admit)
 
+    async def create_each(self, requests: Sequence[JobRequest]) -> list[str | EmbedfleetError]:
+        """Submit many documents, each for itself. Returns for each, in order, the id of its job or its error.
+
+        It takes one transaction if all are admitted. If one of them is refused, it takes more.
+        """
+        admission = self._admission
+
+        def prepare() -> list[Submission | EmbedfleetError]:
+            return [_or_error(admission.prepare, request) for request in requests]
+
+        prepared = await asyncio.to_thread(prepare)
+        outcomes = iter(await self._admit_each([one for one in prepared if isinstance(one, Submission)]))
+        return [next(outcomes) if isinstance(one, Submission) else one for one in prepared]
+
+    async def _admit_each(self, submissions: Sequence[Submission]) -> list[str | EmbedfleetError]:
+        """Admit in one transaction; if one of them is refused, in smaller and smaller ones."""
+        if not submissions:
+            return []
+        try:
+            return [*await self._database.write(lambda conn: self._admission.admit(conn, submissions))]
+        except EmbedfleetError as exc:  # nothing was admitted
+            refused = isinstance(exc, InputError | QuotaExceeded)
+            if len(submissions) == 1 or not refused:
+                return [exc] * len(submissions)
+        middle = len(submissions) // 2
+        # One after the other: of documents over a quota, the first ones are admitted.
+        first = await self._admit_each(submissions[:middle])
+        return [*first, *await self._admit_each(submissions[middle:])]
+
+    async def read_file(
+        self, path: StrPath, *, name: str | None = None, most_chars: int | None = None
+    ) -> ParsedDocument:
+        """Return the text of a file, read as `create_job_from_file` reads it.
+
+        A `name` counts in place of the path. `most_chars` is the most text that the file may give. Raises
+        ParseError.
+        """
+        return await self._parser.parse(path, name=name, most_chars=most_chars)
+
     # --- look and change ---
 
     def of(self, tenant: str) -> TenantJobs:
@@ -309,3 +350,12 @@ class EmbeddingJobManager:
         Readers keep the version they see. Raises UnknownJob.
         """
         return await self.of(user_id).cancel(job_id)
+
+
+def _or_error(
+    prepare: Callable[[JobRequest], Submission], request: JobRequest
+) -> Submission | EmbedfleetError:
+    try:
+        return prepare(request)
+    except EmbedfleetError as exc:
+        return exc

@@ -7,9 +7,9 @@ from fastapi.telemetry import TelemetryConfig
 
 from embedfleet import __version__
 from embedfleet.api import pages, problems
-from embedfleet.api.limits import RateHeaders, SlowBodies
+from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
 from embedfleet.api.parts import ApiParts
-from embedfleet.api.routes import health, identity, jobs, keys, tenants, usage
+from embedfleet.api.routes import health, identity, jobs, keys, tenants, uploads, usage
 
 _ROUTERS = (health.router, identity.router, jobs.router, tenants.router, keys.router, usage.router)
 
@@ -39,7 +39,11 @@ def create_app(parts: ApiParts) -> FastAPI:
     problems.add_handlers(app)
     for router in _ROUTERS:
         app.include_router(router)
+    # A file is counted when it comes in. This limit counts the form around it, too.
+    upload_bytes = parts.settings.parsing.max_file_bytes + uploads.FORM_BYTES
+    app.include_router(uploads.router, max_body_size=upload_bytes)
     pages.add_pages(app)
     app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
     app.add_middleware(RateHeaders)
+    app.add_middleware(UnreadBodies)
     return app

@@ -7,12 +7,15 @@ import asyncio
 from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.key_ring import SqlKeyRing
 from embedfleet.api.parts import ApiParts
+from embedfleet.api.receiving import UploadFolder
 from embedfleet.api.request_rate import RequestCounts
+from embedfleet.api.turns import TenantTurns
 from embedfleet.bootstrap import GuestSystem, OwnerSystem
 from embedfleet.clock import SystemClock
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
+from embedfleet.settings import Settings
 
 
 def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
@@ -26,6 +29,8 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         keys=SqlKeyRing(owner.database, clock, owner.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(owner.database, clock),
+        uploads=_upload_folder(owner.settings),
+        reading=TenantTurns(owner.settings.parsing.processes),
         clock=clock,
         health=owner.health,
         collector=owner.collector,
@@ -47,9 +52,15 @@ def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False
         keys=SqlKeyRing(guest.database, clock, guest.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(guest.database, clock),
+        uploads=_upload_folder(guest.settings),
+        reading=TenantTurns(guest.settings.parsing.processes),
         clock=clock,
         health=health,
         collector=MergedCollector(metrics.registry, max_tenants=monitoring.max_tenants),
         stopping=asyncio.Event(),
         insecure=insecure,
     )
+
+
+def _upload_folder(settings: Settings) -> UploadFolder:
+    return UploadFolder(settings.data_dir / "uploads", max_bytes=settings.parsing.max_file_bytes)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import KeyRing
+from embedfleet.api.receiving import UploadFolder
 from embedfleet.api.request_rate import RequestCounts
+from embedfleet.api.turns import TenantTurns
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -34,8 +36,9 @@ class Search(Protocol):
 class ApiParts:
     """The parts of a process that serves the API. The caller opens and closes them.
 
-    `stopping` is set when the server stops: a stream then ends with an event that says so. `insecure`:
-    without an API key, requests are taken from any address.
+    `reading` shares the processes that read uploaded files among the tenants. `stopping` is set when the
+    server stops: a stream then ends with an event that says so. `insecure`: without an API key, requests are
+    taken from any address.
     """
 
     settings: Settings
@@ -45,6 +48,8 @@ class ApiParts:
     keys: KeyRing
     requests: RequestCounts
     repeated: RepeatedRequests
+    uploads: UploadFolder
+    reading: TenantTurns
     clock: Clock
     health: Health
     collector: Collector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,12 +15,14 @@ from embedfleet.api.access import Principal
 from embedfleet.api.fields import NewMediaId
 from embedfleet.api.idempotency import Answer, Record
 from embedfleet.api.parts import ApiParts
-from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest
+from embedfleet.api.problems import responses
+from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, MetadataField
 from embedfleet.records.idempotency import RequestKey
 
 REPLAYED = "Idempotency-Replayed"
 
-ACCEPTED: dict[int | str, dict[str, Any]] = {
+CREATION: dict[int | str, dict[str, Any]] = {
+    **responses(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.INSUFFICIENT_STORAGE),
     202: {
         "description": "The job is durable. Its document can be searched when it has ended.",
         "headers": {
@@ -29,8 +32,9 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "string"},
             },
         },
-    }
+    },
 }
+"""What the OpenAPI document says of a route that submits one document."""
 
 
 class NewJob(BaseModel):
@@ -56,6 +60,11 @@ class NewJob(BaseModel):
         default=None, max_length=1024, description="What it is called, if the text does not say it."
     )
     strict: bool = Field(default=False, description="Fail the job if content of the source is lost.")
+    metadata: MetadataField | None = Field(
+        default=None,
+        description="Names with texts, numbers, booleans or lists of texts, by which searches filter. null "
+        "keeps what the document has, {} removes it.",
+    )
 
     def request(self, tenant: str) -> JobRequest:
         """Return the request of this tenant. Raises InvalidRequest."""
@@ -81,10 +90,16 @@ def request_key(caller: Principal, route: str, key: str | None) -> RequestKey | 
     return None if key is None else RequestKey(caller.tenant, route, key)
 
 
-async def submit(parts: ApiParts, request: JobRequest, key: RequestKey | None, digest: bytes) -> Response:
-    """Submit one document, or answer as the first request with the key was answered."""
+async def submit(
+    parts: ApiParts,
+    key: RequestKey | None,
+    digest: bytes,
+    prepare: Callable[[], Awaitable[JobRequest]],
+) -> Response:
+    """Submit the document that `prepare` returns, or answer as the first request with the key was."""
 
     async def make(record: Record) -> Answer:
+        request = await prepare()
         answers: list[Answer] = []
 
         def answer(conn: Connection, job_ids: list[str]) -> None:
@@ -93,10 +108,14 @@ async def submit(parts: ApiParts, request: JobRequest, key: RequestKey | None, d
             record(conn, answers[-1])
 
         await parts.jobs.create_jobs([request], also=answer)
-        return answers[-1]
+        return answers[-1]  # the unit may run more than once, and its last run counts
 
     answer = await parts.repeated.answer_once(key, digest, make)
-    headers = {"Location": f"/v1/jobs/{Submitted.model_validate_json(answer.body).job_id}"}
-    if answer.replayed:
-        headers[REPLAYED] = "true"
+    job_id = Submitted.model_validate_json(answer.body).job_id
+    headers = {"Location": f"/v1/jobs/{job_id}", **replay_header(answer)}
     return Response(answer.body, answer.status, headers=headers, media_type="application/json")
+
+
+def replay_header(answer: Answer) -> dict[str, str]:
+    """Return the header that marks an answer which was given before."""
+    return {REPLAYED: "true"} if answer.replayed else {}

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
@@ -21,8 +22,19 @@ from embedfleet.settings import ParsingSettings
 StrPath = str | os.PathLike[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _TextLimit:
+    """The most characters that a file may give, and what to do about more."""
+
+    most_chars: int
+    remedy: str
+
+
 class _TooMuchText(Exception):
-    """The text has more than `max_output_chars` characters."""
+    """The text is over the limit."""
+
+    def __init__(self, limit: _TextLimit) -> None:
+        super().__init__(f"holds more than {limit.most_chars} characters: {limit.remedy}")
 
 
 class _LifeLost(Exception):
@@ -53,6 +65,7 @@ class ParserSandbox:
         if settings.ocr and find_spec("rapidocr") is None:
             raise ConfigError("parsing.ocr: OCR is not installed: pip install 'embedfleet[ocr]'")
         self._settings = settings
+        self._limit = _TextLimit(settings.max_output_chars, "split it or raise `parsing.max_output_chars`")
         self._free = asyncio.Semaphore(workers)
         self._idle: list[ParserProcess] = []
 
@@ -61,12 +74,17 @@ class ParserSandbox:
         """Whether scanned pages are read by OCR."""
         return self._settings.ocr
 
-    async def parse(self, path: StrPath) -> ParsedDocument:
+    async def parse(
+        self, path: StrPath, *, name: str | None = None, most_chars: int | None = None
+    ) -> ParsedDocument:
         """Parse a file. The suffix of its name gives the format; if it is unknown, the first bytes do.
 
-        Raises ParseError. Only regular files are read, so no path (a FIFO, a device) blocks.
+        A `name` counts in place of the path, and appears in messages. `most_chars` is the most text that the
+        file may give, if that is less than `parsing.max_output_chars`. Raises ParseError. Only regular files
+        are read, so no path (a FIFO, a device) blocks.
         """
-        async with aclosing(self.parse_many([path])) as answers:
+        limit = self._limit if most_chars is None else self._limit_of(most_chars)
+        async with aclosing(self._parse_named([(path, name or os.fspath(path))], limit)) as answers:
             return _or_raise(await anext(answers))
 
     async def parse_many(self, paths: Sequence[StrPath]) -> AsyncGenerator[ParsedDocument | ParseError, None]:
@@ -76,20 +94,30 @@ class ParserSandbox:
         each file alone, and a file that costs the process its life takes no other file with it. Close the
         generator (`aclosing`) if it is left before its end.
         """
+        named = [(path, os.fspath(path)) for path in paths]
+        async with aclosing(self._parse_named(named, self._limit)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _parse_named(
+        self, named: Sequence[tuple[StrPath, str]], limit: _TextLimit
+    ) -> AsyncGenerator[ParsedDocument | ParseError, None]:
+        """Parse files, each with the name that gives its format and stands in messages."""
         # Reading the current folder may block.
-        folder = "" if all(map(os.path.isabs, paths)) else await asyncio.to_thread(os.getcwd)
+        absolute = all(os.path.isabs(path) for path, _ in named)
+        folder = "" if absolute else await asyncio.to_thread(os.getcwd)
         requests = [
-            Request(format_of(path), os.fsencode(os.path.join(folder, path)), None, more=number < len(paths))
-            for number, path in enumerate(paths, 1)
+            Request(format_of(name), os.fsencode(os.path.join(folder, path)), None, more=number < len(named))
+            for number, (path, name) in enumerate(named, 1)
         ]
-        async with self._free, aclosing(self._answers(requests)) as answers:
-            for path in paths:
-                yield _or_error(await anext(answers), os.fspath(path))
+        async with self._free, aclosing(self._answers(requests, limit)) as answers:
+            for _, name in named:
+                yield _or_error(await anext(answers), name)
 
     async def parse_bytes(self, data: bytes, *, name: str) -> ParsedDocument:
         """Like `parse`, with the content of a file. `name` gives the suffix, and appears in messages."""
         request = Request(format_of(name), None, data)
-        async with self._free, aclosing(self._answers([request])) as answers:
+        async with self._free, aclosing(self._answers([request], self._limit)) as answers:
             return _or_raise(_or_error(await anext(answers), name))
 
     async def close(self) -> None:
@@ -105,14 +133,21 @@ class ParserSandbox:
     ) -> None:
         await self.close()
 
-    async def _answers(self, requests: Sequence[Request]) -> AsyncGenerator[ParsedDocument | Refused, None]:
+    def _limit_of(self, most_chars: int) -> _TextLimit:
+        if most_chars >= self._limit.most_chars:
+            return self._limit
+        return _TextLimit(most_chars, "split it")
+
+    async def _answers(
+        self, requests: Sequence[Request], limit: _TextLimit
+    ) -> AsyncGenerator[ParsedDocument | Refused, None]:
         """Yield the answer to each request: of an idle process, or of new ones where none is idle."""
         answered = 0
         while answered < len(requests):
             is_new = not self._idle
             process = await ParserProcess.start(self._settings) if is_new else self._idle.pop()
             before = answered
-            async with aclosing(self._ask(process, requests[answered:])) as answers:
+            async with aclosing(self._ask(process, requests[answered:], limit)) as answers:
                 async for answer in answers:
                     answered += 1
                     yield answer
@@ -121,7 +156,7 @@ class ParserSandbox:
                 yield _NOT_STARTED
 
     async def _ask(
-        self, process: ParserProcess, requests: Sequence[Request]
+        self, process: ParserProcess, requests: Sequence[Request], limit: _TextLimit
     ) -> AsyncGenerator[ParsedDocument | Refused, None]:
         """Yield the process's answers, up to the file that costs it its life; none if it has died before.
 
@@ -130,7 +165,7 @@ class ParserSandbox:
         missing = len(requests)
         process.send(requests)
         try:
-            while missing and (answer := await self._next_answer(process)) is not None:
+            while missing and (answer := await self._next_answer(process, limit)) is not None:
                 missing -= 1
                 yield answer
         except _LifeLost as exc:
@@ -142,27 +177,29 @@ class ParserSandbox:
             else:
                 self._idle.append(process)
 
-    async def _next_answer(self, process: ParserProcess) -> ParsedDocument | Refused | None:
+    async def _next_answer(
+        self, process: ParserProcess, limit: _TextLimit
+    ) -> ParsedDocument | Refused | None:
         """The answer to the next request; None if the process has died before it took the request.
 
         Raises _LifeLost, with the process dead, if the file is to blame.
         """
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                return await self._receive(process) if await process.accepted() else None
+                return await self._receive(process, limit) if await process.accepted() else None
         except ProcessLost as exc:
             raise _LifeLost(explain_exit(await process.exit_status(), self._settings)) from exc
         except (TimeoutError, GarbledReply, _TooMuchText) as exc:
             await process.kill()
             raise _LifeLost(self._explain(exc)) from exc
 
-    async def _receive(self, process: ParserProcess) -> ParsedDocument | Refused:
+    async def _receive(self, process: ParserProcess, limit: _TextLimit) -> ParsedDocument | Refused:
         text = ""
         while isinstance(reply := await process.receive(), Text):
             # CPython extends a local string in place. Joining a list of pieces would need twice the memory.
             text += reply.text
-            if len(text) > self._settings.max_output_chars:
-                raise _TooMuchText
+            if len(text) > limit.most_chars:
+                raise _TooMuchText(limit)
         match reply:
             case Done():
                 return _checked(reply, text)
@@ -180,10 +217,7 @@ class ParserSandbox:
                     "or raise `parsing.timeout_seconds`"
                 )
             case _TooMuchText():
-                return (
-                    f"holds more than {limits.max_output_chars} characters: split it "
-                    "or raise `parsing.max_output_chars`"
-                )
+                return str(problem)
             case _:
                 return "the parser answered nonsense, the file may be hostile: leave it out"
 

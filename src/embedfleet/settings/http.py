@@ -26,6 +26,11 @@ class HttpSettings(Section):
         description="Largest body of a request that is held in memory, such as JSON. Raise for larger texts; "
         "files and NDJSON are streamed, and files have the limit parsing.max_file_bytes.",
     )
+    max_upload_chars: int = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        description="Most text that an uploaded file may give: it is held in memory. Raise for larger texts.",
+    )
     body_timeout_seconds: float = Field(
         default=30.0,
         gt=0,

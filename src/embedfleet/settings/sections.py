@@ -103,6 +103,12 @@ class EventsSettings(Section):
 class ParsingSettings(Section):
     """Limits of the child process that turns files into text."""
 
+    processes: int = Field(
+        default=2,
+        ge=1,
+        description="Uploaded files that are read at once, each by a process of its own. Raise if many "
+        "tenants upload large files.",
+    )
     memory_mb: int = Field(
         default=2048,
         ge=128,

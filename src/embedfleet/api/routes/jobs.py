@@ -12,14 +12,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 from embedfleet.api.access import Parts, Reader, Writer
 from embedfleet.api.fields import NO_NUL, After, IdempotencyKey, JobId, Limit, jobs_within
 from embedfleet.api.problems import responses
-from embedfleet.api.submitting import ACCEPTED, NewJob, Submitted, digest_of, request_key, submit
-from embedfleet.queue_schemas import JobInfo, JobStatus
+from embedfleet.api.submitting import CREATION, NewJob, Submitted, digest_of, request_key, submit
+from embedfleet.queue_schemas import JobInfo, JobRequest, JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-_CREATION = responses(
-    HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.INSUFFICIENT_STORAGE
-)
 
 
 class JobPage(BaseModel):
@@ -45,15 +41,18 @@ class RunsAgain(BaseModel):
     status: JobStatus
 
 
-@router.post("", status_code=202, response_model=Submitted, responses={**_CREATION, **ACCEPTED})
+@router.post("", status_code=202, response_model=Submitted, responses=CREATION)
 async def create_job(parts: Parts, caller: Writer, document: NewJob, key: IdempotencyKey = None) -> Response:
     """Submit one version of a document.
 
     A newer version supersedes an unfinished older one. A version that readers see already costs nothing.
     """
     digest = b"" if key is None else await asyncio.to_thread(digest_of, document)
-    request = document.request(caller.tenant)
-    return await submit(parts, request, request_key(caller, "POST /v1/jobs", key), digest)
+
+    async def prepare() -> JobRequest:
+        return document.request(caller.tenant)
+
+    return await submit(parts, request_key(caller, "POST /v1/jobs", key), digest, prepare)
 
 
 @router.get("", responses=responses())
