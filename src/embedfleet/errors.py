@@ -27,6 +27,7 @@
     │   ├── BrokerUnavailable
     │   ├── WebhookUnavailable
     │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
+    │   ├── NotYetVisible      what a search was to wait for is still under way
     │   ├── RequestUnderWay    the first try of a repeated request is still being answered
     │   ├── ServerUnavailable  the HTTP API that a client uses does not answer
     │   └── LaterMessage       a queue message of a later release: a worker of that release can read it
@@ -239,6 +240,10 @@ class WebhookUnavailable(Transient):
 
 class ModelUnavailable(Transient):
     """A model cannot be used now: it cannot be loaded, is in quarantine, or its server does not answer."""
+
+
+class NotYetVisible(Transient):
+    """Searches do not find yet what was submitted at a position, and the time to wait for it is over."""
 
 
 class RequestUnderWay(Transient):

@@ -17,6 +17,8 @@ from embedfleet.queue.broker import (
     Depth,
     Lane,
     Lease,
+    QueuedTask,
+    TaskState,
     TenantShare,
 )
 from embedfleet.queue_schemas import Stage
@@ -54,6 +56,35 @@ async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
         delayed_cost=100,
     )
     assert await broker.depth(Stage.STORAGE) == Depth()
+
+
+async def test_the_tasks_of_a_job_say_where_they_are_what_goes_first_and_why_a_try_failed(
+    broker: Broker, clock: ManualClock
+) -> None:
+    mine = [task("a"), task("b", priority=90), task("c"), task("d")]
+    others = [
+        task("x", job="other"),
+        task("y", job="other", lane=Lane.INTERACTIVE),
+        task("z", tenant="t2", job="other"),
+    ]
+    await broker.enqueue(STAGE, [others[0], *mine, *others[1:]])
+    leases = {lease.task.id: lease for lease in await claim(broker)}
+    await broker.hand_back([leases[name] for name in ("x", "y", "z", "b", "c")])
+    await broker.retry_later(leases["d"], delay_seconds=5, reason="the model server is away: 503")
+    clock.advance(2)
+    assert await broker.tasks_of(STAGE, "job") == [
+        QueuedTask("a", TaskState.LEASED, 1, ""),
+        QueuedTask("b", TaskState.READY, 0, "", ahead=0),
+        QueuedTask("c", TaskState.READY, 0, "", ahead=2),
+        QueuedTask("d", TaskState.DELAYED, 1, "the model server is away: 503", seconds=3.0),
+    ]
+    assert [one.id for one in await broker.tasks_of(STAGE, "job", limit=2)] == ["a", "b"]
+    assert await broker.tasks_of(Stage.STORAGE, "job") == []
+    clock.advance(9)
+    assert (await broker.tasks_of(STAGE, "job"))[-1].seconds == 0.0, "due, and not promoted yet"
+    await broker.promote_due(STAGE)
+    (late,) = (one for one in await broker.tasks_of(STAGE, "job") if one.id == "d")
+    assert late == QueuedTask("d", TaskState.READY, 1, "the model server is away: 503", ahead=3)
 
 
 async def test_a_job_is_known_while_a_task_of_it_is_ready_leased_or_delayed_in_any_stage(

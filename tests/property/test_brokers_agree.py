@@ -177,6 +177,11 @@ class Brokers(RuleBasedStateMachine):
         self.both(lambda broker: broker.known_jobs(ODD_TEXTS))
 
     @invariant()
+    def tasks_of_jobs_agree(self) -> None:
+        for job in ODD_TEXTS:
+            self.both(lambda broker: broker.tasks_of(STAGE, job))  # noqa: B023 - called at once
+
+    @invariant()
     def counts_agree(self) -> None:
         self.both(lambda broker: broker.depth(STAGE))
         self.both(lambda broker: broker.wait_for_ready(STAGE, timeout_seconds=0))

@@ -99,6 +99,31 @@ class DeadTask:
     died_at: float
 
 
+class TaskState(StrEnum):
+    """Where an unfinished task is."""
+
+    READY = "ready"
+    LEASED = "leased"
+    DELAYED = "delayed"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTask:
+    """An unfinished task as its queue has it, without its payload.
+
+    `attempt` counts its deliveries. `reason` says why it was given back for a later try, the last time; empty
+    if it never was. `ahead`, of a ready task, counts the tenant's ready tasks of its lane that go first.
+    `seconds`, of a delayed task, is the time until it is due; 0 if it is due already.
+    """
+
+    id: str
+    state: TaskState
+    attempt: int
+    reason: str
+    ahead: int | None = None
+    seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """The counts of one stage at one instant. The fields `*_cost` are in tokens."""
@@ -222,7 +247,7 @@ class Broker(Protocol):
 
         The task is due at now + `delay_seconds` exactly, and ready when `promote_due` finds it due.
         `counted=False` takes the attempt back, for a failure whose cause is not the task itself. `reason` is
-        for the log.
+        for people: in the log, and in `tasks_of`.
         """
         ...
 
@@ -281,6 +306,13 @@ class Broker(Protocol):
         The broker looks at the stages in the order of the pipeline, at each stage at one instant. The order
         matters: a worker enqueues a job's task in the next stage before it acks the task of its own stage. So
         a look in this order cannot miss a job that moves during the look; a look in the reverse order could.
+        """
+        ...
+
+    async def tasks_of(self, stage: Stage, job_id: str, *, limit: int = 100) -> list[QueuedTask]:
+        """Return up to `limit` (never more than 1,000) ready, leased and delayed tasks of a job in a stage.
+
+        They are in the order of their ids.
         """
         ...
 

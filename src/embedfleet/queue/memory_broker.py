@@ -13,7 +13,7 @@ from loguru import logger
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, Task, TenantShare
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, QueuedTask, Task, TenantShare
 from embedfleet.queue.mailboxes import Mailboxes
 from embedfleet.queue.stage_queue import StageQueue
 from embedfleet.queue_schemas import Stage
@@ -120,7 +120,9 @@ class MemoryBroker:
     ) -> None:
         require_not_negative(delay_seconds=delay_seconds)
         with self._changing(lease.stage) as queue:
-            queue.retry_later(lease, self._clock.now(), delay_seconds=delay_seconds, counted=counted)
+            queue.retry_later(
+                lease, self._clock.now(), delay_seconds=delay_seconds, reason=reason, counted=counted
+            )
         logger.bind(
             stage=lease.stage, tenant=lease.task.tenant, job_id=lease.task.job_id, lease=lease.fence
         ).debug(
@@ -167,6 +169,11 @@ class MemoryBroker:
     async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
         self._require_open()
         return {job for job in job_ids if any(queue.knows_job(job) for queue in self._queues.values())}
+
+    async def tasks_of(self, stage: Stage, job_id: str, *, limit: int = 100) -> list[QueuedTask]:
+        self._require_open()
+        require_at_least_one(limit=limit)
+        return self._queues[stage].tasks_of(job_id, self._clock.now(), limit=min(limit, MAX_CLAIM_TASKS))
 
     async def depth(self, stage: Stage) -> Depth:
         self._require_open()

@@ -50,6 +50,10 @@ class ReadyTasks:
         self._lanes[task.lane].discard(task, sequence)
         self._took(task)
 
+    def ahead_of(self, task: Task, sequence: int) -> int:
+        """Count the tasks of its tenant and lane that are served before this one, which was added."""
+        return self._lanes[task.lane].ahead_of(task, sequence)
+
     def work_of(self, tenant: str) -> ReadyWork:
         """Return how much of the tenant's work waits here, and its weight."""
         return ReadyWork(
@@ -149,6 +153,9 @@ class _LaneQueue:
     def tasks_of(self, tenant: str) -> int:
         return len(self._backlogs.get(tenant, ()))
 
+    def ahead_of(self, task: Task, sequence: int) -> int:
+        return self._backlogs[task.tenant].ahead_of(task, sequence)
+
     def add(self, task: Task, sequence: int) -> None:
         backlog = self._backlogs.get(task.tenant)
         if backlog is None:
@@ -189,6 +196,10 @@ class _Backlog:
     def add(self, task: Task, sequence: int) -> None:
         self._tasks[sequence] = task
         heapq.heappush(self._heap, (-task.priority, sequence))
+
+    def ahead_of(self, task: Task, sequence: int) -> int:
+        mine = (-task.priority, sequence)
+        return sum((-other.priority, place) < mine for place, other in self._tasks.items())
 
     def discard(self, sequence: int) -> None:
         del self._tasks[sequence]

@@ -13,7 +13,7 @@ from loguru import logger
 from embedfleet.clock import Clock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, Task, TenantShare
+from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, QueuedTask, Task, TenantShare
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import answers_key, stage_key
 from embedfleet.queue.redis_connection import RedisConnection
@@ -160,7 +160,9 @@ class RedisBroker:
         task = lease.task
         _require_held(
             lease,
-            await self._scripts(lease.stage).retry_later(task.id, lease.fence, delay_seconds, counted),
+            await self._scripts(lease.stage).retry_later(
+                task.id, lease.fence, delay_seconds, counted, reason
+            ),
         )
         logger.bind(stage=lease.stage, tenant=task.tenant, job_id=task.job_id, lease=lease.fence).debug(
             "attempt {} of {} failed, again in {} s: {}", lease.attempt, task.id, delay_seconds, reason
@@ -215,6 +217,11 @@ class RedisBroker:
                 known |= found
                 unknown = [job for job in unknown if job not in found]
         return known
+
+    async def tasks_of(self, stage: Stage, job_id: str, *, limit: int = 100) -> list[QueuedTask]:
+        scripts = self._scripts(stage)
+        require_at_least_one(limit=limit)
+        return await scripts.tasks_of(job_id, min(limit, MOST_ITEMS))
 
     async def depth(self, stage: Stage) -> Depth:
         return await self._scripts(stage).depth()

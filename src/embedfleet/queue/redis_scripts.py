@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from embedfleet.clock import Clock
-from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, Task
+from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, QueuedTask, Task, TaskState
 from embedfleet.queue.keys import answers_key, stage_key
 from embedfleet.queue.redis_records import Argument, TaskRecord, as_bytes, decoded, task_arguments
 from embedfleet.queue.room import ReadyWork
@@ -148,10 +148,11 @@ class StageScripts:
         """Finish tasks, and return the leases that are lost."""
         return _lost(leases, await self._run("ack", _ids_and_fences(leases)))
 
-    async def retry_later(self, task_id: str, fence: int, delay_seconds: float, counted: bool) -> Holder:
-        return _holder(
-            await self._run("retry_later", [task_id, fence, delay_seconds, int(counted)], timed=True)
-        )
+    async def retry_later(
+        self, task_id: str, fence: int, delay_seconds: float, counted: bool, reason: str
+    ) -> Holder:
+        arguments: list[Argument] = [task_id, fence, delay_seconds, int(counted), reason]
+        return _holder(await self._run("retry_later", arguments, timed=True))
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
         """Make tasks ready again, and return the leases that are lost."""
@@ -195,6 +196,10 @@ class StageScripts:
     async def known_jobs(self, jobs: Sequence[str]) -> set[str]:
         answer = await self._run("known_jobs", jobs, repeatable=True)
         return {job for job, known in zip(jobs, answer, strict=True) if known}
+
+    async def tasks_of(self, job: str, limit: int) -> list[QueuedTask]:
+        answer = await self._run("tasks_of", [job, limit], timed=True, repeatable=True)
+        return [_queued_task(*answer[i : i + 5]) for i in range(0, len(answer), 5)]
 
     async def depth(self) -> Depth:
         ready, leased, delayed, dead, done, enqueued, *costs = await self._run("depth", repeatable=True)
@@ -270,6 +275,19 @@ def _ids_and_fences(leases: Sequence[Lease]) -> list[Argument]:
 
 def _lost(leases: Sequence[Lease], answer: Sequence[int]) -> list[Lease]:
     return [lease for lease, ended in zip(leases, answer, strict=True) if not ended]
+
+
+def _queued_task(task_id: bytes, state: bytes, attempt: int, reason: bytes, number: bytes) -> QueuedTask:
+    """Build the description. `number` is what the state has: the tasks ahead, or the seconds until due."""
+    where = TaskState(state.decode())
+    return QueuedTask(
+        decoded(task_id),
+        where,
+        attempt,
+        decoded(reason),
+        ahead=int(number) if where is TaskState.READY else None,
+        seconds=float(number) if where is TaskState.DELAYED else None,
+    )
 
 
 def _holder(answer: Sequence[Any]) -> Holder:

@@ -9,18 +9,23 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 
 from embedfleet.errors import LeaseLost
-from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, Task, TenantShare
+from embedfleet.queue.broker import DeadTask, Depth, Lane, Lease, QueuedTask, Task, TaskState, TenantShare
 from embedfleet.queue.ready_tasks import ReadyTasks
 from embedfleet.queue_schemas import Stage
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A task that is ready, leased or delayed. It keeps its `sequence`, which is its place in line."""
+    """A task that is ready, leased or delayed. It keeps its `sequence`, which is its place in line.
+
+    `reason` and `due_at` are those of its last return for a later try.
+    """
 
     task: Task
     sequence: int
     attempt: int = 0
+    reason: str = ""
+    due_at: float = 0.0
 
     @property
     def must_be_alone(self) -> bool:
@@ -154,15 +159,18 @@ class StageQueue:
         """Finish the task. Raises LeaseLost if the fence is stale."""
         self._finish(self._release(lease).entry.task)
 
-    def retry_later(self, lease: Lease, now: float, *, delay_seconds: float, counted: bool) -> None:
+    def retry_later(
+        self, lease: Lease, now: float, *, delay_seconds: float, reason: str, counted: bool
+    ) -> None:
         held = self._release(lease)
         if not counted:
             held.entry.attempt -= 1
         if held.doomed:
             self._finish(held.entry.task)
             return
+        held.entry.reason, held.entry.due_at = reason, now + delay_seconds
         self._delayed.put(held.entry)
-        heapq.heappush(self._due, (now + delay_seconds, held.entry.task.id, held.entry.sequence))
+        heapq.heappush(self._due, (held.entry.due_at, held.entry.task.id, held.entry.sequence))
 
     def hand_back(self, lease: Lease) -> None:
         """Make the task ready again, uncounted. Raises LeaseLost if the fence is stale."""
@@ -219,6 +227,22 @@ class StageQueue:
     def knows_job(self, job_id: str) -> bool:
         """Whether the job has a ready, leased or delayed task in this stage."""
         return job_id in self._ids_of_job
+
+    def tasks_of(self, job_id: str, now: float, *, limit: int) -> list[QueuedTask]:
+        ids = sorted(self._ids_of_job.get(job_id, ()))
+        return [self._described(task_id, now) for task_id in ids[:limit]]
+
+    def _described(self, task_id: str, now: float) -> QueuedTask:
+        if task_id in self._leased:
+            entry = self._leased[task_id].entry
+            return QueuedTask(task_id, TaskState.LEASED, entry.attempt, entry.reason)
+        if task_id in self._delayed:
+            entry = self._delayed.entry_of(task_id)
+            seconds = max(0.0, entry.due_at - now)
+            return QueuedTask(task_id, TaskState.DELAYED, entry.attempt, entry.reason, seconds=seconds)
+        entry = self._ready.entry_of(task_id)
+        ahead = self._order.ahead_of(entry.task, entry.sequence)
+        return QueuedTask(task_id, TaskState.READY, entry.attempt, entry.reason, ahead=ahead)
 
     def depth(self) -> Depth:
         return Depth(

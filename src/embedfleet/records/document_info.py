@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -44,6 +45,39 @@ def get(conn: Connection, document_id: str) -> DocumentInfo | None:
     """Return one document; None if it does not exist, or is deleted."""
     query = select(documents).where(documents.c.document_id == document_id, documents.c.deleted_at.is_(None))
     return next(iter(_describe_all(conn, conn.execute(query).all())), None)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """What became of a version. `is_live`: readers see it; `other_is_live`: they see another one. `replaced`:
+    a later version was submitted. `deleted`: the document was deleted."""
+
+    is_live: bool
+    other_is_live: bool
+    replaced: bool
+    deleted: bool
+
+
+def version_state(conn: Connection, document_id: str, generation_id: int) -> VersionState:
+    """Return what became of this version of the document."""
+    query = select(documents.c.live_generation, documents.c.deleted_at).where(
+        documents.c.document_id == document_id
+    )
+    document = conn.execute(query).one_or_none()
+    if document is None or document.deleted_at is not None:
+        return VersionState(is_live=False, other_is_live=False, replaced=False, deleted=True)
+    made = select(generations.c.generation_id, generations.c.number).where(
+        generations.c.document_id == document_id
+    )
+    numbers = {row.generation_id: row.number for row in conn.execute(made)}
+    mine = numbers.get(generation_id, 0)
+    live = document.live_generation
+    return VersionState(
+        is_live=live is not None and live == mine,
+        other_is_live=live is not None and live != mine,
+        replaced=any(number > mine for number in numbers.values()),
+        deleted=False,
+    )
 
 
 def _describe_all(conn: Connection, found: Sequence[Row[Any]]) -> list[DocumentInfo]:

@@ -210,6 +210,13 @@ def newest_of_generations(conn: Connection, generation_ids: Sequence[int]) -> di
     return found
 
 
+def newest_of_document(conn: Connection, document_id: str) -> Job | None:
+    """Return the job of the document that was submitted last; None if it has none."""
+    query = select(jobs).where(jobs.c.document_id == document_id)
+    row = conn.execute(query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc()).limit(1)).one_or_none()
+    return None if row is None else job_of(row)
+
+
 def unfinished_of_documents(conn: Connection, document_ids: Sequence[str]) -> dict[str, list[Job]]:
     """Return the jobs of each document that have not ended. A document without any is left out."""
     found: dict[str, list[Job]] = {}

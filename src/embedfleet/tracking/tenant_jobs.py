@@ -14,6 +14,7 @@ from embedfleet.document_metadata import Metadata, Value
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
 from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
+from embedfleet.positions import MissingJob
 from embedfleet.queue_schemas import ChunkInfo, ChunkingConfig, DocumentInfo, DocumentText, JobInfo
 from embedfleet.records import document_content, document_info, documents, identity, jobs
 from embedfleet.records.collections import Collection
@@ -25,6 +26,7 @@ from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState
 from embedfleet.tracking.scoped_jobs import ScopedJobs
+from embedfleet.tracking.visibility import wait_until_visible
 
 T = TypeVar("T")
 
@@ -107,6 +109,17 @@ class TenantJobs(ScopedJobs):
         by_document = {identity.document_id(self._tenant, one): one for one in media_ids}
         models = await self._database.read(lambda conn: documents.models_of(conn, list(by_document)))
         return {by_document[name]: model for name, model in models.items()}
+
+    async def wait_until_visible(self, position: str, *, timeout_seconds: float) -> list[MissingJob]:
+        """Return when a search finds what was submitted at this position, to read what one has written.
+
+        The position of one submission is the id of its job; `positions.Position.of_jobs` makes that of
+        several. Returns up to 20 jobs that ended and that searches do not find, or not all of. Raises
+        InvalidRequest for another text, UnknownJob, and NotYetVisible after the timeout.
+        """
+        return await wait_until_visible(
+            self._database, self._scope, position, timeout_seconds=timeout_seconds, now=self._clock.now()
+        )
 
     # --- one document ---
 

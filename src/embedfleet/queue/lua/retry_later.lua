@@ -19,6 +19,7 @@
 -- ARGV[3] fence
 -- ARGV[4] delay_seconds
 -- ARGV[5] counted        0 takes the attempt back, 1 does not
+-- ARGV[6] reason         for a person to read
 --
 -- Returns the fence and the worker that hold the task: the caller's fence if it was done, the fence of
 -- another lease, or 0 if no worker holds it.
@@ -41,6 +42,7 @@ else
   if ARGV[5] == '0' then
     task.attempt = task.attempt - 1
   end
+  task.reason = ARGV[6]
   save(task)
   redis.call('ZADD', key.delayed, exactly(seconds_now(ARGV[1]) + tonumber(ARGV[4])), task.id)
   add_cost('delayed', task.cost)

@@ -1,0 +1,101 @@
+"""Reads what is known of a job and of the queues, and says why its document is not searchable yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from embedfleet import explanation
+from embedfleet.clock import Clock
+from embedfleet.errors import BrokerUnavailable, Remedy, UnknownDocument, UnknownJob
+from embedfleet.eta import CHARS_PER_TOKEN
+from embedfleet.explanation import JobExplanation, KnownOfJob, stage_of
+from embedfleet.queue.broker import Broker, QueuedTask
+from embedfleet.queue_schemas import JobInfo
+from embedfleet.records import backlog, document_info, identity, jobs
+from embedfleet.records.backlog import Ahead, Work
+from embedfleet.records.job_info import job_info
+from embedfleet.records.jobs import Job
+from embedfleet.records.scope import Scope
+from embedfleet.settings.tenants import TenantsSettings
+from embedfleet.sql.database import Database
+from embedfleet.tracking.workload import read_workload
+
+# Enough to see what the tasks of a job wait for. A large document has thousands.
+_TASKS_LOOKED_AT = 100
+_NOTHING_AHEAD = Ahead(0.0, Work())
+
+
+class Explainer:
+    """Explains jobs and documents."""
+
+    def __init__(
+        self, database: Database, clock: Clock, tenants: TenantsSettings, broker: Broker | None
+    ) -> None:
+        """`broker` is None in a process that cannot ask the queues. What only they know is then left out."""
+        self._database = database
+        self._clock = clock
+        self._tenants = tenants
+        self._broker = broker
+
+    async def of_job(self, scope: Scope, job_id: str) -> JobExplanation:
+        """Explain the job, which is within the scope. Raises UnknownJob."""
+
+        def look(conn: Connection) -> KnownOfJob:
+            job = jobs.get(conn, job_id)
+            if job is None or not scope.holds(job.tenant):
+                raise UnknownJob(
+                    f"no job `{job_id}`: list the jobs to see which there are", remedy=Remedy.LIST_JOBS
+                )
+            return self._known(conn, job)
+
+        return await self._explained(await self._database.read(look))
+
+    async def of_document(self, tenant: str, media_id: str) -> JobExplanation:
+        """Explain the newest job of the tenant's document. Raises UnknownDocument."""
+
+        def look(conn: Connection) -> KnownOfJob:
+            job = jobs.newest_of_document(conn, identity.document_id(tenant, media_id))
+            if job is None:
+                raise UnknownDocument(
+                    f"tenant `{tenant}` has no document `{media_id}`: list its documents to see them",
+                    remedy=Remedy.LIST_DOCUMENTS,
+                )
+            return self._known(conn, job)
+
+        return await self._explained(await self._database.read(look))
+
+    async def _explained(self, known: KnownOfJob) -> JobExplanation:
+        return explanation.explain(replace(known, tasks=await self._tasks(known.info)))
+
+    async def _tasks(self, info: JobInfo) -> Sequence[QueuedTask] | None:
+        """Return the job's tasks in the queue of its stage; None if they are not known here."""
+        stage = stage_of(info.status)
+        if self._broker is None or stage is None:
+            return None
+        try:
+            return await self._broker.tasks_of(stage, info.job_id, limit=_TASKS_LOOKED_AT)
+        except BrokerUnavailable:  # the pools say that they wait for it
+            return None
+
+    def _known(self, conn: Connection, job: Job) -> KnownOfJob:
+        load = read_workload(conn, self._tenants, self._clock.now())
+        ahead = backlog.ahead_of(conn, [job.job_id]).get(job.job_id, _NOTHING_AHEAD)
+        version = document_info.version_state(conn, job.document_id, job.generation_id)
+        return KnownOfJob(
+            info=job_info(conn, job),
+            is_live=version.is_live,
+            other_is_live=version.other_is_live,
+            replaced=version.replaced,
+            deleted=version.deleted,
+            offered=job.offered_at is not None,
+            offers_ahead=backlog.unoffered_before(conn, job.created_at),
+            running=load.running,
+            pools=load.pools,
+            jobs_ahead=ahead.first.jobs,
+            work=load.before(job.tenant, ahead),
+            tokens_left=ahead.chars / CHARS_PER_TOKEN,
+            other_tenants=load.others_than(job.tenant),
+        )
