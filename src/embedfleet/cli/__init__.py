@@ -19,6 +19,7 @@ from embedfleet.cli import (
     doctor,
     documents,
     events,
+    explain,
     formats,
     ingest,
     jobs,
@@ -70,6 +71,7 @@ app.command("restore")(backup.restore)
 app.command("serve")(serve_api.serve)
 app.command("serve-workers")(serve.serve_workers)
 app.command("events")(events.events)
+app.command("explain")(explain.explain)
 app.command("usage")(usage.usage)
 app.command("audit")(usage.audit)
 app.command("pools")(pools.pools)

@@ -74,6 +74,11 @@ async def _documents_of(system: System, tenant: str) -> list[DocumentInfo]:
     return [document async for document in (await system.jobs_of(tenant)).all_documents()]
 
 
+async def find_media_id(system: System, tenant: str, name: str) -> str:
+    """The media id of the document that the user names. Raises InvalidRequest if it may be one of several."""
+    return _Named(name).media_id(await _documents_of(system, tenant))
+
+
 def _no_document(tenant: str, names: str) -> str:
     return f"tenant `{tenant}` has no document {names}: `embedfleet documents list` shows those there are"
 

@@ -13,7 +13,16 @@ from loguru import logger
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, QueuedTask, Task, TenantShare
+from embedfleet.queue.broker import (
+    MAX_CLAIM_TASKS,
+    DeadTask,
+    Depth,
+    Lane,
+    Lease,
+    QueuedTask,
+    Task,
+    TenantShare,
+)
 from embedfleet.queue.mailboxes import Mailboxes
 from embedfleet.queue.stage_queue import StageQueue
 from embedfleet.queue_schemas import Stage

@@ -13,7 +13,16 @@ from loguru import logger
 from embedfleet.clock import Clock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
-from embedfleet.queue.broker import MAX_CLAIM_TASKS, DeadTask, Depth, Lane, Lease, QueuedTask, Task, TenantShare
+from embedfleet.queue.broker import (
+    MAX_CLAIM_TASKS,
+    DeadTask,
+    Depth,
+    Lane,
+    Lease,
+    QueuedTask,
+    Task,
+    TenantShare,
+)
 from embedfleet.queue.fair_queue import stride
 from embedfleet.queue.keys import answers_key, stage_key
 from embedfleet.queue.redis_connection import RedisConnection

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from embedfleet.errors import NotYetVisible, Remedy, UnknownJob
 from embedfleet.positions import MissingJob, Position
 from embedfleet.records import fleet, submissions
-from embedfleet.records.jobs import Job
 from embedfleet.records.scope import Scope
 from embedfleet.sql.database import Database
 
@@ -30,29 +29,31 @@ async def wait_until_visible(
     """
     wanted = Position.parse(position)
 
-    def first_unfinished(conn: Connection) -> list[Job]:
-        return submissions.unfinished_at(conn, scope, wanted, 1)
+    def all_ended(conn: Connection) -> bool:
+        if not submissions.any_at(conn, scope, wanted):
+            raise UnknownJob(
+                f"no job at the position `{position}`: list the jobs to see which there are",
+                remedy=Remedy.LIST_JOBS,
+            )
+        return not submissions.unfinished_at(conn, scope, wanted, 1)
 
-    async def all_ended() -> bool | None:
-        return None if await database.read(first_unfinished) else True
+    async def look() -> bool | None:
+        return await database.read(all_ended) or None
 
-    if not await database.read(lambda conn: submissions.any_at(conn, scope, wanted)):
-        raise UnknownJob(
-            f"no job at the position `{position}`: list the jobs to see which there are",
-            remedy=Remedy.LIST_JOBS,
-        )
-    try:
-        async with asyncio.timeout(timeout_seconds) as limit:
-            await database.until(all_ended)
-    except TimeoutError as exc:
-        if not limit.expired():
-            raise
-        why = await database.read(lambda conn: _why_not(conn, scope, wanted, now))
-        message = f"after {timeout_seconds:g} s searches do not find everything of the position yet: {why}"
-        raise NotYetVisible(message, retry_after_seconds=_RETRY_AFTER_SECONDS) from exc
-    ended = await database.read(
-        lambda conn: submissions.not_all_found_at(conn, scope, wanted, _MOST_NAMED)
-    )
+    # A look without a limit of time comes first: a timeout of 0 s asks how it is now.
+    if await look() is None:
+        try:
+            async with asyncio.timeout(timeout_seconds) as limit:
+                await database.until(look)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            why = await database.read(lambda conn: _why_not(conn, scope, wanted, now))
+            raise NotYetVisible(
+                f"after {timeout_seconds:g} s searches do not find all of the position yet: {why}",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            ) from exc
+    ended = await database.read(lambda conn: submissions.not_all_found_at(conn, scope, wanted, _MOST_NAMED))
     return [MissingJob(job_id=job.job_id, status=job.status, reason=job.reason) for job in ended]
 
 

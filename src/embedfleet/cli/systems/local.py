@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from embedfleet.bootstrap import GuestSystem, open_guest
 
 if TYPE_CHECKING:
+    from embedfleet.explanation import JobExplanation
     from embedfleet.queue_schemas import Receipt, SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
+    from embedfleet.tracking.explaining import Explainer
     from embedfleet.tracking.operator_jobs import OperatorJobs
     from embedfleet.tracking.tenant_jobs import TenantJobs
 
@@ -50,6 +52,29 @@ class LocalSystem:
         if receipt_ids:
             await work_until(WorkersHost(self._settings, purpose=purpose, announce=announce), searched)
         return found
+
+    async def explain_job(self, tenant: str | None, job_id: str) -> JobExplanation:
+        from embedfleet.cli.options import scope_of
+
+        return await (await self._explainer()).of_job(scope_of(tenant), job_id)
+
+    async def explain_document(self, tenant: str, media_id: str) -> JobExplanation:
+        return await (await self._explainer()).of_document(tenant, media_id)
+
+    async def _explainer(self) -> Explainer:
+        """Only queues in Redis can be asked from here, and not while it is away."""
+        from embedfleet.bootstrap import open_broker
+        from embedfleet.clock import SystemClock
+        from embedfleet.errors import BrokerUnavailable
+        from embedfleet.tracking.explaining import Explainer
+
+        broker = None
+        if self._settings.redis.url is not None:
+            with suppress(BrokerUnavailable):
+                broker = await open_broker(self._settings)
+                self._stack.push_async_callback(broker.close)
+        guest = await self._guest()
+        return Explainer(guest.database, SystemClock(), self._settings.tenants, broker)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         from embedfleet.one_search import search_once

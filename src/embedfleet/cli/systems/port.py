@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from embedfleet.explanation import JobExplanation
     from embedfleet.queue_schemas import (
         DeadLetterInfo,
         DocumentInfo,
@@ -94,6 +95,17 @@ class System(Protocol):
 
         `purpose` says who works, to others that want the data directory; `announce` gets news in one line.
         """
+        ...
+
+    async def explain_job(self, tenant: str | None, job_id: str) -> JobExplanation:
+        """Say why the document of a job is not searchable yet. Raises UnknownJob.
+
+        With the tenant None, the job may be of any tenant that the caller may see.
+        """
+        ...
+
+    async def explain_document(self, tenant: str, media_id: str) -> JobExplanation:
+        """Say why the tenant's document is not searchable yet. Raises UnknownDocument."""
         ...
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
