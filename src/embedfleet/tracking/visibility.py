@@ -10,6 +10,7 @@ from embedfleet.errors import NotYetVisible, Remedy, UnknownJob
 from embedfleet.positions import MissingJob, Position
 from embedfleet.records import fleet, submissions
 from embedfleet.records.scope import Scope
+from embedfleet.records.submissions import IdRange
 from embedfleet.sql.database import Database
 
 # A position may stand for thousands of jobs. These many are named in an answer.
@@ -27,7 +28,8 @@ async def wait_until_visible(
     cancelled or lost chunks. Raises InvalidRequest for a text that is no position, UnknownJob if no job of
     the scope is there, and NotYetVisible after the timeout, which says what is missing.
     """
-    wanted = Position.parse(position)
+    parsed = Position.parse(position)
+    wanted = (parsed.first, parsed.last)
 
     def all_ended(conn: Connection) -> bool:
         if not submissions.any_at(conn, scope, wanted):
@@ -57,9 +59,9 @@ async def wait_until_visible(
     return [MissingJob(job_id=job.job_id, status=job.status, reason=job.reason) for job in ended]
 
 
-def _why_not(conn: Connection, scope: Scope, position: Position, now: float) -> str:
+def _why_not(conn: Connection, scope: Scope, ids: IdRange, now: float) -> str:
     """Say which jobs are missing, and what they wait for."""
-    missing = submissions.unfinished_at(conn, scope, position, _MOST_NAMED + 1)
+    missing = submissions.unfinished_at(conn, scope, ids, _MOST_NAMED + 1)
     named = ", ".join(f"job {job.job_id} is `{job.status}`" for job in missing[:_MOST_NAMED])
     more = ", …" if len(missing) > _MOST_NAMED else ""
     waits = "" if fleet.any_running(conn, now) else "; no orchestrator is running with this database"
