@@ -8,7 +8,7 @@ has what each code means. The parser process imports this module, so it imports 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,7 +89,11 @@ class Account:
     @classmethod
     def of_json(cls, written: str) -> Account:
         """Return the account that was `written`."""
-        document = json.loads(written)
+        return cls.of_document(json.loads(written))
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Account:
+        """Return the account that `json_document` described. What a later release says more is left out."""
         entries = tuple(
             Entry(_code(one["code"]), one["count"], one["chars"], tuple(one["places"]))
             for one in document["entries"]

@@ -96,7 +96,17 @@ class ContentType(StrEnum):
     CODE = "code"
 
 
-AccountField = Annotated[Account, PlainSerializer(Account.json_document)]
+def _account_of(value: Any) -> Any:
+    """Return the account that JSON describes; any other value unchanged."""
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return Account.of_document(value)
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise ValueError("is no account of a document") from exc
+
+
+AccountField = Annotated[Account, BeforeValidator(_account_of), PlainSerializer(Account.json_document)]
 """An account in a record; in JSON as `Account.json_document` returns it."""
 
 MetadataField = Annotated[dict[str, Value], BeforeValidator(document_metadata.checked)]

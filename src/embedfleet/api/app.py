@@ -9,9 +9,18 @@ from embedfleet import __version__
 from embedfleet.api import pages, problems
 from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
 from embedfleet.api.parts import ApiParts
-from embedfleet.api.routes import health, identity, jobs, keys, tenants, uploads, usage
+from embedfleet.api.routes import defaults, health, identity, jobs, keys, many, tenants, uploads, usage
 
-_ROUTERS = (health.router, identity.router, jobs.router, tenants.router, keys.router, usage.router)
+_ROUTERS = (
+    health.router,
+    identity.router,
+    defaults.router,
+    jobs.router,
+    many.router,
+    tenants.router,
+    keys.router,
+    usage.router,
+)
 
 # FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.
 _NO_TELEMETRY: TelemetryConfig = {

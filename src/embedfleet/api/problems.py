@@ -60,6 +60,9 @@ class Problem(BaseModel):
     limit_name: str | None = Field(
         default=None, description="Which limit is exceeded, by its name in the settings of a tier."
     )
+    reason: str | None = Field(
+        default=None, description="`detail` without the name of what is wrong, if it begins with one."
+    )
     limit: int | None = Field(default=None, description="What is allowed, if a limit is exceeded.")
     used: int | None = Field(default=None, description="What is used of the limit.")
     retry_after: float | None = Field(
@@ -86,6 +89,7 @@ def problem_of(exc: EmbedfleetError) -> Problem:
     status = _status_of(exc)
     if isinstance(exc, errors.InvalidRequest):
         more["field"] = exc.field or None
+        more["reason"] = exc.reason if exc.reason != str(exc) else None
     elif isinstance(exc, QuotaExceeded):
         more.update(limit_name=exc.name or None, limit=exc.limit, used=exc.used, retry_after=exc.retry_after)
         if exc.retry_after is None:  # too large at any time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Self
 
 import httpx
@@ -40,12 +39,6 @@ class Client(Operations, Blocking):
         http = httpx.Client(timeout=timeout_seconds, headers=_HEADERS)
         Blocking.__init__(self, http, server, patience or Patience())
 
-    def of(self, tenant: str) -> Self:
-        """Return a client that acts for this tenant. It has the same connections: close one of the two."""
-        other = copy.copy(self)
-        other._server = self._server.of(tenant)
-        return other
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -73,12 +66,6 @@ class AsyncClient(Operations, Awaiting):
         server = Server(url, api_key, tenant)
         http = httpx.AsyncClient(timeout=timeout_seconds, headers=_HEADERS)
         Awaiting.__init__(self, http, server, patience or Patience())
-
-    def of(self, tenant: str) -> Self:
-        """Return a client that acts for this tenant. It has the same connections: close one of the two."""
-        other = copy.copy(self)
-        other._server = self._server.of(tenant)
-        return other
 
     async def close(self) -> None:
         """Close the connections."""

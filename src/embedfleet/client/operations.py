@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedfleet.client.calls import identity
+from embedfleet.client.calls import defaults, documents, identity, jobs
 from embedfleet.client.transports import Operation
 
 
@@ -14,3 +14,20 @@ class Operations:
     """
 
     me = Operation(identity.me)
+    defaults = Operation(defaults.defaults)
+
+    create_job = Operation(jobs.create_job)
+    status = Operation(jobs.status)
+    statuses = Operation(jobs.statuses)
+    find_job_id = Operation(jobs.find_job_id)
+    find_jobs = Operation(jobs.find_jobs)
+    list_jobs = Operation(jobs.list_jobs)
+    wait = Operation(jobs.wait)
+    wait_many = Operation(jobs.wait_many)
+    totals = Operation(jobs.totals)
+    cancel = Operation(jobs.cancel)
+    retry = Operation(jobs.retry)
+    retry_many = Operation(jobs.retry_many)
+
+    models_of = Operation(documents.models_of)
+    replace_metadata = Operation(documents.replace_metadata)

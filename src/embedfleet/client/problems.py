@@ -42,10 +42,10 @@ def described(problem: Mapping[str, Any]) -> EmbedfleetError:
 def _particulars(kind: type[EmbedfleetError], message: str, problem: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the constructor of this error takes beside the message and the remedy."""
     if issubclass(kind, errors.InvalidRequest):
-        field = problem.get("field") or ""
-        return {"field": field, "reason": message.removeprefix(f"{field}: ") if field else message}
+        return {"field": problem.get("field") or "", "reason": problem.get("reason") or message}
     if issubclass(kind, errors.QuotaExceeded):
-        return {name: problem.get(name) for name in ("limit", "used", "retry_after")}
+        numbers = {name: problem.get(name) for name in ("limit", "used", "retry_after")}
+        return {"name": problem.get("limit_name") or "", **numbers}
     if issubclass(kind, errors.Transient):
         return {"retry_after_seconds": float(problem.get("retry_after") or 0.0)}
     return {}

@@ -14,13 +14,15 @@ from embedfleet.errors import InvalidRequest
 class Server:
     """The address of a server, such as `http://host:8080`; a path is taken as a prefix of all its paths.
 
-    `tenant`: for whom an operator's key acts; another key has a tenant of its own. The key is in no `repr`.
+    `tenant`: for whom an operator's key acts; another key has a tenant of its own. `every_tenant`: for all
+    that the key may see. The key is in no `repr`.
     Raises InvalidRequest for what cannot be an address or a key.
     """
 
     url: str
     api_key: str | None = field(default=None, repr=False)
     tenant: str | None = None
+    every_tenant: bool = False
 
     def __post_init__(self) -> None:
         if _host_of(self.url) is None:
@@ -35,12 +37,18 @@ class Server:
 
     def of(self, tenant: str) -> Server:
         """Return the same server, asked for this tenant."""
-        return replace(self, tenant=tenant)
+        return replace(self, tenant=tenant, every_tenant=False)
+
+    def of_all_tenants(self) -> Server:
+        """Return the same server, asked for every tenant that the key may see."""
+        return replace(self, tenant=None, every_tenant=True)
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of every request. A tenant is percent-encoded, as a header takes ASCII only."""
         key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+        if self.every_tenant:
+            return key | {"X-Tenant": "*"}
         return key if self.tenant is None else key | {"X-Tenant": quote(self.tenant, safe="")}
 
 

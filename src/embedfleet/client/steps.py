@@ -36,6 +36,7 @@ class FileBody:
 class Ask:
     """One request. `path` is below the server's address. A parameter that is None is left out.
 
+    `repeats` says that sending it twice does what sending it once does, though its method does not say so.
     `patience_seconds`: how long the server may take to answer, beyond the timeout of the client.
     """
 
@@ -45,12 +46,13 @@ class Ask:
     json: Any = None
     body: bytes | FileBody | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = False
     patience_seconds: float = 0.0
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again although the first one may have arrived."""
-        return self.method in _REPEATABLE_METHODS or _KEY_HEADER in self.headers
+        return self.repeats or self.method in _REPEATABLE_METHODS or _KEY_HEADER in self.headers
 
     def once(self) -> Ask:
         """Return the request with a key by which the server recognises its repetitions: it acts once."""

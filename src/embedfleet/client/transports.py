@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import update_wrapper
@@ -24,13 +25,33 @@ T = TypeVar("T")
 _PIECE_BYTES = 1 << 18
 
 
-class Blocking:
+class _Transport:
+    """What both kinds of clients have."""
+
+    def __init__(self, server: Server, patience: Patience) -> None:
+        self._server = server
+        self._patience = patience
+
+    def of(self, tenant: str) -> Self:
+        """Return a client that acts for this tenant. It has the same connections: close one of the two."""
+        return self._for(self._server.of(tenant))
+
+    def of_all_tenants(self) -> Self:
+        """Return a client that sees every tenant that the API key may see. It has the same connections."""
+        return self._for(self._server.of_all_tenants())
+
+    def _for(self, server: Server) -> Self:
+        other = copy.copy(self)
+        other._server = server
+        return other
+
+
+class Blocking(_Transport):
     """A client whose operations return when they are done. Several threads may use it."""
 
     def __init__(self, http: httpx.Client, server: Server, patience: Patience) -> None:
+        super().__init__(server, patience)
         self._http = http
-        self._server = server
-        self._patience = patience
 
     def _result(self, steps: Steps[T]) -> T:
         taker = _BlockingTaker(self._http, self._server)
@@ -68,13 +89,12 @@ class Blocking:
             taker.close()
 
 
-class Awaiting:
+class Awaiting(_Transport):
     """A client whose operations are awaited. It belongs to one event loop."""
 
     def __init__(self, http: httpx.AsyncClient, server: Server, patience: Patience) -> None:
+        super().__init__(server, patience)
         self._http = http
-        self._server = server
-        self._patience = patience
 
     async def _result(self, steps: Steps[T]) -> T:
         taker = _AwaitingTaker(self._http, self._server)

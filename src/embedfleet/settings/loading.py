@@ -23,9 +23,13 @@ DEBUG_ENV = "EMBEDFLEET_DEBUG"
 """Not a setting: with it, the command line shows the traceback of an internal error."""
 CONFIG_ENV = "EMBEDFLEET_CONFIG"
 """Not a setting: names the settings file of commands and programs that are given none."""
+SERVER_ENV = "EMBEDFLEET_SERVER"
+"""Not a setting: the address of the server that commands speak to, in place of a data directory."""
+API_KEY_ENV = "EMBEDFLEET_API_KEY"
+"""Not a setting: the API key for that server."""
 # It raises Pydantic's own error, whose path leads to the source of the wrong value.
 _SETTINGS = TypeAdapter(Settings)
-_NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV)
+_NO_SETTINGS = (DEBUG_ENV, CONFIG_ENV, SERVER_ENV, API_KEY_ENV)
 
 
 def load_settings(

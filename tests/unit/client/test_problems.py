@@ -20,7 +20,7 @@ KINDS = [
 ]
 PARTICULARS: dict[type[EmbedfleetError], dict[str, Any]] = {
     errors.InvalidRequest: {"field": "chunking.overlap", "reason": "is too long"},
-    errors.QuotaExceeded: {"limit": 100, "used": 90, "retry_after": 12.5},
+    errors.QuotaExceeded: {"name": "daily_tokens", "limit": 100, "used": 90, "retry_after": 12.5},
     errors.Transient: {"retry_after_seconds": 7.0},
 }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from embedfleet.client.calls.reading import record
 from embedfleet.client.steps import Ask, Steps
 
 
 class Identity(BaseModel):
     """Who makes the requests. `tenant_id` is None for an operator who names no tenant."""
 
-    model_config = ConfigDict(frozen=True)  # a field of a later release is ignored
+    model_config = ConfigDict(frozen=True)
 
     tenant_id: str | None
     scopes: tuple[str, ...]
@@ -19,5 +20,4 @@ class Identity(BaseModel):
 
 def me() -> Steps[Identity]:
     """Return the tenant and the scopes of the caller."""
-    response = yield Ask("GET", "/v1/me")
-    return Identity.model_validate(response.json())
+    return record(Identity, (yield Ask("GET", "/v1/me")))

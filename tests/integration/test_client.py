@@ -1,0 +1,160 @@
+"""The clients against a running system: its answers are the records that a caller in its process gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from embedfleet.client import AsyncClient, Client
+from embedfleet.errors import InvalidRequest, UnknownJob
+from embedfleet.queue_schemas import ChunkingConfig, JobStatus
+from embedfleet.tracking.tenant_jobs import TenantJobs
+from support.api import Served, serving
+from support.hangs import HANG_SECONDS
+from support.system import make_settings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+T = TypeVar("T")
+TEXT = "Pumps move water. Valves stop it."
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    async with serving(make_settings(tmp_path_factory.mktemp("client"))) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(served: Served) -> AsyncIterator[AsyncClient]:
+    """A client of the tenant `alice`."""
+    async with AsyncClient(served.url, tenant="alice") as one:
+        yield one
+
+
+@pytest.fixture
+def jobs(served: Served) -> TenantJobs:
+    """The same jobs, in the process of the system."""
+    return served.running.jobs.of("alice")
+
+
+async def blocking(served: Served, use: Callable[[Client], T]) -> T:
+    """Use a blocking client as its users do: beside no event loop."""
+
+    def run() -> T:
+        with Client(served.url, tenant="alice") as client:
+            return use(client)
+
+    return await asyncio.to_thread(run)
+
+
+async def submit(client: AsyncClient, media_id: str, **more: Any) -> str:
+    job_id = await client.create_job(media_id=media_id, content=f"{TEXT} {media_id}", **more)
+    await client.wait(job_id, timeout_seconds=HANG_SECONDS)
+    return job_id
+
+
+async def test_a_blocking_client_submits_waits_and_reads(served: Served, jobs: TenantJobs) -> None:
+    def use(client: Client) -> Any:
+        job_id = client.create_job(
+            media_id=7, content=TEXT, title="Water", chunking_config=ChunkingConfig(chunk_size=50, overlap=0)
+        )
+        return client.wait(job_id, timeout_seconds=HANG_SECONDS)
+
+    job = await blocking(served, use)
+    assert job.status is JobStatus.COMPLETED
+    assert job == await jobs.status(job.job_id)
+
+
+async def test_records_are_those_of_the_system(client: AsyncClient, jobs: TenantJobs) -> None:
+    job_ids = [await submit(client, f"record/{number}") for number in range(3)]
+    since = datetime.now(UTC) - timedelta(hours=1)
+
+    assert await client.list_jobs(limit=2) == (page := await jobs.list_jobs(limit=2))
+    assert await client.list_jobs(limit=2, after=page.next_cursor) == await jobs.list_jobs(
+        limit=2, after=page.next_cursor
+    )
+    assert {info.job_id for info in await client.statuses([*job_ids, "none"])} == set(job_ids)
+    assert list((await client.wait_many(job_ids)).items()) == list((await jobs.wait_many(job_ids)).items())
+    assert await client.find_job_id(job_ids[0]) == job_ids[0]
+    assert await client.totals(since=since) == await jobs.totals(since=since)
+    assert await client.models_of(["record/0", "none"]) == {"record/0": "stub"}
+
+
+async def test_a_list_longer_than_a_page_of_the_server_is_whole(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await submit(client, f"pages/{number}")
+    monkeypatch.setattr("embedfleet.client.calls.jobs._ROWS", 2)
+
+    found = await client.list_jobs(limit=3)
+
+    assert len({info.job_id for info in found}) == 3
+
+
+async def test_an_unchanged_source_is_recognised(client: AsyncClient) -> None:
+    job_id = await submit(client, "source", source_hash="abc")
+
+    found = await client.find_jobs([("source", "abc"), ("source", "abd"), ("none", "abc")])
+
+    assert [None if one is None else one.job_id for one in found] == [job_id, None, None]
+
+
+async def test_metadata_is_replaced(client: AsyncClient, jobs: TenantJobs) -> None:
+    await submit(client, "described")
+
+    assert await client.replace_metadata({"described": {"team": "sales"}, "none": {}}) == {"described"}
+    assert (await jobs.get_document(media_id="described")).metadata == {"team": "sales"}
+
+
+async def test_what_cannot_be_done_is_the_error_of_the_system(client: AsyncClient, jobs: TenantJobs) -> None:
+    job_id = await submit(client, "ended")
+
+    assert await client.cancel(job_id) is False
+    assert (await client.retry_many([job_id])).refused == (await jobs.retry_many([job_id])).refused
+    with pytest.raises(InvalidRequest) as refused:
+        await client.retry(job_id)
+    assert refused.value.reason == (await jobs.retry_many([job_id])).refused[0].reason
+    for call in (client.status, client.cancel, client.wait, client.find_job_id):
+        with pytest.raises(UnknownJob, match="no job `none`"):
+            await call("none")
+    with pytest.raises(InvalidRequest) as wrong:
+        await client.create_job(media_id="wrong", content=" ")
+    assert wrong.value.field == "content"
+
+
+async def test_a_tenant_sees_nothing_of_another(served: Served, client: AsyncClient) -> None:
+    job_id = await submit(client, "mine")
+    bob = client.of("bob")
+
+    assert await bob.list_jobs() == []
+    assert await bob.statuses([job_id]) == []
+    assert await bob.models_of(["mine"]) == {}
+    for call in (bob.status, bob.cancel, bob.retry, bob.find_job_id):
+        with pytest.raises(UnknownJob, match="no job"):
+            await call(job_id)
+    with pytest.raises(UnknownJob):
+        await bob.retry_many([job_id])
+    assert job_id in {info.job_id for info in await bob.of_all_tenants().list_jobs()}
+
+
+async def test_the_defaults_of_the_server_are_told(served: Served, client: AsyncClient) -> None:
+    defaults = await client.defaults()
+
+    assert defaults.model == "stub"
+    assert "stub" in defaults.models
+    settings = served.parts.settings.chunking
+    assert defaults.chunking == settings.config
+    said = {"chunk_size": 300, "context": False}
+    assert (await client.defaults(said)).chunking == settings.changed(said)
+    with pytest.raises(InvalidRequest) as here:
+        settings.changed({"overlap": 5000})
+    with pytest.raises(InvalidRequest) as there:
+        await client.defaults({"overlap": 5000})
+    assert vars(there.value) == vars(here.value)
