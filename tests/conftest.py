@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +28,11 @@ from support.warm_chroma import ForkedChild
 
 # Optimised graphs and calibrations of these tests, and of the processes they start: not in the user's folder.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "user-cache")
+
+# The processes that tests start keep what they compile of our modules, though the environment may forbid it:
+# without that, each of hundreds compiles the whole package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The settings file of the user who runs the tests is set aside.
 os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "no-user-config")

@@ -31,12 +31,14 @@ GUARDED_USER = "guarded"
 
 _UNPRIVILEGED = "nobody"
 _LOOK_AGAIN_SECONDS = 0.02
+_ROOM_BYTES = 2_000_000_000  # some times what one server takes: each worker of a test run has one
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",  # the machine's crash is not what these tests are about; a process's loses nothing
     "full_page_writes": "off",
     "max_connections": "200",
     "shared_buffers": "64MB",
+    "max_wal_size": "256MB",  # of the memory that `_parent` may choose
     "deadlock_timeout": "200ms",
     "log_min_messages": "fatal",
 }
@@ -55,7 +57,7 @@ class PostgresServer:
     def __init__(self) -> None:
         installed = _installed()
         # Not TMPDIR: a socket's path has at most 107 bytes, and `nobody` must reach it.
-        self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir=_parent()))
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
         if self._user is not None:
             os.chown(self.directory, pwd.getpwnam(self._user).pw_uid, -1)
@@ -187,6 +189,13 @@ class PostgresServer:
                 time.sleep(_LOOK_AGAIN_SECONDS)  # it sends no event when it is ready
             else:
                 return
+
+
+def _parent() -> str:
+    """A folder in memory if that has room: hundreds of databases are cloned, of 9 MB each."""
+    in_memory = Path("/dev/shm")
+    roomy = in_memory.is_dir() and shutil.disk_usage(in_memory).free > _ROOM_BYTES
+    return str(in_memory) if roomy and os.access(in_memory, os.W_OK) else "/tmp"
 
 
 def _installed() -> Path:
