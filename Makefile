@@ -76,7 +76,8 @@ contracts: $(VENV)/.test ## the floors: imports point down only
 .PHONY: unit
 unit: $(VENV)/.test ## the tests of every tier
 	@# Without groups, loadgroup hands out one test at a time: few take long, and they come first.
-	$(BIN)/pytest -n 2 --dist loadgroup
+	@# Three workers for two cores: a quarter of the time a test waits for processes, leases and signals.
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 .PHONY: test-slow
 test-slow: $(VENV)/.test ## the tests that take long: compiling models, benchmarks cut short
