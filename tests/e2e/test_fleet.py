@@ -203,9 +203,12 @@ async def test_a_second_signal_hands_back_what_is_stuck_and_ends_at_once(
 ) -> None:
     with ChromaServer(tmp_path / "own-chroma") as chroma:
         fleet = fleet_on(tmp_path, redis_server.url, postgres_url, chroma.url)
+        # The orchestrator ends only after its own question to the frozen server. Long enough that a write is
+        # still stuck when the second signal comes, on a slow machine too.
+        config = fleet.write_config(vector_store={"url": chroma.url, "timeout_seconds": 15})
         async with fleet.guest() as guest:
             job_ids = await submit(fleet, guest, "alice", 1, 40)
-            with fleet.orchestrator() as one:
+            with fleet.orchestrator(config=config) as one:
                 assert_all_completed(await ended(guest, job_ids), 40)
                 while (await fleet.depths())[Stage.STORAGE].leased:
                     pass  # acked last: only what waits for Chroma is leased from here on
