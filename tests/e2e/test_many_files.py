@@ -11,8 +11,8 @@ import pytest
 
 from support.command import Command
 
-_FEW = 1_500
-_MANY = 6_000
+_FEW = 1_000
+_MANY = 4_000
 # A file that waits for its turn is a path, an outcome and a job's id, and the workers hold some of each. The
 # description of a job as an object and as text takes more than twice as much.
 _BYTES_PER_FILE = 6_000

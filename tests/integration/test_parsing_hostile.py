@@ -68,7 +68,7 @@ async def outcome(sandbox: ParserSandbox, data: bytes, name: str) -> str:
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_file_ends_in_text_or_one_line_and_the_next_file_works(name: str) -> None:
     limits = ParsingSettings(
-        cpu_seconds=3, timeout_seconds=60, memory_mb=1024, max_output_chars=50 * _MEGABYTE
+        cpu_seconds=2, timeout_seconds=60, memory_mb=1024, max_output_chars=50 * _MEGABYTE
     )
     async with ParserSandbox(limits) as sandbox:
         answer = await outcome(sandbox, HOSTILE[name](), name)

@@ -372,7 +372,7 @@ async def test_many_files_are_answered_in_order_by_one_process(make_sandbox: San
 @pytest.mark.parametrize(
     ("limits", "content", "suffix", "reason"),
     [
-        ({"timeout_seconds": 5}, SLOW_PAGE, "html", "took longer than 5 s"),
+        ({"timeout_seconds": 2}, SLOW_PAGE, "html", "took longer than 2 s"),
         ({"cpu_seconds": 1}, SLOW_PAGE, "html", "took more than 1 s of CPU"),
         ({"memory_mb": 400}, b"<p>x" * 4_000_000, "html", "400 MB of memory"),
         ({"max_output_chars": 1000}, b"x" * 1001, "txt", "holds more than 1000 characters"),

@@ -503,7 +503,7 @@ class RedisBrokerMachine(ExactBrokerMachine):
 
 
 TestMemoryBroker = MemoryBrokerMachine.TestCase
-TestMemoryBroker.settings = settings(max_examples=200, stateful_step_count=60)
+TestMemoryBroker.settings = settings(max_examples=120, stateful_step_count=60)
 
 
 @pytest.fixture
