@@ -153,7 +153,11 @@ async def open_owner(
             health=health,
         )
         jobs = EmbeddingJobManager(
-            JobManagerConfig(settings=settings), database=database, catalogue=catalogue, clock=clock
+            JobManagerConfig(settings=settings),
+            database=database,
+            catalogue=catalogue,
+            clock=clock,
+            searches=search,
         )
         stack.push_async_callback(jobs.close)
         yield OwnerSystem(

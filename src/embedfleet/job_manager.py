@@ -7,20 +7,16 @@ submitted while no orchestrator runs waits for the next start of one.
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, Field
-from sqlalchemy import Connection
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import EmbedfleetError, InputError, InvalidRequest, QuotaExceeded
+from embedfleet.errors import EmbedfleetError, InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
-from embedfleet.lifecycle.admission_plan import Submission
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.places import NOWHERE, Places
@@ -38,8 +34,9 @@ from embedfleet.records.cursors import Page
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
+from embedfleet.tenant_access import Searches, TenantAccess, name_of
 from embedfleet.tracking.operator_jobs import OperatorJobs
-from embedfleet.tracking.tenant_jobs import TenantJobs
+from embedfleet.tracking.submissions import AlsoWrite, Submissions
 from embedfleet.validation import Checked
 
 
@@ -56,10 +53,10 @@ class EmbeddingJobManager:
 
     Create it, call `initialize`, use it on one event loop, then call `close`.
 
-    `of(tenant)` is for a caller that acts for one tenant: it can neither see nor change the rows of another.
-    `of_all_tenants()` is for an operator. `get_job_status`, `wait`, `wait_many` and `as_completed` take only
-    the ids of jobs and see those of every tenant. For a caller that is not trusted, use the same calls of
-    `of(tenant)`.
+    `of(tenant)` is for a caller that acts for one tenant: it submits, looks, changes and searches, and
+    reaches nothing of another tenant. `of_all_tenants()` is for an operator. This class itself is for an
+    application that is trusted with all tenants: `get_job_status`, `wait`, `wait_many` and `as_completed`
+    take only the ids of jobs and see those of every tenant.
     """
 
     def __init__(
@@ -69,13 +66,18 @@ class EmbeddingJobManager:
         database: Database | None = None,
         catalogue: Catalogue | None = None,
         clock: Clock | None = None,
+        searches: Searches | None = None,
     ) -> None:
-        """Without a `database` or a `catalogue` of this process, the job manager makes its own."""
+        """Without a `database` or a `catalogue` of this process, the job manager makes its own.
+
+        `searches` is the search of this process. Without it, the running orchestrator is asked.
+        """
         self._settings = (config or JobManagerConfig()).settings
         self._clock = clock or SystemClock()
         catalogue = catalogue or Catalogue(self._settings.models)
         self._admission = Admission(self._settings, catalogue, self._clock)
         self._shared_database = database
+        self._searches = searches
         self._own_database: Database | None = None
         # It starts no process before the first file.
         self._parser = ParserSandbox(self._settings.parsing, workers=self._settings.parsing.processes)
@@ -206,11 +208,7 @@ class EmbeddingJobManager:
         Raises ParseError if the file cannot be turned into text. Raises InvalidRequest for bytes without a
         name, and otherwise as `create_job` does.
         """
-        named = name or (None if isinstance(file, bytes) else os.fspath(file))
-        if named is None:
-            raise InvalidRequest(
-                "name: is missing: the bytes of a file need one, such as `report.pdf`", field="name"
-            )
+        named = name_of(file, name)
         if isinstance(file, bytes):
             parsed = await self._parser.parse_bytes(file, name=named)
         else:
@@ -234,52 +232,21 @@ class EmbeddingJobManager:
         )
 
     async def create_jobs(
-        self, requests: Sequence[JobRequest], *, also: Callable[[Connection, list[str]], None] | None = None
+        self, requests: Sequence[JobRequest], *, also: AlsoWrite | None = None
     ) -> list[str]:
         """Submit many documents in one transaction, and return the ids of their jobs, in order.
 
         All documents are admitted or, on any error, none. `also` gets the ids and writes in the same
         transaction what must not be there without the jobs.
         """
-        admission = self._admission
-        submissions = await asyncio.to_thread(lambda: [admission.prepare(request) for request in requests])
-
-        def admit(conn: Connection) -> list[str]:
-            job_ids = admission.admit(conn, submissions)
-            if also is not None:
-                also(conn, job_ids)
-            return job_ids
-
-        return await self._database.write(admit)
+        return await Submissions(self._database, self._admission).create_jobs(requests, also=also)
 
     async def create_each(self, requests: Sequence[JobRequest]) -> list[str | EmbedfleetError]:
         """Submit many documents, each for itself. Returns for each, in order, the id of its job or its error.
 
         It takes one transaction if all are admitted. If one of them is refused, it takes more.
         """
-        admission = self._admission
-
-        def prepare() -> list[Submission | EmbedfleetError]:
-            return [_or_error(admission.prepare, request) for request in requests]
-
-        prepared = await asyncio.to_thread(prepare)
-        outcomes = iter(await self._admit_each([one for one in prepared if isinstance(one, Submission)]))
-        return [next(outcomes) if isinstance(one, Submission) else one for one in prepared]
-
-    async def _admit_each(self, submissions: Sequence[Submission]) -> list[str | EmbedfleetError]:
-        """Admit in one transaction; if one of them is refused, in smaller and smaller ones."""
-        if not submissions:
-            return []
-        try:
-            return [*await self._database.write(lambda conn: self._admission.admit(conn, submissions))]
-        except EmbedfleetError as exc:  # nothing was admitted
-            refused = isinstance(exc, InputError | QuotaExceeded)
-            if len(submissions) == 1 or not refused:
-                return [exc] * len(submissions)
-        middle = len(submissions) // 2
-        # One after the other: of documents over a quota, the first ones are admitted.
-        first = await self._admit_each(submissions[:middle])
-        return [*first, *await self._admit_each(submissions[middle:])]
+        return await Submissions(self._database, self._admission).create_each(requests)
 
     async def read_file(
         self, path: StrPath, *, name: str | None = None, most_chars: int | None = None
@@ -293,9 +260,27 @@ class EmbeddingJobManager:
 
     # --- look and change ---
 
-    def of(self, tenant: str) -> TenantJobs:
-        """Return the jobs and documents of this tenant only. Raises InvalidRequest if not initialized."""
-        return TenantJobs(self._database, self._clock, self._admission, tenant)
+    def of(self, tenant: str, *, api_key: str = "") -> TenantAccess:
+        """Return the access of this tenant, which submits, looks, changes and searches for it only.
+
+        `api_key` is the prefix of the key that acts for the tenant, if one does: it stands in the ledger.
+        Raises InvalidRequest if not initialized.
+        """
+        return TenantAccess(
+            self._database,
+            self._clock,
+            self._admission,
+            tenant,
+            parser=self._parser,
+            searches=self._searches or self._search_client(),
+            api_key=api_key,
+        )
+
+    def _search_client(self) -> Searches:
+        """Return what asks the running orchestrator, as this process has no search of its own."""
+        from embedfleet.search import SearchClient  # by need: it loads what runs models
+
+        return SearchClient(self._database, self._clock)
 
     def of_all_tenants(self) -> OperatorJobs:
         """Return the jobs of every tenant, for an operator. Raises InvalidRequest if not initialized."""
@@ -350,12 +335,3 @@ class EmbeddingJobManager:
         Readers keep the version they see. Raises UnknownJob.
         """
         return await self.of(user_id).cancel(job_id)
-
-
-def _or_error(
-    prepare: Callable[[JobRequest], Submission], request: JobRequest
-) -> Submission | EmbedfleetError:
-    try:
-        return prepare(request)
-    except EmbedfleetError as exc:
-        return exc

@@ -157,11 +157,11 @@ async def test_an_operator_acts_for_a_tenant_it_names_or_sees_all(closed: Closed
     assert "did you mean `weight`" in wrong.json()["detail"]
 
 
-async def test_usage_is_that_of_the_tenant_with_its_price(closed: Closed) -> None:
-    await closed.make("carl write", "carl", scopes=frozenset({Scope.WRITE, Scope.ADMIN}))
+async def test_usage_names_the_key_that_submitted_and_its_price(closed: Closed) -> None:
+    prefix = await closed.make("carl write", "carl", scopes=frozenset({Scope.WRITE, Scope.ADMIN}))
     await closed.ask("carl write", "POST", "/v1/jobs", json={"media_id": "1", "content": "two words"})
     rows = (await closed.ask("carl write", "GET", "/v1/usage")).json()["usage"]
-    assert [(one["tenant_id"], one["tokens"], one["cost"]) for one in rows] == [("carl", 2, 2e-06)]
+    assert [(one["api_key"], one["tokens"], one["cost"]) for one in rows] == [(prefix, 2, 2e-06)]
     as_csv = await closed.ask("carl write", "GET", "/v1/usage", params={"format": "csv"})
     assert as_csv.headers["content-type"] == "text/csv; charset=utf-8"
     assert [row["tokens"] for row in csv.DictReader(as_csv.text.splitlines())] == ["2"]

@@ -150,7 +150,7 @@ class Administration:
 
     # --- for the two below ---
 
-    async def _create_key(self, tenant: str | None, request: KeyRequest) -> NewKey:
+    async def _create_key(self, owner: str | None, request: KeyRequest) -> NewKey:
         made = make_key()
 
         def create(conn: Connection) -> KeyRow:
@@ -159,7 +159,7 @@ class Administration:
             key = KeyRow(
                 prefix=made.prefix,
                 hash=made.hash,
-                tenant=tenant,
+                tenant=owner,
                 name=request.name,
                 scopes=tuple(sorted(request.scopes)),
                 requests_per_minute=request.requests_per_minute,
@@ -168,7 +168,7 @@ class Administration:
             )
             api_keys.add(conn, key)
             self._record(
-                conn, "key.create", tenant, now, prefix=key.prefix, name=key.name, scopes=list(key.scopes)
+                conn, "key.create", owner, now, prefix=key.prefix, name=key.name, scopes=list(key.scopes)
             )
             return key
 
@@ -183,9 +183,9 @@ class Administration:
         return key
 
     def _record(
-        self, conn: Connection, action: str, tenant: str | None, now: float, **details: object
+        self, conn: Connection, action: str, concerns: str | None, now: float, **details: object
     ) -> None:
-        audit.add(conn, Deed(self._actor, action, tenant, details), now)
+        audit.add(conn, Deed(self._actor, action, concerns, details), now)
 
     def _describe(self, conn: Connection, rows: list[TenantRow]) -> list[TenantInfo]:
         names = [row.tenant for row in rows]

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from embedfleet.api.access import Principal
 from embedfleet.api.parts import ApiParts
+from embedfleet.tenant_access import TenantAccess
 from embedfleet.tracking.scoped_jobs import ScopedJobs
 
 MOST_ROWS = 1_000
@@ -62,8 +63,13 @@ IdempotencyKey = Annotated[
 ]
 
 
+def access_of(parts: ApiParts, caller: Principal) -> TenantAccess:
+    """Return the access of the tenant that the request acts for. The ledger names the caller's key."""
+    return parts.jobs.of(caller.tenant, api_key=caller.key)
+
+
 def jobs_within(parts: ApiParts, caller: Principal) -> ScopedJobs:
     """Return the jobs that the caller may see: of its tenant, or all for an operator who names none."""
     if caller.named_tenant is None and caller.is_operator:
         return parts.jobs.of_all_tenants()
-    return parts.jobs.of(caller.tenant)
+    return access_of(parts, caller)

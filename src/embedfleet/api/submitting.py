@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from embedfleet.api.access import Principal
-from embedfleet.api.fields import NewMediaId
+from embedfleet.api.fields import NewMediaId, access_of
 from embedfleet.api.idempotency import Answer, Record
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
@@ -92,6 +92,7 @@ def request_key(caller: Principal, route: str, key: str | None) -> RequestKey | 
 
 async def submit(
     parts: ApiParts,
+    caller: Principal,
     key: RequestKey | None,
     digest: bytes,
     prepare: Callable[[], Awaitable[JobRequest]],
@@ -107,7 +108,7 @@ async def submit(
             answers.append(Answer(HTTPStatus.ACCEPTED, made.model_dump_json()))
             record(conn, answers[-1])
 
-        await parts.jobs.create_jobs([request], also=answer)
+        await access_of(parts, caller).create_jobs([request], also=answer)
         return answers[-1]  # the unit may run more than once, and its last run counts
 
     answer = await parts.repeated.answer_once(key, digest, make)

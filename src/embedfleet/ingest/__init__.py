@@ -2,7 +2,7 @@
 
 One bad file never stops the others: an error of a file is an outcome, not an exception.
 
-May import: job_manager, search, repair and below.
+May import: workers, job_manager and below.
 """
 
 from embedfleet.ingest.files import Found, find_files

@@ -52,7 +52,7 @@ async def create_job(parts: Parts, caller: Writer, document: NewJob, key: Idempo
     async def prepare() -> JobRequest:
         return document.request(caller.tenant)
 
-    return await submit(parts, request_key(caller, "POST /v1/jobs", key), digest, prepare)
+    return await submit(parts, caller, request_key(caller, "POST /v1/jobs", key), digest, prepare)
 
 
 @router.get("", responses=responses())

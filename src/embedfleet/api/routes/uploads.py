@@ -101,7 +101,7 @@ async def upload(
             return await _read(parts, tenant, file, said)
 
         content = hashlib.sha256(said.model_dump_json().encode() + file.digest).digest()
-        return await submit(parts, request_key(caller, "POST /v1/jobs:upload", key), content, prepare)
+        return await submit(parts, caller, request_key(caller, "POST /v1/jobs:upload", key), content, prepare)
 
 
 def _said(options: UploadOptions, file: ReceivedFile) -> UploadOptions:
