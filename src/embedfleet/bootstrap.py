@@ -21,6 +21,9 @@ from embedfleet.data_directory import DataDirectoryLock
 from embedfleet.deployment import Deployment, deployment_of
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.interactive.embedder import TextEmbedder
+from embedfleet.interactive.local import LocalTextEmbedder
+from embedfleet.interactive.queued import QueuedTextEmbedder
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.joining import OpenedPart, Purpose, join, queues_part, vectors_part
 from embedfleet.launchers.inline import InlineLauncher
@@ -73,6 +76,7 @@ class OwnerSystem:
     broker: Broker
     store: VectorStore
     models: ModelPool
+    embedder: TextEmbedder
     search: SearchService
     orchestrator: WorkerOrchestrator
     metrics: Metrics
@@ -88,6 +92,22 @@ class GuestSystem:
     database: Database
     jobs: EmbeddingJobManager
     search: SearchClient
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSystem:
+    """The parts of a process beside the orchestrators that answers clients. It owns nothing.
+
+    In a fleet, its `embedder` has the workers embed, and its `search` looks into the vector store, if that is
+    a server. Otherwise the orchestrator searches, and without a shared `broker` this process loads models.
+    """
+
+    settings: Settings
+    database: Database
+    jobs: EmbeddingJobManager
+    broker: Broker | None
+    embedder: TextEmbedder
+    search: SearchService | SearchClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +158,10 @@ async def open_owner(
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
+        embedder = LocalTextEmbedder(catalogue, models)
+        stack.push_async_callback(embedder.close)
         search = SearchService(
-            database=database, store=store, models=models, default_model=settings.models.default
+            database=database, store=store, embedder=embedder, default_model=settings.models.default
         )
         journal = _open_journal(stack, settings, deployment)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
@@ -168,6 +190,7 @@ async def open_owner(
             broker=broker,
             store=store,
             models=models,
+            embedder=embedder,
             search=search,
             orchestrator=orchestrator,
             metrics=metrics,
@@ -253,6 +276,47 @@ async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
 
 
 @asynccontextmanager
+async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
+    """Open the parts of a process that answers clients beside the orchestrators.
+
+    Raises ConfigError, also if the broker or the store is not that of the database's system, and Transient if
+    a service cannot be reached.
+    """
+    deployment = deployment_of(settings)
+    clock = SystemClock()
+    catalogue = Catalogue(settings.models)
+    async with AsyncExitStack() as stack:
+        database = await _entered_database(stack, settings)
+        jobs = EmbeddingJobManager(
+            JobManagerConfig(settings=settings), database=database, catalogue=catalogue, clock=clock
+        )
+        stack.push_async_callback(jobs.close)
+        broker: Broker | None = None
+        embedder: LocalTextEmbedder | QueuedTextEmbedder
+        if deployment.shared_broker:
+            broker = await _open_joined_broker(settings, database, clock, {}, Purpose.READ)
+            stack.push_async_callback(broker.close)
+            embedder = QueuedTextEmbedder(catalogue, broker, clock)
+        else:
+            models = ModelPool(catalogue, settings.models)
+            stack.push_async_callback(models.close)
+            embedder = LocalTextEmbedder(catalogue, models)
+        stack.push_async_callback(embedder.close)
+        search: SearchService | SearchClient = SearchClient(database, clock)
+        if settings.vector_store.url is not None:
+            store = await _open_joined_store(settings, database, clock, Purpose.READ)
+            stack.push_async_callback(store.close)
+            search = SearchService(
+                database=database,
+                store=store,
+                embedder=embedder,
+                default_model=settings.models.default,
+                embedding_seconds=settings.http.embedding_timeout_seconds,
+            )
+        yield FrontSystem(settings, database, jobs, broker, embedder, search)
+
+
+@asynccontextmanager
 async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metrics) -> AsyncIterator[Worker]:
     """Open only the parts that one worker process of this stage needs.
 
@@ -273,7 +337,10 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                 stack.push_async_callback(models.close)
                 for model in settings.worker_pools.embedding.models or (settings.models.default,):
                     await models.get(model)
-                yield build_embedding_worker(name, services, models=models, settings=settings)
+                answering = LocalTextEmbedder(catalogue, models)
+                yield build_embedding_worker(
+                    name, services, models=models, settings=settings, answering=answering
+                )
             case Stage.STORAGE | Stage.DELETION:
                 store = _metered(await open_store(settings), metrics)
                 stack.push_async_callback(store.close)
@@ -367,14 +434,18 @@ async def open_store(settings: Settings) -> VectorStore:
 
 
 async def _open_joined_broker(
-    settings: Settings, database: Database, clock: Clock, earlier_deaths: Mapping[tuple[str, str], int]
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    earlier_deaths: Mapping[tuple[str, str], int],
+    purpose: Purpose = Purpose.USE,
 ) -> Broker:
     """Open the broker, and close it again if it is not that of the database's system."""
     broker = await open_broker(settings, earlier_deaths)
     try:
         queues = queues_part(settings, broker)
         if queues is not None:
-            await join(database, queues, clock, Purpose.USE)
+            await join(database, queues, clock, purpose)
     except BaseException:
         await broker.close()
         raise
@@ -422,10 +493,24 @@ def _launcher(
         Stage.CHUNKING: partial(
             build_chunking_worker, services=services, catalogue=catalogue, tenants=settings.tenants
         ),
-        Stage.EMBEDDING: partial(build_embedding_worker, services=services, models=models, settings=settings),
+        Stage.EMBEDDING: partial(
+            _build_inline_embedding_worker,
+            services=services,
+            catalogue=catalogue if deployment.shared_broker else None,
+            models=models,
+            settings=settings,
+        ),
         Stage.STORAGE: partial(
             build_storage_worker, services=services, store=store, settings=settings.vector_store
         ),
         Stage.DELETION: partial(build_deletion_worker, services=services, store=store),
     }
     return InlineLauncher(builders)
+
+
+def _build_inline_embedding_worker(
+    name: str, services: Services, *, catalogue: Catalogue | None, models: ModelPool, settings: Settings
+) -> Worker:
+    """Build an embedding worker. With a `catalogue`, it answers the requests of API processes too."""
+    answering = None if catalogue is None else LocalTextEmbedder(catalogue, models)
+    return build_embedding_worker(name, services, models=models, settings=settings, answering=answering)

@@ -15,6 +15,7 @@ from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.interactive.local import LocalTextEmbedder
 from embedfleet.joining import Purpose, join, vectors_part
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.sql.opening import open_database
@@ -70,10 +71,13 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         stack.push_async_callback(database.close)
         await database.open()
         await join(database, vectors_part(settings, store), SystemClock(), Purpose.READ)
-        models = ModelPool(Catalogue(settings.models), settings.models)
+        catalogue = Catalogue(settings.models)
+        models = ModelPool(catalogue, settings.models)
         stack.push_async_callback(models.close)
+        embedder = LocalTextEmbedder(catalogue, models)
+        stack.push_async_callback(embedder.close)
         service = SearchService(
-            database=database, store=store, models=models, default_model=settings.models.default
+            database=database, store=store, embedder=embedder, default_model=settings.models.default
         )
         return await service.search(tenant, request)
 

@@ -30,8 +30,7 @@ from embedfleet.errors import (
     SpaceMismatch,
     one_line,
 )
-from embedfleet.inference.pool import ModelPool
-from embedfleet.inference.runner import ModelRunner
+from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.paging import pages
 from embedfleet.queue_schemas import PassageCopy, SearchHit, SearchHits
 from embedfleet.records import chunks, collections, documents, jobs, searches, segments
@@ -85,12 +84,20 @@ class SearchService:
     """Answers searches in the process that owns the vector store."""
 
     def __init__(
-        self, *, database: Database, store: VectorStore, models: ModelPool, default_model: str
+        self,
+        *,
+        database: Database,
+        store: VectorStore,
+        embedder: TextEmbedder,
+        default_model: str,
+        embedding_seconds: float | None = None,
     ) -> None:
+        """`embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes."""
         self._database = database
         self._store = store
-        self._models = models
+        self._embedder = embedder
         self._default_model = default_model
+        self._embedding_seconds = embedding_seconds
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
@@ -102,12 +109,12 @@ class SearchService:
         none was chosen. Raises UnknownModel and SpaceMismatch.
         """
         if request.model is not None:
-            self._models.require_known(request.model)
+            self._embedder.require_known(request.model)
         scope = await self._database.read(lambda conn: self._scope(conn, tenant, request.model))
         collection = scope.collection
         if collection is None:
             return _with_scope([], scope)
-        vector, unknown = await self._embed(request.query, collection)
+        vector, unknown = await self._embed(tenant, request.query, collection)
         hits = await self._nearest(tenant, collection, request, vector)
         if not hits:
             scope = _with_lost_vectors(tenant, scope)
@@ -127,7 +134,7 @@ class SearchService:
     @property
     def loaded_models(self) -> list[str]:
         """The names of the models that are ready in this process, sorted."""
-        return self._models.loaded()
+        return self._embedder.loaded_models
 
     async def answer_waiting(self) -> int:
         """Answer the searches that other processes asked through SQL. Returns how many."""
@@ -165,15 +172,11 @@ class SearchService:
             unfinished=jobs.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
 
-    async def _embed(self, query: str, collection: Collection) -> tuple[NDArray[np.float32], float]:
-        """Return the query's vector, and the share of its characters that the model does not know."""
-        async with self._models.using(collection.model) as runner:
-            return await self._embed_with(runner, query, collection)
-
-    async def _embed_with(
-        self, runner: ModelRunner, query: str, collection: Collection
+    async def _embed(
+        self, tenant: str, query: str, collection: Collection
     ) -> tuple[NDArray[np.float32], float]:
-        info = runner.info
+        """Return the query's vector, and the share of its characters that the model does not know."""
+        info = await self._embedder.info(collection.model)
         if info.space != collection.space:
             raise SpaceMismatch(
                 f"the documents were embedded by another `{collection.model}` (space {collection.space}, now "
@@ -189,10 +192,12 @@ class SearchService:
             raise InvalidRequest(
                 f"model `{info.name}` makes no token of the query: say what to look for in words"
             )
-        outcome = await runner.embed(batch, interactive=True)
-        if outcome.failed:
-            raise ModelError(f"the query could not be embedded: {outcome.failed[0]}")
-        vector: NDArray[np.float32] = outcome.vectors[0]
+        embedded = await self._embedder.embed(
+            info, batch, tenant=tenant, timeout_seconds=self._embedding_seconds
+        )
+        if embedded.failed:
+            raise ModelError(f"the query could not be embedded: {embedded.failed[0]}")
+        vector: NDArray[np.float32] = embedded.vectors[0]
         return vector, await asyncio.to_thread(unknown_share, query, info)
 
 

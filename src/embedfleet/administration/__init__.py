@@ -3,5 +3,5 @@
 `TenantAdministration` is bound to one tenant. `OperatorAdministration` works on all tenants, and alone sets
 tiers and limits.
 
-May import: lifecycle, tokenising, joining, explanation and below.
+May import: lifecycle, tokenising, joining, explanation, interactive and below.
 """

@@ -10,7 +10,7 @@ from embedfleet.api.parts import ApiParts
 from embedfleet.api.receiving import UploadFolder
 from embedfleet.api.request_rate import RequestCounts
 from embedfleet.api.turns import TenantTurns
-from embedfleet.bootstrap import GuestSystem, OwnerSystem
+from embedfleet.bootstrap import FrontSystem, OwnerSystem
 from embedfleet.clock import SystemClock
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
@@ -26,6 +26,8 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         database=owner.database,
         jobs=owner.jobs,
         search=owner.search,
+        embedder=owner.embedder,
+        broker=owner.broker,
         keys=SqlKeyRing(owner.database, clock, owner.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(owner.database, clock),
@@ -39,21 +41,23 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
     )
 
 
-def parts_of_guest(guest: GuestSystem, health: Health, *, insecure: bool = False) -> ApiParts:
+def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False) -> ApiParts:
     """Return the parts for an API in a process of its own, beside the orchestrators."""
     clock = SystemClock()
-    monitoring = guest.settings.monitoring
+    monitoring = front.settings.monitoring
     metrics = Metrics(max_tenants=monitoring.max_tenants)
     return ApiParts(
-        settings=guest.settings,
-        database=guest.database,
-        jobs=guest.jobs,
-        search=guest.search,
-        keys=SqlKeyRing(guest.database, clock, guest.settings.tenants),
+        settings=front.settings,
+        database=front.database,
+        jobs=front.jobs,
+        search=front.search,
+        embedder=front.embedder,
+        broker=front.broker,
+        keys=SqlKeyRing(front.database, clock, front.settings.tenants),
         requests=RequestCounts(),
-        repeated=RepeatedRequests(guest.database, clock),
-        uploads=_upload_folder(guest.settings),
-        reading=TenantTurns(guest.settings.parsing.processes),
+        repeated=RepeatedRequests(front.database, clock),
+        uploads=_upload_folder(front.settings),
+        reading=TenantTurns(front.settings.parsing.processes),
         clock=clock,
         health=health,
         collector=MergedCollector(metrics.registry, max_tenants=monitoring.max_tenants),

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from embedfleet.clock import Clock
+    from embedfleet.interactive.embedder import TextEmbedder
     from embedfleet.job_manager import EmbeddingJobManager
     from embedfleet.metrics.server import Health
+    from embedfleet.queue.broker import Broker
     from embedfleet.queue_schemas import SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
@@ -38,13 +40,15 @@ class ApiParts:
 
     `reading` shares the processes that read uploaded files among the tenants. `stopping` is set when the
     server stops: a stream then ends with an event that says so. `insecure`: without an API key, requests are
-    taken from any address.
+    taken from any address. `broker`: None if the queues are in another process.
     """
 
     settings: Settings
     database: Database
     jobs: EmbeddingJobManager
     search: Search
+    embedder: TextEmbedder
+    broker: Broker | None
     keys: KeyRing
     requests: RequestCounts
     repeated: RepeatedRequests

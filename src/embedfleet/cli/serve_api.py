@@ -18,7 +18,7 @@ from embedfleet.cli.serve import Wait, opened, resize_on_hangup, system_lines, w
 if TYPE_CHECKING:
     from embedfleet.api.parts import ApiParts
     from embedfleet.api.server import ApiServer
-    from embedfleet.bootstrap import GuestSystem
+    from embedfleet.bootstrap import FrontSystem
     from embedfleet.metrics.server import Health
     from embedfleet.settings import Settings
 
@@ -124,30 +124,30 @@ async def _serve_with_workers(
 
 async def _serve_alone(settings: Settings, *, insecure: bool) -> None:
     """Serve without workers. The process owns nothing, so any number of them may run."""
-    from embedfleet.api.opening import parts_of_guest
-    from embedfleet.bootstrap import open_guest
+    from embedfleet.api.opening import parts_of_front
+    from embedfleet.bootstrap import open_front
     from embedfleet.cli.interrupts import stop_on_signal
     from embedfleet.metrics.server import Health
 
     stop = asyncio.Event()
     with stop_on_signal(stop):
-        async with open_guest(settings) as guest:
+        async with open_front(settings) as front:
             health = Health()
-            parts = parts_of_guest(guest, health, insecure=insecure)
-            lines = [f"  database  {guest.database.location}", "  workers   none in this process"]
+            parts = parts_of_front(front, health, insecure=insecure)
+            lines = [f"  database  {front.database.location}", "  workers   none in this process"]
             async with _listening(parts, lines) as server, asyncio.TaskGroup() as tasks:
-                tasks.create_task(_report_health(guest, health, stop), name="health")
+                tasks.create_task(_report_health(front, health, stop), name="health")
                 await server.run(stop)
 
 
-async def _report_health(guest: GuestSystem, health: Health, stop: asyncio.Event) -> None:
+async def _report_health(front: FrontSystem, health: Health, stop: asyncio.Event) -> None:
     """Report once a second whether the database answers, until the stop."""
     from embedfleet.errors import EmbedfleetError, one_line
     from embedfleet.waiting import repeat
 
     async def look() -> None:
         try:
-            await guest.database.read(lambda conn: None)
+            await front.database.read(lambda conn: None)
         except EmbedfleetError as exc:
             health.beat([one_line(exc)])
         else:

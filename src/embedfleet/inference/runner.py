@@ -85,6 +85,11 @@ class ModelRunner:
         """The most padded tokens that a call of the model has. Only after `start`."""
         return self._budget_tokens
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many micro-batches the replicas work on at a time. Only after `start`."""
+        return self._max_handed_over - self._prefetch
+
     async def start(self) -> None:
         """Load each replica on its thread and run it once. Raises UnknownModel or ModelError."""
         for replica in self._replicas:

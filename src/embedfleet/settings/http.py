@@ -48,6 +48,12 @@ class HttpSettings(Section):
         description="Pause between the heartbeats of a stream without events. Lower it if a proxy cuts "
         "silent streams.",
     )
+    embedding_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="The longest wait for the vectors of an embeddings request, or of a query in a process "
+        "without workers. Raise if models take long to load.",
+    )
     max_embedding_inputs: int = Field(
         default=2_048, ge=1, description="Most texts of one embeddings request. Lower to spare the model."
     )

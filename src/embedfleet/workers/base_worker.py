@@ -24,10 +24,10 @@ from embedfleet.errors import (
     Transient,
     UndecodableMessage,
 )
-from embedfleet.queue.broker import Lease
+from embedfleet.queue.broker import Lane, Lease
 from embedfleet.queue_schemas import Message, Stage
 from embedfleet.retry import BackOff
-from embedfleet.settings import DEFAULT_BATCH_TOKENS
+from embedfleet.settings import DEFAULT_BATCH_TOKENS, PoolSettings
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import first_of, wait_briefly
 from embedfleet.workers.lease_renewal import leases_renewed
@@ -57,8 +57,18 @@ class StageLoop(ABC):
     """
 
     stage: ClassVar[Stage]
+    lane: ClassVar[Lane | None] = None
+    """The only lane that the loop claims from; None: both."""
 
-    def __init__(self, name: str, services: Services, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        services: Services,
+        *,
+        rng: random.Random | None = None,
+        pool: PoolSettings | None = None,
+    ) -> None:
+        """`pool`: settings to work by in place of those of the stage's pool."""
         self.name = name
         self._broker = services.broker
         self._database = services.database
@@ -66,7 +76,7 @@ class StageLoop(ABC):
         self._clock = services.clock
         self._exclusive_slot = services.exclusive_slot
         self._journal = services.journal
-        self._pool = services.pools.of(self.stage)
+        self._pool = pool or services.pools.of(self.stage)
         self._rng = rng or random.Random()
         self._log = logger.bind(stage=self.stage.value, worker=name)
         self._trouble = Trouble(log=self._log, over="what was put off goes on")
@@ -229,13 +239,15 @@ class StageLoop(ABC):
             max_cost=self.tokens_per_claim(),
             lease_seconds=self._pool.lease_seconds,
             passing_over=passing_over,
+            lane=self.lane,
         )
         self.claiming.broker_trouble.clear()
         return leases
 
     async def _wait_for_task(self, stop: asyncio.Event) -> None:
         """Wait until a task may be ready, `stop` is set, or `_IDLE_SECONDS` have passed."""
-        await first_of(self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS), stop.wait())
+        ready = self._broker.wait_for_ready(self.stage, timeout_seconds=_IDLE_SECONDS, lane=self.lane)
+        await first_of(ready, stop.wait())
 
     async def _work_alone(self, suspect: Lease) -> None:
         """Do the task while nothing else runs or is in hand in the process.

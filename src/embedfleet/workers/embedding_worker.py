@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import give_up_batch
-from embedfleet.queue.broker import Lease, Task
+from embedfleet.queue.broker import Lane, Lease, Task
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import (
     DeadChunk,
@@ -57,9 +58,10 @@ def tokens_per_claim(call_tokens: int) -> int:
 
 
 class EmbeddingLoop(StageLoop):
-    """Turns `EmbeddingTask`s into `StorageTask`s."""
+    """Turns `EmbeddingTask`s into `StorageTask`s. They are in the bulk lane."""
 
     stage = Stage.EMBEDDING
+    lane: ClassVar[Lane | None] = Lane.BULK
 
     def __init__(
         self, name: str, services: Services, *, models: ModelPool, canary: Canary, caching: bool

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from embedfleet.errors import EmbedfleetError
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.interactive.local import LocalTextEmbedder
+from embedfleet.queue.broker import Lane
 from embedfleet.service import run_services
 from embedfleet.settings import PoolSettings, Settings, TenantsSettings, VectorStoreSettings
 from embedfleet.vectors.port import VectorStore
@@ -17,8 +19,12 @@ from embedfleet.workers.canary import Canary
 from embedfleet.workers.chunking_worker import MOST_WAITING, Admittance, ChunkingLoop
 from embedfleet.workers.deletion_worker import DeletionLoop
 from embedfleet.workers.embedding_worker import EmbeddingLoop
+from embedfleet.workers.interactive_worker import InteractiveLoop
 from embedfleet.workers.services import Services
 from embedfleet.workers.storage_worker import StorageLoop
+
+# While one loop answers its claim, another one claims what has come since.
+_INTERACTIVE_LOOPS = 2
 
 
 class Worker:
@@ -30,12 +36,16 @@ class Worker:
         *,
         cpu: ThreadPoolExecutor | None = None,
         models: ModelPool | None = None,
+        embedder: LocalTextEmbedder | None = None,
     ) -> None:
+        first_of_lane: dict[Lane | None, StageLoop] = {}
         for loop in loops:
-            loop.claiming = loops[0].claiming  # so the log names the first loop when the broker is away
+            # So one loop of a lane waits for tasks, and the log names it when the broker is away.
+            loop.claiming = first_of_lane.setdefault(loop.lane, loop).claiming
         self._loops = loops
         self._cpu = cpu
         self._models = models
+        self._embedder = embedder
 
     @property
     def trouble(self) -> EmbedfleetError | None:
@@ -57,6 +67,8 @@ class Worker:
         try:
             await run_services(self._loops, stop)
         finally:
+            if self._embedder is not None:
+                await self._embedder.close()
             if self._cpu is not None:
                 self._cpu.shutdown(wait=True, cancel_futures=True)
 
@@ -78,16 +90,32 @@ def build_chunking_worker(
     return Worker(loops, cpu=cpu)
 
 
-def build_embedding_worker(name: str, services: Services, *, models: ModelPool, settings: Settings) -> Worker:
-    """Build an embedding worker. While the model works on one loop's claim, another loop prepares its own."""
+def build_embedding_worker(
+    name: str,
+    services: Services,
+    *,
+    models: ModelPool,
+    settings: Settings,
+    answering: LocalTextEmbedder | None = None,
+) -> Worker:
+    """Build an embedding worker. While the model works on one loop's claim, another loop prepares its own.
+
+    With `answering`, the worker also answers the requests of callers that wait, by that embedder. The worker
+    closes it.
+    """
     canary = Canary(services.database, models, settings.models)
-    loops = [
+    loops: list[StageLoop] = [
         EmbeddingLoop(
             loop_name, services, models=models, canary=canary, caching=settings.embedding_cache.enabled
         )
         for loop_name in _loop_names(name, services.pools.embedding)
     ]
-    return Worker(loops, models=models)
+    if answering is not None:
+        loops += [
+            InteractiveLoop(f"{name}/interactive {number}", services, embedder=answering)
+            for number in range(_INTERACTIVE_LOOPS)
+        ]
+    return Worker(loops, models=models, embedder=answering)
 
 
 def build_storage_worker(
