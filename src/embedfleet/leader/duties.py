@@ -19,6 +19,7 @@ from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
+from embedfleet.leader.usage_report import REPORT_SECONDS, UsageReport
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
@@ -63,6 +64,15 @@ def leader_services(
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
         (_erasure(base, store), AfterWrites(base.database)),
+        (
+            UsageReport(
+                database=base.database,
+                metrics=base.metrics,
+                clock=base.clock,
+                prices=base.settings.prices,
+            ),
+            Every(REPORT_SECONDS),
+        ),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]

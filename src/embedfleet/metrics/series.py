@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -88,6 +88,16 @@ class Metrics:
         )
         self._tenant_tokens_total = self._counter("tenant_tokens_total", "Tokens embedded", "tenant")
         self._tenant_jobs_total = self._counter("tenant_jobs_total", "Jobs that ended", "tenant")
+        self._usage_tokens_today = self._gauge(
+            "usage_tokens_today",
+            "Tokens submitted on this day (UTC), by the ledger (leader)",
+            "tenant",
+            "model",
+        )
+        self._usage_cost_today = self._gauge(
+            "usage_cost_today", "Their price, for models that have one (leader)", "tenant", "model"
+        )
+        self._usage_told: set[tuple[str, str]] = set()
 
     def _models(self) -> None:
         self.chunks_embedded_total = self._counter("chunks_embedded_total", "Chunks a model embedded")
@@ -127,6 +137,29 @@ class Metrics:
             self._tenant_tokens_total.labels(label).inc(tokens)
         if jobs:
             self._tenant_jobs_total.labels(label).inc(jobs)
+
+    def tell_usage(
+        self, tokens: Mapping[tuple[str, str], int], costs: Mapping[tuple[str, str], float]
+    ) -> None:
+        """Set the usage of the day by tenant and model, in place of what was told before."""
+        tokens_told, costs_told = self._by_label(tokens), self._by_label(costs)
+        for labels, value in tokens_told.items():
+            self._usage_tokens_today.labels(*labels).set(value)
+        for labels, value in costs_told.items():
+            self._usage_cost_today.labels(*labels).set(value)
+        # After the new values are set, so that a scrape in between misses none that stays.
+        for labels in self._usage_told - tokens_told.keys():
+            self._usage_tokens_today.remove(*labels)
+            self._usage_cost_today.remove(*labels)
+        self._usage_told = set(tokens_told)
+
+    def _by_label(self, values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+        """Return the values by tenant and model, those of tenants without a label of their own summed up."""
+        told: dict[tuple[str, str], float] = {}
+        for (tenant, model), value in values.items():
+            labels = self._tenants.label(tenant), model
+            told[labels] = told.get(labels, 0.0) + value
+        return told
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(f"embedding_{name}", meaning, labels, registry=self.registry)

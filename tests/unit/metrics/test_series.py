@@ -38,6 +38,8 @@ SERIES = {
     ("reoffered_jobs_total", "counter", ("reason",)),
     ("tenant_tokens_total", "counter", ("tenant",)),
     ("tenant_jobs_total", "counter", ("tenant",)),
+    ("usage_tokens_today", "gauge", ("tenant", "model")),
+    ("usage_cost_today", "gauge", ("tenant", "model")),
     ("chunks_embedded_total", "counter", ()),
     ("tokens_embedded_total", "counter", ()),
     ("chunks_reused_total", "counter", ()),
