@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 
 from embedfleet.client import AsyncClient, Client
-from embedfleet.errors import InvalidRequest, UnknownJob
-from embedfleet.queue_schemas import ChunkingConfig, JobStatus
+from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob, UnknownKey
+from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
 from embedfleet.tracking.tenant_jobs import TenantJobs
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
@@ -91,7 +91,7 @@ async def test_a_list_longer_than_a_page_of_the_server_is_whole(
 ) -> None:
     for number in range(3):
         await submit(client, f"pages/{number}")
-    monkeypatch.setattr("embedfleet.client.calls.jobs._ROWS", 2)
+    monkeypatch.setattr("embedfleet.client.calls.listing.SERVER_ROWS", 2)
 
     found = await client.list_jobs(limit=3)
 
@@ -127,6 +127,58 @@ async def test_what_cannot_be_done_is_the_error_of_the_system(client: AsyncClien
     with pytest.raises(InvalidRequest) as wrong:
         await client.create_job(media_id="wrong", content=" ")
     assert wrong.value.field == "content"
+
+
+async def test_dead_letters_are_listed_requeued_and_purged(client: AsyncClient, jobs: TenantJobs) -> None:
+    for number in range(2):
+        await jobs.record_unreadable(media_id=f"broken/{number}", reason="it is broken")
+    newest, oldest = await client.list_dead_letters(stage=Stage.CHUNKING)
+
+    assert [newest, oldest] == await jobs.list_dead_letters()
+    assert await client.list_dead_letters(job_id=oldest.job_id) == [oldest]
+    assert await client.get_dead_letter(oldest.dead_letter_id) == oldest
+    assert await client.purge_dead_letters(before=oldest.created_at - timedelta(days=1)) == 0
+    assert await client.purge_dead_letters([oldest.dead_letter_id]) == 1
+    assert await client.list_dead_letters() == [newest]
+    assert len(await client.list_dead_letters(ended=True)) == 2
+    with pytest.raises(InvalidRequest) as here:
+        await jobs.requeue_dead_letters(job_id=newest.job_id)
+    with pytest.raises(InvalidRequest) as there:
+        await client.requeue_dead_letters(job_id=newest.job_id)
+    assert str(there.value) == str(here.value)
+    with pytest.raises(InvalidRequest, match="name exactly one of"):
+        await client.purge_dead_letters()
+    with pytest.raises(UnknownDeadLetter):
+        await client.of("bob").get_dead_letter(newest.dead_letter_id)
+    with pytest.raises(UnknownDeadLetter):
+        await client.of("bob").purge_dead_letters([newest.dead_letter_id])
+
+
+async def test_an_operator_sees_and_sizes_pools(served: Served, client: AsyncClient) -> None:
+    [here] = (await client.orchestrators()).orchestrators
+    assert here.pools.keys() == {"chunking", "embedding", "storage", "deletion"}
+    [told] = await client.scale("embedding", here.pools["embedding"].target, host=here.host)
+    assert told.orchestrator_id == here.orchestrator_id
+    with pytest.raises(InvalidRequest, match="no pool `embeding`: did you mean `embedding`"):
+        await client.scale("embeding", 1)
+    with pytest.raises(InvalidRequest, match="no running orchestrator to tell"):
+        await client.scale("embedding", 1, host="elsewhere")
+
+
+async def test_keys_tenants_and_usage_are_administered(client: AsyncClient) -> None:
+    erin = client.of("erin")
+    await submit(erin, "counted")
+    made = await client.set_tenant("erin", tier=UserTier.PREMIUM, limits={"daily_tokens": 1_000_000})
+    assert (made.tier, made.own_limits) == (UserTier.PREMIUM, {"daily_tokens": 1_000_000})
+    assert await erin.tenant() == made
+    assert made in await client.list_tenants()
+    [line] = await erin.usage()
+    assert (line.tenant_id, line.model, line.jobs) == ("erin", "stub", 1)
+    assert await erin.usage(first_day=date(2020, 1, 1), last_day=date(2020, 1, 2)) == []
+    assert [entry.action for entry in await erin.audit_log()] == ["tenant.set"]
+    assert await erin.list_keys() == []
+    with pytest.raises(UnknownKey):
+        await erin.revoke_key("ef_none")
 
 
 async def test_a_tenant_sees_nothing_of_another(served: Served, client: AsyncClient) -> None:

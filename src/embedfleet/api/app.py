@@ -9,7 +9,19 @@ from embedfleet import __version__
 from embedfleet.api import pages, problems
 from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
 from embedfleet.api.parts import ApiParts
-from embedfleet.api.routes import defaults, health, identity, jobs, keys, many, tenants, uploads, usage
+from embedfleet.api.routes import (
+    dead_letters,
+    defaults,
+    health,
+    identity,
+    jobs,
+    keys,
+    many,
+    pools,
+    tenants,
+    uploads,
+    usage,
+)
 
 _ROUTERS = (
     health.router,
@@ -17,6 +29,8 @@ _ROUTERS = (
     defaults.router,
     jobs.router,
     many.router,
+    dead_letters.router,
+    pools.router,
     tenants.router,
     keys.router,
     usage.router,

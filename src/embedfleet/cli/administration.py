@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from embedfleet.cli.options import settings_from
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from embedfleet.administration.operator_administration import OperatorAdministration
-    from embedfleet.administration.scoped_administration import Administration
+    from embedfleet.cli.place import Place
+    from embedfleet.cli.systems.port import Administration, OperatorAdministration, System
 
 T = TypeVar("T")
 
 
-def with_administration(
-    data_dir: Path | None, config: Path | None, act: Callable[[OperatorAdministration], Awaitable[T]]
-) -> T:
-    """Run `act` as the operator of this machine; returns what it returns."""
-    from embedfleet.administration.operator_administration import OperatorAdministration
-    from embedfleet.administration.scoped_administration import LOCAL
-    from embedfleet.bootstrap import open_guest
-    from embedfleet.clock import SystemClock
+def with_administration(place: Place, act: Callable[[OperatorAdministration], Awaitable[T]]) -> T:
+    """Run `act` as the operator of this machine, or as whose API key it is; returns what it returns."""
 
-    async def run() -> T:
-        async with open_guest(settings_from(data_dir, config)) as guest:
-            door = OperatorAdministration(guest.database, SystemClock(), guest.settings, actor=LOCAL)
-            return await act(door)
+    async def run(system: System) -> T:
+        return await act(await system.administration())
 
-    return asyncio.run(run())
+    return with_system(place, run)
 
 
 def within(door: OperatorAdministration, tenant: str | None) -> Administration:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.administration import with_administration, within
-from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.options import AnyTenant, AsJson, Tenant
 from embedfleet.cli.output import print_json, readable_time, say, say_table, warn
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
-    from embedfleet.administration.operator_administration import OperatorAdministration
-    from embedfleet.administration.schemas import KeyInfo, KeyRequest, NewKey
+    from embedfleet.administration.schemas import KeyInfo, NewKey
+    from embedfleet.cli.systems.port import OperatorAdministration, System
     from embedfleet.records.cursors import Page
 
 app = typer.Typer(
@@ -35,19 +37,19 @@ class KeyScope(StrEnum):
 
 
 @app.command("list")
+@somewhere
 def list_keys(
+    place: Place,
     tenant: AnyTenant = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 100,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Keys, newest first, the revoked and expired ones too. Secrets are stored nowhere."""
 
     async def look(door: OperatorAdministration) -> Page[KeyInfo]:
         return await within(door, tenant).list_keys(limit=limit)
 
-    found = with_administration(data_dir, config, look)
+    found = with_administration(place, look)
     if as_json:
         print_json({"keys": [one.json_document() for one in found]})
         return
@@ -56,7 +58,9 @@ def list_keys(
 
 
 @app.command("create")
+@somewhere
 def create(
+    place: Place,
     scopes: Annotated[
         list[KeyScope] | None,
         typer.Option("--scope", help="What it allows; may be repeated.", show_default="read and write"),
@@ -77,8 +81,6 @@ def create(
         ),
     ] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Make a key and print it, this once. With the first key of a system, the HTTP API asks for one."""
     from embedfleet.administration.schemas import KeyRequest
@@ -94,40 +96,38 @@ def create(
         requests_per_minute=requests_per_minute,
         **({"scopes": frozenset(Scope(one) for one in scopes)} if scopes else {}),
     )
-    owner = None if operator else tenant or settings_from(data_dir, config).tenants.default_tenant
-    made = with_administration(data_dir, config, lambda door: _made(door, owner, wanted))
-    _show_new(made, as_json=as_json)
 
+    async def make(system: System) -> NewKey:
+        door = await system.administration()
+        if operator:
+            return await door.create_operator_key(wanted)
+        return await door.of(await system.tenant(tenant)).create_key(wanted)
 
-async def _made(door: OperatorAdministration, tenant: str | None, wanted: KeyRequest) -> NewKey:
-    if tenant is None:
-        return await door.create_operator_key(wanted)
-    return await door.of(tenant).create_key(wanted)
+    _show_new(with_system(place, make), as_json=as_json)
 
 
 @app.command("rotate")
+@somewhere
 def rotate(
+    place: Place,
     prefix: Prefix,
     overlap_hours: Annotated[
         float, typer.Option("--overlap-hours", min=0.0, max=8_000.0, help="How long the old one still works.")
     ] = 24.0,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Make a key like this one and print it, this once. The old one goes on for a while."""
     made = with_administration(
-        data_dir, config, lambda door: door.rotate_key(prefix, overlap_seconds=overlap_hours * 3600)
+        place, lambda door: door.rotate_key(prefix, overlap_seconds=overlap_hours * 3600)
     )
     _show_new(made, as_json=as_json)
 
 
 @app.command("revoke")
-def revoke(
-    prefix: Prefix, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
-) -> None:
+@somewhere
+def revoke(place: Place, prefix: Prefix, as_json: AsJson = False) -> None:
     """Make a key unusable, at once and for good."""
-    key = with_administration(data_dir, config, lambda door: door.revoke_key(prefix))
+    key = with_administration(place, lambda door: door.revoke_key(prefix))
     if as_json:
         print_json({"key": key.json_document()})
     else:

@@ -69,13 +69,15 @@ async def _loaded_models(settings: Settings) -> frozenset[str] | None:
 
     if deployment_of(settings).owns_data_directory and owner_of(settings.data_dir) is None:
         return frozenset()
-    from embedfleet.cli.pools import running_orchestrators
+    from embedfleet.clock import SystemClock
+    from embedfleet.records import fleet
     from embedfleet.sql.opening import open_database
 
     database = open_database(settings)
     try:
         await database.open()
-        running = await running_orchestrators(database)
+        now = SystemClock().now()
+        running = await database.read(lambda conn: fleet.running(conn, now))
     except EmbedfleetError:  # the list is useful without it, and `doctor` shows the error
         return None
     finally:

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.administration import with_administration
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir
+from embedfleet.cli.options import AsJson
 from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, readable, say, say_table, warn
-from embedfleet.cli.place import Place
+from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.receipts import say_receipt, say_what_is_left
 from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
-    from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.administration.schemas import TenantInfo
-    from embedfleet.cli.systems.port import System
+    from embedfleet.cli.systems.port import OperatorAdministration, System
     from embedfleet.queue_schemas import Receipt
     from embedfleet.records.cursors import Page
 
@@ -35,18 +34,18 @@ class Tier(StrEnum):
 
 
 @app.command("list")
+@somewhere
 def list_tenants(
+    place: Place,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 100,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Tenants that have submitted something or were set up, by name."""
 
     async def look(door: OperatorAdministration) -> Page[TenantInfo]:
         return await door.list_tenants(limit=limit)
 
-    found = with_administration(data_dir, config, look)
+    found = with_administration(place, look)
     if as_json:
         print_json({"tenants": [one.json_document() for one in found]})
         return
@@ -55,19 +54,20 @@ def list_tenants(
 
 
 @app.command("show")
-def show(
-    tenant: TenantName, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
-) -> None:
+@somewhere
+def show(place: Place, tenant: TenantName, as_json: AsJson = False) -> None:
     """The limits of one tenant, and what it has used of them today (UTC)."""
 
     async def look(door: OperatorAdministration) -> TenantInfo:
         return await door.of(tenant).tenant()
 
-    _show(with_administration(data_dir, config, look), as_json=as_json)
+    _show(with_administration(place, look), as_json=as_json)
 
 
 @app.command("set")
+@somewhere
 def set_tenant(
+    place: Place,
     tenant: TenantName,
     tier: Annotated[Tier | None, typer.Option("--tier", help="Its tier from now on.")] = None,
     limits: Annotated[
@@ -79,8 +79,6 @@ def set_tenant(
         ),
     ] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Set the tier of a tenant, and limits of its own in place of the tier's."""
     from embedfleet.queue_schemas import UserTier
@@ -94,16 +92,16 @@ def set_tenant(
             tenant, tier=None if tier is None else UserTier(tier.value), limits=given
         )
 
-    _show(with_administration(data_dir, config, act), as_json=as_json)
+    _show(with_administration(place, act), as_json=as_json)
 
 
 @app.command("delete")
+@somewhere
 def delete(
+    place: Place,
     tenant: TenantName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Revoke the keys of a tenant, delete all it has, and search for what is left.
 
@@ -111,18 +109,14 @@ def delete(
     """
     confirm(f"Revoke the keys, and delete every document, vector and job of tenant `{tenant}`?", yes=yes)
 
-    async def request(door: OperatorAdministration) -> str:
-        return await door.delete_tenant(tenant)
-
-    receipt_id = with_administration(data_dir, config, request)
-
-    async def searched(system: System) -> Receipt:
+    async def act(system: System) -> Receipt:
+        receipt_id = await (await system.administration()).delete_tenant(tenant)
         found = await system.searched_receipts(
             tenant, [receipt_id], purpose="embedfleet tenants delete", announce=warn
         )
         return found[0]
 
-    receipt = with_system(Place(data_dir, config), searched)
+    receipt = with_system(place, act)
     if as_json:
         print_json({"receipt": receipt.json_document()})
     else:

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.administration import with_administration, within
-from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir
+from embedfleet.cli.options import AnyTenant, AsJson
 from embedfleet.cli.output import print_json, readable_time, say_table, say_text
+from embedfleet.cli.place import Place, somewhere
 
 if TYPE_CHECKING:
-    from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.administration.schemas import AuditEntry, UsageLine
+    from embedfleet.cli.systems.port import OperatorAdministration
     from embedfleet.records.cursors import Page
 
 _DAY = ["%Y-%m-%d"]
 
 
+@somewhere
 def usage(
+    place: Place,
     tenant: AnyTenant = None,
     first: Annotated[
         datetime | None,
@@ -32,8 +35,6 @@ def usage(
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table for a spreadsheet on stdout.")] = False,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """What tenants submitted, by day, model and API key: the same rows that quotas are counted from."""
     from embedfleet.administration.usage_csv import COUNTS, NAMES, usage_csv
@@ -44,7 +45,7 @@ def usage(
     async def look(door: OperatorAdministration) -> list[UsageLine]:
         return await within(door, tenant).usage(first_day=_day(first), last_day=_day(last))
 
-    found = with_administration(data_dir, config, look)
+    found = with_administration(place, look)
     if as_json:
         print_json({"usage": [one.json_document() for one in found]})
     elif as_csv:
@@ -55,19 +56,19 @@ def usage(
         say_table(headings, rows, right=range(len(NAMES), len(headings)))
 
 
+@somewhere
 def audit(
+    place: Place,
     tenant: AnyTenant = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many.")] = 100,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """What operators and admins did with tenants and keys, newest first."""
 
     async def look(door: OperatorAdministration) -> Page[AuditEntry]:
         return await within(door, tenant).audit_log(limit=limit)
 
-    found = with_administration(data_dir, config, look)
+    found = with_administration(place, look)
     if as_json:
         print_json({"audit": [one.json_document() for one in found]})
         return

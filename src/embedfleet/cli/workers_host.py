@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from embedfleet.bootstrap import OwnerSystem, open_guest, open_owner
-from embedfleet.cli.pools import running_orchestrators
+from embedfleet.clock import SystemClock
 from embedfleet.data_directory import owner_of
 from embedfleet.deployment import deployment_of
 from embedfleet.errors import DataDirectoryInUse, EmbedfleetError
+from embedfleet.records import fleet
 from embedfleet.records.fleet import RunningOrchestrator
 from embedfleet.settings import Settings
 from embedfleet.waiting import repeat, wait_briefly
@@ -48,7 +49,8 @@ class WorkersHost:
 
             async def announce_changes() -> None:
                 nonlocal announced
-                words = _who_works(await running_orchestrators(guest.database))
+                now = SystemClock().now()
+                words = _who_works(await guest.database.read(lambda conn: fleet.running(conn, now)))
                 if words != announced:
                     self._announce(words)
                     announced = words

@@ -45,11 +45,20 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of every request. A tenant is percent-encoded, as a header takes ASCII only."""
+        """The headers of every request."""
         key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
         if self.every_tenant:
-            return key | {"X-Tenant": "*"}
-        return key if self.tenant is None else key | {"X-Tenant": quote(self.tenant, safe="")}
+            return key | EVERY_TENANT
+        return key if self.tenant is None else key | tenant_header(self.tenant)
+
+
+EVERY_TENANT = {"X-Tenant": "*"}
+"""The header that asks for every tenant that the key may see."""
+
+
+def tenant_header(tenant: str) -> dict[str, str]:
+    """Return the header that names a tenant. It is percent-encoded, as a header takes ASCII only."""
+    return {"X-Tenant": quote(tenant, safe="")}
 
 
 def _host_of(url: str) -> str | None:

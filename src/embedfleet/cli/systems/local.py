@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from embedfleet.bootstrap import GuestSystem, open_guest
 
 if TYPE_CHECKING:
+    from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.explanation import JobExplanation
     from embedfleet.queue_schemas import Receipt, SearchHits
     from embedfleet.search import SearchRequest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from embedfleet.tracking.explaining import Explainer
     from embedfleet.tracking.operator_jobs import OperatorJobs
     from embedfleet.tracking.tenant_jobs import TenantJobs
+    from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen, WorkerPools
 
 
 class LocalSystem:
@@ -76,10 +78,31 @@ class LocalSystem:
         guest = await self._guest()
         return Explainer(guest.database, SystemClock(), self._settings.tenants, broker)
 
+    async def administration(self) -> OperatorAdministration:
+        from embedfleet.administration.operator_administration import OperatorAdministration
+        from embedfleet.administration.scoped_administration import LOCAL
+        from embedfleet.clock import SystemClock
+
+        guest = await self._guest()
+        return OperatorAdministration(guest.database, SystemClock(), guest.settings, actor=LOCAL)
+
+    async def orchestrators(self) -> OrchestratorsSeen:
+        return await (await self._pools()).seen()
+
+    async def scale(self, pool: str, workers: int, *, host: str | None) -> list[OrchestratorInfo]:
+        return await (await self._pools()).scale(pool, workers, host=host)
+
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         from embedfleet.one_search import search_once
 
         return await search_once(self._settings, tenant, request)
+
+    async def _pools(self) -> WorkerPools:
+        from embedfleet.clock import SystemClock
+        from embedfleet.tracking.worker_pools import WorkerPools
+
+        guest = await self._guest()
+        return WorkerPools(guest.database, SystemClock(), guest.settings)
 
     async def _guest(self) -> GuestSystem:
         if self._opened is None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from embedfleet.administration.schemas import (
+        AuditEntry,
+        KeyInfo,
+        KeyRequest,
+        NewKey,
+        TenantInfo,
+        UsageLine,
+    )
     from embedfleet.explanation import JobExplanation
     from embedfleet.queue_schemas import (
         DeadLetterInfo,
@@ -18,9 +26,11 @@ if TYPE_CHECKING:
         Requeued,
         SearchHits,
         Stage,
+        UserTier,
     )
     from embedfleet.records.cursors import Page
     from embedfleet.search import SearchRequest
+    from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
 
 
 class Jobs(Protocol):
@@ -73,6 +83,44 @@ class OneTenantsJobs(Jobs, Protocol):
     async def list_receipts(self, *, limit: int = 100, after: str | None = None) -> Page[Receipt]: ...
 
 
+class Administration(Protocol):
+    """Keys, usage and the audit log within a scope.
+
+    The contracts are those of `administration.scoped_administration.Administration`.
+    """
+
+    async def list_keys(self, *, limit: int = 100, after: str | None = None) -> Page[KeyInfo]: ...
+    async def rotate_key(self, prefix: str, *, overlap_seconds: float = 86_400.0) -> NewKey: ...
+    async def revoke_key(self, prefix: str) -> KeyInfo: ...
+    async def usage(
+        self, *, first_day: date | None = None, last_day: date | None = None
+    ) -> list[UsageLine]: ...
+    async def audit_log(self, *, limit: int = 100, after: str | None = None) -> Page[AuditEntry]: ...
+
+
+class TenantAdministration(Administration, Protocol):
+    """The contracts are those of `administration.tenant_administration.TenantAdministration`."""
+
+    async def tenant(self) -> TenantInfo: ...
+    async def create_key(self, request: KeyRequest) -> NewKey: ...
+
+
+class OperatorAdministration(Administration, Protocol):
+    """The contracts are those of `administration.operator_administration.OperatorAdministration`."""
+
+    def of(self, tenant: str) -> TenantAdministration: ...
+    async def create_operator_key(self, request: KeyRequest) -> NewKey: ...
+    async def list_tenants(self, *, limit: int = 100, after: str | None = None) -> Page[TenantInfo]: ...
+    async def set_tenant(
+        self,
+        tenant: str,
+        *,
+        tier: UserTier | None = None,
+        limits: Mapping[str, float | None] | None = None,
+    ) -> TenantInfo: ...
+    async def delete_tenant(self, tenant: str) -> str: ...
+
+
 class System(Protocol):
     """A system, here or elsewhere. Any method may raise Transient if it cannot be reached."""
 
@@ -106,6 +154,18 @@ class System(Protocol):
 
     async def explain_document(self, tenant: str, media_id: str) -> JobExplanation:
         """Say why the tenant's document is not searchable yet. Raises UnknownDocument."""
+        ...
+
+    async def administration(self) -> OperatorAdministration:
+        """Return the door to tenants, keys and usage: of every tenant that the caller may administer."""
+        ...
+
+    async def orchestrators(self) -> OrchestratorsSeen:
+        """Return the orchestrators and their worker pools, as `tracking.worker_pools.WorkerPools.seen`."""
+        ...
+
+    async def scale(self, pool: str, workers: int, *, host: str | None) -> list[OrchestratorInfo]:
+        """Change the size of a pool, as `tracking.worker_pools.WorkerPools.scale`."""
         ...
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:

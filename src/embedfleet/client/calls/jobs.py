@@ -7,7 +7,8 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from embedfleet.client.calls.reading import entries, instant, page, record, segment
+from embedfleet.client.calls.listing import listed
+from embedfleet.client.calls.reading import entries, instant, record, segment
 from embedfleet.client.steps import Ask, Steps
 from embedfleet.errors import Remedy, UnknownJob
 from embedfleet.paging import pages
@@ -22,7 +23,7 @@ from embedfleet.queue_schemas import (
 )
 from embedfleet.records.cursors import Page
 
-_ROWS = 1_000  # the server's longest page, and the most jobs that one request may name
+_MOST = 1_000  # jobs that one request may name
 # The server answers after this time at the latest, so that no balancer cuts a silent request.
 _WAIT_SECONDS = 25.0
 
@@ -93,20 +94,13 @@ def list_jobs(
 
     For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for another text.
     """
-    found: Page[JobInfo] = Page(next_cursor=after)
-    while True:
-        params = {
-            "status": status,
-            "media_id": media_id,
-            "created_from": instant(created_from),
-            "created_before": instant(created_before),
-            "limit": min(limit - len(found), _ROWS),
-            "after": found.next_cursor,
-        }
-        more = page(JobInfo, (yield Ask("GET", "/v1/jobs", params=params)), "jobs")
-        found = Page([*found, *more], next_cursor=more.next_cursor)
-        if found.next_cursor is None or len(found) >= limit:
-            return found
+    params = {
+        "status": status,
+        "media_id": media_id,
+        "created_from": instant(created_from),
+        "created_before": instant(created_before),
+    }
+    return (yield from listed(JobInfo, "/v1/jobs", "jobs", limit=limit, after=after, params=params))
 
 
 def statuses(job_ids: Sequence[str]) -> Steps[list[JobInfo]]:
@@ -117,7 +111,7 @@ def statuses(job_ids: Sequence[str]) -> Steps[list[JobInfo]]:
 def _states(job_ids: Sequence[str], timeout_seconds: float) -> Steps[list[JobInfo]]:
     """Return the states of those jobs that exist, when the first ones have ended or the time is over."""
     found: list[JobInfo] = []
-    for some in pages(job_ids, _ROWS):
+    for some in pages(job_ids, _MOST):
         body = {"job_ids": list(some), "timeout_seconds": timeout_seconds}
         ask = Ask("POST", "/v1/jobs:wait", json=body, repeats=True, patience_seconds=timeout_seconds)
         found += entries(JobInfo, (yield ask), "jobs")
@@ -149,7 +143,7 @@ def wait_many(job_ids: Iterable[str], *, timeout_seconds: float | None = None) -
         left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, end - monotonic())
         if left <= 0:
             raise TimeoutError(_why_not_ended(unfinished, timeout_seconds or 0.0))
-        asked = [info.job_id for info in unfinished[:_ROWS]]
+        asked = [info.job_id for info in unfinished[:_MOST]]
         now = {info.job_id: info for info in (yield from _states(asked, left))}
         dropped = set(asked) - now.keys()
         found = {name: now.get(name, info) for name, info in found.items() if name not in dropped}
@@ -186,7 +180,7 @@ def retry_many(job_ids: Sequence[str]) -> Steps[Requeued]:
     Raises UnknownJob, and then retries none of its thousand.
     """
     done = Requeued(jobs=())
-    for some in pages(job_ids, _ROWS):
+    for some in pages(job_ids, _MOST):
         more = record(Requeued, (yield Ask("POST", "/v1/jobs:retry", json={"job_ids": list(some)})))
         done = Requeued(jobs=done.jobs + more.jobs, refused=done.refused + more.refused)
     return done
@@ -204,7 +198,7 @@ def find_jobs(
     order. Raises UnknownModel.
     """
     found: list[JobInfo | None] = []
-    for some in pages(sources, _ROWS):
+    for some in pages(sources, _MOST):
         body = {
             "sources": [{"media_id": media_id, "source_hash": digest} for media_id, digest in some],
             "chunking_config": None if chunking_config is None else chunking_config.model_dump(mode="json"),
