@@ -20,6 +20,7 @@
     │   ├── Unauthenticated    the API key is missing, wrong, expired or revoked
     │   └── Forbidden          the API key lacks a scope, or the address is not allowed
     ├── QuotaExceeded          the tenant's limits do not allow it now
+    ├── OverBudget             the next work would cost more than may be spent
     ├── DataDirectoryInUse     another process owns the data directory
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
@@ -206,6 +207,10 @@ class QuotaExceeded(EmbedfleetError):
         self.limit = limit
         self.used = used
         self.retry_after = retry_after
+
+
+class OverBudget(EmbedfleetError):
+    """The next work would cost more than is left of what may be spent. Nothing of it was begun."""
 
 
 class DataDirectoryInUse(EmbedfleetError):

@@ -140,6 +140,13 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "receipt": [lambda of: {"receipt_id": of.receipt_id}],
     "list_receipts": [lambda _: {"limit": 10, "after": None}],
     "searched_receipt": [lambda of: {"receipt_id": of.receipt_id}],
+    "estimate_documents": [
+        lambda of: {
+            "requests": [own_request(of.media_id)],
+            "cut": True,
+        }
+    ],
+    "sum_of_estimates": [lambda _: {"estimates": []}],
     "delete_document": [lambda of: {"media_id": of.media_id}],
     "get_document": [lambda of: {"media_id": of.media_id}],
     "read_text": [lambda of: {"media_id": of.media_id, "start": 0, "end": 5}],
@@ -190,7 +197,8 @@ CLASSES = (
     TenantAdministration,
     OperatorAdministration,
 )
-LOOKING = [(method, build) for method, build in CALLS if method not in CREATING]
+# `sum_of_estimates` reads nothing but how fast work is done.
+LOOKING = [(method, build) for method, build in CALLS if method not in {*CREATING, "sum_of_estimates"}]
 
 
 @dataclass(frozen=True)
@@ -275,7 +283,8 @@ async def outcome(through: ScopedJobs, method: str, build: Arguments, names: Nam
         said = f"{found!r} {getattr(found, 'model', '')}"
     except EmbedfleetError as exc:
         said = f"{type(exc).__name__}: {exc}"
-    for name in (names.job_id, f"`{names.dead_letter_id}`", f"`{names.media_id}`", names.receipt_id):
+    quoted = (f"`{names.dead_letter_id}`", f"`{names.media_id}`", f"'{names.media_id}'")
+    for name in (names.job_id, *quoted, names.receipt_id):
         said = said.replace(name, "NAME")
     return re.sub(r"job_[0-9a-f]{32}", "JOB", said) if method in CREATING else said
 

@@ -15,6 +15,7 @@ from embedfleet.chunking.context import ContextMaker, shared_headings
 from embedfleet.chunking.coverage import Coverage, CoverageMeter
 from embedfleet.chunking.lines import Above
 from embedfleet.chunking.packing import AtomTable, Limits, Span, next_span, overlap_start
+from embedfleet.chunking.preparation import PREPARATION
 from embedfleet.chunking.refining import cut_to_characters, tokenise
 from embedfleet.chunking.tokenizers import Tokenizer
 from embedfleet.errors import InvalidRequest
@@ -56,6 +57,11 @@ class Chunk:
     context_tokens: int = 0
     unknown: tuple[tuple[int, int], ...] = ()
     read_otherwise: bool = False
+
+    @property
+    def reading(self) -> str:
+        """By which rules its text is read, for its id; "" if its tokens are those of the text as it is."""
+        return PREPARATION if self.read_otherwise else ""
 
 
 class Chunker:

@@ -18,6 +18,7 @@ from embedfleet.cli import (
     dlq,
     doctor,
     documents,
+    estimate,
     events,
     explain,
     formats,
@@ -61,6 +62,7 @@ def options(
 
 
 app.command("ingest")(ingest.ingest)
+app.command("estimate")(estimate.estimate)
 app.command("formats")(formats.formats)
 app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)

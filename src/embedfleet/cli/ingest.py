@@ -79,6 +79,10 @@ Metadata = Annotated[
     list[str] | None,
     typer.Option("--meta", help="NAME=VALUE, for `search --where`; may be repeated, also for a list."),
 ]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", min=0, help="Stop before the file that would make it cost more, by `prices`."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail each document of which content would be lost.")]
 
 
@@ -97,6 +101,7 @@ def ingest(
     dry_run: DryRun = False,
     strict: Strict = False,
     meta: Metadata = None,
+    max_cost: MaxCost = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -116,7 +121,7 @@ def ingest(
     options = IngestOptions(
         tenant=tenant or settings.tenants.default_tenant,
         model=model,
-        chunking=_chunking(
+        chunking=chunking_of(
             settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
         ),
         globs=tuple(glob or ()),
@@ -129,7 +134,7 @@ def ingest(
         return
     document = JsonDocument({"tenant": options.tenant}, "files") if as_json else None
     tell = None if document is None else document.add
-    report = asyncio.run(run_ingest(settings, paths, options, prune=pruning, tell=tell))
+    report = asyncio.run(run_ingest(settings, paths, options, prune=pruning, tell=tell, max_cost=max_cost))
     if document is not None:
         document.end(report.document())
     else:
@@ -140,6 +145,8 @@ def ingest(
     for name, files in report.left_models.items():
         warn(f"model `{name}` is not configured any more: {_files(files)} moved to the default model")
     _warn_of(report.problems)
+    if report.over_budget is not None:
+        warn(f"stopped, {_files(report.not_reached)} not reached: {report.over_budget}")
     raise SystemExit(_exit_code(report))
 
 
@@ -175,12 +182,12 @@ def _files(number: int) -> str:
 def _exit_code(report: IngestReport) -> int:
     if report.interrupted:
         return INTERRUPTED
-    if not report.problems:
+    if not report.problems and report.over_budget is None:
         return DONE
     return PARTLY_DONE if report.something_done else NOTHING_DONE
 
 
-def _chunking(settings: Settings, **flags: object) -> ChunkingConfig:
+def chunking_of(settings: Settings, **flags: object) -> ChunkingConfig:
     """The settings' chunking, changed by the flags that are given."""
     from embedfleet.errors import InvalidRequest
 

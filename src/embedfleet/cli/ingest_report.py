@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedfleet.cli.account_sums import AccountSums, named_and_more
+from embedfleet.errors import OverBudget
 from embedfleet.ingest import FileOutcome, FileState
+from embedfleet.lifecycle.estimates import Budget
 from embedfleet.queue_schemas import JobInfo, JobStatus
 
 _MOST_KINDS = 8
@@ -25,7 +27,8 @@ class IngestReport:
     `problems`: (source, reason) of every file that is not completely searchable. `kept_models`: by model, how
     many files kept the model of their document, as none was chosen; `left_models`: how many moved to the
     default model, as theirs is not configured any more. `skipped`: by kind, how many files in the folders
-    were not taken.
+    were not taken. `over_budget` says where the `budget` ended the ingest, and `not_reached` counts that file
+    and those after it.
     """
 
     tenant: str
@@ -35,6 +38,9 @@ class IngestReport:
     kept_models: dict[str, int] = field(default_factory=dict)
     left_models: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    budget: Budget | None = None
+    over_budget: OverBudget | None = None
+    not_reached: int = 0
     _accounts: AccountSums = field(default_factory=AccountSums)
     _emptied: list[str] = field(default_factory=list)
     _states: Counter[FileState] = field(default_factory=Counter)
@@ -90,9 +96,21 @@ class IngestReport:
         return {
             "errors": [{"source": source, "error": reason} for source, reason in self.problems],
             "interrupted": self.interrupted,
+            "budget": self._budget_document(),
             "account": self._accounts.json_document(),
             "skipped": self.skipped,
             "totals": self.totals(),
+        }
+
+    def _budget_document(self) -> dict[str, Any] | None:
+        if self.budget is None:
+            return None
+        return {
+            "cap": self.budget.cap,
+            "spent": self.budget.spent,
+            "stopped_at": self.budget.stopped_at,
+            "next_cost": self.budget.next_cost,
+            "not_reached": self.not_reached,
         }
 
     def lines(self) -> Iterator[str]:
@@ -117,6 +135,8 @@ class IngestReport:
                 f"skipped: {totals['skipped']} that are not read ({named}{more}): `embedfleet formats` lists "
                 "what is; a file that is named itself is tried in any case"
             )
+        if self.budget is not None:
+            yield f"spent: {self.budget.spent:.4f} of {self.budget.cap:g}"
         if self.interrupted:
             yield "stopped; run the same command again to go on"
 

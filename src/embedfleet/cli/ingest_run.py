@@ -17,7 +17,7 @@ from embedfleet.cli.ingest_report import FOLLOWED, IngestReport, entry_of
 from embedfleet.cli.interrupts import stop_on_signal
 from embedfleet.cli.output import with_command
 from embedfleet.cli.workers_host import WorkersHost, work_until
-from embedfleet.errors import Remedy, StorageFull, UnknownJob
+from embedfleet.errors import OverBudget, Remedy, StorageFull, UnknownJob
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.ingest import (
     FileOutcome,
@@ -30,6 +30,7 @@ from embedfleet.ingest import (
     find_files,
 )
 from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.lifecycle.estimates import Budget
 from embedfleet.paging import pages
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.pruning import PrunePlan, plan_pruning
@@ -56,23 +57,32 @@ class Prune(Enum):
 
 
 async def run_ingest(
-    settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: Prune, tell: Tell | None
+    settings: Settings,
+    paths: Sequence[Path],
+    options: IngestOptions,
+    *,
+    prune: Prune,
+    tell: Tell | None,
+    max_cost: float | None = None,
 ) -> IngestReport:
     """Ingest the paths. Errors of single files are in the report; other errors are raised.
+
+    It submits no file that would make it cost more than `max_cost`, and no file after that one.
 
     `tell` gets the entry of each file when its job has ended, in the order of the files; after an
     interruption, the rest of them. With it no progress is shown.
     """
     # Raises for an unknown model before any work is done.
     Catalogue(settings.models).info(options.model or settings.models.default)
-    report = IngestReport(tenant=options.tenant)
+    budget = None if max_cost is None else Budget(max_cost)
+    report = IngestReport(tenant=options.tenant, budget=budget)
     started = monotonic()
     found = await asyncio.to_thread(find_files, paths, options.globs)
     report.skipped = dict(found.skipped)
     stop = asyncio.Event()
     with stop_on_signal(stop):
         async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
-            ingest = Ingest(LocalIntake(guest.jobs, parser, options.tenant), options)
+            ingest = Ingest(LocalIntake(guest.jobs, parser, options.tenant, budget=budget), options)
             with ProgressView(len(found.files), quiet=tell is not None) as view:
                 await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
@@ -126,9 +136,15 @@ class _Run:
     async def _submit(self, found: Found) -> None:
         for outcome in not_found(found, pruning=self._prune is not Prune.NONE):
             self._note(outcome)
-        async for outcome in self._ingest.submit(found.files):
-            self._note(outcome)
-            self._view.file_done()
+        reached = 0
+        try:
+            async for outcome in self._ingest.submit(found.files):
+                self._note(outcome)
+                self._view.file_done()
+                reached += 1
+        except OverBudget as exc:
+            self._report.over_budget = exc
+            self._report.not_reached = len(found.files) - reached
         self._all_submitted = True
         self._submitted_more.set()
 
@@ -175,7 +191,7 @@ class _Run:
 
     async def _delete_gone(self, found: Found) -> None:
         """Delete the documents whose files are gone, folder by folder, and tell of them."""
-        if self._prune is Prune.NONE:
+        if self._prune is Prune.NONE or self._report.over_budget is not None:
             return
         for plan in await plans_of(self._jobs, found):
             outcomes = [refused_outcome(plan)] if plan.refusal and self._prune is not Prune.ALL else []

@@ -7,11 +7,12 @@ May import: workers, job_manager and below.
 
 from embedfleet.ingest.files import Found, find_files
 from embedfleet.ingest.ingesting import Ingest
-from embedfleet.ingest.intake import IngestOptions, Intake
+from embedfleet.ingest.intake import Estimating, IngestOptions, Intake
 from embedfleet.ingest.local_intake import LocalIntake
 from embedfleet.ingest.outcomes import FileOutcome, FileState, encodable
 
 __all__ = [
+    "Estimating",
     "FileOutcome",
     "FileState",
     "Found",

@@ -11,12 +11,12 @@ from datetime import datetime
 
 from embedfleet.clock import SystemClock, utc
 from embedfleet.errors import InputError
-from embedfleet.ingest.files import File, batches_of, hash_next
-from embedfleet.ingest.intake import Admitted, Empty, IngestOptions, Intake, Taken, Unreadable
+from embedfleet.ingest.files import File, batches_of, hash_next, media_id_of
+from embedfleet.ingest.intake import Admitted, Empty, Estimating, IngestOptions, Intake, Taken, Unreadable
 from embedfleet.ingest.outcomes import FileOutcome, FileState, failed
 from embedfleet.paging import halves
 from embedfleet.parsing.sandbox import StrPath
-from embedfleet.queue_schemas import JobInfo, JobStatus
+from embedfleet.queue_schemas import DocumentEstimate, EstimateState, JobInfo, JobStatus
 
 
 class Ingest:
@@ -61,11 +61,47 @@ class Ingest:
                 else:
                     yield FileOutcome(one.source, FileState.SUBMITTED)
 
+    async def estimate(self, files: Iterable[StrPath], intake: Estimating) -> AsyncIterator[DocumentEstimate]:
+        """Yield what each file would cost if it were submitted, in order. Nothing is written.
+
+        `intake` is that of this ingest. Files that did not change are not read, and cost nothing.
+        """
+        batches = batches_of(files)
+        while batch := await self._next(batches):
+            jobs = await self._jobs_of([one for one in batch if isinstance(one, File)])
+            unknown = [one for one in batch if isinstance(one, File) and one.source not in jobs]
+            async with aclosing(intake.estimate(unknown, self._options)) as estimates:
+                for one in batch:
+                    if isinstance(one, FileOutcome):
+                        yield self._unusable(one)
+                    elif (job := jobs.get(one.source)) is not None:
+                        yield self._known_already(one, job)
+                    else:
+                        yield await anext(estimates)
+
+    def _unusable(self, one: FileOutcome) -> DocumentEstimate:
+        return DocumentEstimate(
+            media_id=media_id_of(one.source),
+            source=one.source,
+            model=self._options.model or self._intake.default_model,
+            state=EstimateState.UNREADABLE,
+            error=one.error,
+        )
+
+    def _known_already(self, file: File, job: JobInfo) -> DocumentEstimate:
+        done = job.status is JobStatus.COMPLETED
+        return DocumentEstimate(
+            media_id=file.media_id,
+            source=file.source,
+            model=file.model or self._intake.default_model,
+            state=EstimateState.UNCHANGED if done else EstimateState.UNDER_WAY,
+        )
+
     async def submit(self, files: Iterable[StrPath]) -> AsyncIterator[FileOutcome]:
         """Submit the files. Yields the outcome of each, in order, soon after it is known.
 
-        Raises only errors that would hit every further file: StorageFull, ConfigError, Transient. If it is
-        cancelled, it still yields the outcomes of files that are just being submitted.
+        Raises only errors that would hit every further file: StorageFull, ConfigError, Transient, OverBudget.
+        If it is cancelled, it still yields the outcomes of files that are just being submitted.
         """
         batches = batches_of(files)
         while batch := await self._next(batches):

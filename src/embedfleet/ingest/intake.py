@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.document_metadata import Metadata
 from embedfleet.ingest.files import File
-from embedfleet.queue_schemas import ChunkingConfig, JobInfo, Requeued
+from embedfleet.queue_schemas import ChunkingConfig, DocumentEstimate, JobInfo, Requeued
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +103,18 @@ class Intake(Protocol):
 
         Raises only errors that would hit every further file. If it is cancelled, it still yields what became
         of the files that are just being submitted.
+        """
+        ...
+
+
+class Estimating(Intake, Protocol):
+    """An intake that also says what files would cost."""
+
+    def estimate(
+        self, files: Sequence[File], options: IngestOptions
+    ) -> AsyncGenerator[DocumentEstimate, None]:
+        """Estimate files that would be submitted. Yields for each, in order. Nothing is written.
+
+        Raises only errors that would hit every further file.
         """
         ...

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
-from embedfleet.errors import EmptyDocument, InputError, ParseError, QuotaExceeded
+from embedfleet.errors import EmptyDocument, InputError, OverBudget, ParseError, QuotaExceeded
 from embedfleet.ingest.files import File
 from embedfleet.ingest.intake import Admitted, Empty, IngestOptions, Refused, Taken, Unreadable
 from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.lifecycle.estimates import Budget
 from embedfleet.paging import halves
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.queue_schemas import JobRequest
+from embedfleet.queue_schemas import DocumentEstimate, EstimateState, JobRequest
 from embedfleet.tracking.tenant_jobs import TenantJobs
 from embedfleet.waiting import cancel_and_wait
 
@@ -22,6 +24,8 @@ from embedfleet.waiting import cancel_and_wait
 _GROUP_CHARS = 1 << 20
 # A parsed text waits this long for the next one at most, as the next file may take minutes.
 _LONGEST_WAIT_SECONDS = 0.1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,27 @@ class _Document:
     parsed: ParsedDocument
 
 
+@dataclass(frozen=True, slots=True)
+class _NoText:
+    """A file that has no text, and why."""
+
+    file: File
+    error: ParseError
+
+
 class LocalIntake:
     """The intake of a process that opens the database itself."""
 
-    def __init__(self, manager: EmbeddingJobManager, parser: ParserSandbox, tenant: str) -> None:
+    def __init__(
+        self,
+        manager: EmbeddingJobManager,
+        parser: ParserSandbox,
+        tenant: str,
+        *,
+        budget: Budget | None = None,
+    ) -> None:
+        """With a `budget`, what is submitted costs no more than that."""
+        self._budget = budget
         self._manager = manager
         self._parser = parser
         self._tenant = tenant
@@ -55,13 +76,35 @@ class LocalIntake:
     def knows_model(self, name: str) -> bool:
         return self._manager.knows_model(name)
 
+    async def estimate(
+        self, files: Sequence[File], options: IngestOptions
+    ) -> AsyncGenerator[DocumentEstimate, None]:
+        """Estimate files, as `Estimating.estimate` says. Raises UnknownModel, DatabaseUnavailable."""
+        async with aclosing(self._texts(files, options)) as read, aclosing(_in_groups(read)) as groups:
+            async for group in groups:
+                requests = [self._request(one, options) for one in group if isinstance(one, _Document)]
+                estimates = iter(await self.jobs.estimate_documents(requests))
+                for one in group:
+                    yield next(estimates) if isinstance(one, _Document) else self._unreadable(one)
+
+    def _unreadable(self, one: _NoText) -> DocumentEstimate:
+        return DocumentEstimate(
+            media_id=one.file.media_id,
+            source=one.file.source,
+            model=one.file.model or self.default_model,
+            state=EstimateState.UNREADABLE,
+            error=str(one.error),
+        )
+
     async def take(self, files: Sequence[File], options: IngestOptions) -> AsyncGenerator[Taken, None]:
         """Submit files, as `Intake.take` says.
 
-        Raises StorageFull, ConfigError, DatabaseUnavailable.
+        Raises StorageFull, ConfigError, DatabaseUnavailable. Raises OverBudget for the first file that costs
+        more than is left of the budget; the files before it are submitted.
         """
         async with aclosing(self._read(files, options)) as read, aclosing(_in_groups(read)) as groups:
-            async for group in groups:
+            async for whole_group in groups:
+                group, over = await self._within_budget(whole_group, options)
                 # Not cancelled with the caller: the jobs may be in SQL already, and must be told of.
                 admission = asyncio.create_task(self._admit(group, options))
                 cancelled: asyncio.CancelledError | None = None
@@ -73,37 +116,54 @@ class LocalIntake:
                     yield taken
                 if cancelled is not None:
                     raise cancelled
+                if over is not None:
+                    raise over
 
     # --- read ---
+
+    async def _texts(
+        self, files: Sequence[File], options: IngestOptions
+    ) -> AsyncGenerator[_Document | _NoText, None]:
+        """Yield for each file, in order, its text, or why it has none."""
+        async with aclosing(self._parser.parse_many([file.source for file in files])) as answers:
+            for file in files:
+                yield _parsed(file, await anext(answers), options)
 
     async def _read(
         self, files: Sequence[File], options: IngestOptions
     ) -> AsyncGenerator[_Document | Taken, None]:
         """Yield for each file, in order, its text; or what became of it, if it has none."""
-        async with aclosing(self._parser.parse_many([file.source for file in files])) as answers:
-            for file in files:
-                yield await self._parsed(file, await anext(answers), options)
+        async with aclosing(self._texts(files, options)) as texts:
+            async for one in texts:
+                yield one if isinstance(one, _Document) else await self._without_text(one)
 
-    async def _parsed(
-        self, file: File, answer: ParsedDocument | ParseError, options: IngestOptions
-    ) -> _Document | Taken:
-        if isinstance(answer, EmptyDocument):
+    async def _without_text(self, one: _NoText) -> Taken:
+        if isinstance(one.error, EmptyDocument):
             return Empty()
-        if isinstance(answer, ParsedDocument) and options.strict and answer.account.lost:
-            lines = "; ".join(entry.line for entry in answer.account.lost)
-            answer = ParseError(f"{file.source}: {lines}")
-        if isinstance(answer, ParsedDocument):
-            return _Document(file, answer)
+        reason = str(one.error)
         job_id = await self.jobs.record_unreadable(
-            media_id=file.media_id,
-            reason=str(answer),
-            model=file.model,
-            source=file.source,
-            source_hash=file.source_hash,
+            media_id=one.file.media_id,
+            reason=reason,
+            model=one.file.model,
+            source=one.file.source,
+            source_hash=one.file.source_hash,
         )
-        return Unreadable(job_id, str(answer))
+        return Unreadable(job_id, reason)
 
     # --- admit ---
+
+    async def _within_budget(
+        self, group: list[_Document | Taken], options: IngestOptions
+    ) -> tuple[list[_Document | Taken], OverBudget | None]:
+        """Return the first part of the group that the budget allows, and the refusal of what follows it."""
+        if self._budget is None:
+            return group, None
+        requests = [self._request(one, options) for one in group if isinstance(one, _Document)]
+        estimates = iter(await self.jobs.estimate_documents(requests, cut=False))
+        for place, one in enumerate(group):
+            if isinstance(one, _Document) and (over := _over(self._budget, one.file, next(estimates))):
+                return group[:place], over
+        return group, None
 
     async def _admit(self, group: Sequence[_Document | Taken], options: IngestOptions) -> list[Taken]:
         """Submit the documents of a group, and return what became of all, in order."""
@@ -146,14 +206,38 @@ class LocalIntake:
         )
 
 
+def _over(budget: Budget, file: File, estimate: DocumentEstimate) -> OverBudget | None:
+    """Spend what the file costs. Return the refusal if there is not enough left, or if it has no price."""
+    if budget.take(file.source, estimate.cost):
+        return None
+    if estimate.cost is None:
+        return OverBudget(
+            f"{file.source}: model `{estimate.model}` has no price, so a budget cannot hold: set "
+            f"prices.per_million_tokens.{estimate.model}"
+        )
+    return OverBudget(
+        f"{file.source}: would cost {estimate.cost:.4f}, and {budget.spent:.4f} of {budget.cap:g} is spent: "
+        "raise the budget to go on from there"
+    )
+
+
+def _parsed(file: File, answer: ParsedDocument | ParseError, options: IngestOptions) -> _Document | _NoText:
+    if isinstance(answer, ParseError):
+        return _NoText(file, answer)
+    if options.strict and answer.account.lost:
+        lines = "; ".join(entry.line for entry in answer.account.lost)
+        return _NoText(file, ParseError(f"{file.source}: {lines}"))
+    return _Document(file, answer)
+
+
 async def _in_groups(
-    items: AsyncGenerator[_Document | Taken, None],
-) -> AsyncGenerator[list[_Document | Taken], None]:
+    items: AsyncGenerator[T, None],
+) -> AsyncGenerator[list[T], None]:
     """Yield the items in groups, in order. A group ends when its text is long or the next item takes long.
 
     So a text waits for others as long as they come quickly, and little text is in memory at once.
     """
-    group: list[_Document | Taken] = []
+    group: list[T] = []
     chars = 0
     coming = asyncio.ensure_future(anext(items, None))
     try:

@@ -60,6 +60,9 @@ class Admission:
         self._clock = clock
         # The chunking configuration of jobs that name none. Read once, as each read makes a new one.
         self.default_chunking = settings.chunking.config
+        self.prices = settings.prices
+        self.tenants = settings.tenants
+        self.caching = settings.embedding_cache.enabled
 
     def model_info(self, name: str | None) -> ModelInfo:
         """Return the model of this name, or the default model for None. Raises UnknownModel."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from embedfleet import document_metadata, quota
 from embedfleet.errors import InvalidRequest
@@ -202,6 +203,32 @@ class _Document:
         self.unfinished.append(job_id)
         self.next_number += 1
         return self.next_number - 1
+
+
+class Standing(StrEnum):
+    """What there is of a submitted version already: readers see it, a job makes it, or neither."""
+
+    NEW = "new"
+    LIVE = "live"
+    UNDER_WAY = "under_way"
+
+
+def standing_of(
+    submission: Submission, generations: Sequence[Generation], unfinished: Sequence[Job]
+) -> Standing:
+    """Return how `plan` would find a submission that comes alone, without its tenant's limits.
+
+    `generations` (newest first) and `unfinished` jobs are those of its document.
+    """
+    space = submission.model.space
+    mine = [one for one in generations if one.collection.space == space]
+    if not mine:
+        return Standing.NEW
+    document = _Document.of(mine, unfinished)
+    same = document.version_of(submission.recipe, mine[0].collection, strict=submission.request.strict)
+    if same is None:
+        return Standing.NEW
+    return Standing.LIVE if same.job_id is None else Standing.UNDER_WAY
 
 
 def _may_lose(generation: Generation) -> bool:

@@ -65,6 +65,13 @@ def _of_tenants(conn: Connection, wanted: Sequence[Wanted]) -> dict[tuple[str, s
     return found
 
 
+def find(conn: Connection, tenant: str, space: str) -> Collection | None:
+    """Return the collection of the tenant in this space; None if there is none."""
+    mine = (collections.c.tenant == tenant) & (collections.c.space == space)
+    row = conn.execute(select(collections).where(mine)).one_or_none()
+    return None if row is None else Collection.of_row(row)
+
+
 def of_tenant(conn: Connection, tenant: str) -> list[Collection]:
     """Return a tenant's collections, oldest first."""
     return within(conn, OneTenant(tenant))

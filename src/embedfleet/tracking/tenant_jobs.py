@@ -12,11 +12,22 @@ from embedfleet import document_metadata
 from embedfleet.clock import Clock
 from embedfleet.document_metadata import Metadata, Value
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
-from embedfleet.lifecycle import describing, ending
+from embedfleet.lifecycle import describing, ending, estimating
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
+from embedfleet.lifecycle.estimates import Pace, pace_of_past, summed
 from embedfleet.positions import MissingJob
-from embedfleet.queue_schemas import ChunkInfo, ChunkingConfig, DocumentInfo, DocumentText, JobInfo
-from embedfleet.records import document_content, document_info, documents, identity, jobs
+from embedfleet.queue_schemas import (
+    ChunkInfo,
+    ChunkingConfig,
+    DocumentEstimate,
+    DocumentInfo,
+    DocumentText,
+    Estimate,
+    JobInfo,
+    JobRequest,
+    RateSource,
+)
+from embedfleet.records import document_content, document_info, documents, identity, jobs, past_work
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.documents import Generation
@@ -27,6 +38,7 @@ from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState
 from embedfleet.tracking.scoped_jobs import ScopedJobs
 from embedfleet.tracking.visibility import wait_until_visible
+from embedfleet.tracking.workload import read_workload
 
 T = TypeVar("T")
 
@@ -240,6 +252,39 @@ class TenantJobs(ScopedJobs):
             return set()
         changed = await self._database.write(lambda conn: describing.change(conn, wanted))
         return {named[document_id] for document_id in changed}
+
+    async def estimate_documents(
+        self, requests: Sequence[JobRequest], *, cut: bool = True
+    ) -> list[DocumentEstimate]:
+        """Say what each of these documents would cost if it were submitted alone, in order.
+
+        Nothing is written, and the tenant's limits do not count. Without `cut`, only what would be charged is
+        told, which takes far less time. Raises UnknownModel, and InvalidRequest for another tenant's request.
+        """
+        others = [one.user_id for one in requests if one.user_id != self._tenant]
+        if others:
+            raise InvalidRequest(
+                f"user_id: is `{others[0]}`, but only documents of `{self._tenant}` are estimated here",
+                field="user_id",
+            )
+        return await estimating.estimates_of(self._database, self._admission, requests, cut=cut)
+
+    async def sum_of_estimates(self, estimates: Sequence[DocumentEstimate]) -> Estimate:
+        """Return the sums, with the time that the workers would take at their present rate.
+
+        If no worker runs, or none has measured its rate yet, the rate of the tenant's latest jobs counts.
+        """
+        now = self._clock.now()
+
+        def look(conn: Connection) -> Pace | None:
+            workload = read_workload(conn, self._admission.tenants, now)
+            rate = workload.rate
+            if rate is None:
+                return pace_of_past(past_work.latest_jobs(conn, self._tenant))
+            return Pace(rate, RateSource.WORKERS, workload.seconds_until_idle(self._tenant))
+
+        pace = await self._database.read(look)
+        return summed(estimates, currency=self._admission.prices.currency, pace=pace)
 
     async def delete_document(self, *, media_id: int | str) -> str | None:
         """Hide the document at once and request its deletion. Return None if there is no such document.

@@ -29,6 +29,11 @@ class Workload:
     work: Mapping[str, Work]
     weights: Mapping[str, float]
 
+    @property
+    def rate(self) -> float | None:
+        """The tokens a second of the slowest stage before a search; None if none was measured."""
+        return pace({stage.value: self.pools[stage].power for stage in BEFORE_SEARCH})
+
     def share_of(self, tenant: str) -> float:
         """Return the tenant's part of the workers, above 0 and up to 1, among the tenants with work."""
         own = self.weights.get(tenant, 1.0)
@@ -48,8 +53,7 @@ class Workload:
         """Return about how long it takes until a job of the tenant has ended; None: it cannot be told."""
         if not self.running or any(not self.pools[stage].power.workers for stage in BEFORE_SEARCH):
             return None
-        powers = {stage.value: self.pools[stage].power for stage in BEFORE_SEARCH}
-        return two_digits(seconds_left(self.before(tenant, ahead), pace(powers)))
+        return two_digits(seconds_left(self.before(tenant, ahead), self.rate))
 
     def seconds_until_idle(self, tenant: str) -> float | None:
         """Return about how long it takes until all jobs of the tenant have ended; None: it cannot be told."""

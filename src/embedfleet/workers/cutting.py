@@ -10,7 +10,6 @@ import numpy as np
 
 from embedfleet.chunking.chunker import Chunk, Chunker
 from embedfleet.chunking.coverage import Coverage, whole_coverage
-from embedfleet.chunking.preparation import PREPARATION
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.chunking.unknown import UnknownText
 from embedfleet.errors import Permanent, SpaceMismatch
@@ -188,7 +187,7 @@ def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
     start_seconds, end_seconds = places.seconds_of(chunk.start, chunk.end) or (None, None)
     return ChunkRow(
         chunk_index=chunk.index,
-        chunk_id=ids.next_id(chunk.text, chunk.context, reading=PREPARATION if chunk.read_otherwise else ""),
+        chunk_id=ids.next_id(chunk.text, chunk.context, reading=chunk.reading),
         start=chunk.start,
         end=chunk.end,
         tokens=len(chunk.token_ids),

@@ -60,7 +60,7 @@ def test_an_option_has_the_same_words_in_every_command() -> None:
 
 
 def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> None:
-    default = {"ingest", "search", "explain", "keys create"} | {
+    default = {"ingest", "estimate", "search", "explain", "keys create"} | {
         f"documents {command}" for command in ("list", "show", "delete", "receipt")
     }
     for command, one in COMMANDS.items():

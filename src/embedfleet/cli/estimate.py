@@ -1,0 +1,123 @@
+"""`embedfleet estimate`: what files would cost if they were ingested now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.ingest import (
+    ChunkSize,
+    Context,
+    CutMethod,
+    Globs,
+    Model,
+    Overlap,
+    Strict,
+    UnitOfSizes,
+    chunking_of,
+)
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, print_json, say, warn
+
+if TYPE_CHECKING:
+    from embedfleet.ingest import IngestOptions
+    from embedfleet.queue_schemas import DocumentEstimate, Estimate
+    from embedfleet.settings import Settings
+
+
+def estimate(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    tenant: Tenant = None,
+    model: Model = None,
+    chunk_size: ChunkSize = None,
+    overlap: Overlap = None,
+    unit: UnitOfSizes = None,
+    method: CutMethod = None,
+    context: Context = None,
+    glob: Globs = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say what an ingest would cost: tokens, chunks, money and time. Files are read; nothing is changed.
+
+    Tokens are exact. Money needs `prices` in the settings. The time is that of the present workers, or of the
+    latest jobs if none runs, without what waits before.
+    """
+    from embedfleet.ingest import IngestOptions
+    from embedfleet.queue_schemas import EstimateState
+
+    settings = settings_from(data_dir, config)
+    options = IngestOptions(
+        tenant=tenant or settings.tenants.default_tenant,
+        model=model,
+        chunking=chunking_of(
+            settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
+        ),
+        globs=tuple(glob or ()),
+        strict=strict,
+    )
+    found, total, problems = asyncio.run(_estimate(settings, paths, options))
+    unreadable = [one for one in found if one.state is EstimateState.UNREADABLE]
+    problems += [(one.source or one.media_id, one.error or "") for one in unreadable]
+    if as_json:
+        files = [one.json_document() for one in found]
+        print_json({"tenant": options.tenant, "files": files, "estimate": total.json_document()})
+    else:
+        say_estimate(total)
+    for source, reason in problems:
+        warn(f"error: {reason}" if reason.startswith(source) else f"error: {source}: {reason}")
+    if problems:
+        raise SystemExit(PARTLY_DONE if len(unreadable) < len(found) else NOTHING_DONE)
+
+
+async def _estimate(
+    settings: Settings, paths: Sequence[Path], options: IngestOptions
+) -> tuple[list[DocumentEstimate], Estimate, list[tuple[str, str]]]:
+    """Return the estimates of all files, their sums, and (path, reason) for paths that cannot be used."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.cli.ingest_run import not_found
+    from embedfleet.ingest import Ingest, LocalIntake, find_files
+    from embedfleet.parsing.sandbox import ParserSandbox
+
+    found = await asyncio.to_thread(find_files, paths, options.globs)
+    problems = [(one.source, one.error or "") for one in not_found(found, pruning=False)]
+    async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
+        intake = LocalIntake(guest.jobs, parser, options.tenant)
+        estimates = [one async for one in Ingest(intake, options).estimate(found.files, intake)]
+        return estimates, await intake.jobs.sum_of_estimates(estimates), problems
+
+
+def say_estimate(total: Estimate) -> None:
+    """Show the sums of an estimate, for a person."""
+    there = f"{total.unchanged:,} unchanged, {total.under_way:,} under way, {total.unreadable:,} unreadable"
+    say(f"documents  {total.embeds:,} to embed; {there}")
+    say(f"text       {total.chars:,} characters, {total.bytes:,} bytes")
+    cost = "no price is set for the model" if total.cost is None else f"{total.cost:.4f} {total.currency}"
+    say(f"tokens     {total.tokens:,}: {cost}")
+    known = f"{total.chunks_stored:,} are stored already, {total.chunks_cached:,} are in the cache"
+    say(f"chunks     {total.chunks:,}: {known}, {total.chunks_to_embed:,} to embed")
+    say(f"to embed   {total.tokens_to_embed:,} tokens, with overlaps and what stands above chunks")
+    say(f"time       {_time(total)}")
+
+
+def _time(total: Estimate) -> str:
+    if total.seconds is None or total.tokens_per_second is None:
+        return "not known: no worker has measured its rate, and the tenant has no job that ended"
+    where = "of the workers now" if total.rate_source == "workers" else "of the latest jobs"
+    rate = f"{total.tokens_per_second:,.0f} tokens a second"
+    before = f", after {_duration(total.seconds_before)} for what waits" if total.seconds_before else ""
+    return f"about {_duration(total.seconds)} at {rate}, the rate {where}{before}"
+
+
+def _duration(seconds: float) -> str:
+    """Return the time in a unit that gives a small number. It has two digits at most."""
+    for unit, size in (("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"
