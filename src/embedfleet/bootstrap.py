@@ -161,7 +161,11 @@ async def open_owner(
         embedder = LocalTextEmbedder(catalogue, models)
         stack.push_async_callback(embedder.close)
         search = SearchService(
-            database=database, store=store, embedder=embedder, default_model=settings.models.default
+            database=database,
+            store=store,
+            embedder=embedder,
+            default_model=settings.models.default,
+            exact_scan_rows=settings.vector_store.exact_scan_rows,
         )
         journal = _open_journal(stack, settings, deployment)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
@@ -311,6 +315,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
                 store=store,
                 embedder=embedder,
                 default_model=settings.models.default,
+                exact_scan_rows=settings.vector_store.exact_scan_rows,
                 embedding_seconds=settings.http.embedding_timeout_seconds,
             )
         yield FrontSystem(settings, database, jobs, broker, embedder, search)

@@ -77,7 +77,11 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         embedder = LocalTextEmbedder(catalogue, models)
         stack.push_async_callback(embedder.close)
         service = SearchService(
-            database=database, store=store, embedder=embedder, default_model=settings.models.default
+            database=database,
+            store=store,
+            embedder=embedder,
+            default_model=settings.models.default,
+            exact_scan_rows=settings.vector_store.exact_scan_rows,
         )
         return await service.search(tenant, request)
 

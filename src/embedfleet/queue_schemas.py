@@ -774,6 +774,7 @@ class SearchHit(_Frozen):
     start_seconds: float | None = Field(default=None, description="When it is said; None: no recording.")
     end_seconds: float | None = None
     context: str = Field(default="", description="Embedded before the text: title, headings, a header row.")
+    metadata: dict[str, Value] = Field(default={}, description="What its submitter says of the document.")
     copies: tuple[PassageCopy, ...] = ()
 
 
@@ -791,6 +792,10 @@ class SearchHits(list[SearchHit]):
     tenant's documents of other models. `notice` says in one line what a reader of the hits must know: that
     documents were not searched, or why there are no hits. It is None if there is nothing to say; `remedy` is
     what helps.
+
+    `exact`: every passage that the filter allows was compared with the query, so the hits are the nearest
+    there are. Otherwise the index gave them, which is approximate. `candidates` are the passages that were
+    compared, or the rows that the index gave.
     """
 
     def __init__(
@@ -801,12 +806,16 @@ class SearchHits(list[SearchHit]):
         not_searched: Sequence[ModelDocuments] = (),
         notice: str | None = None,
         remedy: Remedy | None = None,
+        exact: bool = False,
+        candidates: int = 0,
     ) -> None:
         super().__init__(hits)
         self.model = model
         self.not_searched = tuple(not_searched)
         self.notice = notice
         self.remedy = remedy
+        self.exact = exact
+        self.candidates = candidates
 
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that `--json` prints."""
@@ -816,6 +825,8 @@ class SearchHits(list[SearchHit]):
             "not_searched": [one.model_dump(mode="json") for one in self.not_searched],
             "notice": self.notice,
             "remedy": self.remedy,
+            "exact": self.exact,
+            "candidates": self.candidates,
         }
 
     @classmethod
@@ -827,4 +838,6 @@ class SearchHits(list[SearchHit]):
             not_searched=[ModelDocuments.model_validate(one) for one in document.get("not_searched", ())],
             notice=document.get("notice"),
             remedy=Remedy.from_code(document.get("remedy")),
+            exact=document.get("exact", False),
+            candidates=document.get("candidates", 0),
         )

@@ -1,26 +1,22 @@
-"""Searches for the passages nearest to a query, among those that readers may see.
-
-The vector store also holds vectors of generations that are being built or removed; SQL says which passages
-are live, so a reader sees the old generation of a document or the new one, never a mixture.
-"""
+"""Searches for the passages nearest to a query, among those that readers may see and a filter allows."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from sqlalchemy import Connection
 
 from embedfleet.chunking.unknown import percent
 from embedfleet.clock import Clock
+from embedfleet.document_filter import PassageFilter
 from embedfleet.errors import (
     DatabaseUnavailable,
     EmbedfleetError,
@@ -31,35 +27,25 @@ from embedfleet.errors import (
     one_line,
 )
 from embedfleet.interactive.embedder import TextEmbedder
-from embedfleet.paging import pages
-from embedfleet.queue_schemas import PassageCopy, SearchHit, SearchHits
-from embedfleet.records import chunks, collections, documents, jobs, searches, segments
-from embedfleet.records.chunks import Passage
+from embedfleet.nearest_passages import Nearest, NearestPassages
+from embedfleet.queue_schemas import SearchHits
+from embedfleet.records import collections, documents, jobs, searches
 from embedfleet.records.collections import Collection
 from embedfleet.search_scope import SearchScope, scope_of_search
 from embedfleet.sql.database import Database
 from embedfleet.tokenising import tokenised, unknown_share
-from embedfleet.validation import Checked
-from embedfleet.vectors.port import Hit, VectorStore
+from embedfleet.vectors.port import VectorStore
 from embedfleet.visible_text import shows_nothing
 
-# A query asks the store for this many more rows than wanted: some may be of generations that are not live.
-_SPARE_ROWS = 16
-# If too few of the rows are live, the next query asks for this many times as many.
-_WIDENING_FACTOR = 4
-# The search ends with this many rows, though fewer texts were found than wanted: the others are copies.
-_MOST_ROWS = 20_000
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
 
 
-class SearchRequest(Checked):
-    """A search. With `model` None, it uses the default model, or the tenant's only one.
+class SearchRequest(PassageFilter):
+    """A search, among the passages that the filter allows. A wrong value raises InvalidRequest.
 
-    A wrong value raises InvalidRequest.
+    With `model` None, it uses the default model, or the tenant's only one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     query: str
     limit: int = Field(default=5, ge=1, le=1000)
@@ -90,11 +76,15 @@ class SearchService:
         store: VectorStore,
         embedder: TextEmbedder,
         default_model: str,
+        exact_scan_rows: int,
         embedding_seconds: float | None = None,
     ) -> None:
-        """`embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes."""
+        """`exact_scan_rows` is as in `NearestPassages`.
+
+        `embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes.
+        """
         self._database = database
-        self._store = store
+        self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
         self._default_model = default_model
         self._embedding_seconds = embedding_seconds
@@ -102,8 +92,8 @@ class SearchService:
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
 
-        Passages of the same text are one hit. There may be fewer hits if the 20,000 nearest passages are of
-        fewer texts.
+        Passages of the same text are one hit. With a filter, there are fewer hits only if it allows fewer
+        texts. Without one there may be fewer too if the 20,000 nearest passages are of fewer texts.
 
         Raises InvalidRequest if the query is too long for the model, or if the tenant has several models and
         none was chosen. Raises UnknownModel and SpaceMismatch.
@@ -113,23 +103,14 @@ class SearchService:
         scope = await self._database.read(lambda conn: self._scope(conn, tenant, request.model))
         collection = scope.collection
         if collection is None:
-            return _with_scope([], scope)
+            return _with_scope(Nearest([], exact=True, candidates=0), scope)
         vector, unknown = await self._embed(tenant, request.query, collection)
-        hits = await self._nearest(tenant, collection, request, vector)
-        if not hits:
+        found = await self._passages.find(collection, vector, request, most=request.limit)
+        if found.lost or not (found.hits or request.says_something):
             scope = _with_lost_vectors(tenant, scope)
-        return _with_scope(hits, _with_unknown(scope, collection, unknown))
-
-    async def _nearest(
-        self, tenant: str, collection: Collection, request: SearchRequest, vector: NDArray[np.float32]
-    ) -> list[SearchHit]:
-        limit = request.limit + _SPARE_ROWS
-        while True:
-            near = await self._store.query(collection, vector, limit=limit)
-            hits = await self._database.read(partial(_hits, tenant=tenant, near=near, most=request.limit))
-            if len(hits) >= request.limit or len(near) < limit or limit >= _MOST_ROWS:
-                return hits
-            limit *= _WIDENING_FACTOR
+        elif not found.hits:
+            scope = replace(scope, notice=f"the filter allows no passage of tenant `{tenant}`")
+        return _with_scope(found, _with_unknown(scope, collection, unknown))
 
     @property
     def loaded_models(self) -> list[str]:
@@ -241,10 +222,15 @@ class SearchClient:
             )
 
 
-def _with_scope(hits: Sequence[SearchHit], scope: SearchScope) -> SearchHits:
-    model = None if scope.collection is None else scope.collection.model
+def _with_scope(found: Nearest, scope: SearchScope) -> SearchHits:
     return SearchHits(
-        hits, model=model, not_searched=scope.not_searched, notice=scope.notice, remedy=scope.remedy
+        found.hits,
+        model=None if scope.collection is None else scope.collection.model,
+        not_searched=scope.not_searched,
+        notice=scope.notice,
+        remedy=scope.remedy,
+        exact=found.exact,
+        candidates=found.candidates,
     )
 
 
@@ -260,70 +246,9 @@ def _with_unknown(scope: SearchScope, collection: Collection, unknown: float) ->
 
 
 def _with_lost_vectors(tenant: str, scope: SearchScope) -> SearchScope:
-    """The scope of a search that found nothing, though the nearest passages of documents always exist."""
+    """The scope of a search that found no passage, or not all, though the documents have them."""
     return replace(
         scope,
-        notice=f"tenant `{tenant}` has documents, but the vector store gave no passage of them: examine it",
+        notice=f"the vector store lacks passages of documents of tenant `{tenant}`: examine it",
         remedy=Remedy.EXAMINE,
-    )
-
-
-def _hits(conn: Connection, tenant: str, near: Sequence[Hit], most: int) -> list[SearchHit]:
-    """Return the passages of up to `most` different texts among these rows that readers may see, in order."""
-    live = chunks.live_passages(conn, tenant, [hit.id for hit in near])
-    found: dict[str, SearchHit] = {}
-    lengths: set[int] = set()
-    for page in pages([hit for hit in near if hit.id in live], most):
-        # When there are enough, only a copy of one of them is of interest. It is as long as that one.
-        wanted = [hit for hit in page if len(found) < most or _length(live[hit.id]) in lengths]
-        for hit, text in zip(wanted, _texts(conn, [live[hit.id] for hit in wanted]), strict=True):
-            if text is None:  # replaced by a newer generation since it was found
-                continue
-            passage = live[hit.id]
-            if text in found:
-                first = found[text]
-                found[text] = first.model_copy(update={"copies": (*first.copies, _copy(passage))})
-            elif len(found) < most:
-                found[text] = _hit(hit, passage, text)
-                lengths.add(_length(passage))
-    return list(found.values())
-
-
-def _length(passage: Passage) -> int:
-    return passage.chunk.end - passage.chunk.start
-
-
-def _texts(conn: Connection, passages: Sequence[Passage]) -> list[str | None]:
-    spans = [(passage.generation_id, [(passage.chunk.start, passage.chunk.end)]) for passage in passages]
-    return [None if texts is None else texts[0] for texts in segments.texts_of(conn, spans)]
-
-
-def _hit(hit: Hit, passage: Passage, text: str) -> SearchHit:
-    chunk = passage.chunk
-    return SearchHit(
-        score=round(hit.score, 6),
-        source=passage.source,
-        media_id=passage.media_id,
-        chunk_id=chunk.chunk_id,
-        start=chunk.start,
-        end=chunk.end,
-        heading=chunk.heading,
-        text=text,
-        page=chunk.page,
-        start_seconds=chunk.start_seconds,
-        end_seconds=chunk.end_seconds,
-        context=chunk.context,
-    )
-
-
-def _copy(passage: Passage) -> PassageCopy:
-    chunk = passage.chunk
-    return PassageCopy(
-        source=passage.source,
-        media_id=passage.media_id,
-        chunk_id=chunk.chunk_id,
-        start=chunk.start,
-        end=chunk.end,
-        heading=chunk.heading,
-        page=chunk.page,
     )

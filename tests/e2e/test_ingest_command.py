@@ -44,13 +44,21 @@ def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Comm
 
     found = command.run("search", "The cat sat on the mat.", "--json")
     assert (found.code, found.stderr) == (0, "")
-    scope = {"model", "not_searched", "notice", "remedy"}
+    scope = {"model", "not_searched", "notice", "remedy", "exact", "candidates"}
     assert set(found.document) == {"schema_version", "query", "hits"} | scope
     hits = found.document["hits"]
     assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
     for hit in hits:
         passage = ["score", "source", "media_id", "chunk_id", "start", "end", "heading", "text"]
-        assert list(hit) == [*passage, "page", "start_seconds", "end_seconds", "context", "copies"]
+        assert list(hit) == [
+            *passage,
+            "page",
+            "start_seconds",
+            "end_seconds",
+            "context",
+            "metadata",
+            "copies",
+        ]
         assert Path(hit["source"]).read_text()[hit["start"] : hit["end"]] == hit["text"]
 
 
@@ -61,6 +69,24 @@ def test_the_default_model_ranks_the_file_that_answers_first(tmp_path: Path, cor
     assert command.run("ingest", corpus).code == 0
     found = command.run("search", "how do I make a loaf", "--json")
     assert found.document["hits"][0]["source"] == str(corpus / "bread.txt")
+
+
+def test_metadata_of_files_filters_a_search(command: Command, corpus: Path) -> None:
+    (corpus / "cats.md.meta.json").write_text('{"pet": "cat", "tags": ["soft"]}')
+    assert command.typed("ingest", corpus, "--meta", "year=2024", "--meta", "pet=none").code == 0
+
+    def found(*options: str | Path) -> list[str]:
+        result = command.typed("search", "The animal", "--json", *options)
+        assert result.document["exact"]
+        return sorted({Path(hit["source"]).name for hit in result.document["hits"]})
+
+    assert found("--where", "pet=cat") == ["cats.md"]
+    assert found("--where", '{"tags": {"$contains": "soft"}}', "--where", "year=2024") == ["cats.md"]
+    assert found("--where", "year=2024") == ["cats.md", "dogs.txt"]
+    assert found("--source", corpus / "d", "--after", "2020-01-01") == ["dogs.txt"]
+    assert found("--before", "2020-01-01") == []
+    shown = command.typed("search", "The animal", "--where", "pet=none").stdout
+    assert "exact: every passage that is allowed was compared, 1 in all" in shown
 
 
 def test_an_unchanged_file_embeds_nothing_and_a_changed_one_only_what_is_new(
@@ -120,6 +146,10 @@ def test_a_file_that_cannot_be_read_is_a_failed_job_with_a_dead_letter_until_it_
         (("ingest", "corpus", "--glob", "*.zz"), 1, "matches *.zz: change the pattern (--glob)"),
         (("ingest", "corpus", "--bogus"), 2, "No such option"),
         (("search", "  "), 1, "query: is empty"),
+        (("search", "cat", "--where", "team"), 1, "--where: `team` must be NAME=VALUE"),
+        (("search", "cat", "--where", "{team"), 1, "is not JSON"),
+        (("search", "cat", "--where", '{"a": {"$no": 1}}'), 1, "`$no` is no operator"),
+        (("ingest", "corpus", "--meta", "team"), 1, "--meta: `team` must be NAME=VALUE"),
         (("search",), 2, "Missing argument"),
         (("jobs", "show", "nope"), 1, "jobs list"),
         (("jobs", "retry", "nope"), 1, "jobs list"),

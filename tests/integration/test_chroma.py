@@ -230,6 +230,10 @@ class TestQueriesInTurn:
         assert [hit.id for hit in found] == [hit.id for hit in expected]
         np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], atol=1e-6)
         assert len(await in_turn.query(BOOKS, vectors[7], limit=40)) == 40  # wider, by the same child
+        held, found_vectors = await in_turn.vectors(BOOKS, [ids[3], "f" * 32, ids[1_299]])
+        assert sorted(held) == [ids[3], ids[1_299]]
+        np.testing.assert_array_equal(found_vectors[held.index(ids[3])], vectors[3])
+        assert (await in_turn.vectors(BOOKS, ["f" * 32]))[0] == []
 
     async def test_chromas_core_still_answers_by_itself(
         self, store: ChromaVectorStore, tmp_path: Path
@@ -241,6 +245,7 @@ class TestQueriesInTurn:
         found = QuickQueries(tmp_path / "chroma").query(name, np.eye(DIM)[1].tolist(), SPACE, 1)
         assert found is not None
         assert [hit.id for hit in found] == ["b"]
+        assert QuickQueries(tmp_path / "chroma").vectors(name, ["b", "zz"])[0] == ["b"]
 
     async def test_what_the_core_alone_cannot_answer_is_answered_by_chromas_client(
         self, store: ChromaVectorStore, in_turn: ChromaInTurn
@@ -256,6 +261,8 @@ class TestQueriesInTurn:
         with pytest.raises(SpaceMismatch):
             await in_turn.query(BOOKS, vector[:3], limit=1)
         assert await in_turn.query(TenantSpace("stranger", SPACE, DIM), vector, limit=1) == []
+        assert (await in_turn.vectors(TenantSpace("stranger", SPACE, DIM), ["a"]))[0] == []
+        assert (await in_turn.vectors(BOOKS, ["a"]))[0] == ["a"]
         assert [hit.id for hit in await in_turn.query(BOOKS, vector, limit=1)] == ["a"]
 
     async def test_without_a_directory_nothing_is_found_and_none_is_made(

@@ -25,14 +25,15 @@ def metadata_of(assignments: Sequence[str]) -> dict[str, Value] | None:
         if not equals:
             raise InvalidRequest(f"--meta: `{assignment}` must be NAME=VALUE, such as `team=legal`")
         values.setdefault(name, []).append(value)
-    given = {name: _value(several[0]) if len(several) == 1 else several for name, several in values.items()}
+    given = {name: value_of(several[0]) if len(several) == 1 else several for name, several in values.items()}
     try:
         return document_metadata.checked(given) if given else None
     except ValueError as exc:
         raise InvalidRequest(f"--meta: {exc}") from exc
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return the number, boolean or list that the text is in JSON, otherwise the text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.cli.filter_options import (
+    After,
+    Before,
+    Heading,
+    MediaIds,
+    SourcePrefix,
+    WhereOption,
+    filter_fields,
+)
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import Styled, print_json, say, warn, with_command
 from embedfleet.cli.place import Place, somewhere
@@ -26,12 +35,19 @@ def search(
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="How many passages.")] = 5,
     tenant: Tenant = None,
     model: Annotated[str | None, typer.Option("--model", help="Of which model's documents.")] = None,
+    where: WhereOption = None,
+    media_id: MediaIds = None,
+    source: SourcePrefix = None,
+    heading: Heading = None,
+    after: After = None,
+    before: Before = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the passages nearest to a query, best first."""
     from embedfleet.search import SearchRequest
 
-    request = SearchRequest(query=query, limit=limit, model=model)
+    filters = filter_fields(where=where, media_ids=media_id, source=source, after=after, before=before)
+    request = SearchRequest(query=query, limit=limit, model=model, heading=heading, **filters)
 
     async def ask(system: System) -> SearchHits:
         return await system.search(await system.tenant(tenant), request)
@@ -41,6 +57,9 @@ def search(
         print_json({"query": query, **hits.json_document()})
     else:
         _show(hits)
+        if hits.exact and hits:
+            compared = f"every passage that is allowed was compared, {hits.candidates:,} in all"
+            say(Styled(f"exact: {compared}", dim=True))
     if hits.notice is not None:
         warn(with_command(hits.notice, hits.remedy))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, select, update
 
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import Generation
@@ -63,16 +63,6 @@ class ChunkRow:
     start_seconds: float | None = None
     end_seconds: float | None = None
     context: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A chunk of a live generation for a search result, still without its text."""
-
-    chunk: ChunkRow
-    generation_id: int
-    media_id: str
-    source: str | None
 
 
 def add(conn: Connection, made: Iterable[tuple[str, int, Sequence[ChunkRow]]]) -> None:
@@ -123,31 +113,6 @@ def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[lis
 def drop(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Drop the chunk rows of these generations. Their vectors must be marked for deletion before."""
     conn.execute(delete(chunks).where(chunks.c.generation_id.in_(generation_ids)))
-
-
-def live_passages(conn: Connection, tenant: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-    """Return the passages among these ids that readers of the tenant may see, by id.
-
-    They are the chunks of the tenant's live generations. All other ids are left out.
-    """
-    query = (
-        select(chunks, documents.c.media_id, documents.c.source)
-        .join(generations, generations.c.generation_id == chunks.c.generation_id)
-        .join(
-            documents,
-            and_(
-                documents.c.document_id == generations.c.document_id,
-                documents.c.live_generation == generations.c.number,
-            ),
-        )
-        .where(documents.c.tenant == tenant)
-    )
-    found: dict[str, Passage] = {}
-    for ids in chunk_id_pages(chunk_ids):
-        for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
-            chunk = chunk_row(row)
-            found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source)
-    return found
 
 
 # --- vectors ---

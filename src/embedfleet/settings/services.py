@@ -114,6 +114,13 @@ class VectorStoreSettings(Section):
         description="False: texts are in SQL only. Storing is faster, but Chroma's own text filters do "
         "not work.",
     )
+    exact_scan_rows: int = Field(
+        default=5_000,
+        ge=0,
+        le=1_000_000,
+        description="A search whose filter allows up to this many passages compares each of them, which is "
+        "exact. Raise for exact answers to wider filters: 1,000 passages take about 0.04 s.",
+    )
 
 
 class EmbeddingCacheSettings(Section):

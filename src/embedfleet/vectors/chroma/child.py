@@ -10,20 +10,34 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
 from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.os_lock import OsLock
-from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, Call, Failure, Value, read, write
+from embedfleet.vectors.chroma.frames import (
+    OPEN,
+    QUERY_IN_TURN,
+    VECTORS_IN_TURN,
+    Call,
+    Failure,
+    Value,
+    read,
+    write,
+)
 from embedfleet.vectors.chroma.quick_queries import QuickQueries
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedfleet.vectors.chroma.operations import ChromaCollections
     from embedfleet.vectors.port import Hit
+
+T = TypeVar("T")
 
 _LOCK_FILE = "process.lock"
 # A child that was killed a moment ago may still be in the kernel, finishing a write that it had begun.
@@ -46,6 +60,8 @@ class _Directory:
         try:
             if call.operation == QUERY_IN_TURN:
                 return Value(self._query_in_turn(*call.args, **call.kwargs))
+            if call.operation == VECTORS_IN_TURN:
+                return Value(self._vectors_in_turn(*call.args, **call.kwargs))
             collections = self._ready()
             if call.operation == OPEN:
                 return Value(None)
@@ -71,19 +87,37 @@ class _Directory:
     def _query_in_turn(self, name: str, vector: Sequence[float], space: str, limit: int) -> list[Hit]:
         if not self._path.is_dir():  # nothing was stored yet, and a query makes no directory
             return []
-        self._own(_TURN_SECONDS)
-        if self._collections is None:
-            try:
-                self._quick = self._quick or QuickQueries(self._path)
-                found = self._quick.query(name, vector, space, limit)
-            except BaseException:  # noqa: BLE001 - whatever it is, chromadb's client finds it too and names it
-                found = None
-            if found is not None:
-                return found
-            self._quick = None  # it has the directory open, and only one may
+        found = self._quickly(lambda quick: quick.query(name, vector, space, limit))
+        if found is not None:
+            return found
         import numpy as np
 
         return self._ready().query(name, np.asarray(vector, dtype=np.float32), space, limit)
+
+    def _vectors_in_turn(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        import numpy as np
+
+        if not self._path.is_dir():
+            return [], np.empty((0, 0), dtype=np.float32)
+        found = self._quickly(lambda quick: quick.vectors(name, ids))
+        if found is not None:
+            dim = len(found[1][0]) if found[1] else 0
+            return found[0], np.asarray(found[1], dtype=np.float32).reshape(len(found[1]), dim)
+        return self._ready().vectors(name, ids)
+
+    def _quickly(self, ask: Callable[[QuickQueries], T | None]) -> T | None:
+        """Own the directory, and return the answer of Chroma's core alone; None if it gives none."""
+        self._own(_TURN_SECONDS)
+        if self._collections is not None:
+            return None
+        try:
+            self._quick = self._quick or QuickQueries(self._path)
+            found = ask(self._quick)
+        except BaseException:  # noqa: BLE001 - whatever it is, chromadb's client finds it too and names it
+            found = None
+        if found is None:
+            self._quick = None  # it has the directory open, and only one may
+        return found
 
     def _ready(self) -> ChromaCollections:
         if self._collections is None:

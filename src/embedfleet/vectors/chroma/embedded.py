@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.mark_file import MarkFile
-from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN
+from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, VECTORS_IN_TURN
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import ChromaProcess, ProcessLost
 from embedfleet.vectors.chroma.store import ChromaStore
@@ -139,3 +139,10 @@ class ChromaInTurn(ChromaVectorStore):
         """Query as every store does. Raises VectorStoreUnavailable if the others take too long."""
         args = (self.name_in_store(collection), vector.tolist(), collection.space, limit)
         return cast("list[Hit]", await self._answer(QUERY_IN_TURN, args, {}))
+
+    async def vectors(
+        self, collection: CollectionKey, ids: Sequence[str]
+    ) -> tuple[list[str], NDArray[np.float32]]:
+        """Return vectors as every store does. Raises VectorStoreUnavailable if the others take too long."""
+        args = (self.name_in_store(collection), list(ids))
+        return cast("tuple[list[str], NDArray[np.float32]]", await self._answer(VECTORS_IN_TURN, args, {}))

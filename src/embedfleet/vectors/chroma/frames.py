@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPEN = "open"
-"""The operation that only opens the directory. All other operations but one are methods of
+"""The operation that only opens the directory. All other operations but those in turn are methods of
 `ChromaCollections`."""
 
 QUERY_IN_TURN = "query_in_turn"
 """The operation of a process that only queries, beside others that do. It is `ChromaCollections.query` with
 the vector as a list, so that no array has to be decoded. It waits for the others."""
+
+VECTORS_IN_TURN = "vectors_in_turn"
+"""`ChromaCollections.vectors` for such a process."""
 
 _ARRAY, _ROWS, _HIT = range(3)
 """msgpack's extension types: a float32 array, `VectorRows`, a `Hit`."""

@@ -12,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from embedfleet.paging import pages
 from embedfleet.vectors.port import Hit
 
 # Where chromadb's client keeps its collections if it is told nothing else.
@@ -59,3 +60,16 @@ class QuickQueries:
             Hit.from_distance(row_id, distance)
             for row_id, distance in zip(answer.ids[0], answer.distances[0], strict=True)
         ]
+
+    def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], Sequence[Sequence[float]]]:
+        """Answer as `ChromaCollections.vectors` does, but raise anything at all, as the constructor does."""
+        collection = self._bindings.get_collection(name, *_PLACE)
+        found_ids: list[str] = []
+        found: list[Sequence[float]] = []
+        for part in pages(list(dict.fromkeys(ids)), self._bindings.get_max_batch_size()):
+            answer = self._bindings.get(
+                str(collection.id), part, None, None, 0, None, ["embeddings"], *_PLACE
+            )
+            found_ids += answer.ids
+            found += answer.embeddings
+        return found_ids, found

@@ -1,0 +1,79 @@
+"""The passages of live documents, as searches look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, select
+
+from embedfleet import document_metadata
+from embedfleet.document_filter import PassageFilter
+from embedfleet.document_metadata import Metadata
+from embedfleet.records.chunks import ChunkRow, chunk_row
+from embedfleet.records.filters import passage_conditions
+from embedfleet.sql.paging import chunk_id_pages
+from embedfleet.sql.tables import chunks, documents, generations
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a live generation for a search result, still without its text."""
+
+    chunk: ChunkRow
+    generation_id: int
+    media_id: str
+    source: str | None
+    written_metadata: str | None
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata of its document."""
+        return document_metadata.read(self.written_metadata)
+
+
+def live_passages(
+    conn: Connection, tenant: str, chunk_ids: Sequence[str], wanted: PassageFilter
+) -> dict[str, Passage]:
+    """Return the passages among these ids that readers of the tenant may see and the filter allows, by id.
+
+    They are the chunks of the tenant's live generations. All other ids are left out.
+    """
+    query = _live(
+        select(chunks, documents.c.media_id, documents.c.source, generations.c.metadata), tenant
+    ).where(*passage_conditions(wanted, conn.dialect.name))
+    found: dict[str, Passage] = {}
+    for ids in chunk_id_pages(chunk_ids):
+        for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
+            chunk = chunk_row(row)
+            found[chunk.chunk_id] = Passage(chunk, row.generation_id, row.media_id, row.source, row.metadata)
+    return found
+
+
+def allowed_ids(
+    conn: Connection, tenant: str, collection_id: int, wanted: PassageFilter, limit: int | None = None
+) -> list[str]:
+    """Return the ids of the live passages of a collection that the filter allows; with a limit, some of them.
+
+    A passage that was given up has an id too, but no vector.
+    """
+    query = _live(select(chunks.c.chunk_id), tenant).where(
+        generations.c.collection_id == collection_id, *passage_conditions(wanted, conn.dialect.name)
+    )
+    return [chunk_id.hex() for chunk_id in conn.execute(query.limit(limit)).scalars()]
+
+
+def _live(query: Select[Any], tenant: str) -> Select[Any]:
+    """Add what makes a chunk a live passage of the tenant."""
+    return (
+        query.join(generations, generations.c.generation_id == chunks.c.generation_id)
+        .join(
+            documents,
+            and_(
+                documents.c.document_id == generations.c.document_id,
+                documents.c.live_generation == generations.c.number,
+            ),
+        )
+        .where(documents.c.tenant == tenant)
+    )
