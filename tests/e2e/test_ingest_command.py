@@ -83,8 +83,8 @@ def test_metadata_of_files_filters_a_search(command: Command, corpus: Path) -> N
     assert found("--where", "pet=cat") == ["cats.md"]
     assert found("--where", '{"tags": {"$contains": "soft"}}', "--where", "year=2024") == ["cats.md"]
     assert found("--where", "year=2024") == ["cats.md", "dogs.txt"]
-    assert found("--source", corpus / "d", "--after", "2020-01-01") == ["dogs.txt"]
-    assert found("--before", "2020-01-01") == []
+    assert found("--source", corpus / "d", "--created-after", "2020-01-01") == ["dogs.txt"]
+    assert found("--created-before", "2020-01-01") == []
     shown = command.typed("search", "The animal", "--where", "pet=none").stdout
     assert "exact: every passage that is allowed was compared, 1 in all" in shown
 

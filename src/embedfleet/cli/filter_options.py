@@ -33,10 +33,12 @@ Heading = Annotated[
     str | None, typer.Option("--heading", help="Only below this heading, e.g. 'Guide > Install'.")
 ]
 After = Annotated[
-    datetime | None, typer.Option("--after", formats=_DATES, help="First submitted then or later (UTC).")
+    datetime | None,
+    typer.Option("--created-after", formats=_DATES, help="First submitted then or later (UTC)."),
 ]
 Before = Annotated[
-    datetime | None, typer.Option("--before", formats=_DATES, help="First submitted before then (UTC).")
+    datetime | None,
+    typer.Option("--created-before", formats=_DATES, help="First submitted before then (UTC)."),
 ]
 
 
