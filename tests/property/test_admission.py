@@ -18,14 +18,23 @@ from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.lifecycle.admission import Admission
-from embedfleet.queue_schemas import JobRequest, JobStatus
+from embedfleet.queue_schemas import JobRequest, JobStatus, UserTier
 from embedfleet.records import documents, identity, jobs, segments
 from embedfleet.sql import document_lock, tables
 from support.system import make_settings
 
 TENANTS, MEDIA = "ab", "12"
 # A tenant reaches each of its limits within a few steps: unfinished jobs, characters of a document and a day.
-LIMITS = {"weight": 1, "max_active_jobs": 3, "max_document_chars": 20, "daily_chars": 60}
+LIMITS = {
+    "weight": 1,
+    "max_active_jobs": 3,
+    "max_document_chars": 20,
+    "daily_chars": 60,
+    "daily_bytes": 50,
+    "daily_tokens": 12,
+}
+# With the other tier a tenant may do more, so the order in which tiers are set decides what is admitted.
+WIDER = LIMITS | {"max_active_jobs": 5, "daily_tokens": 20}
 TEXTS = ["one", "another one", "yet another one", "longer than is allowed"]
 
 
@@ -39,6 +48,7 @@ class Given:
     source: str | None
     source_hash: str | None
     metadata: dict[str, str] | None
+    tier: UserTier | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ a_submission = st.builds(
     source=st.sampled_from([None, "/a", "/b"]),
     source_hash=st.sampled_from([None, "h1", "h2"]),
     metadata=st.sampled_from([None, None, {}, {"team": "a"}, {"team": "b"}]),
+    tier=st.sampled_from([None, None, UserTier.FREE, UserTier.PREMIUM]),
 )
 a_call = st.lists(a_submission, min_size=1, max_size=6)
 a_happening = st.builds(
@@ -116,6 +127,7 @@ class World:
                     source=one.source,
                     source_hash=one.source_hash,
                     metadata=one.metadata,
+                    user_tier=one.tier,
                 )
             )
             for one in step
@@ -222,7 +234,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 def test_one_call_of_many_is_many_calls_of_one(
     engine: Engine, tmp_path: Path, story: list[list[Given] | Happening]
 ) -> None:
-    limits = {"tiers": dict.fromkeys(("free", "basic", "premium", "enterprise"), LIMITS)}
+    limits = {"default_tier": "free", "tiers": {"free": LIMITS, "premium": WIDER}}
     system = make_settings(tmp_path, tenants=limits)
     catalogue = Catalogue(system.models)
     worlds = []
