@@ -72,3 +72,10 @@ async def test_supervisors_see_health(served: Served) -> None:
     assert (await served.client.get("/healthz")).text == "alive\n"
     assert (await served.client.get("/metrics")).text.startswith("# HELP embedding_")
     assert (await served.client.get("/readyz")).status_code in (200, 503)
+
+
+async def test_a_misspelt_field_is_named_with_the_one_that_is_missing(served: Served) -> None:
+    answer = await served.client.post("/v1/jobs", json={"media_id": "1", "contents": "text"})
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "contents"
+    assert answer.json()["detail"].endswith("did you mean `content`?")

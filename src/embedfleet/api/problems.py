@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -149,21 +149,29 @@ async def _of_our_tree(_request: Request, exc: Exception) -> JSONResponse:
 
 async def _of_validation(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)
-    first = exc.errors()[0]
+    found = exc.errors()
+    # An unknown name comes first: it is probably a misspelling of a field that is missing.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     # The first name says where the value stood: in the body, the query, the path or the headers.
-    path = [str(part) for part in first["loc"][1:]] or [str(part) for part in first["loc"]]
-    field = ".".join(path)
-    message = str(first["msg"]).removeprefix("Value error, ")
+    field = ".".join(map(str, first["loc"][1:] or first["loc"]))
     status = HTTPStatus.BAD_REQUEST
     return problem_response(
         Problem(
             type="InvalidRequest",
             title=status.phrase,
             status=status,
-            detail=errors.one_line(f"{field}: {message}"),
+            detail=errors.one_line(f"{field}: {_message(first, found)}"),
             field=field,
         )
     )
+
+
+def _message(first: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> str:
+    if first["type"] != "extra_forbidden":
+        return str(first["msg"]).removeprefix("Value error, ")
+    missing = [str(one["loc"][-1]) for one in found if one["type"] == "missing"]
+    known = f": {errors.hint(str(first['loc'][-1]), missing)}" if missing else ""
+    return f"no field has this name{known}"
 
 
 async def _of_http(_request: Request, exc: Exception) -> JSONResponse:
