@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -38,6 +39,12 @@ class TenantChange(BaseModel):
     )
 
 
+class TenantDeletion(BaseModel):
+    """A deletion of a tenant that is under way."""
+
+    receipt_id: str = Field(description="`/v1/receipts/{receipt_id}` tells when nothing is left.")
+
+
 @router.get("/tenants", responses=responses())
 async def list_tenants(parts: Parts, caller: Operator, limit: Limit = 100, after: After = None) -> TenantPage:
     """Tenants that have submitted something or were set up, by name. For operators."""
@@ -56,3 +63,13 @@ async def change_tenant(parts: Parts, caller: Operator, change: TenantChange) ->
     """Set the tier and the limits of the tenant that `X-Tenant` names. For operators."""
     administration = operator_administration(parts, caller)
     return await administration.set_tenant(caller.tenant, tier=change.tier, limits=change.limits)
+
+
+@router.delete("/tenant", status_code=202, responses=responses(HTTPStatus.NOT_FOUND))
+async def delete_tenant(parts: Parts, caller: Operator) -> TenantDeletion:
+    """Revoke the keys of the tenant that `X-Tenant` names, and delete all it has. For operators.
+
+    The ledger, the audit log, the revoked keys and receipts stay, as evidence.
+    """
+    administration = operator_administration(parts, caller)
+    return TenantDeletion(receipt_id=await administration.delete_tenant(caller.tenant))
