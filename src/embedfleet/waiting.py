@@ -1,9 +1,9 @@
-"""Waits for the first of several awaitables, pauses until a signal, and ends tasks."""
+"""Waits for the first of several awaitables, pauses until a signal, groups what comes in, and ends tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -62,3 +62,38 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
         with suppress(asyncio.CancelledError):
             result = await task  # raises what ended the work, if that was not this cancellation
     return result
+
+
+async def in_groups(
+    items: AsyncGenerator[T, None],
+    *,
+    size_of: Callable[[T], int],
+    full: int,
+    longest_wait_seconds: float,
+) -> AsyncGenerator[list[T], None]:
+    """Yield the items in groups, in order, none empty.
+
+    A group ends when the sizes of its items are `full` together, or when the next item takes longer than
+    `longest_wait_seconds`. So an item waits for others as long as they come quickly, and little is in memory.
+    Close the generator (`aclosing`) if it is left before its end, and `items` after it.
+    """
+    group: list[T] = []
+    size = 0
+    coming = asyncio.ensure_future(anext(items, None))
+    try:
+        while True:
+            if group and size < full:
+                await asyncio.wait([coming], timeout=longest_wait_seconds)
+            if group and (size >= full or not coming.done()):
+                yield group
+                group, size = [], 0
+            item = await coming
+            if item is None:
+                break
+            group.append(item)
+            size += size_of(item)
+            coming = asyncio.ensure_future(anext(items, None))
+        if group:
+            yield group
+    finally:
+        await cancel_and_wait(coming)

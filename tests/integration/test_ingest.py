@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.errors import ParseError
+from embedfleet.errors import EmbedfleetError, ParseError
 from embedfleet.ingest import (
     FileOutcome,
     FileState,
@@ -247,14 +247,14 @@ async def test_a_stop_during_the_transaction_still_tells_of_its_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitting, gate = asyncio.Event(), asyncio.Event()
-    really_create = EmbeddingJobManager.create_jobs
+    really_create = EmbeddingJobManager.create_each
 
-    async def create_jobs(self: EmbeddingJobManager, requests: Sequence[Any]) -> list[str]:
+    async def create_each(self: EmbeddingJobManager, requests: Sequence[Any]) -> list[str | EmbedfleetError]:
         submitting.set()
         await gate.wait()
         return await really_create(self, requests)
 
-    monkeypatch.setattr(EmbeddingJobManager, "create_jobs", create_jobs)
+    monkeypatch.setattr(EmbeddingJobManager, "create_each", create_each)
     told: list[FileOutcome] = []
 
     async def tell(outcomes: AsyncIterator[FileOutcome]) -> None:
@@ -284,13 +284,13 @@ async def test_little_text_is_in_memory_at_once(tmp_path: Path, monkeypatch: pyt
     for number, path in enumerate(paths):
         path.write_text(f"{number:03} " * 100)
     together: list[int] = []
-    really_create = EmbeddingJobManager.create_jobs
+    really_create = EmbeddingJobManager.create_each
 
-    async def create_jobs(self: EmbeddingJobManager, requests: Sequence[Any]) -> list[str]:
+    async def create_each(self: EmbeddingJobManager, requests: Sequence[Any]) -> list[str | EmbedfleetError]:
         together.append(sum(len(request.content) for request in requests))
         return await really_create(self, requests)
 
-    monkeypatch.setattr(EmbeddingJobManager, "create_jobs", create_jobs)
+    monkeypatch.setattr(EmbeddingJobManager, "create_each", create_each)
     async with ingesting(make_settings(tmp_path)) as (ingest, _):
         await submitted(ingest, paths)
     assert sum(together) == 30 * 400

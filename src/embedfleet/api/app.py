@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
@@ -10,6 +12,7 @@ from embedfleet.api import pages, problems
 from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import (
+    bulk,
     dead_letters,
     defaults,
     estimates,
@@ -69,6 +72,8 @@ def create_app(parts: ApiParts) -> FastAPI:
     # A file is counted when it comes in. This limit counts the form around it, too.
     upload_bytes = parts.settings.parsing.max_file_bytes + uploads.FORM_BYTES
     app.include_router(uploads.router, max_body_size=upload_bytes)
+    # Of lines, each one has its limit.
+    app.include_router(bulk.router, max_body_size=sys.maxsize)
     pages.add_pages(app)
     app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
     app.add_middleware(RateHeaders)

@@ -106,6 +106,14 @@ def problem_of(exc: EmbedfleetError) -> Problem:
     )
 
 
+def problem_of_http(exc: HTTPException) -> Problem:
+    """Return the description of an error of the framework."""
+    status = HTTPStatus(exc.status_code)
+    return Problem(
+        type=status.name.title().replace("_", ""), title=status.phrase, status=status, detail=str(exc.detail)
+    )
+
+
 def _status_of(exc: EmbedfleetError) -> HTTPStatus:
     return next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
 
@@ -176,11 +184,7 @@ def _message(first: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> st
 
 async def _of_http(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
-    status = HTTPStatus(exc.status_code)
-    problem = Problem(
-        type=status.name.title().replace("_", ""), title=status.phrase, status=status, detail=str(exc.detail)
-    )
-    return problem_response(problem, headers=exc.headers)
+    return problem_response(problem_of_http(exc), headers=exc.headers)
 
 
 async def _of_defect(request: Request, exc: Exception) -> JSONResponse:

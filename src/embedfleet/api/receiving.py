@@ -51,6 +51,11 @@ class UploadFolder:
         self._max_bytes = max_bytes
         self._prepared = False
 
+    async def ready(self) -> Path:
+        """Return the folder, which exists. Raises ConfigError."""
+        await asyncio.to_thread(self._prepare)
+        return self._path
+
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[ReceivedFile]:
         """Take the body of the request, which is a file or a form with one. The file is gone after the block.
@@ -58,6 +63,7 @@ class UploadFolder:
         Raises InvalidRequest for a broken form, QuotaExceeded for a file that is too large, StorageFull, and
         ConfigError if the folder cannot be used.
         """
+        await self.ready()
         file = await asyncio.to_thread(self._new_file)
         try:
             yield await _received(request, _Intake(file, self._max_bytes))
@@ -71,12 +77,15 @@ class UploadFolder:
             await asyncio.to_thread(_remove, file)
 
     def _new_file(self) -> IO[bytes]:
+        return NamedTemporaryFile(dir=self._path, prefix="upload-", delete=False)
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
         try:
-            if not self._prepared:
-                self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._remove_left_over()
-                self._prepared = True
-            return NamedTemporaryFile(dir=self._path, prefix="upload-", delete=False)
+            self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._remove_left_over()
+            self._prepared = True
         except OSError as exc:
             raise ConfigError(
                 f"data_dir: files cannot be taken to {self._path} ({exc.strerror or exc}): choose another "

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from embedfleet.api.access import Principal
@@ -16,8 +16,10 @@ from embedfleet.api.fields import NewMediaId, access_of
 from embedfleet.api.idempotency import Answer, Record
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
+from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobRequest, MetadataField
 from embedfleet.records.idempotency import RequestKey
+from embedfleet.validation import first_problem
 
 REPLAYED = "Idempotency-Replayed"
 
@@ -78,6 +80,15 @@ class Submitted(BaseModel):
     job_id: str
     media_id: str
     position: str = Field(description="Pass it to a search as `after`: it waits until this can be found.")
+
+
+def refusal(exc: ValidationError) -> InvalidRequest:
+    """Return the error for what is wrong with a document. It shows no value, which may be text of it."""
+    problem = first_problem(exc)
+    if problem.kind == "json_invalid":
+        return InvalidRequest("the line is no JSON document: write each document on one line")
+    where = problem.field or "the line"
+    return InvalidRequest(f"{where}: {problem.message}", field=problem.field, reason=problem.message)
 
 
 def digest_of(content: BaseModel) -> bytes:

@@ -8,17 +8,23 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
-from embedfleet.errors import EmptyDocument, InputError, OverBudget, ParseError, QuotaExceeded
+from embedfleet.errors import (
+    EmbedfleetError,
+    EmptyDocument,
+    InputError,
+    OverBudget,
+    ParseError,
+    QuotaExceeded,
+)
 from embedfleet.ingest.files import File
 from embedfleet.ingest.intake import Admitted, Empty, IngestOptions, Refused, Taken, Unreadable
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.lifecycle.estimates import Budget
-from embedfleet.paging import halves
 from embedfleet.parsing.formats import ParsedDocument
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import DocumentEstimate, EstimateState, JobRequest
 from embedfleet.tracking.tenant_jobs import TenantJobs
-from embedfleet.waiting import cancel_and_wait
+from embedfleet.waiting import in_groups
 
 # Parsed texts of this many characters together are submitted before more is read. A small file may expand.
 _GROUP_CHARS = 1 << 20
@@ -172,18 +178,9 @@ class LocalIntake:
         return [next(submitted) if isinstance(one, _Document) else one for one in group]
 
     async def _create(self, documents: Sequence[_Document], options: IngestOptions) -> list[Taken]:
-        """Submit documents in one transaction; if one of them is refused, in smaller and smaller ones."""
-        try:
-            job_ids = await self._manager.create_jobs([self._request(one, options) for one in documents])
-        except (InputError, QuotaExceeded) as exc:  # nothing was admitted
-            if len(documents) == 1:
-                return [Refused(str(exc))]
-        else:
-            made = zip(documents, job_ids, strict=True)
-            return [Admitted(job_id, one.parsed.account) for one, job_id in made]
-        first, second = halves(documents)
-        # One after the other: of documents over a quota, the first ones are admitted.
-        return [*await self._create(first, options), *await self._create(second, options)]
+        """Submit documents. A document that is refused stops no other."""
+        outcomes = await self._manager.create_each([self._request(one, options) for one in documents])
+        return [_taken(one, outcome) for one, outcome in zip(documents, outcomes, strict=True)]
 
     def _request(self, document: _Document, options: IngestOptions) -> JobRequest:
         file, parsed = document.file, document.parsed
@@ -204,6 +201,17 @@ class LocalIntake:
             strict=options.strict,
             metadata=None if file.metadata is None else dict(file.metadata),
         )
+
+
+def _taken(document: _Document, outcome: str | EmbedfleetError) -> Taken:
+    """Return what became of a document. Raises an error that would hit every further one."""
+    match outcome:
+        case str():
+            return Admitted(outcome, document.parsed.account)
+        case InputError() | QuotaExceeded():
+            return Refused(str(outcome))
+        case _:
+            raise outcome
 
 
 def _over(budget: Budget, file: File, estimate: DocumentEstimate) -> OverBudget | None:
@@ -230,30 +238,10 @@ def _parsed(file: File, answer: ParsedDocument | ParseError, options: IngestOpti
     return _Document(file, answer)
 
 
-async def _in_groups(
-    items: AsyncGenerator[T, None],
-) -> AsyncGenerator[list[T], None]:
-    """Yield the items in groups, in order. A group ends when its text is long or the next item takes long.
+def _in_groups(items: AsyncGenerator[T, None]) -> AsyncGenerator[list[T], None]:
+    """Yield the items in groups of about a megabyte of text, in order."""
+    return in_groups(items, size_of=_chars, full=_GROUP_CHARS, longest_wait_seconds=_LONGEST_WAIT_SECONDS)
 
-    So a text waits for others as long as they come quickly, and little text is in memory at once.
-    """
-    group: list[T] = []
-    chars = 0
-    coming = asyncio.ensure_future(anext(items, None))
-    try:
-        while True:
-            if group and chars < _GROUP_CHARS:
-                await asyncio.wait([coming], timeout=_LONGEST_WAIT_SECONDS)
-            if group and (chars >= _GROUP_CHARS or not coming.done()):
-                yield group
-                group, chars = [], 0
-            item = await coming
-            if item is None:
-                break
-            group.append(item)
-            chars += len(item.parsed.text) if isinstance(item, _Document) else 0
-            coming = asyncio.ensure_future(anext(items, None))
-        if group:
-            yield group
-    finally:
-        await cancel_and_wait(coming)
+
+def _chars(item: object) -> int:
+    return len(item.parsed.text) if isinstance(item, _Document) else 0

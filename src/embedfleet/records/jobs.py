@@ -63,6 +63,9 @@ _MOST_COUNTED = 100_000
 
 _LISTING = Listing("jobs", (float, str))
 
+# Instants are shown rounded to microseconds. A filter by the time that a job shows must take that job.
+_ROUNDING_SECONDS = 6e-7
+
 _ID_DIGITS = 32
 _START_OF_ID = re.compile(rf"job_[0-9a-f]{{0,{_ID_DIGITS}}}")
 
@@ -323,9 +326,9 @@ class JobFilter:
             )
             query = query.where(jobs.c.document_id == named.scalar_subquery())
         if self.created_from is not None:
-            query = query.where(jobs.c.created_at >= self.created_from.timestamp())
+            query = query.where(jobs.c.created_at >= self.created_from.timestamp() - _ROUNDING_SECONDS)
         if self.created_before is not None:
-            query = query.where(jobs.c.created_at < self.created_before.timestamp())
+            query = query.where(jobs.c.created_at < self.created_before.timestamp() - _ROUNDING_SECONDS)
         return query
 
 
