@@ -20,7 +20,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_scripts import StageScripts
 from embedfleet.queue_schemas import JobRequest, JobStatus, Stage, UserTier
-from embedfleet.records import batches, documents, jobs, outbox
+from embedfleet.records import batches, documents, jobs, outbox, tenants
 from embedfleet.records.batches import Batch
 from embedfleet.records.fleet import broker_epoch, set_broker_epoch
 from embedfleet.records.jobs import JobEnd
@@ -241,6 +241,24 @@ async def test_a_new_leader_sets_the_shares_of_all_tenants_though_no_job_waits(
     assert told == [{TENANT: TenantShare(weight=8)}]
     await reconciler.notice_lost_broker()
     assert len(told) == 1, "the epoch is known and so are the shares"
+
+
+async def test_a_new_weight_of_a_tenant_counts_for_what_is_offered_already(
+    idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await idle.offered()
+    told: list[Mapping[str, TenantShare]] = []
+
+    async def set_shares(shares: Mapping[str, TenantShare]) -> None:
+        told.append(shares)
+
+    reconciler = idle.reconciler()
+    await reconciler.find_lost()
+    monkeypatch.setattr(idle.broker, "set_shares", set_shares)
+    await idle.database.write(lambda conn: tenants.set_limits(conn, TENANT, {"weight": 2.5}))
+    idle.clock.advance(RECONCILE_SECONDS)
+    await reconciler.find_lost()
+    assert told == [{TENANT: TenantShare(weight=2.5)}]
 
 
 async def test_a_job_at_work_for_hours_is_never_offered_again(idle: Idle) -> None:

@@ -119,6 +119,8 @@ class Reconciler:
                 return 0
             self._next_walk_at = now + self._reconcile_seconds
             self._walks += 1
+            # An operator may have changed the weight of a tenant whose work is offered already.
+            await self._set_shares()
             await self._tidy_dead(now)
         after = self._walked_to or ""
         page = await self._database.read(
