@@ -14,7 +14,7 @@ from support.system import paragraphs
 
 # A small file system of its own; made larger between the two runs.
 _SCRIPT = """
-mount -t tmpfs -o size=20m none "$DATA" || exit 99
+mount -t tmpfs -o size=12m none "$DATA" || exit 99
 "$PYTHON" -m embedfleet ingest "$DOCS" > "$OUT/first.out" 2> "$OUT/first.err"; echo $? > "$OUT/first.code"
 mount -o remount,size=400m "$DATA"
 "$PYTHON" -m embedfleet ingest "$DOCS" --json > "$OUT/second.out" 2> "$OUT/second.err"
@@ -29,7 +29,7 @@ def test_a_full_disk_stops_the_run_in_one_line_and_the_next_completes_it(
     docs, out = tmp_path / "docs", tmp_path / "out"
     for folder in (docs, out, command.data_dir):
         folder.mkdir()
-    for n in range(40):
+    for n in range(20):
         (docs / f"{n}.txt").write_text(paragraphs(f"file{n}", 300))
     names = {"DATA": command.data_dir, "DOCS": docs, "OUT": out, "PYTHON": Path(sys.executable)}
     ran = subprocess.run(
@@ -49,6 +49,6 @@ def test_a_full_disk_stops_the_run_in_one_line_and_the_next_completes_it(
 
     assert (out / "second.code").read_text() == "0\n", (out / "second.err").read_text()
     totals = json.loads((out / "second.out").read_text())["totals"]
-    assert totals["ingested"] + totals["unchanged"] == 40
+    assert totals["ingested"] + totals["unchanged"] == 20
     (hit,) = json.loads((out / "search.out").read_text())["hits"]
     assert hit["source"].startswith(str(docs))

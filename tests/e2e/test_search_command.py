@@ -68,7 +68,7 @@ def ingested(command: Command, tmp_path: Path) -> Command:
     folder.mkdir()
     (folder / "cats.txt").write_text(CATS)
     (folder / "dogs.txt").write_text(DOGS)
-    assert command.run("ingest", folder, "--json").code == 0
+    assert command.typed("ingest", folder, "--json").code == 0
     return command
 
 

@@ -42,7 +42,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def test_every_job_completes_exactly_once_whatever_the_order_and_however_often_told(
     database_url: str, database: Database, seed: int
 ) -> None:
-    plans = make_plans(300, random.Random(seed))
+    plans = make_plans(200, random.Random(seed))
     await create(database, plans)
     completions = await carry_out(database_url, plans, random.Random(seed))
     assert completions == Counter({plan.job_id: 1 for plan in plans})
