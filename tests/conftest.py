@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from loguru import logger
+from sqlalchemy import Engine
 
 from embedfleet.clock import ManualClock
 from embedfleet.settings import Settings
+from embedfleet.sql import migrations
 from support.chroma_server import ChromaServer
-from support.databases import PostgresDatabases
+from support.databases import PostgresDatabases, SqliteTemplate
 from support.postgres_server import PostgresMissing, PostgresServer
 from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
@@ -61,6 +63,25 @@ logger.enable("embedfleet")  # a library is silent; the tests listen
 def embedded_chroma(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process starts in a moment. A module that tests the start itself overrides this."""
     monkeypatch.setattr("embedfleet.vectors.chroma.process.start", ForkedChild)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+    return SqliteTemplate(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(autouse=True)
+def copied_sqlite(monkeypatch: pytest.MonkeyPatch, sqlite_template: SqliteTemplate) -> None:
+    """A new SQLite database has its schema in a moment. Other processes migrate theirs, and what is there
+    already is upgraded by the real code."""
+    really_upgrade = migrations.upgrade
+
+    def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
+        copied = engine.dialect.name == "sqlite" and sqlite_template.copy_to(Path(location))
+        before, now = really_upgrade(engine, location)
+        return None if copied else before, now
+
+    monkeypatch.setattr(migrations, "upgrade", upgrade)
 
 
 @pytest.fixture
