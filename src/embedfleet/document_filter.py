@@ -131,6 +131,10 @@ class DocumentFilter(Checked):
         return any(getattr(self, name) is not None for name in DocumentFilter.model_fields)
 
 
+EVERY_DOCUMENT = DocumentFilter()
+"""The filter that leaves nothing out."""
+
+
 class PassageFilter(DocumentFilter):
     """Which passages are meant: those of the documents, under the heading."""
 

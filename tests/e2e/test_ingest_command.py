@@ -88,6 +88,16 @@ def test_metadata_of_files_filters_a_search(command: Command, corpus: Path) -> N
     shown = command.typed("search", "The animal", "--where", "pet=none").stdout
     assert "exact: every passage that is allowed was compared, 1 in all" in shown
 
+    listed = command.typed("documents", "list", "--where", "pet=cat", "--json").document["documents"]
+    assert [(Path(one["source"]).name, one["metadata"]["year"]) for one in listed] == [("cats.md", 2024)]
+    both = command.typed("documents", "delete", "cats.md", "--where", "pet=cat")
+    assert (both.code, "not both" in both.stderr) == (1, True)
+    assert command.typed("documents", "delete").code == 1
+    assert "that is meant" in command.typed("documents", "delete", "--where", "pet=dog").stderr
+    deleted = command.typed("documents", "delete", "--where", "pet=cat", "--json").document
+    assert deleted["deleted"] == [listed[0]["media_id"]]
+    assert found("--where", "year=2024") == ["dogs.txt"]
+
 
 def test_an_unchanged_file_embeds_nothing_and_a_changed_one_only_what_is_new(
     command: Command, corpus: Path

@@ -19,6 +19,7 @@ from embedfleet import records
 from embedfleet.account import NOTHING_SAID
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.administration.tenant_administration import TenantAdministration
+from embedfleet.document_filter import EVERY_DOCUMENT, DocumentFilter
 from embedfleet.errors import EmbedfleetError
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.places import NOWHERE
@@ -88,7 +89,10 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "after": None,
         },
     ],
-    "list_documents": [lambda _: {}, lambda _: {"prefix": "/", "limit": 10, "after": None}],
+    "list_documents": [
+        lambda _: {},
+        lambda _: {"prefix": "/", "matching": EVERY_DOCUMENT, "limit": 10, "after": None},
+    ],
     "wait": [lambda of: {"job_id": of.job_id, "timeout_seconds": 20}],
     "wait_many": [lambda of: {"job_ids": [of.job_id], "timeout_seconds": 20}],
     "as_completed": [lambda of: {"job_ids": [of.job_id]}],
@@ -124,7 +128,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "model": "stub",
         }
     ],
-    "all_documents": [lambda _: {}, lambda _: {"prefix": "/"}],
+    "all_documents": [lambda _: {}, lambda _: {"prefix": "/", "matching": EVERY_DOCUMENT}],
     "models_of": [lambda of: {"media_ids": [of.media_id]}],
     "record_unreadable": [
         lambda of: {
@@ -147,6 +151,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
         }
     ],
     "sum_of_estimates": [lambda _: {"estimates": []}],
+    "delete_documents": [lambda of: {"matching": DocumentFilter(media_ids=[of.media_id])}],
     "delete_document": [lambda of: {"media_id": of.media_id}],
     "get_document": [lambda of: {"media_id": of.media_id}],
     "read_text": [lambda of: {"media_id": of.media_id, "start": 0, "end": 5}],

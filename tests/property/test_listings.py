@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Table, create_engine, delete, insert
 
+from embedfleet.document_filter import EVERY_DOCUMENT
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import JobStatus, Stage, UserTier
 from embedfleet.records import dead_letters, document_info, events, jobs
@@ -43,7 +44,15 @@ class World:
             number, name, mixed = self._made, f"{self._made:04}", mixed_name(self._made)
             self.rows[number] = (tenant, instant)
             common = {"tenant": tenant, "created_at": instant}
-            self._put(tables.documents, document_id=name, media_id=mixed, cleanup=0, deletions=0, **common)
+            self._put(
+                tables.documents,
+                document_id=name,
+                media_id=mixed,
+                cleanup=0,
+                deletions=0,
+                patches=0,
+                **common,
+            )
             new = NewJob(mixed, tenant, name, number, UserTier.FREE, 50, instant)
             jobs.create(self.conn, [new])
             common |= {"job_id": mixed, "run": 1}
@@ -86,7 +95,9 @@ def jobs_page(world: World, scope: Scope, limit: int, after: str | None) -> Page
 
 
 def documents_page(world: World, scope: Scope, limit: int, after: str | None) -> Page[int]:
-    found = document_info.page(world.conn, scope, source_prefix="", limit=limit, after=after)
+    found = document_info.page(
+        world.conn, scope, source_prefix="", matching=EVERY_DOCUMENT, limit=limit, after=after
+    )
     return Page((world.number_of(one.media_id) for one in found), next_cursor=found.next_cursor)
 
 

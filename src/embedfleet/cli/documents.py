@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.cli.filter_options import After, Before, SourcePrefix, WhereOption, document_filter
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_fields, say_table, warn
 from embedfleet.cli.place import Place, somewhere
@@ -27,11 +28,21 @@ app = typer.Typer(help="What can be searched; delete what should not be.", no_ar
 
 @app.command("list")
 @somewhere
-def list_documents(place: Place, tenant: Tenant = None, as_json: AsJson = False) -> None:
+def list_documents(
+    place: Place,
+    tenant: Tenant = None,
+    where: WhereOption = None,
+    source: SourcePrefix = None,
+    created_after: After = None,
+    created_before: Before = None,
+    as_json: AsJson = False,
+) -> None:
     """All documents that are not deleted, by source (or media id): `live` ones are found by searches."""
+    matching = document_filter(where=where, source=source, after=created_after, before=created_before)
 
     async def look(system: System) -> list[DocumentInfo]:
-        return await _documents_of(system, await system.tenant(tenant))
+        jobs = await system.jobs_of(await system.tenant(tenant))
+        return [document async for document in jobs.all_documents(matching=matching)]
 
     found = sorted(with_system(place, look), key=_shown_name)
     if as_json:
@@ -92,20 +103,36 @@ def _shown_name(document: DocumentInfo) -> str:
 def delete(
     place: Place,
     sources: Annotated[
-        list[str], typer.Argument(help="Sources as `documents list` shows them or their ends, or media ids.")
-    ],
+        list[str] | None,
+        typer.Argument(help="Sources as `documents list` shows them or their ends, or media ids."),
+    ] = None,
     tenant: Tenant = None,
+    where: WhereOption = None,
+    source: SourcePrefix = None,
+    created_after: After = None,
+    created_before: Before = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete documents with their texts, chunks, vectors and jobs, and search for what is left of them."""
+    """Delete documents with their texts, chunks, vectors and jobs, and search for what is left of them.
+
+    They are named, or all those that --where, --source and the dates mean are deleted.
+    """
     from embedfleet.errors import InvalidRequest
 
+    matching = document_filter(where=where, source=source, after=created_after, before=created_before)
+    if bool(sources) == matching.says_something:
+        raise InvalidRequest("name documents, or say by options which ones are meant, not both")
+
     async def act(system: System) -> _Deletion:
-        return await _delete(system, await system.tenant(tenant), [_Named(name) for name in sources])
+        owner = await system.tenant(tenant)
+        if sources:
+            return await _delete(system, owner, [_Named(name) for name in sources])
+        requested = await (await system.jobs_of(owner)).delete_documents(matching=matching)
+        return await _searched(system, owner, requested, [])
 
     done = with_system(place, act)
     deleted, unknown = done.deleted, done.unknown
-    problem = _no_document(done.tenant, ", ".join(unknown))
+    problem = _no_document(done.tenant, ", ".join(unknown) if sources else "that is meant")
     if not deleted:
         raise InvalidRequest(problem)
     receipts = list(deleted.values())
@@ -193,6 +220,13 @@ async def _delete(system: System, tenant: str, named: Sequence[_Named]) -> _Dele
             unknown.append(document.name)
         else:
             requested[document.name] = receipt_id
+    return await _searched(system, tenant, requested, unknown)
+
+
+async def _searched(
+    system: System, tenant: str, requested: Mapping[str, str], unknown: list[str]
+) -> _Deletion:
+    """Wait until each document was searched for what is left of it. `requested` has receipts, by name."""
     found = await system.searched_receipts(
         tenant, list(requested.values()), purpose="embedfleet documents delete", announce=warn
     )

@@ -34,18 +34,18 @@ Heading = Annotated[
 ]
 After = Annotated[
     datetime | None,
-    typer.Option("--created-after", formats=_DATES, help="First submitted then or later (UTC)."),
+    typer.Option("--created-after", formats=_DATES, help="Submitted then or later (UTC)."),
 ]
 Before = Annotated[
     datetime | None,
-    typer.Option("--created-before", formats=_DATES, help="First submitted before then (UTC)."),
+    typer.Option("--created-before", formats=_DATES, help="Submitted before then (UTC)."),
 ]
 
 
 def filter_fields(
     *,
     where: Sequence[str] | None,
-    media_ids: Sequence[str] | None,
+    media_ids: Sequence[str] | None = None,
     source: str | None,
     after: datetime | None,
     before: datetime | None,

@@ -6,31 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, select
 
 from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import utc
+from embedfleet.document_filter import DocumentFilter
 from embedfleet.queue_schemas import DocumentInfo, DocumentState
 from embedfleet.records.cursors import Listing, Page
+from embedfleet.records.filters import begins_with, document_conditions
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import GenerationState, collections, documents, generations, jobs
 
 _LISTING = Listing("documents", (str, str))
+_OTHERS = generations.alias("others")
 
 
 def page(
-    conn: Connection, scope: Scope, *, source_prefix: str, limit: int, after: str | None
+    conn: Connection,
+    scope: Scope,
+    *,
+    source_prefix: str,
+    matching: DocumentFilter,
+    limit: int,
+    after: str | None,
 ) -> Page[DocumentInfo]:
     """Return up to `limit` documents within the scope that are not deleted, by tenant and media id.
 
     With a prefix, return only those whose source starts with it. A document may have no source.
     """
-    query = select(documents).where(scope.rows(documents.c.tenant), documents.c.deleted_at.is_(None))
+    query = _matching(select(documents), scope, matching, conn.dialect.name)
     query = query.order_by(documents.c.tenant, documents.c.media_id).limit(limit + 1)
     if source_prefix:
-        query = query.where(documents.c.source.startswith(source_prefix, autoescape=True))
+        query = query.where(begins_with(documents.c.source, source_prefix))
     if after is not None:
         tenant, media_id = _LISTING.key_after(after)
         # The first condition alone bounds the range of the index that is read.
@@ -39,6 +48,40 @@ def page(
         )
     found = _LISTING.page(conn.execute(query).all(), limit, lambda row: (row.tenant, row.media_id))
     return Page(_describe_all(conn, found), next_cursor=found.next_cursor)
+
+
+def ids_matching(conn: Connection, scope: Scope, matching: DocumentFilter) -> list[str]:
+    """Return the ids of all documents within the scope that are not deleted and match."""
+    query = _matching(select(documents.c.document_id), scope, matching, conn.dialect.name)
+    return list(conn.execute(query).scalars())
+
+
+def matching_among(
+    conn: Connection, scope: Scope, matching: DocumentFilter, document_ids: Sequence[str]
+) -> dict[str, str]:
+    """Return which of these documents still match: their media ids, by document id."""
+    query = _matching(
+        select(documents.c.document_id, documents.c.media_id), scope, matching, conn.dialect.name
+    )
+    found: dict[str, str] = {}
+    for ids in key_pages(document_ids):
+        for row in conn.execute(query.where(documents.c.document_id.in_(ids))):
+            found[row.document_id] = row.media_id
+    return found
+
+
+def _matching(query: Select[Any], scope: Scope, matching: DocumentFilter, dialect: str) -> Select[Any]:
+    """Restrict a query over `documents` to those within the scope that are not deleted and match."""
+    query = query.where(scope.rows(documents.c.tenant), documents.c.deleted_at.is_(None))
+    if matching.condition is not None:
+        newest = select(func.max(_OTHERS.c.number)).where(_OTHERS.c.document_id == documents.c.document_id)
+        shown = func.coalesce(documents.c.live_generation, newest.correlate(documents).scalar_subquery())
+        query = query.join_from(
+            documents,
+            generations,
+            and_(generations.c.document_id == documents.c.document_id, generations.c.number == shown),
+        )
+    return query.where(*document_conditions(matching, dialect))
 
 
 def get(conn: Connection, document_id: str) -> DocumentInfo | None:

@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
+from embedfleet.document_filter import EVERY_DOCUMENT, DocumentFilter
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob, UnknownReceipt
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
@@ -111,23 +112,33 @@ class ScopedJobs:
         return await self._database.read(look)
 
     async def list_documents(
-        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+        self,
+        *,
+        prefix: str = "",
+        matching: DocumentFilter = EVERY_DOCUMENT,
+        limit: int = 100,
+        after: str | None = None,
     ) -> Page[DocumentInfo]:
         """Return up to `limit` documents that are not deleted, by tenant and media id.
 
-        With `prefix`, only those whose source starts with it. For the next page, pass `next_cursor` of this
-        page as `after`. Raises InvalidRequest for another text.
+        With `prefix`, only those whose source starts with it; with `matching`, only those that the filter
+        means. For the next page, pass `next_cursor` of this page as `after`. Raises InvalidRequest for
+        another text.
         """
         require_limit(limit)
         return await self._database.read(
-            lambda conn: document_info.page(conn, self._scope, source_prefix=prefix, limit=limit, after=after)
+            lambda conn: document_info.page(
+                conn, self._scope, source_prefix=prefix, matching=matching, limit=limit, after=after
+            )
         )
 
-    async def all_documents(self, *, prefix: str = "") -> AsyncIterator[DocumentInfo]:
+    async def all_documents(
+        self, *, prefix: str = "", matching: DocumentFilter = EVERY_DOCUMENT
+    ) -> AsyncIterator[DocumentInfo]:
         """Yield all documents of `list_documents`, page by page."""
         after: str | None = None
         while True:
-            page = await self.list_documents(prefix=prefix, limit=_PAGE, after=after)
+            page = await self.list_documents(prefix=prefix, matching=matching, limit=_PAGE, after=after)
             for document in page:
                 yield document
             after = page.next_cursor

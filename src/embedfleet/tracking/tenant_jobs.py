@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from embedfleet import document_metadata
 from embedfleet.clock import Clock
+from embedfleet.document_filter import DocumentFilter
 from embedfleet.document_metadata import Metadata, Value
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
 from embedfleet.lifecycle import describing, ending, estimating
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
 from embedfleet.lifecycle.estimates import Pace, pace_of_past, summed
+from embedfleet.paging import pages
 from embedfleet.positions import MissingJob
 from embedfleet.queue_schemas import (
     ChunkInfo,
@@ -41,6 +44,9 @@ from embedfleet.tracking.visibility import wait_until_visible
 from embedfleet.tracking.workload import read_workload
 
 T = TypeVar("T")
+
+# Documents that one transaction deletes: other writers wait for it a fraction of a second.
+_DELETED_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +304,34 @@ class TenantJobs(ScopedJobs):
             return ending.delete_document(conn, document_id, self._clock.now())
 
         return await self._database.write(remove)
+
+    async def delete_documents(self, *, matching: DocumentFilter) -> dict[str, str]:
+        """Delete the documents that the filter means, as `delete_document` does. Return receipts by media id.
+
+        A document that is submitted or changed during the call is deleted only if it was meant before and
+        after. They are deleted in several transactions, so after an error some are deleted: repeat the call.
+        Raises InvalidRequest for a filter that leaves nothing out, so that an omission deletes nothing.
+        """
+        if not matching.says_something:
+            raise InvalidRequest("the filter leaves no document out: say which ones are to be deleted")
+        meant = await self._database.read(
+            lambda conn: document_info.ids_matching(conn, self._scope, matching)
+        )
+        deleted: dict[str, str] = {}
+        for ids in pages(sorted(meant), _DELETED_AT_ONCE):
+            deleted |= await self._database.write(
+                partial(self._delete_matching, matching=matching, document_ids=ids)
+            )
+        return deleted
+
+    def _delete_matching(
+        self, conn: Connection, matching: DocumentFilter, document_ids: Sequence[str]
+    ) -> dict[str, str]:
+        document_lock.lock(conn, document_ids)
+        # Looked at again under the lock: one of them may have been changed since.
+        still = document_info.matching_among(conn, self._scope, matching, document_ids)
+        receipts = {
+            media_id: ending.delete_document(conn, document_id, self._clock.now())
+            for document_id, media_id in still.items()
+        }
+        return {media_id: receipt for media_id, receipt in receipts.items() if receipt is not None}
