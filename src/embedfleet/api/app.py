@@ -13,6 +13,7 @@ from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import (
     bulk,
+    cohere,
     dead_letters,
     defaults,
     estimates,
@@ -21,8 +22,10 @@ from embedfleet.api.routes import (
     jobs,
     keys,
     many,
+    openai,
     pools,
     receipts,
+    tei,
     tenants,
     uploads,
     usage,
@@ -41,6 +44,9 @@ _ROUTERS = (
     tenants.router,
     keys.router,
     usage.router,
+    openai.router,
+    tei.router,
+    cohere.router,
 )
 
 # FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.

@@ -12,6 +12,7 @@ from embedfleet.api.request_rate import RequestCounts
 from embedfleet.api.turns import TenantTurns
 from embedfleet.bootstrap import FrontSystem, OwnerSystem
 from embedfleet.clock import SystemClock
+from embedfleet.lifecycle.text_admission import TextAdmission
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
@@ -28,6 +29,7 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         search=owner.search,
         embedder=owner.embedder,
         broker=owner.broker,
+        texts=TextAdmission(owner.database, clock, owner.settings.tenants),
         keys=SqlKeyRing(owner.database, clock, owner.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(owner.database, clock),
@@ -53,6 +55,7 @@ def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False
         search=front.search,
         embedder=front.embedder,
         broker=front.broker,
+        texts=TextAdmission(front.database, clock, front.settings.tenants),
         keys=SqlKeyRing(front.database, clock, front.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(front.database, clock),

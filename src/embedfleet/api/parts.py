@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedfleet.clock import Clock
     from embedfleet.interactive.embedder import TextEmbedder
     from embedfleet.job_manager import EmbeddingJobManager
+    from embedfleet.lifecycle.text_admission import TextAdmission
     from embedfleet.metrics.server import Health
     from embedfleet.queue.broker import Broker
     from embedfleet.queue_schemas import SearchHits
@@ -49,6 +50,7 @@ class ApiParts:
     search: Search
     embedder: TextEmbedder
     broker: Broker | None
+    texts: TextAdmission
     keys: KeyRing
     requests: RequestCounts
     repeated: RepeatedRequests

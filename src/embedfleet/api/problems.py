@@ -157,20 +157,23 @@ async def _of_our_tree(_request: Request, exc: Exception) -> JSONResponse:
 
 async def _of_validation(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)
+    return problem_response(problem_of_validation(exc))
+
+
+def problem_of_validation(exc: RequestValidationError) -> Problem:
+    """Return the description of a request that is not as the route wants it."""
     found = exc.errors()
     # An unknown name comes first: it is probably a misspelling of a field that is missing.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     # The first name says where the value stood: in the body, the query, the path or the headers.
     field = ".".join(map(str, first["loc"][1:] or first["loc"]))
     status = HTTPStatus.BAD_REQUEST
-    return problem_response(
-        Problem(
-            type="InvalidRequest",
-            title=status.phrase,
-            status=status,
-            detail=errors.one_line(f"{field}: {_message(first, found)}"),
-            field=field,
-        )
+    return Problem(
+        type="InvalidRequest",
+        title=status.phrase,
+        status=status,
+        detail=errors.one_line(f"{field}: {_message(first, found)}"),
+        field=field,
     )
 
 
@@ -188,8 +191,13 @@ async def _of_http(_request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _of_defect(request: Request, exc: Exception) -> JSONResponse:
+    return problem_response(problem_of_defect(request, exc))
+
+
+def problem_of_defect(request: Request, exc: Exception) -> Problem:
+    """Log a defect, and return a description that has only its number in the log."""
     number = secrets.token_hex(6)
     logger.opt(exception=exc).error("defect {} in {} {}", number, request.method, request.scope.get("route"))
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = f"a defect of the server; its log has more under the number {number}"
-    return problem_response(Problem(type="Defect", title=status.phrase, status=status, detail=detail))
+    return Problem(type="Defect", title=status.phrase, status=status, detail=detail)

@@ -50,7 +50,9 @@ class ModelInfo:
 
     `max_tokens`: the most tokens of a chunk. Special tokens and prefixes are added later and are already
     subtracted. `pads`: each text of a call costs as much as the longest. `texts_per_call`: the most texts of
-    one call; None: only tokens limit a call.
+    one call; None: only tokens limit a call. `matryoshka`: the first values of a vector are a shorter vector
+    of the same meaning. `accepts_ids_below`: token ids of callers are of this model's tokenizer, and below
+    this number; 0: no ids are taken.
     """
 
     name: str
@@ -63,6 +65,8 @@ class ModelInfo:
     needs_texts: bool = False
     pads: bool = False
     texts_per_call: int | None = None
+    matryoshka: bool = False
+    accepts_ids_below: int = 0
 
 
 class EmbeddingBackend(Protocol):

@@ -23,7 +23,10 @@ from embedfleet.settings import ModelSettings, ModelsSettings
 BUILT_IN: Mapping[str, ModelSettings] = {
     "minilm": ModelSettings(backend="onnx", description="all-MiniLM-L6-v2, English, 8-bit weights"),
     "static": ModelSettings(
-        backend="static", max_tokens=512, description="wordllama token table: very fast, coarser"
+        backend="static",
+        max_tokens=512,
+        matryoshka=True,
+        description="wordllama token table: very fast, coarser",
     ),
     "stub": ModelSettings(backend="stub", dim=64, description="hashes, no meaning: for tests"),
 }
@@ -157,6 +160,8 @@ def _description(name: str, settings: ModelSettings) -> Description:
         needs_texts=files.needs_texts,
         pads=kind.pads,
         texts_per_call=files.texts_per_call,
+        matryoshka=settings.matryoshka,
+        accepts_ids_below=tokenizer.vocabulary_size if settings.accepts_token_ids else 0,
     )
     if info.max_tokens < 1:
         raise ModelError(f"its prefixes leave no room for text in {limit} tokens: shorten them")

@@ -36,6 +36,11 @@ class TextEmbedder(Protocol):
         """The names of the models that are ready in this process, sorted."""
         ...
 
+    @property
+    def known_models(self) -> list[str]:
+        """The names of all models of the catalogue, sorted."""
+        ...
+
     def require_known(self, model: str) -> None:
         """Raise UnknownModel, which names the nearest known model, if there is no model of this name."""
         ...
@@ -65,6 +70,9 @@ class KnownModels:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._infos: dict[str, ModelInfo] = {}
+
+    def names(self) -> list[str]:
+        return self._catalogue.names()
 
     def require_known(self, model: str) -> None:
         self._catalogue.settings_of(model)

@@ -39,6 +39,10 @@ class LocalTextEmbedder:
     def loaded_models(self) -> list[str]:
         return self._models.loaded()
 
+    @property
+    def known_models(self) -> list[str]:
+        return self._known.names()
+
     def require_known(self, model: str) -> None:
         self._known.require_known(model)
 

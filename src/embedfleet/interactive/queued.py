@@ -54,6 +54,10 @@ class QueuedTextEmbedder:
     def loaded_models(self) -> list[str]:
         return []
 
+    @property
+    def known_models(self) -> list[str]:
+        return self._known.names()
+
     def require_known(self, model: str) -> None:
         self._known.require_known(model)
 

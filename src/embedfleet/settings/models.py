@@ -133,6 +133,16 @@ class ModelSettings(Section):
     dimensions: int | None = Field(
         default=None, ge=1, description="Keep only this many first values of a vector. For Matryoshka models."
     )
+    matryoshka: bool = Field(
+        default=False,
+        description="True: embeddings requests may ask for fewer dimensions. Set it for models trained for "
+        "that.",
+    )
+    accepts_token_ids: bool = Field(
+        default=False,
+        description="True: embeddings requests may hold token ids. Set it only if all clients use this "
+        "model's own tokenizer: ids of another one mean other words.",
+    )
     max_tokens: int = Field(
         default=256,
         ge=8,
