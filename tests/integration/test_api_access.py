@@ -157,6 +157,15 @@ async def test_an_operator_acts_for_a_tenant_it_names_or_sees_all(closed: Closed
     assert "did you mean `weight`" in wrong.json()["detail"]
 
 
+async def test_what_an_operator_does_with_pools_is_in_the_audit_log(closed: Closed) -> None:
+    scaled = await closed.ask("operator", "POST", "/v1/pools/storage/scale", json={"workers": 1})
+    assert scaled.status_code == 202, scaled.text
+    (newest,) = (await closed.ask("operator", "GET", "/v1/audit", params={"limit": 1})).json()["audit"]
+    assert (newest["action"], newest["tenant_id"]) == ("pools.scale", None)
+    assert newest["actor"] == closed.keys["operator"][3:13]
+    assert newest["details"]["workers"] == 1
+
+
 async def test_usage_names_the_key_that_submitted_and_its_price(closed: Closed) -> None:
     prefix = await closed.make("carl write", "carl", scopes=frozenset({Scope.WRITE, Scope.ADMIN}))
     await closed.ask("carl write", "POST", "/v1/jobs", json={"media_id": "1", "content": "two words"})

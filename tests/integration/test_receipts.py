@@ -16,7 +16,6 @@ import pytest
 from sqlalchemy import Connection, Table, insert, select
 
 from embedfleet.administration.operator_administration import OperatorAdministration
-from embedfleet.administration.scoped_administration import LOCAL
 from embedfleet.clock import ManualClock, SystemClock
 from embedfleet.errors import UnknownReceipt, UnknownTenant
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
@@ -28,6 +27,7 @@ from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import Receipt, ReceiptState, Stage
 from embedfleet.records import collections, identity, traces
+from embedfleet.records.audit import LOCAL
 from embedfleet.records.receipts import Findings, ReceiptRow
 from embedfleet.repair.backup import database_file, write_backup
 from embedfleet.sql import tables

@@ -32,9 +32,6 @@ from embedfleet.records.usage import Line
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 
-LOCAL = "local"
-"""The actor of what is done beside the database, without an API key."""
-
 _MOST_DAYS = 366
 _USUAL_DAYS = 30
 # After a rotation, the programs that use the old key have a day to get the new one.
@@ -44,7 +41,7 @@ _USUAL_OVERLAP_SECONDS = 86_400.0
 class Administration:
     """What an administrator does within one scope. Nothing outside the scope can be seen or changed.
 
-    `actor` is written into the audit log: the prefix of an API key, or `LOCAL`. Any method may raise
+    `actor` is written into the audit log: the prefix of an API key, or `audit.LOCAL`. Any method may raise
     DatabaseUnavailable; a method that writes may raise StorageFull.
     """
 

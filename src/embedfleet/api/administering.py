@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from embedfleet.administration.operator_administration import OperatorAdministration
-from embedfleet.administration.scoped_administration import LOCAL, Administration
+from embedfleet.administration.scoped_administration import Administration
 from embedfleet.administration.tenant_administration import TenantAdministration
 from embedfleet.api.access import Principal
 from embedfleet.api.parts import ApiParts
+from embedfleet.records.audit import LOCAL
 
 
 def operator_administration(parts: ApiParts, caller: Principal) -> OperatorAdministration:

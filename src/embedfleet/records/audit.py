@@ -13,12 +13,15 @@ from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql.tables import audit
 
+LOCAL = "local"
+"""The actor of what is done beside the database, without an API key."""
+
 _LISTING = Listing("audit log", (int,))
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What was done. `actor` is the prefix of a key, or `local` for a command beside the database.
+    """What was done. `actor` is the prefix of a key, or `LOCAL`.
 
     `tenant` is None for what concerns no single tenant. `details` are names and numbers, and hold neither a
     secret nor text of a document.

@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock, utc
 from embedfleet.errors import ConfigError, InvalidRequest
-from embedfleet.records import fleet
+from embedfleet.records import audit, fleet
+from embedfleet.records.audit import Deed
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator
 from embedfleet.settings import Settings, with_pool_sizes
 from embedfleet.sql.database import Database
@@ -49,12 +50,16 @@ class OrchestratorsSeen(BaseModel):
 
 
 class WorkerPools:
-    """The pools of all orchestrators. Any method may raise DatabaseUnavailable."""
+    """The pools of all orchestrators. Any method may raise DatabaseUnavailable.
 
-    def __init__(self, database: Database, clock: Clock, settings: Settings) -> None:
+    `actor` is written into the audit log: the prefix of an API key, or `audit.LOCAL`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, settings: Settings, *, actor: str) -> None:
         self._database = database
         self._clock = clock
         self._settings = settings
+        self._actor = actor
 
     async def seen(self) -> OrchestratorsSeen:
         """Return the orchestrators that run, and those that were lost within the last hour."""
@@ -84,6 +89,8 @@ class WorkerPools:
                 raise InvalidRequest(f"no running orchestrator to tell (running on: {seen})")
             for one in chosen:
                 fleet.order_workers(conn, one.orchestrator_id, pool, workers)
+            details = {"pool": pool, "workers": workers, "hosts": sorted({one.host for one in chosen})}
+            audit.add(conn, Deed(self._actor, "pools.scale", None, details), now)
             return chosen
 
         return [_described(one) for one in await self._database.write(order)]

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from embedfleet.api.access import Operator, Parts
+from embedfleet.api.access import Operator, Parts, Principal
 from embedfleet.api.fields import NO_NUL
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
+from embedfleet.records.audit import LOCAL
 from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen, WorkerPools
 
 router = APIRouter(prefix="/v1/pools", tags=["pools"])
@@ -44,23 +45,23 @@ class Told(BaseModel):
 
 
 @router.get("", responses=responses())
-async def list_pools(parts: Parts, _caller: Operator) -> OrchestratorsSeen:
+async def list_pools(parts: Parts, caller: Operator) -> OrchestratorsSeen:
     """The pools of every orchestrator that runs, and the orchestrators lost within the last hour."""
-    return await _pools(parts).seen()
+    return await _pools(parts, caller).seen()
 
 
 @router.post("/{pool}/scale", status_code=202, responses=responses())
-async def scale_pool(parts: Parts, _caller: Operator, pool: _Pool, size: Size) -> Told:
+async def scale_pool(parts: Parts, caller: Operator, pool: _Pool, size: Size) -> Told:
     """Change the size of a pool on running orchestrators, without a restart. Surplus workers drain."""
-    return Told(orchestrators=await _pools(parts).scale(pool, size.workers, host=size.host))
+    return Told(orchestrators=await _pools(parts, caller).scale(pool, size.workers, host=size.host))
 
 
 @router.post("/{pool}/drain", status_code=202, responses=responses())
-async def drain_pool(parts: Parts, _caller: Operator, pool: _Pool, where: Where | None = None) -> Told:
+async def drain_pool(parts: Parts, caller: Operator, pool: _Pool, where: Where | None = None) -> Told:
     """Have the workers of a pool finish what they have in hand, and take no more. To go on, scale it."""
     host = None if where is None else where.host
-    return Told(orchestrators=await _pools(parts).scale(pool, 0, host=host))
+    return Told(orchestrators=await _pools(parts, caller).scale(pool, 0, host=host))
 
 
-def _pools(parts: ApiParts) -> WorkerPools:
-    return WorkerPools(parts.database, parts.clock, parts.settings)
+def _pools(parts: ApiParts, caller: Principal) -> WorkerPools:
+    return WorkerPools(parts.database, parts.clock, parts.settings, actor=caller.key or LOCAL)

@@ -80,8 +80,8 @@ class LocalSystem:
 
     async def administration(self) -> OperatorAdministration:
         from embedfleet.administration.operator_administration import OperatorAdministration
-        from embedfleet.administration.scoped_administration import LOCAL
         from embedfleet.clock import SystemClock
+        from embedfleet.records.audit import LOCAL
 
         guest = await self._guest()
         return OperatorAdministration(guest.database, SystemClock(), guest.settings, actor=LOCAL)
@@ -99,10 +99,11 @@ class LocalSystem:
 
     async def _pools(self) -> WorkerPools:
         from embedfleet.clock import SystemClock
+        from embedfleet.records.audit import LOCAL
         from embedfleet.tracking.worker_pools import WorkerPools
 
         guest = await self._guest()
-        return WorkerPools(guest.database, SystemClock(), guest.settings)
+        return WorkerPools(guest.database, SystemClock(), guest.settings, actor=LOCAL)
 
     async def _guest(self) -> GuestSystem:
         if self._opened is None:
