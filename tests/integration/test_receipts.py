@@ -22,6 +22,7 @@ from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.erasure import Erasure
 from embedfleet.leader.leftover_search import DEAD_TASKS, QUEUES, VECTOR_STORE, LeftoverSearch
+from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import cleanup
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
@@ -101,7 +102,9 @@ async def bench_in(folder: Path, store: VectorStore) -> AsyncIterator[Bench]:
     clock, broker = ManualClock(), MemoryBroker()
     jobs = EmbeddingJobManager(JobManagerConfig(settings=settings), database=database, clock=clock)
     search = LeftoverSearch(database=database, broker=broker, store=store)
-    duty = Erasure(search, database=database, store=store, clock=clock, outside=OUTSIDE)
+    duty = Erasure(
+        search, WaitingWork(database), database=database, store=store, clock=clock, outside=OUTSIDE
+    )
     yield Bench(jobs, database, broker, store, clock, duty)
     await jobs.close()
     await store.close()

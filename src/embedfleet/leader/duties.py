@@ -63,7 +63,7 @@ def leader_services(
         ),
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
-        (_erasure(base, store), AfterWrites(base.database)),
+        (_erasure(base, store, waiting), AfterWrites(base.database)),
         (
             UsageReport(
                 database=base.database,
@@ -78,10 +78,11 @@ def leader_services(
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
 
 
-def _erasure(base: Foundations, store: VectorStore) -> Erasure:
+def _erasure(base: Foundations, store: VectorStore, waiting: WaitingWork) -> Erasure:
     settings = base.settings
     return Erasure(
         LeftoverSearch(database=base.database, broker=base.broker, store=store),
+        waiting,
         database=base.database,
         store=store,
         clock=base.clock,

@@ -15,6 +15,7 @@ from embedfleet.clock import Clock
 from embedfleet.leader.beyond_reach import Outside, backups_of, notes
 from embedfleet.leader.leftover_search import Found, LeftoverSearch
 from embedfleet.leader.service import LeaderDuty
+from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import erasing
 from embedfleet.records import backups, collections, documents, receipts
 from embedfleet.records.receipts import ReceiptRow
@@ -41,6 +42,7 @@ class Erasure(LeaderDuty):
     def __init__(
         self,
         search: LeftoverSearch,
+        waiting: WaitingWork,
         *,
         database: Database,
         store: VectorStore,
@@ -48,6 +50,7 @@ class Erasure(LeaderDuty):
         outside: Outside,
     ) -> None:
         self._search = search
+        self._waiting = waiting
         self._database = database
         self._store = store
         self._clock = clock
@@ -56,7 +59,7 @@ class Erasure(LeaderDuty):
         self._not_before: dict[str, float] = {}
 
     async def step(self) -> None:
-        if not await self._database.read(receipts.any_open):
+        if not (await self._waiting.now()).receipts:
             self._not_before.clear()
             return
         for row in await self._database.read(lambda conn: receipts.open_of_tenants(conn, _AT_ONCE)):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, literal_column, select, tu
 
 from embedfleet.records.jobs import UNFINISHED, lock_rows
 from embedfleet.sql.rows import RowsStatement
-from embedfleet.sql.tables import documents, events, generations, jobs, searches
+from embedfleet.sql.tables import documents, events, generations, jobs, receipts, searches
 
 # Newcomers are looked for among this many of the newest jobs. It bounds the time of a look, and fewer are
 # submitted between two passes.
@@ -30,6 +30,7 @@ class Waiting:
     cleanups: bool
     searches: bool
     events: bool
+    receipts: bool
 
 
 class OfferedJob(NamedTuple):
@@ -169,4 +170,5 @@ _WAITING = select(
     select(documents.c.document_id).where(documents.c.cleanup > literal_column("0")).exists(),
     select(searches.c.search_id).where(searches.c.response.is_(None)).exists(),
     select(events.c.event_id).where(events.c.position.is_(None)).exists(),
+    select(receipts.c.receipt_id).where(receipts.c.finished_at.is_(None)).exists(),
 )

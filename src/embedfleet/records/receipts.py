@@ -130,11 +130,6 @@ def ready_of_documents(conn: Connection, limit: int, *, leaving_out: Sequence[st
     return [_row(row) for row in conn.execute(query.limit(limit))]
 
 
-def any_open(conn: Connection) -> bool:
-    """Whether any receipt is not finished."""
-    return conn.execute(_OPEN.limit(1)).first() is not None
-
-
 def any_open_of_tenant(conn: Connection, tenant: str) -> str | None:
     """Return the id of the open receipt of the whole tenant; None if it has none."""
     query = _OPEN.where(receipts.c.media_id.is_(None), receipts.c.tenant == tenant)
