@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from embedfleet.tracking.tenant_jobs import TenantJobs
+from embedfleet.queue_schemas import DocumentInfo
 
 # Up to this number may go at once, whatever share they are: a person who deletes a few files means it.
 _FEW_DOCUMENTS = 4
@@ -41,8 +42,16 @@ class PrunePlan:
     refusal: str | None
 
 
+class Documents(Protocol):
+    """The documents of one tenant."""
+
+    def all_documents(self, *, prefix: str = "") -> AsyncIterator[DocumentInfo]:
+        """Yield all documents that are not deleted and whose source starts with `prefix`."""
+        ...
+
+
 async def plan_pruning(
-    jobs: TenantJobs, folder: Path, *, holds_files: bool, unlisted: Collection[Path]
+    jobs: Documents, folder: Path, *, holds_files: bool, unlisted: Collection[Path]
 ) -> PrunePlan:
     """Find the documents below the folder whose files no longer exist, those of failed jobs included.
 

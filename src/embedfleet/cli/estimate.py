@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -20,16 +20,20 @@ from embedfleet.cli.ingest import (
     UnitOfSizes,
     chunking_of,
 )
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, print_json, say, warn
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import System
     from embedfleet.ingest import IngestOptions
     from embedfleet.queue_schemas import DocumentEstimate, Estimate
-    from embedfleet.settings import Settings
 
 
+@somewhere
 def estimate(
+    place: Place,
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
     tenant: Tenant = None,
     model: Model = None,
@@ -41,8 +45,6 @@ def estimate(
     glob: Globs = None,
     strict: Strict = False,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Say what an ingest would cost: tokens, chunks, money and time. Files are read; nothing is changed.
 
@@ -52,22 +54,24 @@ def estimate(
     from embedfleet.ingest import IngestOptions
     from embedfleet.queue_schemas import EstimateState
 
-    settings = settings_from(data_dir, config)
-    options = IngestOptions(
-        tenant=tenant or settings.tenants.default_tenant,
-        model=model,
-        chunking=chunking_of(
-            settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
-        ),
-        globs=tuple(glob or ()),
-        strict=strict,
-    )
-    found, total, problems = asyncio.run(_estimate(settings, paths, options))
+    async def run(system: System) -> tuple[str, _Estimates]:
+        options = IngestOptions(
+            tenant=await system.tenant(tenant),
+            model=model,
+            chunking=await chunking_of(
+                system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
+            ),
+            globs=tuple(glob or ()),
+            strict=strict,
+        )
+        return options.tenant, await _estimate(system, paths, options)
+
+    owner, (found, total, problems) = with_system(place, run)
     unreadable = [one for one in found if one.state is EstimateState.UNREADABLE]
     problems += [(one.source or one.media_id, one.error or "") for one in unreadable]
     if as_json:
         files = [one.json_document() for one in found]
-        print_json({"tenant": options.tenant, "files": files, "estimate": total.json_document()})
+        print_json({"tenant": owner, "files": files, "estimate": total.json_document()})
     else:
         say_estimate(total)
     for source, reason in problems:
@@ -76,21 +80,20 @@ def estimate(
         raise SystemExit(PARTLY_DONE if len(unreadable) < len(found) else NOTHING_DONE)
 
 
-async def _estimate(
-    settings: Settings, paths: Sequence[Path], options: IngestOptions
-) -> tuple[list[DocumentEstimate], Estimate, list[tuple[str, str]]]:
-    """Return the estimates of all files, their sums, and (path, reason) for paths that cannot be used."""
-    from embedfleet.bootstrap import open_guest
+_Estimates: TypeAlias = "tuple[list[DocumentEstimate], Estimate, list[tuple[str, str]]]"
+"""The estimates of all files, their sums, and (path, reason) for paths that cannot be used."""
+
+
+async def _estimate(system: System, paths: Sequence[Path], options: IngestOptions) -> _Estimates:
     from embedfleet.cli.ingest_run import not_found
-    from embedfleet.ingest import Ingest, LocalIntake, find_files
-    from embedfleet.parsing.sandbox import ParserSandbox
+    from embedfleet.ingest import Ingest, find_files
 
     found = await asyncio.to_thread(find_files, paths, options.globs)
     problems = [(one.source, one.error or "") for one in not_found(found, pruning=False)]
-    async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
-        intake = LocalIntake(guest.jobs, parser, options.tenant)
-        estimates = [one async for one in Ingest(intake, options).estimate(found.files, intake)]
-        return estimates, await intake.jobs.sum_of_estimates(estimates), problems
+    intake = await system.intake(options.tenant)
+    estimates = [one async for one in Ingest(intake, options).estimate(found.files, intake)]
+    jobs = await system.jobs_of(options.tenant)
+    return estimates, await jobs.sum_of_estimates(estimates), problems
 
 
 def say_estimate(total: Estimate) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.metadata_option import metadata_of
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_from
+from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import (
     DONE,
     INTERRUPTED,
@@ -22,13 +21,15 @@ from embedfleet.cli.output import (
     say,
     warn,
 )
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
     from embedfleet.cli.ingest_report import IngestReport
     from embedfleet.cli.ingest_run import Prune
-    from embedfleet.ingest import IngestOptions
+    from embedfleet.cli.systems.port import System
+    from embedfleet.ingest import FileOutcome, IngestOptions
     from embedfleet.queue_schemas import ChunkingConfig
-    from embedfleet.settings import Settings
 
 
 class Unit(StrEnum):
@@ -86,7 +87,9 @@ MaxCost = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Fail each document of which content would be lost.")]
 
 
+@somewhere
 def ingest(
+    place: Place,
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
     tenant: Tenant = None,
     model: Model = None,
@@ -103,8 +106,6 @@ def ingest(
     meta: Metadata = None,
     max_cost: MaxCost = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Chunk, embed and store files. Unchanged ones are skipped, changed ones embed only what is new.
 
@@ -116,25 +117,35 @@ def ingest(
     from embedfleet.cli.ingest_run import Prune, run_ingest
     from embedfleet.ingest import IngestOptions
 
-    settings = settings_from(data_dir, config)
-    log.configure(level="WARNING", as_json=settings.monitoring.log_json)
-    options = IngestOptions(
-        tenant=tenant or settings.tenants.default_tenant,
-        model=model,
-        chunking=chunking_of(
-            settings, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
-        ),
-        globs=tuple(glob or ()),
-        strict=strict,
-        metadata=metadata_of(meta or ()),
-    )
+    log.configure(level="WARNING", as_json=place.log_json)
+    metadata = metadata_of(meta or ())
     pruning = Prune.ALL if prune_all else Prune.UNLESS_MANY if prune else Prune.NONE
+
+    async def options(system: System) -> IngestOptions:
+        return IngestOptions(
+            tenant=await system.tenant(tenant),
+            model=model,
+            chunking=await chunking_of(
+                system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
+            ),
+            globs=tuple(glob or ()),
+            strict=strict,
+            metadata=metadata,
+        )
+
     if dry_run:
-        _preview(settings, paths, options, pruning, as_json=as_json)
+        _preview(place, paths, options, pruning, as_json=as_json)
         return
-    document = JsonDocument({"tenant": options.tenant}, "files") if as_json else None
-    tell = None if document is None else document.add
-    report = asyncio.run(run_ingest(settings, paths, options, prune=pruning, tell=tell, max_cost=max_cost))
+    document: JsonDocument | None = None
+
+    async def run(system: System) -> IngestReport:
+        nonlocal document
+        chosen = await options(system)
+        document = JsonDocument({"tenant": chosen.tenant}, "files") if as_json else None
+        tell = None if document is None else document.add
+        return await run_ingest(system, paths, chosen, prune=pruning, tell=tell, max_cost=max_cost)
+
+    report = with_system(place, run)
     if document is not None:
         document.end(report.document())
     else:
@@ -151,16 +162,25 @@ def ingest(
 
 
 def _preview(
-    settings: Settings, paths: list[Path], options: IngestOptions, pruning: Prune, *, as_json: bool
+    place: Place,
+    paths: list[Path],
+    options: Callable[[System], Awaitable[IngestOptions]],
+    pruning: Prune,
+    *,
+    as_json: bool,
 ) -> None:
     from embedfleet.cli.ingest_preview import lines_of, preview, totals_of
     from embedfleet.cli.ingest_report import entry_of
 
-    outcomes = asyncio.run(preview(settings, paths, options, prune=pruning))
+    async def look(system: System) -> tuple[IngestOptions, list[FileOutcome]]:
+        chosen = await options(system)
+        return chosen, await preview(system, paths, chosen, prune=pruning)
+
+    chosen, outcomes = with_system(place, look)
     problems = [(one.source, one.error) for one in outcomes if one.error is not None]
     if as_json:
         entries = [entry_of(one, None) for one in outcomes]
-        document = {"tenant": options.tenant, "dry_run": True, "files": entries}
+        document = {"tenant": chosen.tenant, "dry_run": True, "files": entries}
         print_json(document | {"totals": totals_of(outcomes)})
     else:
         for line in lines_of(outcomes):
@@ -187,13 +207,13 @@ def _exit_code(report: IngestReport) -> int:
     return PARTLY_DONE if report.something_done else NOTHING_DONE
 
 
-def chunking_of(settings: Settings, **flags: object) -> ChunkingConfig:
-    """The settings' chunking, changed by the flags that are given."""
+async def chunking_of(system: System, **flags: object) -> ChunkingConfig:
+    """The system's chunking, changed by the flags that are given."""
     from embedfleet.errors import InvalidRequest
 
     given = {name: getattr(value, "value", value) for name, value in flags.items() if value is not None}
     try:
-        return settings.chunking.changed(given)
+        return await system.chunking(given)
     except InvalidRequest as exc:
         flag = "--" + exc.field.replace("_", "-")
         raise InvalidRequest(f"{flag}: {exc.reason}" if exc.field else exc.reason) from exc

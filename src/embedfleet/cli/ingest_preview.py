@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedfleet.bootstrap import open_guest
 from embedfleet.cli.ingest_run import Prune, not_found, plans_of, refused_outcome
-from embedfleet.inference.catalogue import Catalogue
-from embedfleet.ingest import FileOutcome, FileState, Ingest, IngestOptions, LocalIntake, find_files
-from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.settings import Settings
+from embedfleet.cli.systems.port import System
+from embedfleet.ingest import FileOutcome, FileState, Ingest, IngestOptions, find_files
 
 _VERBS = {
     FileState.SUBMITTED: "would ingest",
@@ -22,22 +19,19 @@ _VERBS = {
 
 
 async def preview(
-    settings: Settings, paths: Sequence[Path], options: IngestOptions, *, prune: Prune
+    system: System, paths: Sequence[Path], options: IngestOptions, *, prune: Prune
 ) -> list[FileOutcome]:
     """Return what an ingest would do with each file and each document whose file is gone."""
-    Catalogue(settings.models).info(options.model or settings.models.default)
+    await system.require_model(options.model)
     found = await asyncio.to_thread(find_files, paths, options.globs)
     outcomes = list(not_found(found, pruning=prune is not Prune.NONE))
-    async with open_guest(settings) as guest:
-        # The parser starts its process when it reads a file: none is read here.
-        intake = LocalIntake(guest.jobs, ParserSandbox(settings.parsing), options.tenant)
-        ingest = Ingest(intake, options)
-        outcomes += [outcome async for outcome in ingest.preview(found.files)]
-        if prune is not Prune.NONE:
-            for plan in await plans_of(guest.jobs.of(options.tenant), found):
-                if plan.refusal is not None and prune is not Prune.ALL:
-                    outcomes.append(refused_outcome(plan))
-                outcomes += [FileOutcome(one.source, FileState.PRUNED) for one in plan.gone]
+    ingest = Ingest(await system.intake(options.tenant), options)
+    outcomes += [outcome async for outcome in ingest.preview(found.files)]
+    if prune is not Prune.NONE:
+        for plan in await plans_of(await system.jobs_of(options.tenant), found):
+            if plan.refusal is not None and prune is not Prune.ALL:
+                outcomes.append(refused_outcome(plan))
+            outcomes += [FileOutcome(one.source, FileState.PRUNED) for one in plan.gone]
     return outcomes
 
 

@@ -11,32 +11,18 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from embedfleet.bootstrap import open_guest
 from embedfleet.cli.ingest_progress import ProgressView
 from embedfleet.cli.ingest_report import FOLLOWED, IngestReport, entry_of
 from embedfleet.cli.interrupts import stop_on_signal
 from embedfleet.cli.output import with_command
-from embedfleet.cli.workers_host import WorkersHost, work_until
+from embedfleet.cli.systems.port import IngestJobs, System
+from embedfleet.cli.systems.workers import work_until
 from embedfleet.errors import OverBudget, Remedy, StorageFull, UnknownJob
-from embedfleet.inference.catalogue import Catalogue
-from embedfleet.ingest import (
-    FileOutcome,
-    FileState,
-    Found,
-    Ingest,
-    IngestOptions,
-    LocalIntake,
-    encodable,
-    find_files,
-)
-from embedfleet.job_manager import EmbeddingJobManager
+from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, encodable, find_files
 from embedfleet.lifecycle.estimates import Budget
 from embedfleet.paging import pages
-from embedfleet.parsing.sandbox import ParserSandbox
-from embedfleet.pruning import PrunePlan, plan_pruning
+from embedfleet.pruning import Documents, PrunePlan, plan_pruning
 from embedfleet.queue_schemas import JobInfo
-from embedfleet.settings import Settings
-from embedfleet.tracking.tenant_jobs import TenantJobs
 from embedfleet.waiting import first_of, unless_stopped, wait_briefly
 
 _LOOK_SECONDS = 0.2  # how soon a full disk ends the command
@@ -57,7 +43,7 @@ class Prune(Enum):
 
 
 async def run_ingest(
-    settings: Settings,
+    system: System,
     paths: Sequence[Path],
     options: IngestOptions,
     *,
@@ -73,7 +59,7 @@ async def run_ingest(
     interruption, the rest of them. With it no progress is shown.
     """
     # Raises for an unknown model before any work is done.
-    Catalogue(settings.models).info(options.model or settings.models.default)
+    await system.require_model(options.model)
     budget = None if max_cost is None else Budget(max_cost)
     report = IngestReport(tenant=options.tenant, budget=budget)
     started = monotonic()
@@ -81,10 +67,10 @@ async def run_ingest(
     report.skipped = dict(found.skipped)
     stop = asyncio.Event()
     with stop_on_signal(stop):
-        async with open_guest(settings) as guest, ParserSandbox(settings.parsing) as parser:
-            ingest = Ingest(LocalIntake(guest.jobs, parser, options.tenant, budget=budget), options)
-            with ProgressView(len(found.files), quiet=tell is not None) as view:
-                await _Run(settings, guest.jobs, ingest, report, view, stop, tell, prune).run(found)
+        ingest = Ingest(await system.intake(options.tenant, budget=budget), options)
+        jobs = await system.jobs_of(options.tenant)
+        with ProgressView(len(found.files), quiet=tell is not None) as view:
+            await _Run(system, jobs, ingest, report, view, stop, tell, prune).run(found)
     report.seconds = monotonic() - started
     report.kept_models, report.left_models = dict(ingest.kept_models), dict(ingest.left_models)
     return report
@@ -95,8 +81,8 @@ class _Run:
 
     def __init__(
         self,
-        settings: Settings,
-        jobs: EmbeddingJobManager,
+        system: System,
+        jobs: IngestJobs,
         ingest: Ingest,
         report: IngestReport,
         view: ProgressView,
@@ -105,14 +91,14 @@ class _Run:
         prune: Prune,
     ) -> None:
         self._prune = prune
-        self._jobs = jobs.of(report.tenant)
-        self._all_jobs = jobs.of_all_tenants()
+        self._system = system
+        self._jobs = jobs
         self._ingest = ingest
         self._report = report
         self._view = view
         self._stop = stop
         self._tell = tell
-        self._host = WorkersHost(settings, purpose="embedfleet ingest", announce=view.note)
+        self._workers = system.workers(purpose="embedfleet ingest", announce=view.note)
         # The outcomes that are not in the report yet, in order: their jobs may not have ended.
         self._untold: deque[FileOutcome] = deque()
         self._submitted_more = asyncio.Event()
@@ -128,7 +114,7 @@ class _Run:
                 submitting.cancel()
                 watching.cancel()
 
-        await work_until(self._host, submit_and_follow)
+        await work_until(self._workers, submit_and_follow)
         await self._tell_the_rest()
 
     # --- submit ---
@@ -157,7 +143,7 @@ class _Run:
         and not wait."""
         shown, pause = monotonic(), self._view.seconds_between_looks
         while not self._stop.is_set():
-            trouble = self._host.trouble
+            trouble = self._workers.trouble
             if isinstance(trouble, StorageFull):
                 raise trouble
             if pause is not None and monotonic() - shown >= pause:
@@ -185,7 +171,7 @@ class _Run:
             else:
                 # After the jobs: a file that moved gets its vectors from the cache of the document that goes.
                 await self._delete_gone(found)
-                await unless_stopped(self._stop, self._all_jobs.wait_for_cleanups())
+                await unless_stopped(self._stop, self._system.wait_for_cleanups())
                 return not self._stop.is_set()
         return False
 
@@ -238,7 +224,7 @@ class _Run:
             await asyncio.to_thread(lambda: tell([entry_of(outcome, job) for outcome, job in told]))
 
 
-async def plans_of(jobs: TenantJobs, found: Found) -> list[PrunePlan]:
+async def plans_of(jobs: Documents, found: Found) -> list[PrunePlan]:
     """Return what pruning each of the folders deletes."""
     without_files = {path for path, _ in found.empty_folders}
     return [

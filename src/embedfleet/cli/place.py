@@ -28,6 +28,11 @@ class Place:
     data_dir: Path | None = None
     config: Path | None = None
 
+    @property
+    def log_json(self) -> bool:
+        """Whether logs are JSON."""
+        return self.settings().monitoring.log_json
+
     def settings(self) -> Settings:
         """Return the settings of the command: defaults < file < environment < flags."""
         return settings_from(self.data_dir, self.config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from embedfleet.bootstrap import OwnerSystem, open_guest, open_owner
 from embedfleet.clock import SystemClock
@@ -73,31 +73,7 @@ class WorkersHost:
                 self._system = None
 
 
-async def work_until(host: WorkersHost, done: Callable[[], Awaitable[None]]) -> None:
-    """Have workers at work while `done` runs. Raises the first error of either, and no exception group."""
-    stop = asyncio.Event()
-
-    async def follow() -> None:
-        try:
-            await done()
-        finally:
-            stop.set()
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(host.run(stop), name="workers")
-            tasks.create_task(follow(), name="follow")
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
-
-
 def _who_works(found: Sequence[RunningOrchestrator]) -> str:
     if not found:
         return "no orchestrator is running, the work waits for one: `embedfleet serve-workers`"
     return f"working through the fleet ({', '.join(sorted({one.host for one in found}))})"
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error inside of a group: the group itself only says that tasks have ended."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

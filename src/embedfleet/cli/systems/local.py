@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedfleet.bootstrap import GuestSystem, open_guest
 
 if TYPE_CHECKING:
     from embedfleet.administration.operator_administration import OperatorAdministration
+    from embedfleet.cli.workers_host import WorkersHost
     from embedfleet.explanation import JobExplanation
-    from embedfleet.queue_schemas import Receipt, SearchHits
+    from embedfleet.ingest import LocalIntake
+    from embedfleet.lifecycle.estimates import Budget
+    from embedfleet.queue_schemas import ChunkingConfig, Receipt, SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
     from embedfleet.tracking.explaining import Explainer
@@ -39,10 +42,34 @@ class LocalSystem:
     async def jobs_of(self, tenant: str) -> TenantJobs:
         return (await self._guest()).jobs.of(tenant)
 
+    async def require_model(self, name: str | None) -> None:
+        from embedfleet.inference.catalogue import Catalogue
+
+        Catalogue(self._settings.models).info(name or self._settings.models.default)
+
+    async def chunking(self, given: Mapping[str, Any]) -> ChunkingConfig:
+        return self._settings.chunking.changed(given)
+
+    async def intake(self, tenant: str, *, budget: Budget | None = None) -> LocalIntake:
+        from embedfleet.ingest import LocalIntake
+        from embedfleet.parsing.sandbox import ParserSandbox
+
+        # It starts no process before the first file.
+        parser = await self._stack.enter_async_context(ParserSandbox(self._settings.parsing))
+        return LocalIntake((await self._guest()).jobs, parser, tenant, budget=budget)
+
+    def workers(self, *, purpose: str, announce: Callable[[str], None]) -> WorkersHost:
+        from embedfleet.cli.workers_host import WorkersHost
+
+        return WorkersHost(self._settings, purpose=purpose, announce=announce)
+
+    async def wait_for_cleanups(self) -> None:
+        await (await self._guest()).jobs.of_all_tenants().wait_for_cleanups()
+
     async def searched_receipts(
         self, tenant: str, receipt_ids: Sequence[str], *, purpose: str, announce: Callable[[str], None]
     ) -> list[Receipt]:
-        from embedfleet.cli.workers_host import WorkersHost, work_until
+        from embedfleet.cli.systems.workers import work_until
 
         found: list[Receipt] = []
         jobs = await self.jobs_of(tenant)
@@ -52,7 +79,7 @@ class LocalSystem:
                 found.append(await jobs.searched_receipt(receipt_id))
 
         if receipt_ids:
-            await work_until(WorkersHost(self._settings, purpose=purpose, announce=announce), searched)
+            await work_until(self.workers(purpose=purpose, announce=announce), searched)
         return found
 
     async def explain_job(self, tenant: str | None, job_id: str) -> JobExplanation:

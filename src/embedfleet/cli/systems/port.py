@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from embedfleet.administration.schemas import (
@@ -15,14 +15,21 @@ if TYPE_CHECKING:
         TenantInfo,
         UsageLine,
     )
+    from embedfleet.cli.systems.workers import Workers
     from embedfleet.document_filter import DocumentFilter
     from embedfleet.explanation import JobExplanation
+    from embedfleet.ingest.intake import Estimating
+    from embedfleet.lifecycle.estimates import Budget
     from embedfleet.queue_schemas import (
+        ChunkingConfig,
         DeadLetterInfo,
+        DocumentEstimate,
         DocumentInfo,
+        Estimate,
         JobEvent,
         JobInfo,
         JobStatus,
+        JobTotals,
         Receipt,
         Requeued,
         SearchHits,
@@ -77,7 +84,18 @@ class Jobs(Protocol):
     ) -> int: ...
 
 
-class OneTenantsJobs(Jobs, Protocol):
+class IngestJobs(Protocol):
+    """What an ingest asks beside its intake. The contracts are those of `TenantJobs`."""
+
+    def all_documents(self, *, prefix: str = "") -> AsyncIterator[DocumentInfo]: ...
+    async def delete_document(self, *, media_id: str) -> str | None: ...
+    async def statuses(self, job_ids: Sequence[str]) -> list[JobInfo]: ...
+    async def wait_many(self, job_ids: Iterable[str]) -> dict[str, JobInfo]: ...
+    async def totals(self, *, since: datetime) -> JobTotals: ...
+    async def sum_of_estimates(self, estimates: Sequence[DocumentEstimate]) -> Estimate: ...
+
+
+class OneTenantsJobs(Jobs, IngestJobs, Protocol):
     """The jobs and documents of one tenant. The contracts are those of `tracking.tenant_jobs.TenantJobs`."""
 
     async def delete_document(self, *, media_id: str) -> str | None: ...
@@ -138,6 +156,29 @@ class System(Protocol):
 
     async def jobs_of(self, tenant: str) -> OneTenantsJobs:
         """Return the jobs and documents of this tenant."""
+        ...
+
+    async def require_model(self, name: str | None) -> None:
+        """Raise UnknownModel if the model cannot be used; None: the default one."""
+        ...
+
+    async def chunking(self, given: Mapping[str, Any]) -> ChunkingConfig:
+        """Return how documents are cut if a command says only this. Raises InvalidRequest."""
+        ...
+
+    async def intake(self, tenant: str, *, budget: Budget | None = None) -> Estimating:
+        """Return what takes files of this tenant. With a `budget`, what it takes costs no more than that."""
+        ...
+
+    def workers(self, *, purpose: str, announce: Callable[[str], None]) -> Workers:
+        """Return the workers that do what the command submits.
+
+        `purpose` says who works, to others that want the data directory; `announce` gets news in one line.
+        """
+        ...
+
+    async def wait_for_cleanups(self) -> None:
+        """Return when the leftovers of replaced and deleted work are removed. A server does it by itself."""
         ...
 
     async def searched_receipts(
