@@ -523,6 +523,20 @@ class DocumentInfo(_Frozen):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class CollectionInfo(_Frozen):
+    """The vectors of one tenant in one space. Only vectors of one space can be compared."""
+
+    tenant: TenantId
+    model: str = Field(description="The model that made the space first.")
+    space: str
+    dim: int = Field(description="The size of a vector.")
+    documents: int = Field(description="How many of its documents readers see.")
+
+    def json_document(self) -> dict[str, Any]:
+        """Return the stable form that the API answers with."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
 class DocumentText(_Frozen):
     """A part of a document's text, of the version that readers see, otherwise of the newest."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,6 +156,20 @@ async def test_lines_are_the_same_wherever_the_stream_is_cut(size: int) -> None:
     data = b"one\n\n  two \r\n" + b"x" * 11 + b"\n" + b"y" * 10 + b"\nend"
     found = [(one.number, one.text) async for one in lines_of(pieces(data, size), most_bytes=10)]
     assert found == [(1, b"one"), (3, b"two"), (4, None), (5, b"y" * 10), (6, b"end")]
+
+
+async def test_a_line_without_an_end_takes_no_memory() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    tracemalloc.start()
+    try:
+        assert [one.text async for one in lines_of(endless(), most_bytes=1_000)] == [None]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
 
 
 async def test_what_is_spooled_is_read_in_order_whoever_is_faster(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
             "after": None,
         },
     ],
+    "list_collections": [lambda _: {}],
     "list_documents": [
         lambda _: {},
         lambda _: {"prefix": "/", "matching": EVERY_DOCUMENT, "limit": 10, "after": None},

@@ -12,6 +12,7 @@ from embedfleet.api.request_rate import RequestCounts
 from embedfleet.api.turns import TenantTurns
 from embedfleet.bootstrap import FrontSystem, OwnerSystem
 from embedfleet.clock import SystemClock
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.text_admission import TextAdmission
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
@@ -26,6 +27,7 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         settings=owner.settings,
         database=owner.database,
         jobs=owner.jobs,
+        catalogue=Catalogue(owner.settings.models),
         search=owner.search,
         embedder=owner.embedder,
         broker=owner.broker,
@@ -52,6 +54,7 @@ def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False
         settings=front.settings,
         database=front.database,
         jobs=front.jobs,
+        catalogue=Catalogue(front.settings.models),
         search=front.search,
         embedder=front.embedder,
         broker=front.broker,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from embedfleet.clock import Clock
+    from embedfleet.inference.catalogue import Catalogue
     from embedfleet.interactive.embedder import TextEmbedder
     from embedfleet.job_manager import EmbeddingJobManager
     from embedfleet.lifecycle.text_admission import TextAdmission
@@ -47,6 +48,7 @@ class ApiParts:
     settings: Settings
     database: Database
     jobs: EmbeddingJobManager
+    catalogue: Catalogue
     search: Search
     embedder: TextEmbedder
     broker: Broker | None

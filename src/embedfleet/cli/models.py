@@ -13,10 +13,10 @@ from embedfleet.cli.models_languages import languages
 from embedfleet.cli.models_remove import remove
 from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import explain, print_json, say, say_table
+from embedfleet.cli.output import print_json, say, say_table, with_command
 
 if TYPE_CHECKING:
-    from embedfleet.inference.catalogue import Catalogue
+    from embedfleet.inference.model_list import ListedModel
     from embedfleet.settings import Settings
 
 app = typer.Typer(help="The models: list, add, warm, bench, remove, languages.", invoke_without_command=True)
@@ -44,11 +44,12 @@ def models(
 def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """What each model is, where it runs, and whether a running orchestrator has it loaded."""
     from embedfleet.inference.catalogue import Catalogue
+    from embedfleet.inference.model_list import list_models as models_of_installation
 
     settings = settings_from(data_dir, config)
-    catalogue = Catalogue(settings.models)
     loaded = asyncio.run(_loaded_models(settings))
-    rows = [_row(name, catalogue, settings, loaded) for name in catalogue.names()]
+    found = models_of_installation(Catalogue(settings.models), settings.models, loaded)
+    rows = [_row(model) for model in found]
     if as_json:
         print_json({"models": rows})
     else:
@@ -82,38 +83,18 @@ async def _loaded_models(settings: Settings) -> frozenset[str] | None:
         return None
     finally:
         await database.close()
-    reports = [pool.models for one in running for pool in one.pools.values()]
-    return None if None in reports else frozenset(name for names in reports for name in names or ())
+    return fleet.loaded_models(running)
 
 
-def _row(
-    name: str, catalogue: Catalogue, settings: Settings, loaded: frozenset[str] | None
-) -> dict[str, Any]:
-    from embedfleet.errors import EmbedfleetError
-
-    entry = catalogue.settings_of(name)
-    row: dict[str, Any] = {
-        "name": name,
-        "default": name == settings.models.default,
-        "built_in": name not in settings.models.catalogue,
-        "backend": entry.backend,
-        "devices": list(entry.devices),
-        "loaded": None if loaded is None else name in loaded,
-        "description": entry.description,
-    }
-    try:
-        info = catalogue.info(name)
-    except EmbedfleetError as exc:
-        return row | {"available": False, "reason": explain(exc)}
-    return row | {
-        "available": True,
-        "dim": info.dim,
-        "max_tokens": info.max_tokens,
-        "size_bytes": info.size_bytes,
-        "space": info.space,
-    }
+def _row(model: ListedModel) -> dict[str, Any]:
+    """Return the stable form that `--json` prints: a model that is not available has a reason, no figures."""
+    row = model.model_dump(mode="json", exclude={"remedy", *_FIGURES, "reason"})
+    if not model.available:
+        return row | {"reason": with_command(model.reason or "", model.remedy)}
+    return row | {name: getattr(model, name) for name in _FIGURES}
 
 
+_FIGURES = ("dim", "max_tokens", "size_bytes", "space")
 _HEADINGS = ["  model", "backend", "size", "dim", "tokens", "devices", "loaded", "description"]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
+from embedfleet.queue_schemas import CollectionInfo
 from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import VectorState, collections, vectors
+from embedfleet.sql.tables import VectorState, collections, documents, generations, vectors
 from embedfleet.sql.upsert import upsert
 
 
@@ -81,6 +82,31 @@ def within(conn: Connection, scope: Scope) -> list[Collection]:
     """Return the collections within the scope, oldest first."""
     rows = conn.execute(_OLDEST_FIRST.where(scope.rows(collections.c.tenant)))
     return [Collection.of_row(row) for row in rows]
+
+
+def described(conn: Connection, scope: Scope) -> list[CollectionInfo]:
+    """Describe the collections within the scope, oldest first. The cost grows with their documents."""
+    seen = (
+        select(generations.c.collection_id, func.count().label("documents"))
+        .join(
+            documents,
+            and_(
+                documents.c.document_id == generations.c.document_id,
+                documents.c.live_generation == generations.c.number,
+            ),
+        )
+        .where(scope.rows(documents.c.tenant))
+        .group_by(generations.c.collection_id)
+        .subquery()
+    )
+    query = _OLDEST_FIRST.add_columns(func.coalesce(seen.c.documents, 0).label("documents"))
+    query = query.outerjoin(seen, seen.c.collection_id == collections.c.collection_id)
+    return [
+        CollectionInfo(
+            tenant=row.tenant, model=row.model, space=row.space, dim=row.dim, documents=row.documents
+        )
+        for row in conn.execute(query.where(scope.rows(collections.c.tenant)))
+    ]
 
 
 def stored_rows(conn: Connection) -> dict[Collection, int]:

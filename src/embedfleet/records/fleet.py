@@ -8,7 +8,7 @@ be two leaders for a moment. That does no harm, because every action of a leader
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -188,6 +188,12 @@ def _seen(conn: Connection, seen_since: float) -> list[RunningOrchestrator]:
         )
         for row in conn.execute(query.order_by(columns.host, columns.started_at, columns.orchestrator_id))
     ]
+
+
+def loaded_models(found: Sequence[RunningOrchestrator]) -> frozenset[str] | None:
+    """Return the names of the models that these or their workers have loaded; None if one does not tell."""
+    reports = [pool.models for one in found for pool in one.pools.values()]
+    return None if None in reports else frozenset(name for names in reports for name in names or ())
 
 
 def forget_silent(conn: Connection, *, seen_before: float) -> None:

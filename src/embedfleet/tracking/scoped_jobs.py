@@ -14,6 +14,7 @@ from embedfleet.document_filter import EVERY_DOCUMENT, DocumentFilter
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob, UnknownReceipt
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
+    CollectionInfo,
     DeadLetterInfo,
     DocumentInfo,
     JobEvent,
@@ -26,7 +27,7 @@ from embedfleet.queue_schemas import (
     Requeued,
     Stage,
 )
-from embedfleet.records import dead_letters, document_info, events, fleet, jobs, receipts
+from embedfleet.records import collections, dead_letters, document_info, events, fleet, jobs, receipts
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.jobs import Job, JobFilter
@@ -131,6 +132,10 @@ class ScopedJobs:
                 conn, self._scope, source_prefix=prefix, matching=matching, limit=limit, after=after
             )
         )
+
+    async def list_collections(self) -> list[CollectionInfo]:
+        """Return the collections of vectors, oldest first: a tenant has one for each space."""
+        return await self._database.read(lambda conn: collections.described(conn, self._scope))
 
     async def all_documents(
         self, *, prefix: str = "", matching: DocumentFilter = EVERY_DOCUMENT

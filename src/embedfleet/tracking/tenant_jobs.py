@@ -146,7 +146,7 @@ class TenantJobs(ScopedJobs):
         document_id = self._document_id(media_id)
         found = await self._database.read(lambda conn: document_info.get(conn, document_id))
         if found is None:
-            raise self._unknown(media_id)
+            raise unknown_document(self._tenant, media_id)
         return found
 
     async def read_text(self, *, media_id: int | str, start: int = 0, end: int | None = None) -> DocumentText:
@@ -186,19 +186,13 @@ class TenantJobs(ScopedJobs):
         def read(conn: Connection) -> T:
             shown = document_content.shown_generation(conn, document_id)
             if shown is None:
-                raise self._unknown(media_id)
+                raise unknown_document(self._tenant, media_id)
             return look(conn, shown)
 
         return await self._database.read(read)
 
     def _document_id(self, media_id: int | str) -> str:
         return identity.document_id(self._tenant, str(media_id))
-
-    def _unknown(self, media_id: int | str) -> UnknownDocument:
-        return UnknownDocument(
-            f"tenant `{self._tenant}` has no document `{media_id}`: list its documents to see them",
-            remedy=Remedy.LIST_DOCUMENTS,
-        )
 
     # --- change ---
 
@@ -239,7 +233,7 @@ class TenantJobs(ScopedJobs):
 
         changed = await self._database.write(lambda conn: describing.change(conn, {document_id: patched}))
         if document_id not in changed:
-            raise self._unknown(media_id)
+            raise unknown_document(self._tenant, media_id)
         return dict(changed[document_id])
 
     async def replace_metadata(self, metadata: Mapping[str, Metadata]) -> set[str]:
@@ -335,3 +329,11 @@ class TenantJobs(ScopedJobs):
             for document_id, media_id in still.items()
         }
         return {media_id: receipt for media_id, receipt in receipts.items() if receipt is not None}
+
+
+def unknown_document(tenant: str, media_id: int | str) -> UnknownDocument:
+    """Return the error for a document that the tenant does not have."""
+    return UnknownDocument(
+        f"tenant `{tenant}` has no document `{media_id}`: list its documents to see them",
+        remedy=Remedy.LIST_DOCUMENTS,
+    )
