@@ -154,6 +154,7 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "sum_of_estimates": [lambda _: {"estimates": []}],
     "delete_documents": [lambda of: {"matching": DocumentFilter(media_ids=[of.media_id])}],
     "delete_document": [lambda of: {"media_id": of.media_id}],
+    "wait_until_visible": [lambda of: {"position": of.job_id, "timeout_seconds": 20}],
     "get_document": [lambda of: {"media_id": of.media_id}],
     "read_text": [lambda of: {"media_id": of.media_id, "start": 0, "end": 5}],
     "list_chunks": [

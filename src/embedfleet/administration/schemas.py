@@ -51,11 +51,11 @@ class KeyInfo(_Frozen):
 class NewKey(_Frozen):
     """A key that was just made. `key` is its whole text, which is shown this once."""
 
-    key: str = Field(description="The key itself. Keep it: it is stored nowhere and never shown again.")
+    # Not in `repr` and `str`, which end up in logs.
+    key: str = Field(
+        repr=False, description="The key itself. Keep it: it is stored nowhere and never shown again."
+    )
     info: KeyInfo
-
-    def __repr__(self) -> str:
-        return f"NewKey({self.info.prefix})"
 
 
 class KeyRequest(Checked):
