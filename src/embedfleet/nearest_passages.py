@@ -116,9 +116,21 @@ class _Search:
         while True:
             near = await self.store.query(self.collection, self.vector, limit=limit)
             hits, _ = await self._look(near)
-            if len(hits) >= self.most or len(near) < limit or limit >= _MOST_ROWS:
+            if self._enough(hits, near) or len(near) < limit or limit >= _MOST_ROWS:
                 return Nearest(hits, exact=False, candidates=len(near))
             limit = min(limit * _WIDENING_FACTOR, _MOST_ROWS)
+
+    def _enough(self, hits: Sequence[SearchHit], near: Sequence[Hit]) -> bool:
+        """Whether these are all hits that are wanted, and none is among the last of the rows.
+
+        An index misses more rows the farther away they are. Without a filter the hits are the first rows. A
+        filter may leave only the last ones, so then they must be in the first half.
+        """
+        if len(hits) < self.most:
+            return False
+        return not self.wanted.says_something or hits[-1].chunk_id in {
+            hit.id for hit in near[: len(near) // 2]
+        }
 
     async def by_comparison(self, ids: Sequence[str]) -> Nearest:
         """Compare these passages, all that are allowed, with the query.

@@ -21,6 +21,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     ("command", "figure"),
     [
         ("autoscaling.py --short", "figures"),
+        pytest.param("filters.py --short", "recall_percent", marks=pytest.mark.slow),
         pytest.param("fairness.py --broker redis --short", "figures", marks=pytest.mark.slow),
         pytest.param(
             "gpu.py --shapes tiny --dtype float32 --device cpu --chunks 60 --rounds 1",

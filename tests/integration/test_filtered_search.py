@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.document_filter import PassageFilter
@@ -27,6 +28,7 @@ from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import CollectionKey, VectorStore
 from support.databases import on_both_databases
 from support.passages import Document, store_live
+from support.statements import statements
 from support.system import TENANT, running
 
 DIM, COUNT, MOST = 16, 2_000, 10
@@ -270,3 +272,21 @@ async def test_a_search_takes_every_filter_and_a_guest_gets_the_same(settings: S
         # A filter counts by the metadata of now, though the rows of the store may have that of before.
         await fleet.jobs.of(TENANT).set_metadata(media_id=3, patch={"team": "legal"})
         assert await ids(where={"team": "legal"}) == {"1", "3"}
+
+
+async def test_a_search_without_a_filter_asks_sql_twice_and_looks_for_chunks_only(scene: Scene) -> None:
+    """Whatever the number of the tenant's documents: its cost does not grow with them."""
+    vectors = unit(np.eye(3, DIM))
+    made = [Document(name, f"text {name}", {}) for name in "123"]
+    collection = await store_live(scene.database, scene.store, TENANT, made, vectors)
+    search = NearestPassages(scene.database, scene.store, exact_scan_rows=10)
+    with statements() as asked:
+        found = await search.find(collection, vectors[0], PassageFilter(), most=3)
+    assert (len(found.hits), len(asked)) == (3, 2)
+
+    def plan(conn: Connection) -> str:
+        sql = asked[0].sql
+        (first, *_) = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", ("",) * sql.count("?"))
+        return str(first.detail)
+
+    assert "ix_chunks_chunk_id" in await scene.database.read(plan)

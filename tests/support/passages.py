@@ -96,5 +96,8 @@ async def store_live(
     collection = await database.write(lambda conn: write_live(conn, tenant, space, dim, made, number))
     await store.ensure_collection(collection)
     ids = [one.chunk_id for one in made]
-    await store.upsert(collection, VectorRows(ids, vectors, [{"job_id": "j"}] * len(ids), None))
+    metadatas = [
+        {"job_id": "j"} | {name: value for name, value in one.metadata.items() if value != []} for one in made
+    ]
+    await store.upsert(collection, VectorRows(ids, vectors, metadatas, None))
     return collection

@@ -40,9 +40,11 @@ def live_passages(
 
     They are the chunks of the tenant's live generations. All other ids are left out.
     """
-    query = _live(
-        select(chunks, documents.c.media_id, documents.c.source, generations.c.metadata), tenant
-    ).where(*passage_conditions(wanted, conn.dialect.name))
+    # The tenant is compared as an expression, so that no index of it is used. SQLite has no statistics: it
+    # would look through all documents of the tenant, and not for the few chunks.
+    query = _live(select(chunks, documents.c.media_id, documents.c.source, generations.c.metadata)).where(
+        documents.c.tenant.concat("") == tenant, *passage_conditions(wanted, conn.dialect.name)
+    )
     found: dict[str, Passage] = {}
     for ids in chunk_id_pages(chunk_ids):
         for row in conn.execute(query.where(chunks.c.chunk_id.in_(ids))):
@@ -58,22 +60,20 @@ def allowed_ids(
 
     A passage that was given up has an id too, but no vector.
     """
-    query = _live(select(chunks.c.chunk_id), tenant).where(
-        generations.c.collection_id == collection_id, *passage_conditions(wanted, conn.dialect.name)
+    query = _live(select(chunks.c.chunk_id)).where(
+        documents.c.tenant == tenant,
+        generations.c.collection_id == collection_id,
+        *passage_conditions(wanted, conn.dialect.name),
     )
     return [chunk_id.hex() for chunk_id in conn.execute(query.limit(limit)).scalars()]
 
 
-def _live(query: Select[Any], tenant: str) -> Select[Any]:
-    """Add what makes a chunk a live passage of the tenant."""
-    return (
-        query.join(generations, generations.c.generation_id == chunks.c.generation_id)
-        .join(
-            documents,
-            and_(
-                documents.c.document_id == generations.c.document_id,
-                documents.c.live_generation == generations.c.number,
-            ),
-        )
-        .where(documents.c.tenant == tenant)
+def _live(query: Select[Any]) -> Select[Any]:
+    """Restrict a query over `chunks` to those of live generations, with their documents."""
+    return query.join(generations, generations.c.generation_id == chunks.c.generation_id).join(
+        documents,
+        and_(
+            documents.c.document_id == generations.c.document_id,
+            documents.c.live_generation == generations.c.number,
+        ),
     )
