@@ -108,6 +108,7 @@ class FrontSystem:
     broker: Broker | None
     embedder: TextEmbedder
     search: SearchService | SearchClient
+    store: VectorStore | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +308,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
             embedder = LocalTextEmbedder(catalogue, models)
         stack.push_async_callback(embedder.close)
         search: SearchService | SearchClient = SearchClient(database, clock)
+        store: VectorStore | None = None
         if settings.vector_store.url is not None:
             store = await _open_joined_store(settings, database, clock, Purpose.READ)
             stack.push_async_callback(store.close)
@@ -318,7 +320,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
                 exact_scan_rows=settings.vector_store.exact_scan_rows,
                 embedding_seconds=settings.http.embedding_timeout_seconds,
             )
-        yield FrontSystem(settings, database, jobs, broker, embedder, search)
+        yield FrontSystem(settings, database, jobs, broker, embedder, search, store)
 
 
 @asynccontextmanager

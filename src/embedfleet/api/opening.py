@@ -9,6 +9,7 @@ from embedfleet.api.key_ring import SqlKeyRing
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.receiving import UploadFolder
 from embedfleet.api.request_rate import RequestCounts
+from embedfleet.api.streams import Streams
 from embedfleet.api.turns import TenantTurns
 from embedfleet.bootstrap import FrontSystem, OwnerSystem
 from embedfleet.clock import SystemClock
@@ -18,11 +19,12 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.settings import Settings
+from embedfleet.tracking.job_watch import JobWatch
 
 
 def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
     """Return the parts for an API in the process of an orchestrator."""
-    clock = SystemClock()
+    clock, stopping = SystemClock(), asyncio.Event()
     return ApiParts(
         settings=owner.settings,
         database=owner.database,
@@ -32,6 +34,9 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         embedder=owner.embedder,
         broker=owner.broker,
         texts=TextAdmission(owner.database, clock, owner.settings.tenants),
+        store=owner.store,
+        watch=JobWatch(owner.database, clock, owner.settings.tenants, stopping=stopping),
+        streams=Streams(owner.settings.http.max_streams),
         keys=SqlKeyRing(owner.database, clock, owner.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(owner.database, clock),
@@ -40,14 +45,14 @@ def parts_of_owner(owner: OwnerSystem, *, insecure: bool = False) -> ApiParts:
         clock=clock,
         health=owner.health,
         collector=owner.collector,
-        stopping=asyncio.Event(),
+        stopping=stopping,
         insecure=insecure,
     )
 
 
 def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False) -> ApiParts:
     """Return the parts for an API in a process of its own, beside the orchestrators."""
-    clock = SystemClock()
+    clock, stopping = SystemClock(), asyncio.Event()
     monitoring = front.settings.monitoring
     metrics = Metrics(max_tenants=monitoring.max_tenants)
     return ApiParts(
@@ -59,6 +64,9 @@ def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False
         embedder=front.embedder,
         broker=front.broker,
         texts=TextAdmission(front.database, clock, front.settings.tenants),
+        store=front.store,
+        watch=JobWatch(front.database, clock, front.settings.tenants, stopping=stopping),
+        streams=Streams(front.settings.http.max_streams),
         keys=SqlKeyRing(front.database, clock, front.settings.tenants),
         requests=RequestCounts(),
         repeated=RepeatedRequests(front.database, clock),
@@ -67,7 +75,7 @@ def parts_of_front(front: FrontSystem, health: Health, *, insecure: bool = False
         clock=clock,
         health=health,
         collector=MergedCollector(metrics.registry, max_tenants=monitoring.max_tenants),
-        stopping=asyncio.Event(),
+        stopping=stopping,
         insecure=insecure,
     )
 

@@ -10,6 +10,7 @@ from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import KeyRing
 from embedfleet.api.receiving import UploadFolder
 from embedfleet.api.request_rate import RequestCounts
+from embedfleet.api.streams import Streams
 from embedfleet.api.turns import TenantTurns
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
     from embedfleet.sql.database import Database
+    from embedfleet.tracking.job_watch import JobWatch
+    from embedfleet.vectors.port import VectorStore
 
 
 class Search(Protocol):
@@ -42,7 +45,8 @@ class ApiParts:
 
     `reading` shares the processes that read uploaded files among the tenants. `stopping` is set when the
     server stops: a stream then ends with an event that says so. `insecure`: without an API key, requests are
-    taken from any address. `broker`: None if the queues are in another process.
+    taken from any address. `broker` and `store`: None if another process
+    has them to itself. `stopping` is that of `watch`, too.
     """
 
     settings: Settings
@@ -53,6 +57,9 @@ class ApiParts:
     embedder: TextEmbedder
     broker: Broker | None
     texts: TextAdmission
+    store: VectorStore | None
+    watch: JobWatch
+    streams: Streams
     keys: KeyRing
     requests: RequestCounts
     repeated: RepeatedRequests

@@ -5,12 +5,14 @@ Partial indexes that hold only unfinished jobs answer it, so it takes no longer 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Float, and_, bindparam, case, cast, func, select
 
+from embedfleet.queue_schemas import JobStatus
 from embedfleet.records.jobs import UNFINISHED
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import generations, jobs
@@ -21,16 +23,31 @@ _MOST_JOBS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Unfinished jobs, and about how many characters of their documents are not stored yet."""
+    """Unfinished jobs, and about how many characters of their documents are not stored yet.
+
+    `by_status` counts the jobs; it is empty where it was not asked for.
+    """
 
     jobs: int = 0
     chars: float = 0.0
+    by_status: Mapping[JobStatus, int] = field(default_factory=dict)
+
+    def __add__(self, other: Work) -> Work:
+        counts = Counter(self.by_status)
+        counts.update(other.by_status)
+        return Work(self.jobs + other.jobs, self.chars + other.chars, dict(counts))
+
+
+_NO_WORK = Work()
 
 
 def by_tenant(conn: Connection) -> Mapping[str, Work]:
     """Return the work of each tenant that has some; of more than 100,000 jobs, only that of the oldest."""
-    rows = conn.execute(_BY_TENANT)
-    return {row.tenant: Work(row.jobs, float(row.chars)) for row in rows}
+    found: dict[str, Work] = {}
+    for row in conn.execute(_BY_TENANT):
+        some = Work(row.jobs, float(row.chars), {JobStatus(row.status): row.jobs})
+        found[row.tenant] = found.get(row.tenant, _NO_WORK) + some
+    return found
 
 
 def unoffered_before(conn: Connection, created_at: float) -> int:
@@ -68,6 +85,7 @@ _SHARE_LEFT = case(
 _LEFT = select(
     jobs.c.job_id,
     jobs.c.tenant,
+    jobs.c.status,
     jobs.c.priority,
     jobs.c.created_at,
     (generations.c.chars * _SHARE_LEFT).label("chars"),
@@ -75,8 +93,11 @@ _LEFT = select(
 
 _OLDEST = _LEFT.where(UNFINISHED).order_by(jobs.c.job_id).limit(_MOST_JOBS).subquery()
 _BY_TENANT = select(
-    _OLDEST.c.tenant, func.count().label("jobs"), func.sum(_OLDEST.c.chars).label("chars")
-).group_by(_OLDEST.c.tenant)
+    _OLDEST.c.tenant,
+    _OLDEST.c.status,
+    func.count().label("jobs"),
+    func.sum(_OLDEST.c.chars).label("chars"),
+).group_by(_OLDEST.c.tenant, _OLDEST.c.status)
 
 _UNOFFERED_BEFORE = select(func.count()).where(
     jobs.c.offered_at.is_(None), UNFINISHED, jobs.c.created_at < bindparam("at")

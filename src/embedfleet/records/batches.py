@@ -63,6 +63,14 @@ def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tu
     return found
 
 
+def done_from(conn: Connection, job_id: str, first: int, limit: int) -> list[Batch]:
+    """Return up to `limit` batches of the job that are done, with ordinals from `first` on, in order."""
+    query = select(batches).where(
+        batches.c.job_id == job_id, batches.c.ordinal >= first, batches.c.state == BatchState.DONE
+    )
+    return [_batch(row) for row in conn.execute(query.order_by(batches.c.ordinal).limit(limit))]
+
+
 def add(conn: Connection, made: Mapping[str, Sequence[Batch]]) -> dict[str, list[Batch]]:
     """Write the batches that chunking made, by job id. Return those whose vectors are not stored yet.
 

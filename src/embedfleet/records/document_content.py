@@ -61,9 +61,15 @@ def chunks_of(
         first = index + 1
     found = chunks.between(conn, [(shown.generation_id, first, limit + 1)])[0]
     page = _LISTING.page(found, limit, lambda row: (shown.number, row.chunk_index))
-    texts = _texts(conn, shown, page) if with_text else [None] * len(page)
-    infos = [_describe(row, text) for row, text in zip(page, texts, strict=True)]
-    return Page(infos, next_cursor=page.next_cursor)
+    return Page(describe(conn, shown, page, with_text=with_text), next_cursor=page.next_cursor)
+
+
+def describe(
+    conn: Connection, shown: Generation, rows: Sequence[ChunkRow], *, with_text: bool
+) -> list[ChunkInfo]:
+    """Describe these chunks of the version, in order."""
+    texts = _texts(conn, shown, rows) if with_text else [None] * len(rows)
+    return [_describe(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 def _texts(conn: Connection, shown: Generation, rows: Sequence[ChunkRow]) -> Sequence[str | None]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, ins
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import utc
-from embedfleet.queue_schemas import JobEvent, JobStatus
+from embedfleet.queue_schemas import JobEvent, JobInfo, JobStatus
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import documents, events, facts, generations, jobs
@@ -70,6 +70,61 @@ def after(conn: Connection, scope: Scope, position: int, limit: int) -> list[Job
     """Return at most `limit` events within the scope above `position`, in the order of their positions."""
     query = select(events).where(events.c.position > position, scope.rows(events.c.tenant))
     return _events(conn.execute(query.order_by(events.c.position).limit(limit)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The position of the oldest event that is kept, if one is, and the last position that was given."""
+
+    oldest: int | None
+    last: int
+
+    def have_dropped_after(self, position: int) -> bool:
+        """Whether an event above the position was dropped. A position that was never given counts as such."""
+        first_kept = self.last + 1 if self.oldest is None else self.oldest
+        return position > self.last or position + 1 < first_kept
+
+
+def bounds(conn: Connection) -> Bounds:
+    """Return which positions are kept. Positions are given one by one, so they have no gaps."""
+    last = conn.execute(select(facts.c.value).where(facts.c.name == _LAST_POSITION)).scalar()
+    oldest = conn.execute(_LOWEST_POSITION).scalar()
+    return Bounds(None if oldest is None else int(oldest), int(last or 0))
+
+
+def of_runs(conn: Connection, runs: Sequence[tuple[str, int]]) -> dict[str, JobEvent | None]:
+    """Return the events of these ended runs, by job id. None: it has no position yet.
+
+    A run whose event was dropped is left out.
+    """
+    found: dict[str, JobEvent | None] = {}
+    for some in key_pages([event_id(job_id, run) for job_id, run in runs]):
+        for row in conn.execute(_OF_RUNS, {"ids": some}):
+            found[row.job_id] = None if row.position is None else _event(row)
+    return found
+
+
+def of_ended_job(info: JobInfo, run: int) -> JobEvent:
+    """Return the event of an ended job whose own event was dropped. Its position is 0, as none is kept."""
+    assert info.finished_at is not None
+    return JobEvent(
+        event_id=event_id(info.job_id, run),
+        position=0,
+        tenant=info.tenant,
+        job_id=info.job_id,
+        media_id=info.media_id,
+        status=info.status,
+        reason=info.reason,
+        chunks_stored=info.progress.chunks_stored,
+        chunks_dead=info.progress.chunks_dead,
+        account=info.account,
+        created_at=info.finished_at,
+    )
+
+
+def event_id(job_id: str, run: int) -> str:
+    """Return the id of the event of a run."""
+    return f"{job_id}:{run}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +261,10 @@ _FORGET_NAMES = (
     .where(events.c.event_id.in_(bindparam("ids", expanding=True)))
     .values(media_id="", reason="document deleted", account=None)
 )
+
+_LOWEST_POSITION = select(func.min(events.c.position))
+
+_OF_RUNS = select(events).where(events.c.event_id.in_(bindparam("ids", expanding=True)))
 
 _HIGHEST_POSITION = select(func.max(events.c.position))
 

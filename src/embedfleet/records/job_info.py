@@ -21,6 +21,18 @@ def job_info(conn: Connection, job: Job) -> JobInfo:
     return job_infos(conn, [job])[0]
 
 
+def progress_of(job: Job) -> JobProgress:
+    """Return the chunk counters of the job."""
+    return JobProgress(
+        chunks_total=job.chunks_total,
+        chunks_embedded=job.chunks_embedded,
+        chunks_stored=job.chunks_stored,
+        chunks_reused=job.chunks_reused,
+        chunks_dead=job.chunks_dead,
+        sealed=job.sealed,
+    )
+
+
 def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
     """Return the description of each job, in order.
 
@@ -44,14 +56,7 @@ def _describe(job: Job, generation: documents.Generation | None, letters: Sequen
         model=generation.collection.model if generation else "",
         generation=generation.number if generation else 0,
         chars=generation.recipe.chars if generation else 0,
-        progress=JobProgress(
-            chunks_total=job.chunks_total,
-            chunks_embedded=job.chunks_embedded,
-            chunks_stored=job.chunks_stored,
-            chunks_reused=job.chunks_reused,
-            chunks_dead=job.chunks_dead,
-            sealed=job.sealed,
-        ),
+        progress=progress_of(job),
         # The share is known once all of the text is cut, but holds only for a version that readers see.
         coverage=job.coverage if job.status in _WITH_COVERAGE else None,
         account=generation.account if generation else NOTHING_SAID,

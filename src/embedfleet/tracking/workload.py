@@ -51,13 +51,21 @@ class Workload:
 
     def seconds_until_done(self, tenant: str, ahead: Ahead) -> float | None:
         """Return about how long it takes until a job of the tenant has ended; None: it cannot be told."""
-        if not self.running or any(not self.pools[stage].power.workers for stage in BEFORE_SEARCH):
-            return None
-        return two_digits(seconds_left(self.before(tenant, ahead), self.rate))
+        return self._seconds(self.before(tenant, ahead))
+
+    def seconds_until_all_idle(self) -> float | None:
+        """Return about how long it takes until all jobs have ended; None: it cannot be told."""
+        total = sum(work.chars for work in self.work.values()) / CHARS_PER_TOKEN
+        return self._seconds(WorkAhead(total, total, 1.0))
 
     def seconds_until_idle(self, tenant: str) -> float | None:
         """Return about how long it takes until all jobs of the tenant have ended; None: it cannot be told."""
         return self.seconds_until_done(tenant, Ahead(0.0, self.work.get(tenant, _NO_WORK)))
+
+    def _seconds(self, work: WorkAhead) -> float | None:
+        if not self.running or any(not self.pools[stage].power.workers for stage in BEFORE_SEARCH):
+            return None
+        return two_digits(seconds_left(work, self.rate))
 
 
 def read_workload(conn: Connection, settings: TenantsSettings, now: float) -> Workload:
