@@ -75,7 +75,8 @@ async def in_groups(
 
     A group ends when the sizes of its items are `full` together, or when the next item takes longer than
     `longest_wait_seconds`. So an item waits for others as long as they come quickly, and little is in memory.
-    Close the generator (`aclosing`) if it is left before its end, and `items` after it.
+    What came before an exception of `items` is yielded before it is raised. Close the generator (`aclosing`)
+    if it is left before its end, and `items` after it.
     """
     group: list[T] = []
     size = 0
@@ -87,7 +88,12 @@ async def in_groups(
             if group and (size >= full or not coming.done()):
                 yield group
                 group, size = [], 0
-            item = await coming
+            try:
+                item = await coming
+            except Exception:
+                if group:
+                    yield group
+                raise
             if item is None:
                 break
             group.append(item)

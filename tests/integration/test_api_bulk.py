@@ -8,6 +8,7 @@ import os
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest_asyncio
 
 from embedfleet.api.lines import lines_of
 from embedfleet.api.spool import Spool
-from support.api import Served, serving
+from support.api import Served, serving, serving_parts
 from support.hangs import HANG_SECONDS
 from support.system import make_settings
 
@@ -31,7 +32,7 @@ MOST_CHARS_OF_A_DAY = 4_000
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     settings = make_settings(
         tmp_path_factory.mktemp("bulk"),
-        http={"max_body_bytes": MOST_LINE_BYTES, "body_timeout_seconds": 0.5},
+        http={"max_body_bytes": MOST_LINE_BYTES},
         tenants={"tiers": {"basic": {"daily_chars": MOST_CHARS_OF_A_DAY}}},
     )
     async with serving(settings) as one:
@@ -96,12 +97,10 @@ async def test_of_lines_over_a_quota_the_first_ones_are_admitted(served: Served)
 
 
 @asynccontextmanager
-async def sending(
-    served: Served, tenant: str
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def sending(url: str, tenant: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A request that reads its answer while it sends its body, in chunks."""
     async with asyncio.timeout(HANG_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(served.url).port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
         writer.write(
             b"POST /v1/jobs:bulk HTTP/1.1\r\nHost: localhost\r\nX-Tenant: %b\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" % tenant.encode()
@@ -117,7 +116,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def test_lines_are_answered_while_later_ones_still_come(served: Served) -> None:
-    async with sending(served, "live") as (reader, writer):
+    async with sending(served.url, "live") as (reader, writer):
         for number in (1, 2):
             writer.write(chunk(line(str(number))))
             await reader.readuntil(b'{"line":%d,' % number)
@@ -127,7 +126,10 @@ async def test_lines_are_answered_while_later_ones_still_come(served: Served) ->
 
 
 async def test_a_body_that_pauses_ends_with_a_line_that_says_so(served: Served) -> None:
-    async with sending(served, "slow") as (reader, writer):
+    settings = served.parts.settings
+    http = settings.http.model_copy(update={"body_timeout_seconds": 0.2})
+    parts = replace(served.parts, settings=settings.model_copy(update={"http": http}))
+    async with serving_parts(parts) as (url, _), sending(url, "slow") as (reader, writer):
         writer.write(chunk(line("1")))
         assert b"connection: close" in await reader.readuntil(b"\r\n\r\n")
         assert b'"submitted":1' in await reader.readuntil(b'"status":408')

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from embedfleet.waiting import cancel_and_wait, repeat, wait_briefly
+from embedfleet.waiting import cancel_and_wait, in_groups, repeat, wait_briefly
 from support.hangs import HANG_SECONDS
 
 
@@ -66,3 +67,30 @@ async def test_cancel_and_wait_returns_after_the_task_has_cleaned_up_and_drops_w
     await cancel_and_wait(task)
     assert cleaned_up.is_set()
     assert task.done()
+
+
+async def test_items_come_in_groups_and_none_is_lost_when_their_source_fails() -> None:
+    async def items() -> AsyncGenerator[str, None]:
+        for item in ("a", "bb", "cccc", "d"):
+            yield item
+        raise ConnectionError
+
+    groups = in_groups(items(), size_of=len, full=3, longest_wait_seconds=HANG_SECONDS)
+    assert [await anext(groups) for _ in range(3)] == [["a", "bb"], ["cccc"], ["d"]]
+    with pytest.raises(ConnectionError):
+        await anext(groups)
+
+
+async def test_an_item_does_not_wait_for_a_next_one_that_takes_long() -> None:
+    go_on = asyncio.Event()
+
+    async def items() -> AsyncGenerator[str, None]:
+        yield "a"
+        await go_on.wait()
+        yield "b"
+
+    groups = in_groups(items(), size_of=len, full=100, longest_wait_seconds=0.001)
+    async with asyncio.timeout(HANG_SECONDS):
+        assert await anext(groups) == ["a"]
+        go_on.set()
+        assert [group async for group in groups] == [["b"]]
