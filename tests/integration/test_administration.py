@@ -1,4 +1,4 @@
-"""Tenants, keys and usage as administrators see and change them, on both databases."""
+"""Tenants, keys and usage as administrators see and change them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from embedfleet.sql.database import Database
 from support.databases import on_both_databases
 from support.system import Configure
 
-pytestmark = on_both_databases
 DAY = 86_400.0
 
 
@@ -32,6 +31,7 @@ def settings(configure: Configure) -> Settings:
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
+    settings.data_dir.mkdir(exist_ok=True)
     database = Database(settings.database_url, synchronous="normal")
     await database.open()
     yield database
@@ -59,6 +59,7 @@ async def everything_stored(database: Database) -> str:
     )
 
 
+@on_both_databases
 async def test_a_key_is_made_rotated_and_revoked(
     operator: OperatorAdministration, database: Database, clock: ManualClock
 ) -> None:
@@ -122,6 +123,7 @@ async def test_a_tenant_reaches_no_key_of_another(operator: OperatorAdministrati
         await bob.create_key(KeyRequest(scopes=frozenset({Scope.OPERATOR})))
 
 
+@on_both_databases
 async def test_keys_come_in_pages(operator: OperatorAdministration, clock: ManualClock) -> None:
     made = []
     for _ in range(5):
@@ -136,6 +138,7 @@ async def test_keys_come_in_pages(operator: OperatorAdministration, clock: Manua
     assert found == made[::-1]
 
 
+@on_both_databases
 async def test_an_operator_sets_tiers_and_limits_which_the_tenant_can_only_read(
     operator: OperatorAdministration,
 ) -> None:
@@ -167,6 +170,7 @@ async def test_a_limit_that_the_settings_would_not_take_is_refused(operator: Ope
     assert await operator.list_tenants() == []
 
 
+@on_both_databases
 async def test_usage_is_what_is_enforced_with_its_price(
     operator: OperatorAdministration, settings: Settings, database: Database, clock: ManualClock
 ) -> None:

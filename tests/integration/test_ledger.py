@@ -1,4 +1,4 @@
-"""The ledger and the limits that it enforces, on both databases."""
+"""The ledger and the limits that it enforces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from embedfleet.clock import ManualClock
 from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
-from embedfleet.lifecycle.charging import charge_texts
+from embedfleet.lifecycle.text_admission import TextAdmission
 from embedfleet.queue_schemas import JobRequest, UserTier
 from embedfleet.records import jobs, tenants
 from embedfleet.records.usage import Amount, Line
@@ -23,12 +23,12 @@ from embedfleet.sql.tables import usage as usage_table
 from support.databases import on_both_databases
 from support.system import TENANT, Configure
 
-pytestmark = on_both_databases
 SUBMITTERS = 64
 
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Database]:
+    settings.data_dir.mkdir(exist_ok=True)
     database = Database(settings.database_url, synchronous="normal")
     await database.open()
     try:
@@ -51,6 +51,7 @@ def ledger(conn: Connection) -> dict[tuple[str, str, str], Amount]:
     }
 
 
+@on_both_databases
 async def test_sixty_four_submitters_at_once_spend_a_day_to_the_last_token_and_no_more(
     configure: Configure, clock: ManualClock
 ) -> None:
@@ -60,16 +61,15 @@ async def test_sixty_four_submitters_at_once_spend_a_day_to_the_last_token_and_n
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(opened(settings)) for _ in range(4)]
         managers = [manager(settings, one, clock) for one in databases]
+        admissions = [TextAdmission(one, clock, settings.tenants) for one in databases]
 
         async def submit(number: int) -> None:
             which = number % 4
             if number < SUBMITTERS // 2:
                 await managers[which].create_job(media_id=number, user_id=TENANT, content="three small words")
             else:
-                line, texts = Line(TENANT, "stub"), Amount(chars=17, bytes=17, tokens=3, texts=1)
-                await databases[which].write(
-                    lambda conn: charge_texts(conn, settings.tenants, line, texts, clock.now())
-                )
+                texts = Amount(chars=17, bytes=17, tokens=3, texts=1)
+                await admissions[which].admit(Line(TENANT, "stub"), texts)
 
         outcomes = await asyncio.gather(*map(submit, range(SUBMITTERS)), return_exceptions=True)
         refused = [one for one in outcomes if isinstance(one, QuotaExceeded)]
@@ -79,6 +79,7 @@ async def test_sixty_four_submitters_at_once_spend_a_day_to_the_last_token_and_n
         assert (spent.tokens, spent.chars, spent.jobs + spent.texts) == (30, 170, 10)
 
 
+@on_both_databases
 async def test_the_ledger_counts_what_is_begun_by_model_and_key_and_nothing_else(
     settings: Settings, clock: ManualClock
 ) -> None:
