@@ -74,6 +74,10 @@ async def test_documents_are_listed_and_deleted_by_filter(manager: EmbeddingJobM
     late, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (200.0, 301.0))
     assert await listed(mine, created_after=late, created_before=end) == ["2", "3"]
 
+    many = [*range(499), *(f"no {number}" for number in range(499)), True, "legal"]
+    assert await listed(mine, where={"team": {"$in": many}}) == ["1", "4"]
+    assert await listed(mine, where={"$or": [{f"a{number}": number} for number in range(64)]}) == []
+
     with pytest.raises(InvalidRequest, match="leaves no document out"):
         await mine.delete_documents(matching=EVERY_DOCUMENT)
     receipts = await mine.delete_documents(matching=DocumentFilter(where={"team": "legal"}))

@@ -14,7 +14,6 @@ from embedfleet.ingest import FileState, Ingest, IngestOptions, LocalIntake, fin
 from embedfleet.parsing.sandbox import ParserSandbox
 from embedfleet.queue_schemas import DocumentInfo
 from embedfleet.settings import Settings
-from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
 from support.system import TENANT, Running, read_chroma, running
 
@@ -26,7 +25,6 @@ async def described(fleet: Running) -> dict[str, dict[str, Any]]:
     return {one.media_id: one.metadata for one in documents}
 
 
-@on_both_databases
 async def test_metadata_changes_in_sql_and_in_the_store_without_embedding(settings: Settings) -> None:
     text, other = "# Law\n\nWords of law.\n", "Words of sales."
     async with running(settings) as fleet:

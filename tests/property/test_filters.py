@@ -136,7 +136,7 @@ def in_chroma(collection: ChromaCollection, made: Sequence[Document], asked: dic
     return set(collection.get(where=asked, include=[])["ids"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=80)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50)
 @given(
     held=st.lists(metadata, min_size=1, max_size=8),
     asked=where,

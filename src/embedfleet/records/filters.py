@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, cast, false, func, literal, not_, or_, select
@@ -62,6 +63,10 @@ def begins_with(column: ColumnElement[str | None], prefix: str) -> ColumnElement
     return func.substr(column, 1, len(prefix)) == prefix
 
 
+# The types of numbers in SQLite's JSON.
+_NUMBERS = ("integer", "real")
+
+
 class _Compiler(ABC):
     """Compiles a condition on metadata. Every part is true or false, never NULL, so it can be negated."""
 
@@ -74,9 +79,9 @@ class _Compiler(ABC):
     def _condition(self, one: Condition) -> ColumnElement[bool]:
         match one.operator:
             case Operator.EQ | Operator.IN:
-                return self._equals_any(one)
+                return _known(self._equals_any(one.name, one.values))
             case Operator.NE | Operator.NIN:
-                return not_(self._equals_any(one))
+                return not_(_known(self._equals_any(one.name, one.values)))
             case Operator.CONTAINS:
                 return _known(self._contains(one.name, str(one.values[0])))
             case Operator.NOT_CONTAINS:
@@ -84,11 +89,9 @@ class _Compiler(ABC):
             case _:
                 return _known(self._compares(one.name, one.operator, one.values[0]))
 
-    def _equals_any(self, one: Condition) -> ColumnElement[bool]:
-        return or_(*(_known(self._equals(one.name, value)) for value in one.values))
-
     @abstractmethod
-    def _equals(self, name: str, value: Any) -> ColumnElement[bool]: ...
+    def _equals_any(self, name: str, values: Sequence[Any]) -> ColumnElement[bool]:
+        """One flat list, however many values there are: SQLite takes expressions of 1,000 levels only."""
 
     @abstractmethod
     def _compares(self, name: str, comparison: Operator, value: Any) -> ColumnElement[bool]: ...
@@ -103,19 +106,25 @@ def _known(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 class _Sqlite(_Compiler):
-    def _equals(self, name: str, value: Any) -> ColumnElement[bool]:
-        if isinstance(value, bool):
-            return _kind(name) == ("true" if value else "false")
-        return self._compares(name, None, value)
+    def _equals_any(self, name: str, values: Sequence[Any]) -> ColumnElement[bool]:
+        texts = [value for value in values if isinstance(value, str)]
+        flags = [json.dumps(value) for value in values if isinstance(value, bool)]
+        numbers = [value for value in values if not isinstance(value, str | bool)]
+        # SQLite reads all numbers from JSON, so that it rounds all in the same way.
+        given = func.json_each(json.dumps(numbers)).table_valued("value")
+        held = _held(name)
+        return or_(
+            and_(_kind(name) == "text", held.in_(texts)),
+            _kind(name).in_(flags),
+            and_(_kind(name).in_(_NUMBERS), held.in_(select(given.c.value))),
+        )
 
-    def _compares(self, name: str, comparison: Operator | None, value: Any) -> ColumnElement[bool]:
-        compare = operator.eq if comparison is None else _COMPARE[comparison]
-        held = func.json_extract(generations.c.metadata, _path(name))
+    def _compares(self, name: str, comparison: Operator, value: Any) -> ColumnElement[bool]:
+        compare = _COMPARE[comparison]
         if isinstance(value, str):
-            return and_(_kind(name) == "text", compare(held, value))
-        # SQLite reads both numbers from JSON, so that it rounds both in the same way.
+            return and_(_kind(name) == "text", compare(_held(name), value))
         number = func.json_extract(json.dumps([value]), "$[0]")
-        return and_(_kind(name).in_(("integer", "real")), compare(held, number))
+        return and_(_kind(name).in_(_NUMBERS), compare(_held(name), number))
 
     def _contains(self, name: str, text: str) -> ColumnElement[bool]:
         one = func.json_each(generations.c.metadata, _path(name)).table_valued("value")
@@ -130,6 +139,10 @@ def _path(name: str) -> str:
     return f'$."{name}"'
 
 
+def _held(name: str) -> ColumnElement[Any]:
+    return func.json_extract(generations.c.metadata, _path(name))
+
+
 def _kind(name: str) -> ColumnElement[str]:
     return func.json_type(generations.c.metadata, _path(name))
 
@@ -141,8 +154,8 @@ class _Postgresql(_Compiler):
 
         self._type = JSONB
 
-    def _equals(self, name: str, value: Any) -> ColumnElement[bool]:
-        return self._held(name) == self._json(value)
+    def _equals_any(self, name: str, values: Sequence[Any]) -> ColumnElement[bool]:
+        return self._held(name).in_([self._json(value) for value in values])
 
     def _compares(self, name: str, comparison: Operator, value: Any) -> ColumnElement[bool]:
         compare = _COMPARE[comparison]
