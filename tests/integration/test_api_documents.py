@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -76,6 +78,13 @@ async def test_a_text_is_read_in_parts_and_chunks_have_places_and_headings(serve
     assert all(one["text"] == TEXT[one["start"] : one["end"]] for one in first["chunks"])
     assert {one["heading"] for one in first["chunks"]} == {"Pumps"}
     assert rest["chunks"][0]["text"] is None
+    assert rest["chunks"][0]["vector"] is None
+
+    path = f"/v1/chunks/{PATH}?limit=1&vectors="
+    numbers = (await served.get(f"{path}float", headers=ALICE))["chunks"][0]["vector"]
+    packed = (await served.get(f"{path}base64", headers=ALICE))["chunks"][0]["vector"]
+    assert np.frombuffer(base64.b64decode(packed), "<f4").tolist() == numbers
+    assert sum(value * value for value in numbers) == pytest.approx(1.0)
 
 
 async def test_metadata_is_patched_without_a_new_version(served: Served) -> None:

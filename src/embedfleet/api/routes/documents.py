@@ -12,10 +12,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from embedfleet.api.access import Parts, Reader, Writer
 from embedfleet.api.fields import After, Limit, MediaId, NextCursor, SourcePrefix, access_of, jobs_within
 from embedfleet.api.problems import responses
+from embedfleet.api.vector_forms import ChunkWithVector, VectorForm, Vectors, store_for, vectors_of
 from embedfleet.document_filter import DocumentFilter
 from embedfleet.document_metadata import Value
 from embedfleet.errors import InvalidRequest
-from embedfleet.queue_schemas import ChunkInfo, DocumentInfo, DocumentText
+from embedfleet.queue_schemas import DocumentInfo, DocumentText
 from embedfleet.tracking.tenant_jobs import unknown_document
 
 router = APIRouter(prefix="/v1", tags=["documents"])
@@ -46,7 +47,7 @@ class ChunkPage(BaseModel):
     """Some chunks of a document."""
 
     generation: int = Field(description="The number of the version that the chunks are of.")
-    chunks: list[ChunkInfo]
+    chunks: list[ChunkWithVector]
     next_cursor: NextCursor
 
 
@@ -181,11 +182,15 @@ async def list_chunks(
     caller: Reader,
     media_id: MediaId,
     text: Annotated[bool, Query(description="Whether the texts of the chunks come too.")] = False,
+    vectors: Vectors = VectorForm.NONE,
     limit: Limit = 100,
     after: After = None,
 ) -> ChunkPage:
-    """The chunks of a document, in order, each with its offsets and its heading."""
+    """The chunks of a document, in order, each with its offsets, its heading and perhaps its vector."""
+    store = store_for(parts, vectors)
     found = await access_of(parts, caller).list_chunks(
         media_id=media_id, limit=limit, after=after, with_text=text
     )
-    return ChunkPage(generation=found.generation, chunks=found.chunks, next_cursor=found.chunks.next_cursor)
+    stored = await vectors_of(store, found.collection, found.chunks, vectors)
+    chunks = [ChunkWithVector(**one.model_dump(), vector=stored.get(one.chunk_id)) for one in found.chunks]
+    return ChunkPage(generation=found.generation, chunks=chunks, next_cursor=found.chunks.next_cursor)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-import numpy as np
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from embedfleet.api.access import Parts, Reader
 from embedfleet.api.fields import JobId, jobs_within
@@ -20,9 +16,9 @@ from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
 from embedfleet.api.routes.events import scope_of
 from embedfleet.api.streams import LineStream
-from embedfleet.errors import ConfigError
+from embedfleet.api.vector_forms import ChunkWithVector, VectorForm, Vectors, store_for, vectors_of
 from embedfleet.progress import JobNow
-from embedfleet.queue_schemas import ChunkInfo, JobInfo
+from embedfleet.queue_schemas import JobInfo
 from embedfleet.records.scope import Scope
 from embedfleet.tracking.job_watch import Listener
 from embedfleet.tracking.results import JobResults, Stored
@@ -30,21 +26,10 @@ from embedfleet.tracking.results import JobResults, Stored
 router = APIRouter(prefix="/v1/jobs", tags=["streams"])
 
 
-class VectorForm(StrEnum):
-    """`base64`: little-endian float32, a quarter of the size of `float`."""
-
-    NONE = "none"
-    FLOAT = "float"
-    BASE64 = "base64"
-
-
-class ChunkLine(ChunkInfo):
+class ChunkLine(ChunkWithVector):
     """A chunk that is stored."""
 
     kind: Literal["chunk"] = "chunk"
-    vector: list[float] | str | None = Field(
-        default=None, description="float32 of length 1, as asked for; null: not asked for, or deleted since."
-    )
 
 
 class DeadLine(BaseModel):
@@ -93,20 +78,14 @@ async def stream_results(
     parts: Parts,
     caller: Reader,
     job_id: JobId,
-    vectors: Annotated[VectorForm, Query(description="Whether vectors come too, and in which form.")] = (
-        VectorForm.NONE
-    ),
+    vectors: Vectors = VectorForm.NONE,
     text: Annotated[bool, Query(description="Whether the texts of the chunks come too.")] = True,
 ) -> Response:
     """The chunks of a job as they are stored, each once, and not only at the end. It ends with the job.
 
     While the job runs, the chunks come in the order in which they are stored.
     """
-    if vectors is not VectorForm.NONE and parts.store is None:
-        raise ConfigError(
-            "vectors: cannot be read here, as another process owns the vector store: ask without vectors, or "
-            "set vector_store.url"
-        )
+    store_for(parts, vectors)
     await jobs_within(parts, caller).status(job_id)
     parts.streams.require_room()
     return LineStream(_lines(parts, scope_of(caller), job_id, vectors, with_text=text))
@@ -153,7 +132,7 @@ async def _end(parts: ApiParts, scope: Scope, job_id: str) -> bytes:
 
 
 async def _encoded(parts: ApiParts, found: Stored, form: VectorForm) -> bytes:
-    vectors = await _vectors(parts, found, form)
+    vectors = await vectors_of(store_for(parts, form), found.collection, found.chunks, form)
     lines: list[BaseModel] = [
         ChunkLine(**chunk.model_dump(), vector=vectors.get(chunk.chunk_id)) for chunk in found.chunks
     ]
@@ -162,21 +141,6 @@ async def _encoded(parts: ApiParts, found: Stored, form: VectorForm) -> bytes:
         for one in found.dead
     ]
     return b"".join(map(_line, lines))
-
-
-async def _vectors(parts: ApiParts, found: Stored, form: VectorForm) -> Mapping[str, list[float] | str]:
-    if form is VectorForm.NONE or parts.store is None or found.collection is None or not found.chunks:
-        return {}
-    ids = [chunk.chunk_id for chunk in found.chunks]
-    known, rows = await parts.store.vectors(found.collection, ids)
-    return dict(zip(known, _formed(rows, form), strict=True))
-
-
-def _formed(rows: NDArray[np.float32], form: VectorForm) -> Sequence[list[float] | str]:
-    """Return the vectors float32 (n, dim) in the form that was asked for."""
-    if form is VectorForm.BASE64:
-        return [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in rows]
-    return [[float(value) for value in row] for row in rows]
 
 
 def _line(document: BaseModel) -> bytes:
