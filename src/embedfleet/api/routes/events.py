@@ -52,6 +52,7 @@ class Gone(BaseModel):
 
 @router.get(
     "/events",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {
@@ -95,6 +96,7 @@ async def list_events(
 
 @router.get(
     "/jobs/{job_id}/events",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {

@@ -65,6 +65,7 @@ class CutLine(BaseModel):
 
 @router.get(
     "/{job_id}/results",
+    status_code=200,
     response_class=LineStream,
     responses={
         200: {
