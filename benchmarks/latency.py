@@ -1,11 +1,13 @@
 """Figure S5: one small document, from submission to searchable, in a warm and otherwise idle service.
 
-    python benchmarks/latency.py [--system embedded|fleet] [--documents 200] [--model minilm]
+    python benchmarks/latency.py [--system embedded|fleet|http] [--documents 200] [--model minilm]
 
 Documents of one chunk are submitted one by one, each when the one before is done. The time is from the call
 of `create_job` until `wait` has returned: the vector is in Chroma and the document is live. The first
 documents, which open the collection and warm every path, are not counted. Beside it, in the same round, the
-bare model on the same texts: what is left when it is taken off is embedfleet's, SQL's and Chroma's.
+bare model on the same texts: what is left when it is taken off is embedfleet's, SQL's and Chroma's. With
+`http` the system is `embedfleet serve` in a process of its own, and the calls are those of its client: two
+requests a document, one of which waits. Its figures contain what the two processes take from each other.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,40 +34,43 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from embedfleet.bootstrap import open_owner
 from embedfleet.chunking.tokenizers import load_tokenizer
+from embedfleet.client import AsyncClient
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.catalogue import Catalogue
-from embedfleet.job_manager import EmbeddingJobManager
-from embedfleet.queue_schemas import JobStatus, UserTier
+from embedfleet.queue_schemas import JobStatus
 from embedfleet.settings import ModelsSettings, load_settings
+from embedfleet.tenant_access import TenantAccess
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import Fleet
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
+TENANT = "bench"
 WARM_UP = 10
 CHARS = 500
 """One chunk, whatever the text: no text of so many characters has more tokens than the model takes."""
 
-OpenSystem = Callable[[Path, str], AbstractAsyncContextManager[EmbeddingJobManager]]
+Jobs = TenantAccess | AsyncClient
+OpenSystem = Callable[[Path, str], AbstractAsyncContextManager[Jobs]]
 """A running system in a directory, with this default model loaded; drained and closed after the block."""
 
 
 @asynccontextmanager
-async def embedded(directory: Path, model: str) -> AsyncIterator[EmbeddingJobManager]:
+async def embedded(directory: Path, model: str) -> AsyncIterator[Jobs]:
     settings = load_settings(environ={}, overrides={"data_dir": str(directory), "models": {"default": model}})
     stop = asyncio.Event()
     async with open_owner(settings, purpose="benchmark") as system, asyncio.TaskGroup() as tasks:
         await system.models.get(model)
         tasks.create_task(system.orchestrator.run(stop))
         try:
-            yield system.jobs
+            yield system.jobs.of(TENANT)
         finally:
             stop.set()
 
 
 @asynccontextmanager
-async def fleet(directory: Path, model: str) -> AsyncIterator[EmbeddingJobManager]:
+async def fleet(directory: Path, model: str) -> AsyncIterator[Jobs]:
     """Worker processes on Redis, PostgreSQL and a Chroma server of this machine; we are another process."""
     with (
         RedisServer() as redis,
@@ -81,10 +88,36 @@ async def fleet(directory: Path, model: str) -> AsyncIterator[EmbeddingJobManage
         one = Fleet(directory, config)
         with one.orchestrator():
             async with one.guest() as guest:
-                yield guest.jobs
+                yield guest.jobs.of(TENANT)
 
 
-SYSTEMS: Mapping[str, OpenSystem] = {"embedded": embedded, "fleet": fleet}
+@asynccontextmanager
+async def http(directory: Path, model: str) -> AsyncIterator[Jobs]:
+    with served(directory, model) as address:
+        async with AsyncClient(address, tenant=TENANT) as client:
+            yield client
+
+
+@contextmanager
+def served(directory: Path, model: str) -> Iterator[str]:
+    """Start a server in a process of its own, and yield its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "embedfleet", "serve", "--port", "0", "--data-dir", str(directory)],
+        env=os.environ | {"EMBEDFLEET_MODELS__DEFAULT": model},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = next(line.split()[1] for line in process.stdout if line.split()[0] == "API")
+        yield said.removesuffix("/v1,")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+SYSTEMS: Mapping[str, OpenSystem] = {"embedded": embedded, "fleet": fleet, "http": http}
 
 
 def small_texts(number: int) -> list[str]:
@@ -98,9 +131,7 @@ async def latencies(open_system: OpenSystem, model: str, number: int, directory:
     async with open_system(directory, model) as jobs:
         for media_id, text in enumerate(small_texts(WARM_UP + number)):
             started = perf_counter()
-            job_id = await jobs.create_job(
-                media_id=media_id, user_id="bench", user_tier=UserTier.ENTERPRISE, content=text
-            )
+            job_id = await jobs.create_job(media_id=media_id, content=text)
             info = await jobs.wait(job_id)
             seconds.append(perf_counter() - started)
             assert (info.status, info.progress.chunks_stored) == (JobStatus.COMPLETED, 1), info
