@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +179,29 @@ class TestMetadata:
         many = ids_of(3_000)
         await store.upsert(BOOKS, rows(many, metadatas=[{"media_id": one} for one in many]))
         assert len(await store.ids_with(BOOKS, "media_id", many)) == len(many)
+
+    async def test_the_text_of_a_deleted_row_is_in_no_table_of_the_store_any_more(
+        self, store: VectorStore, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> None:
+        """Chroma's log has whole writes until a thousand more have come."""
+        embedded = isinstance(store, ChromaVectorStore)
+        where = tmp_path / "chroma" if embedded else request.getfixturevalue("chroma_server").directory
+        texts = ["a secret text", "a text that stays"]
+        await store.upsert(BOOKS, rows(["a", "b"], documents=texts))
+        await store.delete(BOOKS, ["a"])
+        assert "a secret text" in rows_of(where / "chroma.sqlite3"), "nothing is to be shown otherwise"
+        await store.forget_deleted(BOOKS)
+        assert "a secret text" not in rows_of(where / "chroma.sqlite3")
+        assert await existing(store, BOOKS, ["a", "b"]) == {"b"}
+        assert [hit.id for hit in await store.query(BOOKS, unit_vectors(2)[1], limit=9)] == ["b"]
+        await store.forget_deleted(FILMS)  # there is none
+
+
+def rows_of(file: Path) -> str:
+    """Every row of every table of an SQLite database."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as conn:
+        tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return "".join(repr(conn.execute(f'SELECT * FROM "{name}"').fetchall()) for name in tables)
 
 
 class TestVectorsAndDelete:
@@ -382,6 +407,7 @@ async def test_the_null_store_accepts_everything_and_keeps_nothing() -> None:
     assert await store.count(BOOKS) == 0
     await store.delete(BOOKS, ["a"])
     assert await store.ids_with(BOOKS, "x", ["1"]) == {}
+    await store.forget_deleted(BOOKS)
     await store.close()
 
 

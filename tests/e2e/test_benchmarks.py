@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("autoscaling.py --short", "figures"),
         pytest.param("filters.py --short", "recall_percent", marks=pytest.mark.slow),
+        pytest.param("embeddings_api.py --short", "requests_per_second", marks=pytest.mark.slow),
         pytest.param("fairness.py --broker redis --short", "figures", marks=pytest.mark.slow),
         pytest.param(
             "gpu.py --shapes tiny --dtype float32 --device cpu --chunks 60 --rounds 1",

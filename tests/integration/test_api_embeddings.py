@@ -178,6 +178,8 @@ async def test_base64_is_little_endian_float32(served: Served) -> None:
         ({"input": "a", "input_type": "query", "task": "document"}, "input_type", "contradict"),
         ({"input": "a", "dimensoins": 3}, "dimensoins", "no field has this name"),
         ({}, "input", "required"),
+        ({"input": "a", "input_type": "\ud800"}, "input_type", "unicode"),
+        ({"input": [10**30], "model": "short"}, "input", "are below"),
     ],
 )
 async def test_what_is_wrong_is_refused_in_the_form_of_openai(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,12 +139,21 @@ async def test_a_deleted_document_is_gone_from_every_place(configure: Configure)
         holding = await fleet.system.database.read(lambda conn: rows_with(conn, "secret"))
         assert [event.media_id for event in await jobs.events()] == ["", "kept"]
 
+    store = settings.data_dir / "chroma" / "chroma.sqlite3"
+    assert "secret" not in rows_of(store), "not in its log either"
     assert receipt.state is ReceiptState.ERASED
     assert receipt.finished_at is not None
     assert found(receipt) == {}
     there_was = {"documents", "generations", "segments", "chunks", "vectors", "embeddings", "jobs", "batches"}
     assert {place for place, count in receipt.held.items() if count} == there_was
     assert holding == {"receipts"}, "the name of the document is in no other table"
+
+
+def rows_of(file: Path) -> str:
+    """Every row of every table of an SQLite database, in small letters."""
+    with closing(sqlite3.connect(file)) as conn:
+        tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return "".join(repr(conn.execute(f'SELECT * FROM "{name}"').fetchall()) for name in tables).lower()
 
 
 def rows_with(conn: Connection, text: str) -> set[str]:

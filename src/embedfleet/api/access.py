@@ -59,7 +59,7 @@ class Principal:
         return Scope.OPERATOR in self.scopes
 
 
-def parts_of(request: Request) -> ApiParts:
+async def parts_of(request: Request) -> ApiParts:
     """Return the parts of the application that answers this request."""
     parts: ApiParts = request.app.state.parts
     return parts

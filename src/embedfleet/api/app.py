@@ -37,7 +37,9 @@ from embedfleet.api.routes import (
     usage,
 )
 
+# Routes are looked through in this order, and embeddings are asked for most often.
 _ROUTERS = (
+    openai.router,
     health.router,
     identity.router,
     defaults.router,
@@ -56,7 +58,6 @@ _ROUTERS = (
     tenants.router,
     keys.router,
     usage.router,
-    openai.router,
     tei.router,
     cohere.router,
 )

@@ -216,16 +216,17 @@ def _batch_of_ids(info: ModelInfo, asked: Asked) -> TokenBatch:
             "send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
             field=asked.field,
         )
-    arrays = [np.array(ids, dtype=np.int64) for ids in asked.texts]
-    for at, ids in enumerate(arrays):
-        if ids.min() < 0 or ids.max() >= info.accepts_ids_below:
+    for at, ids in enumerate(asked.texts):
+        # Before they are an array: a number may be too large for one.
+        if not all(isinstance(one, int) and 0 <= one < info.accepts_ids_below for one in ids):
             raise InvalidRequest(
                 f"{asked.field}[{at}]: token ids of model `{info.name}` are below {info.accepts_ids_below}: "
                 "use its tokenizer, or send texts",
                 field=asked.field,
             )
-    lengths = np.array([len(ids) for ids in arrays], dtype=np.int64)
-    return TokenBatch(np.concatenate(arrays).astype(np.uint32), lengths, None, asked.role)
+    lengths = np.array([len(ids) for ids in asked.texts], dtype=np.int64)
+    arrays = [np.array(ids, dtype=np.uint32) for ids in asked.texts]
+    return TokenBatch(np.concatenate(arrays), lengths, None, asked.role)
 
 
 def _require_within_limits(parts: ApiParts, info: ModelInfo, asked: Asked, batch: TokenBatch) -> None:

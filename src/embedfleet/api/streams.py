@@ -104,9 +104,8 @@ def opening(position: int) -> bytes:
 class _Closed(StreamingResponse):
     """Closes its generator when the client leaves, so that what the generator holds is given back at once."""
 
-    def __init__(self, content: AsyncGenerator[bytes, None], status_code: int = 200) -> None:
-        """FastAPI reads the default status for the OpenAPI document."""
-        super().__init__(content, status_code, headers=_HEADERS)
+    def __init__(self, content: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(content, headers=_HEADERS)
         self._content = content
 
     async def stream_response(self, send: Send) -> None:

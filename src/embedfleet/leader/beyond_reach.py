@@ -36,7 +36,7 @@ def notes(
     found = {
         "backups": _of_backups(outside, len(backups), finished_at),
         "free_space": "the files of the database and of the vector store may have deleted bytes in them "
-        "until their space is used again",
+        "until their space is used again: text in the databases, vectors without a name in the index",
     }
     if outside.has_webhook:
         found["webhook"] = "the receiver of events was told its name: delete it there"

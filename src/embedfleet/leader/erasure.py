@@ -81,6 +81,7 @@ class Erasure(LeaderDuty):
     async def _finish_documents(self, tenant: str, rows: Sequence[ReceiptRow]) -> None:
         """Search for these documents of a tenant, and record what was found."""
         there = await self._there_again(rows)
+        await self._search.forget_deleted(tenant)
         open_rows = {row.receipt_id: row for row in rows}
         for last in range(_SEARCHES, 0, -1):
             found = await self._search.of_documents(tenant, list(open_rows.values()))

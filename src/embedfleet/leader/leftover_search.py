@@ -99,6 +99,11 @@ class LeftoverSearch:
         counts["receipts"] -= 1
         return _divided(counts)
 
+    async def forget_deleted(self, tenant: str) -> None:
+        """Have the vector store drop what it keeps of deleted rows of the tenant."""
+        for collection in await self._database.read(lambda conn: collections.of_tenant(conn, tenant)):
+            await self._store.forget_deleted(collection)
+
     async def forget_tenant(self, tenant: str) -> None:
         """Have the broker forget the share of a tenant."""
         await self._broker.set_shares({tenant: TenantShare()})

@@ -56,6 +56,10 @@ class MeteredVectorStore(VectorStore):
         with timed(self._seconds, "delete"):
             await self._store.delete(collection, ids)
 
+    async def forget_deleted(self, collection: CollectionKey) -> None:
+        with timed(self._seconds, "forget_deleted"):
+            await self._store.forget_deleted(collection)
+
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         with timed(self._seconds, "query"):
             return await self._store.query(collection, vector, limit=limit)

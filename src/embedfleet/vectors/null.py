@@ -40,6 +40,9 @@ class NullVectorStore(VectorStore):
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         return None
 
+    async def forget_deleted(self, collection: CollectionKey) -> None:
+        return None
+
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         return []
 

@@ -158,6 +158,15 @@ class VectorStore(Protocol):
         """Remove rows. A missing row or collection is ignored."""
         ...
 
+    async def forget_deleted(self, collection: CollectionKey) -> None:
+        """Have the store drop what it keeps of deleted rows to do its writes again, such as a log.
+
+        A store may keep the texts of deleted rows in such a place for long. No file is overwritten: bytes may
+        stay where its space is free. A missing collection is ignored. It takes about a tenth of a second, so
+        call it once for many deletions.
+        """
+        ...
+
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         """Return up to `limit` (>= 1) rows nearest to `vector` (dim,), nearest first.
 

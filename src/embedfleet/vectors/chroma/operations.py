@@ -26,6 +26,11 @@ _MAX_ROW_BYTES = 6 * 2**20
 take six times its size in JSON: 6 times 6 MiB stays below."""
 
 
+_WRITES_UNTIL_SYNC = 1_000
+"""After this number of writes Chroma writes its index: the default of `sync_threshold`, which we leave."""
+_ABSENT_IDS = [f"embedfleet-absent-{number}" for number in range(_WRITES_UNTIL_SYNC + 1)]
+
+
 class ChromaCollections:
     """The methods of `VectorStore` in Chroma's own calls. A call that is too large for Chroma is split.
 
@@ -84,6 +89,17 @@ class ChromaCollections:
         collection = self._find(name)
         if collection is not None:
             for part in self._distinct_parts(ids):
+                collection.delete(ids=part)
+
+    def forget_deleted(self, name: str) -> None:
+        """Delete enough rows that do not exist for Chroma to write its index and to empty its log.
+
+        Its log has the whole of every write, with the text. It is emptied only after a number of writes, and
+        that may be never in a small collection. Chroma has no call for it.
+        """
+        collection = self._find(name)
+        if collection is not None:
+            for part in self._distinct_parts(_ABSENT_IDS):
                 collection.delete(ids=part)
 
     def query(self, name: str, vector: NDArray[np.float32], space: str, limit: int) -> list[Hit]:

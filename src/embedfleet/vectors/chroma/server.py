@@ -88,6 +88,9 @@ class ChromaServerStore(ChromaStore):
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         await self._write(collection, ChromaCollections.delete, ids)
 
+    async def forget_deleted(self, collection: CollectionKey) -> None:
+        await self._write(collection, ChromaCollections.forget_deleted)
+
     async def drop_collection(self, collection: CollectionKey) -> None:
         await self._write(collection, ChromaCollections.drop_collection)
 
