@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
-from embedfleet.document_metadata import checked_name, checked_scalar
+from embedfleet.document_metadata import checked_name, checked_scalar, shown
 from embedfleet.validation import Checked
 
 # A filter is compiled to one SQL statement, and SQLite takes 32,766 values and an expression of 1,000 levels.
@@ -113,6 +113,10 @@ class DocumentFilter(Checked):
         for text in (value,) if isinstance(value, str) else value or ():
             if "\0" in text:
                 raise ValueError("must not hold the character NUL")
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # Pydantic looks for it in a text, but not in a sequence of texts
+                raise ValueError("is not valid text, it has a lone surrogate") from None
         return value
 
     @field_validator("created_after", "created_before")
@@ -189,7 +193,7 @@ def _parts(key: Any, value: Any, count: _Count, level: int) -> list[Where]:
         parts = tuple(_parsed(one, count, level + 1) for one in value)
         return [AllOf(parts) if key == "$and" else AnyOf(parts)]
     if isinstance(key, str) and key.startswith("$"):
-        raise ValueError(f"`{key[:40]}` is no operator here: `$and`, `$or` or a name must stand there")
+        raise ValueError(f"{shown(key)} is no operator here: `$and`, `$or` or a name must stand there")
     name = checked_name(key)
     if not isinstance(value, Mapping):
         return [_condition(name, "$eq", value, count)]
@@ -200,7 +204,7 @@ def _parts(key: Any, value: Any, count: _Count, level: int) -> list[Where]:
 
 def _condition(name: str, operator: Any, operand: Any, count: _Count) -> Condition:
     if operator not in list(Operator):
-        raise ValueError(f"`{name}`: `{str(operator)[:40]}` is no operator: known are {', '.join(Operator)}")
+        raise ValueError(f"`{name}`: {shown(operator)} is no operator: known are {', '.join(Operator)}")
     known = Operator(operator)
     if known in (Operator.IN, Operator.NIN):
         if not isinstance(operand, list | tuple) or not operand:

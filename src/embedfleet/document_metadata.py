@@ -59,7 +59,7 @@ def checked_name(name: Any) -> str:
     """Return the name, or raise ValueError if metadata cannot have it."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ValueError(
-            f"name {_shown(name)} must be up to 64 letters, digits, `_`, `-` and `.`, and begin with a "
+            f"name {shown(name)} must be up to 64 letters, digits, `_`, `-` and `.`, and begin with a "
             "letter or `_`"
         )
     if name in RESERVED_NAMES:
@@ -102,8 +102,11 @@ def _checked_text(name: str, text: str) -> str:
     return text
 
 
-def _shown(name: Any) -> str:
-    return f"`{name}`" if isinstance(name, str) and name.isprintable() and len(name) <= 80 else "of a value"
+def shown(name: Any) -> str:
+    """Return a name of any kind for a message. Every terminal and encoder takes it."""
+    if not isinstance(name, str):
+        return f"of type {type(name).__name__}"
+    return f"`{(name if name.isprintable() else ascii(name)[1:-1])[:80]}`"
 
 
 def patched(metadata: Metadata, patch: Mapping[str, Value | None]) -> dict[str, Value]:

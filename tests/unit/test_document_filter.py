@@ -75,6 +75,9 @@ def nested(levels: int) -> dict[str, Any]:
         ({"a": {"$eq": 2**63}}, "64 bits"),
         ({"a": "x\0"}, "NUL"),
         ({"a": "\ud800"}, "surrogate"),
+        ({"$\ud800": 1}, "`$\\ud800` is no operator here"),
+        ({"a": {"\ud800\n": 1}}, "`\\ud800\\n` is no operator"),
+        ({"a": {1: 1}}, "of type int is no operator"),
         ({"a b": 1}, "letters, digits"),
         ({1: 1}, "letters, digits"),
         ({"source": "/a"}, "`source` is one that embedfleet writes itself"),
@@ -88,6 +91,7 @@ def test_a_wrong_condition_is_refused_with_what_is_wrong(where: Any, says: str) 
         SearchRequest(query="words", where=where)
     assert str(refused.value).startswith("where")
     assert says in str(refused.value)
+    assert str(refused.value).encode().isascii()
 
 
 def test_a_filter_with_the_most_conditions_levels_and_values_is_taken() -> None:
@@ -102,6 +106,8 @@ def test_a_filter_with_the_most_conditions_levels_and_values_is_taken() -> None:
         {"media_ids": []},
         {"media_ids": "1"},
         {"media_ids": ["x\0"]},
+        {"media_ids": ["\ud800"]},
+        {"source": "\ud800"},
         {"media_ids": [str(number) for number in range(MOST_VALUES + 1)]},
         {"source": ""},
         {"source": "\0"},
