@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from embedfleet import __version__
 from embedfleet.api import pages, problems
 from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
+from embedfleet.api.openapi import DocumentedApi
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import (
     bulk,
@@ -74,7 +75,7 @@ _NO_TELEMETRY: TelemetryConfig = {
 
 def create_app(parts: ApiParts) -> FastAPI:
     """Return the application over these parts. The caller opens and closes them."""
-    app = FastAPI(
+    app = DocumentedApi(
         title="embedfleet",
         version=__version__,
         description="Turns documents into searchable vectors, for many tenants.",

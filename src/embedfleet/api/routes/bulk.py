@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from embedfleet.api.access import Parts, Principal, Writer
-from embedfleet.api.bulk import BulkSubmission
+from embedfleet.api.bulk import BulkAnswer, BulkEnd, BulkSubmission
 from embedfleet.api.fields import IdempotencyKey
 from embedfleet.api.idempotency import Answer, Record
 from embedfleet.api.parts import ApiParts
@@ -40,23 +40,33 @@ _BODY: dict[str, Any] = {
         "required": True,
         "description": "A JSON document on each line, as `POST /v1/jobs` takes it. A line has at most "
         "`http.max_body_bytes`; their number has no limit without an idempotency key.",
-        "content": {NDJSON: {"schema": {"type": "string"}}},
+        "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/NewJob"}}},
     }
 }
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
+        "model": BulkAnswer | BulkEnd,
         "description": "A JSON object for each line, in order: its number (`line`), and its `job_id` or its "
         "`error`, which is a problem. The last line has the sums, and the `position` of all. Read while you "
         "send, or after it.",
-        "content": {NDJSON: {"schema": {"type": "string"}}},
         "headers": {REPLAYED: {"description": "As for one job.", "schema": {"type": "string"}}},
     },
 }
 
 
+class _Duplex(StreamingResponse):
+    """A response whose making reads the request. Starlette would read it too, to see a client leave."""
+
+    media_type = NDJSON
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await self.stream_response(send)
+
+
 @router.post(
     "/jobs:bulk",
-    response_class=Response,
+    response_class=_Duplex,
+    status_code=200,
     responses={**responses(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE), **_ANSWER},
     openapi_extra=_BODY,
 )
@@ -70,14 +80,7 @@ async def bulk(request: Request, parts: Parts, caller: Writer, key: IdempotencyK
         return await _answered_once(request, parts, caller, named)
     folder = await parts.uploads.ready()
     answers = _while_it_comes(request, BulkSubmission(parts, caller), folder, parts)
-    return _Duplex(answers, media_type=NDJSON)
-
-
-class _Duplex(StreamingResponse):
-    """A response whose making reads the request. Starlette would read it too, to see a client leave."""
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await self.stream_response(send)
+    return _Duplex(answers)
 
 
 async def _while_it_comes(
