@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, insert, select
 
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.clock import ManualClock, SystemClock
+from embedfleet.document_filter import DocumentFilter
 from embedfleet.errors import UnknownReceipt, UnknownTenant
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.leader.beyond_reach import Outside
@@ -27,7 +28,7 @@ from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import cleanup
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
-from embedfleet.queue_schemas import Receipt, ReceiptState, Stage
+from embedfleet.queue_schemas import JobRequest, Receipt, ReceiptState, Stage
 from embedfleet.records import collections, identity, traces
 from embedfleet.records.audit import LOCAL
 from embedfleet.records.receipts import Findings, ReceiptRow
@@ -39,6 +40,7 @@ from embedfleet.vectors.null import NullVectorStore
 from embedfleet.vectors.port import VectorRows, VectorStore
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
+from support.statements import statements
 from support.system import TENANT, Configure, make_settings, running, take_ledger
 
 OUTSIDE = Outside(backups_kept_days=None, has_webhook=False)
@@ -262,7 +264,7 @@ async def test_a_row_that_is_left_in_any_table_is_found(database_url: str) -> No
 
     def look(conn: Connection) -> dict[str, int]:
         naming = traces.rows_naming_documents(conn, TENANT, [MEDIA_ID])[MEDIA_ID]
-        return traces.rows_of_document(conn, keys) | naming
+        return traces.rows_of_documents(conn, [keys])[DOCUMENT] | naming
 
     class Undone(Exception):
         def __init__(self, counts: dict[str, int]) -> None:
@@ -480,3 +482,23 @@ def test_what_a_receipt_stores_comes_back() -> None:
     row = ReceiptRow("rcp_1", TENANT, "1", "d", 1.0, None, Findings.of_json(findings.written()))
     assert row.findings.held == {"documents": 1}
     assert [tuple(backup) for backup in row.findings.backups] == [("/a", 2.0)]
+
+
+async def test_the_statements_of_a_deletion_do_not_grow_with_its_documents(bench: Bench) -> None:
+    counts = []
+    for count in (5, 50):
+        requests = [
+            JobRequest(media_id=f"{count}-{n}", user_id=TENANT, content="Text.") for n in range(count)
+        ]
+        await bench.jobs.create_jobs(requests)
+        with statements() as executed:
+            matching = DocumentFilter(media_ids=[one.media_id for one in requests])
+            receipt_ids = await bench.jobs.of(TENANT).delete_documents(matching=matching)
+        assert len(receipt_ids) == count
+        counts.append(len(executed))
+        for media_id in receipt_ids:
+            await bench.cleaned_up(media_id)
+        await bench.duty.step()
+        found_for = [await bench.receipt(receipt_id) for receipt_id in receipt_ids.values()]
+        assert {receipt.state for receipt in found_for} == {ReceiptState.ERASED}
+    assert counts[0] == counts[1]

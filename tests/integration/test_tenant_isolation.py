@@ -26,7 +26,7 @@ from embedfleet.places import NOWHERE
 from embedfleet.queue_schemas import JobRequest, JobStatus, SearchHits, Stage
 from embedfleet.records import dead_letters, documents, events, jobs, receipts
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.receipts import Findings
+from embedfleet.records.receipts import Findings, Searched
 from embedfleet.search import SearchRequest
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -269,7 +269,7 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
     receipt = await manager.of(OWNER).delete_document(media_id="deleted")
     assert receipt is not None
     searched = Findings(since=NOW, held={}, left={})
-    await database.write(lambda conn: receipts.record(conn, receipt, searched, NOW))
+    await database.write(lambda conn: receipts.record(conn, [Searched(receipt, searched, NOW)]))
     await manager.cancel_job(await submit("another", STRANGER), user_id=STRANGER)
     await database.write(lambda conn: events.assign_positions(conn, 10))
     yield Scene(

@@ -141,7 +141,7 @@ class World:
         document_lock.lock(conn, [document_id])
         unfinished = jobs.unfinished_of_documents(conn, [document_id]).get(document_id, [])
         if step.what == "deleted":
-            ending.delete_document(conn, document_id, self.clock.now())
+            ending.delete_documents(conn, [document_id], self.clock.now())
         elif step.what == "retried":
             self._retry(conn, document_id)
         elif unfinished and step.what == "cancelled":

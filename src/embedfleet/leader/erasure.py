@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import ClassVar
@@ -18,7 +19,7 @@ from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import erasing
 from embedfleet.records import backups, collections, documents, receipts
-from embedfleet.records.receipts import ReceiptRow
+from embedfleet.records.receipts import ReceiptRow, Searched
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
 
@@ -30,6 +31,19 @@ _SEARCHES = 10
 _PAUSE_SECONDS = 0.05
 # What was left then is searched again after this time, as an operator has to look into it.
 _SEARCH_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a search found for a receipt, to be written."""
+
+    row: ReceiptRow
+    found: Found
+    submitted_again: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.submitted_again or self.found.nothing
 
 
 class Erasure(LeaderDuty):
@@ -85,10 +99,12 @@ class Erasure(LeaderDuty):
         open_rows = {row.receipt_id: row for row in rows}
         for last in range(_SEARCHES, 0, -1):
             found = await self._search.of_documents(tenant, list(open_rows.values()))
-            for receipt_id, one in found.items():
-                again = receipt_id in there
-                if again or one.nothing or last == 1:
-                    await self._record(open_rows.pop(receipt_id), one, submitted_again=again)
+            told = [
+                _Told(open_rows.pop(receipt_id), one, submitted_again=receipt_id in there)
+                for receipt_id, one in found.items()
+                if receipt_id in there or one.nothing or last == 1
+            ]
+            await self._record(told)
             if not open_rows:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -108,7 +124,7 @@ class Erasure(LeaderDuty):
             row = hidden
             hidden = await self._database.write(partial(erasing.hide_some, row=row, now=self._clock.now()))
         if await self._database.read(lambda conn: documents.any_not_deleted_of_tenant(conn, row.tenant)):
-            await self._record(row, await self._search.of_tenant(row), submitted_again=True)
+            await self._record([_Told(row, await self._search.of_tenant(row), submitted_again=True)])
             return
         if await self._database.read(lambda conn: documents.any_of_tenant(conn, row.tenant)):
             return  # the deletion workers are at it, and their last write brings another step
@@ -116,7 +132,7 @@ class Erasure(LeaderDuty):
         if not await self._database.write(partial(erasing.drop_rest, tenant=row.tenant)):
             return
         await self._search.forget_tenant(row.tenant)
-        await self._record(row, await self._search.of_tenant(row), submitted_again=False)
+        await self._record([_Told(row, await self._search.of_tenant(row), submitted_again=False)])
 
     async def _drop_collections(self, row: ReceiptRow) -> ReceiptRow:
         """Drop the tenant's empty collections in the vector store, after a note of their names.
@@ -127,7 +143,8 @@ class Erasure(LeaderDuty):
         known = [(space, dim) for space, dim in row.findings.spaces]
         spaces = {*known, *((one.space, one.dim) for one in mine)}
         row = replace(row, findings=replace(row.findings, spaces=sorted(spaces)))
-        await self._database.write(lambda conn: receipts.record(conn, row.receipt_id, row.findings, None))
+        noted = Searched(row.receipt_id, row.findings)
+        await self._database.write(lambda conn: receipts.record(conn, [noted]))
         for collection in mine:
             if await self._store.count(collection) == 0:
                 await self._store.drop_collection(collection)
@@ -135,27 +152,32 @@ class Erasure(LeaderDuty):
 
     # --- receipts ---
 
-    async def _record(self, row: ReceiptRow, found: Found, *, submitted_again: bool) -> None:
+    async def _record(self, told: Sequence[_Told]) -> None:
         now = self._clock.now()
-        finished = submitted_again or found.nothing
         made = await self._database.read(backups.made)
+        searched = [self._searched(one, made, now) for one in told]
+        await self._database.write(lambda conn: receipts.record(conn, searched))
+        for one in told:
+            if one.finished:
+                self._not_before.pop(one.row.receipt_id, None)
+            else:
+                self._not_before[one.row.receipt_id] = now + _SEARCH_AGAIN_SECONDS
+                _warn(one.row, one.found.left)
+
+    def _searched(self, told: _Told, made: Mapping[str, datetime], now: float) -> Searched:
+        """Return what is written of a search. `made` are the backups there are."""
+        row = told.row
         hold_it = backups_of(made, row.findings.since, now)
         findings = replace(
             row.findings,
-            left=dict(found.left),
-            kept=dict(found.kept),
+            left=dict(told.found.left),
+            kept=dict(told.found.kept),
             searched_at=now,
-            submitted_again=submitted_again,
+            submitted_again=told.submitted_again,
             backups=hold_it,
             beyond=notes(self._outside, hold_it, finished_at=now, whole_tenant=row.media_id is None),
         )
-        finished_at = now if finished else None
-        await self._database.write(lambda conn: receipts.record(conn, row.receipt_id, findings, finished_at))
-        if finished:
-            self._not_before.pop(row.receipt_id, None)
-        else:
-            self._not_before[row.receipt_id] = now + _SEARCH_AGAIN_SECONDS
-            _warn(row, found.left)
+        return Searched(row.receipt_id, findings, now if told.finished else None)
 
 
 def _warn(row: ReceiptRow, left: Mapping[str, int]) -> None:

@@ -23,7 +23,7 @@ from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import chunks, dead_letters, documents, jobs, receipts, traces
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
-from embedfleet.records.receipts import Findings
+from embedfleet.records.receipts import Findings, NewReceipt
 
 
 def cancel(conn: Connection, job: Job, now: float) -> bool:
@@ -48,34 +48,46 @@ def supersede(conn: Connection, older: Sequence[str], now: float) -> None:
     _end(conn, older, JobStatus.CANCELLED, "superseded", now)
 
 
-def delete_document(conn: Connection, document_id: str, now: float) -> str | None:
-    """Hide a document from readers, end its unfinished jobs, and request the deletion of all it has.
+def delete_documents(conn: Connection, document_ids: Sequence[str], now: float) -> dict[str, str]:
+    """Hide documents from readers, end their unfinished jobs, and request the deletion of all they have.
 
-    Return the id of the receipt, which tells when nothing is left. Return None and change nothing if there is
-    no such document or it is deleted already.
+    Return the ids of the receipts, by document id: a receipt tells when nothing is left. Documents that there
+    are not, and those that are deleted already, are left out and not changed. The number of statements does
+    not grow with the number of documents.
     """
-    name = documents.name_of(conn, document_id)
-    if name is None or documents.is_deleted(conn, document_id):
-        return None
-    # Before the change: the receipt says what there was.
-    keys = traces.keys_of_document(conn, name.media_id, document_id)
-    findings = Findings(
-        since=name.created_at,
-        held=traces.rows_of_document(conn, keys),
-        job_ids=keys.job_ids,
-        generation_ids=keys.generation_ids,
+    names = documents.names_of(conn, document_ids)
+    # Before the change: a receipt says what there was.
+    keys = traces.keys_of_documents(conn, {document: name.media_id for document, name in names.items()})
+    held = traces.rows_of_documents(conn, list(keys.values()))
+    hide(conn, list(names), now)
+    return receipts.add(
+        conn,
+        [
+            NewReceipt(
+                name.tenant,
+                name.media_id,
+                document_id,
+                Findings(
+                    since=name.created_at,
+                    held=held[document_id],
+                    job_ids=keys[document_id].job_ids,
+                    generation_ids=keys[document_id].generation_ids,
+                ),
+            )
+            for document_id, name in names.items()
+        ],
+        now,
     )
-    hide(conn, document_id, now)
-    return receipts.add(conn, name.tenant, name.media_id, document_id, findings, now)
 
 
-def hide(conn: Connection, document_id: str, now: float) -> None:
-    """Do all of `delete_document` but the receipt, for a document that is there."""
-    unfinished = jobs.unfinished_of_documents(conn, [document_id]).get(document_id, [])
-    _end(conn, [job.job_id for job in unfinished], JobStatus.CANCELLED, "document deleted", now)
-    documents.mark_deleted(conn, document_id, now)
+def hide(conn: Connection, document_ids: Sequence[str], now: float) -> None:
+    """Do all of `delete_documents` but the receipts, for documents that are there."""
+    unfinished = jobs.unfinished_of_documents(conn, document_ids)
+    job_ids = [job.job_id for some in unfinished.values() for job in some]
+    _end(conn, job_ids, JobStatus.CANCELLED, "document deleted", now)
+    documents.mark_deleted(conn, document_ids, now)
     # This must come after all generations are retired: only then does none of them need its vectors.
-    leave_rest_to_cleanup(conn, [document_id])
+    leave_rest_to_cleanup(conn, document_ids)
 
 
 def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None:

@@ -313,19 +313,15 @@ def set_chunker_version(conn: Connection, generation_id: int, version: int) -> N
     )
 
 
-def mark_deleted(conn: Connection, document_id: str, now: float) -> None:
-    """Hide the document from readers and retire its generations. `drop` later removes the rows."""
-    document_lock.require(conn, document_id)
-    conn.execute(
-        update(documents)
-        .where(documents.c.document_id == document_id)
-        .values(deleted_at=now, live_generation=None)
-    )
-    conn.execute(
-        update(generations)
-        .where(generations.c.document_id == document_id)
-        .values(state=GenerationState.RETIRED)
-    )
+def mark_deleted(conn: Connection, document_ids: Sequence[str], now: float) -> None:
+    """Hide the documents from readers and retire their generations. `drop` later removes the rows."""
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    for ids in key_pages(document_ids):
+        hidden = update(documents).where(documents.c.document_id.in_(ids))
+        conn.execute(hidden.values(deleted_at=now, live_generation=None))
+        retired = update(generations).where(generations.c.document_id.in_(ids))
+        conn.execute(retired.values(state=GenerationState.RETIRED))
 
 
 def restore_as_deleted(conn: Connection, targets: Sequence[Generation], now: float) -> None:
@@ -362,14 +358,15 @@ class NamedDocument:
     created_at: float
 
 
-def name_of(conn: Connection, document_id: str) -> NamedDocument | None:
-    """Return what a document is called; None if there is no such document, or if it has no generation."""
-    mine = generations.c.document_id == documents.c.document_id
-    query = select(documents.c.tenant, documents.c.media_id, documents.c.created_at).where(
-        documents.c.document_id == document_id, select(generations.c.number).where(mine).exists()
-    )
-    row = conn.execute(query).one_or_none()
-    return None if row is None else NamedDocument(row.tenant, row.media_id, row.created_at)
+def names_of(conn: Connection, document_ids: Sequence[str]) -> dict[str, NamedDocument]:
+    """Return what documents are called, by id. Those that are deleted or have no generation are left out."""
+    found: dict[str, NamedDocument] = {}
+    made = select(generations.c.number).where(generations.c.document_id == documents.c.document_id).exists()
+    for ids in key_pages(document_ids):
+        there = documents.c.document_id.in_(ids) & documents.c.deleted_at.is_(None)
+        for row in conn.execute(select(documents).where(there, made)):
+            found[row.document_id] = NamedDocument(row.tenant, row.media_id, row.created_at)
+    return found
 
 
 def not_deleted_of_tenant(conn: Connection, tenant: str, limit: int, *, before: float) -> list[str]:

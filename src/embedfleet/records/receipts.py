@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Float, Row, bindparam, insert, or_, select, update
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import BackupFile, Receipt, ReceiptState
@@ -68,27 +68,33 @@ class ReceiptRow:
     findings: Findings
 
 
-def add(
-    conn: Connection,
-    tenant: str,
-    media_id: str | None,
-    document_id: str | None,
-    findings: Findings,
-    now: float,
-) -> str:
-    """Write an open receipt and return its id."""
-    receipt_id = f"rcp_{int(now * 1000):012x}{secrets.token_hex(10)}"
-    conn.execute(
-        insert(receipts).values(
-            receipt_id=receipt_id,
-            tenant=tenant,
-            media_id=media_id,
-            document_id=document_id,
-            requested_at=now,
-            findings=findings.written(),
-        )
-    )
-    return receipt_id
+@dataclass(frozen=True, slots=True)
+class NewReceipt:
+    """A receipt to write. `media_id` and `document_id` are None for a whole tenant."""
+
+    tenant: str
+    media_id: str | None
+    document_id: str | None
+    findings: Findings
+
+
+def add(conn: Connection, new: Sequence[NewReceipt], now: float) -> dict[str, str]:
+    """Write open receipts and return their ids, by document id. That of a tenant is by the tenant's name."""
+    ids = {one.document_id or one.tenant: f"rcp_{int(now * 1000):012x}{secrets.token_hex(10)}" for one in new}
+    rows = [
+        {
+            "receipt_id": ids[one.document_id or one.tenant],
+            "tenant": one.tenant,
+            "media_id": one.media_id,
+            "document_id": one.document_id,
+            "requested_at": now,
+            "findings": one.findings.written(),
+        }
+        for one in new
+    ]
+    if rows:
+        conn.execute(insert(receipts), rows)
+    return ids
 
 
 def get(conn: Connection, scope: Scope, receipt_id: str) -> Receipt | None:
@@ -137,16 +143,35 @@ def any_open_of_tenant(conn: Connection, tenant: str) -> str | None:
     return None if row is None else str(row.receipt_id)
 
 
-def record(conn: Connection, receipt_id: str, findings: Findings, finished_at: float | None) -> None:
-    """Write what a search found. A finished receipt forgets the keys that the search needed.
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search found for a receipt. `finished_at` is None if the receipt stays open."""
+
+    receipt_id: str
+    findings: Findings
+    finished_at: float | None = None
+
+
+def record(conn: Connection, searched: Sequence[Searched]) -> None:
+    """Write what searches found. A finished receipt forgets the keys that the search needed.
 
     A receipt that another leader has finished stays as it is.
     """
-    if finished_at is not None:
-        findings = replace(findings, job_ids=(), generation_ids=(), spaces=())
-    mine = (receipts.c.receipt_id == receipt_id) & receipts.c.finished_at.is_(None)
-    conn.execute(update(receipts).where(mine).values(findings=findings.written(), finished_at=finished_at))
+    rows = []
+    for one in searched:
+        found = one.findings
+        if one.finished_at is not None:
+            found = replace(found, job_ids=(), generation_ids=(), spaces=())
+        rows.append({"id": one.receipt_id, "found": found.written(), "finished": one.finished_at})
+    if rows:
+        conn.execute(_RECORD, rows)
 
+
+_RECORD = (
+    update(receipts)
+    .where(receipts.c.receipt_id == bindparam("id"), receipts.c.finished_at.is_(None))
+    .values(findings=bindparam("found"), finished_at=bindparam("finished", type_=Float))
+)
 
 _OPEN = select(receipts).where(receipts.c.finished_at.is_(None)).order_by(receipts.c.requested_at)
 

@@ -72,18 +72,16 @@ Counts = Mapping[str, int]
 """Numbers of rows by the name of their table."""
 
 
-def keys_of_document(conn: Connection, media_id: str, document_id: str) -> DocumentKeys:
-    """Return the keys of a document that is still there."""
-    mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
-    its_jobs = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
-    return DocumentKeys(
-        media_id, document_id, list(conn.execute(mine).scalars()), list(conn.execute(its_jobs).scalars())
-    )
-
-
-def rows_of_document(conn: Connection, keys: DocumentKeys) -> dict[str, int]:
-    """Count the rows that belong to the document, in every table that has such rows."""
-    return rows_of_documents(conn, [keys])[keys.document_id]
+def keys_of_documents(conn: Connection, media_ids: Mapping[str, str]) -> dict[str, DocumentKeys]:
+    """Return the keys of documents that are still there, by document id. `media_ids` are by document id."""
+    made = _grouped(conn, generations.c.document_id, generations.c.generation_id, list(media_ids))
+    its_jobs = _grouped(conn, jobs.c.document_id, jobs.c.job_id, list(media_ids))
+    return {
+        document_id: DocumentKeys(
+            media_id, document_id, made.get(document_id, ()), its_jobs.get(document_id, ())
+        )
+        for document_id, media_id in media_ids.items()
+    }
 
 
 def rows_of_documents(conn: Connection, wanted: Sequence[DocumentKeys]) -> dict[str, dict[str, int]]:
@@ -187,6 +185,17 @@ def _rows(table: Table, *where: ColumnElement[bool]) -> Select[Any]:
 
 def _number(conn: Connection, query: Select[Any]) -> int:
     return int(conn.execute(query).scalar_one())
+
+
+def _grouped(
+    conn: Connection, key: ColumnElement[Any], value: ColumnElement[Any], keys: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Return the values of the rows of each key. A key without rows is left out."""
+    found: dict[str, list[Any]] = {}
+    for page in key_pages(keys):
+        for owner, one in conn.execute(select(key, value).where(key.in_(page))).all():
+            found.setdefault(owner, []).append(one)
+    return found
 
 
 def _counted(

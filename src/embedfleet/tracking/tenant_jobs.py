@@ -295,7 +295,7 @@ class TenantJobs(ScopedJobs):
 
         def remove(conn: Connection) -> str | None:
             document_lock.lock(conn, [document_id])
-            return ending.delete_document(conn, document_id, self._clock.now())
+            return ending.delete_documents(conn, [document_id], self._clock.now()).get(document_id)
 
         return await self._database.write(remove)
 
@@ -324,11 +324,8 @@ class TenantJobs(ScopedJobs):
         document_lock.lock(conn, document_ids)
         # Looked at again under the lock: one of them may have been changed since.
         still = document_info.matching_among(conn, self._scope, matching, document_ids)
-        receipts = {
-            media_id: ending.delete_document(conn, document_id, self._clock.now())
-            for document_id, media_id in still.items()
-        }
-        return {media_id: receipt for media_id, receipt in receipts.items() if receipt is not None}
+        made = ending.delete_documents(conn, list(still), self._clock.now())
+        return {still[document_id]: receipt for document_id, receipt in made.items()}
 
 
 def unknown_document(tenant: str, media_id: int | str) -> UnknownDocument:
