@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
 
 from embedfleet.document_metadata import checked_name, checked_scalar, shown
 from embedfleet.validation import Checked
@@ -82,7 +82,7 @@ class DocumentFilter(Checked):
         description="A condition on metadata in Chroma's syntax, such as "
         '{"$and": [{"team": "legal"}, {"year": {"$gte": 2024}}, {"tags": {"$contains": "final"}}]}.',
     )
-    media_ids: Sequence[str] | None = Field(
+    media_ids: Sequence[Annotated[str, StringConstraints(max_length=1024)]] | None = Field(
         default=None, min_length=1, max_length=MOST_VALUES, description="One of these documents."
     )
     source: str | None = Field(

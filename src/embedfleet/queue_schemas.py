@@ -392,27 +392,32 @@ class JobRequest(Checked, _Frozen):
     def _numbers_are_ids_too(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("media_id", "user_id", "source", "source_hash", "title")
+    @field_validator("media_id", "user_id", "model", "source", "source_hash", "title")
     @classmethod
     def _any_database_takes_it(cls, value: str | None) -> str | None:
         if value is not None and "\0" in value:
             raise ValueError("must not hold the character NUL")
-        return value
+        return None if value is None else _encodable(value)
 
     @field_validator("content")
     @classmethod
     def _has_text(cls, value: str) -> str:
         if shows_nothing(value):
             raise ValueError("is empty: there is nothing to embed")
-        for start in range(0, len(value), _CHECKED_AT_ONCE):
-            try:
-                value[start : start + _CHECKED_AT_ONCE].encode()
-            except UnicodeEncodeError as exc:
-                raise ValueError(
-                    f"has a lone surrogate at character {start + exc.start}: it is not text, "
-                    "decode it properly first"
-                ) from exc
-        return value
+        return _encodable(value)
+
+
+def _encodable(value: str) -> str:
+    """Return the text. Raises ValueError if it has a lone surrogate, which no database takes."""
+    for start in range(0, len(value), _CHECKED_AT_ONCE):
+        try:
+            value[start : start + _CHECKED_AT_ONCE].encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(
+                f"has a lone surrogate at character {start + exc.start}: it is not text, "
+                "decode it properly first"
+            ) from exc
+    return value
 
 
 # --- records ----------------------------------------------------------------------------------

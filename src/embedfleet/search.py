@@ -49,7 +49,7 @@ class SearchRequest(PassageFilter):
 
     query: str
     limit: int = Field(default=5, ge=1, le=1000)
-    model: str | None = None
+    model: str | None = Field(default=None, max_length=256)
 
     @field_validator("query", mode="before")
     @classmethod

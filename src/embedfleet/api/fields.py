@@ -16,6 +16,10 @@ MOST_ROWS = 1_000
 """The longest page of a listing: about a megabyte of JSON."""
 # PostgreSQL takes no NUL in a text.
 NO_NUL = r"^[^\x00]*$"
+# These are rows of every chunk's vector, too, so they are no place for a large text.
+LONGEST_MODEL = 256
+LONGEST_SOURCE = 4_096  # the longest path that Linux takes
+LONGEST_SOURCE_HASH = 256
 
 JobId = Annotated[str, Path(description="The id of a job.", max_length=64, pattern=NO_NUL)]
 
@@ -27,8 +31,20 @@ def _text_of_number(value: Any) -> Any:
 NewMediaId = Annotated[
     str,
     BeforeValidator(_text_of_number),
-    Field(min_length=1, max_length=1024, description="The tenant's own id of the document, or a number."),
-    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": 1024}, {"type": "integer"}]}),
+    Field(
+        min_length=1,
+        max_length=1024,
+        pattern=NO_NUL,
+        description="The tenant's own id of the document, or a number.",
+    ),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": NO_NUL},
+                {"type": "integer"},
+            ]
+        }
+    ),
 ]
 MediaId = Annotated[
     str,

@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from embedfleet.api.access import Principal
-from embedfleet.api.fields import NewMediaId, access_of
+from embedfleet.api.fields import (
+    LONGEST_MODEL,
+    LONGEST_SOURCE,
+    LONGEST_SOURCE_HASH,
+    NO_NUL,
+    NewMediaId,
+    access_of,
+)
 from embedfleet.api.idempotency import Answer, Record
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
@@ -53,10 +60,22 @@ class NewJob(BaseModel):
         default=None, description="How it is cut; without it, as the settings say."
     )
     priority: int = Field(default=50, ge=0, le=100, description="A tenant's jobs of a higher one go first.")
-    model: str | None = Field(default=None, description="Which model embeds it; without it, the default one.")
-    source: str | None = Field(default=None, description="Where it came from, as search shows it.")
+    model: str | None = Field(
+        default=None,
+        max_length=LONGEST_MODEL,
+        description="Which model embeds it; without it, the default one.",
+    )
+    source: str | None = Field(
+        default=None,
+        max_length=LONGEST_SOURCE,
+        pattern=NO_NUL,
+        description="Where it came from, as search shows it.",
+    )
     source_hash: str | None = Field(
-        default=None, description="Fingerprint of the file that the text was read from."
+        default=None,
+        max_length=LONGEST_SOURCE_HASH,
+        pattern=NO_NUL,
+        description="Fingerprint of the file that the text was read from.",
     )
     title: str | None = Field(
         default=None, max_length=1024, description="What it is called, if the text does not say it."

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from embedfleet.api.access import Parts, Reader, Writer
-from embedfleet.api.fields import NO_NUL, NewMediaId, jobs_within
+from embedfleet.api.fields import LONGEST_MODEL, LONGEST_SOURCE_HASH, NO_NUL, NewMediaId, jobs_within
 from embedfleet.api.problems import responses
 from embedfleet.errors import UnknownJob
 from embedfleet.queue_schemas import ChunkingConfig, JobInfo, JobTotals, MetadataField, Requeued
@@ -68,7 +68,7 @@ class SourceHash(_Asked):
     """A document, and the fingerprint of what its text would be read from now."""
 
     media_id: NewMediaId
-    source_hash: str = Field(min_length=1, max_length=256, pattern=NO_NUL)
+    source_hash: str = Field(min_length=1, max_length=LONGEST_SOURCE_HASH, pattern=NO_NUL)
 
 
 class Sources(_Asked):
@@ -79,7 +79,9 @@ class Sources(_Asked):
         default=None, description="How they would be cut; without it, as the settings say."
     )
     model: str | None = Field(
-        default=None, description="Which model would embed them; without it, the default one."
+        default=None,
+        max_length=LONGEST_MODEL,
+        description="Which model would embed them; without it, the default one.",
     )
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from embedfleet.api.access import Parts, Writer
-from embedfleet.api.fields import IdempotencyKey
+from embedfleet.api.fields import LONGEST_MODEL, LONGEST_SOURCE, IdempotencyKey
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
 from embedfleet.api.receiving import ReceivedFile
@@ -47,8 +47,14 @@ class UploadOptions(BaseModel):
         default=None, description="How it is cut, as JSON; without it, as the settings say."
     )
     priority: int = Field(default=50, ge=0, le=100, description="A tenant's jobs of a higher one go first.")
-    model: str | None = Field(default=None, description="Which model embeds it; without it, the default one.")
-    source: str | None = Field(default=None, description="Where it came from; without it, its name.")
+    model: str | None = Field(
+        default=None,
+        max_length=LONGEST_MODEL,
+        description="Which model embeds it; without it, the default one.",
+    )
+    source: str | None = Field(
+        default=None, max_length=LONGEST_SOURCE, description="Where it came from; without it, its name."
+    )
     title: str | None = Field(default=None, max_length=1024, description="In place of the title in the file.")
     strict: bool = Field(default=False, description="Fail the job if content of the file is lost.")
     metadata: Json[MetadataField] | None = Field(
