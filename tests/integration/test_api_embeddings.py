@@ -9,13 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import litellm
 import numpy as np
 import openai
 import pytest
 import pytest_asyncio
 from langchain_openai import OpenAIEmbeddings
-from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
@@ -124,26 +122,6 @@ async def test_ids_of_another_tokenizer_are_refused_with_the_setting_that_helps(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == "input"
     assert "check_embedding_ctx_length=False" in error["message"]
-
-
-async def test_llama_index(served: Served) -> None:
-    async with httpx.AsyncClient() as http:  # it closes none that it makes
-        embedding = OpenAILikeEmbedding(
-            model_name="stub", api_base=f"{served.url}/v1", api_key="any", async_http_client=http
-        )
-        found = await embedding.aget_text_embedding_batch(TEXTS)
-        assert np.allclose(array(found), await vectors_of(served, TEXTS))
-        query = await embedding.aget_query_embedding("another")
-        assert np.allclose(array([query]), await vectors_of(served, "another"))
-
-
-async def test_litellm(served: Served) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="any") as client:
-        # It closes none that it makes.
-        made = await litellm.aembedding(model="openai/stub", input=TEXTS, client=client)
-    assert np.allclose(array([row["embedding"] for row in made.data]), await vectors_of(served, TEXTS))
-    assert made.usage is not None
-    assert made.usage.prompt_tokens == 7
 
 
 # --- the details of /v1/embeddings ----------------------------------------------------------------
