@@ -46,10 +46,11 @@ async def test_64_requests_at_two_processes_never_exceed_the_limit(
 ) -> None:
     async with AsyncExitStack() as stack:
         databases = [await opened(stack, settings) for _ in range(2)]
-        processes = [TextAdmission(one, ManualClock(), settings.tenants) for one in databases]
+        # Each shares a transaction among the requests that wait, so many of them make many transactions.
+        processes = [TextAdmission(databases[n % 2], ManualClock(), settings.tenants) for n in range(32)]
         verdicts = await asyncio.gather(
             *(
-                processes[n % 2].admit(Line("acme", "stub", f"key{n % 3}"), Amount(texts=1, tokens=3))
+                processes[n % 32].admit(Line("acme", "stub", f"key{n % 3}"), Amount(texts=1, tokens=3))
                 for n in range(64)
             ),
             return_exceptions=True,
