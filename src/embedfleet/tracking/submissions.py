@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from embedfleet.errors import EmbedfleetError, InputError, QuotaExceeded
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.lifecycle.admission_plan import Submission
+from embedfleet.paging import halves
 from embedfleet.queue_schemas import JobRequest
 from embedfleet.sql.database import Database
 
@@ -67,10 +68,9 @@ class Submissions:
             refused = isinstance(exc, InputError | QuotaExceeded)
             if len(submissions) == 1 or not refused:
                 return [exc] * len(submissions)
-        middle = len(submissions) // 2
+        first, second = halves(submissions)
         # One after the other: of documents over a quota, the first ones are admitted.
-        first = await self._admit_each(submissions[:middle])
-        return [*first, *await self._admit_each(submissions[middle:])]
+        return [*await self._admit_each(first), *await self._admit_each(second)]
 
 
 def _or_error(
