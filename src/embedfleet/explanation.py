@@ -32,6 +32,7 @@ class Cause(StrEnum):
     SERVICE_AWAY = "service_away"
     RETRY_PAUSE = "retry_pause"
     OFFER_PENDING = "offer_pending"
+    SHARE_IS_FULL = "share_is_full"
     IN_LINE = "in_line"
     IN_WORK = "in_work"
 
@@ -111,7 +112,8 @@ class KnownOfJob:
     """What was read of a job. `tasks` are its tasks in the queue of its stage; None: they are not known here.
 
     `is_live`: readers see the version that the job made. `other_is_live`: they see another one. `replaced`: a
-    later version was submitted. `pools` has every stage before a search.
+    later version was submitted. `pools` has every stage before a search. `share_is_full`: the tenant has its
+    share of the embedding queue waiting there, so that chunking passes it over.
     """
 
     info: JobInfo
@@ -128,6 +130,7 @@ class KnownOfJob:
     tokens_left: float
     other_tenants: int
     tasks: Sequence[QueuedTask] | None = field(default=None)
+    share_is_full: bool = False
 
 
 _STAGES = {
@@ -200,6 +203,9 @@ def _of_queued(known: KnownOfJob, stage: Stage) -> JobExplanation:
         return _answer(known, Cause.RETRY_PAUSE, why, NextAction.WAIT)
     if any(task.state is TaskState.LEASED for task in tasks):
         return _answer(known, Cause.IN_WORK, f"{_done(known)}; a worker has it in hand", NextAction.WAIT)
+    if stage is Stage.CHUNKING and known.share_is_full:
+        why = f"{_done(known)}; its tenant's share of the embedding queue is full: it is cut as that empties"
+        return _answer(known, Cause.SHARE_IS_FULL, why, NextAction.WAIT)
     return _answer(known, Cause.IN_LINE, f"{_done(known)}; {_line(known, stage)}", NextAction.WAIT)
 
 

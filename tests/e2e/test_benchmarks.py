@@ -33,6 +33,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         pytest.param("scaling_out.py --broker redis --short", "16 workers", marks=pytest.mark.slow),
         pytest.param("small_documents.py --short", "times_as_fast_as_embedded", marks=pytest.mark.slow),
         pytest.param("shares.py --short", "largest_error_percent", marks=pytest.mark.slow),
+        pytest.param("streams.py --short", "events_lost", marks=pytest.mark.slow),
         pytest.param("shutdown.py --short", "exit_seconds_most", marks=pytest.mark.slow),
     ],
 )

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from support.system import ONE_EACH, TENANT, make_settings, paragraphs, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+MOST_STREAMS = 4
+
 ALICE = {"X-Tenant": TENANT}
 BOB = {"X-Tenant": "bob"}
 
@@ -35,7 +37,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     folder: Path = tmp_path_factory.mktemp("streams")
     settings = make_settings(
         folder,
-        http={"heartbeat_seconds": 0.05, "max_streams": 8},
+        http={"heartbeat_seconds": 0.05, "max_streams": MOST_STREAMS},
         # A document is stored in several steps.
         chunking={"batch_chunks": 16},
         worker_pools={"storage": {"batch_tasks": 1}},
@@ -160,26 +162,31 @@ async def test_a_silent_stream_beats_and_tells_what_is_left(served: Served) -> N
     assert (work.id, work.data["unfinished"], work.data["eta_seconds"]) == (None, {}, None)
 
 
-async def test_streams_are_counted_and_given_back(served: Served) -> None:
-    async with contexts(served, 8):
-        answer = await served.client.get("/v1/events", headers=BOB)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert "http.max_streams" in answer.json()["detail"]
+async def test_streams_are_counted_and_given_back_and_one_tenant_has_half_of_them_at_most(
+    served: Served,
+) -> None:
+    kept: list[AsyncIterator[Frame]] = []
+    async with AsyncExitStack() as opened:
+
+        async def follow(headers: dict[str, str]) -> None:
+            stream = await opened.enter_async_context(frames(served.client, "/v1/events", headers=headers))
+            await anext(stream)
+            kept.append(stream)  # a stream that is forgotten is closed
+
+        async def refusal(headers: dict[str, str]) -> str:
+            answer = await served.client.get("/v1/events", headers=headers)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            return str(answer.json()["detail"])
+
+        for _ in range(MOST_STREAMS // 2):
+            await follow(BOB)
+        assert "streams of this tenant are open" in await refusal(BOB)
+        for _ in range(MOST_STREAMS // 2):
+            await follow(ALICE)
+        assert f"{MOST_STREAMS} streams are open" in await refusal({"X-Tenant": "*"})
     async with asyncio.timeout(HANG_SECONDS):
         while served.parts.streams.number or served.parts.watch.listeners:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def contexts(served: Served, number: int) -> AsyncIterator[None]:
-    """So many streams are open during the block."""
-    if number == 0:
-        yield
-        return
-    async with frames(served.client, "/v1/events", headers=BOB) as stream:
-        await anext(stream)
-        async with contexts(served, number - 1):
-            yield
 
 
 async def test_a_stream_ends_with_the_server_and_says_so(served: Served) -> None:

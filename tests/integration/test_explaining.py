@@ -42,7 +42,7 @@ def manager(configure: Configure, database: Database) -> EmbeddingJobManager:
 
 @pytest.fixture
 def explainer(configure: Configure, database: Database) -> Explainer:
-    return Explainer(database, SystemClock(), configure().tenants, None)
+    return Explainer(database, SystemClock(), configure(), None)
 
 
 async def submit(manager: EmbeddingJobManager, name: str, *, tenant: str = TENANT, priority: int = 50) -> str:
@@ -114,7 +114,7 @@ async def test_a_document_is_explained_all_the_way_and_found_after_its_position(
 ) -> None:
     async with running_system(configure()) as running:
         system = running.system
-        explainer = Explainer(system.database, SystemClock(), system.settings.tenants, system.broker)
+        explainer = Explainer(system.database, SystemClock(), system.settings, system.broker)
         job_id = await running.submit("a", "the quick brown fox")
         seen: list[JobExplanation] = []
         async with asyncio.timeout(HANG_SECONDS):

@@ -91,6 +91,12 @@ SCENES: list[tuple[KnownOfJob, Cause, NextAction, str]] = [
         NextAction.WAIT,
         "the next one is in 7",
     ),
+    (
+        known(JobStatus.CHUNKING, tasks=[READY], share_is_full=True),
+        Cause.SHARE_IS_FULL,
+        NextAction.WAIT,
+        "its tenant's share of the embedding queue is full",
+    ),
     (known(JobStatus.STORING), Cause.IN_LINE, NextAction.WAIT, "10 of 30 chunks are stored"),
     (
         known(JobStatus.EMBEDDING, running=False),

@@ -6,6 +6,7 @@ else would make the client go on behind events that it did not get.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
@@ -22,6 +23,7 @@ HEARTBEAT = format_sse_event(data_str=None, comment="heartbeat")
 # A client that was cut off comes back after this pause: at once would be a storm when a server stops.
 _RETRY_MILLISECONDS = 2_000
 _ENCODED_KEPT = 2_000
+_TRY_AGAIN_SECONDS = 5.0
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -29,32 +31,40 @@ class Streams:
     """Counts the streams of a process, and has their events encoded once for all of them."""
 
     def __init__(self, most: int) -> None:
+        """`most`: of all tenants together. One tenant has at most half of them."""
         self._most = most
-        self._open = 0
+        self._open: Counter[str | None] = Counter()
         self._encoded: dict[str, bytes] = {}
 
     @property
     def number(self) -> int:
         """How many streams are open."""
-        return self._open
+        return self._open.total()
 
-    def require_room(self) -> None:
-        """Raise Transient if there are too many streams. A stream that begins after it calls `one_more`."""
-        if self._open >= self._most:
+    def require_room(self, tenant: str | None) -> None:
+        """Raise Transient if there are too many streams, of all or of this tenant (None: of operators).
+
+        A stream that begins after it calls `one_more`.
+        """
+        full = self.number >= self._most
+        if full or self._open[tenant] >= -(-self._most // 2):
+            whose = "" if full else "of this tenant "
             raise Transient(
-                f"http.max_streams: {self._most} streams are open in this process: try again later, or ask "
-                "another process",
-                retry_after_seconds=5.0,
+                f"http.max_streams: {self.number if full else self._open[tenant]} streams {whose}are open in "
+                "this process: close some, or try again later",
+                retry_after_seconds=_TRY_AGAIN_SECONDS,
             )
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count a stream during the block."""
-        self._open += 1
+    def one_more(self, tenant: str | None) -> Iterator[None]:
+        """Count a stream of this tenant during the block."""
+        self._open[tenant] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open[tenant] -= 1
+            if not self._open[tenant]:
+                del self._open[tenant]
 
     def durable(self, event: JobEvent) -> bytes:
         """Return the event with its id, or without one if the event is not kept any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -12,14 +12,14 @@ from embedfleet.clock import Clock
 from embedfleet.errors import BrokerUnavailable, Remedy, UnknownDocument, UnknownJob
 from embedfleet.eta import CHARS_PER_TOKEN
 from embedfleet.explanation import JobExplanation, KnownOfJob, stage_of
-from embedfleet.queue.broker import Broker, QueuedTask
-from embedfleet.queue_schemas import JobInfo
+from embedfleet.queue.broker import Broker
+from embedfleet.queue_schemas import Stage
 from embedfleet.records import backlog, document_info, identity, jobs
 from embedfleet.records.backlog import Ahead, Work
 from embedfleet.records.job_info import job_info
 from embedfleet.records.jobs import Job
 from embedfleet.records.scope import Scope
-from embedfleet.settings.tenants import TenantsSettings
+from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.tracking.workload import read_workload
 
@@ -31,13 +31,12 @@ _NOTHING_AHEAD = Ahead(0.0, Work())
 class Explainer:
     """Explains jobs and documents."""
 
-    def __init__(
-        self, database: Database, clock: Clock, tenants: TenantsSettings, broker: Broker | None
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, settings: Settings, broker: Broker | None) -> None:
         """`broker` is None in a process that cannot ask the queues. What only they know is then left out."""
         self._database = database
         self._clock = clock
-        self._tenants = tenants
+        self._tenants = settings.tenants
+        self._embedding = settings.worker_pools.embedding
         self._broker = broker
 
     async def of_job(self, scope: Scope, job_id: str) -> JobExplanation:
@@ -68,17 +67,24 @@ class Explainer:
         return await self._explained(await self._database.read(look))
 
     async def _explained(self, known: KnownOfJob) -> JobExplanation:
-        return explanation.explain(replace(known, tasks=await self._tasks(known.info)))
+        stage = stage_of(known.info.status)
+        if self._broker is not None and stage is not None:
+            # While the broker is away, the pools say that they wait for it.
+            with suppress(BrokerUnavailable):
+                known = await self._with_queues(known, self._broker, stage)
+        return explanation.explain(known)
 
-    async def _tasks(self, info: JobInfo) -> Sequence[QueuedTask] | None:
-        """Return the job's tasks in the queue of its stage; None if they are not known here."""
-        stage = stage_of(info.status)
-        if self._broker is None or stage is None:
-            return None
-        try:
-            return await self._broker.tasks_of(stage, info.job_id, limit=_TASKS_LOOKED_AT)
-        except BrokerUnavailable:  # the pools say that they wait for it
-            return None
+    async def _with_queues(self, known: KnownOfJob, broker: Broker, stage: Stage) -> KnownOfJob:
+        """Add what only the queues know: the job's tasks in its stage, and whether there is room after it."""
+        info, room = known.info, self._embedding
+        crowded = await broker.crowded(
+            Stage.EMBEDDING,
+            [info.tenant],
+            max_tasks=room.max_queued_tasks,
+            max_cost=room.max_queued_tokens,
+        )
+        tasks = await broker.tasks_of(stage, info.job_id, limit=_TASKS_LOOKED_AT)
+        return replace(known, tasks=tasks, share_is_full=bool(crowded))
 
     def _known(self, conn: Connection, job: Job) -> KnownOfJob:
         load = read_workload(conn, self._tenants, self._clock.now())

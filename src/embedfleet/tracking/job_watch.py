@@ -168,8 +168,9 @@ class JobWatch:
             partial(self._read, after=state.recent.end, job_ids=named, with_workload=due)
         )
         if found.load is not None:
-            state.load, state.ahead = found.load, found.ahead
+            state.load, state.ahead = found.load, {}
             state.workload_due = monotonic() + max(_WORKLOAD_SECONDS, _SHARE_OF_TIME * (monotonic() - begun))
+        state.ahead = {**state.ahead, **found.ahead}
         state.recent.add(found.events)
         state.jobs = self._described(named, found)
         tenants = {event.tenant for event in found.events}
@@ -181,11 +182,10 @@ class JobWatch:
     def _read(self, conn: Connection, after: int, job_ids: Sequence[str], *, with_workload: bool) -> _Found:
         found = jobs.get_many(conn, job_ids)
         ended = [(job.job_id, job.run) for job in found.values() if job.status.terminal]
-        load: Workload | None = None
-        ahead: Mapping[str, Ahead] = {}
-        if with_workload:
-            load = read_workload(conn, self._tenants, self._clock.now())
-            ahead = backlog.ahead_of(conn, job_ids)
+        load = read_workload(conn, self._tenants, self._clock.now()) if with_workload else None
+        # A listener that has just come has an ETA at once.
+        wanted = job_ids if with_workload else [one for one in job_ids if one not in self._state.jobs]
+        ahead = backlog.ahead_of(conn, wanted) if wanted else {}
         new = events.after(conn, EveryTenant(), after, _EVENTS_PER_LOOK)
         ends = events.of_runs(conn, ended)
         lost = [found[job_id] for job_id, _ in ended if job_id not in ends]

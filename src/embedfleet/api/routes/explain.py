@@ -40,4 +40,4 @@ async def explain_document(
 
 
 def _explainer(parts: ApiParts) -> Explainer:
-    return Explainer(parts.database, parts.clock, parts.settings.tenants, parts.broker)
+    return Explainer(parts.database, parts.clock, parts.settings, parts.broker)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from embedfleet.api.access import Parts, Reader
+from embedfleet.api.access import Parts, Principal, Reader
 from embedfleet.api.fields import JobId, jobs_within
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
@@ -88,15 +88,16 @@ async def stream_results(
     """
     store_for(parts, vectors)
     await jobs_within(parts, caller).status(job_id)
-    parts.streams.require_room()
-    return LineStream(_lines(parts, scope_of(caller), job_id, vectors, with_text=text))
+    parts.streams.require_room(caller.named_tenant)
+    return LineStream(_lines(parts, caller, job_id, vectors, with_text=text))
 
 
 async def _lines(
-    parts: ApiParts, scope: Scope, job_id: str, form: VectorForm, *, with_text: bool
+    parts: ApiParts, caller: Principal, job_id: str, form: VectorForm, *, with_text: bool
 ) -> AsyncGenerator[bytes, None]:
     results = JobResults(parts.database, job_id, with_text=with_text)
-    with parts.streams.one_more():
+    scope = scope_of(caller)
+    with parts.streams.one_more(caller.named_tenant):
         async with parts.watch.listen_to_job(scope, job_id) as listener:
             while not listener.stopped:
                 found = await results.more()

@@ -103,7 +103,7 @@ class LocalSystem:
                 broker = await open_broker(self._settings)
                 self._stack.push_async_callback(broker.close)
         guest = await self._guest()
-        return Explainer(guest.database, SystemClock(), self._settings.tenants, broker)
+        return Explainer(guest.database, SystemClock(), self._settings, broker)
 
     async def administration(self) -> OperatorAdministration:
         from embedfleet.administration.operator_administration import OperatorAdministration
