@@ -852,9 +852,11 @@ class SearchHits(list[SearchHit]):
     def of_json(cls, document: Mapping[str, Any]) -> SearchHits:
         """Return what `json_document` described. A description by an earlier release has only the hits."""
         return cls(
-            [SearchHit.model_validate(hit) for hit in document["hits"]],
+            [SearchHit.model_validate(hit, extra="ignore") for hit in document["hits"]],
             model=document.get("model"),
-            not_searched=[ModelDocuments.model_validate(one) for one in document.get("not_searched", ())],
+            not_searched=[
+                ModelDocuments.model_validate(one, extra="ignore") for one in document.get("not_searched", ())
+            ],
             notice=document.get("notice"),
             remedy=Remedy.from_code(document.get("remedy")),
             exact=document.get("exact", False),

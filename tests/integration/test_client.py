@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 
 from embedfleet.client import AsyncClient, Client
-from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob, UnknownKey
-from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
+from embedfleet.client.calls.results import StoredChunk
+from embedfleet.document_filter import DocumentFilter
+from embedfleet.errors import (
+    EmptyDocument,
+    InvalidRequest,
+    UnknownDeadLetter,
+    UnknownDocument,
+    UnknownJob,
+    UnknownKey,
+)
+from embedfleet.progress import JobNow
+from embedfleet.queue_schemas import ChunkingConfig, JobEvent, JobStatus, ReceiptState, Stage, UserTier
+from embedfleet.search import SearchRequest
 from embedfleet.tracking.tenant_jobs import TenantJobs
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
@@ -179,6 +191,151 @@ async def test_keys_tenants_and_usage_are_administered(client: AsyncClient) -> N
     assert await erin.list_keys() == []
     with pytest.raises(UnknownKey):
         await erin.revoke_key("ef_none")
+
+
+async def test_a_file_is_sent_whole_and_read_by_the_server(
+    served: Served, client: AsyncClient, jobs: TenantJobs, tmp_path: Path
+) -> None:
+    file = tmp_path / "pumps.md"
+    file.write_text(f"# Pumps\n\n{TEXT}\n")
+    made = await client.create_job_from_file(file, media_id="uploaded", metadata={"team": "water"})
+    job = await client.wait(made, timeout_seconds=HANG_SECONDS)
+    assert (job.status, job.source) == (JobStatus.COMPLETED, str(file))
+    again = await blocking(
+        served,
+        lambda blocked: blocked.create_job_from_file(
+            file.read_bytes(), media_id="uploaded", name=str(file), metadata={"team": "water"}
+        ),
+    )
+    assert (await client.wait(again, timeout_seconds=HANG_SECONDS)).generation == job.generation
+    assert (await client.get_document(media_id="uploaded")).metadata == {"team": "water"}
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(EmptyDocument):
+        await client.create_job_from_file(tmp_path / "empty.txt", media_id="empty")
+    with pytest.raises(FileNotFoundError):
+        await client.create_job_from_file(tmp_path / "none.txt", media_id="none")
+    with pytest.raises(InvalidRequest, match="name: is missing"):
+        await client.create_job_from_file(b"text", media_id="unnamed")
+
+
+async def test_many_texts_are_submitted_each_for_itself(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedfleet.client.calls.uploads._BULK_LINES", 2)
+    documents = [{"media_id": f"many/{number}", "content": f"{TEXT} {number}"} for number in range(3)]
+    first, wrong, third = await client.create_each(
+        [documents[0], {"media_id": "x", "content": ""}, documents[2]]
+    )
+
+    assert isinstance(wrong, InvalidRequest)
+    assert wrong.field == "content"
+    ended = await client.wait_many([str(first), str(third)], timeout_seconds=HANG_SECONDS)
+    assert [job.media_id for job in ended.values()] == ["many/0", "many/2"]
+
+
+async def test_a_document_is_read_changed_and_deleted(client: AsyncClient, jobs: TenantJobs) -> None:
+    await submit(client, "of /one?..", metadata={"year": 2024})
+    name = "of /one?.."
+    text = await client.read_text(media_id=name)
+    assert text == await jobs.read_text(media_id=name)
+    assert text.text == f"{TEXT} {name}"
+    [chunk] = await client.list_chunks(media_id=name, with_text=True)
+    assert chunk == (await jobs.list_chunks(media_id=name, with_text=True)).chunks[0]
+    assert await client.set_metadata(media_id=name, patch={"team": "a", "year": None}) == {"team": "a"}
+    matching = DocumentFilter(where={"team": "a"}, media_ids=[name])
+    assert [one.media_id async for one in client.all_documents(matching=matching)] == [name]
+    receipt_id = await client.delete_document(media_id=name)
+    assert receipt_id is not None
+    receipt = await client.searched_receipt(receipt_id)
+    assert receipt.state is ReceiptState.ERASED
+    assert receipt in await client.list_receipts()
+    assert await client.delete_document(media_id=name) is None
+    with pytest.raises(UnknownDocument):
+        await client.get_document(media_id=name)
+
+
+async def test_documents_are_deleted_by_filter(client: AsyncClient) -> None:
+    await submit(client, "filtered", metadata={"team": "gone"})
+
+    assert list(await client.delete_documents(matching=DocumentFilter(where={"team": "gone"}))) == [
+        "filtered"
+    ]
+    with pytest.raises(InvalidRequest, match="leaves no document out"):
+        await client.delete_documents(matching=DocumentFilter())
+
+
+async def test_a_search_finds_what_was_just_submitted(served: Served, client: AsyncClient) -> None:
+    grace = client.of("grace")
+    job_id = await grace.create_job(media_id="fresh", content="Taps drip.", metadata={"team": "a"})
+    hits = await grace.search("taps", after=job_id, timeout_seconds=60)
+    assert [hit.media_id for hit in hits] == ["fresh"]
+    assert list(hits.missing) == []
+    request = SearchRequest(query="taps", where={"team": "b"})
+    assert await grace.search(request) == []
+    here = await served.running.jobs.of("grace").search(SearchRequest(query="taps"))
+    assert (await grace.search("taps")).json_document() == here.json_document()
+    with pytest.raises(InvalidRequest) as wrong:
+        await grace.search(" ")
+    assert wrong.value.field == "query"
+    with pytest.raises(InvalidRequest, match="after: is not a position"):
+        await grace.search("taps", after="never")
+
+
+async def test_events_come_as_they_happen_and_are_resumed_where_they_were(
+    client: AsyncClient, jobs: TenantJobs
+) -> None:
+    heidi = client.of("heidi")
+    first = await submit(heidi, "event/1")
+    followed = heidi.follow_events()
+    event = await anext(followed)
+    assert event.job_id == first
+    second = await heidi.create_job(media_id="event/2", content=f"{TEXT} later")
+    assert (await anext(followed)).job_id == second
+    await followed.aclose()  # type: ignore[attr-defined]
+    resumed = heidi.follow_events(after=event.position)
+    assert (await anext(resumed)).job_id == second
+    await resumed.aclose()  # type: ignore[attr-defined]
+    assert [one.job_id for one in await heidi.events(limit=5)] == [first, second]
+    assert await heidi.events(after=event.position, limit=1) == await heidi.events(after=event.position)
+
+
+async def test_a_job_is_followed_to_its_end_with_its_results(served: Served, client: AsyncClient) -> None:
+    job_id = await client.create_job(media_id="followed", content=f"{TEXT} followed")
+    told = [one async for one in client.follow_job(job_id)]
+    assert isinstance(told[-1], JobEvent)
+    assert all(isinstance(one, JobNow) for one in told[:-1])
+    chunks = await blocking(served, lambda blocked: list(blocked.results(job_id, vectors=True)))
+    [chunk] = chunks
+    assert isinstance(chunk, StoredChunk)
+    assert chunk.info.text == f"{TEXT} followed"
+    assert chunk.vector is not None
+    assert float(chunk.vector @ chunk.vector) == pytest.approx(1.0)
+    explained = await client.explain_job(job_id)
+    assert explained == await client.explain_document(media_id="followed")
+    assert explained.searchable
+    with pytest.raises(UnknownJob):
+        [one async for one in client.follow_job("none")]
+
+
+async def test_what_texts_and_files_would_cost_is_told(
+    client: AsyncClient, jobs: TenantJobs, tmp_path: Path
+) -> None:
+    [one], total = await client.estimate([{"media_id": "cost", "content": TEXT}])
+    assert (one.media_id, total.documents) == ("cost", 1)
+    file = tmp_path / "cost.txt"
+    file.write_text(TEXT)
+    estimate = await client.estimate_upload(file, media_id="cost")
+    assert estimate.tokens == one.tokens
+    assert await client.sum_of_estimates([estimate, estimate]) == await jobs.sum_of_estimates(
+        [estimate, estimate]
+    )
+    assert await client.list_documents(matching=DocumentFilter(media_ids=["cost"])) == []
+
+
+async def test_models_and_collections_are_listed(client: AsyncClient, jobs: TenantJobs) -> None:
+    await submit(client, "collected")
+    assert "stub" in {model.name for model in await client.catalogue()}
+    assert await client.list_collections() == await jobs.list_collections()
 
 
 async def test_a_tenant_sees_nothing_of_another(served: Served, client: AsyncClient) -> None:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from embedfleet.client.calls import administration, dead_letters, defaults, documents, identity, jobs, pools
-from embedfleet.client.transports import Operation
+from embedfleet.client.calls import (
+    administration,
+    catalogue,
+    dead_letters,
+    defaults,
+    documents,
+    identity,
+    jobs,
+    pools,
+    results,
+    search,
+    streams,
+    uploads,
+)
+from embedfleet.client.transports import Operation, Series
 
 
 class Operations:
@@ -16,7 +29,17 @@ class Operations:
     me = Operation(identity.me)
     defaults = Operation(defaults.defaults)
 
+    list_collections = Operation(catalogue.list_collections)
+    catalogue = Operation(catalogue.catalogue)
+
     create_job = Operation(jobs.create_job)
+    create_job_from_file = Operation(uploads.create_job_from_file)
+    create_each = Operation(uploads.create_each)
+    upload = Operation(uploads.upload)
+    estimate = Operation(uploads.estimate)
+    estimate_upload = Operation(uploads.estimate_upload)
+    sum_of_estimates = Operation(uploads.sum_of_estimates)
+
     status = Operation(jobs.status)
     statuses = Operation(jobs.statuses)
     find_job_id = Operation(jobs.find_job_id)
@@ -48,5 +71,27 @@ class Operations:
     list_tenants = Operation(administration.list_tenants)
     set_tenant = Operation(administration.set_tenant)
 
+    delete_tenant = Operation(administration.delete_tenant)
+
+    search = Operation(search.search)
+
+    events = Operation(streams.events)
+    follow_events = Series(streams.follow_events)
+    follow_job = Series(results.follow_job)
+    results = Series(results.results)
+    explain_job = Operation(streams.explain_job)
+    explain_document = Operation(streams.explain_document)
+
+    list_documents = Operation(documents.list_documents)
+    all_documents = Series(documents.all_documents)
+    get_document = Operation(documents.get_document)
+    read_text = Operation(documents.read_text)
+    list_chunks = Operation(documents.list_chunks)
+    set_metadata = Operation(documents.set_metadata)
+    delete_document = Operation(documents.delete_document)
+    delete_documents = Operation(documents.delete_documents)
+    receipt = Operation(documents.receipt)
+    list_receipts = Operation(documents.list_receipts)
+    searched_receipt = Operation(documents.searched_receipt)
     models_of = Operation(documents.models_of)
     replace_metadata = Operation(documents.replace_metadata)

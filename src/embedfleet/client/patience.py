@@ -56,7 +56,7 @@ def _wanted_seconds(ask: Ask, outcome: httpx.Response | httpx.RequestError, trie
     if isinstance(outcome, httpx.RequestError):
         again = ask.repeatable or isinstance(outcome, _NOT_SENT)
         return doubled if again and not isinstance(outcome, _NEVER_SENT) else None
-    asked = _retry_after_seconds(outcome)
+    asked = None if ask.waits_itself else _retry_after_seconds(outcome)
     if outcome.status_code in _ASKS_TO_WAIT and asked is not None:
         # Never at once: a server that says 0 would be asked in a tight loop.
         return max(asked, doubled)

@@ -36,6 +36,7 @@ class FileBody:
 class Ask:
     """One request. `path` is below the server's address. A parameter that is None is left out.
 
+    `waits_itself` says that the server waits as long as the caller wants: a refusal is not waited for.
     `repeats` says that sending it twice does what sending it once does, though its method does not say so.
     `patience_seconds`: how long the server may take to answer, beyond the timeout of the client.
     """
@@ -47,6 +48,7 @@ class Ask:
     body: bytes | FileBody | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeats: bool = False
+    waits_itself: bool = False
     patience_seconds: float = 0.0
 
     @property

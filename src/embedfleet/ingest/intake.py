@@ -8,7 +8,9 @@ from typing import Protocol, TypeAlias
 
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.document_metadata import Metadata
+from embedfleet.errors import OverBudget, ParseError
 from embedfleet.ingest.files import File
+from embedfleet.lifecycle.estimates import Budget
 from embedfleet.queue_schemas import ChunkingConfig, DocumentEstimate, JobInfo, Requeued
 
 
@@ -56,8 +58,30 @@ class Empty:
     """There is no text in the file."""
 
 
+def refusal_of_losses(source: str, account: Account) -> ParseError | None:
+    """Return the error for a file of which content is lost, for an ingest that is strict. None: none is."""
+    if not account.lost:
+        return None
+    return ParseError(f"{source}: {'; '.join(entry.line for entry in account.lost)}")
+
+
 Taken: TypeAlias = Admitted | Unreadable | Refused | Empty
 """What became of one file."""
+
+
+def over_budget(budget: Budget, file: File, estimate: DocumentEstimate) -> OverBudget | None:
+    """Spend what the file costs. Return the refusal if there is not enough left, or if it has no price."""
+    if budget.take(file.source, estimate.cost):
+        return None
+    if estimate.cost is None:
+        return OverBudget(
+            f"{file.source}: model `{estimate.model}` has no price, so a budget cannot hold: set "
+            f"prices.per_million_tokens.{estimate.model}"
+        )
+    return OverBudget(
+        f"{file.source}: would cost {estimate.cost:.4f}, and {budget.spent:.4f} of {budget.cap:g} is spent: "
+        "raise the budget to go on from there"
+    )
 
 
 class TenantsJobs(Protocol):

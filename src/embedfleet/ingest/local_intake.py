@@ -17,7 +17,16 @@ from embedfleet.errors import (
     QuotaExceeded,
 )
 from embedfleet.ingest.files import File
-from embedfleet.ingest.intake import Admitted, Empty, IngestOptions, Refused, Taken, Unreadable
+from embedfleet.ingest.intake import (
+    Admitted,
+    Empty,
+    IngestOptions,
+    Refused,
+    Taken,
+    Unreadable,
+    over_budget,
+    refusal_of_losses,
+)
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.lifecycle.estimates import Budget
 from embedfleet.parsing.formats import ParsedDocument
@@ -167,7 +176,7 @@ class LocalIntake:
         requests = [self._request(one, options) for one in group if isinstance(one, _Document)]
         estimates = iter(await self.jobs.estimate_documents(requests, cut=False))
         for place, one in enumerate(group):
-            if isinstance(one, _Document) and (over := _over(self._budget, one.file, next(estimates))):
+            if isinstance(one, _Document) and (over := over_budget(self._budget, one.file, next(estimates))):
                 return group[:place], over
         return group, None
 
@@ -214,27 +223,11 @@ def _taken(document: _Document, outcome: str | EmbedfleetError) -> Taken:
             raise outcome
 
 
-def _over(budget: Budget, file: File, estimate: DocumentEstimate) -> OverBudget | None:
-    """Spend what the file costs. Return the refusal if there is not enough left, or if it has no price."""
-    if budget.take(file.source, estimate.cost):
-        return None
-    if estimate.cost is None:
-        return OverBudget(
-            f"{file.source}: model `{estimate.model}` has no price, so a budget cannot hold: set "
-            f"prices.per_million_tokens.{estimate.model}"
-        )
-    return OverBudget(
-        f"{file.source}: would cost {estimate.cost:.4f}, and {budget.spent:.4f} of {budget.cap:g} is spent: "
-        "raise the budget to go on from there"
-    )
-
-
 def _parsed(file: File, answer: ParsedDocument | ParseError, options: IngestOptions) -> _Document | _NoText:
     if isinstance(answer, ParseError):
         return _NoText(file, answer)
-    if options.strict and answer.account.lost:
-        lines = "; ".join(entry.line for entry in answer.account.lost)
-        return _NoText(file, ParseError(f"{file.source}: {lines}"))
+    if options.strict and (refusal := refusal_of_losses(file.source, answer.account)):
+        return _NoText(file, refusal)
     return _Document(file, answer)
 
 

@@ -18,6 +18,7 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 # As many documents as a page of a listing has rows. The size of the body bounds their texts.
 _MOST_DOCUMENTS = 1_000
+_MOST_SUMMED = 100_000
 
 
 class EstimateRequest(BaseModel):
@@ -33,6 +34,20 @@ class Estimated(BaseModel):
 
     documents: list[DocumentEstimate]
     estimate: Estimate
+
+
+class Estimates(BaseModel):
+    """The estimates of documents."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: Annotated[list[DocumentEstimate], Field(max_length=_MOST_SUMMED)]
+
+
+@router.post("/jobs:sum_estimates", responses=responses())
+async def sum_estimates(parts: Parts, caller: Writer, estimates: Estimates) -> Estimate:
+    """Sum estimates up, with the time that the workers would take at their present rate."""
+    return await access_of(parts, caller).sum_of_estimates(estimates.documents)
 
 
 @router.post("/jobs:estimate", responses=responses(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -9,14 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
-from embedfleet.api.access import Parts, Writer
-from embedfleet.api.fields import LONGEST_MODEL, LONGEST_SOURCE, IdempotencyKey
+from embedfleet.api.access import Parts, Principal, Writer
+from embedfleet.api.fields import LONGEST_MODEL, LONGEST_SOURCE, IdempotencyKey, access_of
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
 from embedfleet.api.receiving import ReceivedFile
 from embedfleet.api.submitting import CREATION, Submitted, request_key, submit
-from embedfleet.errors import InvalidRequest
-from embedfleet.queue_schemas import ChunkingConfig, JobRequest, MetadataField
+from embedfleet.errors import EmptyDocument, InvalidRequest, ParseError
+from embedfleet.ingest.intake import refusal_of_losses
+from embedfleet.parsing.source_hash import source_hash_of
+from embedfleet.queue_schemas import ChunkingConfig, DocumentEstimate, JobRequest, MetadataField
 from embedfleet.validation import invalid_request
 
 FORM_BYTES = 4 * 1024 * 1024
@@ -60,6 +63,27 @@ class UploadOptions(BaseModel):
     metadata: Json[MetadataField] | None = Field(
         default=None, description="Names with values, as JSON. Without it, the document keeps what it has."
     )
+    keep_unreadable: bool = Field(
+        default=False,
+        description="If the file cannot be read, or would lose content against `strict`: make a failed job "
+        "that says so, and not only an error. An empty file is an error in any case.",
+    )
+
+
+class EstimateOptions(UploadOptions):
+    """What is said of a file that is estimated."""
+
+    cut: bool = Field(
+        default=True, description="Cut it to count its chunks. Without that, only the charge is told."
+    )
+
+
+class UploadedFile(Submitted):
+    """A file that was submitted."""
+
+    unreadable: str | None = Field(
+        default=None, description="Why the file could not be read; then the job has failed."
+    )
 
 
 _BODY: dict[str, Any] = {
@@ -87,7 +111,7 @@ _BODY: dict[str, Any] = {
 @router.post(
     "/jobs:upload",
     status_code=202,
-    response_model=Submitted,
+    response_model=UploadedFile,
     responses={**responses(HTTPStatus.UNPROCESSABLE_ENTITY), **CREATION},
     openapi_extra=_BODY,
 )
@@ -104,10 +128,16 @@ async def upload(
         said = _said(options, file)
 
         async def prepare() -> JobRequest:
-            return await _read(parts, tenant, file, said)
+            return await _read(parts, tenant, file, said, refuse_losses=said.keep_unreadable)
 
         content = hashlib.sha256(said.model_dump_json().encode() + file.digest).digest()
-        return await submit(parts, caller, request_key(caller, "POST /v1/jobs:upload", key), content, prepare)
+        named = request_key(caller, "POST /v1/jobs:upload", key)
+        try:
+            return await submit(parts, caller, named, content, prepare)
+        except ParseError as exc:
+            if isinstance(exc, EmptyDocument) or not said.keep_unreadable:
+                raise
+            return await _kept_as_unreadable(parts, caller, file, said, exc)
 
 
 def _said(options: UploadOptions, file: ReceivedFile) -> UploadOptions:
@@ -126,13 +156,61 @@ def _said(options: UploadOptions, file: ReceivedFile) -> UploadOptions:
     return said
 
 
-async def _read(parts: ApiParts, tenant: str, file: ReceivedFile, said: UploadOptions) -> JobRequest:
-    """Read the file, and return the request that submits its text. Raises ParseError, InvalidRequest."""
+async def _kept_as_unreadable(
+    parts: ApiParts, caller: Principal, file: ReceivedFile, said: UploadOptions, error: ParseError
+) -> Response:
+    """Answer with a failed job that says why the file cannot be read. The same bytes have the same job."""
+    assert said.media_id is not None
+    digest = await asyncio.to_thread(_source_hash, file, ocr=parts.settings.parsing.ocr)
+    job_id = await access_of(parts, caller).record_unreadable(
+        media_id=said.media_id,
+        reason=str(error),
+        model=said.model,
+        source=said.source or said.name,
+        source_hash=digest,
+    )
+    made = UploadedFile(job_id=job_id, media_id=said.media_id, position=job_id, unreadable=str(error))
+    headers = {"Location": f"/v1/jobs/{job_id}"}
+    return Response(made.model_dump_json(), 202, headers=headers, media_type="application/json")
+
+
+def _source_hash(file: ReceivedFile, *, ocr: bool) -> str:
+    with open(file.path, "rb") as opened:
+        return source_hash_of(opened, ocr=ocr)
+
+
+@router.post(
+    "/jobs:estimate_upload",
+    responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    openapi_extra=_BODY,
+)
+async def estimate_upload(
+    request: Request,
+    parts: Parts,
+    caller: Writer,
+    options: Annotated[EstimateOptions, Query()],
+) -> DocumentEstimate:
+    """Say what a file would cost if it were submitted. Nothing is kept of it."""
+    async with parts.uploads.receive(request) as file:
+        said = _said(options, file)
+        wanted = await _read(parts, caller.tenant, file, said, refuse_losses=said.strict)
+    return (await access_of(parts, caller).estimate_documents([wanted], cut=options.cut))[0]
+
+
+async def _read(
+    parts: ApiParts, tenant: str, file: ReceivedFile, said: UploadOptions, *, refuse_losses: bool
+) -> JobRequest:
+    """Read the file, and return the request that submits its text. Raises ParseError, InvalidRequest.
+
+    With `refuse_losses`, a strict request for a file that loses content is refused; else its job fails.
+    """
     assert said.media_id is not None
     async with parts.reading.turn(tenant):
         parsed = await parts.jobs.read_file(
             file.path, name=said.name, most_chars=parts.settings.http.max_upload_chars
         )
+    if said.strict and refuse_losses and (refusal := refusal_of_losses(str(said.name), parsed.account)):
+        raise refusal
     return JobRequest(
         media_id=said.media_id,
         user_id=tenant,

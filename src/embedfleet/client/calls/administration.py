@@ -69,6 +69,16 @@ def list_tenants(*, limit: int = 100, after: str | None = None) -> Steps[Page[Te
     return (yield from listed(TenantInfo, "/v1/tenants", "tenants", limit=limit, after=after))
 
 
+def delete_tenant(tenant: str) -> Steps[str]:
+    """Delete all that a tenant has, its keys at once, and return the receipt's id. For operators.
+
+    Raises UnknownTenant if there is nothing to delete.
+    """
+    response = yield Ask("DELETE", "/v1/tenant", headers=tenant_header(tenant))
+    receipt_id: str = response.json()["receipt_id"]
+    return receipt_id
+
+
 def set_tenant(
     tenant: str, *, tier: UserTier | None = None, limits: Mapping[str, float | None] | None = None
 ) -> Steps[TenantInfo]:

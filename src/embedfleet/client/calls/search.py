@@ -1,0 +1,47 @@
+"""Search: the nearest passages, after what was just submitted can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from embedfleet.client.calls.reading import document
+from embedfleet.client.steps import Ask, Steps
+from embedfleet.positions import MissingJob
+from embedfleet.queue_schemas import SearchHits
+
+if TYPE_CHECKING:  # it loads what embeds queries, which a client never does
+    from embedfleet.search import SearchRequest
+
+
+class Hits(SearchHits):
+    """The hits of a search. `missing`: jobs of the position that have ended, and are not all found."""
+
+    missing: Sequence[MissingJob] = ()
+
+
+def search(
+    request: SearchRequest | str, *, after: str | None = None, timeout_seconds: float = 10.0
+) -> Steps[Hits]:
+    """Return the passages nearest to a query, nearest first. A text is a request without other wishes.
+
+    `after` is the position of a submission, such as a job's id: the search waits until all of it can be
+    found. Raises Transient, which names what is missing and why, if that takes longer than the timeout.
+    Raises InvalidRequest, UnknownModel.
+    """
+    body = {"query": request} if isinstance(request, str) else document(request)
+    wait = {} if after is None else {"after": after, "timeout": timeout_seconds}
+    response = yield Ask(
+        "POST",
+        "/v1/search",
+        params=wait,
+        json=body,
+        repeats=True,
+        waits_itself=after is not None,
+        patience_seconds=timeout_seconds,
+    )
+    answer = response.json()
+    hits = Hits.of_json(answer)
+    assert isinstance(hits, Hits)
+    hits.missing = [MissingJob.model_validate(one, extra="ignore") for one in answer.get("missing", ())]
+    return hits
