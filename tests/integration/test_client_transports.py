@@ -42,7 +42,7 @@ def _excused() -> Steps[str]:
 class More:
     """Operations of these tests."""
 
-    upload = Operation(_upload)
+    send = Operation(_upload)
     lines = Series(_lines)
     excused = Operation(_excused)
 
@@ -105,7 +105,7 @@ def test_a_creation_is_repeated_whole_and_with_the_same_key(ask: Asking, tmp_pat
     file = tmp_path / "file.bin"
     file.write_bytes(content)
     with ScriptedServer(HANGS_UP, answer(200, {"job_id": "1"})) as server:
-        assert ask(server.url, "upload", file) == {"job_id": "1"}
+        assert ask(server.url, "send", file) == {"job_id": "1"}
 
     first, second = server.asked
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
@@ -118,8 +118,8 @@ def test_two_creations_have_different_keys(ask: Asking, tmp_path: Path) -> None:
     file = tmp_path / "file.txt"
     file.write_text("text")
     with ScriptedServer(answer(200, {})) as server:
-        ask(server.url, "upload", file)
-        ask(server.url, "upload", file)
+        ask(server.url, "send", file)
+        ask(server.url, "send", file)
 
     assert len({asked.headers["Idempotency-Key"] for asked in server.asked}) == 2
 

@@ -27,6 +27,24 @@ ConfigFile = Annotated[
         show_default="the user's own, if there is one",
     ),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="A server that has the system, in place of a data directory. Also EMBEDFLEET_SERVER.",
+        show_default="none",
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        help="The key for the server. EMBEDFLEET_API_KEY is safer: other users of the machine see options.",
+        show_default="none",
+    ),
+]
 Tenant = Annotated[
     str | None, typer.Option("--tenant", help="Whose documents.", show_default="tenants.default_tenant")
 ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.cli.workers_host import WorkersHost
     from embedfleet.explanation import JobExplanation
+    from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest import LocalIntake
     from embedfleet.lifecycle.estimates import Budget
     from embedfleet.queue_schemas import ChunkingConfig, Receipt, SearchHits
@@ -46,6 +47,13 @@ class LocalSystem:
         from embedfleet.inference.catalogue import Catalogue
 
         Catalogue(self._settings.models).info(name or self._settings.models.default)
+
+    async def catalogue(self) -> list[ListedModel]:
+        from embedfleet.inference.catalogue import Catalogue
+        from embedfleet.inference.model_list import list_models
+
+        models = self._settings.models
+        return list_models(Catalogue(models), models, await _loaded_models(self._settings))
 
     async def chunking(self, given: Mapping[str, Any]) -> ChunkingConfig:
         return self._settings.chunking.changed(given)
@@ -136,3 +144,30 @@ class LocalSystem:
         if self._opened is None:
             self._opened = await self._stack.enter_async_context(open_guest(self._settings))
         return self._opened
+
+
+async def _loaded_models(settings: Settings) -> frozenset[str] | None:
+    """Names of the models that running orchestrators or their workers have loaded; None if that is not known.
+
+    Imports no model library, and creates no database.
+    """
+    from embedfleet.data_directory import owner_of
+    from embedfleet.deployment import deployment_of
+    from embedfleet.errors import EmbedfleetError
+
+    if deployment_of(settings).owns_data_directory and owner_of(settings.data_dir) is None:
+        return frozenset()
+    from embedfleet.clock import SystemClock
+    from embedfleet.records import fleet
+    from embedfleet.sql.opening import open_database
+
+    database = open_database(settings)
+    try:
+        await database.open()
+        now = SystemClock().now()
+        running = await database.read(lambda conn: fleet.running(conn, now))
+    except EmbedfleetError:  # the list is useful without it, and `doctor` shows the error
+        return None
+    finally:
+        await database.close()
+    return fleet.loaded_models(running)

@@ -19,7 +19,7 @@ def with_system(place: Place, act: Callable[[System], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with AsyncExitStack() as stack:
-            return await act(_system(place, stack))
+            return await act(await _system(place, stack))
 
     return asyncio.run(run())
 
@@ -33,7 +33,13 @@ def with_jobs(place: Place, tenant: str | None, act: Callable[[Jobs], Awaitable[
     return with_system(place, run)
 
 
-def _system(place: Place, stack: AsyncExitStack) -> System:
-    from embedfleet.cli.systems.local import LocalSystem
+async def _system(place: Place, stack: AsyncExitStack) -> System:
+    if place.server is None:
+        from embedfleet.cli.systems.local import LocalSystem
 
-    return LocalSystem(place.settings(), stack)
+        return LocalSystem(place.settings(), stack)
+    from embedfleet.cli.systems.served import ServedSystem
+    from embedfleet.client import AsyncClient
+
+    client = await stack.enter_async_context(AsyncClient(place.server, api_key=place.api_key))
+    return ServedSystem(client)

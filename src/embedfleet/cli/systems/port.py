@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedfleet.cli.systems.workers import Workers
     from embedfleet.document_filter import DocumentFilter
     from embedfleet.explanation import JobExplanation
+    from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest.intake import Estimating
     from embedfleet.lifecycle.estimates import Budget
     from embedfleet.queue_schemas import (
@@ -160,6 +161,10 @@ class System(Protocol):
 
     async def require_model(self, name: str | None) -> None:
         """Raise UnknownModel if the model cannot be used; None: the default one."""
+        ...
+
+    async def catalogue(self) -> list[ListedModel]:
+        """Return all models of the installation, by name."""
         ...
 
     async def chunking(self, given: Mapping[str, Any]) -> ChunkingConfig:
