@@ -83,6 +83,10 @@ unit: $(VENV)/.test ## the tests of every tier
 test-slow: $(VENV)/.test ## the tests that take long: compiling models, benchmarks cut short
 	$(BIN)/pytest -m slow
 
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## 10,000 requests that are made from the OpenAPI document, with a key of each kind; some minutes
+	PYTHONPATH=tests $(BIN)/python -m support.fuzzing --cases 10000
+
 .PHONY: format
 format: $(VENV)/.test ## put the code into its form
 	$(BIN)/ruff check --fix .

@@ -52,7 +52,7 @@ class NewJob(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     media_id: NewMediaId
-    content: str = Field(description="The text.")
+    content: str = Field(description="The text.", json_schema_extra={"minLength": 1})
     content_type: ContentType = Field(
         default=ContentType.TEXT, description="How it is read: plain text, Markdown, or program code."
     )
