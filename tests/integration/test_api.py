@@ -42,13 +42,50 @@ async def test_what_is_no_tenant_is_refused(served: Served, header: str) -> None
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "0.0.0.0"},  # browsers take it for this machine
+        {"Host": "127.0.0.1@evil.example"},
+        {"Host": "[::1"},
+        {"Host": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "https://localhost@evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"X-Forwarded-For": "127.0.0.1, 203.0.113.7"},
+        {"X-Forwarded-Host": "api.example"},
+        {"X-Real-IP": "2001:db8::1"},
+        {"Forwarded": "for=203.0.113.7"},
+    ],
+    ids=str,
 )
-async def test_without_keys_no_page_of_another_host_gets_in(served: Served, headers: dict[str, str]) -> None:
+async def test_without_keys_no_page_of_another_host_and_no_proxy_gets_in(
+    served: Served, headers: dict[str, str]
+) -> None:
     answer = await served.client.get("/v1/me", headers=headers)
     assert answer.status_code == 403
     assert answer.headers["content-type"] == "application/problem+json"
     assert "key" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:8080"},
+        {"Host": "[::1]:8080"},
+        {"Host": "127.0.0.2"},
+        {"Origin": "http://localhost:3000"},
+        {"X-Forwarded-For": "127.0.0.1, ::1", "X-Forwarded-Host": "localhost:8080"},
+        # These name no host.
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"},
+    ],
+    ids=str,
+)
+async def test_without_keys_all_from_this_machine_get_in(served: Served, headers: dict[str, str]) -> None:
+    assert (await served.client.get("/v1/me", headers=headers)).status_code == 200
 
 
 async def test_an_unknown_path_is_a_problem(served: Served) -> None:

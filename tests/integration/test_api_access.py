@@ -70,8 +70,11 @@ async def test_only_a_key_lets_a_request_in(closed: Closed) -> None:
     assert by_header.json() == (await closed.ask("alice read", "GET", "/v1/me")).json()
     assert by_header.json()["tenant_id"] == "alice"
     # A page of another host has no key to send, and a key is enough from anywhere.
-    by_name = await closed.ask("alice read", "GET", "/v1/me", headers={"Host": "api.example"})
-    assert by_name.status_code == 200
+    proxied = {"Host": "api.example", "X-Forwarded-For": "203.0.113.7", "Origin": "https://app.example"}
+    assert (await closed.ask("alice read", "GET", "/v1/me", headers=proxied)).status_code == 200
+    # Whatever a request says of where it comes from, it needs a key.
+    for local in ({"Host": "localhost"}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Real-IP": "::1"}):
+        assert (await client.get("/v1/me", headers=local)).status_code == 401
 
 
 async def test_a_scope_allows_what_it_says_and_no_more(closed: Closed) -> None:

@@ -2,8 +2,9 @@
 
 A request carries an API key: `Authorization: Bearer KEY`, or `X-Api-Key: KEY`. As long as the system has no
 key, the API is open: any request from this machine may do everything, as the tenant that `X-Tenant` names.
-A page on the web can make a browser send requests to this machine. So an open API refuses a request that
-names another host, or that a page of another host sends.
+A page on the web can make a browser send requests to this machine, and a proxy passes on those of others. So
+an open API refuses a request that names another host, or that a page of another host sends, or a proxy for
+another machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _EVERY_SCOPE = frozenset(Scope)
 _LONGEST_TENANT = 256
 _LONGEST_HEADER = 3 * 4 * _LONGEST_TENANT  # three characters for each byte, up to four bytes a character
 _EVERY_TENANT = "*"
+# Whom a proxy sends a request for, and which host that client asked for.
+_OF_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 bearer = HTTPBearer(auto_error=False, description="An API key.")
 key_header = APIKeyHeader(name="X-Api-Key", auto_error=False, description="An API key.")
@@ -147,14 +150,29 @@ def _named_tenant(header: str | None, default: str | None) -> str | None:
 
 
 def _require_this_machine(request: Request) -> None:
-    """Raise Forbidden unless the request is for this machine and no page of another host sends it."""
-    origin = request.headers.get("origin")
-    hosts = [request.url.hostname, *([] if origin is None else [urlsplit(origin).hostname])]
-    for host in hosts:
-        if not is_loopback(host or ""):
-            raise Forbidden(
-                "without an API key, requests are taken only for `localhost`, from this machine: make a key"
-            )
+    """Raise Forbidden unless the request is for this machine, and neither a page of another host nor a proxy
+    for another machine sends it."""
+    headers = request.headers
+    hosts = [_host_in(f"//{value}") for value in headers.getlist("host")]
+    hosts += [_host_in(value) for value in headers.getlist("origin")]
+    # A proxy on this machine may name this machine as the host, whatever the client asked for.
+    for name in _OF_PROXIES:
+        hosts += [_host_in(f"//{one.strip()}") for value in headers.getlist(name) for one in value.split(",")]
+    if "forwarded" in headers or not all(map(is_loopback, hosts)):
+        raise Forbidden(
+            "without an API key, requests are taken only for `localhost`, from this machine: make a key"
+        )
+
+
+def _host_in(url: str) -> str:
+    """Return the host of a URL, or of an address with or without a port; empty if there is none."""
+    address = url.removeprefix("//")
+    if address.count(":") > 1 and "[" not in address and "//" not in address:
+        return address  # of IPv6, without a port
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:
