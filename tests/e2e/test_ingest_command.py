@@ -24,7 +24,7 @@ _TOTALS = {
     "emptied",
     "skipped",
 }
-_SUMS = {"errors", "account", "skipped"}
+_SUMS = {"errors", "account", "skipped", "budget"}
 
 
 def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Command, corpus: Path) -> None:
@@ -336,7 +336,10 @@ def test_deleting_known_and_unknown_documents_is_one_document_and_partly_done(
     assert command.typed("ingest", corpus).code == 0
     result = command.typed("documents", "delete", "corpus/cats.md", "nope", "--json")
     assert result.code == 3
-    assert result.document == {"schema_version": 1, "deleted": ["corpus/cats.md"], "unknown": ["nope"]}
+    document = result.document
+    [receipt] = document.pop("receipts")
+    assert receipt["media_id"].startswith("file-")
+    assert document == {"schema_version": 1, "deleted": ["corpus/cats.md"], "unknown": ["nope"]}
     hits = command.typed("search", "cat", "--json").document["hits"]
     assert [hit["source"] for hit in hits] == [str(corpus / "dogs.txt")]
 
