@@ -9,7 +9,7 @@ from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
 from embedfleet.leader.cache_trimming import TRIM_SECONDS, CacheTrimming
 from embedfleet.leader.election import Election
-from embedfleet.leader.erasure import Erasure
+from embedfleet.leader.erasure import ROUND_SECONDS, Erasure
 from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
 from embedfleet.leader.foundations import Foundations
@@ -63,7 +63,7 @@ def leader_services(
         ),
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
-        (_erasure(base, store, waiting), AfterWrites(base.database)),
+        (_erasure(base, store, waiting), AfterWrites(base.database, apart_seconds=ROUND_SECONDS)),
         (
             UsageReport(
                 database=base.database,

@@ -41,6 +41,10 @@ class Found:
     def nothing(self) -> bool:
         return not any(self.left.values())
 
+    @property
+    def in_queues_only(self) -> bool:
+        return {place for place, count in self.left.items() if count} == {QUEUES}
+
 
 class LeftoverSearch:
     """Looks into every place. It belongs to one event loop."""

@@ -88,11 +88,13 @@ class Every:
 class AfterWrites:
     """A step follows soon after every write to the database, and at least once a second.
 
-    The first write after a quiet moment brings a step at once. Writes that come close together share a step.
+    The first write after a quiet moment brings a step at once. Writes that come close together share a step:
+    steps begin at least `apart_seconds` from each other.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, apart_seconds: float = _STEP_SECONDS) -> None:
         self._database = database
+        self._apart_seconds = apart_seconds
         self._seen = -1
         self._begun = 0.0
 
@@ -104,7 +106,7 @@ class AfterWrites:
     async def rest(self, stop: asyncio.Event) -> None:
         write = self._database.wait_for_write(self._seen, timeout_seconds=_LOOK_SECONDS)
         await first_of(write, stop.wait())
-        await wait_briefly(stop, max(0.0, self._begun + _STEP_SECONDS - monotonic()))
+        await wait_briefly(stop, max(0.0, self._begun + self._apart_seconds - monotonic()))
 
 
 class LeaderService:
