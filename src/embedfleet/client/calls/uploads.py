@@ -18,6 +18,7 @@ from embedfleet.queue_schemas import ChunkingConfig, DocumentEstimate, Estimate
 # A request with an idempotency key is worked on when all of it has come: it has to be short.
 _BULK_LINES = 500
 _BULK_BYTES = 4 * 1024 * 1024
+_LONGEST_NAME = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def upload(
         "chunking_config": None if chunking_config is None else chunking_config.model_dump_json(),
         "priority": priority,
         "model": model,
-        "source": source,
+        "source": source or (None if name or isinstance(file, bytes) else os.fspath(file)),
         "title": title,
         "strict": strict,
         "metadata": None if metadata is None else json.dumps(dict(metadata)),
@@ -99,7 +100,9 @@ def _with_file(
         )
     body = file if isinstance(file, bytes) else FileBody(Path(file))
     headers = {"Content-Type": "application/octet-stream"}
-    return Ask("POST", path, params={"name": named, **said}, body=body, headers=headers)
+    # The server takes names up to this length. The end of a longer path still gives the format.
+    params = {"name": named[-_LONGEST_NAME:], **said}
+    return Ask("POST", path, params=params, body=body, headers=headers)
 
 
 def create_job_from_file(
