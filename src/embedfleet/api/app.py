@@ -9,7 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from embedfleet import __version__
 from embedfleet.api import pages, problems
-from embedfleet.api.limits import RateHeaders, SlowBodies, UnreadBodies
+from embedfleet.api.limits import RateHeaders, SlowBodies
 from embedfleet.api.openapi import DocumentedApi
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import (
@@ -97,5 +97,4 @@ def create_app(parts: ApiParts) -> FastAPI:
     pages.add_pages(app)
     app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
     app.add_middleware(RateHeaders)
-    app.add_middleware(UnreadBodies)
     return app

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from embedfleet.api.connections import LimitedConnection
+from embedfleet.api.limits import UnreadBodies
 from embedfleet.errors import ConfigError
 
 # Longer than the idle connections of the usual balancers (60 s): else one may send a request into a closing
@@ -37,7 +38,8 @@ class ApiServer:
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
             uvicorn.Config(
-                app,
+                # Outside of all limits: one of them answers for itself, and all of them end what is read.
+                UnreadBodies(app),
                 http=LimitedConnection,
                 ws="none",
                 lifespan="off",
