@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
@@ -15,9 +15,11 @@ from support.hangs import HANG_SECONDS
 
 
 @contextmanager
-def serve(command: Command, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serve(
+    command: Command, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process of a server that listens, and its address."""
-    process = command.start("serve", "--port", "0", *arguments)
+    process = command.start("serve", "--port", "0", *arguments, env=env)
     try:
         yield process, _address(process)
     finally:
