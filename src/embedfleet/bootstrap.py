@@ -48,6 +48,7 @@ from embedfleet.search import SearchClient, SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
+from embedfleet.tenant_access import Searches
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.vectors.registry import store_kind
@@ -161,13 +162,7 @@ async def open_owner(
         stack.push_async_callback(models.close)
         embedder = LocalTextEmbedder(catalogue, models)
         stack.push_async_callback(embedder.close)
-        search = SearchService(
-            database=database,
-            store=store,
-            embedder=embedder,
-            default_model=settings.models.default,
-            exact_scan_rows=settings.vector_store.exact_scan_rows,
-        )
+        search = _search_service(settings, database, store, embedder)
         journal = _open_journal(stack, settings, deployment)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
         orchestrator = build_orchestrator(
@@ -179,13 +174,7 @@ async def open_owner(
             collector=collector,
             health=health,
         )
-        jobs = EmbeddingJobManager(
-            JobManagerConfig(settings=settings),
-            database=database,
-            catalogue=catalogue,
-            clock=clock,
-            searches=search,
-        )
+        jobs = _job_manager(settings, database, catalogue, clock, search)
         stack.push_async_callback(jobs.close)
         yield OwnerSystem(
             settings=settings,
@@ -287,18 +276,13 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
     Raises ConfigError, also if the broker or the store is not that of the database's system, and Transient if
     a service cannot be reached.
     """
-    deployment = deployment_of(settings)
     clock = SystemClock()
     catalogue = Catalogue(settings.models)
     async with AsyncExitStack() as stack:
         database = await _entered_database(stack, settings)
-        jobs = EmbeddingJobManager(
-            JobManagerConfig(settings=settings), database=database, catalogue=catalogue, clock=clock
-        )
-        stack.push_async_callback(jobs.close)
         broker: Broker | None = None
         embedder: LocalTextEmbedder | QueuedTextEmbedder
-        if deployment.shared_broker:
+        if deployment_of(settings).shared_broker:
             broker = await _open_joined_broker(settings, database, clock, {}, Purpose.READ)
             stack.push_async_callback(broker.close)
             embedder = QueuedTextEmbedder(catalogue, broker, clock)
@@ -312,14 +296,11 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
         if settings.vector_store.url is not None:
             store = await _open_joined_store(settings, database, clock, Purpose.READ)
             stack.push_async_callback(store.close)
-            search = SearchService(
-                database=database,
-                store=store,
-                embedder=embedder,
-                default_model=settings.models.default,
-                exact_scan_rows=settings.vector_store.exact_scan_rows,
-                embedding_seconds=settings.http.embedding_timeout_seconds,
+            search = _search_service(
+                settings, database, store, embedder, seconds=settings.http.embedding_timeout_seconds
             )
+        jobs = _job_manager(settings, database, catalogue, clock, search)
+        stack.push_async_callback(jobs.close)
         yield FrontSystem(settings, database, jobs, broker, embedder, search, store)
 
 
@@ -483,6 +464,37 @@ def places(settings: Settings) -> Mapping[str, str]:
 
 def _metered(store: VectorStore, metrics: Metrics) -> VectorStore:
     return MeteredVectorStore(store, metrics.store_seconds)
+
+
+def _search_service(
+    settings: Settings,
+    database: Database,
+    store: VectorStore,
+    embedder: TextEmbedder,
+    *,
+    seconds: float | None = None,
+) -> SearchService:
+    """`seconds`: how long the embedding of a query may take; None: as long as it takes."""
+    return SearchService(
+        database=database,
+        store=store,
+        embedder=embedder,
+        default_model=settings.models.default,
+        exact_scan_rows=settings.vector_store.exact_scan_rows,
+        embedding_seconds=seconds,
+    )
+
+
+def _job_manager(
+    settings: Settings, database: Database, catalogue: Catalogue, clock: Clock, search: Searches
+) -> EmbeddingJobManager:
+    return EmbeddingJobManager(
+        JobManagerConfig(settings=settings),
+        database=database,
+        catalogue=catalogue,
+        clock=clock,
+        searches=search,
+    )
 
 
 def _launcher(

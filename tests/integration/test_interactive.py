@@ -26,7 +26,7 @@ from embedfleet.queue.broker import Broker, Lane
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
-from embedfleet.search import SearchRequest, SearchService
+from embedfleet.search import SearchClient, SearchRequest, SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
@@ -254,8 +254,12 @@ async def test_callers_that_wait_together_share_a_call_of_the_model(settings: Se
 
 
 async def test_a_process_without_models_searches_in_a_fleet(
-    tmp_path: Path, redis_server: RedisServer, chroma_server: ChromaServer
+    tmp_path: Path,
+    redis_server: RedisServer,
+    chroma_server: ChromaServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delattr(SearchClient, "search")  # the way through SQL and the leader is not taken
     settings = make_settings(
         tmp_path,
         redis={"url": redis_server.url},
@@ -268,7 +272,7 @@ async def test_a_process_without_models_searches_in_a_fleet(
         assert [hit.media_id for hit in hits] == ["a"]
         assert isinstance(front.search, SearchService)
         assert isinstance(front.embedder, QueuedTextEmbedder)
-        served = await front.search.search(TENANT, SearchRequest(query="The port opens at six"))
+        served = await front.jobs.of(TENANT).search(SearchRequest(query="The port opens at six"))
         assert served == await system.system.search.search(
             TENANT, SearchRequest(query="The port opens at six")
         )

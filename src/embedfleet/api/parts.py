@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from embedfleet.api.idempotency import RepeatedRequests
 from embedfleet.api.keys import KeyRing
@@ -23,37 +23,26 @@ if TYPE_CHECKING:
     from embedfleet.lifecycle.text_admission import TextAdmission
     from embedfleet.metrics.server import Health
     from embedfleet.queue.broker import Broker
-    from embedfleet.queue_schemas import SearchHits
-    from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
     from embedfleet.sql.database import Database
     from embedfleet.tracking.job_watch import JobWatch
     from embedfleet.vectors.port import VectorStore
 
 
-class Search(Protocol):
-    """Searches, in this process or through the one that owns the vector store."""
-
-    async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
-        """Search as `search.SearchService.search` does."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ApiParts:
     """The parts of a process that serves the API. The caller opens and closes them.
 
-    `reading` shares the processes that read uploaded files among the tenants. `stopping` is set when the
-    server stops: a stream then ends with an event that says so. `insecure`: without an API key, requests are
-    taken from any address. `broker` and `store`: None if another process
-    has them to itself. `stopping` is that of `watch`, too.
+    `reading` shares the processes that read uploaded files among the tenants. `broker` and `store` are None
+    if another process has them to itself. `stopping` is set when the server stops: a stream then ends with an
+    event that says so; `watch` has the same. `insecure`: without an API key, requests are taken from any
+    address.
     """
 
     settings: Settings
     database: Database
     jobs: EmbeddingJobManager
     catalogue: Catalogue
-    search: Search
     embedder: TextEmbedder
     broker: Broker | None
     texts: TextAdmission
