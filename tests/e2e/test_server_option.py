@@ -213,8 +213,12 @@ def test_a_data_directory_by_option_is_meant_although_a_server_is_in_the_environ
     assert result.document["jobs"] == []
 
 
-def test_a_server_that_is_not_there_is_one_line(served: Served) -> None:
-    result = served.command.typed("jobs", "list", "--server", "localhost:1", "--json")
+@pytest.mark.parametrize("by_option", [True, False])
+def test_a_wrong_address_is_one_line_by_option_and_by_environment(served: Served, by_option: bool) -> None:
+    """So the commands of these tests do go through the server that the environment names."""
+    options = ["--server", "localhost:1"] if by_option else []
+    environment = {} if by_option else {"EMBEDFLEET_SERVER": "localhost:1"}
+    result = served.command.typed("jobs", "list", "--json", *options, env=environment)
 
     assert result.code == 1
     assert "is no address of a server" in json.loads(result.stdout)["error"]

@@ -169,7 +169,8 @@ async def test_dead_letters_are_listed_requeued_and_purged(client: AsyncClient, 
 async def test_an_operator_sees_and_sizes_pools(served: Served, client: AsyncClient) -> None:
     [here] = (await client.orchestrators()).orchestrators
     assert here.pools.keys() == {"chunking", "embedding", "storage", "deletion"}
-    [told] = await client.scale("embedding", here.pools["embedding"].target, host=here.host)
+    # Not the target of the report: it is 0 until the pools have started.
+    [told] = await client.scale("embedding", 1, host=here.host)
     assert told.orchestrator_id == here.orchestrator_id
     with pytest.raises(InvalidRequest, match="no pool `embeding`: did you mean `embedding`"):
         await client.scale("embeding", 1)
