@@ -12,8 +12,8 @@ import pytest
 from support.command import Command, finish
 from support.hangs import HANG_SECONDS
 
-_FILES = 500  # work for a second after the first are done; a search returns up to 1,000
-_SUMS = {"account", "skipped"}
+_FILES = 900  # work for a second after the first are done; a search returns up to 1,000
+_SUMS = {"account", "skipped", "budget"}
 
 
 @pytest.fixture

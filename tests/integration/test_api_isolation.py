@@ -52,6 +52,8 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("POST", "/v1/jobs:bulk"): [NEW_JOB],
         ("POST", "/v1/jobs:upload"): b"A file of bob.",
         ("POST", "/v1/jobs:estimate"): {"documents": [NEW_JOB]},
+        ("POST", "/v1/jobs:estimate_upload"): b"A file of bob.",
+        ("POST", "/v1/jobs:sum_estimates"): {"documents": []},
         ("POST", "/v1/jobs:find"): {"start": ids["job_id"]},
         ("POST", "/v1/jobs:wait"): {"job_ids": [ids["job_id"]]},
         ("POST", "/v1/jobs:retry"): {"job_ids": [ids["job_id"]]},

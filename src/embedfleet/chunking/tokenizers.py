@@ -6,10 +6,9 @@ import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import tokenizers
 from loguru import logger
 from numpy.typing import NDArray
 
@@ -18,6 +17,9 @@ from embedfleet.chunking.repertoire import sample, settled_ranges, unsettled_pat
 from embedfleet.chunking.tokenizer_probes import cuts, disputed_texts
 from embedfleet.chunking.words import word_spans
 from embedfleet.errors import ModelError, one_line
+
+if TYPE_CHECKING:  # it is imported when a tokenizer is loaded: a process that only looks needs none
+    import tokenizers
 
 TokenArrays = tuple[NDArray[np.uint32], NDArray[np.int64]]
 
@@ -243,6 +245,8 @@ def load_reference(file: Path) -> ReferenceTokenizer:
 
     Raises ModelError, naming the file, if it cannot be read.
     """
+    import tokenizers
+
     try:
         return ReferenceTokenizer(tokenizers.Tokenizer.from_file(str(file)))
     except Exception as exc:
