@@ -291,10 +291,7 @@ async def test_events_come_as_they_happen_and_are_resumed_where_they_were(
     event = await anext(followed)
     assert event.job_id == first
     second = await heidi.create_job(media_id="event/2", content=f"{TEXT} later")
-    following = await anext(followed)
-    while following.event_id == event.event_id:  # an event may come twice
-        following = await anext(followed)
-    assert following.job_id == second
+    assert (await anext(followed)).job_id == second
     await followed.aclose()  # type: ignore[attr-defined]
     resumed = heidi.follow_events(after=event.position)
     assert (await anext(resumed)).job_id == second

@@ -42,4 +42,5 @@ class RecentEvents:
         first = bisect_right(self._events, position, key=lambda event: event.position)
         within = (event for event in islice(self._events, first, None) if scope.holds(event.tenant))
         found = list(islice(within, limit))
-        return found, found[-1].position if len(found) == limit else self.end
+        # A listener may have read on from the database. It must not go back, or it hears events twice.
+        return found, found[-1].position if len(found) == limit else max(self.end, position)
