@@ -151,6 +151,7 @@ async def test_an_operator_acts_for_a_tenant_it_names_or_sees_all(closed: Closed
     )
     assert changed.json()["own_limits"] == {"weight": 3}
     assert (await closed.ask("operator", "GET", "/v1/tenant", headers=named)).json() == changed.json()
+    await closed.ask("operator", "PATCH", "/v1/tenant", headers={"X-Tenant": "erin"}, json={"tier": "free"})
     page = (await closed.ask("operator", "GET", "/v1/tenants", params={"limit": 1})).json()
     assert len(page["tenants"]) == 1
     assert page["next_cursor"] is not None
