@@ -20,6 +20,7 @@ UPLOAD = (
     b"Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 DOCUMENT = b'{"media_id": "1", "content": "words"}'
+JSON = {"Content-Type": "application/json"}
 MOST_BYTES = 100_000
 
 
@@ -89,6 +90,21 @@ async def test_a_body_that_pauses_for_too_long_is_told_so(served: Served, said: 
     answers = await answers_to(served, [POST, said, b"\r\n\r\n"])
     assert answers.startswith(b"HTTP/1.1 408 "), answers
     assert b"paused" in answers
+
+
+async def test_a_body_over_the_limit_is_refused_in_the_form_of_its_route(served: Served) -> None:
+    large = b'{"media_id": "1", "content": "' + b"x" * MOST_BYTES + b'"}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield large
+
+    for content in (large, pieces()):  # with a length that is said, and without
+        answer = await served.client.post("/v1/jobs", content=content, headers=JSON)
+        assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+        assert f"more than {MOST_BYTES:,} bytes" in answer.json()["detail"]
+        assert "http.max_body_bytes" in answer.json()["detail"]
+    shaped = await served.client.post("/v1/embeddings", content=large, headers=JSON)
+    assert (shaped.status_code, shaped.json()["error"]["code"]) == (413, "request_too_large")
 
 
 async def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(served: Served) -> None:

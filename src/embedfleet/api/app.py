@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 
 from embedfleet import __version__
 from embedfleet.api import pages, problems
-from embedfleet.api.limits import RateHeaders, SlowBodies
+from embedfleet.api.limits import BodyLimit, LimitedBodies, RateHeaders
 from embedfleet.api.openapi import DocumentedApi
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.routes import (
@@ -61,6 +60,8 @@ _ROUTERS = (
     usage.router,
     tei.router,
     cohere.router,
+    uploads.router,
+    bulk.router,
 )
 
 # FastAPI would send traces, and the messages of errors, to a collector that an environment variable names.
@@ -82,19 +83,30 @@ def create_app(parts: ApiParts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=parts.settings.http.max_body_bytes,
         telemetry=_NO_TELEMETRY,
     )
     app.state.parts = parts
     problems.add_handlers(app)
     for router in _ROUTERS:
         app.include_router(router)
-    # A file is counted when it comes in. This limit counts the form around it, too.
-    upload_bytes = parts.settings.parsing.max_file_bytes + uploads.FORM_BYTES
-    app.include_router(uploads.router, max_body_size=upload_bytes)
-    # Of lines, each one has its limit.
-    app.include_router(bulk.router, max_body_size=sys.maxsize)
     pages.add_pages(app)
-    app.add_middleware(SlowBodies, pause_seconds=parts.settings.http.body_timeout_seconds)
+    http = parts.settings.http
+    app.add_middleware(
+        LimitedBodies,
+        usual=BodyLimit(http.max_body_bytes, "http.max_body_bytes"),
+        of_paths=_own_limits(parts.settings.parsing.max_file_bytes),
+        pause_seconds=http.body_timeout_seconds,
+    )
     app.add_middleware(RateHeaders)
     return app
+
+
+def _own_limits(max_file_bytes: int) -> dict[str, BodyLimit | None]:
+    """Return the limits of the paths whose bodies are not held in memory; None: of lines, each has one."""
+    # A file is counted when it comes in. This limit counts the form around it, too.
+    of_files = BodyLimit(max_file_bytes + uploads.FORM_BYTES, "parsing.max_file_bytes")
+    return dict.fromkeys(_paths(uploads.router), of_files) | dict.fromkeys(_paths(bulk.router), None)
+
+
+def _paths(router: APIRouter) -> list[str]:
+    return [route.path for route in router.routes if isinstance(route, APIRoute)]

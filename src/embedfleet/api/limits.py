@@ -1,9 +1,11 @@
-"""Limits on requests: pauses of their bodies are timed, and answers say how the limit of requests stands."""
+"""Limits on requests: bodies are counted and timed, and answers say how the limit of requests stands."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -12,34 +14,80 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedfleet.api.request_rate import Standing
 
 
-class SlowBodies:
-    """Ends a request whose body pauses for too long: a client must not occupy a connection for ever."""
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """The largest body of a request, and the setting that says so."""
 
-    def __init__(self, app: ASGIApp, *, pause_seconds: float) -> None:
+    most_bytes: int
+    setting: str
+
+    def require(self, size: int) -> None:
+        """Raise HTTPException if a body of this size is too large."""
+        if size > self.most_bytes:
+            raise HTTPException(
+                413,
+                f"the body has more than {self.most_bytes:,} bytes: send less at once, or have "
+                f"{self.setting} raised",
+            )
+
+
+class LimitedBodies:
+    """Ends a request whose body is too large, or pauses for too long.
+
+    A body is counted as it comes in, and one whose head says that it is too large is not begun. The error is
+    raised where the route reads the body, so it is told in the form of the route.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        usual: BodyLimit,
+        of_paths: Mapping[str, BodyLimit | None],
+        pause_seconds: float,
+    ) -> None:
+        """`of_paths` has the paths with a limit of their own; None: the route counts for itself."""
         self._app = app
+        self._usual = usual
+        self._of_paths = of_paths
         self._pause_seconds = pause_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        complete = False
+        limit = self._of_paths.get(scope["path"], self._usual)
+        said, taken, complete = _said_length(scope), 0, False
 
-        async def timed() -> Message:
-            nonlocal complete
+        async def limited() -> Message:
+            nonlocal taken, complete
             if complete:  # the client may be silent now: this call waits for its end
                 return await receive()
-            try:
-                async with asyncio.timeout(self._pause_seconds):
-                    message = await receive()
-            except TimeoutError as exc:
-                raise HTTPException(
-                    408, f"the body paused for {self._pause_seconds:g} s: send it without pauses"
-                ) from exc
+            if limit is not None:
+                limit.require(said)
+            message = await self._in_time(receive)
+            taken += len(message.get("body", b""))
+            if limit is not None:
+                limit.require(taken)
             complete = not message.get("more_body", False)
             return message
 
-        await self._app(scope, timed, send)
+        await self._app(scope, limited, send)
+
+    async def _in_time(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._pause_seconds):
+                return await receive()
+        except TimeoutError as exc:
+            raise HTTPException(
+                408, f"the body paused for {self._pause_seconds:g} s: send it without pauses"
+            ) from exc
+
+
+def _said_length(scope: Scope) -> int:
+    """Return the length that the head says; 0 if it says none. The server refuses what is no number."""
+    said = Headers(scope=scope).get("content-length", "")
+    return int(said) if said.isdecimal() else 0
 
 
 class RateHeaders:
