@@ -74,6 +74,7 @@ class OwnerSystem:
     deployment: Deployment
     database: Database
     jobs: EmbeddingJobManager
+    catalogue: Catalogue
     broker: Broker
     store: VectorStore
     models: ModelPool
@@ -106,6 +107,7 @@ class FrontSystem:
     settings: Settings
     database: Database
     jobs: EmbeddingJobManager
+    catalogue: Catalogue
     broker: Broker | None
     embedder: TextEmbedder
     search: SearchService | SearchClient
@@ -181,6 +183,7 @@ async def open_owner(
             deployment=deployment,
             database=database,
             jobs=jobs,
+            catalogue=catalogue,
             broker=broker,
             store=store,
             models=models,
@@ -301,7 +304,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontSystem]:
             )
         jobs = _job_manager(settings, database, catalogue, clock, search)
         stack.push_async_callback(jobs.close)
-        yield FrontSystem(settings, database, jobs, broker, embedder, search, store)
+        yield FrontSystem(settings, database, jobs, catalogue, broker, embedder, search, store)
 
 
 @asynccontextmanager

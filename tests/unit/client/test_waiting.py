@@ -68,9 +68,17 @@ def test_it_asks_about_the_unfinished_jobs_until_all_have_ended() -> None:
     assert list(ended) == ["1", "2", "3"]
     assert all(info.status is DONE for info in ended.values())
     assert [ask.json["job_ids"] for ask in asked] == [["1", "2", "3"], ["1", "3"], ["1"]]
-    assert asked[0].json["timeout_seconds"] == 0
-    assert asked[1].patience_seconds == asked[1].json["timeout_seconds"] > 0
+    assert all(ask.patience_seconds == ask.json["timeout_seconds"] > 0 for ask in asked)
     assert all(ask.repeatable for ask in asked)
+
+
+def test_more_jobs_than_a_request_takes_are_first_looked_at_without_waiting() -> None:
+    names = [f"{number}" for number in range(1_001)]
+    ended, asked = waited(
+        names, [states(*(job(name, DONE) for name in names[:1_000])), states(job("1000", DONE))]
+    )
+    assert list(ended) == names
+    assert [ask.json["timeout_seconds"] for ask in asked] == [0, 0]
 
 
 def test_a_job_that_is_deleted_meantime_is_left_out() -> None:

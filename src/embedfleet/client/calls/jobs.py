@@ -109,7 +109,10 @@ def statuses(job_ids: Sequence[str]) -> Steps[list[JobInfo]]:
 
 
 def _states(job_ids: Sequence[str], timeout_seconds: float) -> Steps[list[JobInfo]]:
-    """Return the states of those jobs that exist, when the first ones have ended or the time is over."""
+    """Return the states of those jobs that exist: when all have ended, or the time is over.
+
+    If one does not exist, it returns at once.
+    """
     found: list[JobInfo] = []
     for some in pages(job_ids, _MOST):
         body = {"job_ids": list(some), "timeout_seconds": timeout_seconds}
@@ -134,20 +137,29 @@ def wait_many(job_ids: Iterable[str], *, timeout_seconds: float | None = None) -
     wait begins.
     """
     wanted = list(dict.fromkeys(job_ids))
-    found = {info.job_id: info for info in (yield from _states(wanted, 0.0))}
+    end = None if timeout_seconds is None else monotonic() + timeout_seconds
+    found = {info.job_id: info for info in (yield from _states(wanted, _left(end, len(wanted))))}
     for job_id in wanted:
         if job_id not in found:
             raise _unknown(job_id)
-    end = None if timeout_seconds is None else monotonic() + timeout_seconds
     while unfinished := [info for info in found.values() if not info.status.terminal]:
-        left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, end - monotonic())
-        if left <= 0:
+        if end is not None and end <= monotonic():
             raise TimeoutError(_why_not_ended(unfinished, timeout_seconds or 0.0))
         asked = [info.job_id for info in unfinished[:_MOST]]
-        now = {info.job_id: info for info in (yield from _states(asked, left))}
+        now = {info.job_id: info for info in (yield from _states(asked, _left(end, len(asked))))}
         dropped = set(asked) - now.keys()
         found = {name: now.get(name, info) for name, info in found.items() if name not in dropped}
     return {job_id: found[job_id] for job_id in wanted if job_id in found}
+
+
+def _left(end: float | None, jobs: int) -> float:
+    """Return the seconds that a request about this number of jobs may wait.
+
+    More jobs than a request takes need several, and none of them may hold up the others.
+    """
+    if jobs > _MOST:
+        return 0.0
+    return _WAIT_SECONDS if end is None else max(0.0, min(_WAIT_SECONDS, end - monotonic()))
 
 
 def _why_not_ended(unfinished: Sequence[JobInfo], seconds: float) -> str:
