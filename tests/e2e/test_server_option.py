@@ -222,3 +222,15 @@ def test_a_wrong_address_is_one_line_by_option_and_by_environment(served: Served
 
     assert result.code == 1
     assert "is no address of a server" in json.loads(result.stdout)["error"]
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_a_command_of_this_machine_says_that_a_server_does_not_count(
+    served: Served, tmp_path: Path, by_option: bool
+) -> None:
+    options = ["--data-dir", str(tmp_path / "data")] if by_option else []
+    environment = {"EMBEDFLEET_SERVER": served.url, "EMBEDFLEET_DATA_DIR": str(tmp_path / "data")}
+    result = served.command.typed("db", "upgrade", "--json", *options, env=environment)
+
+    assert result.code == 0
+    assert ("EMBEDFLEET_SERVER does not count" in result.stderr) is not by_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import PARTLY_DONE, print_json, readable_time, say, warn
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def backup(
     """Copy everything but the vector store, which `restore` makes again. Workers may keep running."""
     from embedfleet.repair.backup import database_file, write_backup
 
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     manifest = write_backup(database_file(settings), file, overwrite=force)
     if as_json:
         print_json({"file": str(file), "bytes": file.stat().st_size, **_facts(manifest)})
@@ -49,7 +49,7 @@ def restore(
     The vector store is made from cached vectors, and with the model for the rest. Unfinished jobs go on at
     the next start.
     """
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     from embedfleet.repair.restoring import restore_database
 
     manifest, aside = asyncio.run(restore_database(settings, file, replace=force))

@@ -6,7 +6,7 @@ import asyncio
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import print_json, say
 
 app = typer.Typer(help="The SQL database: its schema.", no_args_is_help=True)
@@ -22,7 +22,7 @@ def upgrade(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFil
     """
     from embedfleet.sql.opening import open_database
 
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
 
     async def upgrade_schema() -> tuple[str, str | None, str]:
         database = open_database(settings)

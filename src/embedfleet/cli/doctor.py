@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import NOTHING_DONE, print_json, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile
     from embedfleet.cli.examination import examine
 
     log.configure(level="ERROR", as_json=False)
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     findings: list[Finding] = []
     for finding in examine(checks_of(settings), settings):
         findings.append(finding)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, say_table, warn
 from embedfleet.paging import pages
 
@@ -70,7 +70,7 @@ def bench(
     from embedfleet import log
     from embedfleet.errors import EmbedfleetError
 
-    settings = with_worker_threads(settings_from(data_dir, config))
+    settings = with_worker_threads(settings_here(data_dir, config))
     text = _made_up_prose() if file is None else _read(file)
     log.configure(level="ERROR", as_json=False)
     rows: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import print_json, say, say_table
 
 _KNOWN = 0.95  # of the characters: the others are rare letters and signs
@@ -22,7 +22,7 @@ def languages(
     from embedfleet.inference.catalogue import Catalogue
     from embedfleet.tokenising import known_languages
 
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     model = name or settings.models.default
     known = known_languages(Catalogue(settings.models).info(model))
     if as_json:

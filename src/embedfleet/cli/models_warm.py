@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, say, warn
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def warm(
 
     Exit code 3 if some models failed, 1 if all did.
     """
-    settings = with_worker_threads(settings_from(data_dir, config))
+    settings = with_worker_threads(settings_here(data_dir, config))
     rows = []
     for name in selected_models(names or (), settings):
         rows.append(_warm(name, settings, progress=not as_json))

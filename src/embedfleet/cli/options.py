@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,16 @@ def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
     from embedfleet.settings import load_settings
 
     return load_settings(config_file, overrides={} if data_dir is None else {"data_dir": str(data_dir)})
+
+
+def settings_here(data_dir: Path | None, config_file: Path | None) -> Settings:
+    """The settings of a command that acts on this machine only. It says so if a server is named."""
+    from embedfleet.cli.output import warn
+    from embedfleet.settings.loading import SERVER_ENV
+
+    if os.environ.get(SERVER_ENV) and data_dir is None and config_file is None:
+        warn(f"{SERVER_ENV} does not count here: this command acts on this machine only")
+    return settings_from(data_dir, config_file)
 
 
 def scope_of(tenant: str | None) -> Scope:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_from
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import confirm, print_json, say
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile =
     from embedfleet.records import systems
     from embedfleet.system_parts import PartKind
 
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
 
     async def look() -> tuple[str, SystemRecord | None]:
         async with open_guest(settings) as guest:
@@ -64,7 +64,7 @@ def move(
     For a Redis or a Chroma that was moved, and for a restored copy of a database. Every orchestrator must be
     stopped. Vectors are not copied: `embedfleet rebuild` writes them into a new store.
     """
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     confirm("Make the services of these settings the system's own?", yes=yes)
     system, changed = asyncio.run(_move(settings, take_over_from))
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, scope_of, settings_from
+from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, scope_of, settings_here
 from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, say, show_progress, warn
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def verify(
     """
     from embedfleet.repair.verification import Sampling
 
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     seed = secrets.randbelow(2**31) if seed is None else seed
     sampling = Sampling(sample, seed) if sample else None
     outcome = asyncio.run(verify_store(settings, scope_of(tenant), sampling=sampling, repair=repair))
@@ -83,7 +83,7 @@ def rebuild(
 
     Searches find less until it is done. May be interrupted and run again.
     """
-    settings = settings_from(data_dir, config)
+    settings = settings_here(data_dir, config)
     whose = "every tenant" if tenant is None else f"tenant `{tenant}`"
     confirm(f"Drop the vectors of {whose} and write them again?", yes=yes)
     outcome = asyncio.run(rebuild_store(settings, scope_of(tenant)))
