@@ -19,6 +19,7 @@ from embedfleet.cli.ingest import (
     Strict,
     UnitOfSizes,
     chunking_of,
+    options_of,
 )
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, print_json, say, warn
@@ -51,19 +52,13 @@ def estimate(
     Tokens are exact. Money needs `prices` in the settings. The time is that of the present workers, or of the
     latest jobs if none runs, without what waits before.
     """
-    from embedfleet.ingest import IngestOptions
     from embedfleet.queue_schemas import EstimateState
 
     async def run(system: System) -> tuple[str, _Estimates]:
-        options = IngestOptions(
-            tenant=await system.tenant(tenant),
-            model=model,
-            chunking=await chunking_of(
-                system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
-            ),
-            globs=tuple(glob or ()),
-            strict=strict,
+        chunking = await chunking_of(
+            system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
         )
+        options = await options_of(system, chunking, tenant=tenant, model=model, glob=glob, strict=strict)
         return options.tenant, await _estimate(system, paths, options)
 
     owner, (found, total, problems) = with_system(place, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -115,23 +116,17 @@ def ingest(
     """
     from embedfleet import log
     from embedfleet.cli.ingest_run import Prune, run_ingest
-    from embedfleet.ingest import IngestOptions
 
     log.configure(level="WARNING", as_json=place.log_json)
     metadata = metadata_of(meta or ())
     pruning = Prune.ALL if prune_all else Prune.UNLESS_MANY if prune else Prune.NONE
 
     async def options(system: System) -> IngestOptions:
-        return IngestOptions(
-            tenant=await system.tenant(tenant),
-            model=model,
-            chunking=await chunking_of(
-                system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
-            ),
-            globs=tuple(glob or ()),
-            strict=strict,
-            metadata=metadata,
+        chunking = await chunking_of(
+            system, chunk_size=chunk_size, overlap=overlap, unit=unit, method=method, context=context
         )
+        chosen = await options_of(system, chunking, tenant=tenant, model=model, glob=glob, strict=strict)
+        return replace(chosen, metadata=metadata)
 
     if dry_run:
         _preview(place, paths, options, pruning, as_json=as_json)
@@ -151,6 +146,12 @@ def ingest(
     else:
         for line in report.lines():
             say(line)
+    _warn_of_the_rest(report)
+    raise SystemExit(_exit_code(report))
+
+
+def _warn_of_the_rest(report: IngestReport) -> None:
+    """Say what the totals do not: models that were kept or left, problems, and where a budget ended it."""
     for name, files in report.kept_models.items():
         warn(f"model `{name}` is kept by the documents of {_files(files)}: --model moves them to another one")
     for name, files in report.left_models.items():
@@ -158,7 +159,6 @@ def ingest(
     _warn_of(report.problems)
     if report.over_budget is not None:
         warn(f"stopped, {_files(report.not_reached)} not reached: {report.over_budget}")
-    raise SystemExit(_exit_code(report))
 
 
 def _preview(
@@ -205,6 +205,27 @@ def _exit_code(report: IngestReport) -> int:
     if not report.problems and report.over_budget is None:
         return DONE
     return PARTLY_DONE if report.something_done else NOTHING_DONE
+
+
+async def options_of(
+    system: System,
+    chunking: ChunkingConfig,
+    *,
+    tenant: str | None,
+    model: str | None,
+    glob: Sequence[str] | None,
+    strict: bool,
+) -> IngestOptions:
+    """What the options of a command over files say, for the tenant that the system takes them for."""
+    from embedfleet.ingest import IngestOptions
+
+    return IngestOptions(
+        tenant=await system.tenant(tenant),
+        model=model,
+        chunking=chunking,
+        globs=tuple(glob or ()),
+        strict=strict,
+    )
 
 
 async def chunking_of(system: System, **flags: object) -> ChunkingConfig:

@@ -139,8 +139,9 @@ def _show_new(made: NewKey, *, as_json: bool) -> None:
         print_json({"new_key": made.json_document()})
         return
     say(made.key)
-    whose = "an operator" if made.info.tenant_id is None else f"tenant {made.info.tenant_id}"
-    warn(f"a key of {whose}, for {', '.join(made.info.scopes)}: keep it, it is never shown again")
+    tenant, scopes = made.info.tenant_id, ", ".join(made.info.scopes)
+    whose = "an operator" if tenant is None else f"tenant {tenant}, with the scopes {scopes}"
+    warn(f"this is the key of {whose}: keep it, it is never shown again")
 
 
 def _cells(key: KeyInfo) -> tuple[str, ...]:
