@@ -37,6 +37,7 @@ def test_the_application_submits_waits_searches_and_lists() -> None:
         "1: completed",
         "2: completed",
         "found in leases.html: Leases",
+        "1 of that topic, exact: True",
         "1: None, minilm, live",
         "2: leases.html, minilm, live",
     ]
