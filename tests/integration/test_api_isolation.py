@@ -206,7 +206,8 @@ async def test_no_route_reads_writes_or_hints_at_what_another_tenant_has(two: Tw
     for operation in found:
         foreign = await two.ask("bob", operation, two.ids)
         never = await two.ask("bob", operation, unknown(two.ids))
-        assert foreign.status_code < 500, (operation.name, foreign.text)
+        # `/readyz` says 503 while workers start.
+        assert foreign.status_code < 500 or operation.name[1] in OPEN, (operation.name, foreign.text)
         if operation.name in OPERATORS:
             assert foreign.status_code == 403, operation.name
         if "{" in operation.name[1] and operation.name not in OPERATORS:
@@ -223,5 +224,5 @@ async def test_without_a_key_nothing_but_health_is_answered(two: Two) -> None:
     document = (await two.served.client.get("/openapi.json")).json()
     for operation in operations(document):
         answer = await two.ask(None, operation, two.ids)
-        expected = 200 if operation.name[1] in OPEN else 401
-        assert answer.status_code == expected, operation.name
+        expected = {200, 503} if operation.name[1] in OPEN else {401}
+        assert answer.status_code in expected, operation.name

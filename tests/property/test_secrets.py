@@ -6,11 +6,12 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from embedfleet.errors import ConfigError
+from embedfleet.client.server import Server
+from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.queue.redis_endpoint import parse_endpoint
 from embedfleet.settings import EventsSettings, RedisSettings, RemoteSettings, VectorStoreSettings
 from embedfleet.sql.database import Database
@@ -69,8 +70,16 @@ def test_a_password_that_is_not_encoded_is_refused_and_the_message_says_how(
 
 
 @given(password=passwords)
+@example(password="@[Tr0ub4dor]Tr0ub4dor")
 def test_a_model_servers_url_holds_no_password_however_it_is_written(password: str) -> None:
     """It is shown in messages, so that a password in it is refused. The key of the server is `api_key`."""
     with pytest.raises(ConfigError) as refused:
         RemoteSettings(url=f"https://u:{password}@h/v1", model="m")
+    assert SECRET not in str(refused.value)
+
+
+@given(password=passwords)
+def test_the_address_of_an_api_server_holds_no_password(password: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Server(f"https://u:{password}@h/v1")
     assert SECRET not in str(refused.value)

@@ -25,6 +25,11 @@ class Server:
     every_tenant: bool = False
 
     def __post_init__(self) -> None:
+        if "@" in self.url:
+            raise InvalidRequest(
+                "server: the address holds a user or password: leave them out, and give an API key",
+                field="server",
+            )
         if _host_of(self.url) is None:
             raise InvalidRequest(
                 f"server: `{self.url}` is no address of a server: give one such as http://host:8080",

@@ -82,11 +82,17 @@ class RemoteSettings(Section):
 
     @model_validator(mode="after")
     def _http(self) -> Self:
-        parts = urlsplit(self.url)
+        # With a special character in it, a password is not where `urlsplit` looks for it, and may be in the
+        # message of the error that `urlsplit` raises.
+        if not is_encoded(self.url):
+            raise ValueError("url must not hold user or password: use api_key")
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            raise ValueError("url must be http(s)://HOST[:PORT]/...") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("url must be http(s)://HOST[:PORT]/...")
-        # With a special character in it, a password is not where `urlsplit` looks for it.
-        if parts.username or parts.password or not is_encoded(self.url):
+        if parts.username or parts.password:
             raise ValueError("url must not hold user or password: use api_key")
         if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
             raise ValueError("url must end before `/embeddings`, and hold no query")
