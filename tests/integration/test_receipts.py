@@ -238,6 +238,12 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
         (tables.idempotency_keys, _values(tables.idempotency_keys, tenant=TENANT, response=ANSWER)),
     ],
     "audit": lambda: [(tables.audit, _values(tables.audit, tenant=TENANT, details=ANSWER))],
+    "traffic_removals": lambda: [
+        (tables.traffic_removals, _values(tables.traffic_removals, tenant=TENANT, media_id=MEDIA_ID)),
+    ],
+    "shadow_differences": lambda: [
+        (tables.shadow_differences, _values(tables.shadow_differences, tenant=TENANT, media_id=MEDIA_ID)),
+    ],
 }
 
 

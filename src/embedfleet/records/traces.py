@@ -31,7 +31,9 @@ from embedfleet.sql.tables import (
     receipts,
     searches,
     segments,
+    shadow_differences,
     tenants,
+    traffic_removals,
     usage,
     vectors,
 )
@@ -40,7 +42,7 @@ OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs)
 """The tables whose rows name their document."""
 OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
-NAMING = (events, searches, idempotency_keys)
+NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differences)
 """The tables whose rows may name a document by its media id, or hold its text."""
 OF_TENANT = (collections, tenants)
 """Further tables with rows of a tenant."""
@@ -51,10 +53,16 @@ KEPT = (audit, receipts, usage, api_keys)
 The keys of a deleted tenant are revoked. The audit log names them, and without any key the API would be open.
 """
 
+_WITH_MEDIA_ID = (events, receipts, traffic_removals, shadow_differences)
+"""Tables whose rows have the media id of their document in a column."""
+
 NOT_SEARCHED = {
     "facts": "facts of the whole system",
     "leadership": "which orchestrator leads",
     "orchestrators": "which orchestrators run",
+    "shadows": "what shadow runs counted; their differences, which name documents, are searched",
+    "traffic_changes": "which tenants an operator sent which way",
+    "traffic_counts": "how many requests went which way",
 }
 
 
@@ -110,11 +118,10 @@ def rows_naming_documents(
 
     It reads the events, the answers and the audit log of the tenant.
     """
-    named = {media_id: _naming_other_than_events(conn, tenant, media_id) for media_id in media_ids}
-    for media_id, number in _counted(conn, events.c.media_id, media_ids, events.c.tenant == tenant):
-        named[media_id][events.name] = number
-    for media_id, number in _counted(conn, receipts.c.media_id, media_ids, receipts.c.tenant == tenant):
-        named[media_id][receipts.name] = number
+    named = {media_id: _naming_in_texts(conn, tenant, media_id) for media_id in media_ids}
+    for table in _WITH_MEDIA_ID:
+        for media_id, number in _counted(conn, table.c.media_id, media_ids, table.c.tenant == tenant):
+            named[media_id][table.name] = number
     return named
 
 
@@ -160,7 +167,7 @@ def _of_tenant(tenant: str) -> Iterable[tuple[Table, Select[Any]]]:
         yield table, _rows(table, table.c.job_id.in_(its_jobs))
 
 
-def _naming_other_than_events(conn: Connection, tenant: str, media_id: str) -> dict[str, int]:
+def _naming_in_texts(conn: Connection, tenant: str, media_id: str) -> dict[str, int]:
     texts = {
         searches: or_(_names(searches.c.request, media_id), _names(searches.c.response, media_id)),
         idempotency_keys: _names(idempotency_keys.c.response, media_id),
@@ -170,7 +177,7 @@ def _naming_other_than_events(conn: Connection, tenant: str, media_id: str) -> d
         table.name: _number(conn, _rows(table, table.c.tenant == tenant, names))
         for table, names in texts.items()
     }
-    return {**counts, events.name: 0, receipts.name: 0}
+    return counts | {table.name: 0 for table in _WITH_MEDIA_ID}
 
 
 def _names(column: ColumnElement[Any], media_id: str) -> ColumnElement[bool]:

@@ -415,6 +415,80 @@ searches = Table(
     Column("created_at", Float, nullable=False),
 )
 
+# Which requests go to the fleet: a row a change, with the whole state that holds from then on. The newest
+# row holds. Rows are only added.
+traffic_changes = Table(
+    "traffic_changes",
+    metadata,
+    Column("change_id", _Id, primary_key=True),
+    Column("at", Float, nullable=False),
+    # The prefix of a key, `local`, or `guard`.
+    Column("actor", Text, nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("reason", Text),
+    # `traffic.state.TrafficState` as JSON.
+    Column("state", Text, nullable=False),
+)
+
+# How requests went, counted by each process that routes: a row for a slice of time, a path and a state.
+traffic_counts = Table(
+    "traffic_counts",
+    metadata,
+    Column("slice_at", BigInteger, primary_key=True),
+    Column("process", String(40), primary_key=True),
+    # `sync`, `async` or `shadow`.
+    Column("path", String(16), primary_key=True),
+    Column("change_id", BigInteger, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    # Requests that the async path refused and the sync path then answered.
+    Column("fallbacks", BigInteger, nullable=False),
+    Column("chunks", BigInteger, nullable=False),
+    # Numbers of requests by class of latency, as JSON (`traffic.latencies`).
+    Column("latencies", Text, nullable=False),
+)
+
+# Documents that were ingested on one path and must still be removed from the other one, which is `path`.
+traffic_removals = Table(
+    "traffic_removals",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, key="tenant"),
+    Column("media_id", Text, primary_key=True),
+    Column("path", String(16), primary_key=True),
+    Column("requested_at", Float, nullable=False),
+)
+
+# Shadow runs: the sync path answers, the fleet runs too, and the two are compared.
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("shadow_id", String(40), primary_key=True),
+    Column("owner", Text, nullable=False),
+    # What decides, as JSON.
+    Column("rule", Text, nullable=False),
+    Column("begun_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("ended_at", Float),
+    # NULL while it runs.
+    Column("verdict", String(16)),
+    # What was counted, as JSON.
+    Column("findings", Text, nullable=False),
+)
+
+# Examples of differences that a shadow run found.
+shadow_differences = Table(
+    "shadow_differences",
+    metadata,
+    Column("difference_id", _Id, primary_key=True),
+    Column("shadow_id", String(40), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
+    Column("media_id", Text, nullable=False),
+    Column("kind", String(24), nullable=False),
+    # Numbers and ids, as JSON. Never text of a document.
+    Column("details", Text, nullable=False),
+)
+
 # Small facts of the whole system, such as the broker's epoch that the outbox knows (`broker_epoch`).
 facts = Table(
     "facts",

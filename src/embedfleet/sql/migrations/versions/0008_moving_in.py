@@ -1,0 +1,77 @@
+"""Moving in: which requests go the new way, shadows, what is to be removed from the other way."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    _create_tables_of_traffic()
+    _create_tables_of_shadows()
+
+
+def _create_tables_of_traffic() -> None:
+    op.create_table(
+        "traffic_changes",
+        sa.Column("change_id", _BIG, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.String(40), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("change_id", name="pk_traffic_changes"),
+    )
+    op.create_table(
+        "traffic_counts",
+        sa.Column("slice_at", sa.BigInteger(), nullable=False),
+        sa.Column("process", sa.String(40), nullable=False),
+        sa.Column("path", sa.String(16), nullable=False),
+        sa.Column("change_id", sa.BigInteger(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("errors", sa.BigInteger(), nullable=False),
+        sa.Column("fallbacks", sa.BigInteger(), nullable=False),
+        sa.Column("chunks", sa.BigInteger(), nullable=False),
+        sa.Column("latencies", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("slice_at", "process", "path", "change_id", name="pk_traffic_counts"),
+    )
+    op.create_table(
+        "traffic_removals",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("media_id", sa.Text(), nullable=False),
+        sa.Column("path", sa.String(16), nullable=False),
+        sa.Column("requested_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "media_id", "path", name="pk_traffic_removals"),
+    )
+
+
+def _create_tables_of_shadows() -> None:
+    op.create_table(
+        "shadows",
+        sa.Column("shadow_id", sa.String(40), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("begun_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("verdict", sa.String(16), nullable=True),
+        sa.Column("findings", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("shadow_id", name="pk_shadows"),
+    )
+    op.create_table(
+        "shadow_differences",
+        sa.Column("difference_id", _BIG, nullable=False),
+        sa.Column("shadow_id", sa.String(40), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("media_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.String(24), nullable=False),
+        sa.Column("details", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("difference_id", name="pk_shadow_differences"),
+    )
+    op.create_index("ix_shadow_differences_shadow_id", "shadow_differences", ["shadow_id"])
