@@ -1,4 +1,7 @@
-"""The kinds of vector stores. To add one, write a package beside this module and a line in `STORES`."""
+"""The kinds of vector stores, and of sources to adopt.
+
+To add one, write a package beside this module and a line in `STORES`, in `SOURCES`, or in both.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from typing import Protocol, cast
 from embedfleet.errors import ConfigError, hint
 from embedfleet.settings import Settings
 from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.source import Source
 
 STORES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.kind",
+}
+
+SOURCES: Mapping[str, str] = {
+    "chroma": "embedfleet.vectors.chroma.source",
 }
 
 
@@ -54,3 +62,23 @@ def store_kind(name: str) -> StoreKind:
     if name not in STORES:
         raise ConfigError(f"setting `vector_store.kind`: unknown vector store `{name}`: {hint(name, STORES)}")
     return cast("StoreKind", import_module(STORES[name]))
+
+
+class SourceKind(Protocol):
+    """One kind of source: the functions that a module named in `SOURCES` defines."""
+
+    async def open_source(self, place: str, *, scratch: Path) -> Source:
+        """Open the source at this place: a path or a URL.
+
+        `scratch` is an existing directory in which the source may make a copy that it removes at `close`.
+        Raises ConfigError if no source of this kind is there, VectorStoreUnavailable if it cannot be reached
+        or read, StorageFull if there is no room for a copy.
+        """
+        ...
+
+
+def source_kind(name: str) -> SourceKind:
+    """Return the kind of source of this name. Raises ConfigError, which names the nearest one."""
+    if name not in SOURCES:
+        raise ConfigError(f"unknown kind of source `{name}`: {hint(name, SOURCES)}")
+    return cast("SourceKind", import_module(SOURCES[name]))

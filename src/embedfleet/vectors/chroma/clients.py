@@ -120,6 +120,9 @@ class ServerClient:
     def get_collection(self, name: str, embedding_function: None = None) -> Collection:
         return self._as_collection(self._api.get_collection(name))
 
+    def list_collections(self, limit: int, offset: int) -> list[Collection]:
+        return [self._as_collection(model) for model in self._api.list_collections(limit, offset)]
+
     def get_or_create_collection(
         self,
         name: str,

@@ -1,0 +1,225 @@
+"""Chroma as a kind of source (`vectors.registry.SourceKind`): a directory or a server of another system.
+
+A directory is copied, and the copy is opened: a client of Chroma changes files as soon as it opens them, and
+brings those of an older release to its own format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from embedfleet.errors import ConfigError, StorageFull, VectorStoreUnavailable
+from embedfleet.paging import pages
+from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
+from embedfleet.vectors.chroma.errors import embedded_error, server_error
+from embedfleet.vectors.source import LABELS_PAGE, Source, SourceCollection, SourceLabels, SourceRows
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.api.models.Collection import Collection
+
+    from embedfleet.vectors.chroma.clients import ServerClient
+
+T = TypeVar("T")
+
+_DATABASE = "chroma.sqlite3"
+_TIMEOUT_SECONDS = 60.0
+"""A page of rows with vectors takes a server a second or so; a large one that is busy takes longer."""
+_COLLECTIONS_AT_ONCE = 100
+
+
+async def open_source(place: str, *, scratch: Path) -> Source:
+    """Open a directory of Chroma, or a server if `place` is a URL. `scratch` is where a copy may be made.
+
+    Raises ConfigError if nothing of Chroma is there, VectorStoreUnavailable if it cannot be read now, and
+    StorageFull if there is no room for the copy.
+    """
+    if place.startswith(("http://", "https://")):
+        return await _ServerSource.open(place)
+    return await _DirectorySource.open(Path(place), scratch)
+
+
+class _ChromaSource(Source):
+    """Reads by one client, on one thread."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma-source")
+        self._client: ClientAPI | ServerClient | None = None
+        self._closed = False
+
+    @property
+    def place(self) -> str:
+        return self._place
+
+    async def collections(self) -> list[SourceCollection]:
+        return await self._run(lambda: sorted(self._described(), key=lambda one: one.name))
+
+    async def labels(self, collection: str, *, page: int = LABELS_PAGE) -> AsyncIterator[SourceLabels]:
+        # All ids first, then pages by id: with an offset, a row that another system deletes would hide one.
+        ids = await self._run(lambda: self._collection(collection).get(include=[])["ids"])
+        for part in pages(ids, page):
+            found = await self._get(collection, part, ["metadatas"])
+            yield SourceLabels(found["ids"], [one or {} for one in found["metadatas"]])
+
+    async def rows(self, collection: str, ids: Sequence[str]) -> SourceRows:
+        found = await self._get(collection, ids, ["metadatas", "documents", "embeddings"])
+        return SourceRows(
+            found["ids"],
+            np.asarray(found["embeddings"], dtype=np.float32).reshape(len(found["ids"]), -1),
+            [one or {} for one in found["metadatas"]],
+            found["documents"],
+        )
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+            self._thread.shutdown()
+
+    async def _get(self, collection: str, ids: Sequence[str], include: list[str]) -> Any:
+        wanted: Any = include
+        return await self._run(lambda: self._collection(collection).get(ids=list(ids), include=wanted))
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise VectorStoreUnavailable(f"the source {self._place} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._mapped, call)
+
+    # --- on the thread ---
+
+    def _mapped(self, call: Callable[[], T]) -> T:
+        """Run the call. Raises embedfleet's errors in place of Chroma's."""
+        try:
+            return call()
+        except BaseException as exc:
+            ours = self._error(exc)
+            if ours is exc:
+                raise
+            raise ours from exc
+
+    def _error(self, exc: BaseException) -> BaseException:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _opened(self) -> ClientAPI | ServerClient:
+        assert self._client is not None, "opened by `open_source`"
+        return self._client
+
+    def _collection(self, name: str) -> Collection:
+        return self._opened().get_collection(name, embedding_function=None)
+
+    def _described(self) -> Iterator[SourceCollection]:
+        client = self._opened()
+        first = 0
+        while found := client.list_collections(limit=_COLLECTIONS_AT_ONCE, offset=first):
+            for one in found:
+                yield SourceCollection(one.name, one.count(), _distance(one), dict(one.metadata or {}))
+            first += len(found)
+
+
+class _DirectorySource(_ChromaSource):
+    """Reads a copy of a directory. The copy is removed at the end."""
+
+    def __init__(self, directory: Path, scratch: Path) -> None:
+        super().__init__(str(directory))
+        self._directory = directory
+        self._scratch = scratch
+        self._copy: Path | None = None
+
+    @classmethod
+    async def open(cls, directory: Path, scratch: Path) -> Source:
+        source = cls(directory, scratch)
+        try:
+            await source._run(source._open)
+        except BaseException:
+            await source.close()
+            raise
+        return source
+
+    def _open(self) -> None:
+        if not (self._directory / _DATABASE).is_file():
+            raise ConfigError(f"{self._directory} is no directory of Chroma: it has no file {_DATABASE}")
+        self._copy = Path(mkdtemp(prefix="source-", dir=self._scratch))
+        before = _states(self._directory)
+        _require_room(self._copy, sum(size for size, _ in before.values()))
+        shutil.copytree(self._directory, self._copy, dirs_exist_ok=True)
+        if _states(self._directory) != before:
+            raise VectorStoreUnavailable(
+                f"{self._directory} was written while it was copied: stop the system that writes it"
+            )
+        self._client = open_directory(self._copy)
+
+    def _error(self, exc: BaseException) -> BaseException:
+        return embedded_error(exc, self._copy or self._directory)
+
+    def _end(self) -> None:
+        super()._end()
+        if self._copy is not None:
+            shutil.rmtree(self._copy, ignore_errors=True)
+            self._copy = None
+
+
+class _ServerSource(_ChromaSource):
+    """Reads from a server."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        super().__init__(address.url)
+        self._address = address
+        self._opening = True
+
+    @classmethod
+    async def open(cls, url: str) -> Source:
+        source = cls(ServerAddress.parse(url, {}))
+        try:
+            await source._run(source._open)
+        except BaseException:
+            await source.close()
+            raise
+        return source
+
+    def _open(self) -> None:
+        self._client = open_server(self._address, timeout_seconds=_TIMEOUT_SECONDS, connections=1)
+        self._opening = False
+
+    def _error(self, exc: BaseException) -> BaseException:
+        if not isinstance(exc, Exception):
+            return exc
+        return server_error(exc, self._place, opening=self._opening)
+
+
+def _distance(collection: Collection) -> str:
+    """Return what the collection compares vectors with. Old releases kept it in the metadata."""
+    configured: Any = collection.configuration_json or {}
+    hnsw = configured.get("hnsw") or configured.get("spann") or {}
+    return str(hnsw.get("space") or (collection.metadata or {}).get("hnsw:space") or "")
+
+
+def _states(directory: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and the time of the last change of each file, by its path."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            found[str(path.relative_to(directory))] = (stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def _require_room(where: Path, size: int) -> None:
+    free = shutil.disk_usage(where).free
+    if free < size:
+        raise StorageFull(
+            f"a copy of the source has {size:,} bytes, {where} has room for {free:,}: free some"
+        )
