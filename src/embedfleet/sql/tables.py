@@ -456,6 +456,11 @@ traffic_removals = Table(
     Column("media_id", Text, primary_key=True),
     Column("path", String(16), primary_key=True),
     Column("requested_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False, index=True),
+    # Until then one process is at it.
+    Column("claimed_until", Float),
+    # The removal waits until readers see what this job of the fleet stores.
+    Column("job_id", Text),
 )
 
 # Shadow runs: the sync path answers, the fleet runs too, and the two are compared.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from embedfleet.document_metadata import Metadata
 from embedfleet.queue_schemas import ChunkingConfig
@@ -72,6 +72,7 @@ IngestFunction = Callable[[IngestRequest], Awaitable[IngestResult] | IngestResul
 """A path in its simplest form: a coroutine function, or a plain function, which runs in a thread."""
 
 
+@runtime_checkable
 class RemovingPath(Protocol):
     """A path that can take a document back. The router calls it as a function too, to ingest.
 
@@ -88,5 +89,17 @@ class RemovingPath(Protocol):
 
         On return, readers of this path do not see it, and will not until the next call. A document that is
         not there is ignored.
+        """
+        ...
+
+
+@runtime_checkable
+class FollowingPath(Protocol):
+    """A path that may answer before readers see the document, and can be asked afterwards."""
+
+    async def is_visible(self, tenant: str, job_id: str) -> bool | None:
+        """Return whether readers see what the job stored, or a newer version.
+
+        False: it is still under way. None: it ended without being seen, or is unknown.
         """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 
 class Plan(BaseModel):
@@ -57,6 +57,11 @@ class TrafficState(BaseModel):
     plan: Plan | None = None
     retirement: Retirement | None = None
     shadow_id: str | None = None
+
+    @field_serializer("allow_tenants", "deny_tenants", "allow_content_types", "deny_content_types")
+    def _in_order(self, names: frozenset[str]) -> list[str]:
+        """A state is always written with the same text."""
+        return sorted(names)
 
 
 NOTHING_MOVED = TrafficState()

@@ -46,8 +46,12 @@ def _create_tables_of_traffic() -> None:
         sa.Column("media_id", sa.Text(), nullable=False),
         sa.Column("path", sa.String(16), nullable=False),
         sa.Column("requested_at", sa.Float(), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=False),
+        sa.Column("claimed_until", sa.Float(), nullable=True),
+        sa.Column("job_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("tenant_id", "media_id", "path", name="pk_traffic_removals"),
     )
+    op.create_index("ix_traffic_removals_due_at", "traffic_removals", ["due_at"])
 
 
 def _create_tables_of_shadows() -> None:

@@ -1,0 +1,122 @@
+"""The rows of moving in, over either database: changes are compare-and-set, counts may be written again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection
+
+from embedfleet.records import removals, traffic, traffic_counts
+from embedfleet.records.removals import Removal, RemovalKey, Unclaimed
+from embedfleet.records.traffic_counts import CountKey, Counts
+from embedfleet.sql.database import Database
+from embedfleet.traffic.changes import change_state, present_state
+from embedfleet.traffic.state import NOTHING_MOVED, TrafficState
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, synchronous="normal")
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def set_percent(database: Database, before: TrafficState, percent: float) -> TrafficState | None:
+    def unit(conn: Connection) -> TrafficState | None:
+        after = before.model_copy(update={"percent": percent})
+        return change_state(conn, before, after, actor="local", action="set", reason="a test", now=5.0)
+
+    return await database.write(unit)
+
+
+async def test_of_writers_that_saw_the_same_state_one_gets_through(database: Database) -> None:
+    assert await database.read(present_state) == NOTHING_MOVED
+    results = await asyncio.gather(*(set_percent(database, NOTHING_MOVED, n) for n in range(1, 9)))
+    (won,) = [state for state in results if state is not None]
+    assert won.change_id == 1
+    assert await database.read(present_state) == won
+    later = await set_percent(database, won, 50)
+    assert later is not None
+    assert later.change_id == 2
+    assert await set_percent(database, won, 60) is None
+    # A state that never held leaves no gap.
+    assert await set_percent(database, won.model_copy(update={"change_id": 7}), 60) is None
+
+
+async def test_the_history_comes_in_pages_and_with_who_and_when(database: Database) -> None:
+    state = NOTHING_MOVED
+    for percent in (1, 5, 25):
+        changed = await set_percent(database, state, percent)
+        assert changed is not None
+        state = changed
+    first = await database.read(lambda conn: traffic.history(conn, limit=2, after=None))
+    second = await database.read(lambda conn: traffic.history(conn, limit=2, after=first.next_cursor))
+    assert [change.change_id for change in [*first, *second]] == [3, 2, 1]
+    assert second.next_cursor is None
+    assert (first[0].actor, first[0].action, first[0].reason, first[0].at) == ("local", "set", "a test", 5.0)
+    after = await database.read(lambda conn: traffic.changes_after(conn, 1, 10))
+    assert [change.change_id for change in after] == [2, 3]
+
+
+async def test_totals_may_be_written_again_and_are_summed_up_by_path(database: Database) -> None:
+    one = Counts(requests=3, errors=1, fallbacks=1, chunks=7, latencies={100: 2})
+    more = Counts(requests=5, errors=1, fallbacks=1, chunks=9, latencies={100: 3, 120: 1})
+    mine, other = CountKey(60, "a", "async", 2), CountKey(60, "b", "async", 3)
+    for totals in ({mine: one}, {mine: more, other: one}, {mine: more}):
+        await database.write(partial(traffic_counts.record, totals=totals))
+    await database.write(lambda conn: traffic_counts.record(conn, {CountKey(120, "a", "sync", 2): one}))
+
+    every = await database.read(traffic_counts.sums)
+    assert every == {
+        "async": Counts(8, 2, 2, 16, {100: 5, 120: 1}),
+        "sync": Counts(3, 1, 1, 7, {100: 2}),
+    }
+    newer = await database.read(lambda conn: traffic_counts.sums(conn, first_change=3))
+    assert newer == {"async": one}
+    older = await database.read(lambda conn: traffic_counts.sums(conn, last_change=2, since=61))
+    assert older == {"sync": one}
+
+
+def removal(media_id: str, *, requested_at: float = 10.0, due_at: float = 10.0) -> Removal:
+    return Removal(RemovalKey("t", media_id, "sync"), requested_at, due_at, None)
+
+
+async def test_a_removal_is_claimed_once_until_its_claim_is_over(database: Database) -> None:
+    await database.write(
+        lambda conn: removals.keep(conn, [removal("2"), removal("1", due_at=9), removal("3", due_at=50)])
+    )
+
+    async def claimed(now: float, limit: int = 10) -> list[Removal]:
+        return await database.write(
+            lambda conn: removals.claim_due(conn, now=now, until=now + 5, limit=limit)
+        )
+
+    assert [one.key.media_id for one in await claimed(10, 1)] == ["1"]
+    assert [one.key.media_id for one in await claimed(10)] == ["2"]
+    assert await claimed(14) == []
+    assert [one.key.media_id for one in await claimed(15)] == ["1", "2"]
+
+
+async def test_a_removal_that_was_kept_again_outlives_the_end_of_the_one_before(database: Database) -> None:
+    old, new = removal("1"), removal("1", requested_at=20, due_at=20)
+    await database.write(lambda conn: removals.keep(conn, [old]))
+    await database.write(lambda conn: removals.claim_due(conn, now=10, until=15, limit=1))
+    await database.write(lambda conn: removals.keep(conn, [new]))
+    await database.write(lambda conn: removals.drop(conn, [old]))
+    await database.write(lambda conn: removals.put_off(conn, old, 99))
+    assert await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) == new
+    assert (
+        await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) is Unclaimed.BUSY
+    )
+    await database.write(lambda conn: removals.put_off(conn, new, 30))
+    assert await database.read(removals.any_kept)
+    assert await database.read(removals.numbers) == {"sync": 1}
+    await database.write(lambda conn: removals.drop(conn, [new]))
+    assert not await database.read(removals.any_kept)
+    assert (
+        await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) is Unclaimed.ABSENT
+    )
