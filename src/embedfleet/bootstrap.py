@@ -49,6 +49,7 @@ from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
 from embedfleet.tenant_access import Searches
+from embedfleet.traffic.synchronous import SynchronousEmbedder, claim_store
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.vectors.registry import store_kind
@@ -339,6 +340,29 @@ async def open_worker(settings: Settings, stage: Stage, name: str, metrics: Metr
                     yield build_storage_worker(name, services, store=store, settings=settings.vector_store)
                 else:
                     yield build_deletion_worker(name, services, store=store)
+
+
+@asynccontextmanager
+async def open_synchronous_embedder(
+    settings: Settings, *, further_models: Sequence[str] = ()
+) -> AsyncIterator[SynchronousEmbedder]:
+    """Open the synchronous path, with the models of this process and a vector store of its own.
+
+    The settings say which store: embedded in their data directory, which this process owns until the end, or
+    on a server. It must not be that of a fleet. `further_models` may be named by requests beside the default.
+
+    Raises ConfigError for the store of a fleet, DataDirectoryInUse, and Transient if the server is away.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.vector_store.url is None:
+            await stack.enter_async_context(DataDirectoryLock(settings.data_dir, purpose="synchronous path"))
+        store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        await claim_store(store)
+        catalogue = Catalogue(settings.models)
+        models = ModelPool(catalogue, settings.models)
+        stack.push_async_callback(models.close)
+        yield SynchronousEmbedder(store, catalogue, models, settings, further_models=further_models)
 
 
 async def _owned_database(

@@ -64,6 +64,25 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
     return result
 
 
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work and return its result, for work that must not be left half done.
+
+    If the caller is cancelled before, the work goes on to its end, and then the cancellation is raised. What
+    the work raises is dropped then.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        await asyncio.gather(task, return_exceptions=True)
+        raise cancelled
+    return task.result()
+
+
 async def in_groups(
     items: AsyncGenerator[T, None],
     *,

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from embedfleet.waiting import cancel_and_wait, in_groups, repeat, wait_briefly
+from embedfleet.waiting import cancel_and_wait, in_groups, repeat, to_its_end, wait_briefly
 from support.hangs import HANG_SECONDS
 
 
@@ -94,3 +94,26 @@ async def test_an_item_does_not_wait_for_a_next_one_that_takes_long() -> None:
         assert await anext(groups) == ["a"]
         go_on.set()
         assert [group async for group in groups] == [["b"]]
+
+
+async def test_work_goes_to_its_end_although_its_caller_is_cancelled_twice() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def work() -> str:
+        begun.set()
+        await go_on.wait()
+        done.append("all")
+        return "result"
+
+    waiting = asyncio.create_task(to_its_end(work()))
+    await begun.wait()
+    for _ in range(2):
+        waiting.cancel()
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert done == ["all"]
+    assert await to_its_end(work()) == "result"

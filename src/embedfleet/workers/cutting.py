@@ -15,12 +15,12 @@ from embedfleet.chunking.unknown import UnknownText
 from embedfleet.errors import Permanent, SpaceMismatch
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.lifecycle.batch_id import BatchId
+from embedfleet.lifecycle.chunk_rows import chunk_row
 from embedfleet.lifecycle.partition import CutBatch, DocumentToCut, End, Outcome, Part
-from embedfleet.places import NOWHERE, Places
+from embedfleet.places import NOWHERE
 from embedfleet.queue.broker import Task
 from embedfleet.queue_schemas import EmbeddingTask, pack_chunk_ids
 from embedfleet.records.batches import Batch
-from embedfleet.records.chunks import HEADING_SEPARATOR, ChunkRow
 from embedfleet.records.identity import ChunkIds
 from embedfleet.records.segments import Segment
 
@@ -161,7 +161,7 @@ class DocumentCut:
 
     def _new_batch(self, ordinal: int, members: Sequence[Chunk], ids: ChunkIds) -> tuple[CutBatch, Task]:
         job, collection = self.document.job, self.document.generation.collection
-        rows = [_row(chunk, ids, self._places) for chunk in members]
+        rows = [chunk_row(chunk, ids, self._places) for chunk in members]
         message = EmbeddingTask(
             tenant=job.tenant,
             job_id=job.job_id,
@@ -181,23 +181,6 @@ class DocumentCut:
             priority=job.priority,
         )
         return CutBatch(Batch(ordinal, rows[0].chunk_index, len(rows)), rows), task
-
-
-def _row(chunk: Chunk, ids: ChunkIds, places: Places) -> ChunkRow:
-    start_seconds, end_seconds = places.seconds_of(chunk.start, chunk.end) or (None, None)
-    return ChunkRow(
-        chunk_index=chunk.index,
-        chunk_id=ids.next_id(chunk.text, chunk.context, reading=chunk.reading),
-        start=chunk.start,
-        end=chunk.end,
-        tokens=len(chunk.token_ids),
-        unknown=len(chunk.unknown),
-        heading=HEADING_SEPARATOR.join(chunk.heading),
-        context=chunk.context,
-        page=places.page_at(chunk.start),
-        start_seconds=start_seconds,
-        end_seconds=end_seconds,
-    )
 
 
 class ClaimCut:
