@@ -20,6 +20,8 @@
     │   ├── Unauthenticated    the API key is missing, wrong, expired or revoked
     │   └── Forbidden          the API key lacks a scope, or the address is not allowed
     ├── QuotaExceeded          the tenant's limits do not allow it now
+    ├── PathRetired            the old path answers no more: the traffic goes to the fleet
+    ├── NotReady               a step of the move to the fleet is not allowed yet, or not any more
     ├── OverBudget             the next work would cost more than may be spent
     ├── DataDirectoryInUse     another process owns the data directory
     ├── Transient              try again later: the work itself is fine
@@ -93,6 +95,8 @@ class Remedy(StrEnum):
     DOWNLOAD_MODEL = "download_model"
     SHOW_SYSTEM = "show_system"
     EXAMINE = "examine"
+    SHOW_TRAFFIC = "show_traffic"
+    RESTORE_OLD_PATH = "restore_old_path"
 
     @classmethod
     def from_code(cls, code: str | None) -> Remedy | None:
@@ -207,6 +211,17 @@ class QuotaExceeded(EmbedfleetError):
         self.limit = limit
         self.used = used
         self.retry_after = retry_after
+
+
+class PathRetired(EmbedfleetError):
+    """The old path is retired: it ingests nothing. `RESTORE_OLD_PATH` takes that back, for a time."""
+
+
+class NotReady(EmbedfleetError):
+    """A step of the move to the fleet is not allowed in the present state. The message says what is missing.
+
+    Nothing was changed.
+    """
 
 
 class OverBudget(EmbedfleetError):

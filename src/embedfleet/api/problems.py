@@ -40,6 +40,8 @@ _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
     errors.AccessDenied: HTTPStatus.FORBIDDEN,
     errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.SpaceMismatch: HTTPStatus.CONFLICT,
+    errors.PathRetired: HTTPStatus.CONFLICT,
+    errors.NotReady: HTTPStatus.CONFLICT,
     errors.LeaseLost: HTTPStatus.CONFLICT,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.EmbedfleetError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -51,6 +51,8 @@ _COMMANDS = {
     Remedy.DOWNLOAD_MODEL: "run `embedfleet models warm`",
     Remedy.SHOW_SYSTEM: "`embedfleet system show`; on purpose: `embedfleet system move`",
     Remedy.EXAMINE: "run `embedfleet doctor`",
+    Remedy.SHOW_TRAFFIC: "`embedfleet traffic status`",
+    Remedy.RESTORE_OLD_PATH: "`embedfleet traffic restore`",
 }
 
 # The document that a command is writing piece by piece, or None. An error must end it and not begin another.

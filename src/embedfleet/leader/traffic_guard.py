@@ -1,0 +1,31 @@
+"""The duty that climbs by the plan under way, and falls back when a step is above a limit."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from loguru import logger
+
+from embedfleet.clock import Clock
+from embedfleet.leader.service import LeaderDuty
+from embedfleet.sql.database import Database
+from embedfleet.traffic.guarding import guard_step
+
+LOOK_SECONDS = 1.0
+"""The pause between two looks. The processes that route write their counts about as often."""
+
+
+class TrafficGuard(LeaderDuty):
+    """Judges the present step of the plan. Without a plan, a look is one row."""
+
+    name: ClassVar = "traffic guard"
+    works_again: ClassVar = "the plan of the traffic is looked after again"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def step(self) -> None:
+        state = await guard_step(self._database, self._clock)
+        if state is not None:
+            logger.info("the guard has moved the traffic: {:g}% go to the fleet now", state.percent)
