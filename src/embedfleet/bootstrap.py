@@ -262,6 +262,19 @@ async def open_parts(settings: Settings, *, purpose: str) -> AsyncIterator[tuple
 
 
 @asynccontextmanager
+async def open_stored(settings: Settings, *, purpose: str) -> AsyncIterator[tuple[Database, VectorStore]]:
+    """Open the database and the vector store to read all that is stored.
+
+    In embedded mode, own the data directory. Raises as `open_owner` does.
+    """
+    async with AsyncExitStack() as stack:
+        database = await _owned_database(stack, settings, purpose)
+        store = await _open_joined_store(settings, database, SystemClock(), Purpose.READ)
+        stack.push_async_callback(store.close)
+        yield database, store
+
+
+@asynccontextmanager
 async def open_guest(settings: Settings) -> AsyncIterator[GuestSystem]:
     """Open only the database. This works with or without a running orchestrator."""
     deployment_of(settings)

@@ -21,6 +21,7 @@ from embedfleet.cli import (
     estimate,
     events,
     explain,
+    export,
     formats,
     ingest,
     jobs,
@@ -70,6 +71,7 @@ app.command("verify")(verify.verify)
 app.command("rebuild")(verify.rebuild)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("export")(export.export)
 app.command("serve")(serve_api.serve)
 app.command("serve-workers")(serve.serve_workers)
 app.command("events")(events.events)
