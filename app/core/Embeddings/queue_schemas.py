@@ -1,14 +1,12 @@
 """Drop-in for `app.core.Embeddings.queue_schemas`."""
 
 from embedfleet.queue_schemas import (
-    ChunkingConfig,
     ChunkingTask,
     ChunkMethod,
     ChunkUnit,
     ContentType,
     DeletionTask,
     EmbeddingTask,
-    JobInfo,
     JobProgress,
     JobRequest,
     JobStatus,
@@ -16,20 +14,42 @@ from embedfleet.queue_schemas import (
     StorageTask,
     UserTier,
 )
+from embedfleet.tldw.chunking_config import ChunkingConfig
+from embedfleet.tldw.schemas import (
+    ChunkData,
+    ChunkingMessage,
+    EmbeddingData,
+    EmbeddingJobMessage,
+    EmbeddingMessage,
+    JobInfo,
+    JobPriority,
+    QueueConfig,
+    StorageMessage,
+    WorkerMetrics,
+)
 
 __all__ = [
+    "ChunkData",
     "ChunkMethod",
     "ChunkUnit",
     "ChunkingConfig",
+    "ChunkingMessage",
     "ChunkingTask",
     "ContentType",
     "DeletionTask",
+    "EmbeddingData",
+    "EmbeddingJobMessage",
+    "EmbeddingMessage",
     "EmbeddingTask",
     "JobInfo",
+    "JobPriority",
     "JobProgress",
     "JobRequest",
     "JobStatus",
+    "QueueConfig",
     "SearchHit",
+    "StorageMessage",
     "StorageTask",
     "UserTier",
+    "WorkerMetrics",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.options import ConfigFile, DataDir, settings_from
-from embedfleet.cli.output import run_safely, say
+from embedfleet.cli.output import say
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import OwnerSystem
@@ -44,10 +44,12 @@ def serve_workers(
 
     SIGHUP reads the settings again and changes the pools' sizes. A second SIGTERM or Ctrl-C stops at once.
     """
-    from embedfleet import log
+    run_workers(lambda: with_sizes(settings_from(data_dir, config), workers, pool or []), wait=wait)
 
-    def load() -> Settings:
-        return with_sizes(settings_from(data_dir, config), workers, pool or [])
+
+def run_workers(load: Callable[[], Settings], *, wait: bool) -> None:
+    """Run the worker pools by the settings that `load` returns, which SIGHUP reads again."""
+    from embedfleet import log
 
     settings = load()
     log.configure(level=settings.monitoring.log_level, as_json=settings.monitoring.log_json)
@@ -207,8 +209,3 @@ def system_lines(owner: OwnerSystem) -> list[str]:
         f"  workers   {sizes} ({how}{', auto-scaling' if settings.auto_scaling.enabled else ''})",
         f"  model     {settings.models.default} (default)",
     ]
-
-
-def main() -> None:
-    """`serve-workers` as a program of its own."""
-    run_safely(lambda: typer.run(serve_workers))

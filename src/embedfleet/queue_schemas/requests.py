@@ -91,6 +91,14 @@ class JobRequest(Checked, Frozen):
             raise ValueError("must not hold the character NUL")
         return None if value is None else _encodable(value)
 
+    @field_validator("chunking_config")
+    @classmethod
+    def _of_our_own_fields(cls, value: ChunkingConfig | None) -> ChunkingConfig | None:
+        """A subclass may have fields that no chunker reads. A generation would be told apart by them."""
+        if value is None or type(value) is ChunkingConfig:
+            return value
+        return ChunkingConfig(**{name: getattr(value, name) for name in ChunkingConfig.model_fields})
+
     @field_validator("content")
     @classmethod
     def _has_text(cls, value: str) -> str:

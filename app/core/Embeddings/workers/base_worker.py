@@ -1,5 +1,8 @@
 """Drop-in for `app.core.Embeddings.workers.base_worker`."""
 
-from embedfleet.workers.base_worker import StageLoop as Worker
+from embedfleet.tldw.worker_config import WorkerConfig
+from embedfleet.workers.base_worker import StageLoop as BaseWorker
 
-__all__ = ["Worker"]
+Worker = BaseWorker
+
+__all__ = ["BaseWorker", "Worker", "WorkerConfig"]
