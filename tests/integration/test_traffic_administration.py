@@ -313,6 +313,7 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     assert "0% and not 100%" in await refusal()
     await operator.set(percent=100, deny_tenants=["big"])
     assert "1 tenants or content types are denied" in await refusal()
+    clock.advance(DAY)
     state = await operator.set(deny_tenants=[])
     clock.advance(DAY - 1)
     message = await refusal()
