@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from embedfleet.administration.operator_administration import OperatorAdministration
-from embedfleet.clock import ManualClock
+from embedfleet.clock import Clock, ManualClock, SystemClock
 from embedfleet.errors import InvalidRequest, NotReady, Remedy
 from embedfleet.records import removals, traffic_counts
 from embedfleet.records.removals import Removal, RemovalKey
@@ -25,7 +25,8 @@ from embedfleet.traffic.latencies import class_of
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import NOTHING_MOVED, PlanOutcome, TrafficState
 from support.databases import on_both_databases
-from support.system import Configure
+from support.hangs import HANG_SECONDS
+from support.system import Configure, running
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def operator(database: Database, clock: ManualClock) -> TrafficAdministration:
 
 async def counted(
     database: Database,
-    clock: ManualClock,
+    clock: Clock,
     state: TrafficState,
     requests: int,
     *,
@@ -292,6 +293,22 @@ async def test_other_lists_begin_the_step_again_and_a_percentage_ends_the_plan(
     assert climbed is not None
     assert climbed.percent == 25
     assert (await operator.set(percent=30)).plan is None
+
+
+async def test_the_leader_of_a_running_system_looks_after_the_plan(settings: Settings) -> None:
+    clock = SystemClock()
+    async with running(settings) as system:
+        database = system.system.database
+        operator = TrafficAdministration(database, clock, actor="local")
+        await counted(database, clock, NOTHING_MOVED, 1_000, path=Path.SYNC)
+        await counted(database, clock, await begun(operator, (10, 20), hold_seconds=0), 400)
+
+        async def climbed() -> TrafficState | None:
+            state = (await operator.show()).state
+            return state if state.percent == 20 else None
+
+        async with asyncio.timeout(HANG_SECONDS):
+            await database.until(climbed)
 
 
 # --- retirement --------------------------------------------------------------------------------------
