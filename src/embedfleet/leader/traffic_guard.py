@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from loguru import logger
-
 from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.sql.database import Database
@@ -26,6 +24,4 @@ class TrafficGuard(LeaderDuty):
         self._clock = clock
 
     async def step(self) -> None:
-        state = await guard_step(self._database, self._clock)
-        if state is not None:
-            logger.info("the guard has moved the traffic: {:g}% go to the fleet now", state.percent)
+        await guard_step(self._database, self._clock)

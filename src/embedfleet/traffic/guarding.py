@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
@@ -39,7 +40,11 @@ async def guard_step(database: Database, clock: Clock) -> TrafficState | None:
     now = clock.now()
     next_state = after(state, plan, decision, now)
     author = Author(GUARD, decision.action, decision.reason)
-    return await database.write(lambda conn: change_and_audit(conn, state, next_state, author, now))
+    made = await database.write(lambda conn: change_and_audit(conn, state, next_state, author, now))
+    if made is not None:
+        level = "WARNING" if decision.action is Action.BACK else "INFO"
+        logger.log(level, "{:g}% go to the fleet now: {}", made.percent, decision.reason)
+    return made
 
 
 def decision_now(conn: Connection, plan: Plan, now: float) -> Decision:
