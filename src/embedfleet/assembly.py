@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from embedfleet.deployment import Deployment
 from embedfleet.host.broker_watch import BrokerWatch
@@ -29,6 +29,7 @@ from embedfleet.search import SearchService
 from embedfleet.service import Service
 from embedfleet.settings import Settings
 from embedfleet.vectors.port import VectorStore
+from embedfleet.views.view import View
 from embedfleet.worker_orchestrator import WorkerOrchestrator
 
 
@@ -39,6 +40,7 @@ def build_orchestrator(
     launcher: Launcher,
     search: SearchService,
     store: VectorStore,
+    views: Sequence[View],
     collector: MergedCollector,
     health: Health,
 ) -> WorkerOrchestrator:
@@ -71,7 +73,7 @@ def build_orchestrator(
         health, pools, [broker_watch.trouble, registration.trouble, store_watch.trouble]
     )
     watches: list[Service] = [broker_watch, store_watch, scaler, health_report]
-    services: list[Service] = [*leader_services(base, election, search, store), *watches]
+    services: list[Service] = [*leader_services(base, election, search, store, views), *watches]
     return WorkerOrchestrator(
         pools=pools, registration=registration, services=services, initial_sizes=initial_sizes(settings)
     )

@@ -53,6 +53,7 @@ from embedfleet.traffic.synchronous import SynchronousEmbedder, claim_store
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.vectors.registry import store_kind
+from embedfleet.views.view import View, open_views
 from embedfleet.worker_orchestrator import WorkerOrchestrator
 from embedfleet.workers.services import Services
 from embedfleet.workers.task_journal import TaskJournal, read_journal
@@ -160,6 +161,7 @@ async def open_owner(
         store = store or await _open_joined_store(settings, database, clock, Purpose.USE)
         store = _metered(store, metrics)
         stack.push_async_callback(store.close)
+        views = _entered_views(stack, settings)
         catalogue = catalogue or Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models, metrics, calibrating=True)
         stack.push_async_callback(models.close)
@@ -174,6 +176,7 @@ async def open_owner(
             launcher=_launcher(deployment, settings, services, catalogue, models, store, collector),
             search=search,
             store=store,
+            views=views,
             collector=collector,
             health=health,
         )
@@ -403,6 +406,14 @@ async def _entered_database(
     stack.push_async_callback(database.close)
     await database.open()
     return database
+
+
+def _entered_views(stack: AsyncExitStack, settings: Settings) -> list[View]:
+    """Return the views of the settings, which are closed at the end. Raises ConfigError."""
+    views = open_views(settings)
+    for view in views:
+        stack.push_async_callback(view.store.close)
+    return views
 
 
 async def _earlier_deaths(

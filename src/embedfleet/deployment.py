@@ -41,6 +41,7 @@ def deployment_of(settings: Settings) -> Deployment:
             "or `orchestrator.launcher` to `inline`"
         )
     _refuse_what_would_be_ignored(settings, worker_processes=worker_processes)
+    _refuse_impossible_views(settings, shared_broker=shared_broker)
     return Deployment(
         shared_broker=shared_broker,
         worker_processes=worker_processes,
@@ -60,3 +61,24 @@ def _refuse_what_would_be_ignored(settings: Settings, *, worker_processes: bool)
             raise ConfigError(
                 f"setting `worker_pools.{name}` is for worker processes: set `redis.url`, or drop it"
             )
+
+
+def _refuse_impossible_views(settings: Settings, *, shared_broker: bool) -> None:
+    names: set[str] = set()
+    for view in settings.vector_store.views:
+        here = f"setting `vector_store.views`: view `{view.name}`"
+        if view.name in names:
+            raise ConfigError(f"{here} is there twice: give one of the two another name")
+        names.add(view.name)
+        if (view.path is None) == (view.url is None):
+            raise ConfigError(f"{here} needs a `path` or a `url`, and not both")
+        if view.path is not None and shared_broker:
+            # The leader writes views, and any host may lead: the others do not have this directory.
+            raise ConfigError(f"{here} has a `path`, but a fleet has many hosts: set a `url` instead")
+        for template in (view.path, view.collection):
+            if template is not None and _other_fields(template):
+                raise ConfigError(f"{here} has `{template}`: only `{{tenant}}` may stand in braces")
+
+
+def _other_fields(template: str) -> bool:
+    return any(brace in template.replace("{tenant}", "") for brace in "{}")

@@ -29,6 +29,7 @@
     │   ├── VectorStoreUnavailable
     │   ├── BrokerUnavailable
     │   ├── WebhookUnavailable
+    │   ├── ViewUnavailable    a view for others cannot be written now
     │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
     │   ├── NotYetVisible      what a search was to wait for is still under way
     │   ├── RequestUnderWay    the first try of a repeated request is still being answered
@@ -256,6 +257,10 @@ class BrokerUnavailable(Transient):
 
 class WebhookUnavailable(Transient):
     """The receiver of events did not confirm that it has an event."""
+
+
+class ViewUnavailable(Transient):
+    """A view for others cannot be written now: its place is away, or in use by another process."""
 
 
 class ModelUnavailable(Transient):

@@ -71,7 +71,7 @@ class Bench:
 
     async def cleaned_up(self, media_id: str) -> None:
         document_id = identity.document_id(TENANT, media_id)
-        await self.database.write(lambda conn: cleanup.drop_unneeded_rows(conn, document_id, 1))
+        await self.database.write(lambda conn: cleanup.drop_unneeded_rows(conn, document_id, 1, 0.0))
 
     async def deleted(self, media_id: str) -> str:
         """Submit, delete and clean up. Return the id of the receipt, which is still open."""
@@ -243,6 +243,13 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
     ],
     "shadow_differences": lambda: [
         (tables.shadow_differences, _values(tables.shadow_differences, tenant=TENANT, media_id=MEDIA_ID)),
+    ],
+    "view_changes": lambda: [
+        (tables.views, _values(tables.views, view_id=7)),
+        (
+            tables.view_changes,
+            _values(tables.view_changes, view_id=7, tenant=TENANT, media_id=MEDIA_ID, document_id=DOCUMENT),
+        ),
     ],
 }
 

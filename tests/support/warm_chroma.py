@@ -10,26 +10,32 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import IO
 
 _context = multiprocessing.get_context("forkserver")
 # What opening a directory imports. A name that is wrong here is not told of: it only takes longer.
 _context.set_forkserver_preload(
-    ["embedfleet.vectors.chroma.child", "chromadb.api.client", "chromadb.api.rust", "chromadb_rust_bindings"]
+    [
+        "embedfleet.vectors.chroma.view_child",
+        "chromadb.api.client",
+        "chromadb.api.rust",
+        "chromadb_rust_bindings",
+    ]
 )
 
 
 class ForkedChild:
     """As much of `subprocess.Popen` as `ChromaProcess` asks for."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         questions_end, questions = _context.Pipe(duplex=False)
         answers, answers_end = _context.Pipe(duplex=False)
         self._process = _context.Process(
-            target=_serve, args=(questions_end, answers_end, str(directory)), daemon=True
+            target=_serve, args=(questions_end, answers_end, module, arguments), daemon=True
         )
         self._process.start()
         questions_end.close()
@@ -57,14 +63,12 @@ def _as_file(connection: Connection, mode: str) -> IO[bytes]:
         return os.fdopen(os.dup(connection.fileno()), mode)
 
 
-def _serve(questions: Connection, answers: Connection, directory: str) -> None:
-    from embedfleet.vectors.chroma import child
-
+def _serve(questions: Connection, answers: Connection, module: str, arguments: Sequence[str]) -> None:
     os.setsid()
     os.dup2(questions.fileno(), 0)
     os.dup2(answers.fileno(), 1)
     questions.close()
     answers.close()
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # multiprocessing gives its children others
-    child.main(directory, str(os.getppid()))
+    import_module(module).main(*arguments, str(os.getppid()))
     os._exit(0)

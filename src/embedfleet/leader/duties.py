@@ -22,19 +22,27 @@ from embedfleet.leader.traffic_guard import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
 from embedfleet.leader.usage_report import REPORT_SECONDS, UsageReport
+from embedfleet.leader.view_changes import TELL_SECONDS, ViewChanges
+from embedfleet.leader.view_keeping import KEEP_SECONDS, ViewKeeping
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
 from embedfleet.vectors.port import VectorStore
+from embedfleet.views.keeping import ViewKeeper, recipes_of
+from embedfleet.views.view import View
 
 _LOSS_SEARCH_SECONDS = 1.0
 """The pause between two looks whether the broker has lost its memory or single tasks."""
 
 
 def leader_services(
-    base: Foundations, election: Election, search: SearchService, store: VectorStore
+    base: Foundations,
+    election: Election,
+    search: SearchService,
+    store: VectorStore,
+    views: Sequence[View] = (),
 ) -> list[LeaderService]:
     """Return every duty of the leader as a service, ready to run."""
     waiting = WaitingWork(base.database)
@@ -76,6 +84,7 @@ def leader_services(
             ),
             Every(REPORT_SECONDS),
         ),
+        *_view_duties(base, store, views),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
@@ -94,6 +103,20 @@ def _erasure(base: Foundations, store: VectorStore, waiting: WaitingWork) -> Era
             has_webhook=settings.events.webhook_url is not None,
         ),
     )
+
+
+def _view_duties(
+    base: Foundations, store: VectorStore, views: Sequence[View]
+) -> Sequence[tuple[LeaderDuty, Pace]]:
+    """Return the duties of the views. Without any, the one that forgets earlier ones is left."""
+    database, clock = base.database, base.clock
+    telling = ViewChanges(recipes_of(views), database=database, clock=clock)
+    duties: list[tuple[LeaderDuty, Pace]] = [(telling, AfterWrites(database, apart_seconds=TELL_SECONDS))]
+    for view in views:
+        keeper = ViewKeeper(view, database=database, store=store, clock=clock)
+        keeping = ViewKeeping(keeper, database=database, metrics=base.metrics, clock=clock)
+        duties.append((keeping, AfterWrites(database, apart_seconds=KEEP_SECONDS)))
+    return duties
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:

@@ -18,7 +18,7 @@ from embedfleet.leader.leftover_search import Found, LeftoverSearch
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import erasing
-from embedfleet.records import backups, collections, documents, receipts
+from embedfleet.records import backups, collections, documents, receipts, views
 from embedfleet.records.receipts import ReceiptRow, Searched
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
@@ -151,6 +151,8 @@ class Erasure(LeaderDuty):
             return
         if await self._database.read(lambda conn: documents.any_of_tenant(conn, row.tenant)):
             return  # the deletion workers are at it, and their last write brings another step
+        if await self._database.read(lambda conn: views.any_of_tenant(conn, row.tenant)):
+            return  # the views still have its documents; each write of theirs brings another step
         row = await self._drop_collections(row)
         if not await self._database.write(partial(erasing.drop_rest, tenant=row.tenant)):
             return

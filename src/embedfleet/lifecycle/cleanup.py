@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from embedfleet.records import batches, chunks, documents, embedding_cache, events, jobs, segments
+from embedfleet.records import batches, chunks, documents, embedding_cache, events, jobs, segments, views
 from embedfleet.records.chunks import ChunkRow, MarkedVector
 from embedfleet.records.documents import Generation
 from embedfleet.sql import document_lock
@@ -74,7 +74,7 @@ def record_description(conn: Connection, described: UndescribedRows) -> None:
     chunks.record_description(conn, generation.document_id, generation.generation_id, ids)
 
 
-def drop_unneeded_rows(conn: Connection, document_id: str, requests: int) -> None:
+def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: float) -> None:
     """Drop the SQL rows that no generation needs, and end the cleanup.
 
     They are all rows of a deleted document, or the rows of the generations before the live one. `requests` is
@@ -87,6 +87,8 @@ def drop_unneeded_rows(conn: Connection, document_id: str, requests: int) -> Non
         return
     generations = documents.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
+        # Before the row goes that has the mark: the views must remove the document too.
+        views.tell(conn, [document_id], now)
         _drop_document(conn, document_id, generations)
         return
     live = _live_generation(generations)

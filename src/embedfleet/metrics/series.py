@@ -123,6 +123,12 @@ class Metrics:
         self.store_seconds = self._histogram(
             "store_seconds", "One call of the vector store", "operation", _CALL_BUCKETS_SECONDS
         )
+        self.view_waiting_documents = self._gauge(
+            "view_waiting_documents", "Changed documents that a view has yet to take in (leader)", "view"
+        )
+        self.view_lag_seconds = self._gauge(
+            "view_lag_seconds", "Since the oldest of them changed (leader)", "view"
+        )
         self.sql_seconds = self._histogram(
             "sql_seconds",
             "One unit of SQL, waiting for its turn included",

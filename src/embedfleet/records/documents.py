@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, literal_column, select, update
 
 from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
@@ -134,7 +134,7 @@ def ensure_documents(conn: Connection, names: Sequence[DocumentName], now: float
     last = {name.document_id: name for name in names}
     for document_id in last:
         document_lock.require(conn, document_id)
-    rows = [(one.document_id, one.tenant, one.media_id, one.source, 0, 0, 0, now) for one in last.values()]
+    rows = [(one.document_id, one.tenant, one.media_id, one.source, 0, 0, 0, 0, now) for one in last.values()]
     _ENSURE_DOCUMENTS.run(conn, rows)
 
 
@@ -341,6 +341,7 @@ def restore_as_deleted(conn: Connection, targets: Sequence[Generation], now: flo
             "cleanup": 0,
             "deletions": 0,
             "patches": 0,
+            "view_marks": 0,
             "created_at": now,
         }
         for target in targets
@@ -422,7 +423,10 @@ def deleted_among(conn: Connection, document_ids: Sequence[str]) -> set[str]:
 
 
 def request_cleanup(conn: Connection, document_ids: Sequence[str]) -> None:
-    """Request a cleanup of each document: a deletion task that removes marked vectors and unneeded rows."""
+    """Request a cleanup of each document: a deletion task that removes marked vectors and unneeded rows.
+
+    It also marks the documents for the views (`records.views`).
+    """
     for ids in key_pages(document_ids):
         conn.execute(_REQUEST_CLEANUP, {"ids": ids})
 
@@ -497,6 +501,9 @@ def drop(conn: Connection, document_id: str) -> None:
     conn.execute(delete(documents).where(documents.c.document_id == document_id))
 
 
+# The same statement marks the change for views. While there are no views, it changes no index.
+ONE_IF_THERE_ARE_VIEWS = "(CASE WHEN EXISTS (SELECT 1 FROM views) THEN 1 ELSE 0 END)"
+
 _SELECT_GENERATION = (
     select(
         generations,
@@ -516,8 +523,10 @@ _SELECT_GENERATION = (
 
 _ENSURE_DOCUMENTS = RowsStatement(
     "INSERT INTO documents (document_id, tenant_id, media_id, source, cleanup, deletions, patches, "
-    "created_at) "
-    "VALUES {rows} ON CONFLICT (document_id) DO UPDATE SET source = excluded.source, deleted_at = NULL"
+    "view_marks, created_at) "
+    "VALUES {rows} ON CONFLICT (document_id) DO UPDATE SET source = excluded.source, deleted_at = NULL, "
+    "view_marks = documents.view_marks + CASE WHEN COALESCE(documents.source, '') "
+    f"<> COALESCE(excluded.source, '') THEN {ONE_IF_THERE_ARE_VIEWS} ELSE 0 END"
 )
 
 _ADD_GENERATIONS = RowsStatement(
@@ -574,7 +583,8 @@ _FLIP = RowsStatement(
     # A row that was written while the metadata changed gets the metadata of now from a cleanup. That
     # describes the generation that readers see, so it comes after the flip.
     "UPDATE documents SET live_generation = generations.number, "
-    "cleanup = documents.cleanup + CASE WHEN documents.patches > 0 THEN 1 ELSE 0 END "
+    "cleanup = documents.cleanup + CASE WHEN documents.patches > 0 THEN 1 ELSE 0 END, "
+    f"view_marks = documents.view_marks + {ONE_IF_THERE_ARE_VIEWS} "
     "FROM given JOIN generations ON generations.generation_id = given.generation_id "
     "WHERE documents.document_id = given.document_id AND documents.deleted_at IS NULL "
     "AND COALESCE(documents.live_generation, 0) < generations.number "
@@ -605,7 +615,11 @@ _ABANDON = (
 _REQUEST_CLEANUP = (
     update(documents)
     .where(documents.c.document_id.in_(bindparam("ids", expanding=True)))
-    .values(cleanup=documents.c.cleanup + 1)
+    .values(
+        cleanup=documents.c.cleanup + 1,
+        # What leaves something to clean up may be a change that readers see: of the metadata, of passages.
+        view_marks=documents.c.view_marks + literal_column(ONE_IF_THERE_ARE_VIEWS),
+    )
 )
 
 

@@ -36,13 +36,14 @@ from embedfleet.sql.tables import (
     traffic_removals,
     usage,
     vectors,
+    view_changes,
 )
 
 OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs)
 """The tables whose rows name their document."""
 OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
-NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differences)
+NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differences, view_changes)
 """The tables whose rows may name a document by its media id, or hold its text."""
 OF_TENANT = (collections, tenants)
 """Further tables with rows of a tenant."""
@@ -53,7 +54,7 @@ KEPT = (audit, receipts, usage, api_keys)
 The keys of a deleted tenant are revoked. The audit log names them, and without any key the API would be open.
 """
 
-_WITH_MEDIA_ID = (events, receipts, traffic_removals, shadow_differences)
+_WITH_MEDIA_ID = (events, receipts, traffic_removals, shadow_differences, view_changes)
 """Tables whose rows have the media id of their document in a column."""
 
 NOT_SEARCHED = {
@@ -63,6 +64,7 @@ NOT_SEARCHED = {
     "shadows": "what shadow runs counted; their differences, which name documents, are searched",
     "traffic_changes": "which tenants an operator sent which way",
     "traffic_counts": "how many requests went which way",
+    "views": "which collections other systems read",
 }
 
 

@@ -23,7 +23,12 @@ from embedfleet.settings.pools import (
     ScalingPolicy,
 )
 from embedfleet.settings.sections import EventsSettings, ParsingSettings, Settings
-from embedfleet.settings.services import EmbeddingCacheSettings, RedisSettings, VectorStoreSettings
+from embedfleet.settings.services import (
+    EmbeddingCacheSettings,
+    RedisSettings,
+    VectorStoreSettings,
+    ViewSettings,
+)
 from embedfleet.settings.tenants import PriceSettings, TenantsSettings, TierSettings
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "TenantsSettings",
     "TierSettings",
     "VectorStoreSettings",
+    "ViewSettings",
     "load_settings",
     "usual_config_file",
     "with_pool_sizes",

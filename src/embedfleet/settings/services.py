@@ -88,6 +88,63 @@ class DatabaseSettings(Section):
     )
 
 
+class ViewSettings(Section):
+    """A view: collections that another system reads, kept in step with the live documents."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
+        description="Its name, in messages and metrics. A renamed view is filled again.",
+    )
+    layout: str = Field(
+        description="How the reader expects its rows: `tldw` (tldw_server) or `langchain` (langchain-chroma)."
+    )
+    path: str | None = Field(
+        default=None,
+        description="The reader's Chroma directory; `{tenant}` in it stands for the tenant. Set this or "
+        "`url`; a fleet needs a url.",
+    )
+    url: str | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="http(s)://HOST:PORT of the Chroma server that the reader uses too. Set this or `path`.",
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Sent with every request. Set it if a proxy guards the server."
+    )
+    token_header: Literal["Authorization", "X-Chroma-Token"] = Field(
+        default="Authorization",
+        description="The header of the token; `Authorization` sends `Bearer TOKEN`. Change it if the "
+        "proxy expects the other.",
+    )
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest request to the server. Raise if the server has slow disks."
+    )
+    collection: str | None = Field(
+        default=None,
+        description="The collection's name; `{tenant}` in it stands for the tenant. None: that of the "
+        "layout. Change it if the reader uses another one.",
+    )
+    model: str | None = Field(
+        default=None,
+        description="The model whose vectors the view shows. None: `models.default`. A collection holds "
+        "vectors of one model, so documents of another one are not in the view.",
+    )
+    reader_provider: str = Field(
+        default="local_api",
+        description="What the reader calls the provider that embeds its queries. Change it if it asks "
+        "another one than this system's API.",
+    )
+    reader_model: str | None = Field(
+        default=None,
+        description="What the reader calls the model. None: the name that it has here.",
+    )
+    beside_reader: bool = Field(
+        default=False,
+        description="True: write into `path` while the reader has it open. It must then never write into "
+        "these collections, and sees new vectors only after it opens them again. False: wait.",
+    )
+
+
 class VectorStoreSettings(Section):
     """The store that makes vectors searchable."""
 
@@ -121,6 +178,11 @@ class VectorStoreSettings(Section):
         description="A search whose filter allows up to this many passages compares each of them, which is "
         "exact. Raise for exact answers to wider filters: 1,000 passages take about 0.04 s, from a server "
         "0.1 s.",
+    )
+    views: tuple[ViewSettings, ...] = Field(
+        default=(),
+        description="Views for others: collections in the layout of a system that reads them itself. Set "
+        "one to move such a system to this one without changing how it reads.",
     )
 
 

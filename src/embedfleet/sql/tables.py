@@ -185,9 +185,12 @@ documents = Table(
     # Counts changes of its metadata: a row of the vector store that is written while this number changes may
     # have the metadata of before.
     Column("patches", Integer, nullable=False),
+    # Counts changes that the views were not told of (`views`); 0 if they know all, or if there are no views.
+    Column("view_marks", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
     _partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
+    _partial_index("ix_documents_view_marks", "document_id", where="view_marks > 0"),
 )
 
 generations = Table(
@@ -492,6 +495,35 @@ shadow_differences = Table(
     Column("kind", String(24), nullable=False),
     # Numbers and ids, as JSON. Never text of a document.
     Column("details", Text, nullable=False),
+)
+
+# Collections in a layout that another system reads. While there is a row here, a document that changes is
+# marked.
+views = Table(
+    "views",
+    metadata,
+    Column("view_id", _Id, primary_key=True),
+    Column("name", String(40), nullable=False, unique=True),
+    # The settings that decide what the view holds, as JSON: if they change, it is filled again.
+    Column("recipe", Text, nullable=False),
+    # The last document that the filling has asked for, in the order of ids; NULL when it has asked for all.
+    Column("filled_to", String(32)),
+)
+
+# Documents that changed since a view was written. A row outlives its document, which must leave the view.
+view_changes = Table(
+    "view_changes",
+    metadata,
+    Column("view_id", _Id, ForeignKey("views.view_id"), primary_key=True),
+    Column("document_id", String(32), primary_key=True),
+    Column("tenant_id", Text, nullable=False, key="tenant"),
+    Column("media_id", Text, nullable=False),
+    # Counts changes. A row is dropped only if this number is still the one that was read before the writing.
+    Column("changes", Integer, nullable=False),
+    # When the oldest of these changes was noticed.
+    Column("since", Float, nullable=False),
+    Index("ix_view_changes_view_id_since", "view_id", "since"),
+    Index("ix_view_changes_tenant_id_media_id", "tenant", "media_id"),
 )
 
 # Small facts of the whole system, such as the broker's epoch that the outbox knows (`broker_epoch`).

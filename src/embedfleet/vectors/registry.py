@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from embedfleet.errors import ConfigError, hint
-from embedfleet.settings import Settings
+from embedfleet.settings import Settings, ViewSettings
 from embedfleet.vectors.port import VectorStore
 from embedfleet.vectors.source import Source
+from embedfleet.vectors.view_port import ViewStore
 
 STORES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.kind",
@@ -53,6 +54,13 @@ class StoreKind(Protocol):
         """Return the directory in the data directory that holds the whole store; None if a server holds it.
 
         While the store is closed, renaming this directory leaves an empty store.
+        """
+        ...
+
+    def open_view(self, view: ViewSettings) -> ViewStore:
+        """Return the store of a view. It connects at its first call.
+
+        Raises ConfigError for a wrong setting.
         """
         ...
 

@@ -43,7 +43,8 @@ class DeletionLoop(StageLoop):
         requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
         await self._delete_marked(document_id)
         await self._describe_reused(document_id)
-        await self._database.write(lambda conn: cleanup.drop_unneeded_rows(conn, document_id, requests))
+        now = self._clock.now()
+        await self._database.write(lambda conn: cleanup.drop_unneeded_rows(conn, document_id, requests, now))
 
     async def _delete_marked(self, document_id: str) -> None:
         marked = await self._database.read(lambda conn: chunks.vectors_to_delete(conn, document_id))

@@ -16,6 +16,8 @@ SERIES = {
     ("broker_up", "gauge", ()),
     ("database_up", "gauge", ()),
     ("store_up", "gauge", ()),
+    ("view_waiting_documents", "gauge", ("view",)),
+    ("view_lag_seconds", "gauge", ("view",)),
     ("queue_depth", "gauge", ("stage",)),
     ("leased_tasks", "gauge", ("stage",)),
     ("dead_tasks", "gauge", ("stage",)),

@@ -47,7 +47,7 @@ _TURN_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 
 
-class _Directory:
+class Directory:
     """Chroma in this process, which the first call opens. Every call gets an answer; it may be an error."""
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class _Directory:
                 return Value(None)
             return Value(getattr(collections, call.operation)(*call.args, **call.kwargs))
         except EmbedfleetError as exc:
-            return _failure(exc)
+            return failure(exc)
         except BaseException as exc:  # noqa: BLE001 - a panic of Chroma is no Exception, but needs an answer
             from embedfleet.vectors.chroma.errors import embedded_error
 
@@ -77,12 +77,18 @@ class _Directory:
                 # it would then wait for that transaction for ever. The next call opens the directory again,
                 # which rolls the transaction back.
                 self.close()
-            return _failure(ours)
+            return failure(ours)
 
     def close(self) -> None:
+        """Close Chroma. This process still owns the directory."""
         if self._collections is not None:
             self._collections.close()
             self._collections = None
+
+    def leave(self) -> None:
+        """Close Chroma, and let another process own the directory."""
+        self.close()
+        self._lock.release()
 
     def _query_in_turn(self, name: str, vector: Sequence[float], space: str, limit: int) -> list[Hit]:
         if not self._path.is_dir():  # nothing was stored yet, and a query makes no directory
@@ -122,11 +128,11 @@ class _Directory:
     def _ready(self) -> ChromaCollections:
         if self._collections is None:
             from embedfleet.vectors.chroma.clients import make_directory, open_directory
-            from embedfleet.vectors.chroma.operations import ChromaCollections
+            from embedfleet.vectors.chroma.view_operations import ChromaViewCollections
 
             make_directory(self._path)
             self._own(_LOCK_SECONDS)
-            self._collections = ChromaCollections(open_directory(self._path))
+            self._collections = ChromaViewCollections(open_directory(self._path))
         return self._collections
 
     def _own(self, seconds: float) -> None:
@@ -146,13 +152,15 @@ class _Directory:
             time.sleep(_POLL_SECONDS)
 
 
-def _failure(exc: BaseException) -> Failure:
+def failure(exc: BaseException) -> Failure:
+    """Return the answer that describes the error."""
     if isinstance(exc, EmbedfleetError):
         return Failure(type(exc).__name__, str(exc), exc.remedy)
     return Failure(None, "".join(traceback.format_exception(exc)))
 
 
-def main(directory: str, parent_pid: str) -> None:
+def serve(parent_pid: str, answer: Callable[[Call], Value | Failure]) -> None:
+    """Answer the calls on stdin until it ends. The process must end after that."""
     # Ctrl-C in a terminal and a supervisor's SIGTERM reach this process too, but the parent still needs it to
     # finish its work. This process ends when the parent closes stdin, or dies.
     for ignored in (signal.SIGINT, signal.SIGTERM):
@@ -162,10 +170,14 @@ def main(directory: str, parent_pid: str) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with answers
     with suppress(ImportError):  # Chroma's core, which the first call needs: loaded while the parent works
         import chromadb_rust_bindings  # noqa: F401
-    opened = _Directory(Path(directory))
     while (call := read(sys.stdin.buffer)) is not None:
         assert isinstance(call, Call)
-        write(answers, opened.answer(call))
+        write(answers, answer(call))
+
+
+def main(directory: str, parent_pid: str) -> None:
+    opened = Directory(Path(directory))
+    serve(parent_pid, opened.answer)
     opened.close()
 
 

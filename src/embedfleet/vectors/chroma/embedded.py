@@ -22,7 +22,7 @@ from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.mark_file import MarkFile
 from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, VECTORS_IN_TURN
 from embedfleet.vectors.chroma.operations import ChromaCollections
-from embedfleet.vectors.chroma.process import ChromaProcess, ProcessLost
+from embedfleet.vectors.chroma.process import CHILD, ChromaProcess, ProcessLost
 from embedfleet.vectors.chroma.store import ChromaStore
 from embedfleet.vectors.port import CollectionKey, Hit
 
@@ -101,7 +101,7 @@ class ChromaVectorStore(ChromaStore):
 
     def _started(self) -> ChromaProcess:
         if self._process is None:
-            self._process = ChromaProcess(self._directory)
+            self._process = ChromaProcess(CHILD, str(self._directory))
         return self._process
 
     def _call(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -22,6 +22,9 @@ OPEN = "open"
 """The operation that only opens the directory. All other operations but those in turn are methods of
 `ChromaCollections`."""
 
+REST = "rest"
+"""The operation of the child of a view that closes the directory which is open."""
+
 QUERY_IN_TURN = "query_in_turn"
 """The operation of a process that only queries, beside others that do. It is `ChromaCollections.query` with
 the vector as a list, so that no array has to be decoded. It waits for the others."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from embedfleet.settings import Settings, VectorStoreSettings
+from embedfleet.settings import Settings, VectorStoreSettings, ViewSettings
 from embedfleet.vectors.chroma.clients import ServerAddress
 from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.view_port import ViewStore
 
 
 def chroma_directory(data_dir: Path) -> Path:
@@ -51,7 +52,16 @@ def own_directory(settings: Settings) -> Path | None:
     return chroma_directory(settings.data_dir) if settings.vector_store.url is None else None
 
 
-def token_headers(settings: VectorStoreSettings) -> Mapping[str, str]:
+def open_view(view: ViewSettings) -> ViewStore:
+    from embedfleet.vectors.chroma.view_store import ChromaViewDirectories, ChromaViewServer
+
+    if view.url is not None:
+        return ChromaViewServer(view.url, token_headers(view), timeout_seconds=view.timeout_seconds)
+    assert view.path is not None, "`deployment` refuses a view without a place"
+    return ChromaViewDirectories(view.path, beside_reader=view.beside_reader)
+
+
+def token_headers(settings: VectorStoreSettings | ViewSettings) -> Mapping[str, str]:
     """Return the headers that carry the token to the server, or to the proxy before it."""
     if settings.token is None:
         return {}

@@ -60,10 +60,14 @@ class ChromaCollections:
         _require_dim(collection, dim)
 
     def upsert(self, name: str, rows: VectorRows) -> None:
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is None:
             raise VectorStoreUnavailable(f"collection {name} is not there: ensure it, then write again")
         _require_dim(collection, rows.vectors.shape[1])
+        self.write_rows(collection, rows)
+
+    def write_rows(self, collection: Collection, rows: VectorRows) -> None:
+        """Write rows into a collection that was found to be the right one."""
         latest = {row_id: position for position, row_id in enumerate(rows.ids)}
         for chosen in self._writes(rows, list(latest.values())):
             ids = [rows.ids[i] for i in chosen]
@@ -75,7 +79,7 @@ class ChromaCollections:
             )
 
     def update_metadata(self, name: str, ids: Sequence[str], metadatas: Sequence[Metadata]) -> None:
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is None:
             return
         wanted = dict(zip(ids, metadatas, strict=True))
@@ -86,9 +90,9 @@ class ChromaCollections:
             )
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is not None:
-            for part in self._distinct_parts(ids):
+            for part in self.distinct_parts(ids):
                 collection.delete(ids=part)
 
     def forget_deleted(self, name: str) -> None:
@@ -97,9 +101,9 @@ class ChromaCollections:
         Its log has the whole of every write, with the text. It is emptied only after a number of writes, and
         that may be never in a small collection. Chroma has no call for it.
         """
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is not None:
-            for part in self._distinct_parts(_ABSENT_IDS):
+            for part in self.distinct_parts(_ABSENT_IDS):
                 collection.delete(ids=part)
 
     def query(self, name: str, vector: NDArray[np.float32], space: str, limit: int) -> list[Hit]:
@@ -107,7 +111,7 @@ class ChromaCollections:
             raise InvalidRequest(f"limit must be at least 1, not {limit}")
         if not np.isfinite(vector).all():
             raise InvalidRequest("the query vector holds a value that is not finite")
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is None:
             return []
         _require_space(collection, space)
@@ -119,15 +123,15 @@ class ChromaCollections:
         ]
 
     def all_ids(self, name: str) -> list[str]:
-        collection = self._find(name)
+        collection = self.find(name)
         return [] if collection is None else list(collection.get(include=[])["ids"])
 
     def ids_with(self, name: str, key: str, values: Sequence[str]) -> dict[str, list[str]]:
-        collection = self._find(name)
+        collection = self.find(name)
         found: dict[str, list[str]] = {}
         if collection is None:
             return found
-        for part in self._distinct_parts(values):
+        for part in self.distinct_parts(values):
             rows = collection.get(where={key: {"$in": list(part)}}, include=["metadatas"])
             for row_id, metadata in zip(rows["ids"], rows["metadatas"] or (), strict=True):
                 found.setdefault(str(metadata[key]), []).append(row_id)
@@ -135,13 +139,13 @@ class ChromaCollections:
 
     def vectors(self, name: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids among these that have a row, and their vectors."""
-        collection = self._find(name)
+        collection = self.find(name)
         if collection is None:
             return [], np.empty((0, 0), dtype=np.float32)
         dim = int((collection.metadata or {}).get("dim", 0))
         found_ids: list[str] = []
         found_vectors = [np.empty((0, dim), dtype=np.float32)]
-        for part in self._distinct_parts(ids):
+        for part in self.distinct_parts(ids):
             found = collection.get(ids=part, include=["embeddings"])
             if found["ids"]:
                 found_ids.extend(found["ids"])
@@ -155,11 +159,11 @@ class ChromaCollections:
             self._client.delete_collection(name)
 
     def count(self, name: str) -> int:
-        collection = self._find(name)
+        collection = self.find(name)
         return 0 if collection is None else int(collection.count())
 
     def mark(self) -> str | None:
-        collection = self._find(MARK_COLLECTION)
+        collection = self.find(MARK_COLLECTION)
         return None if collection is None else str((collection.metadata or {}).get("mark"))
 
     def claim_mark(self, mark: str, replacing: str | None) -> str:
@@ -177,7 +181,8 @@ class ChromaCollections:
             raise VectorStoreUnavailable("the mark of the vector store changes just now: try again")
         return held
 
-    def _find(self, name: str) -> Collection | None:
+    def find(self, name: str) -> Collection | None:
+        """Return the collection; None if there is none of this name."""
         from chromadb.errors import NotFoundError
 
         try:
@@ -210,7 +215,8 @@ class ChromaCollections:
         if part:
             yield part
 
-    def _distinct_parts(self, ids: Sequence[str]) -> Iterator[list[str]]:
+    def distinct_parts(self, ids: Sequence[str]) -> Iterator[list[str]]:
+        """Yield the ids, each once, in parts that Chroma takes in one call."""
         return pages(list(dict.fromkeys(ids)), self._max_rows)
 
     def _replacements(

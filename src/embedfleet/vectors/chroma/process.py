@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from embedfleet import errors
@@ -26,17 +25,20 @@ _PASSED_ON = (
 )
 
 
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the child with pipes as its stdin and stdout.
+CHILD = "embedfleet.vectors.chroma.child"
+"""The module of the child that holds one directory."""
+VIEW_CHILD = "embedfleet.vectors.chroma.view_child"
+"""The module of the child that holds the directories of a view by turns."""
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the child with pipes as its stdin and stdout. It gets these arguments and our process id.
 
     It has a session of its own, so that a terminal's signals do not reach it. `-P` keeps the current folder
     off its import path: modules there could take the place of those that we import.
     """
     return subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-m", "embedfleet.vectors.chroma.child"),
-            *(str(directory), str(os.getpid())),
-        ],
+        [sys.executable, "-P", "-m", module, *arguments, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -62,8 +64,8 @@ class ChromaProcess:
     That thread must live as long as the child: on Linux the child dies with the thread that started it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._process = start(directory)
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._process = start(module, *arguments)
 
     @property
     def pid(self) -> int:

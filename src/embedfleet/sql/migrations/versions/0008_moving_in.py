@@ -14,6 +14,7 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     _create_tables_of_traffic()
     _create_tables_of_shadows()
+    _create_tables_of_views()
 
 
 def _create_tables_of_traffic() -> None:
@@ -79,3 +80,38 @@ def _create_tables_of_shadows() -> None:
         sa.PrimaryKeyConstraint("difference_id", name="pk_shadow_differences"),
     )
     op.create_index("ix_shadow_differences_shadow_id", "shadow_differences", ["shadow_id"])
+
+
+def _create_tables_of_views() -> None:
+    # The default fills the rows that exist already. All rows written later have a value.
+    op.add_column("documents", sa.Column("view_marks", sa.Integer(), nullable=False, server_default="0"))
+    marked = sa.text("view_marks > 0")
+    op.create_index(
+        "ix_documents_view_marks",
+        "documents",
+        ["document_id"],
+        sqlite_where=marked,
+        postgresql_where=marked,
+    )
+    op.create_table(
+        "views",
+        sa.Column("view_id", _BIG, nullable=False),
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("recipe", sa.Text(), nullable=False),
+        sa.Column("filled_to", sa.String(32), nullable=True),
+        sa.PrimaryKeyConstraint("view_id", name="pk_views"),
+        sa.UniqueConstraint("name", name="uq_views_name"),
+    )
+    op.create_table(
+        "view_changes",
+        sa.Column("view_id", _BIG, nullable=False),
+        sa.Column("document_id", sa.String(32), nullable=False),
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("media_id", sa.Text(), nullable=False),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(["view_id"], ["views.view_id"], name="fk_view_changes_view_id_views"),
+        sa.PrimaryKeyConstraint("view_id", "document_id", name="pk_view_changes"),
+    )
+    op.create_index("ix_view_changes_view_id_since", "view_changes", ["view_id", "since"])
+    op.create_index("ix_view_changes_tenant_id_media_id", "view_changes", ["tenant_id", "media_id"])

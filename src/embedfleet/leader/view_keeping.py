@@ -1,0 +1,46 @@
+"""The duty that keeps a view in step with the live documents."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from embedfleet.clock import Clock
+from embedfleet.leader.service import LeaderDuty
+from embedfleet.metrics import Metrics
+from embedfleet.records import views
+from embedfleet.sql.database import Database
+from embedfleet.views.keeping import ViewKeeper
+
+KEEP_SECONDS = 0.25
+"""The least time between two steps. Each opens the reader's directory, if there is something to write."""
+
+
+class ViewKeeping(LeaderDuty):
+    """Writes one view. For a moment two leaders may: what the slower one wrote last is then written again."""
+
+    name: ClassVar = "view"
+    works_again: ClassVar = "the view is kept in step again"
+    stops_in_mid_step: ClassVar = True  # every part of a step may be repeated
+
+    def __init__(self, keeper: ViewKeeper, *, database: Database, metrics: Metrics, clock: Clock) -> None:
+        self._keeper = keeper
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+
+    async def step(self) -> None:
+        try:
+            await self._keeper.catch_up()
+        finally:
+            self._tell(await self._database.read(views.lags))
+
+    def deposed(self) -> None:
+        self._tell({})
+
+    def _tell(self, lags: dict[str, views.Lag]) -> None:
+        """Set the gauges of the view. Only the leader tells them: the others set 0."""
+        name = self._keeper.view.name
+        lag = lags.get(name, views.Lag(0, None, filled=True))
+        age = 0.0 if lag.oldest is None else max(0.0, self._clock.now() - lag.oldest)
+        self._metrics.view_waiting_documents.labels(name).set(lag.documents)
+        self._metrics.view_lag_seconds.labels(name).set(age)

@@ -1,0 +1,202 @@
+"""Brings a view in step with the documents that changed.
+
+For each document the keeper reads from SQL what the view must hold, and takes the vectors from the main
+store. It writes these rows, deletes all other rows of the document, and only then drops the change from the
+list. Every step may be repeated, and each repetition ends the same. A change that comes in between stays in
+the list.
+
+A row counts as the document's if the reader would find it under the document's media id. So rows that
+another system wrote of the same document, before it moved to this one, are replaced. Other rows stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+from sqlalchemy import Connection
+
+from embedfleet.clock import Clock
+from embedfleet.errors import (
+    EmbedfleetError,
+    Permanent,
+    SpaceMismatch,
+    StorageFull,
+    Transient,
+    VectorStoreDied,
+    ViewUnavailable,
+)
+from embedfleet.paging import pages
+from embedfleet.records import views as view_records
+from embedfleet.records.collections import Collection
+from embedfleet.records.views import Change
+from embedfleet.sql.database import Database
+from embedfleet.vectors.port import VectorRows, VectorStore
+from embedfleet.vectors.view_port import ViewCollection
+from embedfleet.views.expected import ExpectedRow, present_collection, rows_of, texts_of
+from embedfleet.views.view import View
+
+# The documents of a look, and the rows of a write: 500 vectors of 1,024 dimensions are 2 MB.
+_DOCUMENTS_AT_ONCE = 100
+_ROWS_AT_ONCE = 500
+# A tenant whose place is away or in use is tried again soon. One whose collection holds vectors of another
+# model needs a person, and so does a document whose vectors are lost.
+_BUSY_SECONDS = 2.0
+_REFUSED_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What SQL says of some documents of a tenant. `collection` is None if the view shows none of them."""
+
+    collection: Collection | None
+    rows: Sequence[ExpectedRow]
+
+
+class ViewKeeper:
+    """Writes one view. It belongs to one event loop, and one keeper writes a view at a time."""
+
+    def __init__(self, view: View, *, database: Database, store: VectorStore, clock: Clock) -> None:
+        """`store` is the main vector store."""
+        self.view = view
+        self._database = database
+        self._store = store
+        self._clock = clock
+        # When to try again, by tenant and by document.
+        self._resting: dict[str, float] = {}
+        self._incomplete: dict[str, float] = {}
+
+    async def catch_up(self) -> int:
+        """Take in every change that waits, and return how many documents that were.
+
+        Tenants whose place cannot be written are left for later, and then ViewUnavailable is raised at the
+        end, after all others.
+        """
+        done = 0
+        failure: EmbedfleetError | None = None
+        try:
+            while changes := await self._waiting():
+                changes.sort(key=lambda change: change.tenant)
+                for tenant, mine in groupby(changes, key=lambda change: change.tenant):
+                    try:
+                        done += await self._take_in(tenant, list(mine))
+                    except ViewUnavailable as exc:
+                        failure = exc
+                        self._leave_for_later(tenant, exc)
+        finally:
+            await self.view.store.rest()
+        if failure is not None:
+            raise failure
+        return done
+
+    async def _waiting(self) -> list[Change]:
+        now = self._clock.now()
+        tenants = [tenant for tenant, until in self._resting.items() if now < until]
+        documents = [document for document, until in self._incomplete.items() if now < until]
+        look = partial(
+            view_records.waiting,
+            name=self.view.name,
+            limit=_DOCUMENTS_AT_ONCE,
+            tenants_left_out=tenants,
+            documents_left_out=documents,
+        )
+        return await self._database.read(look)
+
+    def _leave_for_later(self, tenant: str, failure: ViewUnavailable) -> None:
+        """Note that the tenant waits. Raise the failure if it is one of all tenants."""
+        passes = isinstance(failure.__cause__, Transient | VectorStoreDied)
+        if passes and not self.view.place_of_each_tenant:
+            raise failure
+        self._resting[tenant] = self._clock.now() + (_BUSY_SECONDS if passes else _REFUSED_SECONDS)
+
+    async def _take_in(self, tenant: str, changes: Sequence[Change]) -> int:
+        """Bring these documents of a tenant in step. Returns how many are."""
+        if not self.view.shows(tenant):
+            return await self._settle(changes)
+        truth = await self._database.read(lambda conn: self._truth(conn, tenant, changes))
+        collection = self.view.collection(tenant)
+        if truth.collection is not None and truth.rows:
+            dim, space = truth.collection.dim, truth.collection.space
+            collection = self.view.collection(tenant, dim=dim, space=space)
+            with self._named():
+                await self.view.store.ensure(collection)
+        lost = await self._write(collection, truth)
+        await self._delete_others(collection, truth, [one for one in changes if one.document_id not in lost])
+        return await self._settle([one for one in changes if one.document_id not in lost])
+
+    def _truth(self, conn: Connection, tenant: str, changes: Sequence[Change]) -> _Truth:
+        collection = present_collection(conn, tenant, self.view.model)
+        if collection is None:
+            return _Truth(None, ())
+        ids = [change.document_id for change in changes]
+        return _Truth(collection, rows_of(conn, self.view, collection, ids))
+
+    async def _write(self, collection: ViewCollection, truth: _Truth) -> set[str]:
+        """Write the rows. Returns the documents of which a vector or a text is not there."""
+        lost: set[str] = set()
+        if truth.collection is None:
+            return lost
+        for page in pages(truth.rows, _ROWS_AT_ONCE):
+            texts = await self._database.read(partial(texts_of, rows=page))
+            ids, vectors = await self._store.vectors(truth.collection, [row.chunk.chunk_id for row in page])
+            place_of = {chunk_id: place for place, chunk_id in enumerate(ids)}
+            whole = [
+                (row, text, place_of[row.chunk.chunk_id])
+                for row, text in zip(page, texts, strict=True)
+                if text is not None and row.chunk.chunk_id in place_of
+            ]
+            kept = {row.row_id for row, _, _ in whole}
+            lost |= {row.generation.document_id for row in page if row.row_id not in kept}
+            if whole:
+                rows = VectorRows(
+                    ids=[row.row_id for row, _, _ in whole],
+                    vectors=np.ascontiguousarray(vectors[[place for _, _, place in whole]]),
+                    metadatas=[row.metadata for row, _, _ in whole],
+                    documents=[text for _, text, _ in whole],
+                )
+                with self._named():
+                    await self.view.store.upsert(collection, rows)
+        self._note_incomplete(lost)
+        return lost
+
+    def _note_incomplete(self, lost: set[str]) -> None:
+        """Leave these documents for later: each just changes again, or the main store has lost vectors."""
+        until = self._clock.now() + _BUSY_SECONDS
+        self._incomplete.update(dict.fromkeys(lost, until))
+
+    async def _delete_others(
+        self, collection: ViewCollection, truth: _Truth, changes: Sequence[Change]
+    ) -> None:
+        """Delete all rows of the documents that are not those of now: after the new ones are written."""
+        wanted = {row.row_id for row in truth.rows}
+        media_ids = [change.media_id for change in changes]
+        with self._named():
+            found = await self.view.store.ids_with(collection, self.view.layout.document_key, media_ids)
+            surplus = [row_id for ids in found.values() for row_id in ids if row_id not in wanted]
+            if surplus:
+                await self.view.store.delete(collection, surplus)
+
+    async def _settle(self, changes: Sequence[Change]) -> int:
+        late = await self._database.write(
+            partial(view_records.settle, name=self.view.name, done=list(changes))
+        )
+        for change in changes:
+            self._incomplete.pop(change.document_id, None)
+        return len(changes) - len(late)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Raise ViewUnavailable, which names the view, for what its store raises."""
+        try:
+            yield
+        except (Transient, VectorStoreDied, StorageFull, SpaceMismatch, Permanent) as exc:
+            raise ViewUnavailable(f"view `{self.view.name}` waits: {exc}") from exc
+
+
+def recipes_of(views: Sequence[View]) -> Mapping[str, str]:
+    """Return what decides the content of each view, by its name."""
+    return {view.name: view.recipe for view in views}

@@ -1,0 +1,47 @@
+"""The layout of LangChain's integration of Chroma (`langchain_chroma.Chroma`): texts with flat metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from embedfleet.views.layout import Passage, ReaderModel, Value
+
+_PREFIX = "langchain_"
+
+
+class LangChainLayout:
+    """Each row is a `Document`: its text is the page content, and its id that of the chunk."""
+
+    store_kind = "chroma"
+    # LangChain takes its scores from the distance that the collection has, and creates it with this one.
+    distance: Literal["l2"] = "l2"
+    document_key = "media_id"
+
+    def collection(self, tenant: str) -> str:
+        return _PREFIX + tenant
+
+    def tenant_of(self, collection: str) -> str | None:
+        return collection.removeprefix(_PREFIX) if collection.startswith(_PREFIX) else None
+
+    def row_id(self, passage: Passage) -> str:
+        return passage.chunk_id
+
+    def metadata(self, passage: Passage, model: ReaderModel) -> Mapping[str, Value]:
+        written: dict[str, Value | None] = {
+            # `start_index` is what LangChain's text splitters call the offset of a chunk.
+            "start_index": passage.start,
+            "end_index": passage.end,
+            "source": passage.source or passage.media_id,
+            "title": passage.title or None,
+            "heading": passage.heading or None,
+            "page": passage.page,
+            "start_seconds": passage.start_seconds,
+            "end_seconds": passage.end_seconds,
+            "content_type": passage.content_type,
+        }
+        told = {**written, **passage.metadata, "media_id": passage.media_id}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def collection_metadata(self, dim: int, model: ReaderModel) -> Mapping[str, str | int]:
+        return {}

@@ -1,0 +1,116 @@
+"""Views: another system reads its own collections, and finds the live documents in them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedfleet.records import collections, views
+from embedfleet.settings import Settings
+from support.system import ONE_EACH, Running, make_settings, paragraphs, running, until
+from support.view_readers import TldwReader, open_client, write_as_tldw
+
+USER = "7"
+WHALES = paragraphs("whale", 3)
+STUB_DIM = 64
+
+
+def settings_of(tmp_path: Path, **more: Any) -> Settings:
+    view = {"name": "rag", "layout": "tldw", "path": str(tmp_path / "users/{tenant}/chroma_storage")}
+    return make_settings(tmp_path, vector_store={"views": [view | more]})
+
+
+def place_of(tmp_path: Path, user: str = USER) -> Path:
+    return tmp_path / "users" / user / "chroma_storage"
+
+
+async def in_step(fleet: Running) -> None:
+    """Until the views have taken in every change so far."""
+
+    async def all_taken_in() -> bool:
+        database = fleet.system.database
+        marked = await database.read(views.marked)
+        lags = await database.read(views.lags)
+        return bool(lags) and not marked and all(lag.filled and not lag.documents for lag in lags.values())
+
+    await fleet.settled()
+    await until(all_taken_in, fleet.system.database)
+
+
+async def main_rows(fleet: Running, user: str = USER) -> dict[str, bytes]:
+    """The vectors of a tenant in the main store, by chunk id."""
+    found: dict[str, bytes] = {}
+    for collection in await fleet.system.database.read(partial(collections.of_tenant, tenant=user)):
+        async for ids, vectors in fleet.system.store.scan(collection):
+            found |= {row_id: vector.tobytes() for row_id, vector in zip(ids, vectors, strict=True)}
+    return found
+
+
+async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_path: Path) -> None:
+    async with running(settings_of(tmp_path)) as fleet:
+        about = {"author": "Melville", "media_type": "book"}
+        await fleet.ingest("12", WHALES, user_id=USER, title="Moby", chunking_config=ONE_EACH, metadata=about)
+        await fleet.ingest("13", "Another text of the same user.", user_id=USER)
+        await fleet.ingest("12", "What another user has.", user_id="8")
+        await in_step(fleet)
+        vectors = await main_rows(fleet)
+    with open_client(place_of(tmp_path)) as client:
+        reader = TldwReader(client, USER)
+        rows = reader.rows()
+        assert sorted(rows) == [*(f"media_12_chunk_{n}" for n in range(3)), "media_13_chunk_0"]
+        assert {row.metadata["embedfleet_chunk"]: row.vector.tobytes() for row in rows.values()} == vectors
+        [best, *_] = reader.search(rows["media_12_chunk_1"].vector, media_ids=["12", "13"])
+        assert best.id == "12"
+        assert best.score == pytest.approx(1.0, abs=1e-5)
+        assert best.content == WHALES.split("\n\n")[1]
+        assert best.metadata | about == best.metadata
+        assert best.metadata["title"] == "Moby"
+        at = slice(best.metadata["start_char"], best.metadata["end_char"])
+        assert WHALES[at] == best.content
+        assert {one.id for one in reader.search(rows["media_12_chunk_1"].vector)} == {"12", "13"}
+        books = reader.search(rows["media_12_chunk_1"].vector, where={"media_type": "book"})
+        assert {one.id for one in books} == {"12"}
+        assert reader.query_model(["12"]) == "local_api:stub"
+    with open_client(place_of(tmp_path, "8")) as client:
+        assert list(TldwReader(client, "8").rows()) == ["media_12_chunk_0"]
+
+
+async def test_a_view_follows_new_versions_metadata_and_deletions_and_leaves_other_rows_alone(
+    tmp_path: Path,
+) -> None:
+    place = place_of(tmp_path)
+    with open_client(place) as client:  # what the old path left: a document that moves, one that does not
+        write_as_tldw(client, USER, "12", ["old"] * 7, STUB_DIM)
+        write_as_tldw(client, USER, "99", ["not moved"], STUB_DIM)
+        claims = client.get_or_create_collection("claims_for_7")
+        claims.upsert(ids=["12_chunk_0"], embeddings=[[1.0] * 3], metadatas=[{"media_id": "12"}])
+
+    def ids() -> set[str]:
+        with open_client(place) as client:
+            assert client.get_collection("claims_for_7").count() == 1
+            return TldwReader(client, USER).rows().keys() - {"media_99_chunk_0"}
+
+    async with running(settings_of(tmp_path)) as fleet:
+        jobs = fleet.jobs.of(USER)
+        await fleet.ingest("12", WHALES, user_id=USER, chunking_config=ONE_EACH)
+        await in_step(fleet)
+        assert ids() == {f"media_12_chunk_{n}" for n in range(3)}
+
+        await fleet.ingest("12", paragraphs("whale", 1), user_id=USER, chunking_config=ONE_EACH)
+        await in_step(fleet)
+        assert ids() == {"media_12_chunk_0"}
+
+        await jobs.set_metadata(media_id="12", patch={"author": "Melville"})
+        await in_step(fleet)
+        with open_client(place) as client:
+            rows = TldwReader(client, USER).rows()
+        assert rows["media_12_chunk_0"].metadata["author"] == "Melville"
+
+        await jobs.delete_document(media_id="12")
+        await in_step(fleet)
+        assert ids() == set()
+    with open_client(place) as client:
+        assert list(TldwReader(client, USER).rows()) == ["media_99_chunk_0"]
