@@ -104,6 +104,15 @@ COMMANDS = [
     "audit --json",
     "pools",
     "scale none 1",
+    "traffic set 10 --allow-tenant a --deny-type pdf --reason try",
+    "traffic plan 0",
+    "traffic pause",
+    "traffic resume",
+    "traffic status --json",
+    "traffic rollback",
+    "traffic retire",
+    "traffic restore",
+    "traffic history --json",
 ]
 
 MORE = [
@@ -143,6 +152,9 @@ MORE = [
     "models",
     "usage --json --tenant local --from 2020-01-01 --to 2020-01-02",
     "scale embedding 1 --host none",
+    "traffic set 10 --json",
+    "traffic status",
+    "traffic history --after 1 -n 1",
 ]
 
 

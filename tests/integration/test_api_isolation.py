@@ -38,10 +38,22 @@ OPERATORS = {
     ("GET", "/v1/pools"),
     ("POST", "/v1/pools/{pool}/scale"),
     ("POST", "/v1/pools/{pool}/drain"),
+    ("GET", "/v1/traffic"),
+    ("PATCH", "/v1/traffic"),
+    ("POST", "/v1/traffic:plan"),
+    ("POST", "/v1/traffic:pause"),
+    ("POST", "/v1/traffic:resume"),
+    ("POST", "/v1/traffic:rollback"),
+    ("POST", "/v1/traffic:retire"),
+    ("POST", "/v1/traffic:restore"),
+    ("GET", "/v1/traffic/history"),
+    ("GET", "/v1/traffic/events"),
 }
 
 Ids = Mapping[str, Any]
 
+TRAFFIC_VERBS = ("pause", "resume", "rollback", "retire", "restore")
+PLAN = {"steps": [100], "hold_seconds": 0, "max_error_rate": 0.5, "max_p99_ratio": 9}
 NEW_JOB = {"media_id": "mine", "content": "A text of bob."}
 
 
@@ -67,6 +79,9 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("PATCH", "/v1/tenant"): {"tier": "enterprise"},
         ("POST", "/v1/pools/{pool}/scale"): {"workers": 1},
         ("POST", "/v1/pools/{pool}/drain"): {},
+        ("PATCH", "/v1/traffic"): {"percent": 100},
+        ("POST", "/v1/traffic:plan"): PLAN,
+        **{("POST", f"/v1/traffic:{verb}"): {"reason": "bob wants it"} for verb in TRAFFIC_VERBS},
         ("POST", "/v1/embeddings"): {"model": "stub", "input": "A text of bob."},
         ("POST", "/embed"): {"inputs": "A text of bob."},
         ("POST", "/v2/embed"): {"model": "stub", "input_type": "search_query", "texts": ["A text of bob."]},

@@ -33,6 +33,7 @@ from embedfleet.api.routes import (
     search,
     tei,
     tenants,
+    traffic,
     uploads,
     usage,
 )
@@ -52,6 +53,7 @@ _ROUTERS = (
     search.router,
     dead_letters.router,
     pools.router,
+    traffic.router,
     events.router,
     results.router,
     explain.router,

@@ -33,6 +33,7 @@ from embedfleet.cli import (
     serve_api,
     system,
     tenants,
+    traffic,
     usage,
     verify,
 )
@@ -85,6 +86,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
 app.add_typer(tenants.app, name="tenants")
+app.add_typer(traffic.app, name="traffic")
 app.add_typer(keys.app, name="keys")
 app.add_typer(system.app, name="system")
 app.add_typer(db.app, name="db")

@@ -14,6 +14,7 @@ from embedfleet.client.calls import (
     results,
     search,
     streams,
+    traffic,
     uploads,
 )
 from embedfleet.client.transports import Operation, Series
@@ -59,6 +60,17 @@ class Operations:
 
     orchestrators = Operation(pools.orchestrators)
     scale = Operation(pools.scale)
+
+    traffic_status = Operation(traffic.traffic_status)
+    set_traffic = Operation(traffic.set_traffic)
+    plan_traffic = Operation(traffic.plan_traffic)
+    pause_traffic = Operation(traffic.pause_traffic)
+    resume_traffic = Operation(traffic.resume_traffic)
+    rollback_traffic = Operation(traffic.rollback_traffic)
+    retire_old_path = Operation(traffic.retire_old_path)
+    restore_old_path = Operation(traffic.restore_old_path)
+    traffic_history = Operation(traffic.traffic_history)
+    follow_traffic = Series(traffic.follow_traffic)
 
     list_keys = Operation(administration.list_keys)
     create_key = Operation(administration.create_key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
 
@@ -35,7 +35,8 @@ RETIRE_AFTER_SECONDS = 7 * 86_400.0
 """A week holds the load of every weekday."""
 RESTORABLE_SECONDS = 30 * 86_400.0
 """How long the old path can be taken back after it was retired."""
-_WINDOW_SECONDS = 300.0
+WINDOW_SECONDS = 300.0
+"""The figures of the paths are of this time until now."""
 # From requests of the old path within this time, a plan knows its p99 before its first step has any.
 _BASELINE_SECONDS = 3_600.0
 
@@ -56,7 +57,7 @@ class TrafficAdministration:
         self._clock = clock
         self._actor = actor
 
-    async def show(self, *, window_seconds: float = _WINDOW_SECONDS) -> TrafficStatus:
+    async def show(self, *, window_seconds: float = WINDOW_SECONDS) -> TrafficStatus:
         """Return the state, who made it and why, what the guard makes of it, and how both paths answer.
 
         The figures of the paths are of the last `window_seconds`.
@@ -94,6 +95,17 @@ class TrafficAdministration:
         require_limit(limit)
         found = await self._database.read(lambda conn: traffic.changes_after(conn, change_id, limit))
         return [described(one) for one in found]
+
+    async def follow(self, *, after: int = 0) -> AsyncIterator[TrafficChange]:
+        """Yield the changes above this number, then each new one. It never ends by itself."""
+
+        async def look() -> list[TrafficChange] | None:
+            return await self.changes_after(after) or None
+
+        while True:
+            for change in await self._database.until(look):
+                after = change.change_id
+                yield change
 
     async def set(
         self,

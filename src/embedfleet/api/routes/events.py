@@ -24,7 +24,7 @@ from embedfleet.tracking.job_watch import Heard, JobHeard
 
 router = APIRouter(prefix="/v1", tags=["streams"])
 
-_LARGEST_POSITION = 2**63 - 1
+LARGEST_POSITION = 2**63 - 1
 
 LastEventId = Annotated[
     str | None,
@@ -34,7 +34,7 @@ LastEventId = Annotated[
         max_length=64,
     ),
 ]
-AfterPosition = Annotated[int, Query(description="A position.", ge=0, le=_LARGEST_POSITION)]
+AfterPosition = Annotated[int, Query(description="A position.", ge=0, le=LARGEST_POSITION)]
 
 
 class EventPage(BaseModel):
@@ -72,7 +72,7 @@ async def follow_events(
         Query(
             description="Only events above this position; 0: all that are kept. Without it: from now on.",
             ge=0,
-            le=_LARGEST_POSITION,
+            le=LARGEST_POSITION,
         ),
     ] = None,
     last_event_id: LastEventId = None,
@@ -114,7 +114,7 @@ async def follow_job(
     """How far a job is, as it goes on. The stream ends with the event of the job's end."""
     info = await jobs_within(parts, caller).status(job_id)
     end = await parts.watch.end_of(job_id) if info.status.terminal and last_event_id is not None else None
-    if end is not None and 0 < end.position <= _position_of(last_event_id, 0):
+    if end is not None and 0 < end.position <= position_of(last_event_id, 0):
         return Response(status_code=HTTPStatus.NO_CONTENT)
     parts.streams.require_room(caller.named_tenant)
     return EventStream(_job(parts, caller, job_id))
@@ -159,7 +159,7 @@ def _start(kept: Bounds, last_id: str | None, after: int | None) -> tuple[int, R
     Position 0 asks for all that is kept, so nothing of it is lost.
     """
     chosen = kept.last if after is None else after
-    asked = chosen if last_id is None else _position_of(last_id, -1)
+    asked = chosen if last_id is None else position_of(last_id, -1)
     first = kept.last if kept.oldest is None else kept.oldest - 1
     if asked == 0:
         return first, None
@@ -170,10 +170,11 @@ def _start(kept: Bounds, last_id: str | None, after: int | None) -> tuple[int, R
     return asked, None
 
 
-def _position_of(last_id: str | None, otherwise: int) -> int:
+def position_of(last_id: str | None, otherwise: int) -> int:
+    """Return the position that a `Last-Event-ID` names; `otherwise` for none, or for any other text."""
     if last_id is None or not (last_id.isascii() and last_id.isdigit()):
         return otherwise
-    return min(int(last_id), _LARGEST_POSITION)
+    return min(int(last_id), LARGEST_POSITION)
 
 
 async def _job(parts: ApiParts, caller: Principal, job_id: str) -> AsyncGenerator[bytes, None]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedfleet.tracking.operator_jobs import OperatorJobs
     from embedfleet.tracking.tenant_jobs import TenantJobs
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen, WorkerPools
+    from embedfleet.traffic.administration import TrafficAdministration
 
 
 class LocalSystem:
@@ -120,6 +121,13 @@ class LocalSystem:
 
         guest = await self._guest()
         return OperatorAdministration(guest.database, SystemClock(), guest.settings, actor=LOCAL)
+
+    async def traffic(self) -> TrafficAdministration:
+        from embedfleet.clock import SystemClock
+        from embedfleet.records.audit import LOCAL
+        from embedfleet.traffic.administration import TrafficAdministration
+
+        return TrafficAdministration((await self._guest()).database, SystemClock(), actor=LOCAL)
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await (await self._pools()).seen()

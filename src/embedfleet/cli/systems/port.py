@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from embedfleet.records.cursors import Page
     from embedfleet.search import SearchRequest
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
+    from embedfleet.traffic.orders import StickyBy
+    from embedfleet.traffic.schemas import TrafficChange, TrafficStatus
+    from embedfleet.traffic.state import TrafficState
 
 
 class Jobs(Protocol):
@@ -144,6 +147,42 @@ class OperatorAdministration(Administration, Protocol):
     async def delete_tenant(self, tenant: str) -> str: ...
 
 
+class Traffic(Protocol):
+    """The contracts are those of `traffic.administration.TrafficAdministration`."""
+
+    async def show(self, *, window_seconds: float = ...) -> TrafficStatus: ...
+    async def set(
+        self,
+        *,
+        percent: float | None = None,
+        sticky_by: StickyBy | None = None,
+        allow_tenants: Iterable[str] | None = None,
+        deny_tenants: Iterable[str] | None = None,
+        allow_content_types: Iterable[str] | None = None,
+        deny_content_types: Iterable[str] | None = None,
+        reason: str | None = None,
+        expected_change_id: int | None = None,
+    ) -> TrafficState: ...
+    async def plan(
+        self,
+        steps: Sequence[float],
+        *,
+        hold_seconds: float,
+        max_error_rate: float,
+        max_p99_ratio: float,
+        reason: str | None = None,
+    ) -> TrafficState: ...
+    async def pause(self, *, reason: str | None = None) -> TrafficState: ...
+    async def resume(self, *, reason: str | None = None) -> TrafficState: ...
+    async def rollback(self, *, reason: str | None = None) -> TrafficState: ...
+    async def retire(
+        self, *, after_seconds: float, restorable_seconds: float, reason: str | None = None
+    ) -> TrafficState: ...
+    async def restore(self, *, reason: str | None = None) -> TrafficState: ...
+    async def history(self, *, limit: int = 100, after: str | None = None) -> Page[TrafficChange]: ...
+    def follow(self, *, after: int = 0) -> AsyncIterator[TrafficChange]: ...
+
+
 class System(Protocol):
     """A system, here or elsewhere. Any method may raise Transient if it cannot be reached."""
 
@@ -208,6 +247,10 @@ class System(Protocol):
 
     async def administration(self) -> OperatorAdministration:
         """Return the door to tenants, keys and usage: of every tenant that the caller may administer."""
+        ...
+
+    async def traffic(self) -> Traffic:
+        """Return the door to what decides which requests go to the fleet. For operators."""
         ...
 
     async def orchestrators(self) -> OrchestratorsSeen:
