@@ -15,6 +15,8 @@ from pathlib import Path
 from loguru import logger
 from sqlalchemy import Connection
 
+from embedfleet.adoption.adopting import Target
+from embedfleet.adoption.writing import Writing
 from embedfleet.assembly import build_orchestrator
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.data_directory import DataDirectoryLock
@@ -30,13 +32,14 @@ from embedfleet.launchers.inline import InlineLauncher
 from embedfleet.launchers.launcher import Launcher
 from embedfleet.launchers.process import ProcessLauncher
 from embedfleet.leader.foundations import Foundations
+from embedfleet.lifecycle.admission import Admission
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_endpoint import parse_endpoint
-from embedfleet.queue_schemas import Stage
+from embedfleet.queue_schemas import Stage, UserTier
 from embedfleet.records import collections as collection_records
 from embedfleet.records import deaths
 from embedfleet.records.collections import Collection
@@ -246,6 +249,40 @@ async def open_repair(
         )
         verification = Verification(database, store, truth, sampling=sampling)
         yield RepairSystem(collections, put_aside, verification, rebuilding, truth)
+
+
+@asynccontextmanager
+async def open_adoption(settings: Settings, *, purpose: str, writing: bool) -> AsyncIterator[Target]:
+    """Open the parts that take over collections of another system.
+
+    With `writing`, in embedded mode, this owns the data directory. Without it nothing is written, and an
+    orchestrator may be running.
+
+    Raises as `open_owner` does.
+    """
+    clock = SystemClock()
+    catalogue = Catalogue(settings.models)
+    async with AsyncExitStack() as stack:
+        writer: Writing | None = None
+        if writing:
+            database = await _owned_database(stack, settings, purpose)
+            store = await _open_joined_store(settings, database, clock, Purpose.USE)
+            stack.push_async_callback(store.close)
+            writer = Writing(
+                database,
+                store,
+                clock,
+                default_tier=UserTier(settings.tenants.default_tier),
+                with_documents=settings.vector_store.store_documents,
+                caching=settings.embedding_cache.enabled,
+            )
+        else:
+            deployment_of(settings)
+            database = await _entered_database(stack, settings)
+        models = ModelPool(catalogue, settings.models)
+        stack.push_async_callback(models.close)
+        admission = Admission(settings, catalogue, clock)
+        yield Target(settings, database, catalogue, models, admission, writer)
 
 
 @asynccontextmanager

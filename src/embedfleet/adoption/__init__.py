@@ -2,5 +2,10 @@
 
 A source is read and never changed. What is right in it is taken as it is, the rest is embedded again.
 
+`layout` says what a layout of a source tells, and `layouts` has them. `survey` reads what there is. `groups`
+and `sampling` decide which vectors are right. `judging` decides for each document, `placing` finds its chunks
+in its text, and `texts` reads that text elsewhere. `writing` writes what is taken. `adopting` puts this
+together, and `report` says what became of everything.
+
 May import: views, tracking, search_scope, nearest_passages, administration and below.
 """

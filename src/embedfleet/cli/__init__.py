@@ -13,6 +13,7 @@ import typer
 
 from embedfleet import __version__
 from embedfleet.cli import (
+    adopt,
     backup,
     db,
     dlq,
@@ -70,6 +71,7 @@ app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)
 app.command("verify")(verify.verify)
 app.command("rebuild")(verify.rebuild)
+app.command("adopt")(adopt.adopt)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("export")(export.export)

@@ -22,6 +22,7 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Unchanged, plan
+from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
 from embedfleet.records import collections, dead_letters, documents, identity, jobs, tenants, usage
@@ -51,6 +52,29 @@ class UnreadableSource:
         return identity.document_id(self.tenant, self.media_id)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A text as SQL keeps it. `hash` is of text, title and places; `size_bytes` is the size of its UTF-8."""
+
+    segments: Sequence[Segment]
+    hash: str
+    size_bytes: int
+
+
+def stored_content(text: str, title: str | None, places: Places = NOWHERE) -> StoredContent:
+    """Cut, compress and hash a text. This blocks."""
+    digest = identity.ContentHash()
+    segments: list[Segment] = []
+    size_bytes = 0
+    for ordinal, (start, end) in enumerate(segment_spans(text)):
+        piece = text[start:end]
+        digest.update(piece)
+        size_bytes += len(piece.encode())
+        segments.append(Segment.of(ordinal, start, piece, places))
+    digest.update_source(title, places)
+    return StoredContent(segments, digest.hexdigest(), size_bytes)
+
+
 class Admission:
     """Admits documents. It needs SQL only, through the connections that its callers pass."""
 
@@ -78,17 +102,9 @@ class Admission:
         `api_key` is the prefix of the key that submits it. Raises UnknownModel.
         """
         model = self.model_info(request.model)
-        digest = identity.ContentHash()
-        segments: list[Segment] = []
-        size_bytes = 0
-        for ordinal, (start, end) in enumerate(segment_spans(request.content)):
-            text = request.content[start:end]
-            digest.update(text)
-            size_bytes += len(text.encode())
-            segments.append(Segment.of(ordinal, start, text, request.places))
-        digest.update_source(request.title, request.places)
+        content = stored_content(request.content, request.title, request.places)
         recipe = documents.Recipe(
-            content_hash=digest.hexdigest(),
+            content_hash=content.hash,
             source_hash=request.source_hash,
             content_type=request.content_type,
             chars=len(request.content),
@@ -98,8 +114,8 @@ class Admission:
         )
         document_id = identity.document_id(request.user_id, request.media_id)
         tokens = count_tokens(request.content, load_tokenizer(model.tokenizer_file))
-        amount = Amount(jobs=1, chars=recipe.chars, bytes=size_bytes, tokens=tokens)
-        return Submission(request, document_id, model, recipe, segments, amount, api_key)
+        amount = Amount(jobs=1, chars=recipe.chars, bytes=content.size_bytes, tokens=tokens)
+        return Submission(request, document_id, model, recipe, content.segments, amount, api_key)
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
         """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none.
@@ -108,7 +124,7 @@ class Admission:
         does not grow with the number of submissions.
         """
         now = self._clock.now()
-        tickets = [Ticket(_new_job_id(now), self._clock.now()) for _ in submissions]
+        tickets = [Ticket(new_job_id(now), self._clock.now()) for _ in submissions]
         # Tenants are locked before documents: see `document_lock`.
         tenants.lock(conn, [one.request.user_id for one in submissions])
         document_lock.lock(conn, [one.document_id for one in submissions])
@@ -160,7 +176,7 @@ class Admission:
         generation_ids = documents.add_generations(conn, [new])
         documents.abandon(conn, generation_ids)
         job = NewJob(
-            _new_job_id(now),
+            new_job_id(now),
             what.tenant,
             what.document_id,
             generation_ids[0],
@@ -254,7 +270,7 @@ def _wanted(tenant: str, model: ModelInfo) -> collections.Wanted:
     return collections.Wanted(tenant, model.name, model.space, model.dim)
 
 
-def _new_job_id(now: float) -> str:
+def new_job_id(now: float) -> str:
     """Return a new id: 12 hex digits of milliseconds, then 20 random ones.
 
     Ids of jobs that are submitted together are next to each other in indexes, so that their rows share pages.

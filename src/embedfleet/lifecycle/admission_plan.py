@@ -130,7 +130,8 @@ class _Version:
     """A generation that readers see (`live`), or that an unfinished job (`job_id`) makes, or both.
 
     `generation_id` is None if this plan begins it; then `begun` is its place in the plan. `may_lose`: content
-    of its source is lost, or may be found to be when it is cut.
+    of its source is lost, or may be found to be when it is cut. `cut_elsewhere`: another system has cut it,
+    so its recipe does not say what its chunks are.
     """
 
     recipe: Recipe
@@ -141,6 +142,7 @@ class _Version:
     may_lose: bool
     written_metadata: str | None
     begun: int | None = None
+    cut_elsewhere: bool = False
 
 
 @dataclass(slots=True)
@@ -165,6 +167,7 @@ class _Document:
                 makers.get(one.generation_id),
                 _may_lose(one),
                 one.written_metadata,
+                cut_elsewhere=one.cut_elsewhere,
             )
             for one in generations
             if one.state is GenerationState.LIVE or one.generation_id in makers
@@ -178,7 +181,7 @@ class _Document:
         With `strict`, a version that may have lost content does not count.
         """
         for one in self.versions:
-            if strict and one.may_lose:
+            if one.cut_elsewhere or (strict and one.may_lose):
                 continue
             if one.collection_id == collection.collection_id and recipe.same_outcome(one.recipe):
                 return one

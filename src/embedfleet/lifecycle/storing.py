@@ -172,7 +172,7 @@ def record_batches(
             again.append(batch)
         else:
             wanted.append((batch, job))
-    _leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
+    leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
     # The metadata of these changed since the look-up, so their rows have that of before.
     patched = {
         batch.document_id
@@ -220,14 +220,14 @@ def record_rewritten(
         )
         chunks.record_stored(conn, [(generation, wanted)], checksums, patched)
         if unwanted:
-            _leave_to_deletion(conn, [(generation, unwanted)], checksums, now)
+            leave_to_deletion(conn, [(generation, unwanted)], checksums, now)
         # A row may belong to another generation by now. A deletion task then writes its metadata.
         if patched or any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
             documents.request_cleanup(conn, [generation.document_id])
     return len(known)
 
 
-def _leave_to_deletion(
+def leave_to_deletion(
     conn: Connection, written: Sequence[WrittenIds], checksums: Mapping[str, bytes], now: float
 ) -> None:
     """Record vectors for deletion, because the runs of the jobs that wrote them have ended."""

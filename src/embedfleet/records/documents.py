@@ -34,6 +34,9 @@ from embedfleet.sql.tables import (
 from embedfleet.sql.tables import segments as segment_table
 from embedfleet.sql.upsert import upsert
 
+CUT_ELSEWHERE = 0
+"""The `chunker_version` of a generation whose chunks another system has cut. No chunker has this version."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -94,6 +97,11 @@ class Generation:
     def metadata(self) -> Metadata:
         """The metadata that the caller gave."""
         return document_metadata.read(self.written_metadata)
+
+    @property
+    def cut_elsewhere(self) -> bool:
+        """Whether another system has cut its chunks, so that its recipe would give others."""
+        return self.chunker_version == CUT_ELSEWHERE
 
     @property
     def unreadable(self) -> bool:

@@ -1,0 +1,203 @@
+"""Takes over the collections of a source, page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embedfleet.adoption.groups import GroupOutcome
+from embedfleet.adoption.judging import Outcome, Reason
+from embedfleet.adoption.layout import SourceLayout
+from embedfleet.adoption.options import AdoptOptions
+from embedfleet.adoption.preparing import MOST_TITLE_CHARS, Candidate, Cutting, prepared
+from embedfleet.adoption.reading import ChosenDocument, ReadDocument, Reading, chosen_pages
+from embedfleet.adoption.report import Report
+from embedfleet.adoption.sampling import Sampling
+from embedfleet.adoption.survey import DocumentKey, survey
+from embedfleet.adoption.texts import TextSource
+from embedfleet.adoption.writing import TakenDocument, Writing
+from embedfleet.errors import EmbedfleetError
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.inference.pool import ModelPool
+from embedfleet.lifecycle.admission import Admission
+from embedfleet.lifecycle.estimates import summed
+from embedfleet.lifecycle.estimating import estimates_of
+from embedfleet.queue_schemas import DocumentEstimate, JobRequest
+from embedfleet.records import documents, identity
+from embedfleet.settings import Settings
+from embedfleet.sql.database import Database
+from embedfleet.sql.tables import GenerationState
+from embedfleet.tracking.submissions import Submissions
+from embedfleet.vectors.source import Source
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of documents that are done, and of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The system that takes over. `writing` None: a dry run, which writes nothing."""
+
+    settings: Settings
+    database: Database
+    catalogue: Catalogue
+    models: ModelPool
+    admission: Admission
+    writing: Writing | None
+
+
+class Adoption:
+    """One adoption of a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        layout: SourceLayout,
+        target: Target,
+        options: AdoptOptions,
+        *,
+        texts: TextSource | None = None,
+    ) -> None:
+        """`texts` has the texts of the documents; None: they are made of the rows."""
+        self._source = source
+        self._layout = layout
+        self._target = target
+        self._options = options
+        self._reading = Reading(source, layout, texts)
+        batch_chunks = target.settings.chunking.batch_chunks
+        self._cutting = Cutting(target.admission.default_chunking, batch_chunks)
+        self._estimates: list[DocumentEstimate] = []
+
+    async def run(self, progress: Progress | None = None) -> Report:
+        """Take over everything, and return what became of it. It may be interrupted and run again.
+
+        A document that is here already is left alone. Raises InvalidRequest for an unknown collection,
+        UnknownModel, ModelError, and what the source, the database, the vector store and the texts raise.
+        """
+        target = self._target
+        found = await survey(self._source, self._layout, self._options.collections)
+        sampling = Sampling(self._source, target.catalogue, target.models, self._options)
+        findings = await sampling.findings(found)
+        report = Report(
+            place=self._source.place,
+            dry_run=target.writing is None,
+            collections=[one.name for one in found.collections],
+            left_alone=found.left_alone,
+            rows=found.rows,
+            unattributed_rows=found.unattributed,
+            groups=findings,
+        )
+        done = 0
+        for page in chosen_pages(found, {one.group: one for one in findings}):
+            await self._take(page, report)
+            done += len(page)
+            if progress is not None:
+                progress(done, len(found.documents))
+        if report.dry_run:
+            currency = target.settings.prices.currency
+            report.estimate = summed(self._estimates, currency=currency, pace=None)
+        return report
+
+    async def _take(self, page: Sequence[ChosenDocument], report: Report) -> None:
+        there = await self._there([one.key for one in page])
+        wanted: list[ChosenDocument] = []
+        for one in page:
+            if one.key in there:
+                report.add(one.key, Outcome.THERE, Reason.THERE, len(one.rows))
+            elif one.finding.outcome is GroupOutcome.REFUSE:
+                report.add(one.key, Outcome.REFUSE, Reason.GROUP_REFUSED, len(one.rows))
+            else:
+                wanted.append(one)
+        taken, embed = await self._sorted(await self._reading.read(wanted), report)
+        await self._write(taken, report)
+        await self._embed(embed, report)
+
+    async def _there(self, keys: Sequence[DocumentKey]) -> set[DocumentKey]:
+        """Return which of these documents are here already, and not only begun by an earlier adoption."""
+        by_id = {identity.document_id(*key): key for key in keys}
+        known = await self._target.database.read(
+            lambda conn: documents.generations_of_many(conn, list(by_id))
+        )
+        return {
+            by_id[document_id]
+            for document_id, (newest, *_) in known.items()
+            if not (newest.cut_elsewhere and newest.state is GenerationState.BUILDING)
+        }
+
+    async def _sorted(
+        self, read: Sequence[ReadDocument], report: Report
+    ) -> tuple[list[TakenDocument], list[tuple[ReadDocument, Reason]]]:
+        """Return the documents to write, and those to embed again. Count those that are neither."""
+        embed: list[tuple[ReadDocument, Reason]] = []
+        candidates: list[tuple[ReadDocument, Candidate]] = []
+        for one in read:
+            key, verdict, model = one.chosen.key, one.judged, one.chosen.finding.model
+            assert model is not None, "only a refused group has no model"
+            if verdict.outcome in (Outcome.DROP, Outcome.REFUSE):
+                report.add(key, verdict.outcome, verdict.reason, len(one.chosen.rows))
+            elif one.chosen.finding.outcome is GroupOutcome.EMBED:
+                embed.append((one, Reason.GROUP_WRONG))
+            elif verdict.outcome is Outcome.EMBED:
+                embed.append((one, verdict.reason))
+            else:
+                info = self._target.catalogue.info(model)
+                candidates.append((one, Candidate(key, verdict, one.vectors, info)))
+        made = await asyncio.to_thread(
+            lambda: list(prepared([candidate for _, candidate in candidates], self._cutting))
+        )
+        taken: list[TakenDocument] = []
+        for (one, candidate), result in zip(candidates, made, strict=True):
+            if isinstance(result, TakenDocument):
+                taken.append(result)
+                report.stale_rows += candidate.judged.stale + one.chosen.others
+            else:
+                embed.append((one, result.reason))
+        return taken, embed
+
+    async def _write(self, taken: Sequence[TakenDocument], report: Report) -> None:
+        writing = self._target.writing
+        if writing is None or not taken:
+            seen = {one.document_id for one in taken}
+        else:
+            seen = await writing.write(taken)
+        for one in taken:
+            if one.document_id in seen:
+                report.add(one.key, Outcome.TAKE, Reason.RIGHT, len(one.chunks))
+                report.tokens_taken += sum(row.tokens for row in one.chunks)
+            else:  # it came another way since this page was begun
+                report.add(one.key, Outcome.THERE, Reason.THERE, len(one.chunks))
+
+    async def _embed(self, embed: Sequence[tuple[ReadDocument, Reason]], report: Report) -> None:
+        """Submit the documents whose vectors are not taken; in a dry run, only estimate them."""
+        if not embed:
+            return
+        requests = [_request(one) for one, _ in embed]
+        target = self._target
+        outcomes: Sequence[str | EmbedfleetError]
+        if target.writing is None:
+            self._estimates += await estimates_of(target.database, target.admission, requests, cut=True)
+            outcomes = [""] * len(requests)
+        else:
+            outcomes = await Submissions(target.database, target.admission).create_each(requests)
+        for (one, reason), outcome in zip(embed, outcomes, strict=True):
+            rows = len(one.chosen.rows)
+            if isinstance(outcome, EmbedfleetError):
+                report.add(one.chosen.key, Outcome.REFUSE, Reason.NOT_ADMITTED, rows)
+                report.refusals.append(str(outcome))
+            else:
+                report.add(one.chosen.key, Outcome.EMBED, reason, rows)
+                report.job_ids += [outcome] if outcome else []
+
+
+def _request(one: ReadDocument) -> JobRequest:
+    judged, key = one.judged, one.chosen.key
+    return JobRequest(
+        media_id=key.media_id,
+        user_id=key.tenant,
+        content=judged.text,
+        model=one.chosen.finding.model,
+        source=judged.source,
+        title=None if judged.title is None else judged.title[:MOST_TITLE_CHARS],
+        metadata=dict(judged.metadata),
+    )

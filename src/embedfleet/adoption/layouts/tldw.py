@@ -1,0 +1,57 @@
+"""The collections of tldw_server: one client and two collections of media for each user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+from typing import Any
+
+from embedfleet.adoption.layout import (
+    USUAL_KEYS,
+    LayoutOptions,
+    RowFacts,
+    RowLabel,
+    SourceLayout,
+    number_at,
+    text_at,
+    usual_facts,
+)
+from embedfleet.vectors.source import SourceCollection
+
+# All others are its own: claims, kanban boards, characters, stores that users made. They are left alone.
+_MEDIA = (re.compile(r"user_(.+)_media_embeddings"), re.compile(r"user_embeddings_for_(.+)"))
+_ROW = re.compile(r"(?:media_)?(.+)_chunk_(\d+)")
+
+
+class TldwLayout(SourceLayout):
+    """A user is a tenant, and a media item a document."""
+
+    name = "tldw"
+    own_keys: Set[str] = USUAL_KEYS | {"chunk_type", "extra", "kind"}
+
+    def __init__(self, options: LayoutOptions) -> None:
+        """The names of the collections say whose they are, so no option counts."""
+
+    def tenant_of(self, collection: SourceCollection) -> str | None:
+        for pattern in _MEDIA:
+            found = pattern.fullmatch(collection.name)
+            if found is not None:
+                return found[1]
+        return None
+
+    def label(
+        self, row_id: str, metadata: Mapping[str, Any], collection: SourceCollection
+    ) -> RowLabel | None:
+        named = _ROW.fullmatch(row_id)
+        media_id = metadata.get("media_id", named[1] if named else None)
+        if media_id is None or isinstance(media_id, bool | float) or not str(media_id):
+            return None
+        index = number_at(metadata, "chunk_index")
+        if index is None and named:
+            index = int(named[2])
+        # Later releases note the model of the whole collection, and some rows do not say theirs.
+        model = text_at(metadata, "embedding_model") or text_at(collection.metadata, "source_model_id")
+        return RowLabel(str(media_id), index, text_at(metadata, "embedding_provider"), model)
+
+    def facts(self, metadata: Mapping[str, Any]) -> RowFacts:
+        return usual_facts(metadata)

@@ -1,0 +1,242 @@
+"""`embedfleet adopt`: takes over collections that another system filled."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_here
+from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, show_progress, warn
+
+if TYPE_CHECKING:
+    from embedfleet.adoption.adopting import Progress
+    from embedfleet.adoption.options import AdoptOptions
+    from embedfleet.adoption.report import Report
+    from embedfleet.settings import Settings
+
+_MOST_REFUSALS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What the options name: the source, its layout, and where the texts are."""
+
+    chroma: str
+    layout: str
+    tenant: str
+    document_key: str | None
+    text_from: str | None
+
+
+def adopt(
+    chroma: Annotated[
+        str,
+        typer.Option("--chroma", metavar="PATH_OR_URL", help="A directory of Chroma, or a Chroma server."),
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(help="How the collections and rows are named: plain, tldw or langchain."),
+    ] = "plain",
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--collection", metavar="NAME", help="Only this one. May be repeated.", show_default="all"
+        ),
+    ] = None,
+    tenant: Tenant = None,
+    document_key: Annotated[
+        str | None,
+        typer.Option("--document-key", metavar="KEY", help="The metadata that rows of one document share."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="[THEIRS=]NAME",
+            help="The configured model that made the vectors; THEIRS is what the source calls it.",
+            show_default="by its name",
+        ),
+    ] = None,
+    text_from: Annotated[
+        str | None,
+        typer.Option(
+            "--text-from",
+            metavar="sqlite:PATH",
+            help="Take the texts from a media database of tldw_server. {tenant} stands for the tenant.",
+            show_default="the rows",
+        ),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="How many rows of each group are embedded again and compared.")
+    ] = 100,
+    least_cosine: Annotated[
+        float, typer.Option(min=-1.0, max=1.0, help="At this cosine two vectors count as the same.")
+    ] = 0.999,
+    embed_wrong: Annotated[
+        bool, typer.Option("--embed-wrong", help="Embed a group again whose vectors are wrong.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
+    ] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Take over collections that another system filled, without embedding again what is right.
+
+    The source is only read. Stop the system that writes it. May be interrupted and run again: what is here
+    already is left alone. An embedded system must not run, but for a dry run. Exit code 3 if something was
+    refused.
+    """
+    from embedfleet.adoption.options import AdoptOptions
+
+    settings = settings_here(data_dir, config)
+    options = AdoptOptions(
+        collections=tuple(collection or ()),
+        models=_models(model or ()),
+        sample=sample,
+        least_cosine=least_cosine,
+        embed_wrong=embed_wrong,
+    )
+    named = _Named(chroma, layout, tenant or settings.tenants.default_tenant, document_key, text_from)
+    report = asyncio.run(_adopt(settings, named, options, dry_run=dry_run))
+    if report.job_ids:
+        asyncio.run(_embed(settings, report.job_ids))
+    if as_json:
+        print_json(_document(report))
+    else:
+        _show(report)
+    for refusal in report.refusals[:_MOST_REFUSALS]:
+        warn(f"error: {refusal}")
+    if not report.whole:
+        raise SystemExit(PARTLY_DONE)
+
+
+def _models(given: Sequence[str]) -> dict[str, str]:
+    """Return configured models by what the source calls them, "" for every other one."""
+    found: dict[str, str] = {}
+    for one in given:
+        theirs, _, name = one.rpartition("=")
+        found[theirs] = name
+    return found
+
+
+async def _adopt(settings: Settings, named: _Named, options: AdoptOptions, *, dry_run: bool) -> Report:
+    from embedfleet.adoption.adopting import Adoption
+    from embedfleet.adoption.layout import LayoutOptions
+    from embedfleet.adoption.layouts import layout_of
+    from embedfleet.adoption.texts import text_source_of
+    from embedfleet.bootstrap import open_adoption
+    from embedfleet.vectors.registry import source_kind
+
+    layout = layout_of(named.layout, LayoutOptions(named.tenant, named.document_key))
+    texts = None if named.text_from is None else text_source_of(named.text_from)
+    async with open_adoption(settings, purpose="embedfleet adopt", writing=not dry_run) as target:
+        source = await source_kind("chroma").open_source(named.chroma, scratch=_scratch(settings))
+        try:
+            return await Adoption(source, layout, target, options, texts=texts).run(_progress())
+        finally:
+            await source.close()
+
+
+def _scratch(settings: Settings) -> Path:
+    """Return where a copy of the source may be made: beside the data, where there is room for them."""
+    return settings.data_dir if settings.data_dir.is_dir() else Path(tempfile.gettempdir())
+
+
+async def _embed(settings: Settings, job_ids: Sequence[str]) -> None:
+    """Have workers embed again what was not taken, and wait for the end."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.cli.systems.workers import work_until
+    from embedfleet.cli.workers_host import WorkersHost
+
+    workers = WorkersHost(settings, purpose="embedfleet adopt", announce=warn)
+
+    async def ended() -> None:
+        async with open_guest(settings) as guest:
+            await guest.jobs.of_all_tenants().wait_many(job_ids)
+
+    await work_until(workers, ended)
+
+
+def _progress() -> Progress | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        show_progress(f"{done:,} of {of:,} documents", last=done >= of)
+
+    return show
+
+
+def _show(report: Report) -> None:
+    say(f"{report.place}: {len(report.collections)} collections, {report.rows:,} rows")
+    if report.left_alone:
+        say(f"left alone, as the layout does not know them: {', '.join(report.left_alone)}")
+    if report.unattributed_rows:
+        say(f"left alone, as they name no document: {report.unattributed_rows:,} rows")
+    for one in report.groups:
+        model = "" if one.model is None else f" (model {one.model})"
+        say(f"{one.outcome.value:<6} {one.group.label}{model}: {one.rows:,} rows; {one.reason}")
+    rows = [
+        [outcome.value, f"{tally.documents:,}", f"{tally.rows:,}", reason.value]
+        for (outcome, reason), tally in sorted(report.tallies.items())
+    ]
+    if rows:
+        say_table(["", "documents", "rows", "why"], rows, right=(1, 2))
+    if report.stale_rows:
+        say(f"stale rows of documents that are taken, left out: {report.stale_rows:,}")
+    taken = "would not be" if report.dry_run else "were not"
+    say(f"tokens that {taken} embedded again: {report.tokens_taken:,}")
+    if report.estimate is not None and report.estimate.documents:
+        from embedfleet.cli.estimate import say_estimate
+
+        say_estimate(report.estimate)
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "place": report.place,
+        "dry_run": report.dry_run,
+        "collections": list(report.collections),
+        "left_alone": list(report.left_alone),
+        "rows": report.rows,
+        "unattributed_rows": report.unattributed_rows,
+        "groups": [
+            {
+                "provider": one.group.provider,
+                "source_model": one.group.model,
+                "dim": one.group.dim,
+                "rows": one.rows,
+                "outcome": one.outcome.value,
+                "model": one.model,
+                "compared": one.sample.compared,
+                "same": one.sample.same,
+                "lowest_cosine": one.sample.lowest,
+                "reason": one.reason,
+            }
+            for one in report.groups
+        ],
+        "documents": [
+            {
+                "outcome": outcome.value,
+                "reason": reason.value,
+                "documents": tally.documents,
+                "rows": tally.rows,
+                "examples": [{"tenant": key.tenant, "media_id": key.media_id} for key in tally.examples],
+            }
+            for (outcome, reason), tally in sorted(report.tallies.items())
+        ],
+        "stale_rows": report.stale_rows,
+        "tokens_taken": report.tokens_taken,
+        "jobs": len(report.job_ids),
+        "refusals": report.refusals,
+        "estimate": None if report.estimate is None else report.estimate.json_document(),
+    }
