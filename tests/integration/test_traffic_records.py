@@ -86,37 +86,49 @@ def removal(media_id: str, *, requested_at: float = 10.0, due_at: float = 10.0) 
 
 
 async def test_a_removal_is_claimed_once_until_its_claim_is_over(database: Database) -> None:
-    await database.write(
-        lambda conn: removals.keep(conn, [removal("2"), removal("1", due_at=9), removal("3", due_at=50)])
+    kept = [removal("2"), removal("1", due_at=9), removal("3", due_at=50)]
+    await database.write(lambda conn: removals.keep(conn, kept))
+
+    async def due(now: float, limit: int = 10) -> list[str]:
+        found = await database.read(lambda conn: removals.due(conn, now=now, limit=limit))
+        return [one.key.media_id for one in found]
+
+    assert await due(10) == ["1", "2"]
+    assert await due(10, 1) == ["1"]
+    claimed = await asyncio.gather(
+        *(database.write(lambda conn: removals.claim(conn, kept[0].key, now=10, until=15)) for _ in range(4))
     )
-
-    async def claimed(now: float, limit: int = 10) -> list[Removal]:
-        return await database.write(
-            lambda conn: removals.claim_due(conn, now=now, until=now + 5, limit=limit)
-        )
-
-    assert [one.key.media_id for one in await claimed(10, 1)] == ["1"]
-    assert [one.key.media_id for one in await claimed(10)] == ["2"]
-    assert await claimed(14) == []
-    assert [one.key.media_id for one in await claimed(15)] == ["1", "2"]
+    assert sorted(map(str, claimed)) == sorted([str(kept[0]), *[str(Unclaimed.BUSY)] * 3])
+    assert await due(14) == ["1"]
+    assert await due(15) == ["1", "2"]
 
 
 async def test_a_removal_that_was_kept_again_outlives_the_end_of_the_one_before(database: Database) -> None:
     old, new = removal("1"), removal("1", requested_at=20, due_at=20)
+
+    async def claim() -> Removal | Unclaimed:
+        return await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12))
+
     await database.write(lambda conn: removals.keep(conn, [old]))
-    await database.write(lambda conn: removals.claim_due(conn, now=10, until=15, limit=1))
+    assert await claim() == old
     await database.write(lambda conn: removals.keep(conn, [new]))
     await database.write(lambda conn: removals.drop(conn, [old]))
     await database.write(lambda conn: removals.put_off(conn, old, 99))
-    assert await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) == new
-    assert (
-        await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) is Unclaimed.BUSY
-    )
+    await database.write(lambda conn: removals.drop_answered(conn, {new.key: 19.9}))
+    assert await claim() == new
+    assert await claim() is Unclaimed.BUSY
     await database.write(lambda conn: removals.put_off(conn, new, 30))
-    assert await database.read(removals.any_kept)
     assert await database.read(removals.numbers) == {"sync": 1}
     await database.write(lambda conn: removals.drop(conn, [new]))
-    assert not await database.read(removals.any_kept)
-    assert (
-        await database.write(lambda conn: removals.claim(conn, new.key, now=11, until=12)) is Unclaimed.ABSENT
-    )
+    assert await database.read(removals.numbers) == {}
+    assert await claim() is Unclaimed.ABSENT
+
+
+async def test_an_answer_of_the_path_voids_the_removals_before_it(
+    database: Database,
+) -> None:
+    await database.write(lambda conn: removals.keep(conn, [removal("1"), removal("2", requested_at=30)]))
+    answered = {removal("1").key: 10.0, removal("2").key: 29.0, removal("3").key: 99.0}
+    await database.write(lambda conn: removals.drop_answered(conn, answered))
+    left = await database.read(lambda conn: removals.due(conn, now=99, limit=10))
+    assert [one.key.media_id for one in left] == ["2"]

@@ -32,6 +32,7 @@ class Metrics:
         self._work()
         self._models()
         self._stores()
+        self._traffic()
 
     def _pools(self) -> None:
         self.worker_count = self._gauge("worker_count", "Workers running now", "worker_type")
@@ -134,6 +135,27 @@ class Metrics:
             "One unit of SQL, waiting for its turn included",
             "operation",
             _CALL_BUCKETS_SECONDS,
+        )
+
+    def _traffic(self) -> None:
+        """Series of a process that routes between its old path (`sync`) and the fleet (`async`)."""
+        self.traffic_requests_total = self._counter(
+            "traffic_requests_total",
+            "Requests that a path was to answer: answered, failed, refused (wrong in themselves)",
+            "path",
+            "outcome",
+        )
+        self.traffic_seconds = self._histogram(
+            "traffic_seconds", "An answer of a path", "path", _LATENCY_BUCKETS_SECONDS
+        )
+        self.traffic_chunks_total = self._counter("traffic_chunks_total", "Chunks that a path stored", "path")
+        self.traffic_fallbacks_total = self._counter(
+            "traffic_fallbacks_total",
+            "Requests that went the old way: failed (the fleet failed), circuit (it was not asked)",
+            "reason",
+        )
+        self.traffic_kept_removals = self._gauge(
+            "traffic_kept_removals", "Documents that are still to be removed from a path", "path"
         )
 
     def count_tenant(self, tenant: str, *, tokens: int = 0, jobs: int = 0) -> None:

@@ -6,7 +6,7 @@ again. Many processes may do the work: before a process acts on a row, it claims
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -60,18 +60,10 @@ def keep(conn: Connection, removals: Iterable[Removal]) -> None:
         conn.execute(row.on_conflict_do_update(index_elements=["tenant_id", "media_id", "path"], set_=values))
 
 
-def claim_due(conn: Connection, *, now: float, until: float, limit: int) -> list[Removal]:
-    """Claim up to `limit` removals that are due and free, the longest due first.
-
-    Until the instant `until`, no other caller gets them.
-    """
+def due(conn: Connection, *, now: float, limit: int) -> list[Removal]:
+    """Return up to `limit` removals that are due and that no caller has claimed, the longest due first."""
     query = select(*_COLUMNS).where(table.c.due_at <= now, _free(now)).order_by(table.c.due_at)
-    # Rows that another process is just claiming are left to it.
-    rows = conn.execute(query.limit(limit).with_for_update(skip_locked=True)).mappings().all()
-    found = [_removal(row) for row in rows]
-    for removal in found:
-        conn.execute(update(table).where(_is(removal.key)).values(claimed_until=until))
-    return found
+    return [_removal(row) for row in conn.execute(query.limit(limit)).mappings()]
 
 
 def claim(conn: Connection, key: RemovalKey, *, now: float, until: float) -> Removal | Unclaimed:
@@ -100,9 +92,10 @@ def drop(conn: Connection, removals: Iterable[Removal]) -> None:
         conn.execute(delete(table).where(_is_same(removal)))
 
 
-def any_kept(conn: Connection) -> bool:
-    """Whether any removal is still to be done."""
-    return conn.execute(select(table.c.path).limit(1)).first() is not None
+def drop_answered(conn: Connection, answered: Mapping[RemovalKey, float]) -> None:
+    """Forget the removals of documents for which their path has answered at that instant, or later."""
+    for key in sorted(answered):
+        conn.execute(delete(table).where(_is(key), table.c.requested_at <= answered[key]))
 
 
 def numbers(conn: Connection) -> dict[str, int]:

@@ -89,6 +89,10 @@ class Reach:
         )
 
 
+EVERYTHING = Reach(any_content_type=True)
+"""Any document may have gone to the fleet."""
+
+
 def reach_of(states: Iterable[TrafficState]) -> Reach:
     """Return the reach of all states that ever held."""
     reach = Reach()

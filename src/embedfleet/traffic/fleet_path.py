@@ -46,7 +46,7 @@ AccessOf = Callable[[str], FleetAccess]
 
 
 class FleetPath:
-    """Sends documents to the fleet. A `RemovingPath`.
+    """Sends documents to the fleet. A `RemovingPath` and a `FollowingPath`.
 
     A call answers when readers see the document, or after `wait_seconds` with `visible=False`: the fleet has
     the document then and goes on with it (`until_ended` waits for that). Its results do not tell the chunks.
@@ -87,6 +87,19 @@ class FleetPath:
         return IngestResult(
             chunks=ended.progress.chunks_stored, visible=ended.status in _VISIBLE, job_id=job_id
         )
+
+    async def is_visible(self, tenant: str, job_id: str) -> bool | None:
+        """Return whether readers see what the job stored; None if they never will, or if it is unknown.
+
+        Raises what the access raises.
+        """
+        try:
+            ended = await self._access_of(tenant).wait(job_id, timeout_seconds=0.0)
+        except TimeoutError:
+            return False
+        except UnknownJob:
+            return None
+        return True if ended.status in _VISIBLE else None
 
     async def remove(self, tenant: str, media_id: str) -> None:
         """Hide the document from readers, and end its jobs. Workers delete what is stored of it later.

@@ -21,6 +21,10 @@ class Path(StrEnum):
     SYNC = "sync"
     ASYNC = "async"
 
+    @property
+    def other(self) -> Path:
+        return Path.ASYNC if self is Path.SYNC else Path.SYNC
+
 
 @dataclass(frozen=True, slots=True)
 class IngestRequest:

@@ -1,0 +1,315 @@
+"""Removes documents from the path that does not answer for them, again and again until it succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from loguru import logger
+
+from embedfleet.clock import Clock
+from embedfleet.errors import EmbedfleetError, one_line
+from embedfleet.metrics import Metrics
+from embedfleet.paging import pages
+from embedfleet.records import removals
+from embedfleet.records.removals import Removal, RemovalKey, Unclaimed
+from embedfleet.retry import BackOff
+from embedfleet.sql.database import Database
+from embedfleet.traffic.document_turns import DocumentTurns
+from embedfleet.traffic.paths import FollowingPath, IngestFunction, Path, RemovingPath
+from embedfleet.trouble import Trouble
+from embedfleet.waiting import first_of, wait_briefly
+
+TRY_AGAIN_SECONDS = 3.5
+"""A removal that failed is tried again after this time: longer than `_HEARD_SECONDS`."""
+_LONGEST_PAUSE_SECONDS = 60.0
+# Within this time every process has heard of a removal that was kept, or has told that it is void.
+_HEARD_SECONDS = 3.0
+_APART_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
+# A claim outlives the time limit of a removal by this, so that no other process begins it in between.
+_CLAIM_MARGIN_SECONDS = 5.0
+# A request waits for another process that is at a removal of its document. It asks this often.
+_ASK_SECONDS = 0.05
+# Removals of one path that are under way at once. They compete with the requests for the path's time.
+_SIDE_BY_SIDE = 8
+_AT_ONCE = 200
+
+
+class Removals:
+    """The removals that are still to be done. A `Service`.
+
+    They are kept in SQL, where every process that routes may do them; without SQL, or while it is away, in
+    the memory of this process.
+    """
+
+    name: ClassVar = "traffic removals"
+
+    def __init__(
+        self,
+        paths: Mapping[Path, IngestFunction],
+        turns: DocumentTurns,
+        *,
+        database: Database | None,
+        clock: Clock,
+        metrics: Metrics,
+        limit_seconds: float,
+    ) -> None:
+        """A removal may take `limit_seconds`."""
+        self._removers = {name: path for name, path in paths.items() if isinstance(path, RemovingPath)}
+        self._paths = paths
+        self._turns = turns
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._limit_seconds = limit_seconds
+        self._unsaved: dict[RemovalKey, Removal] = {}
+        self._any_saved = database is not None  # perhaps: a process that ended may have left some
+        self._numbers: dict[str, int] = {}
+        # When a path answered for a document, for a while: another process may be keeping its removal just
+        # now. `_void` are those that SQL must be told of.
+        self._answered: dict[RemovalKey, float] = {}
+        self._void: dict[RemovalKey, float] = {}
+        self._reached_since: float | None = -math.inf
+        self._woken = asyncio.Event()
+        self._pauses = {
+            path: BackOff(TRY_AGAIN_SECONDS, _LONGEST_PAUSE_SECONDS, random.Random()) for path in Path
+        }
+        self._paused_until = dict.fromkeys(Path, 0.0)
+        self._trouble = Trouble(over="removals go on")
+
+    @property
+    def any_kept(self) -> bool:
+        """Whether a removal may be kept, of this process or another."""
+        return self._any_saved or bool(self._unsaved)
+
+    def can_remove(self, path: Path) -> bool:
+        """Whether the path can take documents back."""
+        return path in self._removers
+
+    def can_follow(self, path: Path) -> bool:
+        """Whether the path can be asked if readers see a document that it has accepted."""
+        return isinstance(self._paths[path], FollowingPath)
+
+    async def remove(self, key: RemovalKey) -> None:
+        """Remove the document now, with its turn. Raises what the path raises, and TimeoutError."""
+        async with asyncio.timeout(self._limit_seconds):
+            await self._removers[Path(key.path)].remove(key.tenant, key.media_id)
+
+    async def keep(
+        self, key: RemovalKey, *, after_seconds: float = TRY_AGAIN_SECONDS, job_id: str | None = None
+    ) -> None:
+        """Do the removal later. The caller has the document's turn. It never fails."""
+        now = self._clock.now()
+        self._unsaved[key] = Removal(key, now, now + after_seconds, job_id)
+        # An answer of this path that came before is no reason against this removal.
+        self._answered.pop(key, None)
+        self._void.pop(key, None)
+        try:
+            await self._save()
+        except EmbedfleetError as exc:
+            self._trouble.note(exc)
+        self._woken.set()
+
+    async def hold(self, key: RemovalKey) -> Removal | None:
+        """Keep other processes from a kept removal of this document, since the path will now ingest it.
+
+        Waits for a removal that is under way. The caller has the document's turn. When the path has answered,
+        it calls `void`; when the path has failed, `release`. Returns None if no removal is kept, or if SQL
+        cannot be asked.
+        """
+        if self._database is None or not self._any_saved:
+            return None
+        try:
+            while True:
+                found = await self._claim(key)
+                if isinstance(found, Removal):
+                    return found
+                if found is Unclaimed.ABSENT:
+                    return None
+                await asyncio.sleep(_ASK_SECONDS)
+        except EmbedfleetError as exc:
+            self._trouble.note(exc)
+            return None
+
+    async def release(self, removal: Removal) -> None:
+        """Leave a held removal to every process again. It never fails: a claim also ends by itself."""
+        assert self._database is not None
+        try:
+            await self._database.write(lambda conn: removals.put_off(conn, removal, removal.due_at))
+        except EmbedfleetError as exc:
+            self._trouble.note(exc)
+
+    async def void(self, key: RemovalKey) -> None:
+        """Note that the path has answered for the document, or has removed it: older removals are void.
+
+        It never fails.
+
+        The caller has the document's turn.
+        """
+        self._unsaved.pop(key, None)
+        if self._database is None:
+            return
+        self._answered[key] = self._clock.now()
+        if self._any_saved:
+            self._void[key] = self._answered[key]
+            try:
+                await self._write_void()
+            except EmbedfleetError as exc:
+                self._trouble.note(exc)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._woken.clear()
+            try:
+                await self._round(stop)
+                self._trouble.clear()
+            except EmbedfleetError as exc:
+                self._reached_since = None
+                self._trouble.note(exc)
+            await first_of(wait_briefly(stop, _LOOK_SECONDS), self._woken.wait())
+            await wait_briefly(stop, _APART_SECONDS)
+
+    async def _round(self, stop: asyncio.Event) -> None:
+        """Save what this process knows, then do the removals that are due."""
+        now = self._clock.now()
+        due = [removal for removal in self._unsaved.values() if removal.due_at <= now]
+        if self._database is not None:
+            due = await self._exchange(now)
+        self._tell()
+        for path in self._removers:
+            mine = [removal for removal in due if removal.key.path == path]
+            await self._do_side_by_side(path, mine, stop)
+
+    async def _exchange(self, now: float) -> list[Removal]:
+        """Write what SQL does not know yet. Return what is due.
+
+        What is void is written first. After SQL was away, no removal is done for a while: another process may
+        have to tell that a removal is void.
+        """
+        assert self._database is not None
+        await self._write_void()
+        await self._save()
+        look = partial(removals.due, now=now, limit=_AT_ONCE)
+        self._numbers, due = await self._database.read(lambda conn: (removals.numbers(conn), look(conn)))
+        self._any_saved = bool(self._numbers)
+        if self._any_saved:
+            # A removal may have been kept while this process did not know of any.
+            self._void.update(self._answered)
+            await self._write_void()
+        recent = now - _HEARD_SECONDS
+        self._answered = {key: at for key, at in self._answered.items() if at > recent}
+        if self._reached_since is None:
+            self._reached_since = now
+        return due if now - self._reached_since >= _HEARD_SECONDS else []
+
+    async def _do_side_by_side(self, path: Path, due: Sequence[Removal], stop: asyncio.Event) -> None:
+        """Do the removals, some at a time, until the path fails or all were tried."""
+        for some in pages(due, _SIDE_BY_SIDE):
+            if stop.is_set() or self._clock.now() < self._paused_until[path]:
+                return
+            await asyncio.gather(*(self._do(removal) for removal in some))
+
+    async def _do(self, removal: Removal) -> None:
+        """Do one removal, if it is still wanted when the document's turn has come."""
+        async with self._turns.of(removal.key.tenant, removal.key.media_id):
+            wanted = await self._still_wanted(removal)
+            if wanted is None:
+                return
+            try:
+                done = await self._is_needless(wanted)
+                if done is None:
+                    await self._put_off(wanted, self._clock.now() + _patience_seconds(wanted, self._clock))
+                    return
+                if not done:
+                    await self.remove(wanted.key)
+            except Exception as exc:  # noqa: BLE001 - a path may raise anything; the removal is tried again
+                await self._note_failure(wanted, exc)
+                return
+            self._pauses[Path(wanted.key.path)].reset()
+            await self._forget(wanted)
+
+    async def _still_wanted(self, removal: Removal) -> Removal | None:
+        """Return the removal as it is now, claimed; None if it is done, void, not due or another's."""
+        if self._database is None:
+            return removal if self._unsaved.get(removal.key) is removal else None
+        found = await self._claim(removal.key)
+        if not isinstance(found, Removal):
+            return None
+        if found.due_at > self._clock.now():
+            await self.release(found)
+            return None
+        return found
+
+    async def _is_needless(self, removal: Removal) -> bool | None:
+        """Whether the version that the removal makes room for never came. None: it is not there yet."""
+        if removal.job_id is None:
+            return False
+        path = self._paths[Path(removal.key.path).other]
+        assert isinstance(path, FollowingPath)
+        async with asyncio.timeout(self._limit_seconds):
+            visible = await path.is_visible(removal.key.tenant, removal.job_id)
+        return None if visible is False else not visible
+
+    async def _note_failure(self, removal: Removal, failure: Exception) -> None:
+        path = Path(removal.key.path)
+        pause = max(_ASK_SECONDS, self._pauses[path].next_seconds())
+        self._paused_until[path] = self._clock.now() + pause
+        words = one_line(failure) or type(failure).__name__
+        logger.warning("removal from the {} path failed, and is tried again: {}", path, words)
+        await self._put_off(removal, self._paused_until[path])
+
+    async def _put_off(self, removal: Removal, due_at: float) -> None:
+        if self._database is None:
+            self._unsaved[removal.key] = replace(removal, due_at=due_at)
+        else:
+            await self._database.write(lambda conn: removals.put_off(conn, removal, due_at))
+
+    async def _forget(self, removal: Removal) -> None:
+        if self._database is None:
+            self._unsaved.pop(removal.key, None)
+        else:
+            await self._database.write(lambda conn: removals.drop(conn, [removal]))
+
+    async def _claim(self, key: RemovalKey) -> Removal | Unclaimed:
+        assert self._database is not None
+        now = self._clock.now()
+        until = now + self._limit_seconds + _CLAIM_MARGIN_SECONDS
+        return await self._database.write(lambda conn: removals.claim(conn, key, now=now, until=until))
+
+    async def _save(self) -> None:
+        """Bring the removals that only this process knows into SQL."""
+        if self._database is None or not self._unsaved:
+            return
+        unsaved = dict(self._unsaved)
+        await self._database.write(lambda conn: removals.keep(conn, unsaved.values()))
+        self._any_saved = True
+        for key, removal in unsaved.items():
+            if self._unsaved.get(key) is removal:
+                del self._unsaved[key]
+
+    async def _write_void(self) -> None:
+        if self._database is None or not self._void:
+            return
+        void = dict(self._void)
+        await self._database.write(lambda conn: removals.drop_answered(conn, void))
+        for key, at in void.items():
+            if self._void.get(key) == at:
+                del self._void[key]
+
+    def _tell(self) -> None:
+        """Set the gauge of kept removals: those of all processes."""
+        for path in Path:
+            unsaved = sum(key.path == path for key in self._unsaved)
+            self._metrics.traffic_kept_removals.labels(path).set(self._numbers.get(path, 0) + unsaved)
+
+
+def _patience_seconds(removal: Removal, clock: Clock) -> float:
+    """Return after what time to look again for a version that is under way: a quarter of the time so far."""
+    so_far = clock.now() - removal.requested_at
+    return min(_LONGEST_PAUSE_SECONDS, max(_LOOK_SECONDS, so_far / 4))

@@ -1,0 +1,337 @@
+"""Sends each request to ingest a document down one of two paths, and leaves one version visible."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from loguru import logger
+
+from embedfleet.clock import Clock, SystemClock
+from embedfleet.errors import one_line
+from embedfleet.metrics import Metrics
+from embedfleet.records.removals import RemovalKey
+from embedfleet.service import Service, run_services
+from embedfleet.sql.database import Database
+from embedfleet.traffic.calling import CALLERS_FAULT, PathCalls, StillRunning, has_taken_nothing, is_away
+from embedfleet.traffic.circuit import Circuit
+from embedfleet.traffic.counting import Counting, CountKeeping
+from embedfleet.traffic.decision import decide
+from embedfleet.traffic.document_turns import DocumentTurns
+from embedfleet.traffic.paths import IngestFunction, IngestRequest, IngestResult, Path
+from embedfleet.traffic.removing import Removals
+from embedfleet.traffic.state_watch import FixedStates, Known, TrafficStates, WatchedStates
+
+T = TypeVar("T")
+
+# A request whose path changes while it is served is served again. States that change more often than that
+# within one request do not exist outside of tests.
+_MOST_ROUNDS = 4
+
+
+class Shadow(Protocol):
+    """Runs the other path beside the old one, and compares the two."""
+
+    def observe(self, request: IngestRequest, result: IngestResult, seconds: float) -> None:
+        """Take note of an answer of the old path, which took `seconds`. It must not wait, and never fails."""
+        ...
+
+
+@dataclass(slots=True)
+class _Course:
+    """What is remembered of a request while it is served.
+
+    `unknown`: the fleet failed, but may have taken the document, and readers may see it later. `late`: the
+    threads of paths that went over their time.
+    """
+
+    unknown: bool = False
+    late: list[asyncio.Future[IngestResult]] = field(default_factory=list)
+
+
+class TrafficRouter:
+    """Sends each request to the old path or to the fleet, as the traffic state says.
+
+    Use it with `async with`: it then follows the state in SQL, and writes its counts there. One router serves
+    a process. Its guarantees:
+
+    - Exactly one path answers a request, or its caller gets that path's error. If the fleet fails a request
+      that is not wrong in itself, the old path answers it.
+    - Requests for one document are served one after the other, in the order in which they came.
+    - After a path has answered, the document is removed from the other one. A removal that fails is repeated
+      until it succeeds, by any process that routes.
+    - A caller that is cancelled does not stop its request.
+    """
+
+    def __init__(
+        self,
+        sync_path: IngestFunction,
+        async_path: IngestFunction,
+        *,
+        database: Database | None = None,
+        states: TrafficStates | None = None,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+        shadow: Shadow | None = None,
+        async_limit_seconds: float = 60.0,
+        removal_limit_seconds: float = 10.0,
+    ) -> None:
+        """A path is a coroutine function, or a plain function, which runs in a thread. One that has `remove`
+        too is a `RemovingPath`.
+
+        `database`: where the state, the counts and the removals are. Without it nothing is moved, unless
+        `states` says so. The fleet has `async_limit_seconds` to answer. A removal from either path may take
+        `removal_limit_seconds`.
+        """
+        self._clock = clock or SystemClock()
+        self._metrics = metrics or Metrics()
+        self._database = database
+        self._services: list[Service] = []
+        if states is None and database is not None:
+            states = self._watched = WatchedStates(database, self._clock)
+            self._services.append(states)
+        self._states = states or FixedStates()
+        self._shadow = shadow
+        self._async_limit_seconds = async_limit_seconds
+        self._calls = {Path.SYNC: PathCalls(sync_path), Path.ASYNC: PathCalls(async_path)}
+        self._turns = DocumentTurns()
+        self._circuit = Circuit(self._clock)
+        self._counting = Counting(self._clock, self._metrics)
+        self._removals = Removals(
+            {Path.SYNC: sync_path, Path.ASYNC: async_path},
+            self._turns,
+            database=database,
+            clock=self._clock,
+            metrics=self._metrics,
+            limit_seconds=removal_limit_seconds,
+        )
+        self._services.append(self._removals)
+        if database is not None:
+            self._services.append(CountKeeping(self._counting, database))
+        self._requests: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        for service in self._services:
+            if isinstance(service, WatchedStates):
+                await service.try_refresh()
+        self._running = asyncio.create_task(run_services(self._services, self._stop), name="traffic router")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the requests that are under way, and write the last counts."""
+        while self._requests:
+            await asyncio.wait(self._requests)
+        self._stop.set()
+        if self._running is not None:
+            await self._running
+        for calls in self._calls.values():
+            await asyncio.to_thread(calls.close)
+
+    async def ingest(self, request: IngestRequest) -> IngestResult:
+        """Ingest the document on the path that the state says. `path` of the result says which one it was.
+
+        Raises what that path raises. If the fleet failed and the old path too, it raises the error of the old
+        path; the fleet may then have taken the document all the same.
+        """
+        return await self._in_turn(
+            request.tenant, request.media_id, lambda course: self._route(request, course)
+        )
+
+    async def remove(self, tenant: str, media_id: str) -> None:
+        """Remove the document from both paths.
+
+        Raises what a path raises that cannot remove it now. Such a removal is repeated until it succeeds,
+        unless the document is ingested again before.
+        """
+        await self._in_turn(tenant, media_id, lambda _: self._remove_everywhere(tenant, media_id))
+
+    async def _in_turn(
+        self, tenant: str, media_id: str, work: Callable[[_Course], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Do the work with the document's turn. It goes on to its end if the caller is cancelled.
+
+        Half a request would be worse than none: a document may be on both paths then.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._serve(tenant, media_id, work, answer))
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return await answer
+
+    async def _serve(
+        self,
+        tenant: str,
+        media_id: str,
+        work: Callable[[_Course], Coroutine[Any, Any, T]],
+        answer: asyncio.Future[T],
+    ) -> None:
+        course = _Course()
+        async with self._turns.of(tenant, media_id):
+            try:
+                result = await work(course)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the caller raises it
+                if not answer.done():
+                    answer.set_exception(exc)
+            else:
+                if not answer.done():
+                    answer.set_result(result)
+            if course.late:
+                await self._outwait(RemovalKey(tenant, media_id, Path.ASYNC), course)
+
+    async def _outwait(self, key: RemovalKey, course: _Course) -> None:
+        """Keep the document's turn until calls have ended that went over their time.
+
+        A later version must not be overtaken by them. What they store is removed, if the old path answered.
+        """
+        await asyncio.wait(course.late)
+        for late in course.late:
+            late.exception()  # it was counted as a failure already
+        if course.unknown:
+            await self._remove_or_keep(key)
+
+    async def _route(self, request: IngestRequest, course: _Course) -> IngestResult:
+        """Serve the request, again if the state sends it elsewhere by the time that it was served.
+
+        Another process may have served the same document on the other path since the state has changed, and
+        this one has removed it from there. So this version is ingested there too, and nothing is lost.
+        """
+        known = self._states.present()
+        path = self._decided(known, request)
+        result = await self._serve_on(path, request, known, course)
+        for _ in range(_MOST_ROUNDS):
+            now = self._states.present()
+            if now is known or self._decided(now, request) is path:
+                break
+            known, path = now, self._decided(now, request)
+            try:
+                result = await self._serve_on(path, request, known, course)
+            except Exception as exc:  # noqa: BLE001 - it was answered, and what answered it still has it
+                logger.warning("the path of a request changed, and the new one failed: {}", _words(exc))
+                break
+        return result
+
+    def _decided(self, known: Known, request: IngestRequest) -> Path:
+        return decide(known.state, request.tenant, request.media_id, request.content_type)
+
+    async def _serve_on(
+        self, path: Path, request: IngestRequest, known: Known, course: _Course
+    ) -> IngestResult:
+        if path is Path.ASYNC:
+            result = await self._by_fleet(request, known, course)
+        else:
+            started = perf_counter()
+            result = await self._by_old_path(request, known)
+            if self._shadow is not None:
+                self._shadow.observe(request, result, perf_counter() - started)
+        await self._leave_one_visible(request, result, course)
+        return result
+
+    async def _by_old_path(self, request: IngestRequest, known: Known) -> IngestResult:
+        try:
+            return await self._call(Path.SYNC, request, known, limit_seconds=None)
+        except CALLERS_FAULT:
+            raise
+        except Exception:
+            self._counting.failure(Path.SYNC, known.state.change_id)
+            raise
+
+    async def _by_fleet(self, request: IngestRequest, known: Known, course: _Course) -> IngestResult:
+        """Ask the fleet, and the old path if the fleet does not answer."""
+        if not self._circuit.admits():
+            self._counting.fallback(known.state.change_id, "circuit")
+            return await self._by_old_path(request, known)
+        try:
+            result = await self._call(Path.ASYNC, request, known, limit_seconds=self._async_limit_seconds)
+        except CALLERS_FAULT:
+            self._circuit.note_answer()
+            raise
+        except Exception as exc:  # noqa: BLE001 - a defect of the new path, too, must not reach the caller
+            self._note_failure(exc, course)
+            self._counting.fallback(known.state.change_id, "failed")
+            return await self._by_old_path(request, known)
+        self._circuit.note_answer()
+        return result
+
+    def _note_failure(self, failure: Exception, course: _Course) -> None:
+        """Draw the conclusions from a failure of the fleet."""
+        if is_away(failure):
+            self._circuit.note_absence()
+        else:
+            self._circuit.note_answer()
+        course.unknown = course.unknown or not has_taken_nothing(failure)
+        if isinstance(failure, StillRunning):
+            course.late.append(failure.done)
+        logger.warning("the fleet failed, and the request goes the old way: {}", _words(failure))
+
+    async def _call(
+        self, path: Path, request: IngestRequest, known: Known, *, limit_seconds: float | None
+    ) -> IngestResult:
+        """Call the path and count its answer. Kept removals of the document from this path are void then."""
+        key = RemovalKey(request.tenant, request.media_id, path)
+        held = await self._removals.hold(key) if self._removals.any_kept else None
+        started = perf_counter()
+        try:
+            result = await self._calls[path].call(request, limit_seconds=limit_seconds)
+        except BaseException as exc:
+            if isinstance(exc, CALLERS_FAULT):
+                self._counting.callers_fault(path, known.state.change_id)
+            if held is not None:
+                await self._removals.release(held)
+            raise
+        self._counting.answer(path, known.state.change_id, perf_counter() - started, result.chunks)
+        await self._removals.void(key)
+        return IngestResult(result.chunks, result.visible, result.stored, result.job_id, path)
+
+    async def _leave_one_visible(self, request: IngestRequest, result: IngestResult, course: _Course) -> None:
+        """Remove the document from the path that did not answer, or see to it that this is done later."""
+        assert result.path is not None
+        key = RemovalKey(request.tenant, request.media_id, result.path.other)
+        if not self._may_have(key):
+            return
+        if result.visible or result.job_id is None or not self._removals.can_follow(result.path):
+            await self._remove_or_keep(key)
+        else:
+            # Readers see the version before until they see this one.
+            await self._removals.keep(key, after_seconds=0.0, job_id=result.job_id)
+        if course.unknown and key.path == Path.ASYNC:
+            # What the fleet may still take of the failed call was removed too early just now.
+            await self._removals.keep(key, after_seconds=self._async_limit_seconds)
+
+    def _may_have(self, key: RemovalKey) -> bool:
+        """Whether the path may have the document, and can remove it."""
+        if not self._removals.can_remove(Path(key.path)):
+            return False
+        return key.path == Path.SYNC or self._states.present().reach.includes(key.tenant, key.media_id)
+
+    async def _remove_or_keep(self, key: RemovalKey) -> Exception | None:
+        """Remove the document from a path, with its turn. What fails is kept, and returned."""
+        if key.path == Path.ASYNC and self._circuit.is_open:
+            await self._removals.keep(key)
+            return None
+        try:
+            await self._removals.remove(key)
+        except Exception as exc:  # noqa: BLE001 - the request was answered; the removal is repeated
+            await self._removals.keep(key)
+            logger.warning("the {} path could not remove a document: {}", key.path, _words(exc))
+            return exc
+        await self._removals.void(key)
+        return None
+
+    async def _remove_everywhere(self, tenant: str, media_id: str) -> None:
+        keys = [RemovalKey(tenant, media_id, path) for path in Path]
+        failures = [await self._remove_or_keep(key) for key in keys if self._may_have(key)]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+
+def _words(failure: Exception) -> str:
+    return one_line(failure) or type(failure).__name__
