@@ -5,7 +5,7 @@ from __future__ import annotations
 from embedfleet.clock import Clock
 from embedfleet.retry import BackOff
 
-# So many failures in a row are no chance: with one request in five failing, they come once in 3,000 requests.
+# More than chance: where one request in five fails, five in a row come once in 3,000 requests.
 _FAILURES_TO_OPEN = 5
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
