@@ -6,13 +6,11 @@ brings those of an older release to its own format.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,14 +19,13 @@ from embedfleet.paging import pages
 from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
 from embedfleet.vectors.chroma.errors import embedded_error, server_error
 from embedfleet.vectors.source import LABELS_PAGE, Source, SourceCollection, SourceLabels, SourceRows
+from embedfleet.vectors.source_thread import SourceOnThread
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
 
     from embedfleet.vectors.chroma.clients import ServerClient
-
-T = TypeVar("T")
 
 _DATABASE = "chroma.sqlite3"
 _TIMEOUT_SECONDS = 60.0
@@ -43,29 +40,21 @@ async def open_source(place: str, *, scratch: Path) -> Source:
     StorageFull if there is no room for the copy.
     """
     if place.startswith(("http://", "https://")):
-        return await _ServerSource.open(place)
-    return await _DirectorySource.open(Path(place), scratch)
+        return await _ServerSource(ServerAddress.parse(place, {})).opened()
+    return await _DirectorySource(Path(place), scratch).opened()
 
 
-class _ChromaSource(Source):
-    """Reads by one client, on one thread."""
+class _ChromaSource(SourceOnThread):
+    """Reads by a client of Chroma."""
 
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma-source")
-        self._client: ClientAPI | ServerClient | None = None
-        self._closed = False
-
-    @property
-    def place(self) -> str:
-        return self._place
+    _client: ClientAPI | ServerClient | None = None
 
     async def collections(self) -> list[SourceCollection]:
-        return await self._run(lambda: sorted(self._described(), key=lambda one: one.name))
+        return await self.run(lambda: sorted(self._described(), key=lambda one: one.name))
 
     async def labels(self, collection: str, *, page: int = LABELS_PAGE) -> AsyncIterator[SourceLabels]:
         # All ids first, then pages by id: with an offset, a row that another system deletes would hide one.
-        ids = await self._run(lambda: self._collection(collection).get(include=[])["ids"])
+        ids = await self.run(lambda: self._collection(collection).get(include=[])["ids"])
         for part in pages(ids, page):
             found = await self._get(collection, part, ["metadatas"])
             yield SourceLabels(found["ids"], [one or {} for one in found["metadatas"]])
@@ -79,37 +68,13 @@ class _ChromaSource(Source):
             found["documents"],
         )
 
-    async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
-            self._thread.shutdown()
-
     async def _get(self, collection: str, ids: Sequence[str], include: list[str]) -> Any:
         wanted: Any = include
-        return await self._run(lambda: self._collection(collection).get(ids=list(ids), include=wanted))
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        if self._closed:
-            raise VectorStoreUnavailable(f"the source {self._place} is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._mapped, call)
+        return await self.run(lambda: self._collection(collection).get(ids=list(ids), include=wanted))
 
     # --- on the thread ---
 
-    def _mapped(self, call: Callable[[], T]) -> T:
-        """Run the call. Raises embedfleet's errors in place of Chroma's."""
-        try:
-            return call()
-        except BaseException as exc:
-            ours = self._error(exc)
-            if ours is exc:
-                raise
-            raise ours from exc
-
-    def _error(self, exc: BaseException) -> BaseException:
-        raise NotImplementedError
-
-    def _end(self) -> None:
+    def end_client(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -139,17 +104,7 @@ class _DirectorySource(_ChromaSource):
         self._scratch = scratch
         self._copy: Path | None = None
 
-    @classmethod
-    async def open(cls, directory: Path, scratch: Path) -> Source:
-        source = cls(directory, scratch)
-        try:
-            await source._run(source._open)
-        except BaseException:
-            await source.close()
-            raise
-        return source
-
-    def _open(self) -> None:
+    def open_client(self) -> None:
         if not (self._directory / _DATABASE).is_file():
             raise ConfigError(f"{self._directory} is no directory of Chroma: it has no file {_DATABASE}")
         self._copy = Path(mkdtemp(prefix="source-", dir=self._scratch))
@@ -162,11 +117,11 @@ class _DirectorySource(_ChromaSource):
             )
         self._client = open_directory(self._copy)
 
-    def _error(self, exc: BaseException) -> BaseException:
+    def mapped_error(self, exc: BaseException) -> BaseException:
         return embedded_error(exc, self._copy or self._directory)
 
-    def _end(self) -> None:
-        super()._end()
+    def end_client(self) -> None:
+        super().end_client()
         if self._copy is not None:
             shutil.rmtree(self._copy, ignore_errors=True)
             self._copy = None
@@ -180,21 +135,11 @@ class _ServerSource(_ChromaSource):
         self._address = address
         self._opening = True
 
-    @classmethod
-    async def open(cls, url: str) -> Source:
-        source = cls(ServerAddress.parse(url, {}))
-        try:
-            await source._run(source._open)
-        except BaseException:
-            await source.close()
-            raise
-        return source
-
-    def _open(self) -> None:
+    def open_client(self) -> None:
         self._client = open_server(self._address, timeout_seconds=_TIMEOUT_SECONDS, connections=1)
         self._opening = False
 
-    def _error(self, exc: BaseException) -> BaseException:
+    def mapped_error(self, exc: BaseException) -> BaseException:
         if not isinstance(exc, Exception):
             return exc
         return server_error(exc, self._place, opening=self._opening)
