@@ -15,7 +15,9 @@ from embedfleet.errors import ConfigError, VectorStoreUnavailable
 from embedfleet.vectors.registry import SOURCES, source_kind
 from embedfleet.vectors.source import Source
 from support.chroma_server import ChromaServer
+from support.databases import PostgresDatabases
 from support.foreign_chroma import ForeignCollection, ForeignRows, bytes_of, write_directory, written_server
+from support.foreign_pgvector import write_tables
 
 ROWS = ForeignRows(
     [f"1_chunk_{i}" for i in range(7)],
@@ -51,8 +53,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["chroma directory", "chroma server"])
+@pytest.fixture(params=["chroma directory", "chroma server", "pgvector"])
 def place(request: pytest.FixtureRequest, directory: Path) -> Iterator[_Place]:
+    if request.param == "pgvector":
+        databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
+        with databases.empty() as url:
+            write_tables(url, COLLECTIONS)
+            yield _Place("pgvector", url)
+        return
     if request.param == "chroma directory":
         yield _Place("chroma", str(directory))
         return
@@ -77,7 +85,7 @@ async def test_it_names_its_collections_with_their_sizes(
     assert list(mine) == ["books", "plain", "void"]
     assert [one.rows for one in mine.values()] == [7, 1, 0]
     assert [one.distance for one in mine.values()] == ["l2", "cosine", "l2"]
-    assert mine["books"].metadata["source_model_id"] == "minilm"
+    assert "minilm" in mine["books"].metadata.values()
 
 
 async def test_every_row_is_labelled_once_in_pages(source: Source) -> None:

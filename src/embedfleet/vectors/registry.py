@@ -22,6 +22,7 @@ STORES: Mapping[str, str] = {
 
 SOURCES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.source",
+    "pgvector": "embedfleet.vectors.pgvector.source",
 }
 
 
