@@ -19,6 +19,7 @@ from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.traffic.administration import TrafficAdministration
+from embedfleet.traffic.counting import SLICE_SECONDS
 from embedfleet.traffic.guard import Action
 from embedfleet.traffic.guarding import guard_step
 from embedfleet.traffic.latencies import class_of
@@ -334,14 +335,17 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     state = await operator.set(deny_tenants=[])
     clock.advance(DAY - 1)
     message = await refusal()
-    assert "100% has held for 24 h of 1 days" in message
-    assert "the fleet had no request within 1 days" in message
+    assert "100% has held for 23.9 h of 24 h" in message
+    assert "the fleet had no request within 24 h" in message
     await counted(database, clock, state, 100, errors=1, fallbacks=1)
     clock.advance(10)
-    assert "1 requests fell back within 1 days" in await refusal()
+    assert "1 requests fell back within 24 h" in await refusal()
     # Also a change that keeps 100% lets the time go on.
     await operator.set(sticky_by="document")
-    clock.advance(DAY)
+    clock.advance(DAY + SLICE_SECONDS + 1)
+    await counted(database, clock, state, 3, path=Path.SYNC)
+    assert "the old path had 3 requests within 24 h" in await refusal()
+    clock.advance(DAY + SLICE_SECONDS + 1)
     await counted(database, clock, state, 100)
     await database.write(kept_removal)
     assert (await operator.show()).pending_removals == {"sync": 1}

@@ -11,20 +11,21 @@ import pytest
 from sqlalchemy import Connection
 
 from embedfleet.clock import SystemClock
-from embedfleet.errors import InvalidRequest, Permanent, QuotaExceeded, ServerUnavailable
+from embedfleet.errors import InvalidRequest, PathRetired, Permanent, QuotaExceeded, Remedy, ServerUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.records import traffic_counts
 from embedfleet.sql.database import Database
 from embedfleet.traffic.changes import change_state, present_state
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path
 from embedfleet.traffic.router import TrafficRouter
-from embedfleet.traffic.state import TrafficState
+from embedfleet.traffic.state import Retirement, TrafficState
 from embedfleet.traffic.state_watch import FixedStates
 from support.hangs import HANG_SECONDS
 from support.shelves import Shelf, visible
 
 NEW = TrafficState(percent=100)
 OLD = TrafficState(percent=0)
+RETIRED = TrafficState(percent=100, retirement=Retirement(at=5.0, final_at=9.0))
 
 
 def request(media_id: str = "1", content: str = "some text", tenant: str = "t") -> IngestRequest:
@@ -181,6 +182,51 @@ async def test_if_both_fail_the_caller_has_the_error_of_the_old_path() -> None:
         with pytest.raises(RuntimeError, match="mine"):
             await router.ingest(request())
     assert (scene.old.removals, scene.new.removals) == ([], [])
+
+
+async def test_what_is_late_in_the_fleet_stays_there_if_the_old_path_fails_too() -> None:
+    """The fleet has the only version then: a removal would lose the document."""
+    scene = Scene(NEW)
+    released = threading.Event()
+
+    class LateFleet(Shelf):
+        def __call__(self, sent: IngestRequest) -> IngestResult:  # type: ignore[override]
+            assert released.wait(HANG_SECONDS)
+            self.shown[sent.tenant, sent.media_id] = sent.content
+            return IngestResult(chunks=1)
+
+    scene.new = LateFleet()
+    scene.old.fails_with = away
+    async with scene.routed(async_limit_seconds=0.0) as router:
+        with pytest.raises(ServerUnavailable):
+            await router.ingest(request(content="v1"))
+        released.set()
+    assert scene.visible() == [None, "v1"]
+    assert scene.new.removals == []
+
+
+async def test_a_retired_path_answers_nothing_and_the_fleet_s_error_is_the_request_s(
+    database: Database,
+) -> None:
+    scene = Scene(RETIRED)
+    scene.new.fails_with = away
+    async with scene.routed(database) as router:
+        for _ in range(10):  # more than make the router leave the fleet alone
+            with pytest.raises(ServerUnavailable):
+                await router.ingest(request())
+        assert len(scene.new.calls) == 10, "nothing else could answer, so it was asked each time"
+        scene.new.fails_with = None
+        assert (await router.ingest(request(content="v1"))).path is Path.ASYNC
+        with pytest.raises(PathRetired, match=r"retired since 1970-01-01T00:00:05") as refused:
+            await router.ingest_the_old_way(request(content="v2"))
+        assert refused.value.remedy is Remedy.RESTORE_OLD_PATH
+        assert scene.visible() == [None, "v1"]
+        scene.states.set(NEW)
+        await router.ingest_the_old_way(request(content="v2"))
+        assert scene.visible() == ["v2", None]
+    assert scene.old.calls == ["v2"]
+    fleet = (await database.read(traffic_counts.sums))["async"]
+    assert (fleet.requests, fleet.errors, fleet.fallbacks) == (11, 10, 0)
 
 
 async def test_a_dead_fleet_is_left_alone_after_five_failures() -> None:

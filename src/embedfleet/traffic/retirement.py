@@ -1,17 +1,36 @@
-"""When the old path may be retired: every request went to the fleet for long enough, and none fell back."""
+"""The end of the old path: when it may be retired, and what it says then."""
 
 from __future__ import annotations
 
+import math
+
 from sqlalchemy import Connection
 
+from embedfleet.clock import utc
+from embedfleet.errors import PathRetired, Remedy
 from embedfleet.records import removals, traffic, traffic_counts
+from embedfleet.records.traffic import Change
 from embedfleet.records.traffic_counts import Counts
 from embedfleet.traffic.changes import state_of
+from embedfleet.traffic.counting import SLICE_SECONDS
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import TrafficState
 
 # The history is read in pages from its newest change. A state that held for a week is mostly in the first.
 _PAGE = 100
+
+
+def require_not_retired(state: TrafficState) -> None:
+    """Raise PathRetired if the old path is retired."""
+    if state.retirement is None:
+        return
+    since = _shown(state.retirement.at)
+    until = _shown(state.retirement.final_at)
+    raise PathRetired(
+        f"the old path is retired since {since} and ingests nothing: send the request to the fleet, or "
+        f"restore the old path, which is possible until {until}",
+        remedy=Remedy.RESTORE_OLD_PATH,
+    )
 
 
 def missing_for_retirement(
@@ -26,15 +45,13 @@ def missing_for_retirement(
         missing.append(f"{denied} tenants or content types are denied the fleet")
     if state.running_plan is not None:
         missing.append("a plan is under way")
-    since = _all_async_since(conn)
-    held = 0.0 if since is None else now - since
+    first = _first_of_all_async(conn)
+    held = 0.0 if first is None else now - first.at
+    window = _duration(must_hold_seconds)
     if held < must_hold_seconds:
-        missing.append(f"100% has held for {_duration(held)} of {_duration(must_hold_seconds)}")
-    new = traffic_counts.sums(conn, since=now - must_hold_seconds).get(Path.ASYNC, Counts())
-    if new.requests == 0:
-        missing.append(f"the fleet had no request within {_duration(must_hold_seconds)}")
-    if new.fallbacks:
-        missing.append(f"{new.fallbacks} requests fell back within {_duration(must_hold_seconds)}")
+        missing.append(f"100% has held for {_duration(held)} of {window}")
+    if first is not None:
+        missing += _missing_answers(conn, first, now - must_hold_seconds, window)
     # Its rows would be shown beside those of the fleet, by the readers that still use the old path's store.
     left = removals.numbers(conn).get(Path.SYNC, 0)
     if left:
@@ -42,24 +59,49 @@ def missing_for_retirement(
     return missing
 
 
-def _all_async_since(conn: Connection) -> float | None:
-    """Return since when, without a break, every request is decided for the fleet; None: that is not so."""
-    since: float | None = None
+def _missing_answers(conn: Connection, first: Change, since: float, window: str) -> list[str]:
+    """Say what of the answers since then is in the way. Only requests count that were all for the fleet."""
+    # The slice that `since` lies in counts too: it may have a fallback.
+    counts = traffic_counts.sums(conn, first_change=first.change_id, since=since - SLICE_SECONDS)
+    new, old = counts.get(Path.ASYNC, Counts()), counts.get(Path.SYNC, Counts())
+    missing = []
+    if new.requests == 0:
+        missing.append(f"the fleet had no request within {window}")
+    if new.fallbacks:
+        missing.append(f"{new.fallbacks} requests fell back within {window}")
+    elif old.requests:
+        missing.append(f"the old path had {old.requests} requests within {window}")
+    return missing
+
+
+def _first_of_all_async(conn: Connection) -> Change | None:
+    """Return the change since which, without a break, every request is decided for the fleet.
+
+    None: requests are decided for the old path too.
+    """
+    first: Change | None = None
     cursor: str | None = None
     while True:
         page = traffic.history(conn, limit=_PAGE, after=cursor)
         for change in page:
             if not state_of(change).is_all_async:
-                return since
-            since = change.at
+                return first
+            first = change
         cursor = page.next_cursor
         if cursor is None:
-            return since
+            return first
+
+
+def _shown(at: float) -> str:
+    return utc(at).isoformat(timespec="seconds")
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration as people read it: in the greatest unit that it fills."""
+    """Return a duration as people read it: in the greatest unit that it fills twice.
+
+    It is rounded down, so that what has not quite lasted as long as it should is not shown as if it had.
+    """
     for unit, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
+        if seconds >= 2 * unit:
+            return f"{math.floor(10 * seconds / unit) / 10:g} {name}"
+    return f"{math.floor(seconds)} s"

@@ -24,6 +24,7 @@ from embedfleet.traffic.decision import decide
 from embedfleet.traffic.document_turns import DocumentTurns
 from embedfleet.traffic.paths import IngestFunction, IngestRequest, IngestResult, Path
 from embedfleet.traffic.removing import Removals
+from embedfleet.traffic.retirement import require_not_retired
 from embedfleet.traffic.state_watch import FixedStates, Known, TrafficStates, WatchedStates
 
 T = TypeVar("T")
@@ -45,11 +46,12 @@ class Shadow(Protocol):
 class _Course:
     """What is remembered of a request while it is served.
 
-    `unknown`: the fleet failed, but may have taken the document, and readers may see it later. `late`: the
-    threads of paths that went over their time.
+    `unknown`: the fleet failed, but may have taken the document, and readers may see it later. `answered`:
+    the path that has answered, if one has. `late`: the threads of paths that went over their time.
     """
 
     unknown: bool = False
+    answered: Path | None = None
     late: list[asyncio.Future[IngestResult]] = field(default_factory=list)
 
 
@@ -60,7 +62,7 @@ class TrafficRouter:
     a process. Its guarantees:
 
     - Exactly one path answers a request, or its caller gets that path's error. If the fleet fails a request
-      that is not wrong in itself, the old path answers it.
+      that is not wrong in itself, the old path answers it, unless that is retired.
     - Requests for one document are served one after the other, in the order in which they came.
     - After a path has answered, the document is removed from the other one. A removal that fails is repeated
       until it succeeds, by any process that routes.
@@ -139,11 +141,23 @@ class TrafficRouter:
         """Ingest the document on the path that the state says. `path` of the result says which one it was.
 
         Raises what that path raises. If the fleet failed and the old path too, it raises the error of the old
-        path; the fleet may then have taken the document all the same.
+        path; the fleet may then have taken the document all the same. If the old path is retired, it is not
+        asked, and the error is the fleet's.
         """
         return await self._in_turn(
             request.tenant, request.media_id, lambda course: self._route(request, course)
         )
+
+    async def ingest_the_old_way(self, request: IngestRequest) -> IngestResult:
+        """Ingest the document on the old path, whatever the state says: for code that is not moved yet.
+
+        Raises what the old path raises. Raises PathRetired once that is retired.
+        """
+
+        async def serve(course: _Course) -> IngestResult:
+            return await self._serve_on(Path.SYNC, request, self._states.present(), course)
+
+        return await self._in_turn(request.tenant, request.media_id, serve)
 
     async def remove(self, tenant: str, media_id: str) -> None:
         """Remove the document from both paths.
@@ -194,7 +208,8 @@ class TrafficRouter:
         await asyncio.wait(course.late)
         for late in course.late:
             late.exception()  # it was counted as a failure already
-        if course.unknown:
+        # If the old path did not answer, the fleet has the only version that there is.
+        if course.unknown and course.answered is Path.SYNC:
             await self._remove_or_keep(key)
 
     async def _route(self, request: IngestRequest, course: _Course) -> IngestResult:
@@ -235,6 +250,7 @@ class TrafficRouter:
         return result
 
     async def _by_old_path(self, request: IngestRequest, known: Known) -> IngestResult:
+        require_not_retired(known.state)
         try:
             return await self._call(Path.SYNC, request, known, limit_seconds=None)
         except CALLERS_FAULT:
@@ -244,8 +260,10 @@ class TrafficRouter:
             raise
 
     async def _by_fleet(self, request: IngestRequest, known: Known, course: _Course) -> IngestResult:
-        """Ask the fleet, and the old path if the fleet does not answer."""
-        if not self._circuit.admits():
+        """Ask the fleet, and the old path if the fleet does not answer and the old path is not retired."""
+        is_alone = known.state.retirement is not None
+        # Where nothing else can answer, the fleet is asked even if it is probably away.
+        if not self._circuit.admits() and not is_alone:
             self._counting.fallback(known.state.change_id, "circuit")
             return await self._by_old_path(request, known)
         try:
@@ -253,8 +271,12 @@ class TrafficRouter:
         except CALLERS_FAULT:
             self._circuit.note_answer()
             raise
-        except Exception as exc:  # noqa: BLE001 - a defect of the new path, too, must not reach the caller
+        except Exception as exc:
             self._note_failure(exc, course)
+            if is_alone:
+                self._counting.failure(Path.ASYNC, known.state.change_id)
+                raise
+            logger.warning("the fleet failed, and the request goes the old way: {}", _words(exc))
             self._counting.fallback(known.state.change_id, "failed")
             return await self._by_old_path(request, known)
         self._circuit.note_answer()
@@ -269,7 +291,6 @@ class TrafficRouter:
         course.unknown = course.unknown or not has_taken_nothing(failure)
         if isinstance(failure, StillRunning):
             course.late.append(failure.done)
-        logger.warning("the fleet failed, and the request goes the old way: {}", _words(failure))
 
     async def _call(
         self, path: Path, request: IngestRequest, known: Known, *, limit_seconds: float | None
@@ -293,6 +314,7 @@ class TrafficRouter:
     async def _leave_one_visible(self, request: IngestRequest, result: IngestResult, course: _Course) -> None:
         """Remove the document from the path that did not answer, or see to it that this is done later."""
         assert result.path is not None
+        course.answered = result.path
         key = RemovalKey(request.tenant, request.media_id, result.path.other)
         if not self._may_have(key):
             return
