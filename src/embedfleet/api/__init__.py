@@ -1,4 +1,4 @@
 """The HTTP API: one file a group of routes, and what they share (keys, errors, limits, streams).
 
-May import: bootstrap, one_search and below.
+May import: bootstrap, one_search, client and below.
 """

@@ -2,7 +2,7 @@
 
 A command imports heavy modules inside of its function, so that `--help` answers at once.
 
-May import: api, client, tldw and below.
+May import: api, tldw and below.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An operation is a generator of steps (`steps`), written once. `transports` takes the steps for either client.
 
-May import: bootstrap, one_search and below.
+May import: assembly and below.
 """
 
 from embedfleet.client.clients import AsyncClient, Client

@@ -63,6 +63,10 @@ class ChunkingConfig(NativeConfig):
     def _in_our_words(cls, given: Any) -> Any:
         return _translated(given) if isinstance(given, Mapping) else given
 
+    def own(self) -> NativeConfig:
+        """Return what embedfleet's own config has of it."""
+        return NativeConfig(**{name: getattr(self, name) for name in NativeConfig.model_fields})
+
 
 def _translated(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields with sizes, unit and method as embedfleet has them."""

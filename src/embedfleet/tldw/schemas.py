@@ -164,7 +164,7 @@ class JobInfo(BaseModel):
             started_at=record.started_at,
             completed_at=record.finished_at,
             error_message=record.reason,
-            progress_percentage=_percentage(record),
+            progress_percentage=percentage(record),
             chunks_processed=progress.chunks_embedded,
             total_chunks=progress.chunks_total,
             current_stage=_STAGES.get(record.status),
@@ -195,7 +195,7 @@ _STAGES = {
 }
 
 
-def _percentage(record: JobRecord) -> float:
+def percentage(record: JobRecord) -> float:
     """Return the progress as tldw counts it: 25 when the text is cut, 75 when embedded, 100 at the end."""
     progress = record.progress
     if record.status in (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS):

@@ -1,4 +1,4 @@
 """The operations of the client, one file a group of routes. They are steps: they do no I/O.
 
-May import: bootstrap, one_search and below.
+May import: assembly and below.
 """
