@@ -283,3 +283,10 @@ async def test_a_removal_takes_the_document_from_both_paths() -> None:
         scene.old.removal_fails_with = lambda: RuntimeError("disk")
         with pytest.raises(RuntimeError, match="disk"):
             await router.remove("t", "1")
+
+
+async def test_a_path_that_is_retired_for_good_is_not_called_any_more() -> None:
+    scene = Scene(TrafficState(percent=100, retirement=Retirement(at=0, final_at=1)))
+    async with scene.routed() as router:
+        await router.ingest(request())
+    assert scene.old.removals == []

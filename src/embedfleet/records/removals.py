@@ -29,13 +29,15 @@ class RemovalKey(NamedTuple):
 class Removal:
     """A removal that is to be done, not before `due_at`. Both instants are Unix times.
 
-    With a `job_id`, it waits until readers see what that job of the fleet stores.
+    With a `job_id`, it waits until readers see what that job of the fleet stores. `erases`: the document is
+    to be on neither path; otherwise the other path has it.
     """
 
     key: RemovalKey
     requested_at: float
     due_at: float
     job_id: str | None = None
+    erases: bool = False
 
 
 class Unclaimed(Enum):
@@ -54,6 +56,7 @@ def keep(conn: Connection, removals: Iterable[Removal]) -> None:
             "due_at": removal.due_at,
             "claimed_until": None,
             "job_id": removal.job_id,
+            "erases": removal.erases,
         }
         tenant, media_id, path = removal.key
         row = upsert(conn.dialect.name, table).values(tenant=tenant, media_id=media_id, path=path, **values)
@@ -111,12 +114,13 @@ _COLUMNS = (
     table.c.requested_at,
     table.c.due_at,
     table.c.job_id,
+    table.c.erases,
 )
 
 
 def _removal(row: RowMapping) -> Removal:
     key = RemovalKey(row["tenant"], row["media_id"], row["path"])
-    return Removal(key, row["requested_at"], row["due_at"], row["job_id"])
+    return Removal(key, row["requested_at"], row["due_at"], row["job_id"], row["erases"])
 
 
 def _is(key: RemovalKey) -> ColumnElement[bool]:

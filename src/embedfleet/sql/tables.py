@@ -464,6 +464,8 @@ traffic_removals = Table(
     Column("claimed_until", Float),
     # The removal waits until readers see what this job of the fleet stores.
     Column("job_id", Text),
+    # The document is to be on neither path.
+    Column("erases", Boolean, nullable=False),
 )
 
 # Shadow runs: the sync path answers, the fleet runs too, and the two are compared.

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from embedfleet.errors import Permanent, UnknownJob
-from embedfleet.queue_schemas import ChunkingConfig, ContentType, JobInfo, JobRequest, JobStatus
+from embedfleet.errors import Permanent, UnknownDocument, UnknownJob
+from embedfleet.queue_schemas import (
+    ChunkingConfig,
+    ContentType,
+    DocumentInfo,
+    DocumentState,
+    JobInfo,
+    JobRequest,
+    JobStatus,
+)
 from embedfleet.traffic.paths import IngestRequest, IngestResult
 from embedfleet.traffic.requests import job_request
 
@@ -36,6 +44,10 @@ class FleetAccess(Protocol):
         """Return when the job has ended. Raises TimeoutError after the time, and UnknownJob."""
         ...
 
+    async def get_document(self, *, media_id: str) -> DocumentInfo:
+        """Return the version that readers see, otherwise the newest. Raises UnknownDocument."""
+        ...
+
     async def delete_document(self, *, media_id: str) -> str | None:
         """Hide the document from readers at once, and end its jobs. Return None if there is no document."""
         ...
@@ -46,7 +58,7 @@ AccessOf = Callable[[str], FleetAccess]
 
 
 class FleetPath:
-    """Sends documents to the fleet. A `RemovingPath` and a `FollowingPath`.
+    """Sends documents to the fleet. A `RemovingPath`, a `FollowingPath` and a `ShowingPath`.
 
     A call answers when readers see the document, or after `wait_seconds` with `visible=False`: the fleet has
     the document then and goes on with it (`until_ended` waits for that). Its results do not tell the chunks.
@@ -100,6 +112,14 @@ class FleetPath:
         except UnknownJob:
             return None
         return True if ended.status in _VISIBLE else None
+
+    async def shows(self, tenant: str, media_id: str) -> bool:
+        """Return whether readers see a version of the document. Raises what the access raises."""
+        try:
+            found = await self._access_of(tenant).get_document(media_id=media_id)
+        except UnknownDocument:
+            return False
+        return found.state is DocumentState.LIVE
 
     async def remove(self, tenant: str, media_id: str) -> None:
         """Hide the document from readers, and end its jobs. Workers delete what is stored of it later.

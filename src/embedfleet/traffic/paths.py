@@ -107,3 +107,12 @@ class FollowingPath(Protocol):
         False: it is still under way. None: it ended without being seen, or is unknown.
         """
         ...
+
+
+@runtime_checkable
+class ShowingPath(Protocol):
+    """A path that can be asked for a document."""
+
+    async def shows(self, tenant: str, media_id: str) -> bool:
+        """Return whether readers of this path see a version of the document."""
+        ...

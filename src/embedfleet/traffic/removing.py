@@ -21,7 +21,7 @@ from embedfleet.records.removals import Removal, RemovalKey, Unclaimed
 from embedfleet.retry import BackOff
 from embedfleet.sql.database import Database
 from embedfleet.traffic.document_turns import DocumentTurns
-from embedfleet.traffic.paths import FollowingPath, IngestFunction, Path, RemovingPath
+from embedfleet.traffic.paths import FollowingPath, IngestFunction, Path, RemovingPath, ShowingPath
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import first_of, wait_briefly
 
@@ -30,6 +30,8 @@ TRY_AGAIN_SECONDS = 3.5
 _LONGEST_PAUSE_SECONDS = 60.0
 # Within this time every process has heard of a removal that was kept, or has told that it is void.
 _HEARD_SECONDS = 3.0
+# A removal may be saved late, if SQL was away. Answers are remembered for this time to void it then.
+_REMEMBERED_SECONDS = 60.0
 _APART_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 # A claim outlives the time limit of a removal by this, so that no other process begins it in between.
@@ -44,8 +46,9 @@ _AT_ONCE = 200
 class Removals:
     """The removals that are still to be done. A `Service`.
 
-    They are kept in SQL, where every process that routes may do them; without SQL, or while it is away, in
-    the memory of this process.
+    They are kept in SQL, where every process that routes may do them. While SQL is away they are kept in
+    memory, and are not done: SQL knows if another process has ingested the document again. Without any
+    database the memory of this process is all there is.
     """
 
     name: ClassVar = "traffic removals"
@@ -102,11 +105,16 @@ class Removals:
             await self._removers[Path(key.path)].remove(key.tenant, key.media_id)
 
     async def keep(
-        self, key: RemovalKey, *, after_seconds: float = TRY_AGAIN_SECONDS, job_id: str | None = None
+        self,
+        key: RemovalKey,
+        *,
+        after_seconds: float = TRY_AGAIN_SECONDS,
+        job_id: str | None = None,
+        erases: bool = False,
     ) -> None:
         """Do the removal later. The caller has the document's turn. It never fails."""
         now = self._clock.now()
-        self._unsaved[key] = Removal(key, now, now + after_seconds, job_id)
+        self._unsaved[key] = Removal(key, now, now + after_seconds, job_id, erases)
         # An answer of this path that came before is no reason against this removal.
         self._answered.pop(key, None)
         self._void.pop(key, None)
@@ -166,17 +174,20 @@ class Removals:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._woken.clear()
-            try:
-                await self._round(stop)
-                self._trouble.clear()
-            except EmbedfleetError as exc:
-                self._reached_since = None
-                self._trouble.note(exc)
+            await self.step(stop)
             await first_of(wait_briefly(stop, _LOOK_SECONDS), self._woken.wait())
             await wait_briefly(stop, _APART_SECONDS)
 
-    async def _round(self, stop: asyncio.Event) -> None:
-        """Save what this process knows, then do the removals that are due."""
+    async def step(self, stop: asyncio.Event) -> None:
+        """Save what this process knows, then do the removals that are due. It never fails."""
+        try:
+            await self._do_what_is_due(stop)
+            self._trouble.clear()
+        except EmbedfleetError as exc:
+            self._reached_since = None
+            self._trouble.note(exc)
+
+    async def _do_what_is_due(self, stop: asyncio.Event) -> None:
         now = self._clock.now()
         due = [removal for removal in self._unsaved.values() if removal.due_at <= now]
         if self._database is not None:
@@ -202,7 +213,7 @@ class Removals:
             # A removal may have been kept while this process did not know of any.
             self._void.update(self._answered)
             await self._write_void()
-        recent = now - _HEARD_SECONDS
+        recent = now - _REMEMBERED_SECONDS
         self._answered = {key: at for key, at in self._answered.items() if at > recent}
         if self._reached_since is None:
             self._reached_since = now
@@ -222,14 +233,14 @@ class Removals:
             if wanted is None:
                 return
             try:
-                done = await self._is_needless(wanted)
-                if done is None:
-                    await self._put_off(wanted, self._clock.now() + _patience_seconds(wanted, self._clock))
-                    return
-                if not done:
+                answer = await self._other_path_has_it(wanted)
+                if answer:
                     await self.remove(wanted.key)
             except Exception as exc:  # noqa: BLE001 - a path may raise anything; the removal is tried again
                 await self._note_failure(wanted, exc)
+                return
+            if answer is None:
+                await self._put_off(wanted, self._clock.now() + _patience_seconds(wanted, self._clock))
                 return
             self._pauses[Path(wanted.key.path)].reset()
             await self._forget(wanted)
@@ -246,15 +257,23 @@ class Removals:
             return None
         return found
 
-    async def _is_needless(self, removal: Removal) -> bool | None:
-        """Whether the version that the removal makes room for never came. None: it is not there yet."""
-        if removal.job_id is None:
-            return False
-        path = self._paths[Path(removal.key.path).other]
-        assert isinstance(path, FollowingPath)
+    async def _other_path_has_it(self, removal: Removal) -> bool | None:
+        """Whether the document may be removed, since the other path has it. None: it does not have it yet.
+
+        A document that the other path does not show is not removed: another process has then ingested it
+        here since, which this one could not hear of.
+        """
+        if removal.erases:
+            return True
+        other = self._paths[Path(removal.key.path).other]
         async with asyncio.timeout(self._limit_seconds):
-            visible = await path.is_visible(removal.key.tenant, removal.job_id)
-        return None if visible is False else not visible
+            if removal.job_id is not None:
+                assert isinstance(other, FollowingPath)
+                visible = await other.is_visible(removal.key.tenant, removal.job_id)
+                return None if visible is False else visible is True
+            if isinstance(other, ShowingPath):
+                return await other.shows(removal.key.tenant, removal.key.media_id)
+        return True
 
     async def _note_failure(self, removal: Removal, failure: Exception) -> None:
         path = Path(removal.key.path)
@@ -286,12 +305,29 @@ class Removals:
         """Bring the removals that only this process knows into SQL."""
         if self._database is None or not self._unsaved:
             return
+        self._give_up_what_is_too_late()
         unsaved = dict(self._unsaved)
         await self._database.write(lambda conn: removals.keep(conn, unsaved.values()))
         self._any_saved = True
         for key, removal in unsaved.items():
             if self._unsaved.get(key) is removal:
                 del self._unsaved[key]
+
+    def _give_up_what_is_too_late(self) -> None:
+        """Forget removals of which no process may remember any more if they are void.
+
+        They may take away the only version of a document, unless the other path can be asked for it.
+        """
+        oldest = self._clock.now() - (_REMEMBERED_SECONDS - _HEARD_SECONDS)
+        for key, removal in list(self._unsaved.items()):
+            can_be_asked = isinstance(self._paths[Path(key.path).other], ShowingPath)
+            if removal.requested_at < oldest and not can_be_asked and not removal.erases:
+                del self._unsaved[key]
+                logger.warning(
+                    "SQL was away for too long: a document that may be on both paths stays on the {} path "
+                    "until it is ingested again",
+                    key.path,
+                )
 
     async def _write_void(self) -> None:
         if self._database is None or not self._void:

@@ -35,10 +35,14 @@ _MOST_ROUNDS = 4
 
 
 class Shadow(Protocol):
-    """Runs the other path beside the old one, and compares the two."""
+    """Runs the fleet beside the old path, and compares the two (`traffic.shadow`)."""
 
-    def observe(self, request: IngestRequest, result: IngestResult, seconds: float) -> None:
-        """Take note of an answer of the old path, which took `seconds`. It must not wait, and never fails."""
+    def observe(self, request: IngestRequest, answer: IngestResult | Exception, seconds: float) -> None:
+        """Note how the old path answered, after `seconds`. It returns at once, and never fails."""
+        ...
+
+    async def forget(self, tenant: str, media_id: str) -> None:
+        """Drop what was kept of a document that is removed."""
         ...
 
 
@@ -242,11 +246,21 @@ class TrafficRouter:
         if path is Path.ASYNC:
             result = await self._by_fleet(request, known, course)
         else:
-            started = perf_counter()
-            result = await self._by_old_path(request, known)
-            if self._shadow is not None:
-                self._shadow.observe(request, result, perf_counter() - started)
+            result = await self._shadowed(request, known)
         await self._leave_one_visible(request, result, course)
+        return result
+
+    async def _shadowed(self, request: IngestRequest, known: Known) -> IngestResult:
+        """Ask the old path, and show its answer to the shadow."""
+        if self._shadow is None:
+            return await self._by_old_path(request, known)
+        started = perf_counter()
+        try:
+            result = await self._by_old_path(request, known)
+        except Exception as exc:
+            self._shadow.observe(request, exc, perf_counter() - started)
+            raise
+        self._shadow.observe(request, result, perf_counter() - started)
         return result
 
     async def _by_old_path(self, request: IngestRequest, known: Known) -> IngestResult:
@@ -331,17 +345,24 @@ class TrafficRouter:
         """Whether the path may have the document, and can remove it."""
         if not self._removals.can_remove(Path(key.path)):
             return False
-        return key.path == Path.SYNC or self._states.present().reach.includes(key.tenant, key.media_id)
+        state, reach = self._states.present()
+        if key.path == Path.ASYNC:
+            return reach.includes(key.tenant, key.media_id)
+        # A path that is retired for good may be gone.
+        return state.retirement is None or self._clock.now() < state.retirement.final_at
 
-    async def _remove_or_keep(self, key: RemovalKey) -> Exception | None:
-        """Remove the document from a path, with its turn. What fails is kept, and returned."""
-        if key.path == Path.ASYNC and self._circuit.is_open:
+    async def _remove_or_keep(self, key: RemovalKey, *, erases: bool = False) -> Exception | None:
+        """Remove the document from a path, with its turn. What fails is kept, and returned.
+
+        `erases`: the document is to be on neither path.
+        """
+        if key.path == Path.ASYNC and self._circuit.is_open and not erases:
             await self._removals.keep(key)
             return None
         try:
             await self._removals.remove(key)
         except Exception as exc:  # noqa: BLE001 - the request was answered; the removal is repeated
-            await self._removals.keep(key)
+            await self._removals.keep(key, erases=erases)
             logger.warning("the {} path could not remove a document: {}", key.path, _words(exc))
             return exc
         await self._removals.void(key)
@@ -349,7 +370,9 @@ class TrafficRouter:
 
     async def _remove_everywhere(self, tenant: str, media_id: str) -> None:
         keys = [RemovalKey(tenant, media_id, path) for path in Path]
-        failures = [await self._remove_or_keep(key) for key in keys if self._may_have(key)]
+        failures = [await self._remove_or_keep(key, erases=True) for key in keys if self._may_have(key)]
+        if self._shadow is not None:
+            await self._shadow.forget(tenant, media_id)
         for failure in failures:
             if failure is not None:
                 raise failure

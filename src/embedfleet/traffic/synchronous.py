@@ -155,6 +155,13 @@ class SynchronousEmbedder:
         async with self._turns.of(tenant, media_id):
             await to_its_end(self._delete_rows(tenant, media_id, but=frozenset()))
 
+    async def shows(self, tenant: str, media_id: str) -> bool:
+        """Return whether the store has rows of the document. Raises what the store raises."""
+        for collection in await self._collections(tenant):
+            if (await self._store.ids_with(collection, "media_id", [media_id])).get(media_id):
+                return True
+        return False
+
     def _cut(self, request: JobRequest) -> _Cut:
         model = self._model(request.model or self._default)
         chunker = Chunker(
@@ -208,10 +215,13 @@ class SynchronousEmbedder:
 
     async def _delete_rows(self, tenant: str, media_id: str, *, but: AbstractSet[str]) -> None:
         """Delete the document's rows in the collections of all models, except those with these ids."""
-        for name in self._names:
-            model = await asyncio.to_thread(self._catalogue.info, name)
-            collection = TenantSpace(tenant, model.space, model.dim)
+        for collection in await self._collections(tenant):
             there = await self._store.ids_with(collection, "media_id", [media_id])
             surplus = [row_id for row_id in there.get(media_id, []) if row_id not in but]
             if surplus:
                 await self._store.delete(collection, surplus)
+
+    async def _collections(self, tenant: str) -> list[TenantSpace]:
+        """Return the collections in which the tenant's documents may be: one for each model."""
+        models = [await asyncio.to_thread(self._catalogue.info, name) for name in self._names]
+        return [TenantSpace(tenant, model.space, model.dim) for model in models]

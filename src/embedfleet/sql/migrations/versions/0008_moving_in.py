@@ -50,6 +50,7 @@ def _create_tables_of_traffic() -> None:
         sa.Column("due_at", sa.Float(), nullable=False),
         sa.Column("claimed_until", sa.Float(), nullable=True),
         sa.Column("job_id", sa.Text(), nullable=True),
+        sa.Column("erases", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "media_id", "path", name="pk_traffic_removals"),
     )
     op.create_index("ix_traffic_removals_due_at", "traffic_removals", ["due_at"])
