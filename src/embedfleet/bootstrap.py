@@ -42,6 +42,7 @@ from embedfleet.queue.redis_endpoint import parse_endpoint
 from embedfleet.queue_schemas import Stage, UserTier
 from embedfleet.records import collections as collection_records
 from embedfleet.records import deaths
+from embedfleet.records import views as view_records
 from embedfleet.records.collections import Collection
 from embedfleet.records.scope import EveryTenant, Scope
 from embedfleet.repair.rebuilding import Rebuilding, open_emptied_store
@@ -56,6 +57,9 @@ from embedfleet.traffic.synchronous import SynchronousEmbedder, claim_store
 from embedfleet.vectors.metered import MeteredVectorStore
 from embedfleet.vectors.port import VectorStore
 from embedfleet.vectors.registry import store_kind
+from embedfleet.views.keeping import ViewKeeper, recipes_of
+from embedfleet.views.mending import ViewMending
+from embedfleet.views.verification import ViewVerification
 from embedfleet.views.view import View, open_views
 from embedfleet.worker_orchestrator import WorkerOrchestrator
 from embedfleet.workers.services import Services
@@ -123,7 +127,8 @@ class FrontSystem:
 class RepairSystem:
     """The parts that compare the vector store with SQL and mend it.
 
-    `put_aside` is the new place of a store that could not be used; None if there was none.
+    `put_aside` is the new place of a store that could not be used; None if there was none. `tenants` are
+    those within the scope.
     """
 
     collections: Sequence[Collection]
@@ -131,6 +136,10 @@ class RepairSystem:
     verification: Verification
     rebuilding: Rebuilding
     truth: TrueVectors
+    tenants: Sequence[str]
+    views: Sequence[View]
+    view_verification: ViewVerification
+    view_mending: Mapping[str, ViewMending]
 
 
 @asynccontextmanager
@@ -248,7 +257,25 @@ async def open_repair(
             database, store, truth, clock, with_documents=settings.vector_store.store_documents
         )
         verification = Verification(database, store, truth, sampling=sampling)
-        yield RepairSystem(collections, put_aside, verification, rebuilding, truth)
+        views = _entered_views(stack, settings)
+        if filling or empty:
+            await database.write(partial(view_records.register, recipes=recipes_of(views)))
+        yield RepairSystem(
+            collections,
+            put_aside,
+            verification,
+            rebuilding,
+            truth,
+            tenants=sorted({one.tenant for one in collections}),
+            views=views,
+            view_verification=ViewVerification(database, store),
+            view_mending={view.name: _view_mending(view, database, store, clock) for view in views},
+        )
+
+
+def _view_mending(view: View, database: Database, store: VectorStore, clock: Clock) -> ViewMending:
+    keeper = ViewKeeper(view, database=database, store=store, clock=clock)
+    return ViewMending(keeper, database=database, clock=clock)
 
 
 @asynccontextmanager

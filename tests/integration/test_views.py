@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.clock import SystemClock
+from embedfleet.queue_schemas import Receipt
 from embedfleet.records import collections, views
+from embedfleet.records.audit import LOCAL
 from embedfleet.settings import Settings
 from support.system import ONE_EACH, Running, make_settings, paragraphs, running, until
-from support.view_readers import TldwReader, open_client, write_as_tldw
+from support.view_readers import StoredRow, TldwReader, open_client, write_as_tldw
 
 USER = "7"
 WHALES = paragraphs("whale", 3)
@@ -49,6 +53,17 @@ async def main_rows(fleet: Running, user: str = USER) -> dict[str, bytes]:
     return found
 
 
+async def erased(fleet: Running, receipt_id: str, user: str = USER) -> Receipt:
+    """The receipt, when it is finished."""
+    jobs = fleet.jobs.of(user)
+
+    async def finished() -> bool:
+        return (await jobs.receipt(receipt_id)).finished_at is not None
+
+    await until(finished, fleet.system.database)
+    return await jobs.receipt(receipt_id)
+
+
 async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_path: Path) -> None:
     async with running(settings_of(tmp_path)) as fleet:
         about = {"author": "Melville", "media_type": "book"}
@@ -57,6 +72,14 @@ async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_pa
         await fleet.ingest("12", "What another user has.", user_id="8")
         await in_step(fleet)
         vectors = await main_rows(fleet)
+        with open_client(place_of(tmp_path, "8")) as client:
+            assert list(TldwReader(client, "8").rows()) == ["media_12_chunk_0"]
+        operator = OperatorAdministration(
+            fleet.system.database, SystemClock(), fleet.system.settings, actor=LOCAL
+        )
+        receipt = await erased(fleet, await operator.delete_tenant("8"), "8")
+        assert receipt.left is not None
+        assert receipt.left["view:rag"] == 0
     with open_client(place_of(tmp_path)) as client:
         reader = TldwReader(client, USER)
         rows = reader.rows()
@@ -75,7 +98,7 @@ async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_pa
         assert {one.id for one in books} == {"12"}
         assert reader.query_model(["12"]) == "local_api:stub"
     with open_client(place_of(tmp_path, "8")) as client:
-        assert list(TldwReader(client, "8").rows()) == ["media_12_chunk_0"]
+        assert TldwReader(client, "8").rows() == {}  # the tenant was deleted
 
 
 async def test_a_view_follows_new_versions_metadata_and_deletions_and_leaves_other_rows_alone(
@@ -88,29 +111,42 @@ async def test_a_view_follows_new_versions_metadata_and_deletions_and_leaves_oth
         claims = client.get_or_create_collection("claims_for_7")
         claims.upsert(ids=["12_chunk_0"], embeddings=[[1.0] * 3], metadatas=[{"media_id": "12"}])
 
-    def ids() -> set[str]:
+    def rows() -> dict[str, StoredRow]:
         with open_client(place) as client:
             assert client.get_collection("claims_for_7").count() == 1
-            return TldwReader(client, USER).rows().keys() - {"media_99_chunk_0"}
+            held = TldwReader(client, USER).rows()
+        assert held.pop("media_99_chunk_0").text == "not moved"
+        return held
 
     async with running(settings_of(tmp_path)) as fleet:
         jobs = fleet.jobs.of(USER)
         await fleet.ingest("12", WHALES, user_id=USER, chunking_config=ONE_EACH)
         await in_step(fleet)
-        assert ids() == {f"media_12_chunk_{n}" for n in range(3)}
-
-        await fleet.ingest("12", paragraphs("whale", 1), user_id=USER, chunking_config=ONE_EACH)
-        await in_step(fleet)
-        assert ids() == {"media_12_chunk_0"}
+        assert rows().keys() == {f"media_12_chunk_{n}" for n in range(3)}
 
         await jobs.set_metadata(media_id="12", patch={"author": "Melville"})
         await in_step(fleet)
-        with open_client(place) as client:
-            rows = TldwReader(client, USER).rows()
-        assert rows["media_12_chunk_0"].metadata["author"] == "Melville"
+        assert {row.metadata["author"] for row in rows().values()} == {"Melville"}
 
-        await jobs.delete_document(media_id="12")
+        await fleet.ingest("12", paragraphs("whale", 1), user_id=USER, chunking_config=ONE_EACH)
+        await fleet.ingest("13", "The only text.", user_id=USER)
         await in_step(fleet)
-        assert ids() == set()
-    with open_client(place) as client:
-        assert list(TldwReader(client, USER).rows()) == ["media_99_chunk_0"]
+        assert rows().keys() == {"media_12_chunk_0", "media_13_chunk_0"}
+
+        # The reader is here, so the view must wait, and so must the receipts. The old path takes one document
+        # back: it writes the same id, even the same text.
+        with open_client(place) as client:
+            receipts = [await jobs.delete_document(media_id=media_id) for media_id in ("12", "13")]
+            write_as_tldw(client, USER, "13", ["The only text."], STUB_DIM)
+            await until(partial(waiting, fleet, 2), fleet.system.database)
+            assert [(await jobs.receipt(one)).finished_at for one in receipts if one] == [None, None]
+        for one in receipts:
+            assert one is not None
+            receipt = await erased(fleet, one)
+            assert receipt.left is not None
+            assert receipt.left["view:rag"] == 0
+        assert rows().keys() == {"media_13_chunk_0"}
+
+
+async def waiting(fleet: Running, documents: int) -> bool:
+    return (await fleet.system.database.read(views.lags))["rag"].documents == documents

@@ -107,9 +107,7 @@ def _of_media(media_ids: Sequence[str]) -> dict[str, Any]:
     return {"media_id": media_ids[0]} if len(media_ids) == 1 else {"media_id": {"$in": list(media_ids)}}
 
 
-def write_as_tldw(
-    client: ClientAPI, user: str, media_id: str, texts: Sequence[str], dim: int, **more: Any
-) -> None:
+def write_as_tldw(client: ClientAPI, user: str, media_id: str, texts: Sequence[str], dim: int) -> None:
     """Store rows of a document as tldw_server's own path does."""
     collection = client.get_or_create_collection(f"user_{user}_media_embeddings")
     rng = np.random.default_rng(len(texts))
@@ -118,8 +116,16 @@ def write_as_tldw(
         embeddings=rng.normal(size=(len(texts), dim)).astype(np.float32),
         documents=list(texts),
         metadatas=[
-            {"media_id": media_id, "chunk_index": n, "embedding_model": "old", "title": "of the old path"}
-            | more
-            for n in range(len(texts))
+            {
+                "media_id": media_id,
+                "chunk_index": n,
+                "chunk_start": 0,
+                "chunk_end": len(text),
+                "embedding_model": "old",
+                "embedding_provider": "huggingface",
+                "title": "old path",
+                "author": "",
+            }
+            for n, text in enumerate(texts)
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedfleet.records.scope import Scope
     from embedfleet.repair.verification import Differences, Progress, Sampling
     from embedfleet.settings import Settings
+    from embedfleet.views.verification import ViewDifferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,13 @@ class Outcome:
     embedded: int
     cached: int
     put_aside: str | None = None
+    views: list[tuple[ViewDifferences, int]] = field(default_factory=list)
 
     @property
     def left(self) -> int:
         """How many differences are left."""
-        return sum(differences.count - mended for differences, mended in self.found)
+        of_views = sum(differences.count - mended for differences, mended in self.views)
+        return of_views + sum(differences.count - mended for differences, mended in self.found)
 
 
 def verify(
@@ -114,6 +117,9 @@ async def rebuild_store(settings: Settings, scope: Scope) -> Outcome:
     from embedfleet.bootstrap import open_repair
 
     async with open_repair(settings, purpose="rebuild", scope=scope, empty=True) as system:
+        for view in system.views:
+            for tenant in system.tenants:
+                await system.view_mending[view.name].empty(tenant)
         return await _check(system, repair=True)
 
 
@@ -130,7 +136,24 @@ async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
             )
         found.append((differences, mended))
     aside = None if system.put_aside is None else str(system.put_aside)
-    return Outcome(found, system.truth.embedded, system.truth.cached, aside)
+    # After the main store, whose vectors the views show.
+    views = await _check_views(system, repair=repair)
+    return Outcome(found, system.truth.embedded, system.truth.cached, aside, views)
+
+
+async def _check_views(system: RepairSystem, *, repair: bool) -> list[tuple[ViewDifferences, int]]:
+    """Compare the views; with `repair`, mend them. What is mended is what a second look finds no more."""
+    found: list[tuple[ViewDifferences, int]] = []
+    for view in system.views:
+        for tenant in system.tenants:
+            differences = await system.view_verification.check(view, tenant)
+            mended = 0
+            if repair and differences.count and differences.problem is None:
+                await system.view_mending[view.name].mend(differences)
+                left = (await system.view_verification.check(view, tenant)).count
+                mended = max(0, differences.count - left)
+            found.append((differences, mended))
+    return found
 
 
 def _progress(tenant: str, verb: str) -> Progress | None:
@@ -149,6 +172,8 @@ def _show(outcome: Outcome, as_json: bool, more: dict[str, Any]) -> None:
     else:
         for differences, mended in outcome.found:
             say(_line(differences, mended))
+        for seen, mended in outcome.views:
+            say(_view_line(seen, mended))
         if more:
             say(f"sampled with --sample {more['sample']} --seed {more['seed']}")
         say(f"vectors from the cache: {outcome.cached}, embedded: {outcome.embedded}")
@@ -177,6 +202,18 @@ def _line(found: Differences, mended: int) -> str:
     return f"{place}: {found.rows} rows, {', '.join(parts) or 'all right'}"
 
 
+def _view_line(found: ViewDifferences, mended: int) -> str:
+    kinds = {"missing": found.missing, "extra": found.extra, "wrong": found.wrong}
+    parts = [f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids]
+    if found.behind:
+        parts.append(f"{found.behind} documents still to be taken in")
+    if found.problem is not None:
+        parts.append(f"not read: {found.problem}")
+    elif found.count:
+        parts.append(f"{mended} mended")
+    return f"view {found.view}, tenant {found.tenant}: {found.rows} rows, {', '.join(parts) or 'all right'}"
+
+
 def _document(outcome: Outcome) -> dict[str, Any]:
     return {
         "clean": not outcome.left,
@@ -199,5 +236,20 @@ def _document(outcome: Outcome) -> dict[str, Any]:
                 "mended": mended,
             }
             for found, mended in outcome.found
+        ],
+        "views": [
+            {
+                "view": seen.view,
+                "tenant": seen.tenant,
+                "collection": seen.name_in_store,
+                "rows": seen.rows,
+                "missing": seen.missing,
+                "extra": seen.extra,
+                "wrong": seen.wrong,
+                "behind": seen.behind,
+                "problem": seen.problem,
+                "mended": mended,
+            }
+            for seen, mended in outcome.views
         ],
     }

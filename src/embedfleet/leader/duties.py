@@ -31,6 +31,7 @@ from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
 from embedfleet.vectors.port import VectorStore
 from embedfleet.views.keeping import ViewKeeper, recipes_of
+from embedfleet.views.leftovers import ViewLeftovers
 from embedfleet.views.view import View
 
 _LOSS_SEARCH_SECONDS = 1.0
@@ -74,7 +75,7 @@ def leader_services(
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
         (TrafficGuard(base.database, base.clock), Every(GUARD_LOOK_SECONDS)),
-        (_erasure(base, store, waiting), AfterWrites(base.database, apart_seconds=ROUND_SECONDS)),
+        (_erasure(base, store, waiting, views), AfterWrites(base.database, apart_seconds=ROUND_SECONDS)),
         (
             UsageReport(
                 database=base.database,
@@ -90,10 +91,13 @@ def leader_services(
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
 
 
-def _erasure(base: Foundations, store: VectorStore, waiting: WaitingWork) -> Erasure:
+def _erasure(base: Foundations, store: VectorStore, waiting: WaitingWork, views: Sequence[View]) -> Erasure:
     settings = base.settings
+    search = LeftoverSearch(
+        database=base.database, broker=base.broker, store=store, views=ViewLeftovers(views)
+    )
     return Erasure(
-        LeftoverSearch(database=base.database, broker=base.broker, store=store),
+        search,
         waiting,
         database=base.database,
         store=store,

@@ -33,10 +33,10 @@ _AT_ONCE = 200
 # again this often, with this pause, before it is told.
 _SEARCHES = 10
 _PAUSE_SECONDS = 0.05
-# A worker acks the deletion tasks of a claim together, which may take this long. Until then, a receipt whose
-# document is left in the queues only stays pending, and is searched again after a second.
+# A worker acks the deletion tasks of a claim together, and a view follows soon: this may take so long. Until
+# then, a receipt whose document is left only there stays pending, and is searched again after a second.
 _CLAIM_SECONDS = 30.0
-_QUEUES_AGAIN_SECONDS = 1.0
+_IN_HAND_AGAIN_SECONDS = 1.0
 # What was left then is searched again after this time, as an operator has to look into it.
 _SEARCH_AGAIN_SECONDS = 5.0
 
@@ -79,13 +79,13 @@ class Erasure(LeaderDuty):
         self._outside = outside
         # When to search again for what was left, by receipt.
         self._not_before: dict[str, float] = {}
-        # Since when each of these receipts is searched for: their documents were left in the queues only.
-        self._in_queues: dict[str, float] = {}
+        # Since when each of these receipts is searched for: queues and views alone had their documents.
+        self._in_hand: dict[str, float] = {}
 
     async def step(self) -> None:
         if not (await self._waiting.now()).receipts:
             self._not_before.clear()
-            self._in_queues.clear()
+            self._in_hand.clear()
             return
         for row in await self._database.read(lambda conn: receipts.open_of_tenants(conn, _AT_ONCE)):
             if row.receipt_id not in self._resting():
@@ -123,13 +123,13 @@ class Erasure(LeaderDuty):
             await asyncio.sleep(_PAUSE_SECONDS)
 
     def _may_be_in_hand(self, receipt_id: str, found: Found) -> bool:
-        """Whether a worker may just have in hand what was found. It is then searched again soon."""
-        if not found.in_queues_only:
+        """Whether a worker or a view may just have in hand what was found. It is then searched again soon."""
+        if not found.in_hand_only:
             return False
         now = self._clock.now()
-        if now >= self._in_queues.setdefault(receipt_id, now) + _CLAIM_SECONDS:
+        if now >= self._in_hand.setdefault(receipt_id, now) + _CLAIM_SECONDS:
             return False
-        self._not_before[receipt_id] = now + _QUEUES_AGAIN_SECONDS
+        self._not_before[receipt_id] = now + _IN_HAND_AGAIN_SECONDS
         return True
 
     async def _there_again(self, rows: Sequence[ReceiptRow]) -> set[str]:
@@ -185,7 +185,7 @@ class Erasure(LeaderDuty):
         for one in told:
             if one.finished:
                 self._not_before.pop(one.row.receipt_id, None)
-                self._in_queues.pop(one.row.receipt_id, None)
+                self._in_hand.pop(one.row.receipt_id, None)
             else:
                 self._not_before[one.row.receipt_id] = now + _SEARCH_AGAIN_SECONDS
                 _warn(one.row, one.found.left)

@@ -1,7 +1,7 @@
 """Searches every place where something of a deleted document or tenant may be left.
 
 The places are the tables of SQL (`records.traces`), the vector store by the name of the document, the tasks
-that the broker knows, and the dead tasks that it keeps with their payloads.
+that the broker knows, the dead tasks that it keeps with their payloads, and the views for others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from embedfleet.records.receipts import ReceiptRow
 from embedfleet.records.traces import DocumentKeys
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import TenantSpace, VectorStore
+from embedfleet.views.leftovers import ViewLeftovers, is_place_of_view
 
 VECTOR_STORE = "vector_store"
 QUEUES = "queues"
@@ -27,6 +28,8 @@ DEAD_TASKS = "dead_tasks"
 _DEAD_READ = 1_000
 # What the name of its document is called in the metadata of the vector store.
 _NAME = "media_id"
+# The table of the changes that views must still take in.
+_CHANGES_OF_VIEWS = "view_changes"
 _EVIDENCE = frozenset(table.name for table in traces.KEPT)
 
 
@@ -42,17 +45,24 @@ class Found:
         return not any(self.left.values())
 
     @property
-    def in_queues_only(self) -> bool:
-        return {place for place, count in self.left.items() if count} == {QUEUES}
+    def in_hand_only(self) -> bool:
+        """Whether it is left only where it goes from soon: queues, and views."""
+        places = {place for place, count in self.left.items() if count}
+        return bool(places) and all(
+            place in (QUEUES, _CHANGES_OF_VIEWS) or is_place_of_view(place) for place in places
+        )
 
 
 class LeftoverSearch:
     """Looks into every place. It belongs to one event loop."""
 
-    def __init__(self, *, database: Database, broker: Broker, store: VectorStore) -> None:
+    def __init__(
+        self, *, database: Database, broker: Broker, store: VectorStore, views: ViewLeftovers | None = None
+    ) -> None:
         self._database = database
         self._broker = broker
         self._store = store
+        self._views = views or ViewLeftovers()
 
     async def of_documents(self, tenant: str, rows: Sequence[ReceiptRow]) -> dict[str, Found]:
         """Search for the documents of these receipts, all of one tenant. Returns by receipt id."""
@@ -67,6 +77,7 @@ class LeftoverSearch:
             )
         )
         stored = await self._stored(tenant, [one.media_id for one in keys.values()])
+        in_views = await self._views.of_documents(tenant, [one.media_id for one in keys.values()])
         queued = await self._queued(keys)
         by_job = {job: one for one, document in keys.items() for job in _known_as(document)}
         dead = await self._dead(lambda task: by_job.get(task.task.job_id))
@@ -78,6 +89,7 @@ class LeftoverSearch:
                 VECTOR_STORE: stored[one.media_id],
                 QUEUES: queued[receipt_id],
                 DEAD_TASKS: dead[receipt_id] + dead[None],
+                **{place: rows[one.media_id] for place, rows in in_views.items()},
             }
             counts["receipts"] -= 1  # this receipt itself
             found[receipt_id] = _divided(counts)
@@ -99,6 +111,7 @@ class LeftoverSearch:
             VECTOR_STORE: sum([await self._store.count(space) for space in spaces]),
             QUEUES: max(len(known), len(ready)),
             DEAD_TASKS: dead[row.tenant] + dead[None],
+            **await self._views.of_tenant(row.tenant),
         }
         counts["receipts"] -= 1
         return _divided(counts)
@@ -107,6 +120,7 @@ class LeftoverSearch:
         """Have the vector store drop what it keeps of deleted rows of the tenant."""
         for collection in await self._database.read(lambda conn: collections.of_tenant(conn, tenant)):
             await self._store.forget_deleted(collection)
+        await self._views.forget_deleted(tenant)
 
     async def forget_tenant(self, tenant: str) -> None:
         """Have the broker forget the share of a tenant."""

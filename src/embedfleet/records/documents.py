@@ -395,6 +395,17 @@ def existing_among(conn: Connection, document_ids: Sequence[str]) -> set[str]:
     return found
 
 
+def ids_after(conn: Connection, tenant: str, after: str, limit: int) -> list[str]:
+    """Return the next `limit` ids of the tenant's documents, in order, after the id `after`."""
+    query = (
+        select(documents.c.document_id)
+        .where(documents.c.tenant == tenant, documents.c.document_id > after)
+        .order_by(documents.c.document_id)
+        .limit(limit)
+    )
+    return list(conn.execute(query).scalars())
+
+
 def any_of_tenant(conn: Connection, tenant: str) -> bool:
     """Whether there is any document of the tenant, deleted or not."""
     query = select(documents.c.document_id).where(documents.c.tenant == tenant).limit(1)

@@ -210,6 +210,35 @@ def settle(conn: Connection, name: str, done: Sequence[Change]) -> list[str]:
     return [change.document_id for change in late]
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Tells whether a document changed between two looks, and whether the view must still take it in."""
+
+    live_generation: int | None
+    deleted_at: float | None
+    patches: int
+    waits: bool
+
+
+def stamps(conn: Connection, name: str, document_ids: Sequence[str]) -> dict[str, Stamp]:
+    """Return the stamp of each document. One that SQL does not know any more, and that no view waits for,
+    is left out."""
+    found: dict[str, Stamp] = {}
+    for ids in key_pages(document_ids):
+        in_view = (
+            select(view_changes.c.document_id)
+            .join(views, views.c.view_id == view_changes.c.view_id)
+            .where(views.c.name == name, view_changes.c.document_id.in_(ids))
+        )
+        waiting_ids = set(conn.execute(in_view).scalars())
+        for row in conn.execute(select(documents).where(documents.c.document_id.in_(ids))):
+            waits = row.view_marks > 0 or row.document_id in waiting_ids
+            found[row.document_id] = Stamp(row.live_generation, row.deleted_at, row.patches, waits)
+        for document_id in waiting_ids - found.keys():
+            found[document_id] = Stamp(None, None, 0, waits=True)
+    return found
+
+
 def lags(conn: Connection) -> dict[str, Lag]:
     """Return how far each view is behind, by its name."""
     query = (

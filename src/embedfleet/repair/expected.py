@@ -42,17 +42,6 @@ class Target:
     metadata: Metadata
 
 
-def document_ids(conn: Connection, tenant: str, after: str, limit: int) -> list[str]:
-    """The next `limit` document ids of the tenant, in order, after the id `after`."""
-    query = (
-        select(document_table.c.document_id)
-        .where(document_table.c.tenant == tenant, document_table.c.document_id > after)
-        .order_by(document_table.c.document_id)
-        .limit(limit)
-    )
-    return list(conn.execute(query).scalars())
-
-
 def stored_checksums(
     conn: Connection, collection_id: int, document_ids: Sequence[str]
 ) -> dict[str, bytes | None]:

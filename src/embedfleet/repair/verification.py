@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedfleet.errors import Permanent, Remedy, VectorStoreUnavailable
 from embedfleet.paging import pages
-from embedfleet.records import chunks
+from embedfleet.records import chunks, documents
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
@@ -147,7 +147,7 @@ class Verification:
         after = ""
         while True:
             read = partial(
-                expected.document_ids, tenant=collection.tenant, after=after, limit=_DOCUMENTS_PER_PAGE
+                documents.ids_after, tenant=collection.tenant, after=after, limit=_DOCUMENTS_PER_PAGE
             )
             page = await self._database.read(read)
             if not page:

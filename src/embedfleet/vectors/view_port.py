@@ -70,10 +70,10 @@ class ViewStore(Protocol):
         """
         ...
 
-    async def ids_with(
+    async def labels_with(
         self, collection: ViewCollection, key: str, values: Sequence[str]
-    ) -> dict[str, list[str]]:
-        """Return the ids of the rows whose metadata has one of these texts under the key, by text."""
+    ) -> dict[str, Mapping[str, Any]]:
+        """Return the metadata of the rows that have one of these texts under the key, by id."""
         ...
 
     async def rows(self, collection: ViewCollection, ids: Sequence[str]) -> ViewRows:

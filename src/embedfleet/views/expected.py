@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,6 +28,25 @@ class ExpectedRow:
     chunk: ChunkRow
     generation: Generation
     metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Which rows the view must hold: their ids, and the media ids of the documents that it shows."""
+
+    row_ids: Set[str]
+    media_ids: Set[str]
+
+    @classmethod
+    def of(cls, rows: Iterable[ExpectedRow]) -> Expected:
+        known = [(row.row_id, row.generation.media_id) for row in rows]
+        return cls({row_id for row_id, _ in known}, {media_id for _, media_id in known})
+
+    def forbids(self, view: View, row_id: str, labels: Mapping[str, Any]) -> bool:
+        """Whether the view must not hold this row. Rows of other owners are allowed."""
+        if row_id in self.row_ids:
+            return False
+        return labels.get(view.layout.document_key) in self.media_ids or view.layout.is_ours(labels)
 
 
 def present_collection(conn: Connection, tenant: str, model: str) -> Collection | None:

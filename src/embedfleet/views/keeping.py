@@ -5,8 +5,9 @@ store. It writes these rows, deletes all other rows of the document, and only th
 list. Every step may be repeated, and each repetition ends the same. A change that comes in between stays in
 the list.
 
-A row counts as the document's if the reader would find it under the document's media id. So rows that
-another system wrote of the same document, before it moved to this one, are replaced. Other rows stay.
+Of a document that the view shows, all rows with its media id are replaced, also those that another system
+wrote before the document moved to this one. Of a document that the view does not show (any more), only the
+rows go that this system wrote: it may have moved back, and then the others are its newest version.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from embedfleet.clock import Clock
 from embedfleet.errors import (
     EmbedfleetError,
     Permanent,
+    Remedy,
     SpaceMismatch,
     StorageFull,
     Transient,
@@ -37,7 +39,7 @@ from embedfleet.records.views import Change
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorRows, VectorStore
 from embedfleet.vectors.view_port import ViewCollection
-from embedfleet.views.expected import ExpectedRow, present_collection, rows_of, texts_of
+from embedfleet.views.expected import Expected, ExpectedRow, present_collection, rows_of, texts_of
 from embedfleet.views.view import View
 
 # The documents of a look, and the rows of a write: 500 vectors of 1,024 dimensions are 2 MB.
@@ -47,6 +49,7 @@ _ROWS_AT_ONCE = 500
 # model needs a person, and so does a document whose vectors are lost.
 _BUSY_SECONDS = 2.0
 _REFUSED_SECONDS = 30.0
+_LOSS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,10 @@ class ViewKeeper:
         self._database = database
         self._store = store
         self._clock = clock
-        # When to try again, by tenant and by document.
+        # When to try again, by tenant.
         self._resting: dict[str, float] = {}
-        self._incomplete: dict[str, float] = {}
+        # Since when these documents lack vectors, and when to look again, by document.
+        self._incomplete: dict[str, tuple[float, float]] = {}
 
     async def catch_up(self) -> int:
         """Take in every change that waits, and return how many documents that were.
@@ -89,6 +93,7 @@ class ViewKeeper:
                         self._leave_for_later(tenant, exc)
         finally:
             await self.view.store.rest()
+        failure = failure or self._lasting_loss()
         if failure is not None:
             raise failure
         return done
@@ -96,7 +101,7 @@ class ViewKeeper:
     async def _waiting(self) -> list[Change]:
         now = self._clock.now()
         tenants = [tenant for tenant, until in self._resting.items() if now < until]
-        documents = [document for document, until in self._incomplete.items() if now < until]
+        documents = [document for document, (_, until) in self._incomplete.items() if now < until]
         look = partial(
             view_records.waiting,
             name=self.view.name,
@@ -125,8 +130,9 @@ class ViewKeeper:
             with self._named():
                 await self.view.store.ensure(collection)
         lost = await self._write(collection, truth)
-        await self._delete_others(collection, truth, [one for one in changes if one.document_id not in lost])
-        return await self._settle([one for one in changes if one.document_id not in lost])
+        complete = [one for one in changes if one.document_id not in lost]
+        await self._delete_others(collection, truth, complete)
+        return await self._settle(complete)
 
     def _truth(self, conn: Connection, tenant: str, changes: Sequence[Change]) -> _Truth:
         collection = present_collection(conn, tenant, self.view.model)
@@ -165,20 +171,34 @@ class ViewKeeper:
 
     def _note_incomplete(self, lost: set[str]) -> None:
         """Leave these documents for later: each just changes again, or the main store has lost vectors."""
-        until = self._clock.now() + _BUSY_SECONDS
-        self._incomplete.update(dict.fromkeys(lost, until))
+        now = self._clock.now()
+        for document_id in lost:
+            since, _ = self._incomplete.get(document_id, (now, now))
+            self._incomplete[document_id] = since, now + _BUSY_SECONDS
+
+    def _lasting_loss(self) -> ViewUnavailable | None:
+        """Return the failure to tell if documents have lacked vectors for longer than a change takes."""
+        now = self._clock.now()
+        lasting = [one for one, (since, _) in self._incomplete.items() if now - since > _LOSS_SECONDS]
+        if not lasting:
+            return None
+        return ViewUnavailable(
+            f"view `{self.view.name}` waits: the vector store lacks vectors of {len(lasting)} documents "
+            f"({lasting[0]}): verify it and mend it",
+            remedy=Remedy.REBUILD_VECTORS,
+        )
 
     async def _delete_others(
         self, collection: ViewCollection, truth: _Truth, changes: Sequence[Change]
     ) -> None:
-        """Delete all rows of the documents that are not those of now: after the new ones are written."""
-        wanted = {row.row_id for row in truth.rows}
+        """Delete the rows of the documents that are not those of now: after the new ones are written."""
+        view, expected = self.view, Expected.of(truth.rows)
         media_ids = [change.media_id for change in changes]
         with self._named():
-            found = await self.view.store.ids_with(collection, self.view.layout.document_key, media_ids)
-            surplus = [row_id for ids in found.values() for row_id in ids if row_id not in wanted]
+            found = await view.store.labels_with(collection, view.layout.document_key, media_ids)
+            surplus = [row_id for row_id, labels in found.items() if expected.forbids(view, row_id, labels)]
             if surplus:
-                await self.view.store.delete(collection, surplus)
+                await view.store.delete(collection, surplus)
 
     async def _settle(self, changes: Sequence[Change]) -> int:
         late = await self._database.write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Value = str | int | float | bool | list[str]
 
@@ -83,6 +83,14 @@ class Layout(Protocol):
 
     def metadata(self, passage: Passage, model: ReaderModel) -> Mapping[str, Value]:
         """Return the metadata of the row. It has the media id under `document_key`."""
+        ...
+
+    def is_ours(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a row with this metadata is as this system wrote it.
+
+        It is not if the reader's own writer has written it since: that may keep our keys, as Chroma merges
+        the metadata of a row that is written again.
+        """
         ...
 
     def collection_metadata(self, dim: int, model: ReaderModel) -> Mapping[str, str | int]:

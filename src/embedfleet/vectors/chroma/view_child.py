@@ -25,7 +25,7 @@ _CREATING = ("ensure_view",)
 # What the other operations answer where there is no directory, and so no collection.
 _OF_NOTHING: Mapping[str, Any] = {
     "all_ids": [],
-    "ids_with": {},
+    "labels_with": {},
     "view_metadatas": ([], []),
     "delete": None,
     "forget_deleted": None,

@@ -48,6 +48,16 @@ class ChromaViewCollections(ChromaCollections):
             raise VectorStoreUnavailable(f"collection {name} is not there: ensure it, then write again")
         self.write_rows(found, rows)
 
+    def labels_with(self, name: str, key: str, values: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the metadata of the rows that have one of these texts under the key, by id."""
+        collection = self.find(name)
+        found: dict[str, dict[str, Any]] = {}
+        for part in self.distinct_parts(values if collection is not None else ()):
+            assert collection is not None
+            rows = collection.get(where={key: {"$in": list(part)}}, include=["metadatas"])
+            found.update(zip(rows["ids"], map(dict, rows["metadatas"]), strict=True))
+        return found
+
     def view_rows(
         self, name: str, ids: Sequence[str]
     ) -> tuple[list[str], NDArray[np.float32], list[dict[str, Any]], list[str | None]]:

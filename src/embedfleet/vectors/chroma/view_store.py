@@ -45,10 +45,10 @@ class _ChromaViewStore(ViewStore, ABC):
     async def upsert(self, collection: ViewCollection, rows: VectorRows) -> None:
         await self._run(collection, "upsert_view", rows)
 
-    async def ids_with(
+    async def labels_with(
         self, collection: ViewCollection, key: str, values: Sequence[str]
-    ) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = await self._run(collection, "ids_with", key, values)
+    ) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = await self._run(collection, "labels_with", key, values)
         return found
 
     async def rows(self, collection: ViewCollection, ids: Sequence[str]) -> ViewRows:
@@ -59,7 +59,8 @@ class _ChromaViewStore(ViewStore, ABC):
     ) -> AsyncIterator[tuple[list[str], list[Mapping[str, Any]]]]:
         # All ids first, then pages by id: with an offset, a row that is deleted in between would hide one.
         for part in pages(await self._run(collection, "all_ids"), page):
-            yield tuple(await self._run(collection, "view_metadatas", part))
+            ids, metadatas = await self._run(collection, "view_metadatas", part)
+            yield ids, metadatas
 
     async def delete(self, collection: ViewCollection, ids: Sequence[str]) -> None:
         await self._run(collection, "delete", ids)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from embedfleet.views.layout import Passage, ReaderModel, Value
+from embedfleet.views.layout import DOCUMENT, Passage, ReaderModel, Value
 
 _PREFIX = "langchain_"
 
@@ -42,6 +42,10 @@ class LangChainLayout:
         }
         told = {**written, **passage.metadata, "media_id": passage.media_id}
         return {name: value for name, value in told.items() if value is not None}
+
+    def is_ours(self, metadata: Mapping[str, Any]) -> bool:
+        # LangChain gives its own rows other ids, so it never writes one of ours again.
+        return DOCUMENT in metadata
 
     def collection_metadata(self, dim: int, model: ReaderModel) -> Mapping[str, str | int]:
         return {}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from embedfleet.views.layout import Passage, ReaderModel, Value
+from embedfleet.views.layout import DOCUMENT, Passage, ReaderModel, Value
 
 _COLLECTION = re.compile(r"user_(.+)_media_embeddings")
 
@@ -38,8 +38,10 @@ class TldwLayout:
             "kind": "chunk",
             "chunk_index": passage.chunk_index,
             "total_chunks": passage.total_chunks,
-            "chunk_start": passage.start,
-            "chunk_end": passage.end,
+            # As floats: tldw_server writes integers here, so a row tells which of the two wrote it last. Its
+            # RAG takes the offsets from `start_char` and `end_char`.
+            "chunk_start": float(passage.start),
+            "chunk_end": float(passage.end),
             "start_char": passage.start,
             "end_char": passage.end,
             "chunk_type": "text",
@@ -58,6 +60,9 @@ class TldwLayout:
         # cannot take the place of the names that find a row and its document.
         told = {name: value for name, value in passage.metadata.items() if name not in _FIXED}
         return {name: value for name, value in {**written, **told}.items() if value is not None}
+
+    def is_ours(self, metadata: Mapping[str, Any]) -> bool:
+        return DOCUMENT in metadata and isinstance(metadata.get("chunk_start"), float)
 
     def collection_metadata(self, dim: int, model: ReaderModel) -> Mapping[str, str | int]:
         return {"embedding_dimension": dim, "source_model_id": model.name}
