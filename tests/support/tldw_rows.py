@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.settings import ModelsSettings
-from embedfleet.tokenising import tokenised
+from embedfleet.tokenising import cut, tokenised
 from support.foreign_chroma import ForeignCollection, ForeignRows
 
 MODEL, PROVIDER = "sentence-transformers/stub", "huggingface"
 
 
 def stub_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-    """The vectors that the model `stub` makes of these texts."""
+    """The vectors that the model `stub` makes of these texts. A long text is cut off, as in tldw_server."""
     catalogue = Catalogue(ModelsSettings())
     backend = catalogue.open("stub")
-    return backend.embed_tokens(tokenised(list(texts), catalogue.info("stub")))
+    info = catalogue.info("stub")
+    return backend.embed_tokens(cut(tokenised(list(texts), info), info))
 
 
 @dataclass(frozen=True, slots=True)

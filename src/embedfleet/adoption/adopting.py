@@ -10,21 +10,21 @@ from embedfleet.adoption.groups import GroupOutcome
 from embedfleet.adoption.judging import Outcome, Reason
 from embedfleet.adoption.layout import SourceLayout
 from embedfleet.adoption.options import AdoptOptions
-from embedfleet.adoption.preparing import MOST_TITLE_CHARS, Candidate, Cutting, prepared
+from embedfleet.adoption.preparing import Candidate, Cutting, prepared
 from embedfleet.adoption.reading import ChosenDocument, ReadDocument, Reading, chosen_pages
 from embedfleet.adoption.report import Report
 from embedfleet.adoption.sampling import Sampling
-from embedfleet.adoption.survey import DocumentKey, survey
+from embedfleet.adoption.survey import DocumentKey, Survey, survey
 from embedfleet.adoption.texts import TextSource
 from embedfleet.adoption.writing import TakenDocument, Writing
-from embedfleet.errors import EmbedfleetError
+from embedfleet.errors import EmbedfleetError, InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.lifecycle.estimates import summed
 from embedfleet.lifecycle.estimating import estimates_of
 from embedfleet.queue_schemas import DocumentEstimate, JobRequest
-from embedfleet.records import documents, identity
+from embedfleet.records import documents, identity, receipts
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.tables import GenerationState
@@ -45,6 +45,15 @@ class Target:
     models: ModelPool
     admission: Admission
     writing: Writing | None
+
+
+@dataclass(frozen=True, slots=True)
+class _ToEmbed:
+    """A document whose vectors are not taken, what is submitted of it, and why."""
+
+    document: ReadDocument
+    request: JobRequest
+    reason: Reason
 
 
 class Adoption:
@@ -88,9 +97,10 @@ class Adoption:
             unattributed_rows=found.unattributed,
             groups=findings,
         )
+        was_deleted = await self._deletions(found)
         done = 0
         for page in chosen_pages(found, {one.group: one for one in findings}):
-            await self._take(page, report)
+            await self._take(page, report, was_deleted)
             done += len(page)
             if progress is not None:
                 progress(done, len(found.documents))
@@ -99,12 +109,16 @@ class Adoption:
             report.estimate = summed(self._estimates, currency=currency, pace=None)
         return report
 
-    async def _take(self, page: Sequence[ChosenDocument], report: Report) -> None:
+    async def _take(
+        self, page: Sequence[ChosenDocument], report: Report, was_deleted: Callable[[DocumentKey], bool]
+    ) -> None:
         there = await self._there([one.key for one in page])
         wanted: list[ChosenDocument] = []
         for one in page:
             if one.key in there:
                 report.add(one.key, Outcome.THERE, Reason.THERE, len(one.rows))
+            elif was_deleted(one.key):
+                report.add(one.key, Outcome.DROP, Reason.DELETED, len(one.rows))
             elif one.finding.outcome is GroupOutcome.REFUSE:
                 report.add(one.key, Outcome.REFUSE, Reason.GROUP_REFUSED, len(one.rows))
             else:
@@ -112,6 +126,14 @@ class Adoption:
         taken, embed = await self._sorted(await self._reading.read(wanted), report)
         await self._write(taken, report)
         await self._embed(embed, report)
+
+    async def _deletions(self, found: Survey) -> Callable[[DocumentKey], bool]:
+        """Return what says of a document whether it, or its tenant, was deleted here and must stay so."""
+        if self._options.deleted_too:
+            return lambda key: False
+        names = sorted({key.tenant for key in found.documents})
+        deleted, gone = await self._target.database.read(lambda conn: receipts.deleted_of(conn, names))
+        return lambda key: key.tenant in gone or identity.document_id(*key) in deleted
 
     async def _there(self, keys: Sequence[DocumentKey]) -> set[DocumentKey]:
         """Return which of these documents are here already, and not only begun by an earlier adoption."""
@@ -127,32 +149,41 @@ class Adoption:
 
     async def _sorted(
         self, read: Sequence[ReadDocument], report: Report
-    ) -> tuple[list[TakenDocument], list[tuple[ReadDocument, Reason]]]:
+    ) -> tuple[list[TakenDocument], list[_ToEmbed]]:
         """Return the documents to write, and those to embed again. Count those that are neither."""
-        embed: list[tuple[ReadDocument, Reason]] = []
-        candidates: list[tuple[ReadDocument, Candidate]] = []
+        embed: list[_ToEmbed] = []
+        candidates: list[tuple[ReadDocument, JobRequest, Candidate]] = []
         for one in read:
             key, verdict, model = one.chosen.key, one.judged, one.chosen.finding.model
             assert model is not None, "only a refused group has no model"
             if verdict.outcome in (Outcome.DROP, Outcome.REFUSE):
                 report.add(key, verdict.outcome, verdict.reason, len(one.chosen.rows))
-            elif one.chosen.finding.outcome is GroupOutcome.EMBED:
-                embed.append((one, Reason.GROUP_WRONG))
+                continue
+            try:
+                request = _request(one)
+            except InvalidRequest as exc:
+                report.add(key, Outcome.REFUSE, Reason.NOT_ADMITTED, len(one.chosen.rows))
+                report.refusals.append(f"tenant `{key.tenant}`, media `{key.media_id}`: {exc}")
+                continue
+            if one.chosen.finding.outcome is GroupOutcome.EMBED:
+                embed.append(_ToEmbed(one, request, Reason.GROUP_WRONG))
             elif verdict.outcome is Outcome.EMBED:
-                embed.append((one, verdict.reason))
+                embed.append(_ToEmbed(one, request, verdict.reason))
             else:
                 info = self._target.catalogue.info(model)
-                candidates.append((one, Candidate(key, verdict, one.vectors, info)))
+                normalise = self._target.catalogue.settings_of(model).normalise
+                candidate = Candidate(key, verdict, one.vectors, info, normalise)
+                candidates.append((one, request, candidate))
         made = await asyncio.to_thread(
-            lambda: list(prepared([candidate for _, candidate in candidates], self._cutting))
+            lambda: list(prepared([candidate for *_, candidate in candidates], self._cutting))
         )
         taken: list[TakenDocument] = []
-        for (one, candidate), result in zip(candidates, made, strict=True):
+        for (one, request, candidate), result in zip(candidates, made, strict=True):
             if isinstance(result, TakenDocument):
                 taken.append(result)
                 report.stale_rows += candidate.judged.stale + one.chosen.others
             else:
-                embed.append((one, result.reason))
+                embed.append(_ToEmbed(one, request, result.reason))
         return taken, embed
 
     async def _write(self, taken: Sequence[TakenDocument], report: Report) -> None:
@@ -168,11 +199,11 @@ class Adoption:
             else:  # it came another way since this page was begun
                 report.add(one.key, Outcome.THERE, Reason.THERE, len(one.chunks))
 
-    async def _embed(self, embed: Sequence[tuple[ReadDocument, Reason]], report: Report) -> None:
+    async def _embed(self, embed: Sequence[_ToEmbed], report: Report) -> None:
         """Submit the documents whose vectors are not taken; in a dry run, only estimate them."""
         if not embed:
             return
-        requests = [_request(one) for one, _ in embed]
+        requests = [one.request for one in embed]
         target = self._target
         outcomes: Sequence[str | EmbedfleetError]
         if target.writing is None:
@@ -180,13 +211,13 @@ class Adoption:
             outcomes = [""] * len(requests)
         else:
             outcomes = await Submissions(target.database, target.admission).create_each(requests)
-        for (one, reason), outcome in zip(embed, outcomes, strict=True):
-            rows = len(one.chosen.rows)
+        for one, outcome in zip(embed, outcomes, strict=True):
+            chosen = one.document.chosen
             if isinstance(outcome, EmbedfleetError):
-                report.add(one.chosen.key, Outcome.REFUSE, Reason.NOT_ADMITTED, rows)
+                report.add(chosen.key, Outcome.REFUSE, Reason.NOT_ADMITTED, len(chosen.rows))
                 report.refusals.append(str(outcome))
             else:
-                report.add(one.chosen.key, Outcome.EMBED, reason, rows)
+                report.add(chosen.key, Outcome.EMBED, one.reason, len(chosen.rows))
                 report.job_ids += [outcome] if outcome else []
 
 
@@ -198,6 +229,6 @@ def _request(one: ReadDocument) -> JobRequest:
         content=judged.text,
         model=one.chosen.finding.model,
         source=judged.source,
-        title=None if judged.title is None else judged.title[:MOST_TITLE_CHARS],
+        title=judged.title,
         metadata=dict(judged.metadata),
     )

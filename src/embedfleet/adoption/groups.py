@@ -95,7 +95,8 @@ def finding(group: Group, rows: int, model: ModelInfo, sample: Sample, *, embed_
         wrong = sample.compared - sample.same
         reason = f"{wrong} of {sample.compared} rows have another vector (lowest cosine {sample.lowest:.3f})"
     else:
-        reason = f"{sample.compared} rows compared (lowest cosine {sample.lowest:.5f})"
+        unseen = "all are right" if sample.compared == rows else f"up to {sample.most_wrong:.1%} may be wrong"
+        reason = f"{sample.compared} rows compared (lowest cosine {sample.lowest:.5f}), {unseen}"
         return GroupFinding(group, rows, GroupOutcome.TAKE, model.name, sample, reason)
     outcome = GroupOutcome.EMBED if embed_wrong else GroupOutcome.REFUSE
     return GroupFinding(group, rows, outcome, model.name, sample, reason)

@@ -14,11 +14,14 @@ from embedfleet.chunking.coverage import CoverageMeter
 from embedfleet.document_metadata import MOST_NAMES, Value, checked
 from embedfleet.visible_text import shows_nothing
 
+MOST_TITLE_CHARS = 1024
+"""What a submitted document may have as a title."""
+
 
 class Outcome(StrEnum):
     """What becomes of a document.
 
-    `take`: its rows are taken. `embed`: its text is embedded again. `drop`: its owner threw it away.
+    `take`: its rows are taken. `embed`: its text is embedded again. `drop`: it was thrown away.
     `refuse`: it cannot be taken. `there`: it is here already.
     """
 
@@ -40,6 +43,7 @@ class Reason(StrEnum):
     NO_TEXT = "no text is known"
     NOT_ADMITTED = "was not admitted"
     TEXT_GONE = "the text is gone where it was kept"
+    DELETED = "was deleted here"
     THERE = "is here already"
 
 
@@ -93,7 +97,7 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
     rows = _without_repeats(rows)
     first = rows[0].facts if rows else RowFacts()
     metadata = shared_metadata([row.metadata for row in rows], layout)
-    title = (known.title if known else None) or first.title
+    title = ((known.title if known else None) or first.title or "")[:MOST_TITLE_CHARS] or None
     source = first.source or (known.source if known else None)
     if known is None:
         current = _current(rows)

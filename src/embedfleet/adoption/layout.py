@@ -55,15 +55,11 @@ class RowFacts:
 class SourceLayout(Protocol):
     """How another system names its collections and its rows."""
 
-    @property
-    def name(self) -> str:
-        """The name by which a caller chooses the layout."""
-        ...
+    name: str
+    """The name by which a caller chooses the layout."""
 
-    @property
-    def own_keys(self) -> Set[str]:
-        """Metadata of rows that the layout itself writes. They do not become metadata of a document."""
-        ...
+    own_keys: Set[str]
+    """Metadata of rows that the layout itself writes. They do not become metadata of a document."""
 
     def tenant_of(self, collection: SourceCollection) -> str | None:
         """Return whose collection it is; None if the layout says nothing of it: then it is left alone."""

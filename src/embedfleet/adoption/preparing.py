@@ -21,18 +21,24 @@ from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.documents import Recipe
 from embedfleet.tokenising import tokenised
 
-MOST_TITLE_CHARS = 1024
-"""What a submitted document may have as a title."""
+# Sums of a thousand squares in float32 differ from 1 by less than this, and a wrong length by far more.
+_ROUNDING = 1e-4
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document whose rows may be taken. `vectors`: float32 (n, dim), those of the rows that were read."""
+    """A document whose rows may be taken.
+
+    `vectors`: float32 (n, dim), those of the rows that were read. `normalise`: the vectors of the model have
+    length 1 here.
+    """
 
     key: DocumentKey
     judged: Judged
     vectors: NDArray[np.float32]
     model: ModelInfo
+    normalise: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,7 @@ def _document(
     candidate: Candidate, texts: Sequence[str], tokens: TokenBatch, cutting: Cutting
 ) -> TakenDocument:
     judged, info = candidate.judged, candidate.model
-    title = None if judged.title is None else judged.title[:MOST_TITLE_CHARS]
-    content = stored_content(judged.text, title)
+    content = stored_content(judged.text, judged.title)
     document_id = identity.document_id(*candidate.key)
     return TakenDocument(
         key=candidate.key,
@@ -95,7 +100,7 @@ def _document(
             chars=len(judged.text),
             chunking=cutting.chunking,
             batch_chunks=cutting.batch_chunks,
-            title=title,
+            title=judged.title,
         ),
         segments=content.segments,
         source=judged.source,
@@ -103,9 +108,23 @@ def _document(
         coverage=judged.coverage,
         chunks=_chunk_rows(judged, document_id, texts, tokens, info),
         texts=texts,
-        vectors=candidate.vectors[[one.row.place for one in judged.placed]],
+        vectors=_scaled(candidate),
         cache_keys=embedding_cache.content_hashes(tokens.token_ids, tokens.lengths, tokens.texts),
     )
+
+
+def _scaled(candidate: Candidate) -> NDArray[np.float32]:
+    """Return the vectors of the kept rows, as long as the model makes them here.
+
+    A vector that has length 1 but for rounding keeps its bits.
+    """
+    vectors = candidate.vectors[[one.row.place for one in candidate.judged.placed]]
+    if not candidate.normalise:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    other = (np.abs(lengths - 1) > _ROUNDING) & (lengths > 0)
+    scaled: NDArray[np.float32] = np.where(other, vectors / np.maximum(lengths, _TINY), vectors)
+    return scaled
 
 
 def _chunk_rows(

@@ -82,6 +82,9 @@ def adopt(
     embed_wrong: Annotated[
         bool, typer.Option("--embed-wrong", help="Embed a group again whose vectors are wrong.")
     ] = False,
+    deleted_too: Annotated[
+        bool, typer.Option("--deleted-too", help="Bring back documents that were deleted here.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
     ] = False,
@@ -92,7 +95,7 @@ def adopt(
     """Take over collections that another system filled, without embedding again what is right.
 
     The source is only read. Stop the system that writes it. May be interrupted and run again: what is here
-    already is left alone. An embedded system must not run, but for a dry run. Exit code 3 if something was
+    already is left alone. Only beside a dry run, an embedded system may run. Exit code 3 if something was
     refused.
     """
     from embedfleet.adoption.options import AdoptOptions
@@ -104,6 +107,7 @@ def adopt(
         sample=sample,
         least_cosine=least_cosine,
         embed_wrong=embed_wrong,
+        deleted_too=deleted_too,
     )
     named = _Named(chroma, layout, tenant or settings.tenants.default_tenant, document_key, text_from)
     report = asyncio.run(_adopt(settings, named, options, dry_run=dry_run))

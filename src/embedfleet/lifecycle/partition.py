@@ -23,6 +23,9 @@ from embedfleet.records.jobs import Job, JobEnd
 from embedfleet.records.segments import Segment
 from embedfleet.sql.tables import GenerationState
 
+# More chunks than a document has. Both databases hold it.
+_ALL_CHUNKS = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentToCut:
@@ -154,6 +157,8 @@ def _without_other_cuts(
                 f"job {job_id}: its document was cut by another release: delete it and submit it again"
             )
         elif _is_other_cut(generation):
+            if generation.cut_elsewhere:
+                _leave_vectors_to_deletion(conn, generation)
             chunks.drop(conn, [generation.generation_id])
             jobs.restart_partition(conn, job_id, now)
             documents.set_chunker_version(conn, generation.generation_id, PARTITION_VERSION)
@@ -162,6 +167,13 @@ def _without_other_cuts(
 
 def _is_other_cut(generation: Generation) -> bool:
     return generation.chunker_version != PARTITION_VERSION
+
+
+def _leave_vectors_to_deletion(conn: Connection, generation: Generation) -> None:
+    """Have all vectors of these chunks deleted. An adoption may have written some and then ended."""
+    (rows,) = chunks.between(conn, [(generation.generation_id, 0, _ALL_CHUNKS)])
+    chunks.record_for_deletion(conn, [(generation, [row.chunk_id for row in rows])], {})
+    documents.request_cleanup(conn, [generation.document_id])
 
 
 def _rows(part: Part) -> tuple[str, int, list[ChunkRow]]:

@@ -18,6 +18,7 @@ from embedfleet.clock import utc
 from embedfleet.queue_schemas import BackupFile, Receipt, ReceiptState
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
+from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import documents, receipts
 
 _LISTING = Listing("receipts", (float, str))
@@ -102,6 +103,20 @@ def get(conn: Connection, scope: Scope, receipt_id: str) -> Receipt | None:
     query = select(receipts).where(receipts.c.receipt_id == receipt_id, scope.rows(receipts.c.tenant))
     row = conn.execute(query).one_or_none()
     return None if row is None else _receipt(_row(row))
+
+
+def deleted_of(conn: Connection, tenants: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the ids of documents of these tenants that were ever deleted, and the tenants that were."""
+    deleted: set[str] = set()
+    gone: set[str] = set()
+    for names in key_pages(tenants):
+        query = select(receipts.c.tenant, receipts.c.document_id).where(receipts.c.tenant.in_(names))
+        for row in conn.execute(query):
+            if row.document_id is None:
+                gone.add(row.tenant)
+            else:
+                deleted.add(row.document_id)
+    return deleted, gone
 
 
 def page(conn: Connection, scope: Scope, *, limit: int, after: str | None) -> Page[Receipt]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedfleet.errors import ConfigError, StorageFull, VectorStoreUnavailable
+from embedfleet.os_lock import OsLock
 from embedfleet.paging import pages
 from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
 from embedfleet.vectors.chroma.errors import embedded_error, server_error
@@ -31,6 +32,10 @@ _DATABASE = "chroma.sqlite3"
 _TIMEOUT_SECONDS = 60.0
 """A page of rows with vectors takes a server a second or so; a large one that is busy takes longer."""
 _COLLECTIONS_AT_ONCE = 100
+# A request names the ids of all rows that it wants, and SQLite takes about 30,000 values in a statement.
+_ROWS_AT_ONCE = 2_000
+_COPY = "source-"
+_LOCK = ".lock"
 
 
 async def open_source(place: str, *, scratch: Path) -> Source:
@@ -60,12 +65,14 @@ class _ChromaSource(SourceOnThread):
             yield SourceLabels(found["ids"], [one or {} for one in found["metadatas"]])
 
     async def rows(self, collection: str, ids: Sequence[str]) -> SourceRows:
-        found = await self._get(collection, ids, ["metadatas", "documents", "embeddings"])
+        include = ["metadatas", "documents", "embeddings"]
+        found = [await self._get(collection, part, include) for part in pages(list(ids), _ROWS_AT_ONCE)]
+        vectors = [np.asarray(one["embeddings"], dtype=np.float32) for one in found if one["ids"]]
         return SourceRows(
-            found["ids"],
-            np.asarray(found["embeddings"], dtype=np.float32).reshape(len(found["ids"]), -1),
-            [one or {} for one in found["metadatas"]],
-            found["documents"],
+            [row_id for one in found for row_id in one["ids"]],
+            np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=np.float32),
+            [metadata or {} for one in found for metadata in one["metadatas"]],
+            [text for one in found for text in one["documents"]],
         )
 
     async def _get(self, collection: str, ids: Sequence[str], include: list[str]) -> Any:
@@ -103,11 +110,15 @@ class _DirectorySource(_ChromaSource):
         self._directory = directory
         self._scratch = scratch
         self._copy: Path | None = None
+        self._lock: OsLock | None = None
 
     def open_client(self) -> None:
         if not (self._directory / _DATABASE).is_file():
             raise ConfigError(f"{self._directory} is no directory of Chroma: it has no file {_DATABASE}")
-        self._copy = Path(mkdtemp(prefix="source-", dir=self._scratch))
+        _remove_left_copies(self._scratch)
+        self._copy = Path(mkdtemp(prefix=_COPY, dir=self._scratch))
+        self._lock = OsLock(_lock_of(self._copy))
+        self._lock.take()
         before = _states(self._directory)
         _require_room(self._copy, sum(size for size, _ in before.values()))
         shutil.copytree(self._directory, self._copy, dirs_exist_ok=True)
@@ -122,8 +133,8 @@ class _DirectorySource(_ChromaSource):
 
     def end_client(self) -> None:
         super().end_client()
-        if self._copy is not None:
-            shutil.rmtree(self._copy, ignore_errors=True)
+        if self._copy is not None and self._lock is not None:
+            _remove(self._copy, self._lock)
             self._copy = None
 
 
@@ -150,6 +161,25 @@ def _distance(collection: Collection) -> str:
     configured: Any = collection.configuration_json or {}
     hnsw = configured.get("hnsw") or configured.get("spann") or {}
     return str(hnsw.get("space") or (collection.metadata or {}).get("hnsw:space") or "")
+
+
+def _lock_of(copy: Path) -> Path:
+    return copy.with_name(copy.name + _LOCK)
+
+
+def _remove_left_copies(scratch: Path) -> None:
+    """Remove the copies of processes that were killed. The lock of a copy ends with its process."""
+    for lock_file in scratch.glob(f"{_COPY}*{_LOCK}"):
+        lock = OsLock(lock_file)
+        if lock.take():
+            _remove(lock_file.with_name(lock_file.name.removesuffix(_LOCK)), lock)
+
+
+def _remove(copy: Path, lock: OsLock) -> None:
+    """Remove the copy, then its lock. In the other order, a kill in between would leave a copy for ever."""
+    shutil.rmtree(copy, ignore_errors=True)
+    _lock_of(copy).unlink(missing_ok=True)
+    lock.release()
 
 
 def _states(directory: Path) -> dict[str, tuple[int, int]]:
