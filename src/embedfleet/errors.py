@@ -12,6 +12,7 @@
     │   ├── UnknownKey         no such API key for this tenant
     │   ├── UnknownTenant      there is nothing of such a tenant
     │   ├── UnknownReceipt     no such receipt of a deletion for this tenant
+    │   ├── UnknownShadow      no such shadow run
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
@@ -84,6 +85,7 @@ class Remedy(StrEnum):
     LIST_DEAD_LETTERS = "list_dead_letters"
     LIST_RECEIPTS = "list_receipts"
     LIST_TENANTS = "list_tenants"
+    LIST_SHADOWS = "list_shadows"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
     PRUNE_ALL = "prune_all"
@@ -158,6 +160,10 @@ class UnknownTenant(InputError):
 
 class UnknownReceipt(InputError):
     """No such receipt of a deletion for this tenant."""
+
+
+class UnknownShadow(InputError):
+    """There is no such shadow run."""
 
 
 class UnknownModel(InputError):

@@ -18,6 +18,7 @@ from embedfleet.leader.leftover_search import LeftoverSearch
 from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
+from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
 from embedfleet.leader.traffic_guard import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
@@ -74,6 +75,7 @@ def leader_services(
         ),
         (WorkSummary(database=base.database, clock=base.clock), Every(SUMMARY_SECONDS)),
         (AnswerForgetting(base.database, base.clock), Every(FORGET_SECONDS)),
+        (ShadowEnding(base.database, base.clock), Every(ENDING_SECONDS)),
         (TrafficGuard(base.database, base.clock), Every(GUARD_LOOK_SECONDS)),
         (_erasure(base, store, waiting, views), AfterWrites(base.database, apart_seconds=ROUND_SECONDS)),
         (

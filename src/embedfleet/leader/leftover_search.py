@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection
 
 from embedfleet.queue.broker import Broker, DeadTask, TenantShare
 from embedfleet.queue_schemas import Stage
-from embedfleet.records import collections, traces
+from embedfleet.records import collections, shadows, traces
 from embedfleet.records.receipts import ReceiptRow
 from embedfleet.records.traces import DocumentKeys
 from embedfleet.sql.database import Database
@@ -67,17 +70,16 @@ class LeftoverSearch:
     async def of_documents(self, tenant: str, rows: Sequence[ReceiptRow]) -> dict[str, Found]:
         """Search for the documents of these receipts, all of one tenant. Returns by receipt id."""
         keys = {row.receipt_id: _keys(row) for row in rows}
-        await self._database.write(
-            lambda conn: traces.forget_answers(conn, tenant, [one.media_id for one in keys.values()])
-        )
+        media_ids = [one.media_id for one in keys.values()]
+        await self._database.write(partial(_forget, tenant=tenant, media_ids=media_ids))
         owned, naming = await self._database.read(
             lambda conn: (
                 traces.rows_of_documents(conn, list(keys.values())),
-                traces.rows_naming_documents(conn, tenant, [one.media_id for one in keys.values()]),
+                traces.rows_naming_documents(conn, tenant, media_ids),
             )
         )
-        stored = await self._stored(tenant, [one.media_id for one in keys.values()])
-        in_views = await self._views.of_documents(tenant, [one.media_id for one in keys.values()])
+        stored = await self._stored(tenant, media_ids)
+        in_views = await self._views.of_documents(tenant, media_ids)
         queued = await self._queued(keys)
         by_job = {job: one for one, document in keys.items() for job in _known_as(document)}
         dead = await self._dead(lambda task: by_job.get(task.task.job_id))
@@ -156,6 +158,12 @@ class LeftoverSearch:
             )
             left[None] += max(0, (await self._broker.depth(stage)).dead - _DEAD_READ)
         return left
+
+
+def _forget(conn: Connection, tenant: str, media_ids: Sequence[str]) -> None:
+    """Drop the rows that name these documents and are no evidence."""
+    traces.forget_answers(conn, tenant, media_ids)
+    shadows.forget_documents(conn, tenant, media_ids)
 
 
 def _keys(row: ReceiptRow) -> DocumentKeys:

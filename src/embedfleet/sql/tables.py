@@ -478,9 +478,14 @@ shadows = Table(
     Column("rule", Text, nullable=False),
     Column("begun_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    # 1 while it runs, then NULL. Unique, so that one runs at a time.
+    Column("running", Integer, unique=True),
     Column("ended_at", Float),
     # NULL while it runs.
     Column("verdict", String(16)),
+    Column("reason", Text),
+    # When the deletion of its documents was requested.
+    Column("erased_at", Float),
     # What was counted, as JSON.
     Column("findings", Text, nullable=False),
 )

@@ -81,7 +81,6 @@ class TrafficState(BaseModel):
     deny_content_types: frozenset[str] = frozenset()
     plan: Plan | None = None
     retirement: Retirement | None = None
-    shadow_id: str | None = None
 
     @field_serializer("allow_tenants", "deny_tenants", "allow_content_types", "deny_content_types")
     def _in_order(self, names: frozenset[str]) -> list[str]:

@@ -64,10 +64,14 @@ def _create_tables_of_shadows() -> None:
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("begun_at", sa.Float(), nullable=False),
         sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("running", sa.Integer(), nullable=True),
         sa.Column("ended_at", sa.Float(), nullable=True),
         sa.Column("verdict", sa.String(16), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("erased_at", sa.Float(), nullable=True),
         sa.Column("findings", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("shadow_id", name="pk_shadows"),
+        sa.UniqueConstraint("running", name="uq_shadows_running"),
     )
     op.create_table(
         "shadow_differences",

@@ -1,0 +1,99 @@
+"""Compares what two paths have stored of one document. It is pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.traffic.paths import IngestResult, StoredChunk
+from embedfleet.traffic.shadow_schemas import DifferenceKind
+
+# The ids of another system cannot be compared with ours (`records.identity.ChunkIds`).
+_OUR_ID = re.compile(r"[0-9a-f]{32}")
+
+
+Details = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """In what two answers differ. `details` are ids and numbers of the first place, and no text."""
+
+    kind: DifferenceKind
+    details: Details = field(default_factory=dict)
+
+
+def differences(old: IngestResult, new: Sequence[StoredChunk], *, min_cosine: float) -> list[Difference]:
+    """Return how the chunks of the fleet differ from those of the old path, at most one of each kind.
+
+    What the old path does not tell is not compared: chunks, vectors, or ids in the form of the fleet. Chunks
+    are paired by their order if there are as many on both sides, otherwise by their places.
+    """
+    found: list[Difference | None] = []
+    if old.chunks != len(new):
+        found.append(Difference(DifferenceKind.CHUNK_COUNT, {"old": old.chunks, "new": len(new)}))
+    if old.stored is not None:
+        if len(old.stored) == len(new):
+            pairs = list(zip(old.stored, new, strict=True))
+            found += [_places(pairs), _ids(pairs)]
+        else:
+            at = {(chunk.start, chunk.end): chunk for chunk in new}
+            pairs = [(one, at[one.start, one.end]) for one in old.stored if (one.start, one.end) in at]
+        found.append(_vectors(pairs, min_cosine))
+    return [one for one in found if one is not None]
+
+
+_Pairs = Sequence[tuple[StoredChunk, StoredChunk]]
+
+
+def _places(pairs: _Pairs) -> Difference | None:
+    for index, (old, new) in enumerate(pairs):
+        if (old.start, old.end) != (new.start, new.end):
+            details: Details = {
+                "chunk_index": index,
+                "old_start": old.start,
+                "old_end": old.end,
+                "new_start": new.start,
+                "new_end": new.end,
+            }
+            return Difference(DifferenceKind.PLACES, details)
+    return None
+
+
+def _ids(pairs: _Pairs) -> Difference | None:
+    for index, (old, new) in enumerate(pairs):
+        if _OUR_ID.fullmatch(old.chunk_id) and old.chunk_id != new.chunk_id:
+            details: Details = {"chunk_index": index, "old": old.chunk_id, "new": new.chunk_id}
+            return Difference(DifferenceKind.CHUNK_IDS, details)
+    return None
+
+
+def _vectors(pairs: _Pairs, min_cosine: float) -> Difference | None:
+    """Return the pair with the lowest cosine, if that is too low; a chunk without a vector has 0."""
+    lowest: tuple[float, StoredChunk] | None = None
+    for old, new in pairs:
+        if old.vector is None:
+            continue
+        if new.vector is not None and len(old.vector) != len(new.vector):
+            sizes = {"old": len(old.vector), "new": len(new.vector)}
+            return Difference(DifferenceKind.DIMENSION, sizes)
+        cosine = 0.0 if new.vector is None else _cosine(old.vector, new.vector)
+        if cosine < min_cosine and (lowest is None or cosine < lowest[0]):
+            lowest = (cosine, new)
+    if lowest is None:
+        return None
+    cosine, chunk = lowest
+    return Difference(DifferenceKind.COSINE, {"chunk": chunk.chunk_id, "cosine": round(cosine, 6)})
+
+
+def _cosine(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Return the cosine, in float64: a float32 has too few digits for 0.99999. It is 0 if there is none, as
+    for a vector that is zero or not finite: so that such a vector is found to differ."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths and math.isfinite(lengths) else 0.0
