@@ -15,6 +15,7 @@ from embedfleet import __version__
 from embedfleet.cli import (
     adopt,
     backup,
+    config,
     db,
     dlq,
     doctor,
@@ -91,6 +92,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(traffic.app, name="traffic")
 app.add_typer(keys.app, name="keys")
 app.add_typer(system.app, name="system")
+app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 
 

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from embedfleet.errors import InvalidRequest, UnknownJob
+from embedfleet.errors import InvalidRequest, UnknownJob, UnknownModel
 from embedfleet.queue_schemas import ChunkingConfig as OwnConfig
 from embedfleet.queue_schemas import JobInfo, JobStatus
 from embedfleet.tldw.chunking_config import ChunkingConfig
 from embedfleet.tldw.media_database import LoadItem, MediaDatabases
-from embedfleet.tldw.models import named_model
+from embedfleet.tldw.models import bundled_name, catalogue_name
 from embedfleet.tldw.schemas import media_id_of, percentage
-from embedfleet.tldw.user_jobs import JobsOf, jobs_of_environment
+from embedfleet.tldw.user_jobs import JobsOf, UserJobs, jobs_of_environment
 
 _STAGES = ("chunking", "embedding", "storage")
 _STATUSES: Mapping[str, tuple[JobStatus, ...]] = {
@@ -45,8 +45,8 @@ class EmbeddingsJobsAdapter:
         """Without arguments, everything is as the environment says: tldw makes an adapter so.
 
         `jobs_of` gives the access of a user (`jobs_of_environment`). `load_item` gives the text of a media
-        item (`MediaDatabases`). `models` has, by tldw's name of a model, the name in embedfleet's catalogue;
-        for others it is the one that the translation of tldw's settings gives.
+        item (`MediaDatabases`). `models` has, by tldw's name of a model, the name in embedfleet's catalogue.
+        Others are looked for by that name, by its last part, and among the built-in models.
         """
         self._jobs_of = jobs_of or jobs_of_environment()
         self._load_item = load_item or MediaDatabases()
@@ -85,13 +85,13 @@ class EmbeddingsJobsAdapter:
         user = str(user_id)
         item = self._load_item(user, int(media_id))
         jobs = self._jobs_of(user)
-        job_id = jobs.create_job(
+        job_id = self._submit(
+            jobs,
+            embedding_model,
             media_id=int(media_id),
             content=item.content,
             chunking_config=_chunking(chunk_size, chunk_overlap),
             priority=50 if embedding_priority is None else max(0, min(100, int(embedding_priority))),
-            model=self._models.get(embedding_model)
-            or named_model(embedding_provider or "huggingface", embedding_model).name,
             source=item.url,
             title=item.title,
             metadata=dict(item.metadata),
@@ -132,6 +132,20 @@ class EmbeddingsJobsAdapter:
             found |= {info.job_id: info for info in page}
         newest_first = sorted(found.values(), key=lambda info: (info.created_at, info.job_id), reverse=True)
         return [self._shown(info) for info in newest_first[offset : offset + limit]]
+
+    def _submit(self, jobs: UserJobs, model: str, **document: Any) -> str:
+        """Submit the document with the first of the model's names that is configured. Raises UnknownModel."""
+        if model in self._models:
+            return jobs.create_job(model=self._models[model], **document)
+        names = dict.fromkeys((model, catalogue_name(model), bundled_name(model) or model))
+        unknown: UnknownModel | None = None
+        for name in names:
+            try:
+                return jobs.create_job(model=name, **document)
+            except UnknownModel as exc:
+                unknown = unknown or exc  # of the name that tldw has
+        assert unknown is not None
+        raise unknown
 
     def _shown(self, info: JobInfo) -> dict[str, Any]:
         """Return a job as tldw's callers read it. Times are whole seconds since 1970."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from embedfleet.settings import Settings, load_settings
 from embedfleet.settings.yaml_text import parse_sections, read_text
-from embedfleet.tldw.translation import Translation, is_of_workers, translate_workers
+from embedfleet.tldw.draft import Translation
+from embedfleet.tldw.translation import is_of_workers, translate_workers
 
 REDIS_ENV = "REDIS_URL"
 """The environment variable by which tldw names its Redis."""

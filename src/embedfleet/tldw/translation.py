@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-from embedfleet.tldw.models import named_model
+from embedfleet.tldw.draft import (
+    Draft,
+    Path,
+    Rule,
+    Translation,
+    translate_metrics_port,
+    translate_metrics_switch,
+)
+from embedfleet.tldw.models import bundled_model
 
 _LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """embedfleet's settings, nested as in its YAML file, and a line for each key that does not go over."""
-
-    settings: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+_STAGES = ("chunking", "embedding", "storage")
+_DEFAULT_OVERLAP = 200
 
 
 def is_of_workers(values: Mapping[str, Any]) -> bool:
@@ -32,83 +33,23 @@ def is_of_workers(values: Mapping[str, Any]) -> bool:
 
 def translate_workers(values: Mapping[str, Any]) -> Translation:
     """Return the settings of a worker file of tldw, as it is read, in embedfleet's words."""
-    draft = _Draft()
+    draft = Draft()
     for key, value in values.items():
         if key == "redis":
-            draft.each(key, value, _REDIS)
+            draft.each(key, value or {}, _REDIS)
         elif key == "worker_pools":
             for name, pool in (value or {}).items():
-                _translate_pool(draft, name, pool)
+                _translate_pool(draft, name, pool or {})
         else:
             draft.one(key, key, value, _TOP)
     if "redis" in draft.settings:
         # tldw's workers are tasks of the orchestrator's process, and so are these.
         draft.put("orchestrator.launcher", "inline")
-    _keep_limits_in_order(draft, values)
-    return Translation(draft.settings, tuple(draft.warnings))
+    _keep_limits_in_order(draft, scaling=bool(values.get("enable_autoscaling")))
+    return draft.translation
 
 
-class _Draft:
-    """Settings and warnings as they are found."""
-
-    def __init__(self) -> None:
-        self.settings: dict[str, Any] = {}
-        self.warnings: list[str] = []
-
-    def put(self, path: str, value: Any) -> None:
-        """Set the value at this path, whose parts are divided by dots."""
-        *sections, name = path.split(".")
-        below = self.settings
-        for section in sections:
-            below = below.setdefault(section, {})
-        below[name] = value
-
-    def warn(self, key: str, why: str) -> None:
-        """Say of a key, by its path in tldw's file, why it does not go over."""
-        self.warnings.append(f"`{key}`: {why}")
-
-    def each(self, key: str, values: Any, rules: Mapping[str, _Rule]) -> None:
-        """Apply the rules to each value of a section."""
-        for name, value in (values or {}).items():
-            self.one(f"{key}.{name}", name, value, rules)
-
-    def one(self, key: str, name: str, value: Any, rules: Mapping[str, _Rule]) -> None:
-        """Apply the rule of this name: a path to set, a function, or the reason why there is nothing to."""
-        rule = rules.get(name)
-        match rule:
-            case None:
-                self.warn(key, "embedfleet has no such setting")
-            case str():
-                self.warn(key, rule)
-            case _Path():
-                self.put(rule.to, value if rule.as_what is None else rule.as_what(value))
-            case _:
-                rule(self, key, value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """Where a value goes, and as what."""
-
-    to: str
-    as_what: Callable[[Any], Any] | None = None
-
-
-_Rule = str | _Path | Callable[[_Draft, str, Any], None]
-
-
-def _monitoring(draft: _Draft, _key: str, enabled: Any) -> None:
-    if not enabled:
-        draft.put("monitoring.metrics_port", 0)
-
-
-def _monitoring_port(draft: _Draft, _key: str, port: Any) -> None:
-    # A port that was switched off stays so, in whichever order the two keys are written.
-    if draft.settings.get("monitoring", {}).get("metrics_port") != 0:
-        draft.put("monitoring.metrics_port", port)
-
-
-def _log_level(draft: _Draft, key: str, level: Any) -> None:
+def _log_level(draft: Draft, key: str, level: Any) -> None:
     wanted = str(level).upper()
     if wanted not in _LEVELS:
         draft.warn(key, f"`{level}` becomes ERROR: embedfleet has {', '.join(_LEVELS)}")
@@ -116,12 +57,12 @@ def _log_level(draft: _Draft, key: str, level: Any) -> None:
     draft.put("monitoring.log_level", wanted)
 
 
-_TOP: Mapping[str, _Rule] = {
-    "enable_monitoring": _monitoring,
-    "monitoring_port": _monitoring_port,
+_TOP: Mapping[str, Rule] = {
+    "enable_monitoring": translate_metrics_switch,
+    "monitoring_port": translate_metrics_port,
     "log_level": _log_level,
-    "enable_autoscaling": _Path("auto_scaling.enabled"),
-    "scale_check_interval": _Path("auto_scaling.interval_seconds", float),
+    "enable_autoscaling": Path("auto_scaling.enabled", bool),
+    "scale_check_interval": Path("auto_scaling.interval_seconds", float),
     "scale_up_threshold": "pools grow by the seconds of work in the queue, "
     "`auto_scaling.target_backlog_seconds`",
     "scale_down_threshold": "pools shrink by the seconds of work in the queue, "
@@ -129,23 +70,23 @@ _TOP: Mapping[str, _Rule] = {
     "max_total_workers": "each pool has a limit of its own, `worker_pools.POOL.max_workers`",
     "max_memory_gb": "models have `models.memory_mb`; a worker process has `memory_limit_mb` of its pool",
 }
-_REDIS: Mapping[str, _Rule] = {
-    "url": _Path("redis.url"),
-    "max_connections": _Path("redis.max_connections", lambda number: max(int(number), 2)),
+_REDIS: Mapping[str, Rule] = {
+    "url": Path("redis.url", str),
+    "max_connections": Path("redis.max_connections", lambda number: max(int(number), 2)),
     "decode_responses": "embedfleet's messages are binary",
 }
 _NO_POLLING = "workers are woken, they do not poll"
 _NAMED_BY_PREFIX = "queues are named by `redis.key_prefix`"
 _BY_TOKENS = "batches are measured in tokens, and their size is found by itself"
-_POOL: Mapping[str, _Rule] = {
+_POOL: Mapping[str, Rule] = {
     "queue_name": _NAMED_BY_PREFIX,
     "consumer_group": _NAMED_BY_PREFIX,
     "batch_size": _BY_TOKENS,
     "poll_interval_ms": _NO_POLLING,
     "heartbeat_interval": "a silent worker's tasks go to another after `lease_seconds` of its pool",
     "metrics_interval": "metrics are read when Prometheus asks",
-    "default_chunk_size": _Path("chunking.chunk_size"),
-    "default_overlap": _Path("chunking.overlap"),
+    "default_chunk_size": Path("chunking.chunk_size", int),
+    "default_overlap": Path("chunking.overlap", int),
     "gpu_allocation": "the `devices` of a model say where it runs; `auto` finds a GPU by itself",
     "max_model_cache_size": "models are bounded by memory, `models.memory_mb`",
     "model_unload_timeout": "a model goes when another needs its room, `models.memory_mb`",
@@ -154,41 +95,50 @@ _POOL: Mapping[str, _Rule] = {
 }
 
 
-def _translate_pool(draft: _Draft, name: str, values: Any) -> None:
-    pool = dict(values or {})
+def _translate_pool(draft: Draft, name: str, values: Mapping[str, Any]) -> None:
+    pool = dict(values)
     kind = pool.pop("worker_type", name)
-    if kind not in ("chunking", "embedding", "storage"):
-        draft.warn(f"worker_pools.{name}", "there are pools for chunking, embedding, storage and deletion")
+    if kind not in _STAGES:
+        draft.warn(f"worker_pools.{name}", f"there are pools for {', '.join(_STAGES)} and deletion")
         return
-    of_pool: Mapping[str, _Rule] = {
+    of_pool: Mapping[str, Rule] = {
         **_POOL,
-        "num_workers": _Path(f"worker_pools.{kind}.workers"),
-        "max_retries": _Path(f"worker_pools.{kind}.max_attempts", lambda retries: int(retries) + 1),
+        "num_workers": Path(f"worker_pools.{kind}.workers", int),
+        "max_retries": Path(f"worker_pools.{kind}.max_attempts", lambda retries: int(retries) + 1),
         "shutdown_timeout": _longest_drain,
     }
     model, provider = pool.pop("default_model_name", None), pool.pop("default_model_provider", "huggingface")
     draft.each(f"worker_pools.{name}", pool, of_pool)
-    if model is not None:
-        found = named_model(provider, model)
-        draft.put("models.default", found.name)
-        if found.entry is not None:
-            draft.put("models.catalogue", {found.name: found.entry})
-        draft.warnings.extend(found.warnings)
+    if model:
+        draft.add_model(bundled_model(str(provider), str(model)), default=True)
 
 
-def _longest_drain(draft: _Draft, _key: str, seconds: Any) -> None:
+def _longest_drain(draft: Draft, _key: str, seconds: Any) -> None:
     """All pools of a host are stopped together, so the longest of their times counts."""
-    before = draft.settings.get("orchestrator", {}).get("drain_seconds", 0.0)
-    draft.put("orchestrator.drain_seconds", max(float(seconds), before))
+    draft.put("orchestrator.drain_seconds", max(float(seconds), draft.get("orchestrator.drain_seconds") or 0))
 
 
-def _keep_limits_in_order(draft: _Draft, values: Mapping[str, Any]) -> None:
+def _keep_limits_in_order(draft: Draft, *, scaling: bool) -> None:
     """Give each pool the limits that tldw's scaling has: from its number of workers to twice that."""
-    scaling = bool(values.get("enable_autoscaling"))
     for pool in draft.settings.get("worker_pools", {}).values():
         if "workers" in pool:
             pool["min_workers"] = pool["workers"]
             pool["max_workers"] = pool["workers"] * 2 if scaling else pool["workers"]
-    cut = draft.settings.get("chunking", {})
-    if "chunk_size" in cut and "overlap" not in cut:
-        cut["overlap"] = min(200, cut["chunk_size"] // 5)
+    fit_overlap(draft)
+
+
+def fit_overlap(draft: Draft) -> None:
+    """Make the overlap at most a fifth of the chunk size, if it was not given or does not fit.
+
+    Without a chunk size of tldw's, an overlap of tldw's says nothing.
+    """
+    size, overlap = draft.get("chunking.chunk_size"), draft.get("chunking.overlap")
+    if size is None:
+        if overlap is not None:
+            del draft.settings["chunking"]
+            draft.warn("overlap", "it is for a chunk size, and none is given")
+        return
+    if overlap is None or overlap >= size:
+        draft.put("chunking.overlap", min(_DEFAULT_OVERLAP, size // 5))
+    if overlap is not None and overlap >= size:
+        draft.warn("overlap", f"becomes a fifth of the chunk size, as it was not less ({overlap} of {size})")

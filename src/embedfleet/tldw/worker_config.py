@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from embedfleet.errors import ConfigError
 from embedfleet.settings.yaml_text import parse_sections, read_text
+from embedfleet.tldw.draft import Translation
 from embedfleet.tldw.settings import REDIS_ENV
-from embedfleet.tldw.translation import Translation, translate_workers
+from embedfleet.tldw.translation import translate_workers
 from embedfleet.validation import first_problem
 from embedfleet.whole_file import written_whole
 
