@@ -17,6 +17,7 @@ from embedfleet.vectors.source import Source
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.foreign_chroma import ForeignCollection, ForeignRows, bytes_of, write_directory, written_server
+from support.foreign_lancedb import write_lance
 from support.foreign_pgvector import write_tables
 
 ROWS = ForeignRows(
@@ -53,8 +54,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["chroma directory", "chroma server", "pgvector"])
+@pytest.fixture(scope="module")
+def lance_directory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("lance")
+    write_lance(directory, COLLECTIONS)
+    return str(directory)
+
+
+@pytest.fixture(params=["chroma directory", "chroma server", "lancedb", "pgvector"])
 def place(request: pytest.FixtureRequest, directory: Path) -> Iterator[_Place]:
+    if request.param == "lancedb":
+        yield _Place("lancedb", request.getfixturevalue("lance_directory"))
+        return
     if request.param == "pgvector":
         databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
         with databases.empty() as url:
@@ -77,13 +88,16 @@ async def source(place: _Place, tmp_path: Path) -> AsyncIterator[Source]:
 
 
 async def test_it_names_its_collections_with_their_sizes(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    place: _Place, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Their list comes in pages, too.
     monkeypatch.setattr("embedfleet.vectors.chroma.source._COLLECTIONS_AT_ONCE", 2)
     mine = {one.name: one for one in await source.collections() if one.name in {"books", "plain", "void"}}
     assert list(mine) == ["books", "plain", "void"]
     assert [one.rows for one in mine.values()] == [7, 1, 0]
+    if place.kind == "lancedb":  # a table without an index says neither, and notes nothing
+        assert {one.distance for one in mine.values()} == {""}
+        return
     assert [one.distance for one in mine.values()] == ["l2", "cosine", "l2"]
     assert "minilm" in mine["books"].metadata.values()
 

@@ -27,7 +27,7 @@ INSERT INTO langchain_pg_embedding VALUES
   ('c', gen_random_uuid(), NULL, 'no vector', '{}');
 UPDATE langchain_pg_embedding SET collection_id = '6f1c2b9e-0000-4000-8000-000000000001';
 CREATE TABLE bare (v vector(2), note text);
-INSERT INTO bare VALUES ('[5, 6]', 'x'), ('[7, 8]', NULL);
+INSERT INTO bare VALUES ('[5, 6]', 'x'), ('[7, 8]', NULL), (NULL, 'no vector');
 CREATE SCHEMA shop;
 CREATE TABLE shop.pages (
   book int, page int, content text, price numeric, seen timestamp, half halfvec(2), full_one vector(3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,8 @@ _MOST_REFUSALS = 10
 class _Named:
     """What the options name: the source, its layout, and where the texts are."""
 
-    chroma: str
+    kind: str
+    place: str
     layout: str
     tenant: str
     document_key: str | None
@@ -37,9 +38,20 @@ class _Named:
 
 def adopt(
     chroma: Annotated[
-        str,
+        str | None,
         typer.Option("--chroma", metavar="PATH_OR_URL", help="A directory of Chroma, or a Chroma server."),
-    ],
+    ] = None,
+    lancedb: Annotated[
+        str | None, typer.Option("--lancedb", metavar="PATH", help="In its place a directory of LanceDB.")
+    ] = None,
+    pgvector: Annotated[
+        str | None,
+        typer.Option(
+            "--pgvector",
+            metavar="URL",
+            help="In its place a PostgreSQL database with pgvector. PGPASSWORD may have the password.",
+        ),
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(help="How the collections and rows are named: plain, tldw or langchain."),
@@ -109,7 +121,8 @@ def adopt(
         embed_wrong=embed_wrong,
         deleted_too=deleted_too,
     )
-    named = _Named(chroma, layout, tenant or settings.tenants.default_tenant, document_key, text_from)
+    kind, place = _source({"chroma": chroma, "lancedb": lancedb, "pgvector": pgvector})
+    named = _Named(kind, place, layout, tenant or settings.tenants.default_tenant, document_key, text_from)
     report = asyncio.run(_adopt(settings, named, options, dry_run=dry_run))
     if report.job_ids:
         asyncio.run(_embed(settings, report.job_ids))
@@ -121,6 +134,14 @@ def adopt(
         warn(f"error: {refusal}")
     if not report.whole:
         raise SystemExit(PARTLY_DONE)
+
+
+def _source(given: Mapping[str, str | None]) -> tuple[str, str]:
+    """Return the kind and the place of the one source that is given."""
+    named = [(kind, place) for kind, place in given.items() if place]
+    if len(named) != 1:
+        raise typer.BadParameter(f"give one of {', '.join(f'--{kind}' for kind in given)}")
+    return named[0]
 
 
 def _models(given: Sequence[str]) -> dict[str, str]:
@@ -143,7 +164,7 @@ async def _adopt(settings: Settings, named: _Named, options: AdoptOptions, *, dr
     layout = layout_of(named.layout, LayoutOptions(named.tenant, named.document_key))
     texts = None if named.text_from is None else text_source_of(named.text_from)
     async with open_adoption(settings, purpose="embedfleet adopt", writing=not dry_run) as target:
-        source = await source_kind("chroma").open_source(named.chroma, scratch=_scratch(settings))
+        source = await source_kind(named.kind).open_source(named.place, scratch=_scratch(settings))
         try:
             return await Adoption(source, layout, target, options, texts=texts).run(_progress())
         finally:

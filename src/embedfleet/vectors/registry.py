@@ -22,6 +22,7 @@ STORES: Mapping[str, str] = {
 
 SOURCES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.source",
+    "lancedb": "embedfleet.vectors.lancedb",
     "pgvector": "embedfleet.vectors.pgvector.source",
 }
 

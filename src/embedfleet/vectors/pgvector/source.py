@@ -1,9 +1,8 @@
 """pgvector as a kind of source (`vectors.registry.SourceKind`): the tables of a PostgreSQL database.
 
 A table is a collection if it has a column of the type `vector` or `halfvec`. Its primary key is the id of a
-row. The text is in a column with a usual name (`tables.TEXT_COLUMNS`). All other columns are metadata, and so
-are the entries of a column of JSON objects with a usual name (`tables.METADATA_COLUMNS`), as LangChain writes
-them.
+row. The text and an object of metadata are in columns with usual names (`vectors.source_columns`). All other
+columns are metadata too.
 
 All is read in one read-only transaction, so it is what the database had at one instant, though others write
 to it.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -22,6 +20,7 @@ import numpy as np
 from embedfleet.errors import ConfigError, Permanent, VectorStoreUnavailable, one_line
 from embedfleet.vectors.pgvector.tables import VectorTable, functions_schema, vector_tables
 from embedfleet.vectors.source import LABELS_PAGE, Source, SourceCollection, SourceLabels, SourceRows
+from embedfleet.vectors.source_columns import row_metadata
 from embedfleet.vectors.source_thread import SourceOnThread
 
 if TYPE_CHECKING:
@@ -200,17 +199,5 @@ def _statement(query: LiteralString, names: Mapping[str, sql.Composable]) -> sql
 
 
 def _metadata(table: VectorTable, values: Sequence[Any]) -> dict[str, Any]:
-    """Return the metadata of a row: the entries of its JSON object, and its columns, which go first."""
-    found: dict[str, Any] = {}
-    if table.json is not None:
-        written, *values = values
-        found.update(written if isinstance(written, dict) else {})
-    found.update(zip(table.others, values, strict=True))
-    return {name: _plain(value) for name, value in found.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    """Return the value as a text, a number or a boolean; a list or an object of JSON as it is."""
-    if isinstance(value, Decimal):
-        return float(value)
-    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+    nested, columns = (None, values) if table.json is None else (values[0], values[1:])
+    return row_metadata(dict(zip(table.others, columns, strict=True)), nested)

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from embedfleet.vectors.source_columns import METADATA_COLUMNS, TEXT_COLUMNS, first_of
+
 if TYPE_CHECKING:
     from psycopg import Connection
-
-TEXT_COLUMNS = ("document", "text", "content", "page_content", "chunk_text", "chunk", "body")
-METADATA_COLUMNS = ("cmetadata", "metadata", "metadata_", "meta")
 
 _VECTOR_TYPES = ("vector", "halfvec")
 _TEXT_TYPES = ("text", "varchar")
@@ -89,8 +88,8 @@ def vector_tables(connection: Connection[Any]) -> Iterator[VectorTable]:
 def _described(columns: Sequence[_Column], key: Mapping[str, str]) -> VectorTable:
     """Describe a table without its vectors. `key` has the types of the columns of its key, by name."""
     first = columns[0]
-    text = _first(TEXT_COLUMNS, [one.name for one in columns if one.type in _TEXT_TYPES])
-    json = _first(METADATA_COLUMNS, [one.name for one in columns if one.type in _JSON_TYPES])
+    text = first_of(TEXT_COLUMNS, [one.name for one in columns if one.type in _TEXT_TYPES])
+    json = first_of(METADATA_COLUMNS, [one.name for one in columns if one.type in _JSON_TYPES])
     # A key of one column is the id. Columns of a longer one have a meaning of their own.
     told = {text, json, *(key if len(key) == 1 else ())}
     return VectorTable(
@@ -106,11 +105,6 @@ def _described(columns: Sequence[_Column], key: Mapping[str, str]) -> VectorTabl
         distance="",
         comment=first.comment,
     )
-
-
-def _first(usual: Sequence[str], there: Sequence[str]) -> str | None:
-    """Return the first of the usual names that is there."""
-    return next((name for name in usual if name in there), None)
 
 
 # The partitions of a table are read with it.
