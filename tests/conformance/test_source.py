@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from embedfleet.errors import ConfigError, VectorStoreUnavailable
+from embedfleet.vectors.chroma.source import _lock_of
 from embedfleet.vectors.registry import SOURCES, source_kind
 from embedfleet.vectors.source import Source
 from support.chroma_server import ChromaServer
@@ -110,7 +111,9 @@ async def test_every_row_is_labelled_once_in_pages(source: Source) -> None:
     assert [page async for page in source.labels("void")] == []
 
 
-async def test_rows_have_the_bits_that_were_written(source: Source) -> None:
+async def test_rows_have_the_bits_that_were_written(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A long list of ids is asked for in parts.
+    monkeypatch.setattr("embedfleet.vectors.chroma.source._ROWS_AT_ONCE", 2)
     wanted = [*ROWS.ids[2:5], "not there"]
     found = await source.rows("books", wanted)
     at = {row: place for place, row in enumerate(found.ids)}
@@ -172,4 +175,23 @@ async def test_a_directory_that_is_written_during_the_copy_is_refused(
             await source_kind("chroma").open_source(str(directory), scratch=tmp_path)
     finally:
         late.unlink()
+    assert names_in(tmp_path) == []
+
+
+async def test_the_copy_of_a_process_that_was_killed_is_removed_by_the_next_one(
+    directory: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "source-killed"
+    left.mkdir()
+    (left / "chroma.sqlite3").write_bytes(b"")
+    _lock_of(left).touch()
+    open_source = source_kind("chroma").open_source
+    first = await open_source(str(directory), scratch=tmp_path)
+    assert "source-killed" not in names_in(tmp_path)
+    assert "source-killed.lock" not in names_in(tmp_path)
+    # A copy that is in use stays.
+    second = await open_source(str(directory), scratch=tmp_path)
+    assert (await first.rows("plain", ["a"])).ids == ["a"]
+    await first.close()
+    await second.close()
     assert names_in(tmp_path) == []

@@ -17,9 +17,11 @@ from embedfleet.adoption.layout import (
     usual_facts,
 )
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layouts.tldw import TldwLayout as _Written
 
-# All others are its own: claims, kanban boards, characters, stores that users made. They are left alone.
-_MEDIA = (re.compile(r"user_(.+)_media_embeddings"), re.compile(r"user_embeddings_for_(.+)"))
+# Another one for media, beside the one that a view of this layout writes. All other collections are its own:
+# claims, kanban boards, characters, stores that users made. They are left alone.
+_OTHER_MEDIA = re.compile(r"user_embeddings_for_(.+)")
 _ROW = re.compile(r"(?:media_)?(.+)_chunk_(\d+)")
 
 
@@ -33,11 +35,8 @@ class TldwLayout(SourceLayout):
         """The names of the collections say whose they are, so no option counts."""
 
     def tenant_of(self, collection: SourceCollection) -> str | None:
-        for pattern in _MEDIA:
-            found = pattern.fullmatch(collection.name)
-            if found is not None:
-                return found[1]
-        return None
+        found = _OTHER_MEDIA.fullmatch(collection.name)
+        return _Written().tenant_of(collection.name) if found is None else found[1]
 
     def label(
         self, row_id: str, metadata: Mapping[str, Any], collection: SourceCollection

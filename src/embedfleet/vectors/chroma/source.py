@@ -45,7 +45,11 @@ async def open_source(place: str, *, scratch: Path) -> Source:
     StorageFull if there is no room for the copy.
     """
     if place.startswith(("http://", "https://")):
-        return await _ServerSource(ServerAddress.parse(place, {})).opened()
+        try:
+            address = ServerAddress.parse(place, {})
+        except ConfigError as exc:
+            raise _of_source(exc) from exc
+        return await _ServerSource(address).opened()
     return await _DirectorySource(Path(place), scratch).opened()
 
 
@@ -153,7 +157,17 @@ class _ServerSource(_ChromaSource):
     def mapped_error(self, exc: BaseException) -> BaseException:
         if not isinstance(exc, Exception):
             return exc
-        return server_error(exc, self._place, opening=self._opening)
+        return _of_source(server_error(exc, self._place, opening=self._opening))
+
+
+def _of_source(exc: Exception) -> Exception:
+    """Return the error without the name of a setting. The address of a source is no setting."""
+    if not isinstance(exc, ConfigError):
+        return exc
+    said = str(exc)
+    for setting in ("vector_store.url: ", "vector_store.token: "):
+        said = said.replace(setting, "the source: ")
+    return ConfigError(said)
 
 
 def _distance(collection: Collection) -> str:
