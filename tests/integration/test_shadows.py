@@ -11,20 +11,26 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from embedfleet.api.opening import parts_of_owner
 from embedfleet.bootstrap import open_synchronous_embedder
+from embedfleet.client import AsyncClient
+from embedfleet.client.shadow_vectors import ServedVectors
 from embedfleet.clock import ManualClock, SystemClock
-from embedfleet.errors import InvalidRequest, NotYetVisible, UnknownShadow
+from embedfleet.errors import InvalidRequest, NotYetVisible, Permanent, UnknownShadow
 from embedfleet.queue_schemas import ReceiptState
 from embedfleet.records import audit, shadows
 from embedfleet.records.scope import EveryTenant
 from embedfleet.sql.database import Database
-from embedfleet.traffic.paths import IngestRequest, IngestResult
+from embedfleet.traffic.fleet_path import FleetPath
+from embedfleet.traffic.paths import IngestRequest, IngestResult, Path
+from embedfleet.traffic.router import TrafficRouter
 from embedfleet.traffic.shadow import MOST_EXAMPLES, Shadow
 from embedfleet.traffic.shadow_administration import MOST_SECONDS, ShadowAdministration
 from embedfleet.traffic.shadow_ending import shadow_step
-from embedfleet.traffic.shadow_fleet import FleetInReach
+from embedfleet.traffic.shadow_fleet import FleetInReach, StoredVectors, StoreVectors, copy_for
 from embedfleet.traffic.shadow_schemas import DifferenceKind, ShadowFindings, ShadowInfo, ShadowRule, Verdict
 from embedfleet.traffic.synchronous import SynchronousEmbedder
+from support.api import serving_parts
 from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Running, make_settings, paragraphs, running
 from support.warm_chroma import ForkedChild
@@ -105,11 +111,19 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 
 @asynccontextmanager
 async def opened_shadow(
-    fleet: Running, *, wait_seconds: float = HANG_SECONDS, most_under_way: int = 16
+    fleet: Running,
+    *,
+    vectors: StoredVectors | None = None,
+    wait_seconds: float = HANG_SECONDS,
+    most_under_way: int = 16,
 ) -> AsyncIterator[Shadow]:
     system = fleet.system
     side = FleetInReach(
-        fleet.jobs.of, system.store, system.database, SystemClock(), wait_seconds=wait_seconds
+        fleet.jobs.of,
+        vectors or StoreVectors(system.store),
+        system.database,
+        SystemClock(),
+        wait_seconds=wait_seconds,
     )
     async with Shadow(system.database, SystemClock(), side, most_under_way=most_under_way) as shadow:
         yield shadow
@@ -139,6 +153,64 @@ async def test_equal_paths_pass_and_leave_nothing_behind(scene: Scene) -> None:
         assert await scene.fleet.system.store.count(_Key(ended.tenant, info.space, info.dim)) == 0
     # Nothing of it is among the documents of the tenant itself.
     assert await scene.fleet.jobs.of(TENANT).list_documents() == []
+
+
+async def test_vectors_are_compared_through_the_api_too(scene: Scene) -> None:
+    shadow_id = await scene.begin()
+    serving = serving_parts(parts_of_owner(scene.fleet.system))
+    async with (
+        serving as (url, _),
+        AsyncClient(url) as client,
+        opened_shadow(scene.fleet, vectors=ServedVectors(client)) as shadow,
+    ):
+        right = await scene.old(DOCUMENTS[1])
+        assert right.stored is not None
+        shadow.observe(DOCUMENTS[1], right, 0.1)
+        shadow.observe(DOCUMENTS[1], shifted(right, vector=right.stored[1].vector), 0.1)
+        found = await scene.compared(shadow_id, 2)
+
+    assert found.findings.differences == {"cosine": 1}
+    await scene.end(shadow_id)
+
+
+async def test_a_router_answers_by_the_old_path_and_has_the_fleet_compared(scene: Scene) -> None:
+    shadow_id = await scene.begin()
+    system = scene.fleet.system
+    fleet = FleetPath(scene.fleet.jobs.of, wait_seconds=HANG_SECONDS)
+    router = TrafficRouter(scene.old, fleet, database=system.database, shadow=scene.shadow)
+    request = replace(DOCUMENTS[1], media_id="routed")
+    async with router:
+        assert (await router.ingest(request)).path is Path.SYNC
+        await scene.compared(shadow_id, 1)
+        with pytest.raises(InvalidRequest):
+            await router.ingest(replace(request, content=" "))
+        with pytest.raises(Permanent):
+            await router.ingest(replace(request, content="\ue000"))
+        found = await scene.shown(shadow_id, lambda info: info.findings.old_errors == 1)
+        assert (found.findings.requests, found.findings.mismatched, found.findings.skipped) == (1, 0, 0)
+        await router.remove(TENANT, "routed")
+    # The document itself never was in the fleet.
+    assert await scene.fleet.jobs.of(TENANT).list_jobs(media_id="routed") == []
+    await scene.end(shadow_id)
+
+
+async def test_what_a_killed_process_left_is_deleted_with_the_tenant_of_the_run(scene: Scene) -> None:
+    shadow_id = await scene.begin()
+    tenant = (await scene.administration.show(shadow_id)).tenant
+    await scene.fleet.ingest("left", DOCUMENTS[1].content, user_id=tenant, user_tier=None)
+    copy = copy_for(DOCUMENTS[0], tenant)
+    assert copy.media_id != copy_for(DOCUMENTS[0], tenant).media_id
+    await scene.end(shadow_id)
+    collection = (await scene.fleet.jobs.of(tenant).list_collections())[0]
+    key = _Key(tenant, collection.space, collection.dim)
+    assert await scene.fleet.system.store.count(key) > 0
+
+    await shadow_step(scene.database, ManualClock(SystemClock().now() + 3_600))
+    (receipt,) = await scene.fleet.jobs.of(tenant).list_receipts()
+    searched = scene.fleet.jobs.of(tenant).searched_receipt(receipt.receipt_id)
+    assert (await asyncio.wait_for(searched, HANG_SECONDS)).state is ReceiptState.ERASED
+    assert await scene.fleet.system.store.count(key) == 0
+    assert (await scene.administration.show(shadow_id)).verdict is Verdict.UNDECIDED
 
 
 @dataclass(frozen=True, slots=True)

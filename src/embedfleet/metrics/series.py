@@ -154,6 +154,11 @@ class Metrics:
             "Requests that went the old way: failed (the fleet failed), circuit (it was not asked)",
             "reason",
         )
+        self.traffic_shadow_requests_total = self._counter(
+            "traffic_shadow_requests_total",
+            "Answers of the old path beside those of the fleet: equal, different, failed, skipped",
+            "outcome",
+        )
         self.traffic_kept_removals = self._gauge(
             "traffic_kept_removals", "Documents that are still to be removed from a path", "path"
         )

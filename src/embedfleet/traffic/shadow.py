@@ -19,10 +19,12 @@ from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import EmbedfleetError
+from embedfleet.errors import EmbedfleetError, QuotaExceeded
+from embedfleet.metrics import Metrics
 from embedfleet.records import shadows
 from embedfleet.records.shadows import DifferenceRow, ShadowRow
 from embedfleet.sql.database import Database
+from embedfleet.traffic.calling import CALLERS_FAULT
 from embedfleet.traffic.comparison import Difference, differences
 from embedfleet.traffic.latencies import class_of
 from embedfleet.traffic.paths import IngestRequest, IngestResult
@@ -79,9 +81,16 @@ class Shadow:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, fleet: ShadowFleet, *, most_under_way: int = _MOST_UNDER_WAY
+        self,
+        database: Database,
+        clock: Clock,
+        fleet: ShadowFleet,
+        *,
+        metrics: Metrics | None = None,
+        most_under_way: int = _MOST_UNDER_WAY,
     ) -> None:
         """`most_under_way`: the most comparisons at a time. A request beyond is skipped, and counted so."""
+        self._metrics = metrics or Metrics()
         self._database = database
         self._clock = clock
         self._fleet = fleet
@@ -114,15 +123,15 @@ class Shadow:
     def observe(self, request: IngestRequest, answer: IngestResult | Exception, seconds: float) -> None:
         """Note how the old path answered, after `seconds`, and have the fleet do the same. Return at once.
 
-        It never raises. Without a run it does nothing.
+        It never raises. Without a run it does nothing, nor for a request that is wrong in itself.
         """
-        run, found = self._run, self._found
-        if run is None or found is None:
+        run = self._run
+        if run is None or isinstance(answer, CALLERS_FAULT):
             return
         if isinstance(answer, Exception):
-            found.add(ShadowFindings(old_errors=1))
+            self._add(run, ShadowFindings(old_errors=1))
         elif len(self._under_way) >= self._most_under_way:
-            found.add(ShadowFindings(skipped=1))
+            self._skip(run)
         else:
             work = self._compare(run, request, answer, seconds)
             task = asyncio.create_task(work, name="shadow")
@@ -133,7 +142,11 @@ class Shadow:
         del self._under_way[task]
         # Here and not in the task, which may be cancelled before it begins.
         if task.cancelled():
-            self._add(run, ShadowFindings(skipped=1))
+            self._skip(run)
+
+    def _skip(self, run: _Run) -> None:
+        self._metrics.traffic_shadow_requests_total.labels("skipped").inc()
+        self._add(run, ShadowFindings(skipped=1))
 
     async def forget(self, tenant: str, media_id: str) -> None:
         """Drop what this process and SQL have of a document that is removed. Raises DatabaseUnavailable."""
@@ -152,10 +165,14 @@ class Shadow:
         found: list[Difference] = []
         latencies: dict[int, int] = {}
         try:
-            await self._fleet.ingest(copy)
+            job_id = await self._fleet.ingest(copy)
             latencies = {class_of(monotonic() - began): 1}
-            made = await self._fleet.chunks(copy, request)
+            made = await self._fleet.chunks(copy, request, job_id)
             found = differences(answer, made, min_cosine=run.rule.min_cosine)
+        except QuotaExceeded:
+            # The limits of the run's tenant are not those of the document's tenant.
+            self._skip(run)
+            return
         except Exception as exc:  # noqa: BLE001 - whatever it is, the fleet did not do what it was asked
             # The name of the class alone: a message may hold text of the document.
             found = [Difference(DifferenceKind.FAILED, {"error": type(exc).__name__})]
@@ -175,6 +192,8 @@ class Shadow:
         new_latencies: dict[int, int],
     ) -> None:
         failed = any(one.kind is DifferenceKind.FAILED for one in found)
+        outcome = "failed" if failed else "different" if found else "equal"
+        self._metrics.traffic_shadow_requests_total.labels(outcome).inc()
         findings = ShadowFindings(
             requests=1,
             errors=int(failed),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.chunking.preparation import PREPARATION
@@ -20,7 +22,7 @@ from embedfleet.sql.database import Database
 from embedfleet.tenant_access import TenantAccess
 from embedfleet.traffic.fleet_path import FleetPath
 from embedfleet.traffic.paths import IngestRequest, StoredChunk
-from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.port import CollectionKey, VectorStore
 
 # A document that readers do not see after this time counts as failed.
 WAIT_SECONDS = 60.0
@@ -30,11 +32,14 @@ _PAGE = 1_000
 class ShadowFleet(Protocol):
     """The side of a shadow run that is compared."""
 
-    async def ingest(self, copy: IngestRequest) -> None:
-        """Ingest the copy of a document, and return when readers see it. Raises if they never will."""
+    async def ingest(self, copy: IngestRequest) -> str:
+        """Ingest the copy of a document, and return the id of its job when readers see it.
+
+        Raises if they do not.
+        """
         ...
 
-    async def chunks(self, copy: IngestRequest, of: IngestRequest) -> Sequence[StoredChunk]:
+    async def chunks(self, copy: IngestRequest, of: IngestRequest, job_id: str) -> Sequence[StoredChunk]:
         """Return what is stored of the copy, with the ids that the document itself would have."""
         ...
 
@@ -48,13 +53,36 @@ def copy_for(request: IngestRequest, shadow_tenant: str) -> IngestRequest:
     return replace(request, tenant=shadow_tenant, media_id=f"copy-{secrets.token_hex(12)}")
 
 
+class StoredVectors(Protocol):
+    """Reads vectors of the fleet. `StoreVectors` and `client.shadow_vectors.ServedVectors` do."""
+
+    async def of(
+        self, tenant: str, job_id: str, collection: CollectionKey, chunk_ids: Sequence[str]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return float32 (dim,) for each of these chunks of the job that has a vector, by id."""
+        ...
+
+
+class StoreVectors:
+    """Reads vectors from the fleet's vector store, for a process that has it open."""
+
+    def __init__(self, store: VectorStore) -> None:
+        self._store = store
+
+    async def of(
+        self, tenant: str, job_id: str, collection: CollectionKey, chunk_ids: Sequence[str]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        ids, vectors = await self._store.vectors(collection, chunk_ids)
+        return dict(zip(ids, vectors, strict=True))
+
+
 class FleetInReach:
-    """The fleet of this process's database and vector store. A `ShadowFleet`."""
+    """The fleet of this process's database. A `ShadowFleet`."""
 
     def __init__(
         self,
         access_of: Callable[[str], TenantAccess],
-        store: VectorStore,
+        vectors: StoredVectors,
         database: Database,
         clock: Clock,
         *,
@@ -63,17 +91,19 @@ class FleetInReach:
         """`access_of` is `EmbeddingJobManager.of`."""
         self._access_of = access_of
         self._path = FleetPath(access_of, wait_seconds=wait_seconds)
-        self._store = store
+        self._vectors = vectors
         self._database = database
         self._clock = clock
         self._wait_seconds = wait_seconds
 
-    async def ingest(self, copy: IngestRequest) -> None:
+    async def ingest(self, copy: IngestRequest) -> str:
         made = await self._path(copy)
+        assert made.job_id is not None
         if not made.visible:
             raise NotYetVisible(f"job {made.job_id} is not done after {self._wait_seconds:g} s")
+        return made.job_id
 
-    async def chunks(self, copy: IngestRequest, of: IngestRequest) -> Sequence[StoredChunk]:
+    async def chunks(self, copy: IngestRequest, of: IngestRequest, job_id: str) -> Sequence[StoredChunk]:
         access = self._access_of(copy.tenant)
         found: list[StoredChunk] = []
         names: _TrueIds | None = None
@@ -81,10 +111,10 @@ class FleetInReach:
         while True:
             page = await access.list_chunks(media_id=copy.media_id, limit=_PAGE, after=after)
             names = names or _TrueIds(copy, of, page.collection.space)
-            ids, vectors = await self._store.vectors(page.collection, [one.chunk_id for one in page.chunks])
-            vector_of = dict(zip(ids, vectors, strict=True))
+            ids = [one.chunk_id for one in page.chunks]
+            vectors = await self._vectors.of(copy.tenant, job_id, page.collection, ids)
             found += [
-                StoredChunk(true_id, one.start, one.end, vector_of.get(one.chunk_id))
+                StoredChunk(true_id, one.start, one.end, vectors.get(one.chunk_id))
                 for true_id, one in zip(names.of(page.chunks), page.chunks, strict=True)
             ]
             after = page.chunks.next_cursor

@@ -15,8 +15,11 @@ from embedfleet.validation import Checked
 
 
 def tenant_of(shadow_id: str) -> str:
-    """Return the tenant of a run, which has a collection of its own. The id has 80 random bits, so no other
-    tenant has that name by chance."""
+    """Return the tenant of a run, which has a collection of its own.
+
+    The id has 80 random bits, so no other tenant has that name by chance. The colon keeps it out of views
+    (`views.layout.is_plain`).
+    """
     return f"shadow:{shadow_id}"
 
 

@@ -54,6 +54,12 @@ SERIES = {
     ("model_quarantines_total", "counter", ("model",)),
     ("store_seconds", "histogram", ("operation",)),
     ("sql_seconds", "histogram", ("operation",)),
+    ("traffic_requests_total", "counter", ("path", "outcome")),
+    ("traffic_seconds", "histogram", ("path",)),
+    ("traffic_chunks_total", "counter", ("path",)),
+    ("traffic_fallbacks_total", "counter", ("reason",)),
+    ("traffic_kept_removals", "gauge", ("path",)),
+    ("traffic_shadow_requests_total", "counter", ("outcome",)),
 }
 
 
