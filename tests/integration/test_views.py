@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.cli.verify import rebuild_store, verify_store
 from embedfleet.clock import SystemClock
 from embedfleet.queue_schemas import Receipt
 from embedfleet.records import collections, views
 from embedfleet.records.audit import LOCAL
+from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings
 from support.system import ONE_EACH, Running, make_settings, paragraphs, running, until
 from support.view_readers import StoredRow, TldwReader, open_client, write_as_tldw
+from support.views import in_step
 
 USER = "7"
 WHALES = paragraphs("whale", 3)
@@ -29,19 +32,6 @@ def settings_of(tmp_path: Path, **more: Any) -> Settings:
 
 def place_of(tmp_path: Path, user: str = USER) -> Path:
     return tmp_path / "users" / user / "chroma_storage"
-
-
-async def in_step(fleet: Running) -> None:
-    """Until the views have taken in every change so far."""
-
-    async def all_taken_in() -> bool:
-        database = fleet.system.database
-        marked = await database.read(views.marked)
-        lags = await database.read(views.lags)
-        return bool(lags) and not marked and all(lag.filled and not lag.documents for lag in lags.values())
-
-    await fleet.settled()
-    await until(all_taken_in, fleet.system.database)
 
 
 async def main_rows(fleet: Running, user: str = USER) -> dict[str, bytes]:
@@ -65,7 +55,8 @@ async def erased(fleet: Running, receipt_id: str, user: str = USER) -> Receipt:
 
 
 async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_path: Path) -> None:
-    async with running(settings_of(tmp_path)) as fleet:
+    settings = settings_of(tmp_path)
+    async with running(settings) as fleet:
         about = {"author": "Melville", "media_type": "book"}
         await fleet.ingest("12", WHALES, user_id=USER, title="Moby", chunking_config=ONE_EACH, metadata=about)
         await fleet.ingest("13", "Another text of the same user.", user_id=USER)
@@ -99,6 +90,19 @@ async def test_the_reader_finds_a_document_with_its_own_names_and_filters(tmp_pa
         assert reader.query_model(["12"]) == "local_api:stub"
     with open_client(place_of(tmp_path, "8")) as client:
         assert TldwReader(client, "8").rows() == {}  # the tenant was deleted
+
+    with open_client(place_of(tmp_path)) as client:
+        TldwReader(client, USER).collection.delete(ids=["media_12_chunk_0"])
+        held_up = await verify_store(settings, EveryTenant())
+        assert held_up.left == 1
+        assert "is open in process" in str(held_up.views[0][0].problem)
+    repaired = await verify_store(settings, EveryTenant(), repair=True)
+    assert [(found.missing, mended) for found, mended in repaired.views] == [(["media_12_chunk_0"], 1)]
+    assert (repaired.left, (await rebuild_store(settings, EveryTenant())).left) == (0, 0)
+    with open_client(place_of(tmp_path)) as client:
+        assert {row_id: row.text for row_id, row in TldwReader(client, USER).rows().items()} == {
+            row_id: row.text for row_id, row in rows.items()
+        }
 
 
 async def test_a_view_follows_new_versions_metadata_and_deletions_and_leaves_other_rows_alone(

@@ -15,6 +15,12 @@ CHROMA = {"vector_store": {"url": "http://h:8000"}}
 INLINE = {"orchestrator": {"launcher": "inline"}}
 
 
+def views(*given: dict[str, str], url: str | None = None) -> dict[str, Any]:
+    """Views that differ in these keys."""
+    made = [{"name": "rag", "layout": "tldw"} | one for one in given]
+    return {"vector_store": {"views": made, "url": url}}
+
+
 def deployment(**overrides: Any) -> Deployment:
     return deployment_of(load_settings(environ={}, overrides=overrides))
 
@@ -43,6 +49,11 @@ def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Dep
         (REDIS, "set `vector_store.url`"),
         ({"worker_pools": {"embedding": {"devices": ["cuda:0"]}}}, r"`worker_pools.embedding.devices`"),
         ({"worker_pools": {"storage": {"memory_limit_mb": 100}}}, r"`worker_pools.storage.memory_limit_mb`"),
+        (views({}), "view `rag` needs a `path` or a `url`"),
+        (views({"path": "p", "url": "http://h"}), "and not both"),
+        (views({"path": "p"}, {"path": "q"}), "view `rag` is there twice"),
+        (REDIS | views({"path": "p"}, url="http://h"), "view `rag` has a `path`, but a fleet"),
+        (views({"path": "p/{user}"}), r"only `\{tenant\}`"),
     ],
 )
 def test_what_cannot_go_together_or_would_be_ignored_is_refused_by_name(

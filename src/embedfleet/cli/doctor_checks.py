@@ -19,6 +19,8 @@ _MIN_FREE_BYTES = 1 << 30
 # A unit of a worker writes the store and then SQL, within a second.
 _LOOKS = 3
 _MOST_SHOWN = 5
+# A view follows within a second or so, and is filled with some hundred documents a second.
+_LATE_SECONDS = 60.0
 
 
 def checks_of(settings: Settings) -> Iterator[Check]:
@@ -34,6 +36,8 @@ def checks_of(settings: Settings) -> Iterator[Check]:
     # Before the vectors: a store that is not this system's should not be advised to be built again.
     yield Check("system", _system, needs=["database", "queues"], place=_place_of_database)
     yield Check("vectors", _vectors, needs=["settings", "database"], place=_place_of_vectors)
+    if settings.vector_store.views:
+        yield Check("views", _views, needs=["database"], place=_place_of_database)
     yield Check("parser", _parser, limit_seconds=WORK_SECONDS)
     yield Check("models", _models)
     yield Check("model", _model, needs=["models"], limit_seconds=WORK_SECONDS)
@@ -273,6 +277,35 @@ def _system(settings: Settings) -> str:
         return f"{system.system_id}: these settings name its own queues and vectors"
 
     return asyncio.run(look())
+
+
+def _views(settings: Settings) -> str | Doubt:
+    """Tell how far each view is behind. It opens no view: the reader may have it open."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.clock import SystemClock
+    from embedfleet.records import views
+    from embedfleet.views.view import open_views
+
+    open_views(settings)  # raises ConfigError for a wrong setting
+
+    async def look() -> Mapping[str, views.Lag]:
+        async with open_guest(settings) as guest:
+            return await guest.database.read(views.lags)
+
+    lags = asyncio.run(look())
+    now = SystemClock().now()
+    told, late = [], False
+    for name in sorted(view.name for view in settings.vector_store.views):
+        lag = lags.get(name)
+        if lag is None:
+            told.append(f"{name} is new and not filled yet")
+            continue
+        waits = 0.0 if lag.oldest is None else now - lag.oldest
+        late = late or waits > _LATE_SECONDS
+        behind = "in step" if not lag.documents else f"{lag.documents} documents wait, one for {_ago(waits)}"
+        told.append(f"{name}: {behind}")
+    found = "; ".join(told)
+    return Doubt(f"{found}: see the log of the orchestrator for the reason") if late else found
 
 
 def _parser(settings: Settings) -> str:

@@ -14,8 +14,8 @@ class LangChainLayout:
     """Each row is a `Document`: its text is the page content, and its id that of the chunk."""
 
     store_kind = "chroma"
-    # LangChain takes its scores from the distance that the collection has, and creates it with this one.
-    distance: Literal["l2"] = "l2"
+    # LangChain scores by the distance that the collection has. Its score of `l2` leaves the range 0 to 1.
+    distance: Literal["cosine"] = "cosine"
     document_key = "media_id"
 
     def collection(self, tenant: str) -> str:
