@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.options import AsJson
 from embedfleet.cli.output import print_json, say_text, warn
+
+if TYPE_CHECKING:
+    from embedfleet.tldw.draft import Translation
 
 app = typer.Typer(help="Settings files.", no_args_is_help=True)
 
@@ -46,8 +49,7 @@ def from_tldw(
     translation = translate_file(file)
     settings = dict(translation.settings)
     if users is not None:
-        path = str(users / "{tenant}" / "chroma_storage")
-        settings["vector_store"] = {"views": [{"name": "tldw", "layout": "tldw", "path": path}]}
+        settings["vector_store"] = {"views": [_view(users, translation)]}
     load_settings(environ={}, overrides=settings)
     for warning in translation.warnings:
         warn(f"warning: {warning}")
@@ -56,3 +58,12 @@ def from_tldw(
     else:
         say_text(f"# Made of {file.name} by `embedfleet config from-tldw`.\n")
         say_text(yaml.safe_dump(settings, sort_keys=False) if settings else "{}\n")
+
+
+def _view(users: Path, translation: Translation) -> dict[str, str]:
+    """The view that tldw's search reads. It names the model as its rows do, by which it embeds queries."""
+    view = {"name": "tldw", "layout": "tldw", "path": str(users / "{tenant}" / "chroma_storage")}
+    if translation.reader_model is None:
+        return view
+    provider, model = translation.reader_model
+    return {**view, "reader_provider": provider, "reader_model": model}

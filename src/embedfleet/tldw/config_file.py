@@ -77,6 +77,7 @@ def translate_config_txt(values: Mapping[str, str]) -> Translation:
     is_local = provider.lower().replace("-", "_") in ("local_api", "local")
     if model:
         draft.add_model(named_model(provider, model, api_url=url if is_local else None), default=True)
+        draft.reader_model = (provider, model)
     if is_local:
         given.pop("embedding_api_url", None)
     for key, value in given.items():
@@ -166,6 +167,7 @@ def _add_models(draft: Draft, providers: Mapping[str, Mapping[str, Any]], provid
         chosen = str(provider or "openai")
         url = providers.get(chosen, {}).get("api_url")
         draft.add_model(named_model(chosen, str(model), api_url=url), default=True)
+        draft.reader_model = (chosen, str(model))
 
 
 _READ_OF_PROVIDER = frozenset({"name", "enabled", "models", "api_url", "priority"})

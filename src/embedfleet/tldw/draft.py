@@ -11,10 +11,14 @@ from embedfleet.tldw.models import NamedModel
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """embedfleet's settings, nested as in its YAML file, and a line for each key that does not go over."""
+    """embedfleet's settings, nested as in its YAML file, and a line for each key that does not go over.
+
+    `reader_model` is the default model as tldw names it: the provider and the name. None: it names none.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    reader_model: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,11 @@ class Draft:
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
         self.warnings: list[str] = []
+        self.reader_model: tuple[str, str] | None = None
 
     @property
     def translation(self) -> Translation:
-        return Translation(self.settings, tuple(self.warnings))
+        return Translation(self.settings, tuple(self.warnings), self.reader_model)
 
     def put(self, path: str, value: Any) -> None:
         """Set the value at this path, whose parts are divided by dots."""

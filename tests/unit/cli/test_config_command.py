@@ -32,6 +32,7 @@ def test_the_file_is_on_stdout_and_what_is_lost_on_stderr(command: Command) -> N
     assert settings.models.default == "text-embedding-3-small"
     (view,) = settings.vector_store.views
     assert (view.layout, view.path) == ("tldw", "/srv/users/{tenant}/chroma_storage")
+    assert (view.reader_provider, view.reader_model) == ("openai", "text-embedding-3-small")
     as_json = command.typed("config", "from-tldw", given, "--json")
     assert as_json.document["settings"]["models"]["default"] == "text-embedding-3-small"
     assert len(as_json.document["warnings"]) == 1
