@@ -113,6 +113,10 @@ COMMANDS = [
     "traffic retire",
     "traffic restore",
     "traffic history --json",
+    "traffic shadow begin --owner me --requests 0 --expires-in 1h",
+    "traffic shadow list --json",
+    "traffic shadow show none",
+    "traffic shadow end none --json",
 ]
 
 MORE = [

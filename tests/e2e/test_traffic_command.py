@@ -54,6 +54,36 @@ def test_a_plan_is_begun_paused_and_left(command: Command) -> None:
     assert "`embedfleet traffic status`" in early.stderr
 
 
+def test_a_shadow_run_has_an_owner_a_rule_and_an_expiry_and_ends_with_a_verdict(command: Command) -> None:
+    for missing in ("--owner a --requests 5", "--owner a --expires-in 1h", "--requests 5 --expires-in 1h"):
+        assert command.typed("traffic", "shadow", "begin", *missing.split()).code == 2
+    rule = "--owner search --requests 500 --expires-in 2d --max-mismatch-rate 0.1% --max-p99-ratio 2"
+    begun = command.typed("traffic", "shadow", "begin", *rule.split())
+    shadow_id = re.match(r"shadow +(\S+)\nowner +search\n", begun.stdout)
+    assert shadow_id is not None, begun
+    words = "500 requests; errors at most 1%, different at most 0.1% (cosine below 0.999), p99 at most 2 x"
+    assert words in begun.stdout
+    assert re.search(
+        rf"shadow +{shadow_id[1]} of search: 0 of 500 requests", command.typed("traffic", "status").stdout
+    )
+    again = command.typed("traffic", "shadow", "begin", *rule.split())
+    assert (again.code, "one runs at a time" in again.stderr) == (1, True)
+    ended = command.typed("traffic", "shadow", "end", shadow_id[1], "--json").document["shadow"]
+    assert (ended["verdict"], ended["owner"], ended["rule"]["max_mismatch_rate"]) == (
+        "undecided",
+        "search",
+        0.001,
+    )
+    shown = command.typed("traffic", "shadow", "show", shadow_id[1]).stdout
+    assert "verdict      undecided: it has 0 requests, and the rule asks for 500\n" in shown
+    assert re.search(
+        rf"{shadow_id[1]} +search +undecided +0 of 500 +0 +0 +- ",
+        command.typed("traffic", "shadow", "list").stdout,
+    )
+    unknown = command.typed("traffic", "shadow", "show", "none")
+    assert (unknown.code, "`embedfleet traffic shadow list`" in unknown.stderr) == (1, True)
+
+
 def test_changes_are_followed_as_they_happen(command: Command) -> None:
     command.typed("traffic", "set", "1")
     process = command.start("traffic", "history", "--follow", "--json")

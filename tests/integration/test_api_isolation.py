@@ -48,12 +48,17 @@ OPERATORS = {
     ("POST", "/v1/traffic:restore"),
     ("GET", "/v1/traffic/history"),
     ("GET", "/v1/traffic/events"),
+    ("POST", "/v1/traffic/shadows"),
+    ("GET", "/v1/traffic/shadows"),
+    ("GET", "/v1/traffic/shadows/{shadow_id}"),
+    ("POST", "/v1/traffic/shadows/{shadow_id}/end"),
 }
 
 Ids = Mapping[str, Any]
 
 TRAFFIC_VERBS = ("pause", "resume", "rollback", "retire", "restore")
 PLAN = {"steps": [100], "hold_seconds": 0, "max_error_rate": 0.5, "max_p99_ratio": 9}
+SHADOW_ID = "shd_0123456789abcdef"
 NEW_JOB = {"media_id": "mine", "content": "A text of bob."}
 
 
@@ -82,6 +87,7 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("PATCH", "/v1/traffic"): {"percent": 100},
         ("POST", "/v1/traffic:plan"): PLAN,
         **{("POST", f"/v1/traffic:{verb}"): {"reason": "bob wants it"} for verb in TRAFFIC_VERBS},
+        ("POST", "/v1/traffic/shadows"): {"owner": "bob", "rule": {"requests": 1}, "expires_seconds": 60},
         ("POST", "/v1/embeddings"): {"model": "stub", "input": "A text of bob."},
         ("POST", "/embed"): {"inputs": "A text of bob."},
         ("POST", "/v2/embed"): {"model": "stub", "input_type": "search_query", "texts": ["A text of bob."]},
@@ -190,6 +196,7 @@ async def _things_of_alice(served: Served, administration: OperatorAdministratio
         "receipt_id": receipt_id,
         "prefix": keys[0].prefix,
         "pool": "chunking",
+        "shadow_id": SHADOW_ID,
     }
 
 
@@ -202,6 +209,7 @@ def unknown(ids: Ids) -> dict[str, Any]:
         "receipt_id": "0" * len(str(ids["receipt_id"])),
         "prefix": "x" * len(str(ids["prefix"])),
         "pool": "chunking",
+        "shadow_id": SHADOW_ID[::-1],
     }
 
 

@@ -25,6 +25,8 @@ from embedfleet.administration.schemas import KeyRequest
 from embedfleet.api_keys import Scope
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.log import _write_json, configure
+from embedfleet.records import traffic_counts
+from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql import tables
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
@@ -181,7 +183,17 @@ def _text(value: Any) -> str:
 
 
 # What the smallest valid body of an operation leaves out although nothing is done without it.
-BODIES: dict[str, Any] = {"PATCH /v1/tenant": {"tier": "basic"}}
+BODIES: dict[str, Any] = {
+    "PATCH /v1/tenant": {"tier": "basic"},
+    "PATCH /v1/traffic": {"percent": 1},
+    "POST /v1/traffic:plan": {
+        "steps": [1, 2],
+        "hold_seconds": 60,
+        "max_error_rate": 0.01,
+        "max_p99_ratio": 2,
+    },
+    "POST /v1/traffic:retire": {"after_seconds": 0},
+}
 
 
 async def test_whatever_only_admins_and_operators_may_do_is_in_the_audit_log(seen: Seen) -> None:
@@ -193,12 +205,25 @@ async def test_whatever_only_admins_and_operators_may_do_is_in_the_audit_log(see
     for operation in guarded:
         made = await seen.ask(seen.operator, "POST", "/v1/keys", json={}, headers={"X-Tenant": "bob"})
         ids = {"prefix": made.json()["info"]["prefix"], "pool": "chunking"}
+        if operation.name == "POST /v1/traffic:retire":
+            await _send_all_to_the_fleet(seen)
+        if "{shadow_id}" in operation.path:
+            runs = (await seen.ask(seen.operator, "GET", "/v1/traffic/shadows")).json()["shadows"]
+            ids["shadow_id"] = runs[0]["shadow_id"]
         before = await _deeds(seen)
         answer = await _send(seen, seen.operator, api, operation, ids)
         assert answer.status_code < 300, (operation.name, answer.text)
         assert await _deeds(seen) == before + 1, f"{operation.name} leaves no row"
     entry = (await seen.ask(seen.operator, "GET", "/v1/audit?limit=1")).json()["audit"][0]
     assert entry["actor"] == seen.operator.split("_")[1]
+
+
+async def _send_all_to_the_fleet(seen: Seen) -> None:
+    """The old path may be retired when every request goes to the fleet, and there was one."""
+    state = (await seen.ask(seen.operator, "PATCH", "/v1/traffic", json={"percent": 100})).json()
+    parts = seen.served.parts
+    counted = CountKey(int(parts.clock.now()) + 60, "a router", "async", state["change_id"])
+    await parts.database.write(lambda conn: traffic_counts.record(conn, {counted: Counts(requests=1)}))
 
 
 async def _is_guarded(seen: Seen, api: Api, operation: Operation) -> bool:

@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection
 
 from embedfleet.client import AsyncClient
-from embedfleet.errors import InvalidRequest, NotReady
+from embedfleet.errors import InvalidRequest, NotReady, UnknownShadow
+from embedfleet.records import shadows
 from embedfleet.records.audit import LOCAL
+from embedfleet.records.shadows import DifferenceRow
 from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.schemas import TrafficChange
+from embedfleet.traffic.shadow_administration import ShadowAdministration
+from embedfleet.traffic.shadow_schemas import ShadowFindings, ShadowRule, Verdict
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
 from support.sse import Frame, frames
@@ -98,6 +103,37 @@ async def test_of_two_operators_who_looked_at_the_same_state_the_second_is_told(
     with pytest.raises(NotReady, match="another change of the traffic came first"):
         await client.set_traffic(deny_tenants=["second"], expected_change_id=looked_at)
     assert (await here.show()).state.deny_tenants == {"first"}
+
+
+async def test_a_client_begins_watches_and_ends_a_shadow_run(served: Served, client: AsyncClient) -> None:
+    here = ShadowAdministration(served.parts.database, served.parts.clock, actor=LOCAL)
+    rule = ShadowRule(requests=5, max_mismatch_rate=0.2)
+    begun = await client.begin_shadow(owner="search", rule=rule, expires_seconds=3600)
+    assert (begun.owner, begun.rule) == ("search", rule)
+    assert begun == await here.running()
+    assert (await client.traffic_status()).shadow == begun
+    found = ShadowFindings(requests=2, mismatched=1, differences={"cosine": 1}, new_latencies={3: 2})
+    example = DifferenceRow(1.0, "alice", "a/b", "cosine", '{"cosine": 0.5}')
+
+    def find(conn: Connection) -> None:
+        shadows.add_findings(conn, begun.shadow_id, lambda _: found.model_dump_json())
+        shadows.add_examples(conn, begun.shadow_id, [example], most_of_a_kind=1)
+
+    await served.parts.database.write(find)
+    seen = await client.get_shadow(begun.shadow_id)
+    assert seen == await here.show(begun.shadow_id)
+    assert [(one.tenant, one.media_id, one.details) for one in seen.examples] == [
+        ("alice", "a/b", {"cosine": 0.5})
+    ]
+    with pytest.raises(InvalidRequest, match="one runs at a time"):
+        await client.begin_shadow(owner="other", rule=rule, expires_seconds=1)
+    ended = await client.end_shadow(begun.shadow_id)
+    assert (ended.verdict, ended == await client.end_shadow(begun.shadow_id)) == (Verdict.UNDECIDED, True)
+    assert await client.list_shadows() == await here.list_shadows()
+    assert (await client.traffic_status()).shadow is None
+    for ask in (client.get_shadow, client.end_shadow):
+        with pytest.raises(UnknownShadow, match="no shadow `none`"):
+            await ask("none")
 
 
 async def test_a_stream_tells_each_change_once_with_its_number_as_id(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from embedfleet.cli import traffic_shadow
 from embedfleet.cli.options import AsJson
 from embedfleet.cli.output import print_json, print_json_line, reader_ended, say
 from embedfleet.cli.place import Place, somewhere
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Which requests of an application go to the fleet, and which go the way they went before.",
     no_args_is_help=True,
 )
+app.add_typer(traffic_shadow.app, name="shadow")
 
 
 class Sticky(StrEnum):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embedfleet.cli.output import readable_time, say, say_table
 from embedfleet.cli.quantities import readable_fraction, readable_percent, readable_seconds
+from embedfleet.cli.shadow_report import summary
 from embedfleet.clock import utc
 
 if TYPE_CHECKING:
@@ -23,14 +24,17 @@ def say_status(status: TrafficStatus) -> None:
         say(f"guard        {status.guard.action}: {status.guard.reason}")
     if status.change is not None:
         say(f"last change  {change_line(status.change)}")
+    if status.shadow is not None:
+        say(f"shadow       {summary(status.shadow)}")
     for path, number in sorted(status.pending_removals.items()):
-        say(f"to remove    {number:,} documents from the {_NAMES.get(path, path)}")
+        say(f"to remove    {number:,} documents from the {_NAMES[path]}")
     if not status.paths:
         say(f"no request in the last {readable_seconds(status.window_seconds)}")
         return
     say(f"in the last {readable_seconds(status.window_seconds)}:")
     headings = ("path", "requests", "errors", "fallbacks", "chunks", "p50", "p99")
-    say_table(headings, (_cells(path, one) for path, one in status.paths.items()), right=range(1, 7))
+    rows = [_cells(path, status.paths[path]) for path in _NAMES if path in status.paths]
+    say_table(headings, rows, right=range(1, 7))
 
 
 def say_state(state: TrafficState) -> None:
@@ -75,7 +79,7 @@ def _named(words: str, names: Collection[str]) -> list[str]:
 
 def _cells(path: str, figures: PathFigures) -> tuple[str, ...]:
     return (
-        _NAMES.get(path, path),
+        _NAMES[path],
         f"{figures.requests:,}",
         f"{figures.errors:,}",
         f"{figures.fallbacks:,}",

@@ -13,6 +13,7 @@ from embedfleet.client.calls import (
     pools,
     results,
     search,
+    shadows,
     streams,
     traffic,
     uploads,
@@ -71,6 +72,11 @@ class Operations:
     restore_old_path = Operation(traffic.restore_old_path)
     traffic_history = Operation(traffic.traffic_history)
     follow_traffic = Series(traffic.follow_traffic)
+
+    begin_shadow = Operation(shadows.begin_shadow)
+    end_shadow = Operation(shadows.end_shadow)
+    get_shadow = Operation(shadows.get_shadow)
+    list_shadows = Operation(shadows.list_shadows)
 
     list_keys = Operation(administration.list_keys)
     create_key = Operation(administration.create_key)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock, utc
 from embedfleet.errors import NotReady, Remedy
-from embedfleet.records import removals, traffic, traffic_counts
+from embedfleet.records import removals, shadows, traffic, traffic_counts
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.traffic_counts import Counts
 from embedfleet.sql.database import Database
@@ -29,6 +29,7 @@ from embedfleet.traffic.orders import (
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.retirement import missing_for_retirement
 from embedfleet.traffic.schemas import GuardView, PathFigures, TrafficChange, TrafficStatus
+from embedfleet.traffic.shadow_administration import shadow_info
 from embedfleet.traffic.state import Plan, Retirement, TrafficState
 
 RETIRE_AFTER_SECONDS = 7 * 86_400.0
@@ -70,6 +71,7 @@ class TrafficAdministration:
             plan = state.running_plan
             decision = None if plan is None else decision_now(conn, plan, now)
             counts = traffic_counts.sums(conn, since=now - window_seconds)
+            running = shadows.running(conn)
             return TrafficStatus(
                 state=state,
                 change=None if change is None else described(change),
@@ -77,6 +79,7 @@ class TrafficAdministration:
                 window_seconds=window_seconds,
                 paths={path: _figures(counts[path]) for path in sorted(counts)},
                 pending_removals=removals.numbers(conn),
+                shadow=None if running is None else shadow_info(running),
             )
 
         return await self._database.read(look)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedfleet.traffic.guard import Action
+from embedfleet.traffic.shadow_schemas import ShadowInfo
 from embedfleet.traffic.state import TrafficState
 
 
@@ -16,7 +17,7 @@ class _Frozen(BaseModel):
 
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that `--json` prints."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class TrafficChange(_Frozen):
@@ -65,3 +66,4 @@ class TrafficStatus(_Frozen):
     pending_removals: dict[str, int] = Field(
         description="Documents that are still to be removed from a path, as the other one answered for them."
     )
+    shadow: ShadowInfo | None = Field(description="The shadow run that goes on; null: none does.")

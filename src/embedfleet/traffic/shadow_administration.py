@@ -82,7 +82,7 @@ class ShadowAdministration:
                 f"shadow `{other.shadow_id}` of {other.owner} runs until {utc(other.expires_at):%F %T} UTC: "
                 "one runs at a time, so wait for its verdict or end it"
             )
-        return _info(new)
+        return shadow_info(new)
 
     async def end(self, shadow_id: str) -> ShadowInfo:
         """End the run before its time, and return it with its verdict: by its rule, otherwise `undecided`.
@@ -105,14 +105,14 @@ class ShadowAdministration:
 
         def look(conn: Connection) -> ShadowInfo:
             row = self._known(conn, shadow_id)
-            return _info(row, [_difference(one) for one in shadows.examples(conn, shadow_id)])
+            return shadow_info(row, [_difference(one) for one in shadows.examples(conn, shadow_id)])
 
         return await self._database.read(look)
 
     async def running(self) -> ShadowInfo | None:
         """Return the run that goes on; None if none does."""
         row = await self._database.read(shadows.running)
-        return None if row is None else _info(row)
+        return None if row is None else shadow_info(row)
 
     async def list_shadows(self, *, limit: int = 100, after: str | None = None) -> Page[ShadowInfo]:
         """Return up to `limit` runs, newest first, without examples.
@@ -121,7 +121,7 @@ class ShadowAdministration:
         """
         require_limit(limit)
         found = await self._database.read(lambda conn: shadows.page(conn, limit=limit, after=after))
-        return Page(map(_info, found), next_cursor=found.next_cursor)
+        return Page(map(shadow_info, found), next_cursor=found.next_cursor)
 
     @staticmethod
     def _known(conn: Connection, shadow_id: str) -> ShadowRow:
@@ -144,7 +144,8 @@ def _checked_owner(owner: str) -> str:
     return owner
 
 
-def _info(row: ShadowRow, examples: list[ShadowDifference] | None = None) -> ShadowInfo:
+def shadow_info(row: ShadowRow, examples: list[ShadowDifference] | None = None) -> ShadowInfo:
+    """Return a run as people see it."""
     found = ShadowFindings.model_validate_json(row.findings)
     return ShadowInfo(
         shadow_id=row.shadow_id,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedfleet.tracking.tenant_jobs import TenantJobs
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen, WorkerPools
     from embedfleet.traffic.administration import TrafficAdministration
+    from embedfleet.traffic.shadow_administration import ShadowAdministration
 
 
 class LocalSystem:
@@ -128,6 +129,13 @@ class LocalSystem:
         from embedfleet.traffic.administration import TrafficAdministration
 
         return TrafficAdministration((await self._guest()).database, SystemClock(), actor=LOCAL)
+
+    async def shadows(self) -> ShadowAdministration:
+        from embedfleet.clock import SystemClock
+        from embedfleet.records.audit import LOCAL
+        from embedfleet.traffic.shadow_administration import ShadowAdministration
+
+        return ShadowAdministration((await self._guest()).database, SystemClock(), actor=LOCAL)
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await (await self._pools()).seen()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
     from embedfleet.traffic.orders import StickyBy
     from embedfleet.traffic.schemas import TrafficChange, TrafficStatus
+    from embedfleet.traffic.shadow_schemas import ShadowInfo, ShadowRule
     from embedfleet.traffic.state import TrafficState
 
 
@@ -183,6 +184,15 @@ class Traffic(Protocol):
     def follow(self, *, after: int = 0) -> AsyncIterator[TrafficChange]: ...
 
 
+class Shadows(Protocol):
+    """The contracts are those of `traffic.shadow_administration.ShadowAdministration`."""
+
+    async def begin(self, *, owner: str, rule: ShadowRule, expires_seconds: float) -> ShadowInfo: ...
+    async def end(self, shadow_id: str) -> ShadowInfo: ...
+    async def show(self, shadow_id: str) -> ShadowInfo: ...
+    async def list_shadows(self, *, limit: int = 100, after: str | None = None) -> Page[ShadowInfo]: ...
+
+
 class System(Protocol):
     """A system, here or elsewhere. Any method may raise Transient if it cannot be reached."""
 
@@ -251,6 +261,10 @@ class System(Protocol):
 
     async def traffic(self) -> Traffic:
         """Return the door to what decides which requests go to the fleet. For operators."""
+        ...
+
+    async def shadows(self) -> Shadows:
+        """Return the door to shadow runs. For operators."""
         ...
 
     async def orchestrators(self) -> OrchestratorsSeen:

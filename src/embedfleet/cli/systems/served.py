@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedfleet.cli.systems.served_intake import ServedIntake
-from embedfleet.cli.systems.served_traffic import ServedTraffic
+from embedfleet.cli.systems.served_traffic import ServedShadows, ServedTraffic
 from embedfleet.cli.systems.workers import WorkersElsewhere
 from embedfleet.errors import InvalidRequest, UnknownModel, hint
 
@@ -77,6 +77,9 @@ class ServedSystem:
 
     async def traffic(self) -> ServedTraffic:
         return ServedTraffic(self._client.of_all_tenants())
+
+    async def shadows(self) -> ServedShadows:
+        return ServedShadows(self._client.of_all_tenants())
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await self._client.orchestrators()

@@ -1,4 +1,4 @@
-"""The traffic of a server's system, through its HTTP API."""
+"""The traffic and the shadow runs of a server's system, through its HTTP API."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from embedfleet.records.cursors import Page
     from embedfleet.traffic.orders import StickyBy
     from embedfleet.traffic.schemas import TrafficChange, TrafficStatus
+    from embedfleet.traffic.shadow_schemas import ShadowInfo, ShadowRule
     from embedfleet.traffic.state import TrafficState
 
 
@@ -88,3 +89,22 @@ class ServedTraffic:
 
     def follow(self, *, after: int = 0) -> AsyncIterator[TrafficChange]:
         return self._client.follow_traffic(after=after)
+
+
+class ServedShadows:
+    """Gives the operations of a client the names that they have beside the database."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def begin(self, *, owner: str, rule: ShadowRule, expires_seconds: float) -> ShadowInfo:
+        return await self._client.begin_shadow(owner=owner, rule=rule, expires_seconds=expires_seconds)
+
+    async def end(self, shadow_id: str) -> ShadowInfo:
+        return await self._client.end_shadow(shadow_id)
+
+    async def show(self, shadow_id: str) -> ShadowInfo:
+        return await self._client.get_shadow(shadow_id)
+
+    async def list_shadows(self, *, limit: int = 100, after: str | None = None) -> Page[ShadowInfo]:
+        return await self._client.list_shadows(limit=limit, after=after)
