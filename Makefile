@@ -99,7 +99,7 @@ bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmar
 	for script in chunking startup memory embedding interactive vector_store filters broker_memory pipeline \
 	  peers "peers --model minilm" chart small_documents \
 	  autoscaling fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
-	  scaling_out_processes "latency --system fleet" embeddings_api broker_redis shutdown streams; do set -- $$script; name=$$1; shift; \
+	  scaling_out_processes "latency --system fleet" embeddings_api broker_redis shutdown streams adopting; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 
 .PHONY: bench-gpu

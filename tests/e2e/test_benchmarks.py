@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("command", "figure"),
     [
+        pytest.param("adopting.py --short", "vectors_changed", marks=pytest.mark.slow),
         ("autoscaling.py --short", "figures"),
         pytest.param("filters.py --short", "recall_percent", marks=pytest.mark.slow),
         pytest.param("embeddings_api.py --short", "requests_per_second", marks=pytest.mark.slow),
