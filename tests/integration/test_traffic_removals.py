@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Connection
 
 from embedfleet.clock import ManualClock
-from embedfleet.errors import DatabaseUnavailable, Permanent, QuotaExceeded, ServerUnavailable
+from embedfleet.errors import Permanent, QuotaExceeded, ServerUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.records import removals
-from embedfleet.sql.database import Database
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path
 from embedfleet.traffic.removing import TRY_AGAIN_SECONDS
 from embedfleet.traffic.router import TrafficRouter
 from embedfleet.traffic.state import TrafficState
 from embedfleet.traffic.state_watch import FixedStates
 from support.hangs import HANG_SECONDS
+from support.reachable import Reachable
 from support.shelves import Shelf, ShowingShelf, visible
-
-T = TypeVar("T")
 
 NEW = TrafficState(percent=100)
 OLD = TrafficState(percent=0)
@@ -39,28 +35,6 @@ def request(content: str = "some text", media_id: str = "1") -> IngestRequest:
 
 def away() -> Exception:
     return ServerUnavailable("it does not answer")
-
-
-class Reachable(Database):
-    """A database that goes away and comes back when a test says so. `asked` is set with each unit."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, synchronous="normal")
-        self.away = False
-        self.asked = asyncio.Event()
-
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        self._ask()
-        return await super().write(work)
-
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        self._ask()
-        return await super().read(work)
-
-    def _ask(self) -> None:
-        self.asked.set()
-        if self.away:
-            raise DatabaseUnavailable("the database is away, for a test")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import ClassVar
 
 from embedfleet.clock import Clock
@@ -96,7 +97,6 @@ class Counting:
         self._metrics.traffic_requests_total.labels(path, "refused").inc()
 
     def _total(self, path: str, change_id: int) -> _Total:
-        # A clock that is set back opens no slice again: its totals were forgotten, and would be overwritten.
         self._slice = max(self._slice, int(self._clock.now()) // SLICE_SECONDS)
         key = (self._slice, path, change_id)
         total = self._totals.get(key)
@@ -107,9 +107,10 @@ class Counting:
     async def flush(self, database: Database) -> None:
         """Write what has changed since the last flush. Raises what `Database.write` raises."""
         now = self._clock.now()
-        changed = {
-            key: total.counts() for key, total in self._totals.items() if total.counts() != total.written
-        }
+        # Before the write, which may fail again and again.
+        self._forget(lambda number, _: number < (now - _KEPT_SECONDS) // SLICE_SECONDS)
+        found = {key: total.counts() for key, total in self._totals.items()}
+        changed = {key: counts for key, counts in found.items() if counts != self._totals[key].written}
         if changed:
             totals = {
                 CountKey(number * SLICE_SECONDS, self._process, path, change_id): counts
@@ -118,15 +119,16 @@ class Counting:
             await database.write(lambda conn: traffic_counts.record(conn, totals))
         for key, counts in changed.items():
             self._totals[key].written = counts
-        self._forget(now)
+        this = int(now) // SLICE_SECONDS
+        self._forget(lambda number, total: number < this and total.counts() == total.written)
 
-    def _forget(self, now: float) -> None:
-        """Forget slices that are over: those that are written, and those that are too old to be written."""
-        over = int(now) // SLICE_SECONDS
-        too_old = (now - _KEPT_SECONDS) // SLICE_SECONDS
+    def _forget(self, is_over: Callable[[int, _Total], bool]) -> None:
         for key, total in list(self._totals.items()):
-            if key[0] < over and (key[0] < too_old or total.counts() == total.written):
+            number = key[0]
+            if is_over(number, total):
                 del self._totals[key]
+                # A clock that is set back opens no slice again: a total that begins at 0 would overwrite it.
+                self._slice = max(self._slice, number + 1)
 
 
 class CountKeeping:
