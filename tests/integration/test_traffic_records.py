@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from embedfleet.clock import ManualClock
+from embedfleet.leader.traffic_folding import TrafficFolding
 from embedfleet.records import removals, traffic, traffic_counts
 from embedfleet.records.removals import Removal, RemovalKey, Unclaimed
 from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql.database import Database
+from embedfleet.sql.tables import traffic_counts as table
 from embedfleet.traffic.changes import change_state, present_state
 from embedfleet.traffic.state import NOTHING_MOVED, TrafficState
 
@@ -132,3 +135,29 @@ async def test_an_answer_of_the_path_voids_the_removals_before_it(
     await database.write(lambda conn: removals.drop_answered(conn, answered))
     left = await database.read(lambda conn: removals.due(conn, now=99, limit=10))
     assert [one.key.media_id for one in left] == ["2"]
+
+
+async def test_counts_of_an_hour_become_one_row_and_lose_nothing(
+    database: Database, clock: ManualClock
+) -> None:
+    now = int(clock.now()) // 3_600 * 3_600 + 1_800
+    clock.advance(now - clock.now())
+    counted = Counts(1, 1, 1, 2, {7: 1})
+    slices = [now - 3 * 3_600 + 60 * number for number in range(20)] + [now - 120, now - 180]
+    for process in ("a", "b"):
+        totals = {CountKey(at, process, "async", 4): counted for at in slices}
+        await database.write(partial(traffic_counts.record, totals=totals))
+    duty = TrafficFolding(database, clock)
+    await asyncio.gather(duty.step(), duty.step())  # two leaders at once
+    await duty.step()
+
+    def look(conn: Connection) -> tuple[dict[str, Counts], list[int]]:
+        rows = conn.execute(select(table.c.slice_at).order_by(table.c.slice_at)).scalars()
+        return traffic_counts.sums(conn), list(rows)
+
+    sums, rows = await database.read(look)
+    assert sums == {"async": Counts(44, 44, 44, 88, {7: 44})}
+    assert rows == [now - 1_800 - 3 * 3_600, now - 180, now - 180, now - 120, now - 120]
+    clock.advance(500 * 86_400.0)
+    await duty.step()
+    assert (await database.read(look))[0] == {}

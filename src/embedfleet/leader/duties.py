@@ -19,6 +19,7 @@ from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
+from embedfleet.leader.traffic_folding import FOLD_SECONDS, TrafficFolding
 from embedfleet.leader.traffic_guard import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
@@ -78,6 +79,7 @@ def leader_services(
         (ShadowEnding(base.database, base.clock), Every(ENDING_SECONDS)),
         (TrafficGuard(base.database, base.clock), Every(GUARD_LOOK_SECONDS)),
         (_erasure(base, store, waiting, views), AfterWrites(base.database, apart_seconds=ROUND_SECONDS)),
+        (TrafficFolding(base.database, base.clock), Every(FOLD_SECONDS)),
         (
             UsageReport(
                 database=base.database,

@@ -7,11 +7,11 @@ process writes its own rows, as totals and not as increments. So a write may be 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Executable, delete, func, select
 
 from embedfleet.sql.tables import traffic_counts
 from embedfleet.sql.upsert import upsert
@@ -95,6 +95,38 @@ def added(counts: Iterable[Counts]) -> Counts:
     )
 
 
+def fold(conn: Connection, *, before: int, into_seconds: int, limit: int) -> int:
+    """Make one row of all that belong to the same path, change and slice of `into_seconds`.
+
+    Only rows of slices that begin before `before` are taken, which no process writes any more. At most
+    `limit` rows are made; returns how many. Two callers at once are harmless: each row that goes is counted
+    by the one that has deleted it.
+    """
+    beginning = traffic_counts.c.slice_at - traffic_counts.c.slice_at % into_seconds
+    group = (beginning, traffic_counts.c.path, traffic_counts.c.change_id)
+    query = select(*group).where(traffic_counts.c.slice_at < before).group_by(*group)
+    made = 0
+    for slice_at, path, change_id in conn.execute(query.having(func.count() > 1).limit(limit)).all():
+        mine = delete(traffic_counts).where(
+            beginning == slice_at,
+            traffic_counts.c.slice_at < before,
+            traffic_counts.c.path == path,
+            traffic_counts.c.change_id == change_id,
+        )
+        counts = _summed(conn, mine.returning(*_SUMMED)).get(path)
+        if counts is not None:
+            # A name that no other row has: a concurrent caller makes a row of its own, and the next one adds
+            # the two.
+            record(conn, {CountKey(slice_at, uuid.uuid4().hex, path, change_id): counts})
+            made += 1
+    return made
+
+
+def drop_old(conn: Connection, *, before: float) -> int:
+    """Drop the rows of slices that begin before `before`. Return how many."""
+    return conn.execute(delete(traffic_counts).where(traffic_counts.c.slice_at < before)).rowcount
+
+
 _KEY = ["slice_at", "process", "path", "change_id"]
 
 _SUMMED = (
@@ -107,7 +139,7 @@ _SUMMED = (
 )
 
 
-def _summed(conn: Connection, query: Select[Any]) -> dict[str, Counts]:
+def _summed(conn: Connection, query: Executable) -> dict[str, Counts]:
     found: dict[str, list[Counts]] = {}
     for path, requests, errors, fallbacks, chunks, latencies in conn.execute(query):
         found.setdefault(path, []).append(Counts(requests, errors, fallbacks, chunks, _read(latencies)))
