@@ -44,6 +44,10 @@ class FleetAccess(Protocol):
         """Return when the job has ended. Raises TimeoutError after the time, and UnknownJob."""
         ...
 
+    async def status(self, job_id: str) -> JobInfo:
+        """Return the present state of the job. Raises UnknownJob."""
+        ...
+
     async def get_document(self, *, media_id: str) -> DocumentInfo:
         """Return the version that readers see, otherwise the newest. Raises UnknownDocument."""
         ...
@@ -106,12 +110,12 @@ class FleetPath:
         Raises what the access raises.
         """
         try:
-            ended = await self._access_of(tenant).wait(job_id, timeout_seconds=0.0)
-        except TimeoutError:
-            return False
+            job = await self._access_of(tenant).status(job_id)
         except UnknownJob:
             return None
-        return True if ended.status in _VISIBLE else None
+        if job.finished_at is None:
+            return False
+        return True if job.status in _VISIBLE else None
 
     async def shows(self, tenant: str, media_id: str) -> bool:
         """Return whether readers see a version of the document. Raises what the access raises."""
