@@ -122,10 +122,9 @@ async def opened_shadow(
         fleet.jobs.of,
         vectors or StoreVectors(system.store),
         system.database,
-        SystemClock(),
         wait_seconds=wait_seconds,
     )
-    async with Shadow(system.database, SystemClock(), side, most_under_way=most_under_way) as shadow:
+    async with Shadow(system.database, side, most_under_way=most_under_way) as shadow:
         yield shadow
 
 
@@ -299,7 +298,7 @@ async def test_a_process_that_stops_writes_what_it_found(scene: Scene) -> None:
 
 async def test_examples_of_one_kind_are_bounded(scene: Scene) -> None:
     answer = IngestResult(7)
-    shadow_id = await scene.begin()
+    shadow_id = await scene.begin(max_mismatch_rate=1)
     for number in range(MOST_EXAMPLES + 3):
         scene.shadow.observe(replace(DOCUMENTS[0], media_id=f"many {number}"), answer, 0.1)
         while len(scene.shadow._under_way) >= 16:

@@ -18,7 +18,7 @@ from typing import Self
 from loguru import logger
 from sqlalchemy import Connection
 
-from embedfleet.clock import Clock
+from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import EmbedfleetError, QuotaExceeded
 from embedfleet.metrics import Metrics
 from embedfleet.records import shadows
@@ -83,16 +83,16 @@ class Shadow:
     def __init__(
         self,
         database: Database,
-        clock: Clock,
         fleet: ShadowFleet,
         *,
+        clock: Clock | None = None,
         metrics: Metrics | None = None,
         most_under_way: int = _MOST_UNDER_WAY,
     ) -> None:
         """`most_under_way`: the most comparisons at a time. A request beyond is skipped, and counted so."""
         self._metrics = metrics or Metrics()
         self._database = database
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._fleet = fleet
         self._most_under_way = most_under_way
         self._run: _Run | None = None
@@ -245,6 +245,7 @@ class Shadow:
             await self._database.write(found.write)
         except BaseException:
             # What was found during the write is in the new object.
-            self._found.findings = found.findings.plus(self._found.findings)
-            self._found.examples[:0] = found.examples
+            if self._found.shadow_id == found.shadow_id:
+                self._found.findings = found.findings.plus(self._found.findings)
+                self._found.examples[:0] = found.examples
             raise

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.chunking.preparation import PREPARATION
-from embedfleet.clock import Clock
+from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import NotYetVisible
 from embedfleet.lifecycle import ending
 from embedfleet.queue_schemas import ChunkInfo
@@ -84,8 +84,8 @@ class FleetInReach:
         access_of: Callable[[str], TenantAccess],
         vectors: StoredVectors,
         database: Database,
-        clock: Clock,
         *,
+        clock: Clock | None = None,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """`access_of` is `EmbeddingJobManager.of`."""
@@ -93,7 +93,7 @@ class FleetInReach:
         self._path = FleetPath(access_of, wait_seconds=wait_seconds)
         self._vectors = vectors
         self._database = database
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._wait_seconds = wait_seconds
 
     async def ingest(self, copy: IngestRequest) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedfleet.queue_schemas.vocabulary import TenantId
 from embedfleet.traffic.latencies import quantile_seconds
@@ -21,6 +21,10 @@ def tenant_of(shadow_id: str) -> str:
     (`views.layout.is_plain`).
     """
     return f"shadow:{shadow_id}"
+
+
+FEWEST_WITH_P99 = 100
+"""With fewer observations, the p99 is the largest of them."""
 
 
 class Verdict(StrEnum):
@@ -65,6 +69,15 @@ class ShadowRule(Checked):
     min_cosine: float = Field(
         default=0.999, ge=-1, le=1, description="Two vectors of a chunk with a lower cosine differ."
     )
+
+    @model_validator(mode="after")
+    def _has_a_p99(self) -> Self:
+        if self.max_p99_ratio is not None and self.requests < FEWEST_WITH_P99:
+            raise ValueError(
+                f"max_p99_ratio: a p99 needs {FEWEST_WITH_P99} requests or more: of fewer it is the slowest "
+                "one, which says little"
+            )
+        return self
 
 
 class ShadowFindings(BaseModel):

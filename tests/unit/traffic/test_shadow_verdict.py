@@ -72,7 +72,13 @@ def test_a_fleet_that_fails_all_cannot_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"requests": 0}, {"requests": 1, "max_error_rate": 1.5}, {"requests": 1, "max_p99": 2}]
+    "wrong",
+    [
+        {"requests": 0},
+        {"requests": 1, "max_error_rate": 1.5},
+        {"requests": 1, "max_p99": 2},
+        {"requests": 99, "max_p99_ratio": 2},
+    ],
 )
 def test_a_wrong_rule_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest):
