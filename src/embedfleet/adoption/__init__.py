@@ -7,5 +7,8 @@ and `sampling` decide which vectors are right. `judging` decides for each docume
 in its text, and `texts` reads that text elsewhere. `writing` writes what is taken. `adopting` puts this
 together, and `report` says what became of everything.
 
+`exporting` reads what is given back and checks it, `export_rows` makes rows of it, `parquet_files` writes
+them, and `export_folder` puts the folder in its place.
+
 May import: views, tracking, search_scope, nearest_passages, administration and below.
 """

@@ -58,7 +58,7 @@ _PASSAGE = [
 ]
 
 _TEXT = [
-    ("content_type", pa.string(), "how the text was read: plain, markdown, code"),
+    ("content_type", pa.string(), "how the text was read: text, markdown or code"),
     ("chunking", pa.string(), "how it was cut: a JSON object"),
     ("content_hash", pa.string(), "SHA-256 of the text, or of the text with its title and its places"),
     ("source_hash", pa.string(), "SHA-256 of the file it was read from; null without a file"),

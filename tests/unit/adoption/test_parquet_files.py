@@ -122,3 +122,19 @@ def test_without_pyarrow_the_error_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pip install 'embedfleet[parquet]'" in done.stdout
+
+
+def test_the_page_about_exports_lists_every_column() -> None:
+    in_one = set(PASSAGES.names) ^ set(DOCUMENTS.names) | {"start", "text"}  # these two differ in meaning
+    parts = (
+        ("both", [field for field in PASSAGES if field.name not in in_one]),
+        ("`passages`", [field for field in PASSAGES if field.name in in_one]),
+        ("`documents`", [field for field in DOCUMENTS if field.name in in_one]),
+    )
+    lines = [
+        f"| {where} | `{field.name}` | {field.type} | {field.metadata[b'description'].decode()} |"
+        for where, fields in parts
+        for field in fields
+    ]
+    page = (Path(__file__).parents[3] / "docs" / "export.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith(("| both |", "| `"))] == lines
