@@ -19,7 +19,6 @@ from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.traffic.administration import TrafficAdministration
-from embedfleet.traffic.counting import SLICE_SECONDS
 from embedfleet.traffic.guard import Action
 from embedfleet.traffic.guarding import guard_step
 from embedfleet.traffic.latencies import class_of
@@ -64,8 +63,9 @@ async def counted(
     errors: int = 0,
     fallbacks: int = 0,
 ) -> None:
-    """What a process that routes writes about requests that it decided under this state."""
-    key = CountKey(int(clock.now()), "process", path, state.change_id)
+    """What is counted of requests that were decided under this state: a row an hour, as the leader folds
+    them."""
+    key = CountKey(int(clock.now() // HOUR * HOUR), "process", path, state.change_id)
     counts = Counts(requests, errors, fallbacks, requests, {class_of(0.1): requests})
     await database.write(lambda conn: traffic_counts.record(conn, {key: counts}))
 
@@ -340,12 +340,14 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     await counted(database, clock, state, 100, errors=1, fallbacks=1)
     clock.advance(10)
     assert "1 requests fell back within 24 h" in await refusal()
+    clock.advance(DAY - 20)
+    assert "1 requests fell back within 24 h" in await refusal(), "though its slice began before"
     # Also a change that keeps 100% lets the time go on.
     await operator.set(sticky_by="document")
-    clock.advance(DAY + SLICE_SECONDS + 1)
+    clock.advance(DAY + HOUR + 1)
     await counted(database, clock, state, 3, path=Path.SYNC)
     assert "the old path had 3 requests within 24 h" in await refusal()
-    clock.advance(DAY + SLICE_SECONDS + 1)
+    clock.advance(DAY + HOUR + 1)
     await counted(database, clock, state, 100)
     await database.write(kept_removal)
     assert (await operator.show()).pending_removals == {"sync": 1}
@@ -360,7 +362,8 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
 
 async def retired(operator: TrafficAdministration, database: Database, clock: ManualClock) -> TrafficState:
     await counted(database, clock, await operator.set(percent=100), 100)
-    return await operator.retire(after_seconds=0, restorable_seconds=DAY)
+    clock.advance(HOUR)
+    return await operator.retire(after_seconds=HOUR, restorable_seconds=DAY)
 
 
 async def test_a_retired_path_can_be_restored_for_a_time_and_nothing_else_changes(

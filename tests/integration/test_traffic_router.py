@@ -14,7 +14,9 @@ from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, PathRetired, Permanent, QuotaExceeded, Remedy, ServerUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.records import traffic_counts
+from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql.database import Database
+from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.changes import change_state, present_state
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path
 from embedfleet.traffic.router import TrafficRouter
@@ -227,6 +229,21 @@ async def test_a_retired_path_answers_nothing_and_the_fleet_s_error_is_the_reque
     assert scene.old.calls == ["v2"]
     fleet = (await database.read(traffic_counts.sums))["async"]
     assert (fleet.requests, fleet.errors, fleet.fallbacks) == (11, 10, 0)
+
+
+async def test_a_process_that_routes_falls_back_while_the_fleet_is_down_with_its_leader(
+    database: Database,
+) -> None:
+    operator = TrafficAdministration(database, SystemClock(), actor="local")
+    state = await operator.plan([10, 20], hold_seconds=60, max_error_rate=0.01, max_p99_ratio=1.5)
+    key = CountKey(int(SystemClock().now()), "another process", "async", state.change_id)
+    await database.write(lambda conn: traffic_counts.record(conn, {key: Counts(40, 40, 40)}))
+
+    async def has_gone_back() -> bool | None:
+        return (await operator.show()).state.percent == 0 or None
+
+    async with TrafficRouter(Shelf(), Shelf(), database=database), asyncio.timeout(HANG_SECONDS):
+        await database.until(has_gone_back)
 
 
 async def test_a_dead_fleet_is_left_alone_after_five_failures() -> None:

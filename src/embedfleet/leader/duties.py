@@ -20,7 +20,6 @@ from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
 from embedfleet.leader.traffic_folding import FOLD_SECONDS, TrafficFolding
-from embedfleet.leader.traffic_guard import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
 from embedfleet.leader.usage_report import REPORT_SECONDS, UsageReport
@@ -31,6 +30,7 @@ from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
+from embedfleet.traffic.guarding import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.vectors.port import VectorStore
 from embedfleet.views.keeping import ViewKeeper, recipes_of
 from embedfleet.views.leftovers import ViewLeftovers

@@ -9,9 +9,6 @@ from embedfleet.leader.service import LeaderDuty
 from embedfleet.sql.database import Database
 from embedfleet.traffic.guarding import guard_step
 
-LOOK_SECONDS = 1.0
-"""The pause between two looks. The processes that route write their counts about as often."""
-
 
 class TrafficGuard(LeaderDuty):
     """Judges the present step of the plan. Without a plan, a look is one row."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
 from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
+from embedfleet.errors import EmbedfleetError
 from embedfleet.records import traffic_counts
 from embedfleet.records.traffic_counts import Counts
 from embedfleet.sql.database import Database
@@ -14,9 +18,39 @@ from embedfleet.traffic.changes import present_state
 from embedfleet.traffic.guard import Action, Decision, Evidence, after, decide
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import Plan, TrafficState
+from embedfleet.trouble import Trouble
+from embedfleet.waiting import wait_briefly
 
 GUARD = "guard"
 """The actor of the changes that the guard makes."""
+
+LOOK_SECONDS = 1.0
+"""The pause between two looks. The processes that route write their counts about as often."""
+
+
+class Guarding:
+    """Looks after the plan under way, about once a second. A `Service`.
+
+    The leader does the same. A process that routes does it too, because the fleet may be down with its
+    leader, and that is when requests must go back.
+    """
+
+    name: ClassVar = "traffic guard"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._trouble = Trouble(over="the plan of the traffic is looked after again")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await wait_briefly(stop, LOOK_SECONDS)
+            try:
+                await guard_step(self._database, self._clock)
+            except EmbedfleetError as exc:
+                self._trouble.note(exc)
+            else:
+                self._trouble.clear()
 
 
 async def guard_step(database: Database, clock: Clock) -> TrafficState | None:

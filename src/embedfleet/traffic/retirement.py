@@ -16,6 +16,8 @@ from embedfleet.traffic.counting import SLICE_SECONDS
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import TrafficState
 
+# The leader makes one slice of an hour's counts when they are an hour old.
+_FOLDED_SECONDS = 3_600
 # The history is read in pages from its newest change. A state that held for a week is mostly in the first.
 _PAGE = 100
 
@@ -47,11 +49,10 @@ def missing_for_retirement(
         missing.append("a plan is under way")
     first = _first_of_all_async(conn)
     held = 0.0 if first is None else now - first.at
-    window = _duration(must_hold_seconds)
     if held < must_hold_seconds:
-        missing.append(f"100% has held for {_duration(held)} of {window}")
+        missing.append(f"100% has held for {_duration(held)} of {_duration(must_hold_seconds)}")
     if first is not None:
-        missing += _missing_answers(conn, first, now - must_hold_seconds, window)
+        missing += _missing_answers(conn, first, now, must_hold_seconds)
     # Its rows would be shown beside those of the fleet, by the readers that still use the old path's store.
     left = removals.numbers(conn).get(Path.SYNC, 0)
     if left:
@@ -59,10 +60,12 @@ def missing_for_retirement(
     return missing
 
 
-def _missing_answers(conn: Connection, first: Change, since: float, window: str) -> list[str]:
-    """Say what of the answers since then is in the way. Only requests count that were all for the fleet."""
-    # The slice that `since` lies in counts too: it may have a fallback.
-    counts = traffic_counts.sums(conn, first_change=first.change_id, since=since - SLICE_SECONDS)
+def _missing_answers(conn: Connection, first: Change, now: float, seconds: float) -> list[str]:
+    """Say what of the answers of the last `seconds` is in the way, if decided under `first` or later."""
+    # The slice in which that time begins counts too: it may have a fallback.
+    slice_seconds = SLICE_SECONDS if seconds < _FOLDED_SECONDS else _FOLDED_SECONDS
+    counts = traffic_counts.sums(conn, first_change=first.change_id, since=now - seconds - slice_seconds)
+    window = _duration(seconds)
     new, old = counts.get(Path.ASYNC, Counts()), counts.get(Path.SYNC, Counts())
     missing = []
     if new.requests == 0:

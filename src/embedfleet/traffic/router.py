@@ -22,6 +22,7 @@ from embedfleet.traffic.circuit import Circuit
 from embedfleet.traffic.counting import Counting, CountKeeping
 from embedfleet.traffic.decision import decide
 from embedfleet.traffic.document_turns import DocumentTurns
+from embedfleet.traffic.guarding import Guarding
 from embedfleet.traffic.paths import IngestFunction, IngestRequest, IngestResult, Path
 from embedfleet.traffic.removing import Removals
 from embedfleet.traffic.retirement import require_not_retired
@@ -62,8 +63,8 @@ class _Course:
 class TrafficRouter:
     """Sends each request to the old path or to the fleet, as the traffic state says.
 
-    Use it with `async with`: it then follows the state in SQL, and writes its counts there. One router serves
-    a process. Its guarantees:
+    Use it with `async with`: it then follows the state in SQL, writes its counts there, and looks after the
+    plan under way, as the leader does. One router serves a process. Its guarantees:
 
     - Exactly one path answers a request, or its caller gets that path's error. If the fleet fails a request
       that is not wrong in itself, the old path answers it, unless that is retired.
@@ -99,7 +100,7 @@ class TrafficRouter:
         self._services: list[Service] = []
         if states is None and database is not None:
             states = self._watched = WatchedStates(database, self._clock)
-            self._services.append(states)
+            self._services += [states, Guarding(database, self._clock)]
         self._states = states or FixedStates()
         self._shadow = shadow
         self._async_limit_seconds = async_limit_seconds
