@@ -104,20 +104,20 @@ def test_an_adoption_that_is_killed_five_times_ends_complete_and_equal(command: 
     """Each kill comes when a few more documents are here than at the one before."""
     media = [
         Medium(number, [f"Document {number}, paragraph {part}." for part in range(4)])
-        for number in range(4_000)
+        for number in range(2_000)
     ]
     user = written(command.folder, media)
     adopting = ("adopt", "--chroma", str(user / "chroma_storage"), "--layout", "tldw")
     for kill in range(5):
         running = command.start(*adopting)
-        command.wait_for_completed(running, 600 * (kill + 1))
+        command.wait_for_completed(running, 300 * (kill + 1))
         running.send_signal(signal.SIGKILL)
         finish(running)
     done = command.typed(*adopting, "--json")
     assert done.code == 0, done.stderr
-    assert sum(outcomes(done.document).values()) == 4_000
+    assert sum(outcomes(done.document).values()) == 2_000
     assert [path.name for path in command.data_dir.glob("source-*")] == []
     sampled = command.typed("verify", "--sample", "1.0", "--json")
     assert sampled.code == 0, sampled.stdout
     (collection,) = sampled.document["collections"]
-    assert (collection["rows"], sampled.document["embedded"]) == (16_000, 16_000)
+    assert (collection["rows"], sampled.document["embedded"]) == (8_000, 8_000)

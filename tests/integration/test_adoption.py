@@ -38,6 +38,7 @@ from support.chroma_server import ChromaServer
 from support.databases import on_both_databases
 from support.foreign_chroma import ForeignCollection, ForeignRows, bytes_of, write_directory, written_server
 from support.hangs import HANG_SECONDS
+from support.right_vectors import many_texts, sentence_transformer
 from support.system import ONE_EACH, Configure, running, take_ledger
 from support.tldw_rows import Medium, media_collection, rows_of, stub_vectors, write_media
 
@@ -245,11 +246,13 @@ async def test_a_group_that_does_not_match_its_model_is_refused_or_embedded_agai
     assert (await verify_store(settings, EveryTenant(), sampling=Sampling(1.0, 0))).left == 0
 
 
-async def test_of_a_document_in_two_collections_the_right_rows_are_taken(
+async def test_of_a_document_in_two_collections_the_right_rows_are_taken_at_length_1(
     settings: Settings, tmp_path: Path
 ) -> None:
     first = noise(rows_of([Medium(1, PARAGRAPHS)], model="bad"))
     second = rows_of([Medium(1, PARAGRAPHS[:2])], pattern="{}_chunk_{}")
+    # A system that does not scale its vectors. Here all vectors of the model have length 1.
+    second = replace(second, vectors=second.vectors * np.float32(3))
     place = directory_of(
         tmp_path, media_collection(USER, first), ForeignCollection(f"user_embeddings_for_{USER}", second)
     )
@@ -257,15 +260,6 @@ async def test_of_a_document_in_two_collections_the_right_rows_are_taken(
     assert counts(report) == {(Outcome.TAKE, Reason.RIGHT): 1}
     assert report.stale_rows == 12
     await assert_unchanged(settings, (Medium(1, PARAGRAPHS[:2]), second))
-
-
-async def test_vectors_of_another_length_get_the_length_that_they_have_here(
-    settings: Settings, tmp_path: Path
-) -> None:
-    rows = rows_of(MEDIA)
-    rows = replace(rows, vectors=rows.vectors * np.float32(3))
-    await adopted(settings, directory_of(tmp_path, media_collection(USER, rows)))
-    await assert_unchanged(settings, *((medium, rows) for medium in MEDIA))
     assert (await verify_store(settings, EveryTenant(), sampling=Sampling(1.0, 0))).left == 0
 
 
@@ -355,6 +349,7 @@ async def test_an_adoption_that_was_killed_is_ended_by_the_next_one_with_no_vect
         assert fleet.embedded() == 0
 
 
+@pytest.mark.parametrize("killed", ["among the vectors"], indirect=True)
 @pytest.mark.usefixtures("killed")
 async def test_an_adoption_that_was_killed_for_good_is_ended_by_the_workers(
     settings: Settings, tmp_path: Path
@@ -402,7 +397,29 @@ async def test_a_collection_that_is_not_there_and_a_wrong_model_are_told_of_by_n
     settings: Settings, tmp_path: Path
 ) -> None:
     place = directory_of(tmp_path, media_collection(USER, rows_of(MEDIA[:1])))
+    options = replace(STUB, collections=[f"user_{USER}_media_embedding"])
     with pytest.raises(InvalidRequest, match=f"did you mean `user_{USER}_media_embeddings`"):
-        await adopted(settings, place, options=replace(STUB, collections=[f"user_{USER}_media_embedding"]))
+        await adopted(settings, place, options=options, dry_run=True)
     with pytest.raises(UnknownModel, match="did you mean `stub`"):
-        await adopted(settings, place, options=AdoptOptions(models={"": "stubb"}))
+        await adopted(settings, place, options=AdoptOptions(models={"": "stubb"}), dry_run=True)
+
+
+@pytest.mark.slow
+async def test_what_sentence_transformers_made_is_right_for_the_same_model_and_nearly_for_its_8_bit_one(
+    configure: Configure, tmp_path: Path, minilm_folder: Path
+) -> None:
+    texts = many_texts()[:60]
+    vectors = sentence_transformer(minilm_folder).encode(texts, normalize_embeddings=True)
+    media = [Medium(number, [text]) for number, text in enumerate(texts)]
+    rows = replace(rows_of(media, model="all-MiniLM-L6-v2"), vectors=vectors)
+    place = directory_of(tmp_path, media_collection(USER, rows))
+    whole = {"backend": "torch", "path": str(minilm_folder), "devices": ["cpu"]}
+    settings = configure(models={"default": "whole", "catalogue": {"whole": whole}})
+    report = await adopted(settings, place, options=AdoptOptions(models={"": "whole"}), dry_run=True)
+    assert [one.outcome for one in report.groups] == [GroupOutcome.TAKE]
+    # Without a name it is the built-in model, whose weights have 8 bits.
+    refused = await adopted(settings, place, options=AdoptOptions(), dry_run=True)
+    assert [(one.outcome, one.model) for one in refused.groups] == [(GroupOutcome.REFUSE, "minilm")]
+    assert refused.groups[0].reason.endswith("if you accept a lower cosine")
+    taken = await adopted(settings, place, options=AdoptOptions(least_cosine=0.98), dry_run=True)
+    assert [one.outcome for one in taken.groups] == [GroupOutcome.TAKE]

@@ -79,10 +79,12 @@ def _write(client: ClientAPI | ServerClient, collections: Sequence[ForeignCollec
             embedding_function=None,
         )
         rows = collection.rows
-        if len(rows.ids):
+        size = client.get_max_batch_size()
+        for first in range(0, len(rows.ids), size):
+            part = slice(first, first + size)
             made.upsert(
-                ids=list(rows.ids),
-                embeddings=rows.vectors,
-                metadatas=list(rows.metadatas),
-                documents=None if rows.texts is None else list(rows.texts),
+                ids=list(rows.ids[part]),
+                embeddings=rows.vectors[part],
+                metadatas=list(rows.metadatas[part]),
+                documents=None if rows.texts is None else list(rows.texts[part]),
             )

@@ -13,6 +13,9 @@ from embedfleet.settings import ModelSettings
 # What other systems call the models that are built in.
 _BUILT_IN_NAMES = {"all-minilm-l6-v2": "minilm"}
 _CONFIDENCE = 0.95
+# all-MiniLM-L6-v2 with 8-bit weights has at least 0.998 to the same model with 32-bit ones, on 97 passages.
+# Other models of the same dimension are near 0.
+_OTHER_PRECISION = 0.98
 
 
 class GroupOutcome(StrEnum):
@@ -94,6 +97,8 @@ def finding(group: Group, rows: int, model: ModelInfo, sample: Sample, *, embed_
     elif sample.same < sample.compared:
         wrong = sample.compared - sample.same
         reason = f"{wrong} of {sample.compared} rows have another vector (lowest cosine {sample.lowest:.3f})"
+        if sample.lowest >= _OTHER_PRECISION:
+            reason += ": that of the same model with another precision, if you accept a lower cosine"
     else:
         unseen = "all are right" if sample.compared == rows else f"up to {sample.most_wrong:.1%} may be wrong"
         reason = f"{sample.compared} rows compared (lowest cosine {sample.lowest:.5f}), {unseen}"

@@ -61,6 +61,13 @@ def test_what_the_caller_says_counts_more_than_names() -> None:
             "100 rows compared (lowest cosine 0.99990), up to 3.0% may be wrong",
         ),
         (GROUP, Sample(100, 99, 0.2), False, "1 of 100 rows have another vector (lowest cosine 0.200)"),
+        (
+            GROUP,
+            Sample(100, 98, 0.9982),
+            False,
+            "2 of 100 rows have another vector (lowest cosine 0.998): that of the same model with another "
+            "precision, if you accept a lower cosine",
+        ),
         (GROUP, Sample(), False, "no row has a text to compare its vector with"),
         (GROUP._replace(dim=768), Sample(), False, "the model has 384 dimensions"),
     ],
