@@ -38,13 +38,14 @@ from support.warm_chroma import ForkedChild
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DAY = 86_400.0
+SAME = "The same paragraph. " * 14 + "\n\n"
 DOCUMENTS = [
     IngestRequest(TENANT, "short", "Pumps move water."),
     IngestRequest(TENANT, "long", paragraphs("river", 30), chunking_config=ONE_EACH),
-    IngestRequest(TENANT, "repeated", "The same line.\n\n" * 20, chunking_config=ONE_EACH),
+    IngestRequest(TENANT, "repeated", SAME * 20, chunking_config=ONE_EACH),
     IngestRequest(TENANT, "titled", "# Pumps\n\nThey move.", content_type="markdown", title="A manual"),
     # The model reads plain letters in place of these, so ids are derived in another way.
-    IngestRequest("bob", "read otherwise", "ﬁrst 𝐛𝐨𝐥𝐝 words\n\nﬁrst 𝐛𝐨𝐥𝐝 words\n\nplain words"),
+    IngestRequest("bob", "read otherwise", ("ﬁrst 𝐛𝐨𝐥𝐝 words. " * 20 + "\n\n") * 2, chunking_config=ONE_EACH),
 ]
 
 
@@ -130,14 +131,17 @@ async def opened_shadow(
 
 async def test_equal_paths_pass_and_leave_nothing_behind(scene: Scene) -> None:
     shadow_id = await scene.begin(requests=len(DOCUMENTS), max_mismatch_rate=0, max_error_rate=0)
-    for request in DOCUMENTS:
-        scene.shadow.observe(request, await scene.old(request), 0.1)
+    answers = [await scene.old(request) for request in DOCUMENTS]
+    for request, answer in zip(DOCUMENTS, answers, strict=True):
+        scene.shadow.observe(request, answer, 0.1)
 
     # The leader ends it by itself.
     ended = await scene.shown(shadow_id, lambda info: info.verdict is not None)
     assert ended.verdict is Verdict.PASSED
     assert (ended.findings.requests, ended.findings.mismatched, ended.findings.errors) == (5, 0, 0)
     assert ended.findings.differences == {}
+    chunks = sum(answer.chunks for answer in answers)
+    assert ended.findings.ids_compared == ended.findings.vectors_compared == chunks > 50
     assert ended.old_p99_seconds == pytest.approx(0.1, rel=0.03)
     assert ended.new_p99_seconds is not None
     assert ended.reason is not None

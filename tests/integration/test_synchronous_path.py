@@ -46,10 +46,11 @@ MARKDOWN = (
     "# Pumps\n\nThey move water.\n\n## Valves\n\n| part | mm |\n|---|---|\n| seat | 12 |\n\nThey stop it.\n"
 )
 CODE = "def pump(litres):\n    return litres * 2\n\n\nclass Valve:\n    def close(self):\n        pass\n" * 20
+SAME = "The same paragraph. " * 14 + "\n\n"
 DOCUMENTS = [
     IngestRequest(TENANT, "short", "Pumps move water."),
     IngestRequest(TENANT, "long", paragraphs("river", 40), chunking_config=ONE_EACH),
-    IngestRequest(TENANT, "repeated", "The same line.\n\n" * 30, chunking_config=ONE_EACH),
+    IngestRequest(TENANT, "repeated", SAME * 30, chunking_config=ONE_EACH),
     IngestRequest(TENANT, "markdown", MARKDOWN, content_type="markdown", title="A manual"),
     IngestRequest(TENANT, "code", CODE, content_type="code"),
     IngestRequest(TENANT, "cjk ünïcode 😀", "水泵输送水。阀门阻止它。" * 40 + "e\u0301" * 50),

@@ -28,8 +28,18 @@ class Difference:
     details: Details = field(default_factory=dict)
 
 
-def differences(old: IngestResult, new: Sequence[StoredChunk], *, min_cosine: float) -> list[Difference]:
-    """Return how the chunks of the fleet differ from those of the old path, at most one of each kind.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """In what two answers differ, at most one of each kind, and of how many chunks ids and vectors were there
+    to be compared."""
+
+    differences: Sequence[Difference]
+    ids: int = 0
+    vectors: int = 0
+
+
+def compare(old: IngestResult, new: Sequence[StoredChunk], *, min_cosine: float) -> Comparison:
+    """Compare the chunks of the fleet with those of the old path.
 
     What the old path does not tell is not compared: chunks, vectors, or ids in the form of the fleet. Chunks
     are paired by their order if there are as many on both sides, otherwise by their places.
@@ -37,15 +47,22 @@ def differences(old: IngestResult, new: Sequence[StoredChunk], *, min_cosine: fl
     found: list[Difference | None] = []
     if old.chunks != len(new):
         found.append(Difference(DifferenceKind.CHUNK_COUNT, {"old": old.chunks, "new": len(new)}))
-    if old.stored is not None:
-        if len(old.stored) == len(new):
-            pairs = list(zip(old.stored, new, strict=True))
-            found += [_places(pairs), _ids(pairs)]
-        else:
-            at = {(chunk.start, chunk.end): chunk for chunk in new}
-            pairs = [(one, at[one.start, one.end]) for one in old.stored if (one.start, one.end) in at]
-        found.append(_vectors(pairs, min_cosine))
-    return [one for one in found if one is not None]
+    if old.stored is None:
+        return Comparison([one for one in found if one is not None])
+    if len(old.stored) == len(new):
+        pairs = list(zip(old.stored, new, strict=True))
+        with_our_id = [pair for pair in pairs if _OUR_ID.fullmatch(pair[0].chunk_id)]
+        found += [_places(pairs), _ids(with_our_id)]
+    else:
+        at = {(chunk.start, chunk.end): chunk for chunk in new}
+        pairs = [(one, at[one.start, one.end]) for one in old.stored if (one.start, one.end) in at]
+        with_our_id = []
+    found.append(_vectors(pairs, min_cosine))
+    return Comparison(
+        [one for one in found if one is not None],
+        ids=len(with_our_id),
+        vectors=sum(one.vector is not None for one, _ in pairs),
+    )
 
 
 _Pairs = Sequence[tuple[StoredChunk, StoredChunk]]
@@ -66,10 +83,9 @@ def _places(pairs: _Pairs) -> Difference | None:
 
 
 def _ids(pairs: _Pairs) -> Difference | None:
-    for index, (old, new) in enumerate(pairs):
-        if _OUR_ID.fullmatch(old.chunk_id) and old.chunk_id != new.chunk_id:
-            details: Details = {"chunk_index": index, "old": old.chunk_id, "new": new.chunk_id}
-            return Difference(DifferenceKind.CHUNK_IDS, details)
+    for old, new in pairs:
+        if old.chunk_id != new.chunk_id:
+            return Difference(DifferenceKind.CHUNK_IDS, {"old": old.chunk_id, "new": new.chunk_id})
     return None
 
 

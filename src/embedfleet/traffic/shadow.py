@@ -25,7 +25,7 @@ from embedfleet.records import shadows
 from embedfleet.records.shadows import DifferenceRow, ShadowRow
 from embedfleet.sql.database import Database
 from embedfleet.traffic.calling import CALLERS_FAULT
-from embedfleet.traffic.comparison import Difference, differences
+from embedfleet.traffic.comparison import Comparison, Difference, compare
 from embedfleet.traffic.latencies import class_of
 from embedfleet.traffic.paths import IngestRequest, IngestResult
 from embedfleet.traffic.shadow_fleet import ShadowFleet, copy_for
@@ -162,35 +162,36 @@ class Shadow:
     ) -> None:
         copy = copy_for(request, tenant_of(run.shadow_id))
         began = monotonic()
-        found: list[Difference] = []
+        compared = Comparison([])
         latencies: dict[int, int] = {}
         try:
             job_id = await self._fleet.ingest(copy)
             latencies = {class_of(monotonic() - began): 1}
             made = await self._fleet.chunks(copy, request, job_id)
-            found = differences(answer, made, min_cosine=run.rule.min_cosine)
+            compared = compare(answer, made, min_cosine=run.rule.min_cosine)
         except QuotaExceeded:
             # The limits of the run's tenant are not those of the document's tenant.
             self._skip(run)
             return
         except Exception as exc:  # noqa: BLE001 - whatever it is, the fleet did not do what it was asked
             # The name of the class alone: a message may hold text of the document.
-            found = [Difference(DifferenceKind.FAILED, {"error": type(exc).__name__})]
+            compared = Comparison([Difference(DifferenceKind.FAILED, {"error": type(exc).__name__})])
             logger.warning("shadow {}: the fleet failed: {}", run.shadow_id, type(exc).__name__)
         finally:
             # What fails here is deleted with the run's tenant.
             with suppress(EmbedfleetError):
                 await to_its_end(self._fleet.drop(copy))
-        self._add_comparison(run, request, found, {class_of(old_seconds): 1}, latencies)
+        self._add_comparison(run, request, compared, {class_of(old_seconds): 1}, latencies)
 
     def _add_comparison(
         self,
         run: _Run,
         request: IngestRequest,
-        found: list[Difference],
+        compared: Comparison,
         old_latencies: dict[int, int],
         new_latencies: dict[int, int],
     ) -> None:
+        found = compared.differences
         failed = any(one.kind is DifferenceKind.FAILED for one in found)
         outcome = "failed" if failed else "different" if found else "equal"
         self._metrics.traffic_shadow_requests_total.labels(outcome).inc()
@@ -199,6 +200,8 @@ class Shadow:
             errors=int(failed),
             mismatched=int(bool(found) and not failed),
             differences={one.kind.value: 1 for one in found},
+            ids_compared=compared.ids,
+            vectors_compared=compared.vectors,
             old_latencies=old_latencies,
             new_latencies={} if failed else new_latencies,
         )

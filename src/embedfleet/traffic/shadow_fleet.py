@@ -106,11 +106,11 @@ class FleetInReach:
     async def chunks(self, copy: IngestRequest, of: IngestRequest, job_id: str) -> Sequence[StoredChunk]:
         access = self._access_of(copy.tenant)
         found: list[StoredChunk] = []
-        names: _TrueIds | None = None
+        names: TrueIds | None = None
         after: str | None = None
         while True:
             page = await access.list_chunks(media_id=copy.media_id, limit=_PAGE, after=after)
-            names = names or _TrueIds(copy, of, page.collection.space)
+            names = names or TrueIds(copy, of, page.collection.space)
             ids = [one.chunk_id for one in page.chunks]
             vectors = await self._vectors.of(copy.tenant, job_id, page.collection, ids)
             found += [
@@ -132,7 +132,7 @@ class FleetInReach:
         await self._database.write(hide)
 
 
-class _TrueIds:
+class TrueIds:
     """Gives the chunks of a copy the ids that they would have in the document itself.
 
     An id is derived from the name of its document, so a copy has others. An id that cannot be derived again

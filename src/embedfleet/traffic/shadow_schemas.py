@@ -92,6 +92,8 @@ class ShadowFindings(BaseModel):
     errors: int = Field(default=0, description="Those of them that the fleet failed.")
     mismatched: int = Field(default=0, description="Those that it answered differently.")
     differences: dict[str, int] = Field(default={}, description="Requests by kind of difference.")
+    ids_compared: int = Field(default=0, description="Chunks whose id the old path told in our form.")
+    vectors_compared: int = Field(default=0, description="Chunks whose vector the old path told.")
     old_errors: int = Field(default=0, description="Requests that the old path failed: not compared.")
     skipped: int = Field(default=0, description="Not compared: too many were under way.")
     old_latencies: dict[int, int] = {}
@@ -104,6 +106,8 @@ class ShadowFindings(BaseModel):
             errors=self.errors + more.errors,
             mismatched=self.mismatched + more.mismatched,
             differences=_sums(self.differences, more.differences),
+            ids_compared=self.ids_compared + more.ids_compared,
+            vectors_compared=self.vectors_compared + more.vectors_compared,
             old_errors=self.old_errors + more.old_errors,
             skipped=self.skipped + more.skipped,
             old_latencies=_sums(self.old_latencies, more.old_latencies),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embedfleet.traffic.comparison import differences
+from embedfleet.traffic.comparison import Comparison, compare
 from embedfleet.traffic.paths import IngestResult, StoredChunk
 from embedfleet.traffic.shadow_schemas import DifferenceKind
 
@@ -48,17 +48,23 @@ def test_what_differs_is_found(
     old: list[StoredChunk], new: list[StoredChunk], kinds: list[DifferenceKind]
 ) -> None:
     answer = IngestResult(chunks=len(old), stored=old)
-    found = differences(answer, new, min_cosine=0.99999)
+    found = compare(answer, new, min_cosine=0.99999).differences
     assert [one.kind for one in found] == kinds
 
 
 def test_of_a_path_that_tells_no_chunks_their_number_is_compared() -> None:
-    assert differences(IngestResult(chunks=2), NEW, min_cosine=0.999) == []
-    (found,) = differences(IngestResult(chunks=3), NEW, min_cosine=0.999)
+    assert compare(IngestResult(chunks=2), NEW, min_cosine=0.999) == Comparison([])
+    (found,) = compare(IngestResult(chunks=3), NEW, min_cosine=0.999).differences
     assert (found.kind, found.details) == (DifferenceKind.CHUNK_COUNT, {"old": 3, "new": 2})
 
 
 def test_the_lowest_cosine_is_told_with_its_chunk() -> None:
     old = [replace(ONE, vector=ASIDE), replace(TWO, vector=-ASIDE)]
-    (found,) = differences(IngestResult(2, stored=old), NEW, min_cosine=0.5)
+    (found,) = compare(IngestResult(2, stored=old), NEW, min_cosine=0.5).differences
     assert found.details == {"chunk": TWO.chunk_id, "cosine": -1.0}
+
+
+def test_it_is_told_of_how_many_chunks_ids_and_vectors_were_compared() -> None:
+    old = [replace(ONE, vector=None), replace(TWO, chunk_id="media_5_chunk_1")]
+    compared = compare(IngestResult(2, stored=old), NEW, min_cosine=0.5)
+    assert (compared.ids, compared.vectors) == (1, 1)
