@@ -12,20 +12,30 @@ import numpy as np
 import pytest
 from chromadb.api import ClientAPI
 
-from embedfleet.clock import ManualClock
+from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.clock import ManualClock, SystemClock
 from embedfleet.errors import ViewUnavailable
+from embedfleet.leader.beyond_reach import Outside
+from embedfleet.leader.erasure import Erasure
+from embedfleet.leader.leftover_search import LeftoverSearch
 from embedfleet.leader.view_changes import ViewChanges
-from embedfleet.queue_schemas import Stage
-from embedfleet.records import views
+from embedfleet.leader.waiting_work import WaitingWork
+from embedfleet.queue.broker import Task
+from embedfleet.queue_schemas import DeletionTask, Stage
+from embedfleet.records import identity, views
+from embedfleet.records.audit import LOCAL
 from embedfleet.settings import Settings
 from embedfleet.vectors.port import VectorRows
 from embedfleet.vectors.view_port import ViewCollection, ViewRows, ViewStore
 from embedfleet.views.keeping import ViewKeeper, recipes_of
+from embedfleet.views.leftovers import ViewLeftovers
 from embedfleet.views.mending import ViewMending
 from embedfleet.views.verification import ViewDifferences, ViewVerification
 from embedfleet.views.view import View
+from embedfleet.workers.worker import build_deletion_worker
 from support.databases import on_both_databases
 from support.stages_by_hand import StagesByHand, stages_by_hand
+from support.statements import statements
 from support.system import Configure
 from support.view_readers import TldwReader, open_client, write_as_tldw
 
@@ -115,6 +125,17 @@ class Bench:
         """Take the leader's step that tells the views of changes."""
         recipes = recipes_of([self.view, *more])
         await ViewChanges(recipes, database=self.stages.system.database, clock=self.clock).step()
+
+    async def clean_up(self, tenant: str, media_id: str) -> None:
+        """Do what a deletion worker does for a deleted document."""
+        system = self.stages.system
+        loop = build_deletion_worker("d", self.stages.services, store=system.store)._loops[0]
+        document_id = identity.document_id(tenant, media_id)
+        message = DeletionTask(tenant=tenant, job_id=document_id, document_id=document_id)
+        await system.broker.enqueue(
+            Stage.DELETION, [Task(document_id, tenant, document_id, 1, message.encode())]
+        )
+        await loop.work(await self.stages.claim(Stage.DELETION, 1))
 
     def keeper(self, **steps: Step) -> ViewKeeper:
         store = StoreWithSteps(
@@ -209,6 +230,25 @@ async def test_a_change_that_comes_while_the_view_is_written_is_taken_in_afterwa
         assert (await bench.check()).count == 0
 
 
+@on_both_databases
+async def test_a_document_takes_no_statement_more_while_there_are_views(
+    configure: Configure, tmp_path: Path
+) -> None:
+    async with bench_of(with_view(configure, tmp_path)) as bench:
+
+        async def executed(media_id: str) -> list[str]:
+            with statements() as seen:
+                await bench.publish((USER, media_id, "A first version."))
+                await bench.publish((USER, media_id, "A second version."))
+            return [statement.sql.partition("(")[0] for statement in seen]
+
+        await executed("0")  # the first use of the model is checked, which writes
+        without = await executed("1")
+        await bench.tell()
+        assert await executed("2") == without
+        assert await bench.stages.system.database.read(views.marked) != []
+
+
 async def test_what_a_slow_leader_writes_late_is_written_again(configure: Configure, tmp_path: Path) -> None:
     async with bench_of(with_view(configure, tmp_path)) as bench:
 
@@ -263,6 +303,46 @@ async def test_a_document_without_a_live_version_leaves_what_the_old_path_shows(
         assert list(await bench.rows()) == ["media_12_chunk_0"]
         lags = await bench.stages.system.database.read(views.lags)
         assert lags["rag"] == views.Lag(0, None, filled=True)
+
+
+async def test_a_tenant_that_is_deleted_leaves_the_view_before_its_receipt_is_complete(
+    configure: Configure, tmp_path: Path
+) -> None:
+    async with bench_of(with_view(configure, tmp_path)) as bench:
+        system = bench.stages.system
+        await bench.publish((USER, "12", "A text."), ("8", "12", "What stays."))
+        await bench.catch_up()
+        async with bench.reader() as client:
+            write_as_tldw(client, USER, "99", ["not moved"], DIM)
+        search = LeftoverSearch(
+            database=system.database,
+            broker=system.broker,
+            store=system.store,
+            views=ViewLeftovers([bench.view]),
+        )
+        outside = Outside(backups_kept_days=None, has_webhook=False)
+        erasure = Erasure(
+            search,
+            WaitingWork(system.database),
+            database=system.database,
+            store=system.store,
+            clock=SystemClock(),
+            outside=outside,
+        )
+        operator = OperatorAdministration(system.database, SystemClock(), system.settings, actor=LOCAL)
+        receipt_id = await operator.delete_tenant(USER)
+        await erasure.step()  # hides its documents
+        await bench.clean_up(USER, "12")
+        await erasure.step()
+        assert (await system.jobs.of(USER).receipt(receipt_id)).finished_at is None
+        await bench.keeper().catch_up()
+        await erasure.step()
+        receipt = await system.jobs.of(USER).receipt(receipt_id)
+        assert receipt.finished_at is not None
+        assert receipt.left is not None
+        assert receipt.left["view:rag"] == 0
+        assert list(await bench.rows()) == ["media_99_chunk_0"]
+        assert await bench.rows("8") == {"media_12_chunk_0": "What stays."}
 
 
 async def test_a_tenant_whose_collection_has_another_model_waits_and_the_others_do_not(

@@ -25,10 +25,11 @@ from embedfleet.workers.worker import (
 
 @dataclass(frozen=True, slots=True)
 class StagesByHand:
-    """One loop of each stage."""
+    """One loop of each stage. `services` are what a further loop is made of."""
 
     system: OwnerSystem
     loops: dict[Stage, StageLoop]
+    services: Services
 
     async def submit(self, texts: Sequence[tuple[str, str, str]]) -> list[str]:
         """Submit each (tenant, media id, text), and queue the chunking tasks. Returns the job ids."""
@@ -76,4 +77,5 @@ async def stages_by_hand(
                 "s", services, store=system.store, settings=settings.vector_store
             ),
         }
-        yield StagesByHand(system, {stage: worker._loops[0] for stage, worker in workers.items()})
+        loops = {stage: worker._loops[0] for stage, worker in workers.items()}
+        yield StagesByHand(system, loops, services)
