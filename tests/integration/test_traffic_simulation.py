@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path as FilePath
 
 import pytest
@@ -83,7 +83,7 @@ class Move:
         self.moved[percent] |= asked
         if not self.new.is_sick:  # a router may leave a sick fleet alone
             self.stayed[percent] |= {one.tenant for one in requests} - asked
-        await self.require_one_visible()
+        await self.require_one_visible({(one.tenant, one.media_id) for one in requests})
         # As the router does it about once a second.
         await self.router._counting.flush(self.database)
         made = await guard_step(self.database, self.clock)
@@ -101,21 +101,22 @@ class Move:
         self.newest[tenant, media_id] = content
         return IngestRequest(tenant=tenant, media_id=media_id, content=content)
 
-    async def require_one_visible(self) -> None:
-        """Each document shows its newest version, on one path; on both only if its removal is kept."""
+    async def require_one_visible(self, keys: Iterable[Key]) -> None:
+        """Each of the documents shows its newest version on one path, and on both only if its removal is
+        kept."""
         table = traffic_removals
         rows = await self.database.read(
             lambda conn: conn.execute(select(table.c.tenant, table.c.media_id, table.c.path)).all()
         )
         kept = {(row.tenant, row.media_id, row.path) for row in rows}
-        for key, content in self.newest.items():
+        for key in keys:
             showing = {Path.SYNC: self.old.shown.get(key), Path.ASYNC: self.new.shown.get(key)}
             counted = {
                 path: shown
                 for path, shown in showing.items()
                 if shown is not None and (*key, str(path)) not in kept
             }
-            assert list(counted.values()) == [content], f"{key}: {showing}"
+            assert list(counted.values()) == [self.newest[key]], f"{key}: {showing}"
 
     async def removals_done(self) -> None:
         """Let the time pass after which the fleet may not answer any more, and wait."""

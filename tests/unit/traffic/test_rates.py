@@ -29,12 +29,12 @@ def chance_ever(side: Side, *, rate: float, limit: float, requests: int) -> floa
 
 
 def test_a_rate_at_its_limit_is_hardly_ever_called_above_it_though_every_request_is_looked_at() -> None:
-    chance = chance_ever(Side.ABOVE, rate=0.05, limit=0.05, requests=600)
+    chance = chance_ever(Side.ABOVE, rate=0.05, limit=0.05, requests=400)
     assert 0.0001 < chance <= FALSE_STOP == 0.001, "and the test wastes no more than it must"
 
 
 def test_a_rate_at_its_limit_is_seldom_called_below_it_though_every_request_is_looked_at() -> None:
-    chance = chance_ever(Side.BELOW, rate=0.05, limit=0.05, requests=600)
+    chance = chance_ever(Side.BELOW, rate=0.05, limit=0.05, requests=400)
     assert 0.005 < chance <= FALSE_CLIMB == 0.05
 
 
