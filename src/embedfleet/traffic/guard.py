@@ -3,7 +3,8 @@
 A step is judged by the requests that were decided in it. Two rates have a limit, and the same test
 (`traffic.rates`) tells on which side of it they are: requests of the new path that failed, and requests of
 the new path that took longer than `max_p99_ratio` times the old path's p99. If the new path's p99 is at its
-limit, 1% of its requests are slower than that: so 1% is the limit of the second rate.
+limit, 1% of its requests are slower than that: so 1% is the limit of the second rate. The old path's p99 is
+an estimate from `FEWEST_OLD_REQUESTS` requests or more; the test takes it as given.
 
 One rate above its limit ends the step at once. The next step begins when the time is over and both rates are
 below their limits: a path that was not asked enough waits.

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+from guard_sensitivity import bound_says, chance_within, guard_says, requests_until
 
 from embedfleet.traffic.rates import FALSE_CLIMB, FALSE_STOP, FEWEST_REQUESTS, Observed, Side
 
 
-def chance_ever(side: Side, *, rate: float, limit: float, requests: int) -> float:
-    """The exact probability that a look after each request says `side` at any of them.
-
-    Walks through all numbers of bad requests at once: `chances[bad]` is the probability of this many, without
-    any look before that said `side`.
-    """
-    chances = {0: 1.0}
-    ever = 0.0
-    for total in range(1, requests + 1):
-        following: dict[int, float] = {}
-        for bad, chance in chances.items():
-            following[bad] = following.get(bad, 0.0) + chance * (1 - rate)
-            following[bad + 1] = following.get(bad + 1, 0.0) + chance * rate
-        # What is unlikelier than this together adds less than 1e-9.
-        following = {bad: chance for bad, chance in following.items() if chance > 1e-13}
-        said = {bad for bad in following if Observed(bad, total, limit).side is side}
-        ever += sum(following.pop(bad) for bad in said)
-        chances = following
-    return ever
-
-
 def test_a_rate_at_its_limit_is_hardly_ever_called_above_it_though_every_request_is_looked_at() -> None:
-    chance = chance_ever(Side.ABOVE, rate=0.05, limit=0.05, requests=400)
+    chance = chance_within(partial(guard_says, Side.ABOVE, limit=0.05), 0.05, 400)
     assert 0.0001 < chance <= FALSE_STOP == 0.001, "and the test wastes no more than it must"
 
 
 def test_a_rate_at_its_limit_is_seldom_called_below_it_though_every_request_is_looked_at() -> None:
-    chance = chance_ever(Side.BELOW, rate=0.05, limit=0.05, requests=400)
+    chance = chance_within(partial(guard_says, Side.BELOW, limit=0.05), 0.05, 400)
     assert 0.005 < chance <= FALSE_CLIMB == 0.05
 
 
+def test_a_usual_bound_is_wrong_far_more_often_than_it_says_if_every_request_is_looked_at() -> None:
+    assert chance_within(partial(bound_says, 0.95, limit=0.05), 0.05, 200) > 3 * 0.05
+
+
 def test_a_rate_far_above_is_found_out_at_once_and_one_far_below_soon() -> None:
-    assert chance_ever(Side.ABOVE, rate=0.3, limit=0.01, requests=40) > 0.99
-    assert chance_ever(Side.BELOW, rate=0.001, limit=0.01, requests=1_000) > 0.95
+    assert chance_within(partial(guard_says, Side.ABOVE), 0.3, 40) > 0.99
+    assert chance_within(partial(guard_says, Side.BELOW), 0.001, 1_000) > 0.95
+    assert requests_until(partial(guard_says, Side.BELOW), 0.0, most=400, quantiles=(0.5, 1.0)) == [330, 330]
 
 
 @pytest.mark.parametrize(
