@@ -61,6 +61,7 @@ async def test_what_it_has_is_read_without_writing_a_byte(directory: Path, tmp_p
     assert ids == [str(n) for n in range(ROWS) if n != 7]
     assert max(len(page.ids) for page in pages) <= 128
     rows = await source.rows("Indexed", ["299", "0", "7", "0"])
+    assert sorted(rows.ids) == ["0", "299"]
     assert {
         row_id: (vector.tobytes(), text)
         for row_id, vector, text in zip(rows.ids, rows.vectors, rows.texts, strict=True)

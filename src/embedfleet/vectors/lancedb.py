@@ -117,7 +117,7 @@ class _LanceSource(SourceOnThread):
 
     def _rows(self, collection: str, one: _Vectors, ids: Sequence[str]) -> Any:
         numbers = self._numbers_of(collection, one)
-        wanted = [numbers[row_id] for row_id in dict.fromkeys(ids) if row_id in numbers]
+        wanted = [numbers[row_id] for row_id in ids if row_id in numbers]
         columns = [*one.labels, one.column, *([one.text] if one.text else [])]
         return one.table.take_row_ids(wanted).select(columns).with_row_id().to_arrow()
 
@@ -137,7 +137,8 @@ def _described(table: Any) -> Iterator[tuple[str, _Vectors]]:
     """Describe each column of vectors of the table, by the name of its collection."""
     import pyarrow as pa
 
-    table.checkout(table.version)  # what others write from now on is not seen
+    # What others write from now on is not seen. Without this the library leaves open whether it is.
+    table.checkout(table.version)
     schema = table.schema
     vectors = [field.name for field in schema if _is_vector(field.type)]
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
