@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from support.command import Command
 from support.hangs import HANG_SECONDS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -41,9 +44,35 @@ def test_the_application_submits_waits_searches_and_lists() -> None:
         "1: None, minilm, live",
         "2: leases.html, minilm, live",
     ]
-    shown = (EXAMPLES.parent / "docs" / "python.md").read_text()
-    code = (EXAMPLES / "application.py").read_text()
+    lines_run("python.md", "application.py")
+
+
+def test_the_page_on_moving_in_shows_lines_of_its_example() -> None:
+    lines_run("traffic.md", "moving_in.py")
+
+
+@pytest.mark.slow
+def test_the_application_that_moves_sends_some_tenants_to_the_fleet(command: Command) -> None:
+    command.typed("traffic", "set", "50")
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / "moving_in.py", "24"],
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=True,
+        env=command.environment(),
+    )
+    counts = re.fullmatch(r"async: (\d+), sync: (\d+)\n", ran.stdout)
+    assert counts is not None, ran.stdout
+    assert int(counts[1]) + int(counts[2]) == 24
+    assert re.search(rf"^fleet +{counts[1]} ", command.typed("traffic", "status").stdout, re.MULTILINE)
+
+
+def lines_run(page: str, example: str) -> None:
+    """Every line of Python that the page shows is one that the example runs."""
+    shown = (EXAMPLES.parent / "docs" / page).read_text()
+    code = (EXAMPLES / example).read_text()
     parts = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
     assert parts
     for line in (line for part in parts for line in part.splitlines()):
-        assert line.strip() in code, f"docs/python.md shows a line that the example does not run: {line}"
+        assert line.strip() in code, f"docs/{page} shows a line that the example does not run: {line}"
