@@ -21,6 +21,7 @@ from embedfleet.traffic.state_watch import FixedStates
 from support.hangs import HANG_SECONDS
 from support.reachable import Reachable
 from support.shelves import Shelf, ShowingShelf, visible
+from support.statements import statements
 
 NEW = TrafficState(percent=100)
 OLD = TrafficState(percent=0)
@@ -124,6 +125,24 @@ async def test_a_removal_is_void_when_its_path_has_answered_again(processes: Pro
     await processes.one.ingest(request("v3"))
     await processes.steps()
     assert processes.visible() == ["v3", None]
+
+
+@on_sqlite
+async def test_requests_side_by_side_pay_for_themselves_while_a_removal_is_kept(processes: Processes) -> None:
+    """Each has its own removals to void, and does not write those of the others again."""
+    processes.old.removal_fails_with = away
+    await processes.one.ingest(request(media_id="kept"))
+    processes.old.removal_fails_with = None
+
+    async def written(requests: int) -> int:
+        with statements() as executed:
+            served = (processes.one.ingest(request(media_id=f"{requests}-{n}")) for n in range(requests))
+            await asyncio.gather(*served)
+        return sum(one.sql.startswith("DELETE FROM traffic_removals") for one in executed)
+
+    few, many = await written(5), await written(50)
+    assert few > 0
+    assert many <= 10 * few
 
 
 @on_sqlite

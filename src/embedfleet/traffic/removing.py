@@ -78,6 +78,7 @@ class Removals:
         # now. `_void` are those that SQL must be told of.
         self._answered: dict[RemovalKey, float] = {}
         self._void: dict[RemovalKey, float] = {}
+        self._writing_void = asyncio.Lock()
         self._reached_since: float | None = -math.inf
         self._woken = asyncio.Event()
         self._pauses = {
@@ -330,13 +331,17 @@ class Removals:
                 )
 
     async def _write_void(self) -> None:
-        if self._database is None or not self._void:
+        if self._database is None:
             return
-        void = dict(self._void)
-        await self._database.write(lambda conn: removals.drop_answered(conn, void))
-        for key, at in void.items():
-            if self._void.get(key) == at:
-                del self._void[key]
+        # One caller writes for all that wait. If each wrote all, N requests would write N x N removals.
+        async with self._writing_void:
+            void = dict(self._void)
+            if not void:
+                return
+            await self._database.write(lambda conn: removals.drop_answered(conn, void))
+            for key, at in void.items():
+                if self._void.get(key) == at:
+                    del self._void[key]
 
     def _tell(self) -> None:
         """Set the gauge of kept removals: those of all processes."""
