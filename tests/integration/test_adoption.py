@@ -274,7 +274,7 @@ async def test_a_resubmission_embeds_nothing_that_is_cut_alike_and_replaces_the_
     chunker = Chunker(load_tokenizer(info.tokenizer_file), SAME_CUT, max_tokens=info.max_tokens)
     cut = [chunk.text for block in chunker.split([text]) for chunk in block]
     assert len(cut) == len(PARAGRAPHS)
-    media = [Medium(1, cut, text=text)]
+    media = [Medium(1, cut, text=text), Medium(2, cut, text=text)]
     write_media(tmp_path / "media.db", media)
     texts = text_source_of(f"sqlite:{tmp_path}/media.db")
     await adopted(settings, directory_of(tmp_path, media_collection(USER, rows_of(media))), texts=texts)
@@ -284,10 +284,13 @@ async def test_a_resubmission_embeds_nothing_that_is_cut_alike_and_replaces_the_
         assert fleet.embedded() == 0
         (await take_ledger(fleet.system)).assert_exact()
         await fleet.ingest("1", text, chunking_config=ONE_EACH, **fields)
-        ledger = await take_ledger(fleet.system)
-        ledger.assert_exact()
-        assert len(ledger.held) < len(cut)
+        (await take_ledger(fleet.system)).assert_exact()
         assert fleet.embedded() > 0
+        # Cut as the settings say, though the document that is here has the same text.
+        assert (await fleet.ingest("2", text, **(fields | {"title": "Title 2"}))).reason is None
+        (await take_ledger(fleet.system)).assert_exact()
+        chunks = await fleet.jobs.of(USER).list_chunks(media_id="2")
+        assert len(chunks.chunks) < len(cut)
 
 
 async def test_what_was_deleted_here_comes_back_only_if_that_is_asked_for(
