@@ -99,6 +99,13 @@ def test_what_is_wrong_is_said_in_one_line(
     assert message in " ".join(said.stderr.split())
 
 
+def test_the_vector_store_of_the_system_itself_is_no_source(command: Command) -> None:
+    own = command.data_dir / "chroma"
+    own.mkdir(parents=True)
+    said = command.typed("adopt", "--chroma", str(own))
+    assert (said.code, "it is the vector store of this system" in " ".join(said.stderr.split())) == (2, True)
+
+
 @pytest.mark.slow
 def test_an_adoption_that_is_killed_five_times_ends_complete_and_equal(command: Command) -> None:
     """Each kill comes when a few more documents are here than at the one before."""

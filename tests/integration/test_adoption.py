@@ -20,7 +20,7 @@ from embedfleet.adoption.options import AdoptOptions
 from embedfleet.adoption.report import Report
 from embedfleet.adoption.texts import TextSource, text_source_of
 from embedfleet.adoption.writing import Writing, _vector_rows
-from embedfleet.bootstrap import open_adoption, open_parts, open_store
+from embedfleet.bootstrap import open_adoption, open_guest, open_parts, open_store
 from embedfleet.chunking.chunker import Chunker
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.cli.verify import verify_store
@@ -293,19 +293,32 @@ async def test_a_resubmission_embeds_nothing_that_is_cut_alike_and_replaces_the_
         assert len(chunks.chunks) < len(cut)
 
 
-async def test_what_was_deleted_here_comes_back_only_if_that_is_asked_for(
+async def test_what_was_deleted_here_comes_back_if_the_source_has_it_unless_it_is_to_be_left(
     settings: Settings, tmp_path: Path
 ) -> None:
-    place = directory_of(tmp_path, media_collection(USER, rows_of(MEDIA)))
-    await adopted(settings, place)
+    media = [*MEDIA, Medium(4, ["Its job was cancelled."])]
+    place = directory_of(tmp_path, media_collection(USER, rows_of(media)))
+    async with open_guest(settings) as guest:
+        jobs = guest.jobs.of(USER)
+        await jobs.cancel(await jobs.create_job(media_id="4", content="Another text."))
+    # No version of it was left, so it is taken too.
+    assert counts(await adopted(settings, place)) == {(Outcome.TAKE, Reason.RIGHT): 4}
+    async with open_guest(settings) as guest:
+        await guest.jobs.of(USER).delete_document(media_id="1")
+    left = await adopted(settings, place, options=replace(STUB, leave_deleted=True))
+    assert counts(left) == {(Outcome.THERE, Reason.THERE): 3, (Outcome.DROP, Reason.DELETED): 1}
+    # Without workers nothing deletes its vectors, and they must not be written before that.
+    busy = await adopted(settings, place)
+    assert counts(busy) == {(Outcome.THERE, Reason.THERE): 3, (Outcome.REFUSE, Reason.CHANGING): 1}
     async with running(settings) as fleet:
-        assert await fleet.jobs.of(USER).delete_document(media_id="1") is not None
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
     report = await adopted(settings, place)
-    assert counts(report) == {(Outcome.THERE, Reason.THERE): 2, (Outcome.DROP, Reason.DELETED): 1}
-    report = await adopted(settings, place, options=replace(STUB, deleted_too=True))
-    assert counts(report) == {(Outcome.THERE, Reason.THERE): 2, (Outcome.TAKE, Reason.RIGHT): 1}
+    assert counts(report) == {(Outcome.THERE, Reason.THERE): 3, (Outcome.TAKE, Reason.RIGHT): 1}
+    assert report.restored == 1
+    async with running(settings) as fleet:
+        (await take_ledger(fleet.system)).assert_exact()
+        assert fleet.embedded() == 0
 
 
 class Killed(BaseException):

@@ -27,7 +27,6 @@ from embedfleet.queue_schemas import DocumentEstimate, JobRequest
 from embedfleet.records import documents, identity, receipts
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import GenerationState
 from embedfleet.tracking.submissions import Submissions
 from embedfleet.vectors.source import Source
 
@@ -117,34 +116,36 @@ class Adoption:
         for one in page:
             if one.key in there:
                 report.add(one.key, Outcome.THERE, Reason.THERE, len(one.rows))
-            elif was_deleted(one.key):
+            elif self._options.leave_deleted and was_deleted(one.key):
                 report.add(one.key, Outcome.DROP, Reason.DELETED, len(one.rows))
             elif one.finding.outcome is GroupOutcome.REFUSE:
                 report.add(one.key, Outcome.REFUSE, Reason.GROUP_REFUSED, len(one.rows))
             else:
+                report.restored += was_deleted(one.key)
                 wanted.append(one)
         taken, embed = await self._sorted(await self._reading.read(wanted), report)
         await self._write(taken, report)
         await self._embed(embed, report)
 
     async def _deletions(self, found: Survey) -> Callable[[DocumentKey], bool]:
-        """Return what says of a document whether it, or its tenant, was deleted here and must stay so."""
-        if self._options.deleted_too:
-            return lambda key: False
+        """Return what says of a document whether it, or its tenant, was ever deleted here."""
         names = sorted({key.tenant for key in found.documents})
         deleted, gone = await self._target.database.read(lambda conn: receipts.deleted_of(conn, names))
         return lambda key: key.tenant in gone or identity.document_id(*key) in deleted
 
     async def _there(self, keys: Sequence[DocumentKey]) -> set[DocumentKey]:
-        """Return which of these documents are here already, and not only begun by an earlier adoption."""
+        """Return which of these documents readers see here, or a job makes.
+
+        Those that only an earlier adoption has begun are not among them.
+        """
         by_id = {identity.document_id(*key): key for key in keys}
         known = await self._target.database.read(
             lambda conn: documents.generations_of_many(conn, list(by_id))
         )
         return {
             by_id[document_id]
-            for document_id, (newest, *_) in known.items()
-            if not (newest.cut_elsewhere and newest.state is GenerationState.BUILDING)
+            for document_id, generations in known.items()
+            if any(one.in_use and not one.begun_elsewhere for one in generations)
         }
 
     async def _sorted(
@@ -192,12 +193,15 @@ class Adoption:
             seen = {one.document_id for one in taken}
         else:
             seen = await writing.write(taken)
+        there = await self._there([one.key for one in taken if one.document_id not in seen])
         for one in taken:
             if one.document_id in seen:
                 report.add(one.key, Outcome.TAKE, Reason.RIGHT, len(one.chunks))
                 report.tokens_taken += sum(row.tokens for row in one.chunks)
-            else:  # it came another way since this page was begun
+            elif one.key in there:  # it came another way since this page was begun
                 report.add(one.key, Outcome.THERE, Reason.THERE, len(one.chunks))
+            else:
+                report.add(one.key, Outcome.REFUSE, Reason.CHANGING, len(one.chunks))
 
     async def _embed(self, embed: Sequence[_ToEmbed], report: Report) -> None:
         """Submit the documents whose vectors are not taken; in a dry run, only estimate them."""

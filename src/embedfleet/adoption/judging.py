@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TEXT_GONE = "the text is gone where it was kept"
     DELETED = "was deleted here"
     THERE = "is here already"
+    CHANGING = "is being deleted or changed here: run this again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ class AdoptOptions:
     `collections`: only these; none: all that the layout knows. `models` has configured models by what the
     source calls them, "" for every other one. `sample` is how many rows of a group are compared, and at
     `least_cosine` two vectors count as the same. `embed_wrong`: documents of a group whose vectors are not
-    those of its model are embedded again, and not refused. `deleted_too`: documents that were deleted here
-    come back.
+    those of its model are embedded again, and not refused. `leave_deleted`: documents that were deleted
+    here are left out, though the source still has them.
     """
 
     collections: Sequence[str] = ()
@@ -24,4 +24,4 @@ class AdoptOptions:
     sample: int = 100
     least_cosine: float = SAME_COSINE
     embed_wrong: bool = False
-    deleted_too: bool = False
+    leave_deleted: bool = False

@@ -33,8 +33,9 @@ class Report:
     """What became of a source; of a dry run, what would become of it.
 
     `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of documents that were taken
-    which belong to no version of now. `job_ids` are the jobs that embed documents again, and `refusals` say
-    why some of these were not admitted. `estimate` is what the jobs of a dry run would cost.
+    which belong to no version of now. `restored` counts documents that were deleted here before. `job_ids`
+    are the jobs that embed documents again, and `refusals` say why some of these were not admitted.
+    `estimate` is what the jobs of a dry run would cost.
     """
 
     place: str
@@ -46,6 +47,7 @@ class Report:
     groups: Sequence[GroupFinding] = ()
     tallies: dict[tuple[Outcome, Reason], Tally] = field(default_factory=dict)
     stale_rows: int = 0
+    restored: int = 0
     tokens_taken: int = 0
     job_ids: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)

@@ -36,7 +36,6 @@ from embedfleet.records.outbox import WaitingJob
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import GenerationState
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorRows, VectorStore
 
@@ -203,18 +202,33 @@ def _begin(
         for one in page
         if one.document_id in unfinished and _begun_alike(conn, one, known[one.document_id][0])
     ]
-    new = [one for one in page if one.document_id not in known]
+    new = _without_version(conn, page, known)
     rows = tenants.get_many(conn, names)
     tiers = {name: (rows[name].tier if name in rows else None) or default_tier for name in names}
     return [
         *(_Begun(document, generation, job, again=True) for document, generation, job in again),
-        *_begin_new(conn, new, tiers, now),
+        *_begin_new(conn, new, tiers, {name: some[0].number for name, some in known.items()}, now),
     ]
+
+
+def _without_version(
+    conn: Connection, page: Sequence[TakenDocument], known: Mapping[str, Sequence[Generation]]
+) -> list[TakenDocument]:
+    """Return the documents that are not here, or of which no version is left.
+
+    One that is being deleted is left out, as is one whose vectors are: its ids must not be written yet.
+    """
+    new = [one for one in page if not any(before.in_use for before in known.get(one.document_id, ()))]
+    had = [one for one in new if one.document_id in known]
+    busy = documents.deleted_among(conn, [one.document_id for one in had])
+    ids = {row.chunk_id: one.document_id for one in had for row in one.chunks}
+    busy |= {ids[chunk_id] for chunk_id in chunks.ids_being_deleted(conn, list(ids))}
+    return [one for one in new if one.document_id not in busy]
 
 
 def _begun_alike(conn: Connection, one: TakenDocument, generation: Generation) -> bool:
     """Whether an earlier run has begun to take the document with these very chunks."""
-    if not generation.cut_elsewhere or generation.state is not GenerationState.BUILDING:
+    if not generation.begun_elsewhere:
         return False
     (there,) = chunks.between(conn, [(generation.generation_id, 0, len(one.chunks) + 1)])
     same_text = generation.recipe.content_hash == one.recipe.content_hash
@@ -222,14 +236,19 @@ def _begun_alike(conn: Connection, one: TakenDocument, generation: Generation) -
 
 
 def _begin_new(
-    conn: Connection, new: Sequence[TakenDocument], tiers: Mapping[str, UserTier], now: float
+    conn: Connection,
+    new: Sequence[TakenDocument],
+    tiers: Mapping[str, UserTier],
+    numbers: Mapping[str, int],
+    now: float,
 ) -> list[_Begun]:
+    """Write new documents. `numbers` has the number of the last version of those that had one."""
     if not new:
         return []
     documents.ensure_documents(
         conn, [DocumentName(one.document_id, *one.key, one.source) for one in new], now
     )
-    generation_ids = _add_generations(conn, new)
+    generation_ids = _add_generations(conn, new, numbers)
     job_ids = [new_job_id(now) for _ in new]
     jobs.create(
         conn,
@@ -268,7 +287,7 @@ def _begin_new(
     ]
 
 
-def _add_generations(conn: Connection, new: Sequence[TakenDocument]) -> list[int]:
+def _add_generations(conn: Connection, new: Sequence[TakenDocument], numbers: Mapping[str, int]) -> list[int]:
     wanted = [
         collections.Wanted(one.key.tenant, one.model.name, one.model.space, one.model.dim) for one in new
     ]
@@ -278,7 +297,7 @@ def _add_generations(conn: Connection, new: Sequence[TakenDocument]) -> list[int
         [
             NewGeneration(
                 one.document_id,
-                1,
+                numbers.get(one.document_id, 0) + 1,
                 one.recipe,
                 there[collection.key],
                 one.segments,

@@ -94,8 +94,8 @@ def adopt(
     embed_wrong: Annotated[
         bool, typer.Option("--embed-wrong", help="Embed a group again whose vectors are wrong.")
     ] = False,
-    deleted_too: Annotated[
-        bool, typer.Option("--deleted-too", help="Bring back documents that were deleted here.")
+    leave_deleted: Annotated[
+        bool, typer.Option("--leave-deleted", help="Leave out documents that were deleted here.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
@@ -119,7 +119,7 @@ def adopt(
         sample=sample,
         least_cosine=least_cosine,
         embed_wrong=embed_wrong,
-        deleted_too=deleted_too,
+        leave_deleted=leave_deleted,
     )
     kind, place = _source({"chroma": chroma, "lancedb": lancedb, "pgvector": pgvector})
     named = _Named(kind, place, layout, tenant or settings.tenants.default_tenant, document_key, text_from)
@@ -161,6 +161,7 @@ async def _adopt(settings: Settings, named: _Named, options: AdoptOptions, *, dr
     from embedfleet.bootstrap import open_adoption
     from embedfleet.vectors.registry import source_kind
 
+    _refuse_own_store(settings, named)
     layout = layout_of(named.layout, LayoutOptions(named.tenant, named.document_key))
     texts = None if named.text_from is None else text_source_of(named.text_from)
     async with open_adoption(settings, purpose="embedfleet adopt", writing=not dry_run) as target:
@@ -169,6 +170,15 @@ async def _adopt(settings: Settings, named: _Named, options: AdoptOptions, *, dr
             return await Adoption(source, layout, target, options, texts=texts).run(_progress())
         finally:
             await source.close()
+
+
+def _refuse_own_store(settings: Settings, named: _Named) -> None:
+    """Raise BadParameter for the directory of this very system. What it has is here already."""
+    from embedfleet.vectors.registry import store_kind
+
+    own = store_kind(settings.vector_store.kind).own_directory(settings)
+    if own is not None and own.exists() and Path(named.place).exists() and own.samefile(named.place):
+        raise typer.BadParameter("it is the vector store of this system: name that of another one")
 
 
 def _scratch(settings: Settings) -> Path:
@@ -218,6 +228,8 @@ def _show(report: Report) -> None:
         say_table(["", "documents", "rows", "why"], rows, right=(1, 2))
     if report.stale_rows:
         say(f"stale rows of documents that are taken, left out: {report.stale_rows:,}")
+    if report.restored:
+        say(f"deleted here before, and back because the source still has them: {report.restored:,} documents")
     taken = "would not be" if report.dry_run else "were not"
     say(f"tokens that {taken} embedded again: {report.tokens_taken:,}")
     if report.estimate is not None and report.estimate.documents:
@@ -260,6 +272,7 @@ def _document(report: Report) -> dict[str, Any]:
             for (outcome, reason), tally in sorted(report.tallies.items())
         ],
         "stale_rows": report.stale_rows,
+        "restored": report.restored,
         "tokens_taken": report.tokens_taken,
         "jobs": len(report.job_ids),
         "refusals": report.refusals,

@@ -104,6 +104,16 @@ class Generation:
         return self.chunker_version == CUT_ELSEWHERE
 
     @property
+    def in_use(self) -> bool:
+        """Whether readers see it, or a job makes it."""
+        return self.state is not GenerationState.RETIRED
+
+    @property
+    def begun_elsewhere(self) -> bool:
+        """Whether it is made of chunks that another system has cut, and is not complete."""
+        return self.cut_elsewhere and self.state is GenerationState.BUILDING
+
+    @property
     def unreadable(self) -> bool:
         """Whether its source could not be turned into text, so that only a failed job records it."""
         return self.recipe.chars == 0
