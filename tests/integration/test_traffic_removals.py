@@ -335,16 +335,18 @@ async def test_a_thread_over_its_time_is_waited_for_and_what_it_stored_is_remove
     old, new = Shelf(), SlowShelf(goes_on)
     states = FixedStates(NEW)
     async with TrafficRouter(old, new, states=states, clock=clock, async_limit_seconds=0.01) as router:
-        first = await router.ingest(request("v1"))
-        assert first.path is Path.SYNC
-        states.set(OLD)
-        second = asyncio.create_task(router.ingest(request("v2")))
-        await asyncio.sleep(0)
-        assert old.calls == ["v1"]  # the document's turn is still that of the thread
-        goes_on.set()
+        try:
+            first = await router.ingest(request("v1"))
+            assert first.path is Path.SYNC
+            states.set(OLD)
+            second = asyncio.create_task(router.ingest(request("v2")))
+            await router.ingest(request("another", "2"))
+            assert old.calls == ["v1", "another"]  # the document's turn is still that of the thread
+        finally:
+            goes_on.set()
         await second
     assert new.stored == ["v1"]
-    assert (old.shown, new.shown) == ({("t", "1"): "v2"}, {})
+    assert (old.shown["t", "1"], new.shown) == ("v2", {})
 
 
 class SlowShelf:

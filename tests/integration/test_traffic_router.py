@@ -268,6 +268,8 @@ async def test_requests_for_one_document_are_served_in_the_order_in_which_they_c
         scene.states.set(NEW)
         second = asyncio.create_task(router.ingest(request(content="v2")))
         third = asyncio.create_task(router.ingest(request(content="v3")))
+        assert (await router.ingest(request("another"))).path is Path.ASYNC
+        assert scene.visible() == [None, None]  # none has overtaken the first
         scene.old.gate.set()
         await asyncio.gather(first, second, third)
     assert scene.visible() == [None, "v3"]

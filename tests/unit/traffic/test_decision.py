@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -88,9 +89,12 @@ def test_names_of_tenant_and_document_do_not_run_into_each_other(a: str, b: str,
 
 
 def test_two_decimals_of_the_percentage_count_exactly() -> None:
-    for hundredths in (1, 7, 29, 57, 115, 5_799):  # each x 100 is not exact as a float
-        below = sum(1 for name in TENANTS if bucket(name) < hundredths)
-        assert len(moved(hundredths / 100)) == below
+    """Each of these times 100 is a little less as a float: the last bucket would be left out."""
+    for hundredths in (29, 57, 58, 115, 5_799):
+        last = next(name for number in count() if bucket(name := str(number)) == hundredths - 1)
+        assert decide(TrafficState(percent=hundredths / 100), last, "1", "text") is Path.ASYNC
+        below = TrafficState(percent=(hundredths - 1) / 100)
+        assert decide(below, last, "1", "text") is Path.SYNC
     assert BUCKETS == 10_000
 
 
