@@ -260,7 +260,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         figures = measured(Path(scratch), rows, model, rounds, arguments.kills)
     figures["load_average"] = round(os.getloadavg()[0], 1)
-    write_report("adopting", figures)
+    write_report(f"adopting_{model}", figures)
     if not all(figures["targets"].values()):
         sys.exit("a target was missed")
 
