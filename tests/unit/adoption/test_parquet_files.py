@@ -62,6 +62,18 @@ def test_rows_after_a_mark_can_be_dropped_though_they_fill_several_files(tmp_pat
     assert numbers_in(tmp_path / "rows") == [*range(10), *range(500, 510)]
 
 
+def test_no_more_than_some_row_groups_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = 2**20
+    monkeypatch.setattr(parquet_files, "_BYTES_PER_GROUP", group)
+    folder = ParquetFolder(tmp_path / "rows", SCHEMA)
+    before, most = pa.total_allocated_bytes(), 0
+    for first in range(0, 2_000_000, 20_000):
+        folder.add({"tenant": ["alice"] * 20_000, "number": list(range(first, first + 20_000))})
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert folder.close().rows == 2_000_000
+    assert most < 4 * group
+
+
 def test_vectors_keep_their_bits_and_may_be_missing_or_of_another_dimension() -> None:
     odd = np.array([np.float32(0.1), np.nextafter(np.float32(1), np.float32(2)), -0.0], np.float32)
     column = vector_column([odd, None, odd[:2]])
