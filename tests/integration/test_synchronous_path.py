@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from embedfleet.api.opening import parts_of_owner
 from embedfleet.bootstrap import open_store, open_synchronous_embedder
 from embedfleet.client import AsyncClient
+from embedfleet.clock import SystemClock
 from embedfleet.errors import (
     ConfigError,
     InvalidRequest,
@@ -29,15 +30,18 @@ from embedfleet.inference.backend import EmbeddingBackend, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod
+from embedfleet.records import removals
 from embedfleet.settings import Settings
 from embedfleet.tokenising import tokenised
+from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.fleet_path import FleetPath
 from embedfleet.traffic.paths import IngestRequest, RemovingPath
+from embedfleet.traffic.router import TrafficRouter
 from embedfleet.traffic.synchronous import SynchronousEmbedder
 from embedfleet.vectors.port import CollectionKey, TenantSpace, VectorRows, VectorStore
 from support.api import serving_parts
 from support.hangs import HANG_SECONDS
-from support.system import ONE_EACH, TENANT, Running, make_settings, paragraphs, running
+from support.system import ONE_EACH, TENANT, Running, make_settings, paragraphs, running, until
 from support.warm_chroma import ForkedChild
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -397,6 +401,34 @@ async def test_the_path_to_the_fleet_works_over_http_too(paths: Paths) -> None:
         await path.remove("carol", "over/http")
         await paths.running.settled()
         assert await paths.new(document) == {}
+
+
+async def test_documents_that_move_to_and_fro_are_whole_and_on_one_path(paths: Paths) -> None:
+    """Real stores on both sides, and requests that are under way while the percentage changes."""
+    database = paths.running.system.database
+    administration = TrafficAdministration(database, SystemClock(), actor="local")
+    last = {n: IngestRequest(f"tenant {n % 4}", f"moves {n}", "", chunking_config=ONE_EACH) for n in range(6)}
+    async with TrafficRouter(paths.embedder, paths.fleet, database=database) as router:
+        for version, percent in enumerate((0, 100, 0, 60)):
+            for n, request in last.items():
+                last[n] = replace(request, content=paragraphs(f"version{version}", 1 + (version + n) % 3))
+            await asyncio.gather(administration.set(percent=percent), *map(router.ingest, last.values()))
+        await until(lambda: database.read(lambda conn: not removals.numbers(conn)), database)
+        await paths.running.settled()
+
+        used: set[str] = set()
+        for request in last.values():
+            old, new = await paths.old(request), await paths.new(request)
+            assert len(old) + len(new) == len(request.content.split("\n\n"))
+            assert not (old and new), "visible on both paths"
+            store = paths.store if old else paths.fleet_store
+            assert all("version3" in store.texts[row_id] for row_id in old | new)
+            used |= {"old"} if old else {"new"}
+            await router.remove(request.tenant, request.media_id)
+        assert used == {"old", "new"}
+        await paths.running.settled()
+        for request in last.values():
+            assert await paths.old(request) == await paths.new(request) == {}
 
 
 async def test_the_synchronous_path_and_a_fleet_refuse_each_others_store(tmp_path: Path) -> None:
