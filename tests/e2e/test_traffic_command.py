@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+from typing import Any
 
+import pytest
+
+from embedfleet.traffic.administration import TrafficAdministration
+from embedfleet.traffic.schemas import TrafficStatus
 from support.command import Command, finish
 
 
@@ -38,6 +43,23 @@ def test_what_says_nothing_or_two_things_is_wrong_usage(command: Command) -> Non
         assert (wrong.code, told in wrong.stderr) == (2, True), (words, wrong)
 
 
+def test_what_another_operator_does_between_the_look_and_the_change_is_not_lost(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = TrafficAdministration.show
+
+    async def look_and_be_overtaken(self: TrafficAdministration, **more: Any) -> TrafficStatus:
+        seen = await look(self, **more)
+        await self.set(deny_tenants=["theirs"])
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrafficAdministration, "show", look_and_be_overtaken)
+        overtaken = command.typed("traffic", "set", "--deny-tenant", "mine")
+    assert (overtaken.code, "another change of the traffic came first" in overtaken.stderr) == (1, True)
+    assert command.typed("traffic", "set", "--deny-tenant", "mine").stdout.endswith("tenants mine, theirs\n")
+
+
 def test_a_plan_is_begun_paused_and_left(command: Command) -> None:
     begun = command.typed("traffic", "plan", "1,5,100", "--hold", "90s", "--max-error-rate", "0.5%")
     assert begun.stdout.splitlines()[0] == "to the fleet 1% of the tenants"
@@ -48,6 +70,7 @@ def test_a_plan_is_begun_paused_and_left(command: Command) -> None:
     assert re.search(r"guard +hold: .*the plan is paused", status)
     assert re.search(r"last change +2 .* local +pause +1%: lunch", status)
     assert "no request in the last 5m" in status
+    assert "no request in the last 1h" in command.typed("traffic", "status", "--window", "60m").stdout
     assert command.typed("traffic", "rollback").stdout == "to the fleet 0% of the tenants\n"
     early = command.typed("traffic", "retire")
     assert (early.code, "0% and not 100% go to the fleet" in early.stderr) == (1, True)
