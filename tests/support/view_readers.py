@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import chromadb
 import numpy as np
 from chromadb.api import ClientAPI, ServerAPI
 from chromadb.api.client import Client
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings, System
 from numpy.typing import NDArray
 
@@ -33,6 +36,22 @@ def open_client(directory: Path) -> Iterator[ClientAPI]:
         yield client
     finally:
         client.close()
+
+
+@contextmanager
+def open_server_client(url: str) -> Iterator[ClientAPI]:
+    """An `HttpClient`, which is gone at the end."""
+    parts = urlsplit(url)
+    client = chromadb.HttpClient(
+        host=parts.hostname or "", port=parts.port or 80, settings=Settings(anonymized_telemetry=False)
+    )
+    try:
+        yield client
+    finally:
+        # chromadb leaves its connections open, and those of a second client that it keeps for itself.
+        for part in (client, client._admin_client):
+            part._server._session.close()
+        SharedSystemClient.clear_system_cache()
 
 
 @dataclass(frozen=True)
