@@ -188,6 +188,45 @@ async def test_a_removal_under_way_in_another_process_ends_before_its_path_inges
 
 
 @on_sqlite
+async def test_a_removal_is_not_done_while_its_path_ingests_the_document_however_long_that_takes(
+    processes: Processes,
+) -> None:
+    processes.old.shown["t", "1"] = "v1"
+    processes.old.removal_fails_with = away
+    await processes.one.ingest(request("v2"))
+    processes.old.removal_fails_with = None
+    processes.states.set(OLD)
+    processes.old.gate.clear()
+    processes.old.arrived.clear()
+    again = asyncio.create_task(processes.one.ingest(request("v3")))
+    await processes.old.arrived.wait()
+    processes.old.removals.clear()
+    await processes.steps(processes.other, after_seconds=300)
+    assert processes.old.removals == []
+    processes.old.gate.set()
+    await again
+    await processes.steps(after_seconds=1_000)
+    assert processes.visible() == ["v3", None]
+
+
+@on_sqlite
+async def test_a_request_does_not_wait_for_sql_again_and_again_while_it_is_away(processes: Processes) -> None:
+    processes.old.removal_fails_with = away
+    await processes.one.ingest(request("v1"))
+    processes.database.away = True
+    await processes.one.ingest(request("v2"))
+    processes.database.asked.clear()
+    await processes.one.ingest(request("v3"))
+    assert not processes.database.asked.is_set()
+    processes.database.away = False
+    processes.old.removal_fails_with = None
+    await processes.steps()
+    await processes.steps()
+    assert processes.visible() == [None, "v3"]
+    assert await processes.kept() == {}
+
+
+@on_sqlite
 async def test_a_submission_whose_outcome_is_unknown_is_removed_later_too(processes: Processes) -> None:
     """A request that was on its way when its time was over may arrive after the first removal."""
     processes.new.fails_with = TimeoutError

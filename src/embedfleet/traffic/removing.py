@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from time import monotonic
+from typing import ClassVar, TypeVar
 
 from loguru import logger
 
 from embedfleet.clock import Clock
-from embedfleet.errors import EmbedfleetError, one_line
+from embedfleet.errors import DatabaseUnavailable, EmbedfleetError, one_line
 from embedfleet.metrics import Metrics
 from embedfleet.paging import pages
 from embedfleet.records import removals
@@ -24,6 +25,8 @@ from embedfleet.traffic.document_turns import DocumentTurns
 from embedfleet.traffic.paths import FollowingPath, IngestFunction, Path, RemovingPath, ShowingPath
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import first_of, wait_briefly
+
+T = TypeVar("T")
 
 TRY_AGAIN_SECONDS = 3.5
 """A removal that failed is tried again after this time: longer than `_HEARD_SECONDS`."""
@@ -36,6 +39,11 @@ _APART_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 # A claim outlives the time limit of a removal by this, so that no other process begins it in between.
 _CLAIM_MARGIN_SECONDS = 5.0
+# A path may take as long as this to ingest a document, and no other process begins to remove it in between.
+# So long is a removal put off if the process ends in the middle of a request.
+_HELD_SECONDS = 900.0
+# What a request waits for SQL at the most, and it does so only while removals are kept.
+_REQUEST_WAITS_SECONDS = 2.0
 # A request waits for another process that is at a removal of its document. It asks this often.
 _ASK_SECONDS = 0.05
 # Removals of one path that are under way at once. They compete with the requests for the path's time.
@@ -119,47 +127,34 @@ class Removals:
         # An answer of this path that came before is no reason against this removal.
         self._answered.pop(key, None)
         self._void.pop(key, None)
-        try:
-            await self._save()
-        except EmbedfleetError as exc:
-            self._trouble.note(exc)
+        await self._if_reachable(self._save)
         self._woken.set()
 
     async def hold(self, key: RemovalKey) -> Removal | None:
         """Keep other processes from a kept removal of this document, since the path will now ingest it.
 
-        Waits for a removal that is under way. The caller has the document's turn. When the path has answered,
-        it calls `void`; when the path has failed, `release`. Returns None if no removal is kept, or if SQL
-        cannot be asked.
+        Waits for a removal that is under way, for as long as one may take. The caller has the document's
+        turn. When the path has answered, it calls `void`; when the path has failed, `release`. Returns None
+        if no removal is kept, or if SQL cannot be asked.
         """
         if self._database is None or not self._any_saved:
             return None
-        try:
-            while True:
-                found = await self._claim(key)
-                if isinstance(found, Removal):
-                    return found
-                if found is Unclaimed.ABSENT:
-                    return None
-                await asyncio.sleep(_ASK_SECONDS)
-        except EmbedfleetError as exc:
-            self._trouble.note(exc)
-            return None
+        claim = partial(self._claim, key, _HELD_SECONDS)
+        until = monotonic() + self._limit_seconds + _CLAIM_MARGIN_SECONDS
+        found = await self._if_reachable(claim)
+        while found is Unclaimed.BUSY and monotonic() < until:
+            await asyncio.sleep(_ASK_SECONDS)
+            found = await self._if_reachable(claim)
+        return found if isinstance(found, Removal) else None
 
     async def release(self, removal: Removal) -> None:
         """Leave a held removal to every process again. It never fails: a claim also ends by itself."""
-        assert self._database is not None
-        try:
-            await self._database.write(lambda conn: removals.put_off(conn, removal, removal.due_at))
-        except EmbedfleetError as exc:
-            self._trouble.note(exc)
+        await self._if_reachable(partial(self._put_off, removal, removal.due_at))
 
     async def void(self, key: RemovalKey) -> None:
         """Note that the path has answered for the document, or has removed it: older removals are void.
 
-        It never fails.
-
-        The caller has the document's turn.
+        The caller has the document's turn. It never fails.
         """
         self._unsaved.pop(key, None)
         if self._database is None:
@@ -167,10 +162,27 @@ class Removals:
         self._answered[key] = self._clock.now()
         if self._any_saved:
             self._void[key] = self._answered[key]
-            try:
-                await self._write_void()
-            except EmbedfleetError as exc:
-                self._trouble.note(exc)
+            await self._if_reachable(self._write_void)
+
+    async def _if_reachable(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do work on SQL for a request. Return None if SQL cannot be reached in a short time.
+
+        Then no request waits for SQL until a step has reached it: what is to be written is in memory.
+        """
+        if self._reached_since is None:
+            return None
+        try:
+            async with asyncio.timeout(_REQUEST_WAITS_SECONDS):
+                return await work()
+        except TimeoutError:
+            self._note_absence(DatabaseUnavailable("SQL does not answer a router in time"))
+        except EmbedfleetError as exc:
+            self._note_absence(exc)
+        return None
+
+    def _note_absence(self, failure: EmbedfleetError) -> None:
+        self._reached_since = None
+        self._trouble.note(failure)
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -185,8 +197,7 @@ class Removals:
             await self._do_what_is_due(stop)
             self._trouble.clear()
         except EmbedfleetError as exc:
-            self._reached_since = None
-            self._trouble.note(exc)
+            self._note_absence(exc)
 
     async def _do_what_is_due(self, stop: asyncio.Event) -> None:
         now = self._clock.now()
@@ -250,7 +261,7 @@ class Removals:
         """Return the removal as it is now, claimed; None if it is done, void, not due or another's."""
         if self._database is None:
             return removal if self._unsaved.get(removal.key) is removal else None
-        found = await self._claim(removal.key)
+        found = await self._claim(removal.key, self._limit_seconds + _CLAIM_MARGIN_SECONDS)
         if not isinstance(found, Removal):
             return None
         if found.due_at > self._clock.now():
@@ -296,10 +307,10 @@ class Removals:
         else:
             await self._database.write(lambda conn: removals.drop(conn, [removal]))
 
-    async def _claim(self, key: RemovalKey) -> Removal | Unclaimed:
+    async def _claim(self, key: RemovalKey, seconds: float) -> Removal | Unclaimed:
         assert self._database is not None
         now = self._clock.now()
-        until = now + self._limit_seconds + _CLAIM_MARGIN_SECONDS
+        until = now + seconds
         return await self._database.write(lambda conn: removals.claim(conn, key, now=now, until=until))
 
     async def _save(self) -> None:
