@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,9 +25,12 @@ from embedfleet.bootstrap import open_adoption, open_guest, open_parts, open_sto
 from embedfleet.chunking.chunker import Chunker
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.cli.verify import verify_store
+from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, UnknownModel
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus
+from embedfleet.records import outbox
+from embedfleet.records.audit import page
 from embedfleet.records.collections import Collection, within
 from embedfleet.records.identity import ChunkIds, document_id
 from embedfleet.records.scope import EveryTenant
@@ -316,6 +320,9 @@ async def test_what_was_deleted_here_comes_back_if_the_source_has_it_unless_it_i
     report = await adopted(settings, place)
     assert counts(report) == {(Outcome.THERE, Reason.THERE): 3, (Outcome.TAKE, Reason.RIGHT): 1}
     assert report.restored == 1
+    async with open_guest(settings) as guest:
+        audit = await guest.database.read(lambda conn: page(conn, EveryTenant(), limit=1, after=None))
+        assert audit[0].deed.details["take"] == 1
     async with running(settings) as fleet:
         (await take_ledger(fleet.system)).assert_exact()
         assert fleet.embedded() == 0
@@ -373,6 +380,12 @@ async def test_an_adoption_that_was_killed_for_good_is_ended_by_the_workers(
     place = directory_of(tmp_path, media_collection(USER, rows_of(BIG_LAST)))
     with pytest.raises(Killed):
         await adopted(settings, place)
+    async with open_guest(settings) as guest:
+        # A leader that runs beside the adoption leaves its jobs alone, while there is a broker that lives.
+        now = SystemClock().now()
+        look = partial(outbox.offered_page, after="", until=now, limit=9)
+        assert await guest.database.read(look) == []
+        assert await guest.database.read(lambda conn: outbox.unoffered(conn, 9)) == []
     async with running(settings) as fleet:
         jobs = [job.job_id for job in await fleet.jobs.of(USER).list_jobs()]
         ended = await fleet.jobs.wait_many(jobs, timeout_seconds=HANG_SECONDS)
@@ -381,9 +394,11 @@ async def test_an_adoption_that_was_killed_for_good_is_ended_by_the_workers(
         (await take_ledger(fleet.system)).assert_exact()
 
 
-async def test_rows_of_langchain_on_a_server_become_the_documents_of_a_tenant(
-    settings: Settings, tmp_path: Path, chroma_server: ChromaServer
+async def test_rows_of_langchain_become_documents_in_another_collection_of_their_own_server(
+    configure: Configure, tmp_path: Path, chroma_server: ChromaServer
 ) -> None:
+    tenant = f"readers of {tmp_path.name}"
+    settings = configure(vector_store={"url": chroma_server.url})
     chunks = [f"{name} part {number}" for name in ("a", "b") for number in range(3)]
     metadatas = [
         {"source": f"{name}.txt", "start_index": number * 100, "lang": "en"}
@@ -397,13 +412,13 @@ async def test_rows_of_langchain_on_a_server_become_the_documents_of_a_tenant(
             settings,
             chroma_server.url,
             layout="langchain",
-            tenant="readers",
+            tenant=tenant,
             options=replace(STUB, collections=["langchain"]),
             scratch=tmp_path,
         )
     assert counts(report) == {(Outcome.TAKE, Reason.RIGHT): 2}
     async with running(settings) as fleet:
-        access = fleet.jobs.of("readers")
+        access = fleet.jobs.of(tenant)
         text = await access.read_text(media_id="b.txt")
         assert text.text == "b part 0\n\nb part 1\n\nb part 2"
         assert (await access.get_document(media_id="a.txt")).metadata == {"lang": "en"}

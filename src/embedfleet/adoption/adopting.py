@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from embedfleet.adoption.beginning import TakenDocument
 from embedfleet.adoption.groups import GroupOutcome
 from embedfleet.adoption.judging import Outcome, Reason
 from embedfleet.adoption.layout import SourceLayout
@@ -16,7 +17,7 @@ from embedfleet.adoption.report import Report
 from embedfleet.adoption.sampling import Sampling
 from embedfleet.adoption.survey import DocumentKey, Survey, survey
 from embedfleet.adoption.texts import TextSource
-from embedfleet.adoption.writing import TakenDocument, Writing
+from embedfleet.adoption.writing import Writing
 from embedfleet.errors import EmbedfleetError, InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
@@ -103,6 +104,8 @@ class Adoption:
             done += len(page)
             if progress is not None:
                 progress(done, len(found.documents))
+        if target.writing is not None:
+            await target.writing.note(report.deed())
         if report.dry_run:
             currency = target.settings.prices.currency
             report.estimate = summed(self._estimates, currency=currency, pace=None)

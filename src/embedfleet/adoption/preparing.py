@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.adoption.beginning import TakenDocument
 from embedfleet.adoption.judging import Judged, Outcome, Reason
 from embedfleet.adoption.survey import DocumentKey
-from embedfleet.adoption.writing import TakenDocument
 from embedfleet.chunking.preparation import PREPARATION
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.inference.backend import ModelInfo, TokenBatch

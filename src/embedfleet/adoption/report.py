@@ -61,6 +61,10 @@ class Report:
         """Return how many documents have this outcome."""
         return sum(tally.documents for (one, _), tally in self.tallies.items() if one is outcome)
 
+    def deed(self) -> dict[str, str | int]:
+        """Return what the audit log keeps: the place and the numbers of documents."""
+        return {"place": self.place, **{one.value: self.documents(one) for one in Outcome}}
+
     @property
     def whole(self) -> bool:
         """Whether every document of the source is here, or on its way, or dropped on purpose."""

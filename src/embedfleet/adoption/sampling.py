@@ -15,12 +15,15 @@ from embedfleet.errors import ModelError, UnknownModel
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
+from embedfleet.paging import pages
 from embedfleet.tokenising import tokenised
 from embedfleet.vectors.checksums import cosines
 from embedfleet.vectors.source import Source
 
 # The same rows at every run, so that a dry run and the run after it decide alike.
 _SEED = 16
+# Rows of a sample that are in memory at once.
+_ROWS = 1_000
 
 
 class Sampling:
@@ -67,7 +70,8 @@ class Sampling:
         """
         chosen = random.Random(_SEED).sample(rows, min(self._options.sample, len(rows)))
         total = Sample()
-        for collection, ids in by_collection(chosen).items():
+        parts = ((name, part) for name, ids in by_collection(chosen).items() for part in pages(ids, _ROWS))
+        for collection, ids in parts:
             found = await self._source.rows(collection, ids)
             texts = {place: text for place, text in enumerate(found.texts) if text}
             tokens = await asyncio.to_thread(tokenised, list(texts.values()), info)

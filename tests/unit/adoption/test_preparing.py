@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embedfleet.adoption.beginning import TakenDocument
 from embedfleet.adoption.judging import Judged, Reason, SourceRow, judged
 from embedfleet.adoption.layout import LayoutOptions, RowFacts
 from embedfleet.adoption.layouts import layout_of
 from embedfleet.adoption.preparing import Candidate, Cutting, prepared
 from embedfleet.adoption.survey import DocumentKey
 from embedfleet.adoption.texts import KnownText
-from embedfleet.adoption.writing import TakenDocument
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.settings import ModelsSettings
