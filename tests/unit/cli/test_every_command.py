@@ -31,9 +31,19 @@ COMMANDS.update(walk(checked(typer.main.get_command(app))))
 SERVICES = {"serve", "serve-workers"}
 """They have no end, so no document: their logs are JSON by a setting, `pools --json` shows what they do."""
 
-MEANINGS = {"--tenant": 2, "--limit": 2, "--model": 2, "--force": 3, "--workers": 2}
+MEANINGS = {
+    "--tenant": 2,
+    "--limit": 2,
+    "--model": 3,
+    "--force": 3,
+    "--workers": 2,
+    "--dry-run": 2,
+    "--sample": 2,
+}
 """Options with several meanings, and how many: whose documents, and only whose; passages, and rows; the model
-to embed with, and the one to search; what is overwritten; workers, or none. Any other name has one."""
+to embed with, the one to search, and the one that made the vectors of another system; what is overwritten;
+workers, or none; what an ingest would do, and an adoption; a share of all rows, and a number of each group.
+Any other name has one."""
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
@@ -60,7 +70,7 @@ def test_an_option_has_the_same_words_in_every_command() -> None:
 
 
 def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> None:
-    default = {"ingest", "estimate", "search", "explain", "keys create"} | {
+    default = {"ingest", "estimate", "search", "explain", "keys create", "adopt"} | {
         f"documents {command}" for command in ("list", "show", "delete", "receipt")
     }
     for command, one in COMMANDS.items():
