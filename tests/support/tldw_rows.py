@@ -78,6 +78,7 @@ def media_collection(user: str, rows: ForeignRows) -> ForeignCollection:
 def write_media(file: Path, media: Sequence[Medium], *, deleted: Sequence[int] = ()) -> None:
     """Write the table `Media` of one user."""
     with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as tldw_server does
         connection.execute(
             "CREATE TABLE Media (id INTEGER PRIMARY KEY, title TEXT, url TEXT, content TEXT, "
             "is_trash INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0, "

@@ -97,7 +97,8 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
     """
     rows = _without_repeats(rows)
     first = rows[0].facts if rows else RowFacts()
-    metadata = shared_metadata([row.metadata for row in rows], layout)
+    shared = shared_metadata([row.metadata for row in rows], layout)
+    metadata = _kept({**(known.metadata if known else {}), **shared})
     title = ((known.title if known else None) or first.title or "")[:MOST_TITLE_CHARS] or None
     source = first.source or (known.source if known else None)
     if known is None:
@@ -121,17 +122,22 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
 
 
 def shared_metadata(metadatas: Sequence[Mapping[str, Any]], layout: SourceLayout) -> dict[str, Value]:
-    """Return what all rows of a document say alike, without what the layout itself writes.
-
-    A name or a value that the metadata of a document cannot have is left out.
-    """
+    """Return what all rows of a document say alike, without what the layout itself writes."""
     if not metadatas:
         return {}
     first, *others = metadatas
+    alike = {
+        name: value
+        for name, value in first.items()
+        if name not in layout.own_keys and all(other.get(name) == value for other in others)
+    }
+    return _kept(alike)
+
+
+def _kept(given: Mapping[str, Any]) -> dict[str, Value]:
+    """Return what of this the metadata of a document can have; nothing if it is too large together."""
     kept: dict[str, Value] = {}
-    for name, value in first.items():
-        if name in layout.own_keys or any(other.get(name) != value for other in others):
-            continue
+    for name, value in given.items():
         try:
             kept |= checked({name: value})
         except ValueError:
@@ -140,7 +146,7 @@ def shared_metadata(metadatas: Sequence[Mapping[str, Any]], layout: SourceLayout
             break
     try:
         return checked(kept)
-    except ValueError:  # too large together
+    except ValueError:
         return {}
 
 

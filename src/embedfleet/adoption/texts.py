@@ -6,16 +6,21 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from embedfleet.adoption.survey import DocumentKey
 from embedfleet.errors import ConfigError, InvalidRequest
+from embedfleet.paging import pages
 
 _TENANT = "{tenant}"
 _IDS_AT_ONCE = 500
 _BUSY_SECONDS = 30.0
+# Of SQLite's file format: the byte that says how the file is read, and its value with a write-ahead log.
+_HEADER_BYTES = 20
+_FORMAT_BYTE = 19
+_LOGGED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class KnownText:
     title: str | None = None
     source: str | None = None
     gone: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class TextSource(Protocol):
@@ -40,9 +46,10 @@ class TextSource(Protocol):
 
 
 class MediaTexts:
-    """The table `Media` of tldw_server in SQLite. It is opened to be read only.
+    """The table `Media` of tldw_server in SQLite. Nothing is written.
 
-    A path with `{tenant}` names a file for each tenant.
+    A path with `{tenant}` names a file for each tenant. If a file has a log beside it, its system is running
+    or was killed: then SQLite may write its own index of that log.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,27 +72,45 @@ class MediaTexts:
 
     @contextmanager
     def _opened(self, tenant: str) -> Iterator[sqlite3.Connection]:
+        if _TENANT in self._path and Path(tenant).name != tenant:
+            raise ConfigError(f"tenant `{tenant}` is no name of a file or folder: name the media database")
         file = Path(self._path.replace(_TENANT, tenant))
         try:
-            address = f"{file.resolve().as_uri()}?mode=ro"
+            address = f"{file.resolve().as_uri()}?{_mode(file)}"
             with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as connection:
                 yield connection
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise ConfigError(f"{file}: cannot be read as a media database of tldw_server ({exc})") from exc
+
+
+def _mode(file: Path) -> str:
+    """Return how to open the file without leaving files beside it.
+
+    SQLite makes a log and an index of it for a database that has a log in its header, also to read. Without a
+    log there is no writer, and then the file may be read as one that does not change.
+    """
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    logged = len(header) == _HEADER_BYTES and header[_FORMAT_BYTE] == _LOGGED
+    has_log = file.with_name(file.name + "-wal").exists()
+    return "immutable=1" if logged and not has_log else "mode=ro"
 
 
 def _media(connection: sqlite3.Connection, numbers: Sequence[int]) -> Iterator[tuple[int, KnownText]]:
     columns = {row[1] for row in connection.execute("PRAGMA table_info(Media)")}
     trash = " OR ".join(name for name in ("deleted", "is_trash") if name in columns) or "0"
-    title, url = (name if name in columns else "NULL" for name in ("title", "url"))
-    for first in range(0, len(numbers), _IDS_AT_ONCE):
-        ids = numbers[first : first + _IDS_AT_ONCE]
+    # The names under which tldw_server's search reads what describes a media item.
+    said = {"title": "title", "media_type": "type", "author": "author", "url": "url"}
+    named = [column if column in columns else "NULL" for column in said.values()]
+    for ids in pages(numbers, _IDS_AT_ONCE):
         query = (
-            f"SELECT id, content, {title}, {url}, {trash} FROM Media "
+            f"SELECT id, content, {trash}, {', '.join(named)} FROM Media "
             f"WHERE id IN ({', '.join('?' * len(ids))})"
         )
-        for number, content, name, address, gone in connection.execute(query, ids):
-            yield number, KnownText(content or "", name or None, address or None, bool(gone))
+        for number, content, gone, *values in connection.execute(query, ids):
+            metadata = {name: str(value) for name, value in zip(said, values, strict=True) if value}
+            title, url = metadata.get("title"), metadata.get("url")
+            yield number, KnownText(content or "", title, url, bool(gone), metadata)
 
 
 def text_source_of(address: str) -> TextSource:

@@ -70,7 +70,13 @@ def test_metadata_that_all_rows_share_are_the_documents() -> None:
     shared = {"media_type": "article", "tags": ["a"], "author": "", "title": "T", "url": "https://e.org"}
     own = [{"chunk_index": place, "chunk_hash": str(place), "bad name!": 1} for place in range(3)]
     found = judge(CHUNKS, None, of=[shared | one for one in own])
-    assert found.metadata == {"media_type": "article", "tags": ["a"], "author": ""}
+    assert found.metadata == {
+        "media_type": "article",
+        "tags": ["a"],
+        "author": "",
+        "title": "T",
+        "url": "https://e.org",
+    }
     assert (found.title, found.source) == ("T", "https://e.org")
 
 

@@ -29,7 +29,8 @@ class TldwLayout(SourceLayout):
     """A user is a tenant, and a media item a document."""
 
     name = "tldw"
-    own_keys: Set[str] = USUAL_KEYS | {"chunk_type", "extra", "kind"}
+    # Its search reads the title and the address of a media item as metadata, so they stay what they are.
+    own_keys: Set[str] = (USUAL_KEYS - {"title", "url"}) | {"chunk_type", "extra", "kind"}
 
     def __init__(self, options: LayoutOptions) -> None:
         """The names of the collections say whose they are, so no option counts."""
