@@ -290,6 +290,23 @@ async def test_every_kind_of_damage_is_named_and_mended_and_rows_of_others_stay(
         assert len(await bench.rows("8")) == 1
 
 
+async def test_a_source_that_changes_without_a_new_version_is_taken_in(
+    configure: Configure, tmp_path: Path
+) -> None:
+    async with bench_of(with_view(configure, tmp_path)) as bench:
+        await bench.publish((USER, "12", "A text."), (USER, "13", "Another text."))
+        await bench.catch_up()
+        for source in ("/new/place.txt", "/new/place.txt"):
+            await bench.stages.system.jobs.create_job(
+                media_id="12", user_id=USER, content="A text.", source=source
+            )
+            await bench.catch_up()
+        assert (await bench.check()).count == 0
+        async with bench.reader() as client:
+            rows = TldwReader(client, USER).rows()
+        assert rows["media_12_chunk_0"].metadata["source"] == "/new/place.txt"
+
+
 async def test_a_document_without_a_live_version_leaves_what_the_old_path_shows(
     configure: Configure, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layout import CHUNK, DOCUMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ USUAL_KEYS: frozenset[str] = frozenset(
         *("chunk_end", "end_char", "end_index", "end_offset"),
         *("chunk_index", "total_chunks", "section_title", "heading", "page_number", "page"),
         *("title", "source", "url", "media_id", "embedding_model", "embedding_provider"),
+        *(DOCUMENT, CHUNK),  # a view has written the row, and another system takes it over
     }
 )
-"""The keys that `usual_facts` and the labels of the layouts read."""
+"""The keys that `usual_facts` and the labels of the layouts read, and those of a view."""

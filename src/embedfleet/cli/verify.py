@@ -12,6 +12,7 @@ import typer
 
 from embedfleet.cli.options import AnyTenant, AsJson, ConfigFile, DataDir, scope_of, settings_here
 from embedfleet.cli.output import PARTLY_DONE, confirm, print_json, say, show_progress, warn
+from embedfleet.errors import EmbedfleetError
 
 if TYPE_CHECKING:
     from embedfleet.bootstrap import RepairSystem
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from embedfleet.repair.verification import Differences, Progress, Sampling
     from embedfleet.settings import Settings
     from embedfleet.views.verification import ViewDifferences
+    from embedfleet.views.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,10 @@ async def rebuild_store(settings: Settings, scope: Scope) -> Outcome:
     from embedfleet.bootstrap import open_repair
 
     async with open_repair(settings, purpose="rebuild", scope=scope, empty=True) as system:
-        for view in system.views:
-            for tenant in system.tenants:
-                await system.view_mending[view.name].empty(tenant)
-        return await _check(system, repair=True)
+        return await _check(system, repair=True, empty=True)
 
 
-async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
+async def _check(system: RepairSystem, *, repair: bool, empty: bool = False) -> Outcome:
     found: list[tuple[Differences, int]] = []
     for collection in system.collections:
         differences = await system.verification.check(
@@ -137,23 +136,36 @@ async def _check(system: RepairSystem, *, repair: bool) -> Outcome:
         found.append((differences, mended))
     aside = None if system.put_aside is None else str(system.put_aside)
     # After the main store, whose vectors the views show.
-    views = await _check_views(system, repair=repair)
+    views = [
+        await _check_view(system, view, tenant, repair=repair, empty=empty)
+        for view in system.views
+        for tenant in system.tenants
+    ]
     return Outcome(found, system.truth.embedded, system.truth.cached, aside, views)
 
 
-async def _check_views(system: RepairSystem, *, repair: bool) -> list[tuple[ViewDifferences, int]]:
-    """Compare the views; with `repair`, mend them. What is mended is what a second look finds no more."""
-    found: list[tuple[ViewDifferences, int]] = []
-    for view in system.views:
-        for tenant in system.tenants:
-            differences = await system.view_verification.check(view, tenant)
-            mended = 0
-            if repair and differences.count and differences.problem is None:
-                await system.view_mending[view.name].mend(differences)
-                left = (await system.view_verification.check(view, tenant)).count
-                mended = max(0, differences.count - left)
-            found.append((differences, mended))
-    return found
+async def _check_view(
+    system: RepairSystem, view: View, tenant: str, *, repair: bool, empty: bool
+) -> tuple[ViewDifferences, int]:
+    """Compare a tenant's collection in a view. Return the differences, and how many of them are mended.
+
+    With `repair` it mends them: what a second look finds no more is mended. With `empty` it deletes our rows
+    first. A view that cannot be written has a `problem`, as the others must not wait for it.
+    """
+    mending = system.view_mending[view.name]
+    found = await system.view_verification.check(view, tenant)
+    mended = 0
+    try:
+        if empty and found.problem is None:
+            await mending.empty(tenant)
+            found = await system.view_verification.check(view, tenant)
+        if repair and found.count and found.problem is None:
+            await mending.mend(found)
+            left = await system.view_verification.check(view, tenant)
+            mended = max(0, found.count - left.count)
+    except EmbedfleetError as exc:
+        found.problem = str(exc)
+    return found, mended
 
 
 def _progress(tenant: str, verb: str) -> Progress | None:

@@ -35,7 +35,9 @@ class LangChainLayout:
             "source": passage.source or passage.media_id,
             "title": passage.title or None,
             "heading": passage.heading or None,
-            "page": passage.page,
+            # LangChain's loaders count pages from 0, and give the number that people say as a label.
+            "page": None if passage.page is None else passage.page - 1,
+            "page_label": None if passage.page is None else str(passage.page),
             "start_seconds": passage.start_seconds,
             "end_seconds": passage.end_seconds,
             "content_type": passage.content_type,
