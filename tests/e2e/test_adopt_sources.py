@@ -52,11 +52,3 @@ def test_what_is_adopted_is_exported_with_the_same_texts_and_vectors(
     for text, vector in zip(found["text"], found["vector"], strict=True):
         unit = theirs[text] / np.linalg.norm(theirs[text])
         assert np.abs(np.array(vector, np.float32) - unit).max() < 1e-6
-
-
-def test_one_source_must_be_named(tmp_path: Path) -> None:
-    command = Command(tmp_path)
-    for given in ([], ["--chroma", "x", "--lancedb", "y"]):
-        refused = command.typed("adopt", *given)
-        assert refused.code == 2
-        assert "give one of --chroma, --lancedb, --pgvector" in refused.stderr

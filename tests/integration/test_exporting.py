@@ -19,7 +19,14 @@ from embedfleet.adoption.export_folder import Manifest, export
 from embedfleet.adoption.parquet_files import ParquetFolder
 from embedfleet.bootstrap import open_owner
 from embedfleet.clock import SystemClock
-from embedfleet.errors import ConfigError, InvalidRequest, Remedy, UnknownTenant, VectorStoreUnavailable
+from embedfleet.errors import (
+    ConfigError,
+    InvalidRequest,
+    Remedy,
+    Transient,
+    UnknownTenant,
+    VectorStoreUnavailable,
+)
 from embedfleet.metrics import Metrics
 from embedfleet.places import Places
 from embedfleet.queue_schemas import JobStatus
@@ -207,6 +214,33 @@ async def test_a_document_that_is_replaced_while_it_is_read_is_exported_whole(
     assert looks > 2, "it was not read again"
     assert comparable(rows_of(tmp_path / "out", "passages")) == comparable(expected[0])
     assert texts_of(tmp_path / "out") == expected[1]
+
+
+async def test_a_document_that_is_replaced_at_every_look_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that is deleted at the last look is left out."""
+    monkeypatch.setattr(exporting, "_MOST_ATTEMPTS", 2)
+    looks = 0
+    async with running(settings) as fleet:
+        await fleet.ingest("1", paragraphs("version 0", 2))
+
+        async def replace() -> None:
+            nonlocal looks
+            looks += 1
+            await fleet.ingest("1", paragraphs(f"version {looks}", 2))
+
+        async def replace_and_delete() -> None:
+            await replace()
+            if looks == 4:
+                await fleet.jobs.of(TENANT).delete_document(media_id="1")
+                await fleet.settled()
+
+        with pytest.raises(Transient, match="document `1` of tenant `alice` is replaced faster"):
+            await exported(fleet, tmp_path / "out", store=WatchedStore(fleet.system.store, replace))
+        await exported(fleet, tmp_path / "out", store=WatchedStore(fleet.system.store, replace_and_delete))
+    assert looks == 4
+    assert rows_of(tmp_path / "out", "passages") == []
 
 
 async def test_a_document_that_is_deleted_is_not_exported_though_its_rows_are_still_there(

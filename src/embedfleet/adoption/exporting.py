@@ -116,9 +116,9 @@ class Exporting:
                 is_long = len(parts_of(batch[0])) > 1
                 write = self._write_long(batch[0], done) if is_long else self._write_short(batch, done)
                 replaced += await write
-            if not replaced:
-                return done
             versions = await self._database.read(partial(live_versions.of_documents, document_ids=replaced))
+            if not versions:
+                return done
         generation = versions[0].generation
         raise Transient(
             f"document `{generation.media_id}` of tenant `{generation.tenant}` is replaced faster than it is "

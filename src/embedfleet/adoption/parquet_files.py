@@ -116,8 +116,10 @@ class ParquetFolder:
         self._bytes_gathered = 0
 
     def add(self, columns: Mapping[str, Any]) -> None:
-        """Append rows, given by column."""
+        """Append rows, given by column. There may be none."""
         table = pa.table(dict(columns), schema=self._schema)
+        if not table.num_rows:
+            return
         self._gathered.append(table)
         self._bytes_gathered += table.nbytes
         if self._bytes_gathered >= _BYTES_PER_GROUP:
