@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -39,9 +39,9 @@ from embedfleet.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.vectors.registry import source_kind
 from support.chroma_server import ChromaServer
-from support.databases import on_both_databases
 from support.foreign_chroma import ForeignCollection, ForeignRows, bytes_of, write_directory, written_server
 from support.hangs import HANG_SECONDS
+from support.redis_server import RedisServer
 from support.right_vectors import many_texts, sentence_transformer
 from support.system import ONE_EACH, Configure, running, take_ledger
 from support.tldw_rows import Medium, media_collection, rows_of, stub_vectors, write_media
@@ -88,7 +88,6 @@ def directory_of(tmp_path: Path, *collections: ForeignCollection) -> Path:
     return directory
 
 
-@on_both_databases
 async def test_a_directory_of_tldw_is_searched_and_verified_as_if_it_were_made_here(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -397,7 +396,7 @@ async def test_an_adoption_that_was_killed_for_good_is_ended_by_the_workers(
 async def test_rows_of_langchain_become_documents_in_another_collection_of_their_own_server(
     configure: Configure, tmp_path: Path, chroma_server: ChromaServer
 ) -> None:
-    tenant = f"readers of {tmp_path.name}"
+    tenant = f"readers-{uuid4().hex}"
     settings = configure(vector_store={"url": chroma_server.url})
     chunks = [f"{name} part {number}" for name in ("a", "b") for number in range(3)]
     metadatas = [
@@ -454,3 +453,24 @@ async def test_what_sentence_transformers_made_is_right_for_the_same_model_and_n
     assert refused.groups[0].reason.endswith("if you accept a lower cosine")
     taken = await adopted(settings, place, options=AdoptOptions(least_cosine=0.98), dry_run=True)
     assert [one.outcome for one in taken.groups] == [GroupOutcome.TAKE]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.usefixtures("database_url")
+async def test_beside_a_fleet_at_work_its_workers_embed_what_is_not_taken(
+    configure: Configure, tmp_path: Path, chroma_server: ChromaServer, redis_server: RedisServer
+) -> None:
+    settings = configure(
+        vector_store={"url": chroma_server.url},
+        redis={"url": redis_server.url},
+        orchestrator={"launcher": "inline"},
+    )
+    user = f"fleet-{uuid4().hex}"
+    media = [*MEDIA, Medium(4, [LONG])]
+    place = directory_of(tmp_path, media_collection(user, rows_of(media)))
+    async with running(settings) as fleet:
+        report = await adopted(settings, place)
+        assert counts(report) == {(Outcome.TAKE, Reason.RIGHT): 3, (Outcome.EMBED, Reason.TRUNCATED): 1}
+        await fleet.jobs.wait_many(report.job_ids, timeout_seconds=HANG_SECONDS)
+        (await take_ledger(fleet.system)).assert_exact()
+        assert len(await fleet.jobs.of(user).list_documents()) == 4
