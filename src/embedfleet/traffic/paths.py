@@ -111,7 +111,13 @@ class FollowingPath(Protocol):
 
 @runtime_checkable
 class ShowingPath(Protocol):
-    """A path that can be asked for a document."""
+    """A path that can be asked for a document.
+
+    Before a document is removed from one path some time after its request, the other path is asked if it has
+    it. So the only version is never removed, whatever another process did while SQL was away. Between paths
+    that cannot be asked, an outage of SQL that another process does not notice leaves this to chance: for
+    documents whose removal is kept, and that are ingested by another process in that moment.
+    """
 
     async def shows(self, tenant: str, media_id: str) -> bool:
         """Return whether readers of this path see a version of the document."""
