@@ -95,6 +95,7 @@ class Adoption:
             left_alone=found.left_alone,
             rows=found.rows,
             unattributed_rows=found.unattributed,
+            view_rows=found.of_views,
             groups=findings,
         )
         was_deleted = await self._deletions(found)

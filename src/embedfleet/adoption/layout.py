@@ -72,6 +72,10 @@ class SourceLayout(Protocol):
         """Return the row's label; None if the row does not say to which document it belongs."""
         ...
 
+    def is_of_view(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a view of embedfleet wrote the row. What a view has is here already."""
+        ...
+
     def facts(self, metadata: Mapping[str, Any]) -> RowFacts:
         """Return what the metadata of a row say."""
         ...
@@ -121,6 +125,7 @@ USUAL_KEYS: frozenset[str] = frozenset(
         *("chunk_end", "end_char", "end_index", "end_offset"),
         *("chunk_index", "total_chunks", "section_title", "heading", "page_number", "page"),
         *("title", "source", "url", "media_id", "embedding_model", "embedding_provider"),
+        *(DOCUMENT, CHUNK),
         *(DOCUMENT, CHUNK),  # a view has written the row, and another system takes it over
     }
 )

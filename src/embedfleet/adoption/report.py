@@ -44,6 +44,7 @@ class Report:
     left_alone: Sequence[str] = ()
     rows: int = 0
     unattributed_rows: int = 0
+    view_rows: int = 0
     groups: Sequence[GroupFinding] = ()
     tallies: dict[tuple[Outcome, Reason], Tally] = field(default_factory=dict)
     stale_rows: int = 0

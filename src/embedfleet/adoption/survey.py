@@ -49,12 +49,14 @@ class Survey:
 
     `documents` has, by document and group, the rows of that document in that group. `left_alone` are the
     collections of which the layout says nothing, and `unattributed` counts the rows that name no document.
+    `of_views` counts the rows that views of embedfleet wrote.
     """
 
     collections: list[SourceCollection] = field(default_factory=list)
     left_alone: list[str] = field(default_factory=list)
     documents: dict[DocumentKey, dict[Group, list[RowRef]]] = field(default_factory=dict)
     unattributed: int = 0
+    of_views: int = 0
 
     @property
     def rows(self) -> int:
@@ -105,6 +107,9 @@ async def _read(
         if not dim:
             dim = (await source.rows(collection.name, page.ids[:1])).vectors.shape[1]
         for row_id, metadata in zip(page.ids, page.metadatas, strict=True):
+            if layout.is_of_view(metadata):
+                found.of_views += 1
+                continue
             label = layout.label(row_id, metadata, collection)
             if label is None:
                 found.unattributed += 1

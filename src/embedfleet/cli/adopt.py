@@ -217,6 +217,8 @@ def _show(report: Report) -> None:
         say(f"left alone, as the layout does not know them: {', '.join(report.left_alone)}")
     if report.unattributed_rows:
         say(f"left alone, as they name no document: {report.unattributed_rows:,} rows")
+    if report.view_rows:
+        say(f"left alone, as a view of embedfleet wrote them: {report.view_rows:,} rows")
     for one in report.groups:
         model = "" if one.model is None else f" (model {one.model})"
         say(f"{one.outcome.value:<6} {one.group.label}{model}: {one.rows:,} rows; {one.reason}")
@@ -246,6 +248,7 @@ def _document(report: Report) -> dict[str, Any]:
         "left_alone": list(report.left_alone),
         "rows": report.rows,
         "unattributed_rows": report.unattributed_rows,
+        "view_rows": report.view_rows,
         "groups": [
             {
                 "provider": one.group.provider,

@@ -10,6 +10,7 @@ from embedfleet.adoption.layout import LayoutOptions, RowLabel
 from embedfleet.adoption.layouts import LAYOUTS, layout_of
 from embedfleet.errors import InvalidRequest
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layout import DOCUMENT
 
 TLDW = layout_of("tldw", LayoutOptions("unused"))
 
@@ -52,6 +53,19 @@ def test_a_row_of_tldw_says_its_media_item_in_its_metadata_or_in_its_id(
 def test_the_model_of_a_row_may_be_that_of_its_collection() -> None:
     of_all = collection("user_embeddings_for_7", source_model_id="m", embedding_dimension=3)
     assert TLDW.label("5_chunk_0", {}, of_all) == RowLabel("5", 0, "", "m")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_rows_that_a_view_wrote_are_told(name: str) -> None:
+    layout = layout_of(name, LayoutOptions("t"))
+    assert layout.is_of_view({DOCUMENT: "d", "chunk_start": 0.0})
+    assert not layout.is_of_view({"chunk_start": 0.0})
+
+
+def test_a_row_that_tldw_wrote_over_one_of_a_view_is_its_own() -> None:
+    written_over = {DOCUMENT: "d", "chunk_start": 0, "total_chunks": 9}
+    assert not TLDW.is_of_view(written_over)
+    assert TLDW.facts(written_over).chunks is None
 
 
 def test_rows_of_langchain_with_one_source_are_one_document_in_the_order_of_their_starts() -> None:

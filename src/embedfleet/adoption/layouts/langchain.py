@@ -15,6 +15,7 @@ from embedfleet.adoption.layout import (
     usual_facts,
 )
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layouts.langchain import LangChainLayout as _Written
 
 
 class LangChainLayout(SourceLayout):
@@ -38,6 +39,9 @@ class LangChainLayout(SourceLayout):
     ) -> RowLabel | None:
         source = metadata.get(self._document_key)
         return RowLabel(str(source or row_id), number_at(metadata, "start_index"))
+
+    def is_of_view(self, metadata: Mapping[str, Any]) -> bool:
+        return _Written().is_ours(metadata)
 
     def facts(self, metadata: Mapping[str, Any]) -> RowFacts:
         facts = usual_facts(metadata)

@@ -16,6 +16,7 @@ from embedfleet.adoption.layout import (
     usual_facts,
 )
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layout import DOCUMENT
 
 _USUAL_DOCUMENT_KEYS = ("media_id", "document_id", "doc_id", "source")
 
@@ -50,6 +51,9 @@ class PlainLayout(SourceLayout):
             text_at(metadata, "embedding_provider", "provider"),
             text_at(metadata, "embedding_model", "model") or text_at(collection.metadata, "model"),
         )
+
+    def is_of_view(self, metadata: Mapping[str, Any]) -> bool:
+        return DOCUMENT in metadata
 
     def facts(self, metadata: Mapping[str, Any]) -> RowFacts:
         return usual_facts(metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 from embedfleet.adoption.layout import (
@@ -17,6 +18,7 @@ from embedfleet.adoption.layout import (
     usual_facts,
 )
 from embedfleet.vectors.source import SourceCollection
+from embedfleet.views.layout import DOCUMENT
 from embedfleet.views.layouts.tldw import TldwLayout as _Written
 
 # Another one for media, beside the one that a view of this layout writes. All other collections are its own:
@@ -53,5 +55,10 @@ class TldwLayout(SourceLayout):
         model = text_at(metadata, "embedding_model") or text_at(collection.metadata, "source_model_id")
         return RowLabel(str(media_id), index, text_at(metadata, "embedding_provider"), model)
 
+    def is_of_view(self, metadata: Mapping[str, Any]) -> bool:
+        return _Written().is_ours(metadata)
+
     def facts(self, metadata: Mapping[str, Any]) -> RowFacts:
-        return usual_facts(metadata)
+        facts = usual_facts(metadata)
+        # A row that it wrote over one of a view keeps the number of chunks that the view had.
+        return replace(facts, chunks=None) if DOCUMENT in metadata else facts
