@@ -434,6 +434,18 @@ async def test_a_collection_that_is_not_there_and_a_wrong_model_are_told_of_by_n
         await adopted(settings, place, options=AdoptOptions(models={"": "stubb"}), dry_run=True)
 
 
+async def test_rows_that_are_all_cut_off_show_their_model_and_are_embedded_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """As tldw_server makes them for a short model, with its 1,000 words."""
+    media = [Medium(1, [LONG, LONG.upper()])]
+    good, bad = rows_of(media), noise(rows_of([Medium(2, [LONG])], model="bad"))
+    place = directory_of(tmp_path, media_collection(USER, joined(good, bad)))
+    report = await adopted(settings, place, dry_run=True)
+    assert counts(report) == {(Outcome.EMBED, Reason.TRUNCATED): 1, (Outcome.REFUSE, Reason.GROUP_REFUSED): 1}
+    assert [one.sample.same for one in report.groups] == [2, 0]
+
+
 @pytest.mark.slow
 async def test_what_sentence_transformers_made_is_right_for_the_same_model_and_nearly_for_its_8_bit_one(
     configure: Configure, tmp_path: Path, minilm_folder: Path

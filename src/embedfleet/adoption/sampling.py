@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedfleet.adoption.groups import GroupFinding, GroupOutcome, Sample, finding, model_of
 from embedfleet.adoption.options import AdoptOptions
@@ -16,9 +17,9 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.paging import pages
-from embedfleet.tokenising import tokenised
+from embedfleet.tokenising import cut, tokenised
 from embedfleet.vectors.checksums import cosines
-from embedfleet.vectors.source import Source
+from embedfleet.vectors.source import Source, SourceRows
 
 # The same rows at every run, so that a dry run and the run after it decide alike.
 _SEED = 16
@@ -65,27 +66,38 @@ class Sampling:
     async def _compare(self, rows: Sequence[RowRef], info: ModelInfo) -> Sample:
         """Compare a sample of these rows, all of the model's dimension.
 
-        A row without a text cannot be compared. A row that is longer than the model takes is left out too:
-        the other system has cut it off, and its document is embedded again in any case.
+        Rows that are longer than the model takes count only if the sample has no other. The other system has
+        cut them off, perhaps elsewhere than the model here, and their documents are embedded again anyway.
         """
         chosen = random.Random(_SEED).sample(rows, min(self._options.sample, len(rows)))
-        total = Sample()
+        whole = cut_off = Sample()
         parts = ((name, part) for name, ids in by_collection(chosen).items() for part in pages(ids, _ROWS))
         for collection, ids in parts:
-            found = await self._source.rows(collection, ids)
-            texts = {place: text for place, text in enumerate(found.texts) if text}
-            tokens = await asyncio.to_thread(tokenised, list(texts.values()), info)
-            fits = np.flatnonzero((tokens.lengths > 0) & (tokens.lengths <= info.max_tokens))
-            if not len(fits):
-                continue
-            async with self._models.using(info.name) as runner:
-                outcome = await runner.embed(tokens.take(fits))
-            good = [row for row in range(len(fits)) if row not in outcome.failed]
-            places = list(texts)
-            theirs = found.vectors[[places[fits[row]] for row in good]]
-            total += self._sample(cosines(theirs, outcome.vectors[good]))
-        return total
+            nearness, fits = await self._nearness(await self._source.rows(collection, ids), info)
+            whole += self._sample(nearness[fits])
+            cut_off += self._sample(nearness[~fits])
+        return whole if whole.compared else cut_off
 
-    def _sample(self, nearness: np.typing.NDArray[np.float64]) -> Sample:
+    async def _nearness(
+        self, found: SourceRows, info: ModelInfo
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the cosine of each row to a new vector of its text, and whether the model takes all of it.
+
+        A row without a text, or without a token, is left out.
+        """
+        texts = {place: text for place, text in enumerate(found.texts) if text}
+        tokens = await asyncio.to_thread(tokenised, list(texts.values()), info)
+        rows = np.flatnonzero(tokens.lengths)
+        if not len(rows):
+            return np.empty(0), np.empty(0, dtype=np.bool_)
+        batch = tokens.take(rows)
+        async with self._models.using(info.name) as runner:
+            outcome = await runner.embed(cut(batch, info))
+        good = [row for row in range(len(rows)) if row not in outcome.failed]
+        places = list(texts)
+        theirs = found.vectors[[places[rows[row]] for row in good]]
+        return cosines(theirs, outcome.vectors[good]), batch.lengths[good] <= info.max_tokens
+
+    def _sample(self, nearness: NDArray[np.float64]) -> Sample:
         same = int(np.count_nonzero(nearness >= self._options.least_cosine))
         return Sample(len(nearness), same, float(nearness.min(initial=1.0)))
