@@ -157,7 +157,8 @@ def _complete(folder: Path, manifest: Manifest, target: Path) -> None:
     described.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     sync(described)
     sync(folder)
-    # An empty folder is replaced in the same step. One that was filled in between refuses it.
+    if target.exists():
+        target.rmdir()  # one that was filled in between refuses it; Windows renames to no existing folder
     os.rename(folder, target)
     sync(target.absolute().parent)
 

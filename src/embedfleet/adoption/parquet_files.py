@@ -185,8 +185,13 @@ class ParquetFolder:
 
 
 def sync(path: Path) -> None:
-    """Have the operating system write a file or a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Have the operating system write a file, or the names in a folder, to the disk."""
+    if path.is_dir():
+        if os.name != "posix":  # Windows opens no folder, and writes their names by itself
+            return
+        handle = os.open(path, os.O_RDONLY)
+    else:
+        handle = os.open(path, os.O_RDWR)  # Windows syncs only what may be written
     try:
         os.fsync(handle)
     finally:
