@@ -119,6 +119,8 @@ async def test_a_folder_is_ingested_and_searched_through_the_fleet(fleet: Fleet,
         assert len(json.loads(found.stdout)["hits"]) == 2, found.stderr
         async with fleet.guest() as guest:  # as an application asks, through SQL
             assert len(await guest.search.search(me[1], SearchRequest(query="cat"))) == 2
+        exported = fleet.command("export", "--output", str(fleet.folder / "out"), *me)
+        assert exported.stdout.endswith("out: 2 documents, 2 passages, 2 vectors\n"), exported.stderr
         gone = fleet.command("documents", "delete", str(corpus / "cats.md"), *me)
         assert gone.returncode == 0, gone.stderr
         async with fleet.guest() as guest:
