@@ -98,7 +98,7 @@ format: $(VENV)/.test ## put the code into its form
 bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmarks but the GPU's; JSON goes to benchmarks/results
 	for script in chunking startup memory embedding interactive vector_store filters broker_memory pipeline \
 	  peers "peers --model minilm" chart small_documents \
-	  autoscaling guard_sensitivity fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
+	  autoscaling guard_sensitivity traffic_router fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
 	  scaling_out_processes "latency --system fleet" embeddings_api broker_redis shutdown streams adopting; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 

@@ -36,6 +36,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         pytest.param("shares.py --short", "largest_error_percent", marks=pytest.mark.slow),
         pytest.param("streams.py --short", "events_lost", marks=pytest.mark.slow),
         pytest.param("shutdown.py --short", "exit_seconds_most", marks=pytest.mark.slow),
+        pytest.param(
+            "traffic_router.py --requests 200 --rounds 2", "both_remove_50_percent", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_it_runs_and_leaves_its_figures(tmp_path: Path, command: str, figure: str) -> None:
