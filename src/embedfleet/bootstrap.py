@@ -258,6 +258,7 @@ async def open_repair(
         )
         verification = Verification(database, store, truth, sampling=sampling)
         views = _entered_views(stack, settings)
+        view_verification = ViewVerification(database, store)
         if filling or empty:
             await database.write(partial(view_records.register, recipes=recipes_of(views)))
         yield RepairSystem(
@@ -268,14 +269,17 @@ async def open_repair(
             truth,
             tenants=sorted({one.tenant for one in collections}),
             views=views,
-            view_verification=ViewVerification(database, store),
-            view_mending={view.name: _view_mending(view, database, store, clock) for view in views},
+            view_verification=view_verification,
+            view_mending={
+                view.name: ViewMending(
+                    ViewKeeper(view, database=database, store=store, clock=clock),
+                    view_verification,
+                    database=database,
+                    clock=clock,
+                )
+                for view in views
+            },
         )
-
-
-def _view_mending(view: View, database: Database, store: VectorStore, clock: Clock) -> ViewMending:
-    keeper = ViewKeeper(view, database=database, store=store, clock=clock)
-    return ViewMending(keeper, database=database, clock=clock)
 
 
 @asynccontextmanager

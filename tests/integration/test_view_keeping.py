@@ -14,7 +14,7 @@ from chromadb.api import ClientAPI
 
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.clock import ManualClock, SystemClock
-from embedfleet.errors import ViewUnavailable
+from embedfleet.errors import Permanent, ViewUnavailable
 from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.erasure import Erasure
 from embedfleet.leader.leftover_search import LeftoverSearch
@@ -55,6 +55,7 @@ class StoreWithSteps(ViewStore):
     def __init__(self, store: ViewStore, steps: Mapping[str, Step]) -> None:
         self._store = store
         self._steps = dict(steps)
+        self.refused: str | None = None
 
     @property
     def place(self) -> str:
@@ -71,6 +72,8 @@ class StoreWithSteps(ViewStore):
 
     async def upsert(self, collection: ViewCollection, rows: VectorRows) -> None:
         await self._passing("before writing")
+        if self.refused is not None and self.refused in (rows.documents or ()):
+            raise Permanent("refused")
         await self._store.upsert(collection, rows)
         await self._passing("after writing")
 
@@ -282,8 +285,14 @@ async def test_every_kind_of_damage_is_named_and_mended_and_rows_of_others_stay(
         assert found.missing == ["media_0_chunk_0"]
         assert sorted(found.wrong) == [f"media_{n}_chunk_0" for n in (1, 2, 3)]
         assert found.extra == ["media_5_chunk_0"]
-        mending = ViewMending(bench.keeper(), database=bench.stages.system.database, clock=bench.clock)
-        await mending.mend(found)
+        system = bench.stages.system
+        mending = ViewMending(
+            bench.keeper(),
+            ViewVerification(system.database, system.store),
+            database=system.database,
+            clock=bench.clock,
+        )
+        assert await mending.mend(found) == found.count == 5
         assert (await bench.check()).count == 0
         await mending.empty(USER)
         assert list(await bench.rows()) == ["media_99_chunk_0"]
@@ -320,6 +329,26 @@ async def test_a_document_without_a_live_version_leaves_what_the_old_path_shows(
         assert list(await bench.rows()) == ["media_12_chunk_0"]
         lags = await bench.stages.system.database.read(views.lags)
         assert lags["rag"] == views.Lag(0, None, filled=True)
+
+
+async def test_a_document_that_the_readers_store_refuses_waits_alone(
+    configure: Configure, tmp_path: Path
+) -> None:
+    async with bench_of(with_view(configure, tmp_path)) as bench:
+        keeper = bench.keeper()
+        assert isinstance(keeper.view.store, StoreWithSteps)
+        keeper.view.store.refused = "Poison."
+        await bench.publish(*((USER, str(n), f"A text {n}.") for n in range(3)), (USER, "3", "Poison."))
+        await bench.tell()
+        with pytest.raises(ViewUnavailable, match="view `rag` waits: refused"):
+            await keeper.catch_up()
+        assert sorted(await bench.rows()) == [f"media_{n}_chunk_0" for n in range(3)]
+        keeper.view.store.refused = None
+        with pytest.raises(ViewUnavailable, match="refused"):  # it is left alone for a while
+            await keeper.catch_up()
+        bench.clock.advance(60)
+        assert await keeper.catch_up() == 1
+        assert (await bench.check()).count == 0
 
 
 async def test_a_tenant_that_is_deleted_leaves_the_view_before_its_receipt_is_complete(

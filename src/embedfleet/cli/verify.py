@@ -149,8 +149,8 @@ async def _check_view(
 ) -> tuple[ViewDifferences, int]:
     """Compare a tenant's collection in a view. Return the differences, and how many of them are mended.
 
-    With `repair` it mends them: what a second look finds no more is mended. With `empty` it deletes our rows
-    first. A view that cannot be written has a `problem`, as the others must not wait for it.
+    With `repair` it mends them. With `empty` it deletes our rows first. A view that cannot be written has a
+    `problem`, as the others must not wait for it.
     """
     mending = system.view_mending[view.name]
     found = await system.view_verification.check(view, tenant)
@@ -160,9 +160,7 @@ async def _check_view(
             await mending.empty(tenant)
             found = await system.view_verification.check(view, tenant)
         if repair and found.count and found.problem is None:
-            await mending.mend(found)
-            left = await system.view_verification.check(view, tenant)
-            mended = max(0, found.count - left.count)
+            mended = await mending.mend(found)
     except EmbedfleetError as exc:
         found.problem = str(exc)
     return found, mended

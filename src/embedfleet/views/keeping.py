@@ -23,7 +23,6 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.errors import (
-    EmbedfleetError,
     Permanent,
     Remedy,
     SpaceMismatch,
@@ -44,6 +43,8 @@ from embedfleet.views.view import View
 
 # The documents of a look, and the rows of a write: 500 vectors of 1,024 dimensions are 2 MB.
 _DOCUMENTS_AT_ONCE = 100
+# After this number of looks the caller has a turn, to tell how far the view is.
+_LOOKS_AT_ONCE = 20
 _ROWS_AT_ONCE = 500
 # A tenant whose place is away or in use is tried again soon. One whose collection holds vectors of another
 # model needs a person, and so does a document whose vectors are lost.
@@ -60,6 +61,14 @@ class _Truth:
     rows: Sequence[ExpectedRow]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Why something waits, and until when (Unix seconds)."""
+
+    failure: ViewUnavailable
+    until: float
+
+
 class ViewKeeper:
     """Writes one view. It belongs to one event loop, and one keeper writes a view at a time."""
 
@@ -69,54 +78,73 @@ class ViewKeeper:
         self._database = database
         self._store = store
         self._clock = clock
-        # When to try again, by tenant.
-        self._resting: dict[str, float] = {}
+        # What cannot be written now: why, and when to try again, by tenant and by document.
+        self._resting_tenants: dict[str, _Rest] = {}
+        self._refused: dict[str, _Rest] = {}
         # Since when these documents lack vectors, and when to look again, by document.
         self._incomplete: dict[str, tuple[float, float]] = {}
 
     async def catch_up(self) -> int:
-        """Take in every change that waits, and return how many documents that were.
+        """Take in changes that wait, up to 2,000 documents, and return how many that were; 0: none waits.
 
-        Tenants whose place cannot be written are left for later, and then ViewUnavailable is raised at the
-        end, after all others.
+        Tenants whose place cannot be written, and documents that it refuses, are left for later. As long as
+        there are any, ViewUnavailable is raised at the end, after all others were taken in.
         """
         done = 0
-        failure: EmbedfleetError | None = None
         try:
-            while changes := await self._waiting():
+            for _ in range(_LOOKS_AT_ONCE):
+                if not (changes := await self._waiting()):
+                    break
                 changes.sort(key=lambda change: change.tenant)
                 for tenant, mine in groupby(changes, key=lambda change: change.tenant):
-                    try:
-                        done += await self._take_in(tenant, list(mine))
-                    except ViewUnavailable as exc:
-                        failure = exc
-                        self._leave_for_later(tenant, exc)
+                    done += await self._take_in_or_leave(tenant, list(mine))
         finally:
             await self.view.store.rest()
-        failure = failure or self._lasting_loss()
-        if failure is not None:
-            raise failure
+        self._raise_what_is_left()
         return done
+
+    def _raise_what_is_left(self) -> None:
+        for rest in (*self._resting_tenants.values(), *self._refused.values()):
+            raise rest.failure
+        if (loss := self._lasting_loss()) is not None:
+            raise loss
 
     async def _waiting(self) -> list[Change]:
         now = self._clock.now()
-        tenants = [tenant for tenant, until in self._resting.items() if now < until]
-        documents = [document for document, (_, until) in self._incomplete.items() if now < until]
+        for resting in (self._resting_tenants, self._refused):
+            for over in [name for name, rest in resting.items() if rest.until <= now]:
+                del resting[over]
+        incomplete = [document for document, (_, until) in self._incomplete.items() if now < until]
         look = partial(
             view_records.waiting,
             name=self.view.name,
             limit=_DOCUMENTS_AT_ONCE,
-            tenants_left_out=tenants,
-            documents_left_out=documents,
+            tenants_left_out=list(self._resting_tenants),
+            documents_left_out=[*self._refused, *incomplete],
         )
         return await self._database.read(look)
 
-    def _leave_for_later(self, tenant: str, failure: ViewUnavailable) -> None:
-        """Note that the tenant waits. Raise the failure if it is one of all tenants."""
-        passes = isinstance(failure.__cause__, Transient | VectorStoreDied)
-        if passes and not self.view.place_of_each_tenant:
-            raise failure
-        self._resting[tenant] = self._clock.now() + (_BUSY_SECONDS if passes else _REFUSED_SECONDS)
+    async def _take_in_or_leave(self, tenant: str, changes: Sequence[Change]) -> int:
+        """Bring these documents in step, except for those that cannot be written now. Returns how many are.
+
+        Raises ViewUnavailable if no tenant's can: then the place of all of them is away.
+        """
+        try:
+            return await self._take_in(tenant, changes)
+        except ViewUnavailable as exc:
+            cause, now = exc.__cause__, self._clock.now()
+            passes = isinstance(cause, Transient | VectorStoreDied)
+            if passes and not self.view.place_of_each_tenant:
+                raise
+            is_refusal = isinstance(cause, Permanent) and not isinstance(cause, SpaceMismatch)
+            if is_refusal and len(changes) > 1:  # one of them is refused: find out which
+                return sum([await self._take_in_or_leave(tenant, [one]) for one in changes])
+            if is_refusal:
+                self._refused[changes[0].document_id] = _Rest(exc, now + _REFUSED_SECONDS)
+            else:
+                seconds = _BUSY_SECONDS if passes else _REFUSED_SECONDS
+                self._resting_tenants[tenant] = _Rest(exc, now + seconds)
+            return 0
 
     async def _take_in(self, tenant: str, changes: Sequence[Change]) -> int:
         """Bring these documents of a tenant in step. Returns how many are."""
