@@ -286,7 +286,7 @@ async def open_repair(
 async def open_adoption(settings: Settings, *, purpose: str, writing: bool) -> AsyncIterator[Target]:
     """Open the parts that take over collections of another system.
 
-    With `writing`, in embedded mode, this owns the data directory. Without it nothing is written, and an
+    With `writing`, in embedded mode, this owns the data directory. Without it no document is written, and an
     orchestrator may be running.
 
     Raises as `open_owner` does.

@@ -331,7 +331,7 @@ class Killed(BaseException):
     """The end of the process, as far as the adoption can tell."""
 
 
-@pytest.fixture(params=["before the vectors", "among the vectors", "after the vectors"])
+@pytest.fixture(params=["among the vectors", "after the vectors"])
 def killed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first adoption dies at its second page, and every page is one document."""
     really = Writing._store_vectors

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedfleet.adoption.judging import Judged, Outcome, Reason, SourceRow, judged
 from embedfleet.adoption.layout import LayoutOptions
 from embedfleet.adoption.layouts import layout_of
 from embedfleet.adoption.texts import KnownText
+from embedfleet.chunking.characters import is_blank
 
 LAYOUT = layout_of("tldw", LayoutOptions("t"))
 CHUNKS = ["First chunk.", "Second chunk.", "Third chunk."]
@@ -84,3 +87,26 @@ def test_metadata_that_a_document_cannot_have_are_left_out() -> None:
     of = [{"ok": 1, "nul": "a\0b", "user_id": "x", "big": "y" * 5_000, "bigger": "z" * 5_000}]
     assert judge(["A chunk."], None, of=of).metadata == {}
     assert judge(["A chunk."], None, of=[{"ok": 1, "nul": "a\0b", "user_id": "x"}]).metadata == {"ok": 1}
+
+
+@given(
+    text=st.text(st.sampled_from("abc. \n"), min_size=1, max_size=60),
+    size=st.integers(1, 12),
+    dropped=st.sets(st.integers(0, 20), max_size=2),
+    foreign=st.lists(st.tuples(st.integers(0, 20), st.text(st.sampled_from("abx "), max_size=9)), max_size=3),
+)
+def test_what_is_taken_has_all_of_the_text_and_each_chunk_is_in_it(
+    text: str, size: int, dropped: set[int], foreign: list[tuple[int, str]]
+) -> None:
+    """Some chunks are lost, and rows of other versions are among them."""
+    chunks = [text[start : start + size] for start in range(0, len(text), size)]
+    chunks = [chunk for number, chunk in enumerate(chunks) if number not in dropped]
+    for place, row in foreign:
+        chunks.insert(place, row)
+    found = judge(chunks, text)
+    for one in found.placed:
+        assert text[slice(*one.span)].split() == one.row.text.split()
+    assert len(found.placed) + found.stale == len({(row, place) for place, row in enumerate(chunks)})
+    if found.outcome is Outcome.TAKE:
+        covered = {at for one in found.placed for at in range(*one.span)}
+        assert {at for at, blank in enumerate(is_blank(text)) if not blank} <= covered
