@@ -295,6 +295,17 @@ async def test_while_sql_is_away_a_removal_waits_in_memory(processes: Processes)
 
 
 @on_sqlite
+async def test_a_router_that_ends_leaves_what_it_kept_to_others(processes: Processes) -> None:
+    processes.old.shown["t", "1"] = "v1"
+    processes.old.removal_fails_with = away
+    async with processes.router() as router:
+        processes.database.away = True
+        await router.ingest(request("v2"))
+        processes.database.away = False
+    assert await processes.kept() == {"sync": 1}
+
+
+@on_sqlite
 async def test_an_answer_while_sql_is_away_voids_the_removal_before_another_process_does_it(
     processes: Processes,
 ) -> None:

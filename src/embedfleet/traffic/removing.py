@@ -190,6 +190,10 @@ class Removals:
             await self.step(stop)
             await first_of(wait_briefly(stop, _LOOK_SECONDS), self._woken.wait())
             await wait_briefly(stop, _APART_SECONDS)
+        # What only this process knows is written before it ends. SQL is asked once more if it was away.
+        self._reached_since = self._clock.now()
+        for work in (self._write_void, self._save):
+            await self._if_reachable(work)
 
     async def step(self, stop: asyncio.Event) -> None:
         """Save what this process knows, then do the removals that are due. It never fails."""
