@@ -122,7 +122,7 @@ def _view_duties(
     duties: list[tuple[LeaderDuty, Pace]] = [(telling, AfterWrites(database, apart_seconds=TELL_SECONDS))]
     for view in views:
         keeper = ViewKeeper(view, database=database, store=store, clock=clock)
-        keeping = ViewKeeping(keeper, database=database, metrics=base.metrics, clock=clock)
+        keeping = ViewKeeping(keeper, telling, database=database, metrics=base.metrics, clock=clock)
         duties.append((keeping, AfterWrites(database, apart_seconds=KEEP_SECONDS)))
     return duties
 
