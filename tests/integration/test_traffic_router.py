@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 import pytest
 from sqlalchemy import Connection
 
-from embedfleet.clock import SystemClock
+from embedfleet.clock import Clock, ManualClock, SystemClock
 from embedfleet.errors import InvalidRequest, PathRetired, Permanent, QuotaExceeded, Remedy, ServerUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.records import traffic_counts
@@ -78,7 +78,11 @@ class Scene:
         self.metrics = Metrics()
 
     def routed(
-        self, database: Database | None = None, *, async_limit_seconds: float = HANG_SECONDS
+        self,
+        database: Database | None = None,
+        *,
+        async_limit_seconds: float = HANG_SECONDS,
+        clock: Clock | None = None,
     ) -> TrafficRouter:
         return TrafficRouter(
             self.old,
@@ -87,6 +91,7 @@ class Scene:
             states=self.states,
             metrics=self.metrics,
             async_limit_seconds=async_limit_seconds,
+            clock=clock,
         )
 
     def visible(self, media_id: str = "1") -> list[str | None]:
@@ -257,6 +262,30 @@ async def test_a_dead_fleet_is_left_alone_after_five_failures() -> None:
         scene.metrics.registry.get_sample_value("embedding_traffic_fallbacks_total", {"reason": "circuit"})
         == 3
     )
+
+
+async def test_a_dead_fleet_is_tried_by_single_requests_until_it_answers(clock: ManualClock) -> None:
+    scene = Scene(NEW)
+    scene.new.fails_with = away
+    async with scene.routed(clock=clock) as router:
+        for number in range(5):
+            await router.ingest(request(str(number)))
+        assert router.trouble.failure is not None
+        clock.advance(1)
+        scene.new.gate.clear()
+        scene.new.arrived.clear()
+        trying = asyncio.create_task(router.ingest(request("try")))
+        await scene.new.arrived.wait()
+        assert (await router.ingest(request("beside"))).path is Path.SYNC  # while one tries, others do not
+        scene.new.gate.set()
+        assert (await trying).path is Path.SYNC
+        scene.new.fails_with = None
+        clock.advance(1)
+        assert (await router.ingest(request("too early"))).path is Path.SYNC  # the pause has doubled
+        clock.advance(1)
+        for name in ("try again", "and from now on"):
+            assert (await router.ingest(request(name))).path is Path.ASYNC
+        assert router.trouble.failure is None
 
 
 async def test_requests_for_one_document_are_served_in_the_order_in_which_they_came() -> None:

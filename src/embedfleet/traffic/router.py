@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self, TypeVar
 from loguru import logger
 
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.errors import one_line
+from embedfleet.errors import ServerUnavailable, one_line
 from embedfleet.metrics import Metrics
 from embedfleet.records.removals import RemovalKey
 from embedfleet.service import Service, run_services
@@ -27,6 +27,7 @@ from embedfleet.traffic.paths import IngestFunction, IngestRequest, IngestResult
 from embedfleet.traffic.removing import Removals
 from embedfleet.traffic.retirement import require_not_retired
 from embedfleet.traffic.state_watch import FixedStates, Known, TrafficStates, WatchedStates
+from embedfleet.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class TrafficRouter:
         self._metrics = metrics or Metrics()
         self._database = database
         self._services: list[Service] = []
+        self._watched: WatchedStates | None = None
         if states is None and database is not None:
             states = self._watched = WatchedStates(database, self._clock)
             self._services += [states, Guarding(database, self._clock)]
@@ -107,6 +109,7 @@ class TrafficRouter:
         self._calls = {Path.SYNC: PathCalls(sync_path), Path.ASYNC: PathCalls(async_path)}
         self._turns = DocumentTurns()
         self._circuit = Circuit(self._clock)
+        self.trouble = Trouble(over="the fleet answers again")
         self._counting = Counting(self._clock, self._metrics)
         self._removals = Removals(
             {Path.SYNC: sync_path, Path.ASYNC: async_path},
@@ -124,9 +127,8 @@ class TrafficRouter:
         self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        for service in self._services:
-            if isinstance(service, WatchedStates):
-                await service.try_refresh()
+        if self._watched is not None:
+            await self._watched.try_refresh()
         self._running = asyncio.create_task(run_services(self._services, self._stop), name="traffic router")
         return self
 
@@ -284,7 +286,7 @@ class TrafficRouter:
         try:
             result = await self._call(Path.ASYNC, request, known, limit_seconds=self._async_limit_seconds)
         except CALLERS_FAULT:
-            self._circuit.note_answer()
+            self._note_answer()
             raise
         except Exception as exc:
             self._note_failure(exc, course)
@@ -294,15 +296,26 @@ class TrafficRouter:
             logger.warning("the fleet failed, and the request goes the old way: {}", _words(exc))
             self._counting.fallback(known.state.change_id, "failed")
             return await self._by_old_path(request, known)
-        self._circuit.note_answer()
+        self._note_answer()
         return result
+
+    def _note_answer(self) -> None:
+        self._circuit.note_answer()
+        if self.trouble.failure is not None:
+            self.trouble.clear()
 
     def _note_failure(self, failure: Exception, course: _Course) -> None:
         """Draw the conclusions from a failure of the fleet."""
         if is_away(failure):
             self._circuit.note_absence()
+            if self._circuit.is_open:
+                self.trouble.note(
+                    ServerUnavailable(
+                        "the fleet does not answer: requests go the old way, but for single tries"
+                    )
+                )
         else:
-            self._circuit.note_answer()
+            self._note_answer()
         course.unknown = course.unknown or not has_taken_nothing(failure)
         if isinstance(failure, StillRunning):
             course.late.append(failure.done)
