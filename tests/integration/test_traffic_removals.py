@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -417,13 +418,27 @@ class SlowShelf:
         self.shown.pop((tenant, media_id), None)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What goes wrong beside the paths. `crashes`: a process ends and loses its memory; another one begins.
+
+    Only paths that can be asked for a document (`shelf`) stand these two, and each alone: what is kept in
+    memory while SQL is away is lost with its process.
+    """
+
+    shelf: type[Shelf]
+    sql_goes_away: bool = False
+    crashes: bool = False
+
+
+WEATHERS = [Weather(Shelf), Weather(ShowingShelf, sql_goes_away=True), Weather(ShowingShelf, crashes=True)]
+
+
+@pytest.mark.parametrize("seed", range(3))
 async def test_whatever_fails_each_document_is_visible_once_in_its_last_version(
-    processes: Processes, seed: int
+    database: Reachable, clock: ManualClock, seed: int
 ) -> None:
-    """The seed 0 has paths that cannot be asked for a document, the seed 1 has others."""
-    shelf = ShowingShelf if seed else Shelf
-    await survive(Processes(processes.database, processes.clock, shelf(), shelf()), seed)
+    await survive(database, clock, seed)
 
 
 @pytest.mark.slow
@@ -431,24 +446,21 @@ async def test_whatever_fails_each_document_is_visible_once_in_its_last_version(
 async def test_whatever_fails_each_document_is_visible_once_in_many_runs(
     database: Reachable, clock: ManualClock
 ) -> None:
-    for seed in range(2, 60):
-        shelf = ShowingShelf if seed % 2 else Shelf
-        await survive(Processes(database, clock, shelf(), shelf()), seed)
+    for seed in range(3, 63):
+        await survive(database, clock, seed)
 
 
-async def survive(processes: Processes, seed: int) -> None:
-    """Two processes, state changes and failures in the middle of requests; only the old path never fails.
-
-    SQL goes away, too, if the paths can be asked for a document (`ShowingPath` says why only then).
-    """
-    sql_goes_away = isinstance(processes.old, ShowingShelf)
+async def survive(database: Reachable, clock: ManualClock, seed: int) -> None:
+    """Two processes, state changes and failures in the middle of requests; only the old path never fails."""
+    weather = WEATHERS[seed % len(WEATHERS)]
+    processes = Processes(database, clock, weather.shelf(), weather.shelf())
     rng = random.Random(seed)
     routers = [processes.one, processes.other]
     last: dict[str, str] = {}
 
     async def send(media_id: str) -> None:
         for number in range(10):
-            processes.database.away = sql_goes_away and rng.random() < 0.1
+            database.away = weather.sql_goes_away and rng.random() < 0.1
             processes.states.set(TrafficState(percent=rng.choice([0, 30, 60, 100]), sticky_by="document"))
             processes.new.fails_with = rng.choice([None, None, away, TimeoutError, lambda: Permanent("no")])
             processes.new.stores_then_fails = rng.random() < 0.5
@@ -456,17 +468,19 @@ async def survive(processes: Processes, seed: int) -> None:
             processes.old.removal_fails_with = rng.choice([None, None, away])
             last[media_id] = f"{media_id}.{number}"
             await rng.choice(routers).ingest(request(last[media_id], media_id))
+            if weather.crashes and rng.random() < 0.2:
+                routers[rng.randrange(2)] = processes.router()
             # Every process takes a step at least once a second. No two instants of a document are equal.
             pause = rng.choice([0.01, 0.2, 1.0, 4.0, 30.0])
-            processes.clock.advance(pause)
+            clock.advance(pause)
             if pause >= 1:
                 await processes.steps(*rng.sample(routers, 2), after_seconds=0.0)
 
     await asyncio.gather(*(send(f"d{number}") for number in range(6)))
-    processes.database.away = False
+    database.away = False
     processes.new.fails_with = processes.new.removal_fails_with = processes.old.removal_fails_with = None
     for seconds in (1, 70, 70, 70):
-        await processes.steps(after_seconds=seconds)
+        await processes.steps(*routers, after_seconds=seconds)
     assert await processes.kept() == {}
     shown = {key[1]: text for shelf in (processes.old, processes.new) for key, text in shelf.shown.items()}
     assert len(processes.old.shown) + len(processes.new.shown) == len(last)
