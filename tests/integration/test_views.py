@@ -26,7 +26,11 @@ STUB_DIM = 64
 
 def settings_of(tmp_path: Path, **more: Any) -> Settings:
     view = {"name": "rag", "layout": "tldw", "path": str(tmp_path / "users/{tenant}/chroma_storage")}
-    return make_settings(tmp_path, vector_store={"views": [view | more]})
+    models = {
+        "default": "stub",
+        "catalogue": {"other": {"backend": "stub", "query_prefix": "another space: "}},
+    }
+    return make_settings(tmp_path, vector_store={"views": [view | more]}, models=models)
 
 
 def place_of(tmp_path: Path, user: str = USER) -> Path:
@@ -130,7 +134,10 @@ async def test_a_view_follows_new_versions_metadata_and_deletions_and_leaves_oth
 
         await fleet.ingest("12", paragraphs("whale", 1), user_id=USER, chunking_config=ONE_EACH)
         await fleet.ingest("13", "The only text.", user_id=USER)
-        await in_step(fleet)
+        for model in ("stub", "other"):  # vectors of another model are not mixed in, so it leaves the view
+            await fleet.ingest("14", "A text by two models.", user_id=USER, model=model)
+            await in_step(fleet)
+            assert ("media_14_chunk_0" in rows()) == (model == "stub")
         assert rows().keys() == {"media_12_chunk_0", "media_13_chunk_0"}
 
         # The reader is here, so the view must wait, and so must the receipts. The old path takes one document
