@@ -434,7 +434,11 @@ class Weather:
 WEATHERS = [Weather(Shelf), Weather(ShowingShelf, sql_goes_away=True), Weather(ShowingShelf, crashes=True)]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("database_url", "seed"),
+    [("postgresql", 0), ("sqlite", 0), ("sqlite", 1), ("sqlite", 2)],
+    indirect=["database_url"],
+)
 async def test_whatever_fails_each_document_is_visible_once_in_its_last_version(
     database: Reachable, clock: ManualClock, seed: int
 ) -> None:
