@@ -73,6 +73,10 @@ class TrafficRouter:
     - After a path has answered, the document is removed from the other one. A removal that fails is repeated
       until it succeeds, by any process that routes.
     - A caller that is cancelled does not stop its request.
+
+    Two limits. A process that dies in the middle of a request may leave the document on both paths, until the
+    request is repeated. And requests for one document that run in two processes at the same moment have no
+    order: if the fleet fails one of them just then, its removal may take away what the other one has stored.
     """
 
     def __init__(
