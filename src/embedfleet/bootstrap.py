@@ -260,7 +260,8 @@ async def open_repair(
         views = _entered_views(stack, settings)
         view_verification = ViewVerification(database, store)
         if filling or empty:
-            await database.write(partial(view_records.register, recipes=recipes_of(views)))
+            # The leader decides which views there are. Here the settings may be those of another host.
+            await database.write(partial(view_records.add_missing, recipes=recipes_of(views)))
         yield RepairSystem(
             collections,
             put_aside,

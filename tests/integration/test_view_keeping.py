@@ -417,6 +417,9 @@ async def test_a_view_with_other_settings_is_filled_again_and_one_that_is_gone_i
         await bench.tell()
         assert (await database.read(views.lags))["rag"].documents == 2
         await bench.keeper().catch_up()
+        await database.write(lambda conn: views.add_missing(conn, {"rag": "of another host"}))
+        await bench.tell()
+        assert (await database.read(views.lags))["rag"].documents == 0
         renamed = replace(bench.view, recipe="another")
         await replace(bench, view=renamed).tell()
         assert (await database.read(views.lags))["rag"].documents == 2

@@ -33,28 +33,31 @@ class ViewChanges(LeaderDuty):
         self._registered = False
 
     async def step(self) -> None:
-        if not self._registered:
-            await self._register()
-        if not self._recipes:
+        if not self._recipes and self._registered:
             return
+        known = await self._registered_views()
         now = self._clock.now()
-        while marked := await self._database.read(views.marked):
+        while known and (marked := await self._database.read(views.marked)):
             await self._database.write(partial(_tell, document_ids=marked, now=now))
-        for name in self._recipes:
-            while await self._database.read(partial(views.is_filling, name=name)):
-                await self._database.write(partial(views.fill_some, name=name, now=now))
+        for row in known.values():
+            filled_to = row.filled_to
+            while filled_to is not None:
+                filled_to = await self._database.write(partial(views.fill_some, name=row.name, now=now))
 
     def deposed(self) -> None:
         # The next leader may have other settings.
         self._registered = False
 
-    async def _register(self) -> None:
+    async def _registered_views(self) -> dict[str, views.ViewRow]:
+        """Return the views as SQL knows them. If they are not those of the settings, SQL is changed first."""
         known = await self._database.read(views.all_views)
         if {name: row.recipe for name, row in known.items()} != dict(self._recipes):
             register = partial(views.register, recipes=self._recipes)
             for name in await self._database.write(register):
                 logger.warning("view `{}` is not in the settings any more: what it wrote stays there", name)
+            known = await self._database.read(views.all_views)
         self._registered = True
+        return known
 
 
 def _tell(conn: Connection, document_ids: list[str], now: float) -> None:

@@ -70,7 +70,18 @@ def register(conn: Connection, recipes: Mapping[str, str]) -> list[str]:
     for row in gone:
         conn.execute(delete(view_changes).where(view_changes.c.view_id == row.view_id))
         conn.execute(delete(views).where(views.c.view_id == row.view_id))
-    wanted = {name: recipe for name, recipe in recipes.items() if not _is(known.get(name), recipe)}
+    _put(conn, {name: recipe for name, recipe in recipes.items() if not _is(known.get(name), recipe)})
+    return [row.name for row in gone]
+
+
+def add_missing(conn: Connection, recipes: Mapping[str, str]) -> None:
+    """Add those of these views that SQL does not know. No other view changes."""
+    known = all_views(conn)
+    _put(conn, {name: recipe for name, recipe in recipes.items() if name not in known})
+
+
+def _put(conn: Connection, wanted: Mapping[str, str]) -> None:
+    """Write these views, to be filled from the beginning."""
     for name, recipe in sorted(wanted.items()):
         fresh = {"recipe": recipe, "filled_to": ""}
         statement = upsert(conn.dialect.name, views).values(name=name, **fresh)
@@ -79,29 +90,20 @@ def register(conn: Connection, recipes: Mapping[str, str]) -> list[str]:
         # A unit that runs beside this one may change a document and not see the view yet. This waits until
         # all such units have ended, so the filling sees their documents. Later ones see the view.
         conn.execute(text("LOCK TABLE documents IN SHARE ROW EXCLUSIVE MODE"))
-    return [row.name for row in gone]
 
 
 def _is(known: ViewRow | None, recipe: str) -> bool:
     return known is not None and known.recipe == recipe
 
 
-def refill(conn: Connection, names: Sequence[str]) -> None:
-    """Have these views filled from the beginning."""
-    conn.execute(update(views).where(views.c.name.in_(names)).values(filled_to=""))
+def fill_some(conn: Connection, name: str, now: float) -> str | None:
+    """Ask the view to take in some more of the documents that are there.
 
-
-def is_filling(conn: Connection, name: str) -> bool:
-    """Whether the view was not yet asked to take in all documents that were there when it began."""
-    row = all_views(conn).get(name)
-    return row is not None and row.filled_to is not None
-
-
-def fill_some(conn: Connection, name: str, now: float) -> None:
-    """Ask the view to take in some more of the documents that are there."""
+    Returns the last document that was asked for, in the order of ids; None when all are asked for.
+    """
     row = all_views(conn).get(name)
     if row is None or row.filled_to is None:
-        return
+        return None
     query = select(documents.c.document_id).where(
         documents.c.document_id > row.filled_to, documents.c.live_generation.is_not(None)
     )
@@ -109,6 +111,7 @@ def fill_some(conn: Connection, name: str, now: float) -> None:
     _ask(conn, page, [row.view_id], now)
     last = page[-1] if len(page) == _DOCUMENTS_PER_UNIT else None
     conn.execute(update(views).where(views.c.view_id == row.view_id).values(filled_to=last))
+    return last
 
 
 def marked(conn: Connection) -> list[str]:
