@@ -412,7 +412,15 @@ async def test_documents_that_move_to_and_fro_are_whole_and_on_one_path(paths: P
         for version, percent in enumerate((0, 100, 0, 60)):
             for n, request in last.items():
                 last[n] = replace(request, content=paragraphs(f"version{version}", 1 + (version + n) % 3))
-            await asyncio.gather(administration.set(percent=percent), *map(router.ingest, last.values()))
+            await administration.set(percent=percent)
+
+            async def change_holds(percent: float = percent) -> bool | None:
+                await asyncio.gather(*map(router.ingest, last.values()))
+                return router._states.present().state.percent == percent or None
+
+            # Requests are under way when the change begins to hold, half a second after it was made.
+            async with asyncio.timeout(HANG_SECONDS):
+                await database.until(change_holds, every_seconds=0.01)
         await until(lambda: database.read(lambda conn: not removals.numbers(conn)), database)
         await paths.running.settled()
 
