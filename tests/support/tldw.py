@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS Media (
@@ -85,3 +86,29 @@ class StandIn:
                 connection.execute(_SCHEMA)
             self.databases[user_id] = StandInDatabase(path)
         return self.databases[user_id]
+
+
+@dataclass(slots=True)
+class SynchronousPath:
+    """A stand-in for tldw's `generate_embeddings_for_media`: it keeps the calls."""
+
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    refused: frozenset[int] = frozenset()
+
+    async def generate_embeddings_for_media(
+        self,
+        media_id: int,
+        media_content: dict[str, Any],
+        embedding_model: str,
+        embedding_provider: str,
+        chunk_size: int,
+        chunk_overlap: int,
+        user_id: str = "1",
+    ) -> dict[str, Any]:
+        text = media_content["content"]["content"]
+        if media_id in self.refused:
+            return {"status": "error", "message": "the model is away", "embedding_count": 0}
+        self.calls.append((user_id, media_id))
+        words = max(len(text.split()), 1)
+        chunks = -(-words // (chunk_size - chunk_overlap))
+        return {"status": "success", "embedding_count": chunks, "chunks_processed": chunks}
