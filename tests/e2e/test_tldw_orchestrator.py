@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from support.command import Command, finish
 from support.import_path import import_path
 
@@ -39,6 +41,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow  # the next test starts the same workers by the same file
 def test_the_documented_command_takes_tldws_own_file(command: Command) -> None:
     (command.folder / "workers.yaml").write_text(_WORKERS)
     process = command.start(
