@@ -402,6 +402,17 @@ async def test_a_document_that_is_submitted_again_is_not_called_erased(bench: Be
     assert found(receipt)["documents"] == 1
 
 
+async def test_a_later_document_never_has_the_number_of_a_deleted_one(bench: Bench) -> None:
+    """Otherwise the rows of the later one would be taken for what is left of the deleted one."""
+    await bench.submit("gone")
+    receipt_id = await bench.delete("gone")
+    await bench.cleaned_up("gone")
+    await bench.submit("later")
+    await bench.duty.step()
+    receipt = await bench.receipt(receipt_id)
+    assert (receipt.state, found(receipt)) == (ReceiptState.ERASED, {})
+
+
 async def test_evidence_that_stays_is_counted(bench: Bench) -> None:
     first = await bench.deleted("twice")
     await bench.duty.step()

@@ -76,7 +76,9 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows itself only in a column of the type INTEGER.
+# SQLite numbers rows itself only in a column of the type INTEGER. It gives the number of a deleted last row
+# again, unless the table has `sqlite_autoincrement`: so have those whose rows are deleted and whose numbers
+# are remembered elsewhere, as in a receipt.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 # Positions in a document, and their sums: a day's quota is beyond 32 bits.
 _Chars = BigInteger()
@@ -167,6 +169,7 @@ collections = Table(
     Column("dim", Integer, nullable=False),
     # The index of this constraint also serves look-ups by tenant alone.
     UniqueConstraint("tenant", "space"),
+    sqlite_autoincrement=True,
 )
 
 documents = Table(
@@ -216,6 +219,7 @@ generations = Table(
     # The metadata that the caller gave, as JSON; NULL if there is none.
     Column("metadata", Text),
     UniqueConstraint("document_id", "number"),
+    sqlite_autoincrement=True,
 )
 
 segments = Table(
@@ -351,6 +355,7 @@ dead_letters = Table(
     Index("ix_dead_letters_job_id", "job_id"),
     Index("uq_dead_letters_chunk", "job_id", "run", "chunk_index", unique=True),
     _partial_index("ix_dead_letters_open", "created_at", where="ended IS NULL"),
+    sqlite_autoincrement=True,
 )
 
 # Counts deliveries that ended with the death of their process, for a broker inside that process.

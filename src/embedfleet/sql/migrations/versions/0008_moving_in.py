@@ -12,9 +12,19 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    _number_rows_once()
     _create_tables_of_traffic()
     _create_tables_of_shadows()
     _create_tables_of_views()
+
+
+def _number_rows_once() -> None:
+    """Have SQLite never give the number of a deleted row again. PostgreSQL never does."""
+    if op.get_bind().dialect.name != "sqlite":
+        return
+    for table in ("collections", "generations", "dead_letters"):
+        with op.batch_alter_table(table, recreate="always", table_kwargs={"sqlite_autoincrement": True}):
+            pass
 
 
 def _create_tables_of_traffic() -> None:
