@@ -1,13 +1,15 @@
-"""Waits for the first of several awaitables, pauses until a signal, groups what comes in, and ends tasks."""
+"""Waits for the first of several awaitables, pauses until a signal, works ahead, groups, and ends tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
@@ -81,6 +83,26 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(task, return_exceptions=True)
         raise cancelled
     return task.result()
+
+
+async def one_ahead(
+    items: Iterable[T], prepare: Callable[[T], Coroutine[Any, Any, R]]
+) -> AsyncGenerator[R, None]:
+    """Yield what `prepare` makes of each item, in order. While one is in use, the next one is being prepared.
+
+    An exception of `prepare` is raised in place of its result. Close the generator (`aclosing`) if it is left
+    before its end: what is under way is cancelled then.
+    """
+    under_way: deque[asyncio.Task[R]] = deque()
+    try:
+        for item in items:
+            under_way.append(asyncio.create_task(prepare(item)))
+            if len(under_way) == 2:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        await cancel_and_wait(*under_way)
 
 
 async def in_groups(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from embedfleet.waiting import cancel_and_wait, in_groups, repeat, to_its_end, wait_briefly
+from embedfleet.waiting import cancel_and_wait, in_groups, one_ahead, repeat, to_its_end, wait_briefly
 from support.hangs import HANG_SECONDS
 
 
@@ -117,3 +117,48 @@ async def test_work_goes_to_its_end_although_its_caller_is_cancelled_twice() -> 
         await waiting
     assert done == ["all"]
     assert await to_its_end(work()) == "result"
+
+
+async def test_the_next_item_is_prepared_while_one_is_in_use_and_no_further_one() -> None:
+    begun: list[int] = []
+
+    async def prepare(item: int) -> int:
+        begun.append(item)
+        await asyncio.sleep(0)
+        return item * 10
+
+    seen: list[tuple[int, list[int]]] = []
+    async with asyncio.timeout(HANG_SECONDS):
+        async for made in one_ahead(range(4), prepare):
+            await asyncio.sleep(0)
+            seen.append((made, list(begun)))
+    assert seen == [(0, [0, 1]), (10, [0, 1, 2]), (20, [0, 1, 2, 3]), (30, [0, 1, 2, 3])]
+
+
+async def test_what_is_prepared_ahead_ends_with_its_user() -> None:
+    ended: list[int] = []
+
+    async def prepare(item: int) -> int:
+        try:
+            if item:
+                await asyncio.Event().wait()
+        finally:
+            ended.append(item)
+        return item
+
+    async with asyncio.timeout(HANG_SECONDS):
+        made = one_ahead(range(3), prepare)
+        assert await anext(made) == 0
+        await asyncio.sleep(0)
+        await made.aclose()
+    assert ended == [0, 1]
+
+
+async def test_an_item_that_cannot_be_prepared_raises_after_those_before_it() -> None:
+    async def prepare(item: int) -> int:
+        return 6 // (2 - item)
+
+    made = one_ahead(range(5), prepare)
+    assert [await anext(made), await anext(made)] == [3, 6]
+    with pytest.raises(ZeroDivisionError):
+        await anext(made)

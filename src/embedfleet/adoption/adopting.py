@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from embedfleet.adoption.beginning import TakenDocument
@@ -30,6 +31,7 @@ from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.tracking.submissions import Submissions
 from embedfleet.vectors.source import Source
+from embedfleet.waiting import one_ahead
 
 Progress = Callable[[int, int], None]
 """Is called with the number of documents that are done, and of all."""
@@ -54,6 +56,15 @@ class _ToEmbed:
     document: ReadDocument
     request: JobRequest
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _SortedPage:
+    """A page of `documents` documents: those to write, and those to embed again."""
+
+    documents: int
+    taken: Sequence[TakenDocument]
+    embed: Sequence[_ToEmbed]
 
 
 class Adoption:
@@ -100,11 +111,15 @@ class Adoption:
         )
         was_deleted = await self._deletions(found)
         done = 0
-        for page in chosen_pages(found, {one.group: one for one in findings}):
-            await self._take(page, report, was_deleted)
-            done += len(page)
-            if progress is not None:
-                progress(done, len(found.documents))
+        pages = chosen_pages(found, {one.group: one for one in findings})
+        # The source is read while the page before is written: each waits mostly for a store.
+        async with aclosing(one_ahead(pages, lambda page: self._read(page, report, was_deleted))) as sorted_:
+            async for page in sorted_:
+                await self._write(page.taken, report)
+                await self._embed(page.embed, report)
+                done += page.documents
+                if progress is not None:
+                    progress(done, len(found.documents))
         if target.writing is not None:
             await target.writing.note(report.deed())
         if report.dry_run:
@@ -112,9 +127,10 @@ class Adoption:
             report.estimate = summed(self._estimates, currency=currency, pace=None)
         return report
 
-    async def _take(
+    async def _read(
         self, page: Sequence[ChosenDocument], report: Report, was_deleted: Callable[[DocumentKey], bool]
-    ) -> None:
+    ) -> _SortedPage:
+        """Read the documents of a page and sort them. Count those of which nothing is written."""
         there = await self._there([one.key for one in page])
         wanted: list[ChosenDocument] = []
         for one in page:
@@ -128,8 +144,7 @@ class Adoption:
                 report.restored += was_deleted(one.key)
                 wanted.append(one)
         taken, embed = await self._sorted(await self._reading.read(wanted), report)
-        await self._write(taken, report)
-        await self._embed(embed, report)
+        return _SortedPage(len(page), taken, embed)
 
     async def _deletions(self, found: Survey) -> Callable[[DocumentKey], bool]:
         """Return what says of a document whether it, or its tenant, was ever deleted here."""
