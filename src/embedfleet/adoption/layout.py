@@ -125,8 +125,7 @@ USUAL_KEYS: frozenset[str] = frozenset(
         *("chunk_end", "end_char", "end_index", "end_offset"),
         *("chunk_index", "total_chunks", "section_title", "heading", "page_number", "page"),
         *("title", "source", "url", "media_id", "embedding_model", "embedding_provider"),
-        *(DOCUMENT, CHUNK),
-        *(DOCUMENT, CHUNK),  # a view has written the row, and another system takes it over
+        *(DOCUMENT, CHUNK),  # a view of embedfleet has written the row, which another system may write again
     }
 )
 """The keys that `usual_facts` and the labels of the layouts read, and those of a view."""

@@ -73,7 +73,10 @@ class MediaTexts:
     @contextmanager
     def _opened(self, tenant: str) -> Iterator[sqlite3.Connection]:
         if _TENANT in self._path and Path(tenant).name != tenant:
-            raise ConfigError(f"tenant `{tenant}` is no name of a file or folder: name the media database")
+            raise ConfigError(
+                f"tenant `{tenant}` is no name of a file, so it cannot stand for {_TENANT} in "
+                f"`{self._path}`: give the path without {_TENANT}"
+            )
         file = Path(self._path.replace(_TENANT, tenant))
         try:
             address = f"{file.resolve().as_uri()}?{_mode(file)}"

@@ -42,14 +42,14 @@ def adopt(
         typer.Option("--chroma", metavar="PATH_OR_URL", help="A directory of Chroma, or a Chroma server."),
     ] = None,
     lancedb: Annotated[
-        str | None, typer.Option("--lancedb", metavar="PATH", help="In its place a directory of LanceDB.")
+        str | None, typer.Option("--lancedb", metavar="PATH", help="Or: a directory of LanceDB.")
     ] = None,
     pgvector: Annotated[
         str | None,
         typer.Option(
             "--pgvector",
             metavar="URL",
-            help="In its place a PostgreSQL database with pgvector. PGPASSWORD may have the password.",
+            help="Or: a PostgreSQL database with pgvector. PGPASSWORD may have the password.",
         ),
     ] = None,
     layout: Annotated[
@@ -107,8 +107,8 @@ def adopt(
     """Take over collections that another system filled, without embedding again what is right.
 
     The source is only read. Stop the system that writes it. May be interrupted and run again: what is here
-    already is left alone. Only beside a dry run, an embedded system may run. Exit code 3 if something was
-    refused.
+    already is left alone. An embedded system must not run at the same time, except beside a dry run. Exit
+    code 3 if something was refused.
     """
     from embedfleet.adoption.options import AdoptOptions
 

@@ -219,7 +219,7 @@ def resume(place: Place, reason: Reason = None, as_json: AsJson = False) -> None
 @app.command("rollback")
 @somewhere
 def rollback(place: Place, reason: Reason = None, as_json: AsJson = False) -> None:
-    """Send every request the old way, at once: 0%, no plan, nothing that is allowed."""
+    """Send every request the old way, at once: 0%, no plan, and empty lists of what is allowed."""
     _change(place, lambda traffic: traffic.rollback(reason=reason), as_json=as_json)
 
 

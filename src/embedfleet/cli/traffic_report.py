@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from embedfleet.traffic.schemas import PathFigures, TrafficChange, TrafficStatus
     from embedfleet.traffic.state import Plan, TrafficState
 
-_NAMES = {"sync": "old path", "async": "fleet", "shadow": "shadow"}
+_NAMES = {"sync": "old path", "async": "fleet"}
 
 
 def say_status(status: TrafficStatus) -> None:

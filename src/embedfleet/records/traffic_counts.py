@@ -36,7 +36,7 @@ class Counts:
 class CountKey:
     """What counts belong to. `slice_at` is the beginning of the slice, in Unix seconds.
 
-    `path` is `sync`, `async` or `shadow`. `process` names the process that counted.
+    `path` is `sync` or `async`. `process` names the process that counted.
     """
 
     slice_at: int

@@ -126,8 +126,8 @@ class ViewSettings(Section):
     )
     model: str | None = Field(
         default=None,
-        description="The model whose vectors the view shows. None: `models.default`. A collection holds "
-        "vectors of one model, so documents of another one are not in the view.",
+        description="The model whose vectors the view shows. None: `models.default`. Set it if the reader "
+        "searches with another one. Documents of other models are not in the view.",
     )
     reader_provider: str = Field(
         default="local_api",
@@ -136,7 +136,8 @@ class ViewSettings(Section):
     )
     reader_model: str | None = Field(
         default=None,
-        description="What the reader calls the model. None: the name that it has here.",
+        description="What the reader calls the model. None: the name that it has here. Set it if the reader "
+        "uses another name.",
     )
     beside_reader: bool = Field(
         default=False,

@@ -444,12 +444,12 @@ traffic_counts = Table(
     metadata,
     Column("slice_at", BigInteger, primary_key=True),
     Column("process", String(40), primary_key=True),
-    # `sync`, `async` or `shadow`.
+    # `sync` (the old path) or `async` (the fleet).
     Column("path", String(16), primary_key=True),
     Column("change_id", BigInteger, primary_key=True),
     Column("requests", BigInteger, nullable=False),
     Column("errors", BigInteger, nullable=False),
-    # Requests that the async path refused and the sync path then answered.
+    # Requests that the fleet failed to answer and that then went to the old path.
     Column("fallbacks", BigInteger, nullable=False),
     Column("chunks", BigInteger, nullable=False),
     # Numbers of requests by class of latency, as JSON (`traffic.latencies`).
@@ -473,7 +473,7 @@ traffic_removals = Table(
     Column("erases", Boolean, nullable=False),
 )
 
-# Shadow runs: the sync path answers, the fleet runs too, and the two are compared.
+# Shadow runs: the old path answers, the fleet does the same unseen, and the two are compared.
 shadows = Table(
     "shadows",
     metadata,

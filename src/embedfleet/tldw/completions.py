@@ -1,6 +1,6 @@
 """Tells tldw how its media items' jobs ended: it marks an item as processed, or with the error.
 
-embedfleet's events say how a job ended. Each is told at least once, and how far that is outlives the process.
+embedfleet's events say how a job ended. Each event is told at least once: the position is kept in a file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MediaMarks:
     that failed calls `mark_embeddings_error(database, media_id, message)`; by default that is the method of
     the same name of the database. Then `drop_caches(user_id, media_id)` is called, as tldw's search keeps
     answers. A job that was cancelled, or that a newer version superseded, calls none. A document whose id is
-    no number is none of tldw's media.
+    not a number is not one of tldw's media.
 
     A call that raises is repeated until it succeeds or a newer event of the item takes its place; events of
     other items go on. What was not told yet, and the position, are in `state_file`.
@@ -163,7 +163,7 @@ def _item(event: JobEvent) -> _Item:
 
 
 def _read_state(path: Path) -> tuple[int, dict[_Item, JobEvent]]:
-    """Return the position and the events that were not told; those of a beginner without a file."""
+    """Return the position and the events that were not told. Without a file: 0, and none."""
     if not path.exists():
         return 0, {}
     try:
@@ -171,7 +171,7 @@ def _read_state(path: Path) -> tuple[int, dict[_Item, JobEvent]]:
         events = [JobEvent.model_validate_json(json.dumps(one)) for one in state["untold"]]
         return int(state["position"]), {_item(event): event for event in events}
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ConfigError(f"{path}: is no state of marks for tldw: name another file") from exc
+        raise ConfigError(f"{path}: is not a state file of MediaMarks: name another file") from exc
 
 
 def _write_state(path: Path, position: int, untold: dict[_Item, JobEvent]) -> None:

@@ -34,7 +34,7 @@ _OF_MODULE = frozenset(
 
 
 def translate_file(path: FilePath) -> Translation:
-    """Return what a settings file of tldw says. Raises ConfigError for one that is none of tldw's."""
+    """Return what a settings file of tldw says. Raises ConfigError for any other file."""
     text = read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
         values = parse_sections(text, str(path))

@@ -171,7 +171,7 @@ class TrafficAdministration:
         is under way.
 
         Each step holds for `hold_seconds`, and longer if too few requests came to tell that it is good (see
-        `traffic.guard`). The limits are a fraction (0.01 is 1%), and the new path's p99 over the old one's.
+        `traffic.guard`). The limits are a fraction (0.01 is 1%), and the fleet's p99 over the old path's.
 
         Raises InvalidRequest for a value out of range, for steps that do not rise, and for a first step below
         the present percentage, which would move tenants back.

@@ -30,8 +30,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """In what two answers differ, at most one of each kind, and of how many chunks ids and vectors were there
-    to be compared."""
+    """The differences of two answers, at most one of each kind.
+
+    `ids` and `vectors` count the chunks whose ids and whose vectors could be compared.
+    """
 
     differences: Sequence[Difference]
     ids: int = 0
@@ -108,8 +110,10 @@ def _vectors(pairs: _Pairs, min_cosine: float) -> Difference | None:
 
 
 def _cosine(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Return the cosine, in float64: a float32 has too few digits for 0.99999. It is 0 if there is none, as
-    for a vector that is zero or not finite: so that such a vector is found to differ."""
+    """Return the cosine, in float64: a float32 has too few digits for 0.99999.
+
+    A vector that is zero or not finite has no cosine. It gets 0, so that it is found to differ.
+    """
     one, other = one.astype(np.float64), other.astype(np.float64)
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / lengths if lengths and math.isfinite(lengths) else 0.0

@@ -7,7 +7,6 @@ percentage go to the fleet. So a decision is sticky, and a higher percentage mov
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,11 +90,3 @@ class Reach:
 
 EVERYTHING = Reach(any_content_type=True)
 """Any document may have gone to the fleet."""
-
-
-def reach_of(states: Iterable[TrafficState]) -> Reach:
-    """Return the reach of all states that ever held."""
-    reach = Reach()
-    for state in states:
-        reach = reach.with_state(state)
-    return reach

@@ -1,13 +1,13 @@
 """The guard's rules: whether a step of a plan goes on, goes up, or goes back. Pure.
 
 A step is judged by the requests that were decided in it. Two rates have a limit, and the same test
-(`traffic.rates`) tells on which side of it they are: requests of the new path that failed, and requests of
-the new path that took longer than `max_p99_ratio` times the old path's p99. If the new path's p99 is at its
-limit, 1% of its requests are slower than that: so 1% is the limit of the second rate. The old path's p99 is
-an estimate from `FEWEST_OLD_REQUESTS` requests or more; the test takes it as given.
+(`traffic.rates`) tells on which side of it they are: requests that the fleet failed, and requests for which
+the fleet took longer than `max_p99_ratio` times the old path's p99. If the fleet's p99 is at its limit, 1% of
+its requests are slower than that: so 1% is the limit of the second rate. The old path's p99 is an estimate
+from `FEWEST_OLD_REQUESTS` requests or more; the test takes it as given.
 
 One rate above its limit ends the step at once. The next step begins when the time is over and both rates are
-below their limits: a path that was not asked enough waits.
+below their limits: with too few requests, the step goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Action(StrEnum):
 class Evidence:
     """The requests that were decided in the present step, by path.
 
-    A request that the new path failed to answer counts as an error, whether or not the old path then did.
+    A request that the fleet failed to answer counts as an error, whether or not the old path then did.
     """
 
     new: Counts
@@ -53,7 +53,7 @@ class Evidence:
 class Decision:
     """What the guard does, and why, in words and numbers.
 
-    `old_p99_seconds` is what the new path's latency was held against; None: it could not be judged.
+    `old_p99_seconds` is what the fleet's latency was held against; None: it could not be judged.
     """
 
     action: Action
@@ -79,7 +79,7 @@ def decide(plan: Plan, evidence: Evidence, now: float) -> Decision:
 
 
 def p99_seconds(old: Counts) -> float | None:
-    """Return the old path's p99, to hold the new path's latencies against; None: too few requests to tell."""
+    """Return the old path's p99, to hold the fleet's latencies against; None: too few requests to tell."""
     if observations(old.latencies) < FEWEST_OLD_REQUESTS:
         return None
     return quantile_seconds(old.latencies, 1 - SLOW_FRACTION)
@@ -137,7 +137,7 @@ def _missing(plan: Plan, rates: Sequence[Observed], now: float, *, knows_old_p99
         missing.append(f"{math.ceil(left)} s of its time are left")
     needed = max(rate.further_good_requests for rate in rates)
     if needed:
-        missing.append(f"{needed} more good requests of the new path are needed")
+        missing.append(f"{needed} more good requests to the fleet are needed")
     # At 100% the old path is asked no more, so its p99 will never be known if it is not by now.
     if not knows_old_p99 and plan.steps[plan.step] < 100:
         missing.append(f"the old path's p99 is not known before {FEWEST_OLD_REQUESTS} of its requests")

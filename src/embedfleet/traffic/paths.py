@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Path(StrEnum):
-    """`sync`: the path that was there before. `async`: the fleet."""
+    """`sync`: the old path, which was there before the fleet. `async`: the fleet."""
 
     SYNC = "sync"
     ASYNC = "async"
@@ -30,7 +30,7 @@ class Path(StrEnum):
 class IngestRequest:
     """A version of a document that is to be chunked, embedded and stored.
 
-    `tenant` and `media_id` name the document. What is None, the path chooses by its own settings.
+    `tenant` and `media_id` name the document. Where a field is None, the path decides by its own settings.
     """
 
     tenant: str
@@ -113,10 +113,11 @@ class FollowingPath(Protocol):
 class ShowingPath(Protocol):
     """A path that can be asked for a document.
 
-    Before a document is removed from one path some time after its request, the other path is asked if it has
-    it. So the only version is never removed, whatever another process did while SQL was away. Between paths
-    that cannot be asked, an outage of SQL that another process does not notice leaves this to chance: for
-    documents whose removal is kept, and that are ingested by another process in that moment.
+    Before a kept removal is done, the other path is asked whether it has the document. So the only version is
+    never removed, whatever another process did while SQL was away.
+
+    A path that cannot be asked leaves one gap: during an outage of SQL, another process may ingest a document
+    whose removal is kept, and the removal may then take away that version.
     """
 
     async def shows(self, tenant: str, media_id: str) -> bool:

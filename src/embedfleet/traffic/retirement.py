@@ -29,7 +29,7 @@ def require_not_retired(state: TrafficState) -> None:
     since = _shown(state.retirement.at)
     until = _shown(state.retirement.final_at)
     raise PathRetired(
-        f"the old path is retired since {since} and ingests nothing: send the request to the fleet, or "
+        f"the old path has been retired since {since} and ingests nothing: send the request to the fleet, or "
         f"restore the old path, which is possible until {until}",
         remedy=Remedy.RESTORE_OLD_PATH,
     )

@@ -61,7 +61,7 @@ class TrafficStatus(_Frozen):
     guard: GuardView | None = Field(description="Null: no plan is under way.")
     window_seconds: float = Field(description="The figures of the paths are of this time until now.")
     paths: dict[str, PathFigures] = Field(
-        description="By `sync` (the old path), `async` (the fleet) and `shadow`, if it had any request."
+        description="By `sync` (the old path) and `async` (the fleet); a path without requests is left out."
     )
     pending_removals: dict[str, int] = Field(
         description="Documents that are still to be removed from a path, as the other one answered for them."

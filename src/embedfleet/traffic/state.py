@@ -65,7 +65,7 @@ class TrafficState(BaseModel):
 
     `percent` of the tenants, or of the documents, go to the fleet (0-100; two decimals count). A tenant in
     `deny_tenants`, or a content type in `deny_content_types`, goes the old way whatever the percentage is;
-    one that is allowed goes the new way; a denial is stronger than an allowance.
+    one that is allowed goes to the fleet; a denial is stronger than an allowance.
 
     `change_id` is the number of the change that made this state; 0: nothing was ever changed.
     """

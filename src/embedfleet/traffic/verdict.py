@@ -60,8 +60,8 @@ def _decided(rule: ShadowRule, found: ShadowFindings) -> Judgement | None:
     return Judgement(
         Verdict.PASSED,
         f"of {found.requests:,} requests {found.errors:,} failed in the fleet and {found.mismatched:,} "
-        f"differ; compared were the ids of {found.ids_compared:,} chunks and the vectors of "
-        f"{found.vectors_compared:,}; the p99 of the fleet is {ratio or 0.0:.2f} times that of the old path",
+        f"differ; the ids of {found.ids_compared:,} chunks and the vectors of {found.vectors_compared:,} "
+        f"were compared; the p99 of the fleet is {ratio or 0.0:.2f} times that of the old path",
     )
 
 

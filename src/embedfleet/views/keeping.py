@@ -85,7 +85,7 @@ class ViewKeeper:
         self._incomplete: dict[str, tuple[float, float]] = {}
 
     async def catch_up(self) -> int:
-        """Take in changes that wait, up to 2,000 documents, and return how many that were; 0: none waits.
+        """Take in waiting changes of up to 2,000 documents. Return how many were taken in; 0: none waits.
 
         Tenants whose place cannot be written, and documents that it refuses, are left for later. As long as
         there are any, ViewUnavailable is raised at the end, after all others were taken in.
@@ -125,9 +125,9 @@ class ViewKeeper:
         return await self._database.read(look)
 
     async def _take_in_or_leave(self, tenant: str, changes: Sequence[Change]) -> int:
-        """Bring these documents in step, except for those that cannot be written now. Returns how many are.
+        """Bring these documents in step, except for those that cannot be written now. Returns their number.
 
-        Raises ViewUnavailable if no tenant's can: then the place of all of them is away.
+        Raises ViewUnavailable if the place of all tenants is away.
         """
         try:
             return await self._take_in(tenant, changes)
@@ -147,7 +147,7 @@ class ViewKeeper:
             return 0
 
     async def _take_in(self, tenant: str, changes: Sequence[Change]) -> int:
-        """Bring these documents of a tenant in step. Returns how many are."""
+        """Bring these documents of a tenant in step. Returns how many are in step now."""
         if not self.view.shows(tenant):
             return await self._settle(changes)
         truth = await self._database.read(lambda conn: self._truth(conn, tenant, changes))

@@ -74,7 +74,7 @@ class Layout(Protocol):
         ...
 
     def tenant_of(self, collection: str) -> str | None:
-        """Return the tenant that this collection belongs to; None if it is none of this layout."""
+        """Return the tenant that this collection belongs to; None if its name is not one of this layout."""
         ...
 
     def row_id(self, passage: Passage) -> str:

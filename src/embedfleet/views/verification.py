@@ -206,7 +206,7 @@ class ViewVerification:
 
 
 def _document_of(view: View, tenant: str, labels: Mapping[str, Any]) -> str:
-    """Return the id of the document of a row: the one that we noted, or that of its media id."""
+    """Return the id of the document of a row: the one that this system noted, or that of its media id."""
     noted = labels.get(DOCUMENT)
     return str(noted or identity.document_id(tenant, str(labels.get(view.layout.document_key))))
 

@@ -36,7 +36,7 @@ class View:
     def open(cls, settings: ViewSettings, default_model: str) -> View:
         """Return the view of these settings. Its store connects later; the caller closes it.
 
-        Raises ConfigError for an unknown layout, or a url that is none.
+        Raises ConfigError for an unknown layout, or a url that is not valid.
         """
         layout = layout_named(settings.layout)
         model = settings.model or default_model

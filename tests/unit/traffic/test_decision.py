@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import reduce
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.traffic.decision import BUCKETS, Reach, bucket, decide, reach_of
+from embedfleet.traffic.decision import BUCKETS, Reach, bucket, decide
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import NOTHING_MOVED, TrafficState
 
@@ -121,11 +122,11 @@ def test_what_ever_went_to_the_fleet_is_within_its_reach(
     states: list[TrafficState], tenant: str, media_id: str, content_type: str
 ) -> None:
     if any(decide(state, tenant, media_id, content_type) is Path.ASYNC for state in states):
-        assert reach_of(states).includes(tenant, media_id)
+        assert reduce(Reach.with_state, states, Reach()).includes(tenant, media_id)
 
 
 def test_what_never_went_to_the_fleet_is_outside_its_reach() -> None:
-    reach = reach_of([TrafficState(percent=5), NOTHING_MOVED])
+    reach = Reach().with_state(TrafficState(percent=5)).with_state(NOTHING_MOVED)
     assert {name for name in TENANTS if reach.includes(name, "1")} == moved(5)
     assert not Reach().includes("a", "1")
 

@@ -42,8 +42,8 @@ GOOD = counts(1_000)
         (plan(step=3), GOOD, GOOD, Action.FINISH, "step 4 of 4 (100%) is good"),
         (plan(since=NOW - HOLD + 90), GOOD, GOOD, Action.HOLD, "90 s of its time are left"),
         (plan(paused=True), GOOD, GOOD, Action.HOLD, "the plan is paused"),
-        (plan(), counts(100), GOOD, Action.HOLD, "230 more good requests of the new path are needed"),
-        (plan(), counts(0), GOOD, Action.HOLD, "330 more good requests of the new path are needed"),
+        (plan(), counts(100), GOOD, Action.HOLD, "230 more good requests to the fleet are needed"),
+        (plan(), counts(0), GOOD, Action.HOLD, "330 more good requests to the fleet are needed"),
         (plan(), counts(3, errors=3), GOOD, Action.HOLD, "more good requests"),  # three tell nothing
         (plan(), counts(40, errors=9), GOOD, Action.BACK, "9 of 40 (22.5%, limit 1%) failed"),
         (plan(since=NOW), counts(40, errors=9), GOOD, Action.BACK, "is above a limit"),

@@ -154,7 +154,7 @@ async def resume_traffic(parts: Parts, caller: Operator, why: Why | None = None)
 
 @router.post("/traffic:rollback", responses=_CONFLICT)
 async def rollback_traffic(parts: Parts, caller: Operator, why: Why | None = None) -> TrafficState:
-    """Send every request the old way: 0%, no plan, nothing that is allowed."""
+    """Send every request the old way: 0%, no plan, and empty lists of what is allowed."""
     return await traffic_administration(parts, caller).rollback(reason=_reason(why))
 
 

@@ -137,7 +137,7 @@ class ChromaViewServer(_ChromaViewStore):
     """A server. Its clients do not disturb one another, so there is nothing to let go of."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout_seconds: float) -> None:
-        """Raises ConfigError if the url is none. Nothing is connected yet."""
+        """Raises ConfigError if the url is not valid. Nothing is connected yet."""
         self._address = ServerAddress.parse(url, headers)
         super().__init__(self._address.url)
         self._timeout_seconds = timeout_seconds

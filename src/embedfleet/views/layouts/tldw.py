@@ -1,6 +1,6 @@
 """The layout of tldw_server: one collection of media for each user, which its RAG reads.
 
-Its other collections (claims, kanban boards, characters, vector stores of its API) are none of ours. Its
+Its other collections (claims, kanban boards, characters, vector stores of its API) are not touched. Its
 score of a row is `1 - distance`, with the squared distance of Chroma's `l2`.
 """
 
