@@ -16,11 +16,15 @@ from contextlib import suppress
 
 from embedfleet.bootstrap import open_owner
 from embedfleet.settings import load_settings
-from embedfleet.traffic.fleet_path import FleetPath
-from embedfleet.traffic.paths import IngestRequest, IngestResult
-from embedfleet.traffic.router import TrafficRouter
-from embedfleet.traffic.shadow import Shadow
-from embedfleet.traffic.shadow_fleet import FleetInReach, StoreVectors
+from embedfleet.traffic import (
+    FleetInReach,
+    FleetPath,
+    IngestRequest,
+    IngestResult,
+    Shadow,
+    StoreVectors,
+    TrafficRouter,
+)
 
 TENANTS = 40
 AT_ONCE = 16

@@ -80,8 +80,8 @@ async def test_totals_may_be_written_again_and_are_summed_up_by_path(database: D
     }
     newer = await database.read(lambda conn: traffic_counts.sums(conn, first_change=3))
     assert newer == {"async": one}
-    older = await database.read(lambda conn: traffic_counts.sums(conn, last_change=2, since=61))
-    assert older == {"sync": one}
+    recent = await database.read(lambda conn: traffic_counts.sums(conn, since=61))
+    assert recent == {"sync": one}
 
 
 def removal(media_id: str, *, requested_at: float = 10.0, due_at: float = 10.0) -> Removal:

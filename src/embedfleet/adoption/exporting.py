@@ -179,7 +179,7 @@ class Exporting:
         ]
 
     async def _right_vectors(self, contents: Sequence[Content]) -> dict[str, NDArray[np.float32]]:
-        """The vectors in the store of these chunks, by id, without those that have another checksum in SQL.
+        """Return the stored vectors of these chunks, by id, without those that have another checksum in SQL.
 
         A vector of a release that recorded no checksum counts as right.
         """

@@ -32,10 +32,10 @@ class Tally:
 class Report:
     """What became of a source; of a dry run, what would become of it.
 
-    `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of documents that were taken
-    which belong to no version of now. `restored` counts documents that were deleted here before. `job_ids`
-    are the jobs that embed documents again, and `refusals` say why some of these were not admitted.
-    `estimate` is what the jobs of a dry run would cost.
+    `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of taken documents
+    that are left out: no chunk of the present text is theirs. `restored` counts documents that were deleted
+    here before. `job_ids` are the jobs that embed documents again, and `refusals` say why some of these were
+    not admitted. `estimate` is what the jobs of a dry run would cost.
     """
 
     place: str

@@ -46,7 +46,7 @@ class Sampling:
         """
         entries = {name: self._catalogue.settings_of(name) for name in self._catalogue.names()}
         for name in self._options.models.values():
-            self._catalogue.settings_of(name)  # told of before any work
+            self._catalogue.settings_of(name)  # an unknown one is refused before any work
         return [
             await self._finding(group, rows, model_of(group, self._options.models, entries))
             for group, rows in found.rows_of_groups().items()

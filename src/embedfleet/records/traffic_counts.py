@@ -63,17 +63,13 @@ def record(conn: Connection, totals: Mapping[CountKey, Counts]) -> None:
         conn.execute(row.on_conflict_do_update(index_elements=_KEY, set_=values))
 
 
-def sums(
-    conn: Connection, *, first_change: int = 0, last_change: int | None = None, since: float | None = None
-) -> dict[str, Counts]:
+def sums(conn: Connection, *, first_change: int = 0, since: float | None = None) -> dict[str, Counts]:
     """Sum up the counts by path. A path without counts is left out.
 
-    Only requests count that were decided under the changes from `first_change` to `last_change` (both
-    included; None: up to the newest), in slices that begin at `since` or later.
+    Only requests count that were decided under the change `first_change` or a later one, in slices that begin
+    at `since` (Unix seconds) or later. None: in all slices.
     """
     query = select(*_SUMMED).where(traffic_counts.c.change_id >= first_change)
-    if last_change is not None:
-        query = query.where(traffic_counts.c.change_id <= last_change)
     if since is not None:
         query = query.where(traffic_counts.c.slice_at >= since)
     return _summed(conn, query)

@@ -180,7 +180,7 @@ class JobInfo(BaseModel):
 
 
 def media_id_of(text: str) -> int | str:
-    """Return the number that a media id is; the text if it is none."""
+    """Return the media id as a number; the text itself if it is not a number."""
     return int(text) if text.isascii() and text.isdecimal() and str(int(text)) == text else text
 
 

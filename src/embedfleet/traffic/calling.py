@@ -51,8 +51,8 @@ class PathCalls:
     async def call(self, request: IngestRequest, *, limit_seconds: float | None) -> IngestResult:
         """Return the path's answer, and raise what it raises.
 
-        Raises TimeoutError after `limit_seconds`, and StillRunning if the path is a plain function: that goes
-        on. None: there is no limit.
+        After `limit_seconds` it raises TimeoutError, or StillRunning if the path is a plain function, whose
+        thread goes on. None: there is no limit.
         """
         if self._coroutine is None:
             return await self._call_in_thread(request, limit_seconds)

@@ -31,7 +31,7 @@ class Circuit:
         return self._failures >= _FAILURES_TO_OPEN
 
     def admits(self) -> bool:
-        """Whether the caller may call the path now. It then tells how that ended: by one of the others."""
+        """Whether the path may be called now. Afterwards the caller calls `note_answer` or `note_absence`."""
         if not self.is_open:
             return True
         if self._trying or self._clock.now() < self._try_at:

@@ -89,7 +89,7 @@ class Shadow:
         metrics: Metrics | None = None,
         most_under_way: int = _MOST_UNDER_WAY,
     ) -> None:
-        """`most_under_way`: the most comparisons at a time. A request beyond is skipped, and counted so."""
+        """`most_under_way`: the most comparisons at a time. A request beyond that is counted as skipped."""
         self._metrics = metrics or Metrics()
         self._database = database
         self._clock = clock or SystemClock()
@@ -123,7 +123,7 @@ class Shadow:
     def observe(self, request: IngestRequest, answer: IngestResult | Exception, seconds: float) -> None:
         """Note how the old path answered, after `seconds`, and have the fleet do the same. Return at once.
 
-        It never raises. Without a run it does nothing, nor for a request that is wrong in itself.
+        It never raises. It does nothing without a run, or for a request that is wrong in itself.
         """
         run = self._run
         if run is None or isinstance(answer, CALLERS_FAULT):

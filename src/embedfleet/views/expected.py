@@ -81,7 +81,7 @@ def rows_of(
 
 
 def texts_of(conn: Connection, rows: Sequence[ExpectedRow]) -> list[str | None]:
-    """Return the text of each row's chunk, in order; None if its document has no text there any more."""
+    """Return the text of each row's chunk, in order; None if SQL no longer has the text of its document."""
     wanted = [(row.generation.generation_id, [(row.chunk.start, row.chunk.end)]) for row in rows]
     return [None if texts is None else texts[0] for texts in segments.texts_of(conn, wanted)]
 

@@ -210,5 +210,5 @@ def _require_room(where: Path, size: int) -> None:
     free = shutil.disk_usage(where).free
     if free < size:
         raise StorageFull(
-            f"a copy of the source has {size:,} bytes, {where} has room for {free:,}: free some"
+            f"a copy of the source takes {size:,} bytes, and {where} has room for {free:,}: free some space"
         )
