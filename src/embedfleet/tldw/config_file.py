@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Mapping
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from embedfleet.errors import ConfigError
@@ -16,8 +16,8 @@ from embedfleet.settings.yaml_text import parse_sections, read_text
 from embedfleet.tldw.chunking_config import CHARS_A_WORD
 from embedfleet.tldw.draft import (
     Draft,
-    Path,
     Rule,
+    SettingPath,
     Translation,
     translate_metrics_port,
     translate_metrics_switch,
@@ -33,7 +33,7 @@ _OF_MODULE = frozenset(
 )
 
 
-def translate_file(path: FilePath) -> Translation:
+def translate_file(path: Path) -> Translation:
     """Return what a settings file of tldw says. Raises ConfigError for any other file."""
     text = read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -46,7 +46,7 @@ def translate_file(path: FilePath) -> Translation:
     return translate_config_txt(_section_of(text, path))
 
 
-def _section_of(text: str, path: FilePath) -> Mapping[str, str]:
+def _section_of(text: str, path: Path) -> Mapping[str, str]:
     # tldw's guide writes comments behind values, after a semicolon. Its values may have percent signs.
     parser = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
     try:
@@ -59,7 +59,7 @@ def _section_of(text: str, path: FilePath) -> Mapping[str, str]:
     return dict(parser.items(_SECTION))
 
 
-def _none_of_tldw(path: FilePath) -> ConfigError:
+def _none_of_tldw(path: Path) -> ConfigError:
     return ConfigError(
         f"{path}: is no settings file of tldw_server: name its config.txt, or a YAML file of its embeddings"
     )
@@ -113,8 +113,8 @@ _CONFIG_TXT: Mapping[str, Rule] = {
     "onnx_model_path": _MODEL_FOLDER,
     "model_dir": _MODEL_FOLDER,
     "chunk_size": _sized("chunking.chunk_size"),
-    "overlap": Path("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
-    "chunk_overlap": Path("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
+    "overlap": SettingPath("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
+    "chunk_overlap": SettingPath("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
     "enable_contextual_chunking": _NO_CONTEXT,
     "contextual_llm_model": _NO_CONTEXT,
     "contextual_chunk_method": _NO_CONTEXT,
@@ -123,7 +123,7 @@ _CONFIG_TXT: Mapping[str, Rule] = {
     "context_token_budget": _NO_CONTEXT,
     "trusted_hf_remote_code_models": "no code of a model is run",
     "max_models_in_memory": "models are bounded by memory, `models.memory_mb`",
-    "max_model_memory_gb": Path("models.memory_mb", lambda gb: {"cpu": int(float(gb) * _MIB_A_GB)}),
+    "max_model_memory_gb": SettingPath("models.memory_mb", lambda gb: {"cpu": int(float(gb) * _MIB_A_GB)}),
     "model_lru_ttl_seconds": "a model goes when another needs its room, `models.memory_mb`",
 }
 
@@ -182,18 +182,18 @@ _PROVIDER: Mapping[str, str] = {
 }
 _MODULE: Mapping[str, Rule] = {
     "chunk_size": _sized("chunking.chunk_size"),
-    "chunk_overlap": Path("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
+    "chunk_overlap": SettingPath("chunking.overlap", lambda words: int(words) * CHARS_A_WORD),
 }
 _MODULE_SECTIONS: Mapping[str, Mapping[str, Rule]] = {
     "cache": {
-        "enabled": Path("embedding_cache.enabled", bool),
+        "enabled": SettingPath("embedding_cache.enabled", bool),
         "ttl_seconds": "a vector is kept as long as a document uses it",
         "max_size": "the cache is bounded by `embedding_cache.max_mb_per_tenant`",
         "cleanup_interval": "the cache is trimmed by itself",
     },
     "resources": {
         "max_models_in_memory": "models are bounded by memory, `models.memory_mb`",
-        "max_memory_gb": Path("models.memory_mb", lambda gb: {"cpu": int(float(gb) * _MIB_A_GB)}),
+        "max_memory_gb": SettingPath("models.memory_mb", lambda gb: {"cpu": int(float(gb) * _MIB_A_GB)}),
         "model_ttl_seconds": "a model goes when another needs its room, `models.memory_mb`",
         "enable_model_warmup": "the models of `worker_pools.embedding.models` are loaded at the start",
         "warmup_models": "the models of `worker_pools.embedding.models` are loaded at the start",

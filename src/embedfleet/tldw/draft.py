@@ -22,8 +22,8 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """Where a value goes, and as what."""
+class SettingPath:
+    """Where a value goes in the settings, and what makes it of the value in the file; None: it stays."""
 
     to: str
     as_what: Callable[[Any], Any] | None = None
@@ -75,7 +75,7 @@ class Draft:
             match rule:
                 case str():
                     self.warn(key, rule)
-                case Path():
+                case SettingPath():
                     self.put(rule.to, value if rule.as_what is None else rule.as_what(value))
                 case _:
                     rule(self, key, value)
@@ -95,7 +95,7 @@ class Draft:
             self.put("models.default", model.name)
 
 
-Rule = str | Path | Callable[[Draft, str, Any], None]
+Rule = str | SettingPath | Callable[[Draft, str, Any], None]
 """A reason why a key has no counterpart, a path to set, or a function of the draft, the key and the value."""
 
 

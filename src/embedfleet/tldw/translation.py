@@ -7,8 +7,8 @@ from typing import Any
 
 from embedfleet.tldw.draft import (
     Draft,
-    Path,
     Rule,
+    SettingPath,
     Translation,
     translate_metrics_port,
     translate_metrics_switch,
@@ -61,8 +61,8 @@ _TOP: Mapping[str, Rule] = {
     "enable_monitoring": translate_metrics_switch,
     "monitoring_port": translate_metrics_port,
     "log_level": _log_level,
-    "enable_autoscaling": Path("auto_scaling.enabled", bool),
-    "scale_check_interval": Path("auto_scaling.interval_seconds", float),
+    "enable_autoscaling": SettingPath("auto_scaling.enabled", bool),
+    "scale_check_interval": SettingPath("auto_scaling.interval_seconds", float),
     "scale_up_threshold": "pools grow by the seconds of work in the queue, "
     "`auto_scaling.target_backlog_seconds`",
     "scale_down_threshold": "pools shrink by the seconds of work in the queue, "
@@ -71,8 +71,8 @@ _TOP: Mapping[str, Rule] = {
     "max_memory_gb": "models have `models.memory_mb`; a worker process has `memory_limit_mb` of its pool",
 }
 _REDIS: Mapping[str, Rule] = {
-    "url": Path("redis.url", str),
-    "max_connections": Path("redis.max_connections", lambda number: max(int(number), 2)),
+    "url": SettingPath("redis.url", str),
+    "max_connections": SettingPath("redis.max_connections", lambda number: max(int(number), 2)),
     "decode_responses": "embedfleet's messages are binary",
 }
 _NO_POLLING = "workers are woken, they do not poll"
@@ -85,8 +85,8 @@ _POOL: Mapping[str, Rule] = {
     "poll_interval_ms": _NO_POLLING,
     "heartbeat_interval": "a silent worker's tasks go to another after `lease_seconds` of its pool",
     "metrics_interval": "metrics are read when Prometheus asks",
-    "default_chunk_size": Path("chunking.chunk_size", int),
-    "default_overlap": Path("chunking.overlap", int),
+    "default_chunk_size": SettingPath("chunking.chunk_size", int),
+    "default_overlap": SettingPath("chunking.overlap", int),
     "gpu_allocation": "the `devices` of a model say where it runs; `auto` finds a GPU by itself",
     "max_model_cache_size": "models are bounded by memory, `models.memory_mb`",
     "model_unload_timeout": "a model goes when another needs its room, `models.memory_mb`",
@@ -103,8 +103,8 @@ def _translate_pool(draft: Draft, name: str, values: Mapping[str, Any]) -> None:
         return
     of_pool: Mapping[str, Rule] = {
         **_POOL,
-        "num_workers": Path(f"worker_pools.{kind}.workers", int),
-        "max_retries": Path(f"worker_pools.{kind}.max_attempts", lambda retries: int(retries) + 1),
+        "num_workers": SettingPath(f"worker_pools.{kind}.workers", int),
+        "max_retries": SettingPath(f"worker_pools.{kind}.max_attempts", lambda retries: int(retries) + 1),
         "shutdown_timeout": _longest_drain,
     }
     model, provider = pool.pop("default_model_name", None), pool.pop("default_model_provider", "huggingface")

@@ -36,8 +36,8 @@ T = TypeVar("T")
 _MOST_ROUNDS = 4
 
 
-class Shadow(Protocol):
-    """Runs the fleet beside the old path, and compares the two (`traffic.shadow`)."""
+class ShadowObserver(Protocol):
+    """Is shown the answers of the old path. `traffic.shadow.Shadow` compares them with those of the fleet."""
 
     def observe(self, request: IngestRequest, answer: IngestResult | Exception, seconds: float) -> None:
         """Note how the old path answered, after `seconds`. It returns at once, and never fails."""
@@ -88,7 +88,7 @@ class TrafficRouter:
         states: TrafficStates | None = None,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
-        shadow: Shadow | None = None,
+        shadow: ShadowObserver | None = None,
         async_limit_seconds: float = 60.0,
         removal_limit_seconds: float = 10.0,
     ) -> None:
@@ -97,7 +97,7 @@ class TrafficRouter:
 
         `database`: where the state, the counts and the removals are. Without it nothing is moved, unless
         `states` says so. The fleet has `async_limit_seconds` to answer. A removal from either path may take
-        `removal_limit_seconds`.
+        `removal_limit_seconds`. `shadow` is shown each answer of the old path.
         """
         self._clock = clock or SystemClock()
         self._metrics = metrics or Metrics()
