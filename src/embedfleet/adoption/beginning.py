@@ -13,7 +13,7 @@ from embedfleet import document_metadata
 from embedfleet.adoption.survey import DocumentKey
 from embedfleet.document_metadata import Value
 from embedfleet.inference.backend import ModelInfo
-from embedfleet.lifecycle.admission import new_job_id
+from embedfleet.lifecycle.admission import USUAL_PRIORITY, new_job_id
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records import batches, chunks, collections, documents, jobs, outbox, tenants
 from embedfleet.records.batches import Batch
@@ -24,7 +24,6 @@ from embedfleet.records.outbox import WaitingJob
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 
-_PRIORITY = 50
 # A page takes a second or so. A server that is busy may take minutes.
 _PAGE_SECONDS = 600.0
 # Jobs are listed in the order of their creation, so those of a page get instants of their own.
@@ -167,7 +166,7 @@ def _add_jobs(
             document_id=one.document_id,
             generation_id=generation_id,
             user_tier=tiers[one.key.tenant],
-            priority=_PRIORITY,
+            priority=USUAL_PRIORITY,
             created_at=now + place * _BETWEEN_JOBS_SECONDS,
         )
         for place, (one, generation_id) in enumerate(named)

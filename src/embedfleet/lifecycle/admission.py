@@ -33,7 +33,8 @@ from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 
-_USUAL_PRIORITY = 50
+USUAL_PRIORITY = 50
+"""The priority of a job whose caller chooses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class Admission:
             what.document_id,
             generation_ids[0],
             tier,
-            _USUAL_PRIORITY,
+            USUAL_PRIORITY,
             now,
         )
         jobs.create(conn, [job])

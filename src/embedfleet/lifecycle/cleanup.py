@@ -87,7 +87,7 @@ def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: f
         return
     generations = documents.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
-        # Before the row goes that has the mark: the views must remove the document too.
+        # The mark goes with the document's row. So the views are told first: they remove the document too.
         views.tell(conn, [document_id], now)
         _drop_document(conn, document_id, generations)
         return

@@ -23,9 +23,6 @@ from embedfleet.records.jobs import Job, JobEnd
 from embedfleet.records.segments import Segment
 from embedfleet.sql.tables import GenerationState
 
-# More chunks than a document has. Both databases hold it.
-_ALL_CHUNKS = 2**31 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class DocumentToCut:
@@ -171,7 +168,7 @@ def _is_other_cut(generation: Generation) -> bool:
 
 def _leave_vectors_to_deletion(conn: Connection, generation: Generation) -> None:
     """Have all vectors of these chunks deleted. An adoption may have written some and then ended."""
-    (rows,) = chunks.between(conn, [(generation.generation_id, 0, _ALL_CHUNKS)])
+    (rows,) = chunks.between(conn, [(generation.generation_id, 0, chunks.ALL_CHUNKS)])
     chunks.record_for_deletion(conn, [(generation, [row.chunk_id for row in rows])], {})
     documents.request_cleanup(conn, [generation.document_id])
 

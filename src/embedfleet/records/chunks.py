@@ -94,6 +94,10 @@ def add(conn: Connection, made: Iterable[tuple[str, int, Sequence[ChunkRow]]]) -
         conn.execute(_add(conn.dialect.name), rows)
 
 
+ALL_CHUNKS = 2**31 - 1
+"""As a number of chunks in `between`: all of a document. No document has more, and both databases hold it."""
+
+
 def between(conn: Connection, spans: Sequence[tuple[int, int, int]]) -> list[list[ChunkRow]]:
     """Return the chunks of each span (generation id, first chunk, number of chunks), in order.
 

@@ -17,8 +17,6 @@ from embedfleet.vectors.port import Metadata
 from embedfleet.views.layout import CHUNK, DOCUMENT, Passage
 from embedfleet.views.view import View
 
-_ALL_CHUNKS = 2**31 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRow:
@@ -72,7 +70,7 @@ def rows_of(
         for one in generations
         if one.state is GenerationState.LIVE and one.collection == collection
     ]
-    spans = [(one.generation_id, 0, _ALL_CHUNKS) for one in live]
+    spans = [(one.generation_id, 0, chunks.ALL_CHUNKS) for one in live]
     found: list[ExpectedRow] = []
     for generation, rows in zip(live, chunks.between(conn, spans), strict=True):
         stored = chunks.ids_stored(conn, [row.chunk_id for row in rows])
