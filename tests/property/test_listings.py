@@ -51,6 +51,7 @@ class World:
                 cleanup=0,
                 deletions=0,
                 patches=0,
+                view_marks=0,
                 **common,
             )
             new = NewJob(mixed, tenant, name, number, UserTier.FREE, 50, instant)
