@@ -8,10 +8,10 @@ from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.records import traffic_counts
 from embedfleet.sql.database import Database
+from embedfleet.traffic.counting import FOLDED_SECONDS
 
 FOLD_SECONDS = 600.0
 """The pause between two looks. Until then there are a few hundred rows more."""
-_INTO_SECONDS = 3_600
 # Processes write the counts of a slice for half an hour at the most (`traffic.counting`).
 _WRITTEN_SECONDS = 3_600
 # A year and a month: a year can be compared with the one before.
@@ -33,10 +33,10 @@ class TrafficFolding(LeaderDuty):
 
     async def step(self) -> None:
         now = self._clock.now()
-        before = int(now - _WRITTEN_SECONDS) // _INTO_SECONDS * _INTO_SECONDS
+        before = int(now - _WRITTEN_SECONDS) // FOLDED_SECONDS * FOLDED_SECONDS
         while await self._database.write(
             lambda conn: traffic_counts.fold(
-                conn, before=before, into_seconds=_INTO_SECONDS, limit=_ROWS_PER_UNIT
+                conn, before=before, into_seconds=FOLDED_SECONDS, limit=_ROWS_PER_UNIT
             )
         ):
             pass

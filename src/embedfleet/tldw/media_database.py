@@ -1,4 +1,4 @@
-"""Reads documents of tldw's Media databases: one SQLite file a user. Nothing is written."""
+"""Reads documents of tldw's Media databases: one SQLite file a user. No database is written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MediaDatabases:
         if not path.is_file():
             raise UnknownDocument(f"{unknown}: there is no database {path}")
         try:
-            # `mode=ro`: SQLite makes no file and changes none but its own index of the log.
+            # Not `immutable`, as tldw may be writing. So SQLite may leave an empty log and its index behind.
             with closing(self._open(path)) as connection:
                 row = connection.execute(_QUERY, (media_id,)).fetchone()
         except sqlite3.Error as exc:

@@ -24,6 +24,8 @@ from embedfleet.waiting import wait_briefly
 
 SLICE_SECONDS = 60
 """The length of a slice of time, which is a row for each path. A row is written again until it is over."""
+FOLDED_SECONDS = 3_600
+"""The length of the slices that the leader makes of those which are an hour old."""
 FLUSH_SECONDS = 1.0
 # Slices that are an hour old may be folded together by another process, so they are not written any more.
 _KEPT_SECONDS = 1_800.0

@@ -12,12 +12,10 @@ from embedfleet.records import removals, traffic, traffic_counts
 from embedfleet.records.traffic import Change
 from embedfleet.records.traffic_counts import Counts
 from embedfleet.traffic.changes import state_of
-from embedfleet.traffic.counting import SLICE_SECONDS
+from embedfleet.traffic.counting import FOLDED_SECONDS, SLICE_SECONDS
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import TrafficState
 
-# The leader makes one slice of an hour's counts when they are an hour old.
-_FOLDED_SECONDS = 3_600
 # The history is read in pages from its newest change. A state that held for a week is mostly in the first.
 _PAGE = 100
 
@@ -63,7 +61,7 @@ def missing_for_retirement(
 def _missing_answers(conn: Connection, first: Change, now: float, seconds: float) -> list[str]:
     """Say what of the answers of the last `seconds` is in the way, if decided under `first` or later."""
     # The slice in which that time begins counts too: it may have a fallback.
-    slice_seconds = SLICE_SECONDS if seconds < _FOLDED_SECONDS else _FOLDED_SECONDS
+    slice_seconds = SLICE_SECONDS if seconds < FOLDED_SECONDS else FOLDED_SECONDS
     counts = traffic_counts.sums(conn, first_change=first.change_id, since=now - seconds - slice_seconds)
     window = _duration(seconds)
     new, old = counts.get(Path.ASYNC, Counts()), counts.get(Path.SYNC, Counts())
