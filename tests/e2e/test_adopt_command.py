@@ -106,6 +106,22 @@ def test_the_vector_store_of_the_system_itself_is_no_source(command: Command) ->
     assert (said.code, "it is the vector store of this system" in " ".join(said.stderr.split())) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty, as a copy is that was interrupted"), (b"not a database", "cannot be read")],
+)
+def test_a_damaged_source_is_named_and_no_repair_of_this_system_is_advised(
+    command: Command, content: bytes, message: str
+) -> None:
+    source = command.folder / "broken"
+    source.mkdir()
+    (source / "chroma.sqlite3").write_bytes(content)
+    said = " ".join(command.typed("adopt", "--chroma", str(source)).stderr.split())
+    assert str(source) in said
+    assert message in said
+    assert "rebuild" not in said
+
+
 @pytest.mark.slow
 def test_an_adoption_that_is_killed_five_times_ends_complete_and_equal(command: Command) -> None:
     """Each kill comes when a few more documents are here than at the one before."""

@@ -158,7 +158,7 @@ async def test_the_walk(
     before = bytes_of(tldw.base_dir)
     planned = adopt(command, tldw, "2", "--dry-run", code=3)
     assert "refuse" in planned
-    assert "stale rows of documents that are taken, left out: 2" in planned
+    assert "stale or repeated rows of documents that are taken, left out: 2" in planned
     adopt(command, tldw, "1")
     assert bytes_of(tldw.base_dir) == before
     # It runs workers, so the view begins to follow.

@@ -185,6 +185,7 @@ class Adoption:
                 report.add(key, Outcome.REFUSE, Reason.NOT_ADMITTED, len(one.chosen.rows))
                 report.refusals.append(f"tenant `{key.tenant}`, media `{key.media_id}`: {exc}")
                 continue
+            report.lose(verdict.lost_metadata)
             if one.chosen.finding.outcome is GroupOutcome.EMBED:
                 embed.append(_ToEmbed(one, request, Reason.GROUP_WRONG))
             elif verdict.outcome is Outcome.EMBED:

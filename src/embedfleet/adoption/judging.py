@@ -11,7 +11,7 @@ from embedfleet.adoption.layout import RowFacts, SourceLayout
 from embedfleet.adoption.placing import Piece, Placing, Span, assembled
 from embedfleet.adoption.texts import KnownText
 from embedfleet.chunking.coverage import CoverageMeter
-from embedfleet.document_metadata import MOST_NAMES, Value, checked
+from embedfleet.document_metadata import Value, checked
 from embedfleet.visible_text import shows_nothing
 
 MOST_TITLE_CHARS = 1024
@@ -40,6 +40,7 @@ class Reason(StrEnum):
     TRUNCATED = "a chunk is longer than its model takes, so it was cut off"
     CHANGED = "the chunks are not those of the text"
     GROUP_REFUSED = "its group is refused"
+    NO_DIRECTION = "a vector is zero or not a number"
     NO_TEXT = "no text is known"
     NOT_ADMITTED = "was not admitted"
     TEXT_GONE = "the text is gone where it was kept"
@@ -75,13 +76,15 @@ class Judged:
     """What is known of a document once its rows are read.
 
     `placed` are the rows to keep, in order; `stale` counts those that belong to no chunk of its text.
-    `coverage` is the share, 0 to 1, of the visible text that the kept rows have.
+    A row that repeats another one counts as stale. `coverage` is the share, 0 to 1, of the visible text that
+    the kept rows have. `lost_metadata` names what is not in `metadata`, as a document here cannot have it.
     """
 
     text: str
     title: str | None
     source: str | None
     metadata: Mapping[str, Value]
+    lost_metadata: Sequence[str]
     placed: Sequence[Placed]
     stale: int
     coverage: float
@@ -95,10 +98,11 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
     With a known text, a row whose text is not in it is stale, and a document whose rows leave some of it out
     has changed since it was embedded. Without one, the text is made of the rows.
     """
+    count = len(rows)
     rows = _without_repeats(rows)
     first = rows[0].facts if rows else RowFacts()
     shared = shared_metadata([row.metadata for row in rows], layout)
-    metadata = _kept({**(known.metadata if known else {}), **shared})
+    metadata, lost = _kept({**(known.metadata if known else {}), **shared})
     title = ((known.title if known else None) or first.title or "")[:MOST_TITLE_CHARS] or None
     source = first.source or (known.source if known else None)
     if known is None:
@@ -110,7 +114,7 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
         text = known.text
         placed = _placed(rows, text)
         coverage = coverage_of(text, [one.span for one in placed])
-    stale = len(rows) - len(placed)
+    stale = count - len(placed)
     outcome, reason = Outcome.TAKE, Reason.RIGHT
     if known is not None and known.gone:
         outcome, reason = Outcome.DROP, Reason.TEXT_GONE
@@ -118,36 +122,34 @@ def judged(rows: Sequence[SourceRow], known: KnownText | None, layout: SourceLay
         outcome, reason = Outcome.REFUSE, Reason.NO_TEXT
     elif coverage < 1.0:
         outcome, reason = Outcome.EMBED, Reason.CHANGED
-    return Judged(text, title, source, metadata, placed, stale, coverage, outcome, reason)
+    return Judged(text, title, source, metadata, lost, placed, stale, coverage, outcome, reason)
 
 
-def shared_metadata(metadatas: Sequence[Mapping[str, Any]], layout: SourceLayout) -> dict[str, Value]:
+def shared_metadata(metadatas: Sequence[Mapping[str, Any]], layout: SourceLayout) -> dict[str, Any]:
     """Return what all rows of a document say alike, without what the layout itself writes."""
     if not metadatas:
         return {}
     first, *others = metadatas
-    alike = {
+    return {
         name: value
         for name, value in first.items()
         if name not in layout.own_keys and all(other.get(name) == value for other in others)
     }
-    return _kept(alike)
 
 
-def _kept(given: Mapping[str, Any]) -> dict[str, Value]:
-    """Return what of this the metadata of a document can have; nothing if it is too large together."""
-    kept: dict[str, Value] = {}
+def _kept(given: Mapping[str, Any]) -> tuple[dict[str, Value], list[str]]:
+    """Return what of this the metadata of a document can have, in order, and the names of the rest."""
+    try:
+        return checked(given), []
+    except ValueError:  # told of by the names that are left out
+        kept: dict[str, Value] = {}
+    lost: list[str] = []
     for name, value in given.items():
         try:
-            kept |= checked({name: value})
+            kept = checked({**kept, name: value})
         except ValueError:
-            continue
-        if len(kept) == MOST_NAMES:
-            break
-    try:
-        return checked(kept)
-    except ValueError:
-        return {}
+            lost.append(name)
+    return kept, lost
 
 
 def coverage_of(text: str, spans: Sequence[Span]) -> float:

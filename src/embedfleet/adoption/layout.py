@@ -81,6 +81,11 @@ class SourceLayout(Protocol):
         ...
 
 
+# SQL and Parquet hold pages and the like in 32 bits. What is larger is no page, place or count of anything.
+_LARGEST_NUMBER = 2**31 - 1
+_MOST_DIGITS = len(str(_LARGEST_NUMBER))
+
+
 def text_at(metadata: Mapping[str, Any], *keys: str) -> str:
     """Return the text under the first of these keys that has one; "" if none has."""
     for key in keys:
@@ -93,15 +98,15 @@ def text_at(metadata: Mapping[str, Any], *keys: str) -> str:
 def number_at(metadata: Mapping[str, Any], *keys: str) -> int | None:
     """Return the whole number under the first of these keys that has one, also one that is written as text.
 
-    None if none has, or if it is negative.
+    None if none has. A negative number, or one of more than 31 bits, does not count.
     """
     for key in keys:
         value = metadata.get(key)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+            value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_NUMBER:
             return value
     return None
 
@@ -112,7 +117,7 @@ def usual_facts(metadata: Mapping[str, Any]) -> RowFacts:
         start=number_at(metadata, "chunk_start", "start_char", "start_index", "start_offset"),
         end=number_at(metadata, "chunk_end", "end_char", "end_index", "end_offset"),
         chunks=number_at(metadata, "total_chunks"),
-        heading=text_at(metadata, "section_title", "heading"),
+        heading=text_at(metadata, "section_title", "heading").replace("\0", ""),  # PostgreSQL takes no NUL
         page=number_at(metadata, "page_number", "page"),
         title=text_at(metadata, "title") or None,
         source=text_at(metadata, "source", "url") or None,

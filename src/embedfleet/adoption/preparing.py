@@ -59,7 +59,7 @@ def prepared(page: Sequence[Candidate], cutting: Cutting) -> Iterator[TakenDocum
         info, judged = candidate.model, candidate.judged
         texts = [judged.text[start:end] for start, end in (one.span for one in judged.placed)]
         tokens = tokenised(texts, info)
-        reason = _fault(judged, texts, tokens, info)
+        reason = _fault(judged, texts, tokens, info) or _vector_fault(candidate)
         if reason is not None:
             yield replace(judged, outcome=Outcome.EMBED, reason=reason)
         else:
@@ -81,6 +81,16 @@ def _fault(judged: Judged, texts: Sequence[str], tokens: TokenBatch, info: Model
     ours = tokens.take(np.array(others, dtype=np.int64))
     same = np.array_equal(ours.lengths, theirs.lengths) and np.array_equal(ours.token_ids, theirs.token_ids)
     return None if same else Reason.CHANGED
+
+
+def _vector_fault(candidate: Candidate) -> Reason | None:
+    """Return why no search finds some vector that is kept; None if each has a direction.
+
+    Most vectors are in no sample, so this looks at all of them.
+    """
+    vectors = candidate.vectors[[one.row.place for one in candidate.judged.placed]]
+    whole = np.isfinite(vectors).all() and vectors.any(axis=1).all()
+    return None if whole else Reason.NO_DIRECTION
 
 
 def _document(

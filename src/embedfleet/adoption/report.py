@@ -32,10 +32,11 @@ class Tally:
 class Report:
     """What became of a source; of a dry run, what would become of it.
 
-    `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of taken documents
-    that are left out: no chunk of the present text is theirs. `restored` counts documents that were deleted
-    here before. `job_ids` are the jobs that embed documents again, and `refusals` say why some of these were
-    not admitted. `estimate` is what the jobs of a dry run would cost.
+    `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of taken documents that are
+    left out: no chunk of the present text is theirs, or they repeat another row. `lost_metadata` counts by
+    name the documents that come without metadata of this name, as a document here cannot have it. `restored`
+    counts documents that were deleted here before. `job_ids` are the jobs that embed documents again, and
+    `refusals` say why some of these were not admitted. `estimate` is what the jobs of a dry run would cost.
     """
 
     place: str
@@ -48,6 +49,7 @@ class Report:
     groups: Sequence[GroupFinding] = ()
     tallies: dict[tuple[Outcome, Reason], Tally] = field(default_factory=dict)
     stale_rows: int = 0
+    lost_metadata: dict[str, int] = field(default_factory=dict)
     restored: int = 0
     tokens_taken: int = 0
     job_ids: list[str] = field(default_factory=list)
@@ -57,6 +59,11 @@ class Report:
     def add(self, key: DocumentKey, outcome: Outcome, reason: Reason, rows: int) -> None:
         """Count a document."""
         self.tallies.setdefault((outcome, reason), Tally()).add(key, rows)
+
+    def lose(self, names: Sequence[str]) -> None:
+        """Count a document that comes without the metadata of these names."""
+        for name in names:
+            self.lost_metadata[name] = self.lost_metadata.get(name, 0) + 1
 
     def documents(self, outcome: Outcome) -> int:
         """Return how many documents have this outcome."""

@@ -16,6 +16,8 @@ from embedfleet.paging import pages
 
 _TENANT = "{tenant}"
 _IDS_AT_ONCE = 500
+# A longer number may be more than SQLite's 64 bits, so it is the id of no media item.
+_MOST_DIGITS = 18
 _BUSY_SECONDS = 30.0
 # Of SQLite's file format: the byte that says how the file is read, and its value with a write-ahead log.
 _HEADER_BYTES = 20
@@ -38,7 +40,9 @@ class TextSource(Protocol):
     """The texts of documents."""
 
     async def texts(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, KnownText]:
-        """Return the texts of these documents. One that the source does not have is left out.
+        """Return the texts of these documents. One that the source does not have any more is left out.
+
+        One that cannot be in it, as its id is none of the source's, has an empty text.
 
         Raises ConfigError if the source cannot be read.
         """
@@ -59,11 +63,13 @@ class MediaTexts:
         return await asyncio.to_thread(self._read, keys)
 
     def _read(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, KnownText]:
-        numbers: dict[str, dict[int, DocumentKey]] = {}
-        for key in keys:
-            if key.media_id.isascii() and key.media_id.isdigit():
-                numbers.setdefault(key.tenant, {})[int(key.media_id)] = key
+        numbers: dict[str, dict[int, DocumentKey]] = {key.tenant: {} for key in keys}
         found: dict[DocumentKey, KnownText] = {}
+        for key in keys:
+            if key.media_id.isascii() and key.media_id.isdigit() and len(key.media_id) <= _MOST_DIGITS:
+                numbers[key.tenant][int(key.media_id)] = key
+            else:
+                found[key] = KnownText("")
         for tenant, wanted in numbers.items():
             with self._opened(tenant) as connection:
                 for number, known in _media(connection, list(wanted)):

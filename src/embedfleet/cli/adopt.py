@@ -14,6 +14,7 @@ import typer
 
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_here
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, show_progress, warn
+from embedfleet.document_metadata import shown
 
 if TYPE_CHECKING:
     from embedfleet.adoption.adopting import Progress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from embedfleet.settings import Settings
 
 _MOST_REFUSALS = 10
+_MOST_LOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,9 @@ def _show(report: Report) -> None:
     if rows:
         say_table(["", "documents", "rows", "why"], rows, right=(1, 2))
     if report.stale_rows:
-        say(f"stale rows of documents that are taken, left out: {report.stale_rows:,}")
+        say(f"stale or repeated rows of documents that are taken, left out: {report.stale_rows:,}")
+    if report.lost_metadata:
+        say(f"metadata that a document here cannot have, left out: {_lost(report)}")
     if report.restored:
         say(f"deleted here before, and back because the source still has them: {report.restored:,} documents")
     taken = "would not be" if report.dry_run else "were not"
@@ -238,6 +242,14 @@ def _show(report: Report) -> None:
         from embedfleet.cli.estimate import say_estimate
 
         say_estimate(report.estimate)
+
+
+def _lost(report: Report) -> str:
+    """Return the names that are lost most often, with the documents of each."""
+    most = sorted(report.lost_metadata.items(), key=lambda one: (-one[1], one[0]))
+    named = [f"{shown(name)} of {count:,} documents" for name, count in most[:_MOST_LOST_NAMES]]
+    more = len(most) - len(named)
+    return ", ".join(named) + (f", and {more:,} other names" if more else "")
 
 
 def _document(report: Report) -> dict[str, Any]:
@@ -275,6 +287,7 @@ def _document(report: Report) -> dict[str, Any]:
             for (outcome, reason), tally in sorted(report.tallies.items())
         ],
         "stale_rows": report.stale_rows,
+        "lost_metadata": report.lost_metadata,
         "restored": report.restored,
         "tokens_taken": report.tokens_taken,
         "jobs": len(report.job_ids),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.adoption.judging import Judged, Outcome, Reason, SourceRow, judged
-from embedfleet.adoption.layout import LayoutOptions
+from embedfleet.adoption.layout import LayoutOptions, RowFacts
 from embedfleet.adoption.layouts import layout_of
 from embedfleet.adoption.texts import KnownText
 from embedfleet.chunking.characters import is_blank
@@ -83,10 +83,15 @@ def test_metadata_that_all_rows_share_are_the_documents() -> None:
     assert (found.title, found.source) == ("T", "https://e.org")
 
 
-def test_metadata_that_a_document_cannot_have_are_left_out() -> None:
+def test_metadata_that_a_document_cannot_have_are_left_out_by_name() -> None:
     of = [{"ok": 1, "nul": "a\0b", "user_id": "x", "big": "y" * 5_000, "bigger": "z" * 5_000}]
-    assert judge(["A chunk."], None, of=of).metadata == {}
-    assert judge(["A chunk."], None, of=[{"ok": 1, "nul": "a\0b", "user_id": "x"}]).metadata == {"ok": 1}
+    found = judge(["A chunk."], None, of=of)
+    assert found.metadata == {"ok": 1, "big": "y" * 5_000}
+    assert found.lost_metadata == ["nul", "user_id", "bigger"]
+    many = {f"name_{number}": number for number in range(70)}
+    found = judge(["A chunk."], None, of=[many])
+    assert [*found.metadata, *found.lost_metadata] == list(many)
+    assert len(found.lost_metadata) == 6
 
 
 @given(
@@ -110,3 +115,11 @@ def test_what_is_taken_has_all_of_the_text_and_each_chunk_is_in_it(
     if found.outcome is Outcome.TAKE:
         covered = {at for one in found.placed for at in range(*one.span)}
         assert {at for at, blank in enumerate(is_blank(text)) if not blank} <= covered
+
+
+def test_a_row_that_repeats_another_is_counted() -> None:
+    facts = RowFacts()
+    rows = [
+        SourceRow(place, None, text, {}, facts) for place, text in enumerate(["Same.", "Same.", "Other."])
+    ]
+    assert verdict(judged(rows, None, LAYOUT)) == (Outcome.TAKE, Reason.RIGHT, 2, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.adoption.layout import LayoutOptions, RowLabel
+from embedfleet.adoption.layout import LayoutOptions, RowLabel, number_at, usual_facts
 from embedfleet.adoption.layouts import LAYOUTS, layout_of
 from embedfleet.errors import InvalidRequest
 from embedfleet.vectors.source import SourceCollection
@@ -88,3 +88,19 @@ def test_an_unknown_layout_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InvalidRequest, match="did you mean `tldw`"):
         layout_of("tdlw", LayoutOptions("t"))
     assert all(layout_of(name, LayoutOptions("t")).name == name for name in LAYOUTS)
+
+
+@pytest.mark.parametrize("large", [2**31, 2**63 - 1, "9" * 30, "9" * 5_000, 1e300])
+def test_a_number_that_sql_cannot_hold_is_none(large: object) -> None:
+    assert number_at({"page": large}, "page") is None
+    assert number_at({"page": large, "page_number": 2**31 - 1}, "page", "page_number") == 2**31 - 1
+
+
+def test_an_id_with_a_number_that_is_no_index_says_none() -> None:
+    label = TLDW.label(f"media_7_chunk_{'9' * 5_000}", {}, collection("user_1_media_embeddings"))
+    assert label is not None
+    assert (label.media_id, label.index) == ("7", None)
+
+
+def test_a_heading_has_no_character_that_postgresql_refuses() -> None:
+    assert usual_facts({"heading": "a\0b"}).heading == "ab"

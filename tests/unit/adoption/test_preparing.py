@@ -20,12 +20,13 @@ STUB = Catalogue(ModelsSettings()).info("stub")
 CUTTING = Cutting(ChunkingConfig(), 64)
 
 
-def prepare(text: str, *rows: str) -> TakenDocument | Judged:
+def prepare(text: str, *rows: str, first: float = 1.0) -> TakenDocument | Judged:
     found = [
         SourceRow(place, place, row, {}, RowFacts(heading="H", page=2)) for place, row in enumerate(rows)
     ]
     verdict = judged(found, KnownText(text), layout_of("plain", LayoutOptions("t")))
     vectors = np.arange(len(rows) * 4, dtype=np.float32).reshape(-1, 4)
+    vectors[0] = [first, first, first, first]
     candidate = Candidate(DocumentKey("t", "1"), verdict, vectors, STUB, normalise=False)
     (result,) = prepared([candidate], CUTTING)
     return result
@@ -39,7 +40,7 @@ def test_chunks_have_the_places_tokens_and_vectors_of_their_rows() -> None:
         (0, 9, 3, "H", 2),
         (10, 21, 3, "H", 2),
     ]
-    assert made.vectors.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert made.vectors.tolist() == [[1, 1, 1, 1], [8, 9, 10, 11]]
     assert (made.coverage, made.recipe.chars) == (1.0, 21)
 
 
@@ -58,3 +59,10 @@ def test_rows_in_whose_place_the_model_reads_something_else_are_embedded_again(
     made = prepare(text, *rows)
     assert isinstance(made, Judged)
     assert made.reason is reason
+
+
+@pytest.mark.parametrize("first", [0.0, np.nan, np.inf])
+def test_a_document_with_a_vector_that_no_search_finds_is_embedded_again(first: float) -> None:
+    made = prepare("One. Two.", "One.", "Two.", first=first)
+    assert isinstance(made, Judged)
+    assert made.reason is Reason.NO_DIRECTION

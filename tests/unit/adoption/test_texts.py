@@ -26,7 +26,7 @@ async def test_each_tenant_has_a_file_and_nothing_is_left_beside_it(tmp_path: Pa
     said = {"title": "Title 1", "url": "https://example.com/1"}
     assert found[keys[0]] == KnownText("One.", "Title 1", "https://example.com/1", False, said)
     assert found[keys[1]].gone
-    assert set(found) == set(keys[:2])
+    assert set(found) == {keys[0], keys[1], keys[3]}
     assert bytes_of(tmp_path) == before
 
 
@@ -62,3 +62,16 @@ async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_an_address_of_no_known_kind_is_refused(address: str) -> None:
     with pytest.raises(InvalidRequest, match="must be like sqlite:"):
         text_source_of(address)
+
+
+async def test_an_id_that_cannot_be_in_the_table_was_not_thrown_away(
+    tmp_path: Path,
+) -> None:
+    write_media(tmp_path / "media.db", [Medium(1, ["A text."])])
+    strange = [DocumentKey("7", media_id) for media_id in ("a/b", "9" * 20, "9" * 5_000)]
+    keys = [DocumentKey("7", "1"), DocumentKey("7", "2"), *strange]
+    found = await text_source_of(f"sqlite:{tmp_path}/media.db").texts(keys)
+    assert set(found) == {keys[0], *strange}
+    assert all(found[key] == KnownText("") for key in strange)
+    with pytest.raises(ConfigError, match="cannot be read as a media database"):
+        await text_source_of(f"sqlite:{tmp_path}/missing.db").texts(strange)

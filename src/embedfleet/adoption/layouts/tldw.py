@@ -50,7 +50,7 @@ class TldwLayout(SourceLayout):
             return None
         index = number_at(metadata, "chunk_index")
         if index is None and named:
-            index = int(named[2])
+            index = number_at({"chunk": named[2]}, "chunk")
         # Later releases note the model of the whole collection, and some rows do not say theirs.
         model = text_at(metadata, "embedding_model") or text_at(collection.metadata, "source_model_id")
         return RowLabel(str(media_id), index, text_at(metadata, "embedding_provider"), model)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedfleet.errors import ConfigError, StorageFull, VectorStoreUnavailable
+from embedfleet.errors import ConfigError, StorageFull, VectorStoreUnavailable, one_line
 from embedfleet.os_lock import OsLock
 from embedfleet.paging import pages
 from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
@@ -117,8 +117,11 @@ class _DirectorySource(_ChromaSource):
         self._lock: OsLock | None = None
 
     def open_client(self) -> None:
-        if not (self._directory / _DATABASE).is_file():
+        database = self._directory / _DATABASE
+        if not database.is_file():
             raise ConfigError(f"{self._directory} is no directory of Chroma: it has no file {_DATABASE}")
+        if not database.stat().st_size:  # SQLite reads it as a database without collections
+            raise ConfigError(f"{database} is empty, as a copy is that was interrupted: copy it again")
         _remove_left_copies(self._scratch)
         self._copy = Path(mkdtemp(prefix=_COPY, dir=self._scratch))
         self._lock = OsLock(_lock_of(self._copy))
@@ -133,7 +136,13 @@ class _DirectorySource(_ChromaSource):
         self._client = open_directory(self._copy)
 
     def mapped_error(self, exc: BaseException) -> BaseException:
-        return embedded_error(exc, self._copy or self._directory)
+        mapped = embedded_error(exc, self._copy or self._directory)
+        if mapped is exc or not isinstance(mapped, VectorStoreUnavailable):
+            return mapped
+        # The copy is gone when this is read, and a repair of our own store would not help.
+        return VectorStoreUnavailable(
+            f"{self._directory} cannot be read: is it whole, and may you read it? ({one_line(exc)})"
+        )
 
     def end_client(self) -> None:
         super().end_client()
