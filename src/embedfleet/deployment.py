@@ -5,10 +5,15 @@ It refuses contradictory settings before anything is opened.
 
 from __future__ import annotations
 
+import os.path
+import re
 from dataclasses import dataclass
 
 from embedfleet.errors import ConfigError
-from embedfleet.settings import Settings
+from embedfleet.settings import Settings, ViewSettings
+
+# What Chroma accepts as the name of a collection.
+_COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def _refuse_what_would_be_ignored(settings: Settings, *, worker_processes: bool)
 
 def _refuse_impossible_views(settings: Settings, *, shared_broker: bool) -> None:
     names: set[str] = set()
+    owners: dict[tuple[str, str], str] = {}
     for view in settings.vector_store.views:
         here = f"setting `vector_store.views`: view `{view.name}`"
         if view.name in names:
@@ -78,6 +84,25 @@ def _refuse_impossible_views(settings: Settings, *, shared_broker: bool) -> None
         for template in (view.path, view.collection):
             if template is not None and _other_fields(template):
                 raise ConfigError(f"{here} has `{template}`: only `{{tenant}}` may stand in braces")
+        _refuse_bad_collection(view, here)
+        owner = owners.setdefault(_written_by(view), view.name)
+        if owner != view.name:
+            raise ConfigError(f"{here} writes the same collections as view `{owner}`: drop one of the two")
+
+
+def _refuse_bad_collection(view: ViewSettings, here: str) -> None:
+    named = view.collection
+    if named is not None and not _COLLECTION.fullmatch(named.replace("{tenant}", "tenant")):
+        raise ConfigError(
+            f"{here} has the collection `{named}`: it must be 3 to 512 letters, digits, `.`, `_` or `-`, and "
+            "begin and end with a letter or digit"
+        )
+
+
+def _written_by(view: ViewSettings) -> tuple[str, str]:
+    """Return what tells the collections of a view from those of any other: their place and their names."""
+    place = os.path.realpath(view.path) if view.path is not None else str(view.url).rstrip("/")
+    return place, view.collection or f"those of the layout {view.layout}"
 
 
 def _other_fields(template: str) -> bool:

@@ -173,7 +173,7 @@ class Bench:
 @asynccontextmanager
 async def bench_of(settings: Settings) -> AsyncIterator[Bench]:
     async with stages_by_hand(settings) as stages:
-        view = View.open(settings.vector_store.views[0], "stub")
+        view = View.open(settings.vector_store.views[0], "stub", "local")
         try:
             assert settings.vector_store.views[0].path is not None
             yield Bench(stages, view, ManualClock(), Path(settings.vector_store.views[0].path))

@@ -54,6 +54,15 @@ def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Dep
         (views({"path": "p"}, {"path": "q"}), "view `rag` is there twice"),
         (REDIS | views({"path": "p"}, url="http://h"), "view `rag` has a `path`, but a fleet"),
         (views({"path": "p/{user}"}), r"only `\{tenant\}`"),
+        (views({"path": "p"}, {"name": "two", "path": "./p/"}), "view `two` writes the same collections as"),
+        (
+            views(
+                {"url": "http://h", "collection": "mine"},
+                {"name": "two", "url": "http://h/", "collection": "mine"},
+            ),
+            "view `two` writes the same collections as view `rag`",
+        ),
+        (views({"path": "p", "collection": "x/{tenant}"}), "has the collection `x/"),
     ],
 )
 def test_what_cannot_go_together_or_would_be_ignored_is_refused_by_name(

@@ -122,7 +122,8 @@ class ViewSettings(Section):
     collection: str | None = Field(
         default=None,
         description="The collection's name; `{tenant}` in it stands for the tenant. None: that of the "
-        "layout. Change it if the reader uses another one.",
+        "layout. Change it if the reader uses another one. Without `{tenant}` here and in `path`, the view "
+        "shows only the default tenant.",
     )
     model: str | None = Field(
         default=None,

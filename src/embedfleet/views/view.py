@@ -20,7 +20,8 @@ class View:
     """One view, ready to be written. `reader` is what its reader calls the model `model`.
 
     `collection_template` is the name of the collection, with `{tenant}` for the tenant; None: the layout
-    names it. `place_of_each_tenant`: each tenant's collection is in a place of its own.
+    names it. `place_of_each_tenant`: each tenant's collection is in a place of its own. `only_tenant` is the
+    one tenant that a single collection shows; None: each tenant has a collection.
     """
 
     name: str
@@ -30,10 +31,11 @@ class View:
     reader: ReaderModel
     collection_template: str | None
     place_of_each_tenant: bool
+    only_tenant: str | None
     recipe: str
 
     @classmethod
-    def open(cls, settings: ViewSettings, default_model: str) -> View:
+    def open(cls, settings: ViewSettings, default_model: str, default_tenant: str) -> View:
         """Return the view of these settings. Its store connects later; the caller closes it.
 
         Raises ConfigError for an unknown layout, or a url that is not valid.
@@ -42,6 +44,10 @@ class View:
         model = settings.model or default_model
         store = store_kind(layout.store_kind).open_view(settings)
         reader = ReaderModel(settings.reader_provider, settings.reader_model or model)
+        # With the rows of two tenants in it, each would overwrite and delete those of the other.
+        single = settings.collection is not None and not any(
+            "{tenant}" in template for template in (settings.collection, settings.path or "")
+        )
         recipe = {
             "version": _RECIPE_VERSION,
             "layout": settings.layout,
@@ -49,6 +55,7 @@ class View:
             "collection": settings.collection,
             "model": model,
             "reader": [reader.provider, reader.name],
+            "only_tenant": default_tenant if single else None,
         }
         return cls(
             name=settings.name,
@@ -58,12 +65,13 @@ class View:
             reader=reader,
             collection_template=settings.collection,
             place_of_each_tenant="{tenant}" in (settings.path or ""),
+            only_tenant=default_tenant if single else None,
             recipe=json.dumps(recipe, sort_keys=True),
         )
 
     def shows(self, tenant: str) -> bool:
         """Whether the view can have a collection of this tenant: its name must be plain."""
-        return is_plain(tenant)
+        return is_plain(tenant) and self.only_tenant in (None, tenant)
 
     def collection(self, tenant: str, *, dim: int = 0, space: str = "") -> ViewCollection:
         """Return the tenant's collection. `dim` and `space` count only where it is created or written."""
@@ -81,4 +89,5 @@ class View:
 
 def open_views(settings: Settings) -> list[View]:
     """Return all views of the settings. Raises ConfigError as `View.open` does."""
-    return [View.open(one, settings.models.default) for one in settings.vector_store.views]
+    model, tenant = settings.models.default, settings.tenants.default_tenant
+    return [View.open(one, model, tenant) for one in settings.vector_store.views]

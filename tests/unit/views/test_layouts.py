@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from embedfleet.errors import ConfigError
+from embedfleet.settings import ViewSettings
 from embedfleet.views.layout import DOCUMENT, Passage, ReaderModel, is_plain
 from embedfleet.views.layouts import LAYOUTS, layout_named
+from embedfleet.views.view import View
 
 MODEL = ReaderModel("local_api", "minilm")
 PASSAGE = Passage(
@@ -105,3 +107,18 @@ def test_a_tenant_whose_name_could_be_another_place_is_not_plain(tenant: str) ->
 def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean `tldw`"):
         layout_named("tldv")
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"path": "p", "collection": "mine"}, ["local"]),
+        ({"path": "p"}, ["local", "7"]),
+        ({"path": "p", "collection": "mine_{tenant}"}, ["local", "7"]),
+        ({"path": "p/{tenant}", "collection": "mine"}, ["local", "7"]),
+    ],
+)
+def test_a_single_collection_shows_one_tenant(more: dict[str, str], shown: list[str]) -> None:
+    """With the rows of two tenants, each would overwrite and delete those of the other."""
+    view = View.open(ViewSettings(name="rag", layout="tldw", **more), "stub", "local")
+    assert [tenant for tenant in ("local", "7", "a/b") if view.shows(tenant)] == shown
