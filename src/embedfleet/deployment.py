@@ -101,7 +101,7 @@ def _refuse_bad_collection(view: ViewSettings, here: str) -> None:
 
 def _written_by(view: ViewSettings) -> tuple[str, str]:
     """Return what tells the collections of a view from those of any other: their place and their names."""
-    place = os.path.realpath(view.path) if view.path is not None else str(view.url).rstrip("/")
+    place = os.path.abspath(view.path) if view.path is not None else str(view.url).rstrip("/")
     return place, view.collection or f"those of the layout {view.layout}"
 
 

@@ -120,5 +120,5 @@ def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
 )
 def test_a_single_collection_shows_one_tenant(more: dict[str, str], shown: list[str]) -> None:
     """With the rows of two tenants, each would overwrite and delete those of the other."""
-    view = View.open(ViewSettings(name="rag", layout="tldw", **more), "stub", "local")
+    view = View.open(ViewSettings.model_validate({"name": "rag", "layout": "tldw"} | more), "stub", "local")
     assert [tenant for tenant in ("local", "7", "a/b") if view.shows(tenant)] == shown
