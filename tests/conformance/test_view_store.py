@@ -126,3 +126,19 @@ async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
             await store.ensure(collection())
     finally:
         await store.close()
+
+
+async def test_a_file_or_a_link_to_nothing_in_the_place_of_the_directory_is_no_empty_view(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("a text")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    store = ChromaViewDirectories(str(tmp_path / "{tenant}"), beside_reader=False)
+    try:
+        for tenant in ("file", "link"):
+            with pytest.raises(VectorStoreUnavailable, match=f"{tenant} is no directory, name another path"):
+                await store.rows(collection(tenant), ["1a"])
+            with pytest.raises(VectorStoreUnavailable, match="name another path"):
+                await store.ensure(collection(tenant))
+    finally:
+        await store.close()

@@ -6,6 +6,7 @@ argument of every call is the directory.
 
 from __future__ import annotations
 
+import os.path
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,9 @@ class _Directories:
             return Value(None)
         path = Path(call.args[0])
         rest = call.args[1:]
+        if (other := _no_directory(path)) is not None:
+            told = f"{path} cannot be the directory of the view: {other} is no directory, name another path"
+            return failure(VectorStoreUnavailable(told))
         if call.operation not in _CREATING and not path.is_dir():
             return _nothing(call.operation)
         try:
@@ -77,6 +81,12 @@ class _Directories:
             )
         self._path, self._open = path, Directory(path)
         return self._open
+
+
+def _no_directory(path: Path) -> Path | None:
+    """Return what is in the place of the directory or of one above it: a file, or a link to nothing."""
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), None)
+    return None if there is None or there.is_dir() else there
 
 
 def _nothing(operation: str) -> Value | Failure:
