@@ -330,7 +330,7 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
 
     assert "0% and not 100%" in await refusal()
     await operator.set(percent=100, deny_tenants=["big"])
-    assert "1 tenants or content types are denied" in await refusal()
+    assert "1 tenant or content type is denied" in await refusal()
     clock.advance(DAY)
     state = await operator.set(deny_tenants=[])
     clock.advance(DAY - 1)
@@ -339,9 +339,9 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     assert "the fleet had no request within 24 h" in message
     await counted(database, clock, state, 100, errors=1, fallbacks=1)
     clock.advance(10)
-    assert "1 requests fell back within 24 h" in await refusal()
+    assert "1 request fell back within 24 h" in await refusal()
     clock.advance(DAY - 20)
-    assert "1 requests fell back within 24 h" in await refusal(), "though its slice began before"
+    assert "1 request fell back within 24 h" in await refusal(), "though its slice began before"
     # Also a change that keeps 100% lets the time go on.
     await operator.set(sticky_by="document")
     clock.advance(DAY + HOUR + 1)
@@ -352,7 +352,7 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     await database.write(kept_removal)
     assert (await operator.show()).pending_removals == {"sync": 1}
     assert await refusal() == (
-        "the old path cannot be retired yet: 1 documents are still to be removed from the old path"
+        "the old path cannot be retired yet: 1 document is still to be removed from the old path"
     )
     kept = Removal(RemovalKey("me", "doc", Path.SYNC), requested_at=0.0, due_at=0.0)
     await database.write(lambda conn: removals.drop(conn, [kept]))

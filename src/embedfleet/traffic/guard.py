@@ -12,7 +12,6 @@ below their limits: with too few requests, the step goes on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +20,7 @@ from embedfleet.records.traffic_counts import Counts
 from embedfleet.traffic.latencies import number_above, observations, quantile_seconds
 from embedfleet.traffic.rates import Observed, Side
 from embedfleet.traffic.state import Plan, PlanOutcome, TrafficState
+from embedfleet.traffic.wording import number_of, time_left
 
 SLOW_FRACTION = 0.01
 """The share of requests that a p99 leaves above itself."""
@@ -134,10 +134,11 @@ def _missing(plan: Plan, rates: Sequence[Observed], now: float, *, knows_old_p99
         missing.append("the plan is paused")
     left = plan.since + plan.hold_seconds - now
     if left > 0:
-        missing.append(f"{math.ceil(left)} s of its time are left")
+        missing.append(f"{time_left(left)} of its time is left")
     needed = max(rate.further_good_requests for rate in rates)
     if needed:
-        missing.append(f"{needed} more good requests to the fleet are needed")
+        verb = "is" if needed == 1 else "are"
+        missing.append(f"{number_of(needed, 'more good request')} to the fleet {verb} needed")
     # At 100% the old path is asked no more, so its p99 will never be known if it is not by now.
     if not knows_old_p99 and plan.steps[plan.step] < 100:
         missing.append(f"the old path's p99 is not known before {FEWEST_OLD_REQUESTS} of its requests")

@@ -15,6 +15,7 @@ from embedfleet.traffic.changes import state_of
 from embedfleet.traffic.counting import FOLDED_SECONDS, SLICE_SECONDS
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import TrafficState
+from embedfleet.traffic.wording import number_of
 
 # The history is read in pages from its newest change. A state that held for a week is mostly in the first.
 _PAGE = 100
@@ -42,7 +43,9 @@ def missing_for_retirement(
         missing.append(f"{state.percent:g}% and not 100% go to the fleet")
     denied = len(state.deny_tenants) + len(state.deny_content_types)
     if denied:
-        missing.append(f"{denied} tenants or content types are denied the fleet")
+        verb = "is" if denied == 1 else "are"
+        named = number_of(denied, "tenant or content type", "tenants or content types")
+        missing.append(f"{named} {verb} denied the fleet")
     if state.running_plan is not None:
         missing.append("a plan is under way")
     first = _first_of_all_async(conn)
@@ -54,7 +57,8 @@ def missing_for_retirement(
     # Its rows would be shown beside those of the fleet, by the readers that still use the old path's store.
     left = removals.numbers(conn).get(Path.SYNC, 0)
     if left:
-        missing.append(f"{left} documents are still to be removed from the old path")
+        verb = "is" if left == 1 else "are"
+        missing.append(f"{number_of(left, 'document')} {verb} still to be removed from the old path")
     return missing
 
 
@@ -69,9 +73,9 @@ def _missing_answers(conn: Connection, first: Change, now: float, seconds: float
     if new.requests == 0:
         missing.append(f"the fleet had no request within {window}")
     if new.fallbacks:
-        missing.append(f"{new.fallbacks} requests fell back within {window}")
+        missing.append(f"{number_of(new.fallbacks, 'request')} fell back within {window}")
     elif old.requests:
-        missing.append(f"the old path had {old.requests} requests within {window}")
+        missing.append(f"the old path had {number_of(old.requests, 'request')} within {window}")
     return missing
 
 

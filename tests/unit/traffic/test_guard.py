@@ -40,7 +40,7 @@ GOOD = counts(1_000)
     [
         (plan(), GOOD, GOOD, Action.CLIMB, "step 3 of 4 (25%) is good: 0 of 1000 (0%, limit 1%) failed"),
         (plan(step=3), GOOD, GOOD, Action.FINISH, "step 4 of 4 (100%) is good"),
-        (plan(since=NOW - HOLD + 90), GOOD, GOOD, Action.HOLD, "90 s of its time are left"),
+        (plan(since=NOW - HOLD + 90), GOOD, GOOD, Action.HOLD, "1m30s of its time is left"),
         (plan(paused=True), GOOD, GOOD, Action.HOLD, "the plan is paused"),
         (plan(), counts(100), GOOD, Action.HOLD, "230 more good requests to the fleet are needed"),
         (plan(), counts(0), GOOD, Action.HOLD, "330 more good requests to the fleet are needed"),
