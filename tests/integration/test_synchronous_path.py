@@ -403,6 +403,7 @@ async def test_the_path_to_the_fleet_works_over_http_too(paths: Paths) -> None:
         assert await paths.new(document) == {}
 
 
+@pytest.mark.slow  # `test_traffic_real_paths.py` moves one document to and fro in every run
 async def test_documents_that_move_to_and_fro_are_whole_and_on_one_path(paths: Paths) -> None:
     """Real stores on both sides, and requests that are under way while the percentage changes."""
     database = paths.running.system.database
