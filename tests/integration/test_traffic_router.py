@@ -18,7 +18,7 @@ from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql.database import Database
 from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.changes import change_state, present_state
-from embedfleet.traffic.paths import IngestRequest, IngestResult, Path
+from embedfleet.traffic.paths import IngestFunction, IngestRequest, IngestResult, Path
 from embedfleet.traffic.router import TrafficRouter
 from embedfleet.traffic.state import Retirement, TrafficState
 from embedfleet.traffic.state_watch import FixedStates
@@ -140,6 +140,40 @@ async def test_a_plain_function_runs_in_a_thread() -> None:
     async with TrafficRouter(plain, Shelf()) as router:
         assert await router.ingest(request()) == IngestResult(chunks=1, path=Path.SYNC)
     assert threads[0].startswith("traffic-path")
+
+
+async def _cancels_itself(_: IngestRequest) -> IngestResult:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (lambda _: None, "returned None, and not an IngestResult"),
+        (lambda _: "a secret text", "returned a value of type str, and not an IngestResult"),
+        (_cancels_itself, "cancelled its own call"),
+    ],
+    ids=["None", "a text", "a cancellation"],
+)
+async def test_a_path_that_does_not_answer_as_a_path_has_failed(path: IngestFunction, words: str) -> None:
+    scene = Scene()
+    async with asyncio.timeout(HANG_SECONDS), TrafficRouter(path, scene.new) as router:
+        with pytest.raises((TypeError, RuntimeError), match=words):
+            await router.ingest(request())
+    async with (
+        asyncio.timeout(HANG_SECONDS),
+        TrafficRouter(scene.old, path, states=FixedStates(NEW)) as router,
+    ):
+        assert (await router.ingest(request())).path is Path.SYNC
+
+
+def test_what_is_no_function_is_no_path() -> None:
+    with pytest.raises(InvalidRequest, match="must be a function of a request, not a value of type str"):
+        TrafficRouter("sync", Shelf())  # type: ignore[arg-type]
+
+
+def test_a_number_as_media_id_is_its_text() -> None:
+    assert IngestRequest("t", 7, "text") == IngestRequest("t", "7", "text")  # type: ignore[arg-type]
 
 
 async def test_a_request_that_is_wrong_in_itself_is_not_asked_again() -> None:

@@ -42,6 +42,9 @@ class PathCalls:
     """Calls one path. Plain functions run in threads of their own."""
 
     def __init__(self, path: IngestFunction) -> None:
+        """Raises InvalidRequest if the path cannot be called."""
+        if not callable(path):
+            raise InvalidRequest(f"a path must be a function of a request, not {_described(path)}")
         self._path = path
         method = type(path).__call__
         is_coroutine = inspect.iscoroutinefunction(path) or inspect.iscoroutinefunction(method)
@@ -52,8 +55,21 @@ class PathCalls:
         """Return the path's answer, and raise what it raises.
 
         After `limit_seconds` it raises TimeoutError, or StillRunning if the path is a plain function, whose
-        thread goes on. None: there is no limit.
+        thread goes on. None: there is no limit. A path that answers with something else than a result has
+        failed with a TypeError, and one that cancels its own call with a RuntimeError.
         """
+        try:
+            answer = await self._answer(request, limit_seconds)
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError("the path cancelled its own call") from exc
+        if not isinstance(answer, IngestResult):
+            raise TypeError(f"the path returned {_described(answer)}, and not an IngestResult")
+        return answer
+
+    async def _answer(self, request: IngestRequest, limit_seconds: float | None) -> IngestResult:
         if self._coroutine is None:
             return await self._call_in_thread(request, limit_seconds)
         if limit_seconds is None:
@@ -78,6 +94,11 @@ class PathCalls:
         """Wait for the threads to end. It blocks; no call may follow."""
         if self._threads is not None:
             self._threads.shutdown(wait=True)
+
+
+def _described(value: object) -> str:
+    """Return what a value is, in words: its contents may be the text of a document."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 def has_taken_nothing(failure: BaseException) -> bool:

@@ -44,6 +44,10 @@ class IngestRequest:
     metadata: Metadata | None = None
     priority: int = 50
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.media_id, str):
+            object.__setattr__(self, "media_id", str(self.media_id))
+
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:

@@ -208,6 +208,8 @@ class TrafficRouter:
             else:
                 if not answer.done():
                     answer.set_result(result)
+            finally:
+                answer.cancel()  # does nothing to an answer that is there; otherwise its caller would wait on
             if course.late:
                 await self._outwait(RemovalKey(tenant, media_id, Path.ASYNC), course)
 
