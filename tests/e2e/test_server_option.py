@@ -186,6 +186,8 @@ def _settled(output: str) -> str:
     """The output without what differs between two moments: how long it took, and whose work it is."""
     output = re.sub(r"working through process .*\n", "", output)
     output = re.sub(r'"(seconds|seconds_before|tokens_per_second|seen_at)": [^,\n]+', r'"\1": X', output)
+    # An estimate names where its pace is from: what workers do now, or what was done of late.
+    output = re.sub(r'"source": "(past|workers)"', '"source": "X"', output)
     output = re.sub(r"in \d+\.\d s", "in X s", output)
     return re.sub(r"time +about .*", "time", output)
 
