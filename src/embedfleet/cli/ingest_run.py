@@ -11,13 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from embedfleet.cli.hopeless_wait import HopelessWait
 from embedfleet.cli.ingest_progress import ProgressView
 from embedfleet.cli.ingest_report import FOLLOWED, IngestReport, entry_of
 from embedfleet.cli.interrupts import stop_on_signal
 from embedfleet.cli.output import with_command
 from embedfleet.cli.systems.port import IngestJobs, System
 from embedfleet.cli.systems.workers import work_until
-from embedfleet.errors import OverBudget, Remedy, StorageFull, UnknownJob
+from embedfleet.errors import OverBudget, Remedy, UnknownJob
 from embedfleet.ingest import FileOutcome, FileState, Found, Ingest, IngestOptions, encodable, find_files
 from embedfleet.lifecycle.estimates import Budget
 from embedfleet.paging import pages
@@ -139,13 +140,13 @@ class _Run:
         self._submitted_more.set()
 
     async def _watch(self) -> None:
-        """Show the progress. Raises StorageFull if the workers wait for space: an ingest should fail then,
-        and not wait."""
+        """Show the progress. Raises what the workers wait for if it does not pass by itself."""
         shown, pause = monotonic(), self._view.seconds_between_looks
+        wait = HopelessWait()
         while not self._stop.is_set():
-            trouble = self._workers.trouble
-            if isinstance(trouble, StorageFull):
-                raise trouble
+            error = wait.error(self._workers.trouble, monotonic())
+            if error is not None:
+                raise error
             if pause is not None and monotonic() - shown >= pause:
                 self._view.show(await self._jobs.totals(since=self._ingest.since))
                 shown = monotonic()

@@ -52,9 +52,7 @@ def embedded_error(exc: BaseException, directory: Path) -> BaseException:
     if not (isinstance(exc, ChromaError | OSError) or type(exc).__name__ == "PanicException"):
         return exc
     if _disk_full(exc, directory):
-        return StorageFull(
-            f"no space left for vectors in {directory}: free some, nothing needs repair ({text})"
-        )
+        return StorageFull(f"no space left for vectors in {directory}: free some, then run again ({text})")
     passing = isinstance(exc, OSError) or _passes(text)
     return VectorStoreUnavailable(
         f"the vector store in {directory} failed: {text}", remedy=None if passing else Remedy.REBUILD_VECTORS
