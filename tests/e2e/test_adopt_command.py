@@ -43,6 +43,7 @@ def test_a_user_of_tldw_moves_in_with_one_command(command: Command) -> None:
     assert done.code == 0, done.stderr
     assert f"left alone, as the layout does not know them: claims_for_{USER}" in done.stdout
     assert "tokens that were not embedded again: 80" in done.stdout
+    assert "compared there by l2, here by cosine" in done.stdout
     assert bytes_of(user) == before
     assert command.typed("verify").code == 0
     hits = command.typed("search", "--tenant", USER, "Text 3 part 2.", "--json").document["hits"]

@@ -110,7 +110,7 @@ async def test_a_client_begins_watches_and_ends_a_shadow_run(served: Served, cli
     rule = ShadowRule(requests=5, max_mismatch_rate=0.2)
     begun = await client.begin_shadow(owner="search", rule=rule, expires_seconds=3600)
     assert (begun.owner, begun.rule) == ("search", rule)
-    assert begun == await here.running()
+    assert begun == (await here.list_shadows())[0]
     assert (await client.traffic_status()).shadow == begun
     found = ShadowFindings(requests=2, mismatched=1, differences={"cosine": 1}, new_latencies={3: 2})
     example = DifferenceRow(1.0, "alice", "a/b", "cosine", '{"cosine": 0.5}')

@@ -335,18 +335,18 @@ async def test_the_old_path_is_retired_only_when_it_was_not_needed(
     state = await operator.set(deny_tenants=[])
     clock.advance(DAY - 1)
     message = await refusal()
-    assert "100% has held for 23.9 h of 24 h" in message
-    assert "the fleet had no request within 24 h" in message
+    assert "100% has held for 23h59m of 1d" in message
+    assert "the fleet had no request within 1d" in message
     await counted(database, clock, state, 100, errors=1, fallbacks=1)
     clock.advance(10)
-    assert "1 request fell back within 24 h" in await refusal()
+    assert "1 request fell back within 1d" in await refusal()
     clock.advance(DAY - 20)
-    assert "1 request fell back within 24 h" in await refusal(), "though its slice began before"
+    assert "1 request fell back within 1d" in await refusal(), "though its slice began before"
     # Also a change that keeps 100% lets the time go on.
     await operator.set(sticky_by="document")
     clock.advance(DAY + HOUR + 1)
     await counted(database, clock, state, 3, path=Path.SYNC)
-    assert "the old path had 3 requests within 24 h" in await refusal()
+    assert "the old path had 3 requests within 1d" in await refusal()
     clock.advance(DAY + HOUR + 1)
     await counted(database, clock, state, 100)
     await database.write(kept_removal)

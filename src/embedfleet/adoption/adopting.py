@@ -103,6 +103,7 @@ class Adoption:
             place=self._source.place,
             dry_run=target.writing is None,
             collections=[one.name for one in found.collections],
+            distances=sorted({one.distance for one in found.collections if one.distance}),
             left_alone=found.left_alone,
             rows=found.rows,
             unattributed_rows=found.unattributed,

@@ -11,7 +11,7 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.settings import ModelSettings
 
 # What other systems call the models that are built in.
-_BUILT_IN_NAMES = {"all-minilm-l6-v2": "minilm"}
+BUILT_IN_NAMES = {"all-minilm-l6-v2": "minilm"}
 _CONFIDENCE = 0.95
 # all-MiniLM-L6-v2 with 8-bit weights has at least 0.998 to the same model with 32-bit ones, on 97 passages.
 # Other models of the same dimension are near 0.
@@ -82,7 +82,7 @@ def model_of(group: Group, given: Mapping[str, str], catalogue: Mapping[str, Mod
         others = (name, settings.hub, remote)
         if any(short == other.rsplit("/", 1)[-1].casefold() for other in others if other):
             return name
-    return _BUILT_IN_NAMES.get(short)
+    return BUILT_IN_NAMES.get(short)
 
 
 def finding(group: Group, rows: int, model: ModelInfo, sample: Sample, *, embed_wrong: bool) -> GroupFinding:

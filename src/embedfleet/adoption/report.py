@@ -35,13 +35,15 @@ class Report:
     `tokens_taken` are tokens that need not be embedded. `stale_rows` are rows of taken documents that are
     left out: no chunk of the present text is theirs, or they repeat another row. `lost_metadata` counts by
     name the documents that come without metadata of this name, as a document here cannot have it. `restored`
-    counts documents that were deleted here before. `job_ids` are the jobs that embed documents again, and
+    counts documents that were deleted here before. `distances` are what the collections compare vectors with,
+    as far as the source says; here it is the cosine. `job_ids` are the jobs that embed documents again, and
     `refusals` say why some of these were not admitted. `estimate` is what the jobs of a dry run would cost.
     """
 
     place: str
     dry_run: bool
     collections: Sequence[str] = ()
+    distances: Sequence[str] = ()
     left_alone: Sequence[str] = ()
     rows: int = 0
     unattributed_rows: int = 0

@@ -15,6 +15,7 @@ import typer
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_here
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, show_progress, warn
 from embedfleet.document_metadata import shown
+from embedfleet.wording import number_of
 
 if TYPE_CHECKING:
     from embedfleet.adoption.adopting import Progress
@@ -214,7 +215,7 @@ def _progress() -> Progress | None:
 
 
 def _show(report: Report) -> None:
-    say(f"{report.place}: {len(report.collections)} collections, {report.rows:,} rows")
+    say(f"{report.place}: {_size(report)}")
     if report.left_alone:
         say(f"left alone, as the layout does not know them: {', '.join(report.left_alone)}")
     if report.unattributed_rows:
@@ -252,11 +253,18 @@ def _lost(report: Report) -> str:
     return ", ".join(named) + (f", and {more:,} other names" if more else "")
 
 
+def _size(report: Report) -> str:
+    size = f"{number_of(len(report.collections), 'collection')}, {number_of(report.rows, 'row')}"
+    other = [one for one in report.distances if one != "cosine"]
+    return f"{size}; compared there by {' and '.join(other)}, here by cosine" if other else size
+
+
 def _document(report: Report) -> dict[str, Any]:
     return {
         "place": report.place,
         "dry_run": report.dry_run,
         "collections": list(report.collections),
+        "distances": list(report.distances),
         "left_alone": list(report.left_alone),
         "rows": report.rows,
         "unattributed_rows": report.unattributed_rows,

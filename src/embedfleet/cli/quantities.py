@@ -63,25 +63,6 @@ def _match(pattern: re.Pattern[str], written: str) -> re.Match[str] | None:
     return pattern.fullmatch(written) if written.isascii() and len(written) <= _LONGEST else None
 
 
-def readable_fraction(value: float) -> str:
-    """Return 0.01 as `1%`."""
-    return f"{value * 100:.3g}%"
-
-
 def readable_percent(value: float) -> str:
     """Return 25.0 as `25%`. Two decimals count."""
     return f"{round(value, 2):g}%"
-
-
-def readable_seconds(value: float) -> str:
-    """Return a time as `seconds` reads it: `90s` as `1m30s`, below ten seconds with three digits."""
-    if value < 1:
-        return f"{value * 1000:.3g}ms"
-    if value < 10:
-        return f"{value:.3g}s"
-    left, pieces = round(value), []
-    for unit in ("d", "h", "m", "s"):
-        count, left = divmod(left, round(_SECONDS[unit]))
-        if count:
-            pieces.append(f"{count}{unit}")
-    return "".join(pieces[:2])  # what is longer than a day is not read to the second

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedfleet.cli.output import readable, readable_time, say, say_table
-from embedfleet.cli.quantities import readable_fraction, readable_seconds
+from embedfleet.wording import readable_fraction, readable_seconds
 
 if TYPE_CHECKING:
     from embedfleet.traffic.shadow_schemas import ShadowInfo, ShadowRule

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from embedfleet.cli.output import readable_time, say, say_table
-from embedfleet.cli.quantities import readable_fraction, readable_percent, readable_seconds
+from embedfleet.cli.quantities import readable_percent
 from embedfleet.cli.shadow_report import summary
 from embedfleet.clock import utc
+from embedfleet.wording import readable_fraction, readable_seconds
 
 if TYPE_CHECKING:
     from embedfleet.traffic.schemas import PathFigures, TrafficChange, TrafficStatus

@@ -1,8 +1,8 @@
 """Metrics for Prometheus: the series of a process, merged with those of its workers, on one port of each
 host.
 
-May import: errors, account, document_metadata, places, paging, whole_file, os_lock, printable, quiet
-and below.
+May import: errors, account, document_metadata, places, paging, whole_file, os_lock, printable, wording,
+quiet and below.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-_BUNDLED = {"all-minilm-l6-v2": "minilm"}
+from embedfleet.adoption.groups import BUILT_IN_NAMES
+
 _OPENAI_URL = "https://api.openai.com/v1"
 _LOCAL_URL = "http://localhost:8080/v1"
 # As OpenAI documents its models. They take 8,191 tokens; a few less, as the server counts by itself.
@@ -39,7 +40,7 @@ def catalogue_name(model: str) -> str:
 
 def bundled_name(model: str) -> str | None:
     """Return the built-in model with other weights of this one; None if there is none."""
-    return _BUNDLED.get(catalogue_name(model).lower())
+    return BUILT_IN_NAMES.get(catalogue_name(model).lower())
 
 
 def bundled_model(provider: str, model: str) -> NamedModel:

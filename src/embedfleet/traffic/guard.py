@@ -12,6 +12,7 @@ below their limits: with too few requests, the step goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ from embedfleet.records.traffic_counts import Counts
 from embedfleet.traffic.latencies import number_above, observations, quantile_seconds
 from embedfleet.traffic.rates import Observed, Side
 from embedfleet.traffic.state import Plan, PlanOutcome, TrafficState
-from embedfleet.traffic.wording import number_of, time_left
+from embedfleet.wording import number_of, readable_seconds
 
 SLOW_FRACTION = 0.01
 """The share of requests that a p99 leaves above itself."""
@@ -134,7 +135,7 @@ def _missing(plan: Plan, rates: Sequence[Observed], now: float, *, knows_old_p99
         missing.append("the plan is paused")
     left = plan.since + plan.hold_seconds - now
     if left > 0:
-        missing.append(f"{time_left(left)} of its time is left")
+        missing.append(f"{readable_seconds(math.ceil(left))} of its time is left")
     needed = max(rate.further_good_requests for rate in rates)
     if needed:
         verb = "is" if needed == 1 else "are"

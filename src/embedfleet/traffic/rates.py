@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from embedfleet.wording import readable_fraction
+
 FALSE_STOP = 0.001
 """The greatest probability that a rate at the limit is ever called above it."""
 FALSE_CLIMB = 0.05
@@ -93,13 +95,8 @@ class Observed:
         return -math.inf if rate == 0.0 else good + self.bad * math.log(rate / self.limit)
 
     def __str__(self) -> str:
-        rate = f"{_percent(self.bad / self.total)}, " if self.total else ""
-        return f"{self.bad} of {self.total} ({rate}limit {_percent(self.limit)})"
-
-
-def _percent(fraction: float) -> str:
-    """Return a fraction as people read it: 0.0125 is `1.25%`."""
-    return f"{100 * fraction:.3g}%"
+        rate = f"{readable_fraction(self.bad / self.total)}, " if self.total else ""
+        return f"{self.bad} of {self.total} ({rate}limit {readable_fraction(self.limit)})"
 
 
 def _bets_above(limit: float) -> Iterator[tuple[float, float]]:

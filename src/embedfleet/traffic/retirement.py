@@ -15,7 +15,7 @@ from embedfleet.traffic.changes import state_of
 from embedfleet.traffic.counting import FOLDED_SECONDS, SLICE_SECONDS
 from embedfleet.traffic.paths import Path
 from embedfleet.traffic.state import TrafficState
-from embedfleet.traffic.wording import number_of
+from embedfleet.wording import number_of, readable_seconds
 
 # The history is read in pages from its newest change. A state that held for a week is mostly in the first.
 _PAGE = 100
@@ -51,7 +51,9 @@ def missing_for_retirement(
     first = _first_of_all_async(conn)
     held = 0.0 if first is None else now - first.at
     if held < must_hold_seconds:
-        missing.append(f"100% has held for {_duration(held)} of {_duration(must_hold_seconds)}")
+        # Rounded down, so that what has not quite lasted long enough is not shown as if it had.
+        so_far = readable_seconds(math.floor(held))
+        missing.append(f"100% has held for {so_far} of {readable_seconds(must_hold_seconds)}")
     if first is not None:
         missing += _missing_answers(conn, first, now, must_hold_seconds)
     # Its rows would be shown beside those of the fleet, by the readers that still use the old path's store.
@@ -67,7 +69,7 @@ def _missing_answers(conn: Connection, first: Change, now: float, seconds: float
     # The slice in which that time begins counts too: it may have a fallback.
     slice_seconds = SLICE_SECONDS if seconds < FOLDED_SECONDS else FOLDED_SECONDS
     counts = traffic_counts.sums(conn, first_change=first.change_id, since=now - seconds - slice_seconds)
-    window = _duration(seconds)
+    window = readable_seconds(seconds)
     new, old = counts.get(Path.ASYNC, Counts()), counts.get(Path.SYNC, Counts())
     missing = []
     if new.requests == 0:
@@ -99,14 +101,3 @@ def _first_of_all_async(conn: Connection) -> Change | None:
 
 def _shown(at: float) -> str:
     return utc(at).isoformat(timespec="seconds")
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as people read it: in the greatest unit that it fills twice.
-
-    It is rounded down, so that what has not quite lasted as long as it should is not shown as if it had.
-    """
-    for unit, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{math.floor(10 * seconds / unit) / 10:g} {name}"
-    return f"{math.floor(seconds)} s"

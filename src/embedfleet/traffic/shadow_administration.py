@@ -109,11 +109,6 @@ class ShadowAdministration:
 
         return await self._database.read(look)
 
-    async def running(self) -> ShadowInfo | None:
-        """Return the run that goes on; None if none does."""
-        row = await self._database.read(shadows.running)
-        return None if row is None else shadow_info(row)
-
     async def list_shadows(self, *, limit: int = 100, after: str | None = None) -> Page[ShadowInfo]:
         """Return up to `limit` runs, newest first, without examples.
 

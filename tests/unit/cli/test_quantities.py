@@ -9,11 +9,10 @@ from embedfleet.cli.quantities import (
     fraction,
     percent,
     percents,
-    readable_fraction,
     readable_percent,
-    readable_seconds,
     seconds,
 )
+from embedfleet.wording import readable_fraction, readable_seconds
 
 
 @pytest.mark.parametrize(
