@@ -36,8 +36,8 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) install $(PIN) -e '.[bench]'
 	@touch $@
 
-# Encoders whose dependencies contradict ours (huggingface_hub, numpy) have environments of their own.
-.venv-fastembed/.made .venv-infinity/.made: .venv-%/.made: requirements/%.txt
+# Programs whose dependencies contradict ours (huggingface_hub, numpy, python-dateutil) have environments of their own.
+.venv-fastembed/.made .venv-infinity/.made .venv-s3/.made: .venv-%/.made: requirements/%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	@touch $@
@@ -46,7 +46,7 @@ $(VENV)/.bench: $(VENV)/.test
 install: $(VENV)/.base ## install into .venv, for use
 
 .PHONY: install-dev
-install-dev: $(VENV)/.test ## install into .venv with everything the tests need
+install-dev: $(VENV)/.test .venv-s3/.made ## install into .venv with everything the tests need
 
 # --- use ---
 
@@ -74,14 +74,15 @@ contracts: $(VENV)/.test ## the floors: imports point down only
 	$(BIN)/lint-imports
 
 .PHONY: unit
-unit: $(VENV)/.test ## the tests of every tier
+unit: $(VENV)/.test .venv-s3/.made ## the tests of every tier
 	@# Without groups, loadgroup hands out one test at a time: few take long, and they come first.
 	@# Three workers for two cores: a quarter of the time a test waits for processes, leases and signals.
 	$(BIN)/pytest -n 3 --dist loadgroup
 
 .PHONY: test-slow
-test-slow: $(VENV)/.test ## the tests that take long: compiling models, benchmarks cut short
-	$(BIN)/pytest -m slow
+test-slow: $(VENV)/.test .venv-s3/.made ## the tests that take long: faults, compiling models, benchmarks cut short, properties with all examples
+	@# Hypothesis marks its own tests, whatever folder they are in.
+	THOROUGH=1 $(BIN)/pytest -m 'slow or hypothesis'
 
 .PHONY: fuzz
 fuzz: $(VENV)/.test ## 10,000 requests that are made from the OpenAPI document, with a key of each kind; some minutes
@@ -95,11 +96,11 @@ format: $(VENV)/.test ## put the code into its form
 # --- measure ---
 
 .PHONY: bench
-bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## all benchmarks but the GPU's; JSON goes to benchmarks/results
+bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## the benchmarks of docs/performance.md, but for some that it names; JSON goes to benchmarks/results
 	for script in chunking startup memory embedding interactive vector_store filters broker_memory pipeline \
 	  peers "peers --model minilm" chart small_documents \
 	  autoscaling guard_sensitivity traffic_router fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
-	  scaling_out_processes "latency --system fleet" embeddings_api broker_redis shutdown streams adopting; do set -- $$script; name=$$1; shift; \
+	  scaling_out_processes worker_overhead "latency --system fleet" embeddings_api broker_redis shutdown streams adopting; do set -- $$script; name=$$1; shift; \
 	  $(BIN)/python benchmarks/$$name.py "$$@"; done
 
 .PHONY: bench-gpu
@@ -134,4 +135,4 @@ lock: $(VENV)/.bench ## renew requirements/constraints.txt from what is installe
 
 .PHONY: clean
 clean: ## remove what these chores made
-	rm -rf $(VENV) dist .venv-fastembed .venv-infinity $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .venv-fastembed .venv-infinity .venv-s3 $(DEMO_DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,7 +21,7 @@ from report import write_report
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig
-from embedfleet.records import chunks, collections, documents, segments
+from embedfleet.records import chunks, collections, documents, generations, segments
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import load_settings
 from embedfleet.sql import document_lock
@@ -52,16 +52,16 @@ def new_version(conn: Connection, document_id: str) -> int:
     wanted = collections.Wanted("t", model="m", space="s", dim=8)
     collection = collections.ensure(conn, [wanted])[wanted.key]
     documents.ensure_documents(conn, [documents.DocumentName(document_id, "t", document_id, None)], 0.0)
-    older = documents.generations_of(conn, document_id)
-    new = documents.NewGeneration(
+    older = generations.generations_of(conn, document_id)
+    new = generations.NewGeneration(
         document_id,
         number=older[0].number + 1 if older else 1,
-        recipe=documents.Recipe("h", None, "text", 1, ChunkingConfig(), 64),
+        recipe=generations.Recipe("h", None, "text", 1, ChunkingConfig(), 64),
         collection=collection,
         texts=[segments.Segment.of(0, 0, "x")],
         chunker_version=1,
     )
-    return documents.add_generations(conn, [new])[0]
+    return generations.add_generations(conn, [new])[0]
 
 
 def locked(

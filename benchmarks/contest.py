@@ -25,7 +25,8 @@ import psutil
 from contestants import CONTESTANTS, Contest, Documents, contestant
 from process_tree import cpu_seconds_of_children, watched_memory
 
-OURS, OURS_WITHOUT_TEXTS, *_ = CONTESTANTS
+OURS, OURS_WITHOUT_TEXTS, OURS_INTO_LANCEDB, *_ = CONTESTANTS
+ALL_OURS = (OURS, OURS_WITHOUT_TEXTS, OURS_INTO_LANCEDB)
 WARM_UP = ("warm-up", __doc__)
 PAGE = 1000
 
@@ -98,7 +99,9 @@ def run_here(contest: Contest, texts: Documents) -> dict[str, Any]:
 
 
 def read_store(directory: Path) -> Stored:
-    """Every row of every collection."""
+    """Every row of every collection, or table."""
+    if directory.name == "lancedb":
+        return _read_lancedb(directory)
     import chromadb
 
     client = chromadb.PersistentClient(str(directory), chromadb.Settings(anonymized_telemetry=False))
@@ -112,6 +115,21 @@ def read_store(directory: Path) -> Stored:
     return Stored(vectors, text_chars)
 
 
+def _read_lancedb(directory: Path) -> Stored:
+    import lance
+
+    vectors = text_chars = 0
+    for folder in directory.glob("*.lance"):
+        if folder.name.startswith("embedfleet-"):
+            continue
+        rows = lance.dataset(str(folder)).to_table(columns=["vector", "text"])
+        flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        lengths = np.linalg.norm(flat.reshape(len(rows), -1), axis=1)
+        vectors += int((np.isfinite(lengths) & (lengths > 0)).sum())
+        text_chars += sum(visible_chars(text) for text in rows["text"].to_pylist() if text)
+    return Stored(vectors, text_chars)
+
+
 def visible_chars(text: str) -> int:
     """Splitters differ in the white space they keep."""
     return len("".join(text.split()))
@@ -120,13 +138,13 @@ def visible_chars(text: str) -> int:
 def require_all_stored(name: str, chunks: int, stored: Stored) -> None:
     """Speed counts only for what is in the store."""
     if stored.vectors != chunks or not chunks:
-        raise SystemExit(f"{name}: said it stored {chunks} chunks, its Chroma has {stored.vectors} vectors")
+        raise SystemExit(f"{name}: said it stored {chunks} chunks, its store has {stored.vectors} vectors")
 
 
 def one_run(script: Sequence[str], name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         measured = run_apart(script, name, Path(scratch))
-        stored = read_store(Path(scratch) / "chroma")
+        stored = read_store(Path(scratch) / ("lancedb" if name.endswith("into LanceDB") else "chroma"))
     require_all_stored(name, measured["warm_up_chunks"] + measured["chunks"], stored)
     return measured | asdict(stored)
 
@@ -140,7 +158,7 @@ def one_round(
         try:
             runs[name] = one_run(script, name)
         except CannotRun as exc:
-            if name in (OURS, OURS_WITHOUT_TEXTS):
+            if name in ALL_OURS:
                 raise SystemExit(f"{name}: {exc}") from exc
             absent[name] = str(exc)
             print(f"{name} does not take part: {exc}", file=sys.stderr)

@@ -34,7 +34,7 @@ from report import write_report
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support.chroma_server import free_port
+from support.loopback_server import free_port
 
 START_SECONDS = 120.0
 WARM_UP_REQUESTS = 20

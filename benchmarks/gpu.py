@@ -142,8 +142,8 @@ async def fleet(folder: Path, settings: Settings, device: str) -> AsyncIterator[
         },
     }
     (folder / "fleet").mkdir()
-    async with storeless_fleet(folder / "fleet", config) as jobs:
-        yield jobs
+    async with storeless_fleet(folder / "fleet", config) as servers:
+        yield servers.jobs
 
 
 # --- one shape -------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from embedfleet import bootstrap, cli, worker_process
+from embedfleet import cli, worker_process
+from embedfleet.bootstrap import adapters, owner
 from embedfleet.settings import Settings
 from embedfleet.vectors.null import NullVectorStore
 from embedfleet.vectors.port import VectorStore
@@ -15,8 +16,8 @@ async def _open_store(settings: Settings) -> VectorStore:
 
 
 if __name__ == "__main__":
-    bootstrap.open_store = _open_store
+    adapters.open_store = _open_store
     if len(sys.argv) == 1:  # as orchestrators start them
         sys.exit(worker_process.main())
-    bootstrap._WORKER_COMMAND = (sys.executable, "-m", "null_fleet")
+    owner.WORKER_COMMAND = (sys.executable, "-m", "null_fleet")
     cli.main()

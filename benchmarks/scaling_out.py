@@ -150,19 +150,21 @@ async def drain(broker: Broker, tasks: int) -> None:
 async def embedding_loops(
     number: int, settings: Settings, database: Database, broker: Broker
 ) -> AsyncIterator[list[EmbeddingLoop]]:
-    """Workers that are ready to run, each with its model loaded."""
+    """Workers that are ready to run, each with its model loaded and checked."""
     async with AsyncExitStack() as stack:
         loops: list[EmbeddingLoop] = []
         for index in range(number):
             models = ModelPool(SleepyCatalogue(settings.models), settings.models)
             stack.push_async_callback(models.close)
-            await models.get("stub")
+            canary = Canary(database, models, settings.models)
+            async with models.using("stub") as runner:
+                await canary.check_if_due(runner)  # else the first claim does: most of a second of CPU
             loops.append(
                 EmbeddingLoop(
                     f"embedding-{index}",
                     services(broker, database),
                     models=models,
-                    canary=Canary(database, models, settings.models),
+                    canary=canary,
                     caching=False,
                 )
             )

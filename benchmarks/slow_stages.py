@@ -15,7 +15,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet import bootstrap, cli, worker_process
+from embedfleet import cli, worker_process
+from embedfleet.bootstrap import adapters, owner
 from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.backends.stub import StubBackend
 from embedfleet.queue_schemas import Stage
@@ -73,10 +74,10 @@ def _command() -> None:
     async def open_store(settings: Settings) -> VectorStore:
         return store
 
-    bootstrap.open_store = open_store
+    adapters.open_store = open_store
     if len(sys.argv) == 1:  # as orchestrators start them
         sys.exit(worker_process.main())
-    bootstrap._WORKER_COMMAND = (sys.executable, "-m", "slow_stages")
+    owner.WORKER_COMMAND = (sys.executable, "-m", "slow_stages")
     cli.main()
 
 

@@ -107,10 +107,10 @@ def fleet(documents: int, rounds: int) -> dict[str, Any]:
 async def fleet_seconds(texts: Documents) -> float:
     """From the first submission to the last completion; one document before has warmed all stages up."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        async with storeless_fleet(Path(scratch), {"models": {"default": "stub"}}) as jobs:
-            await stored_by(jobs, [("warm-up", "A first document.")])
+        async with storeless_fleet(Path(scratch), {"models": {"default": "stub"}}) as servers:
+            await stored_by(servers.jobs, [("warm-up", "A first document.")])
             started = perf_counter()
-            chunks = await stored_by(jobs, texts)
+            chunks = await stored_by(servers.jobs, texts)
             seconds = perf_counter() - started
     if chunks != len(texts):
         raise SystemExit(f"fleet: {len(texts)} documents of one chunk each, {chunks} chunks stored")

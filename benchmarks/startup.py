@@ -1,4 +1,4 @@
-"""Figure S6: how long the command line takes to answer, and a cold search.
+"""Figure S6: how long the command line takes to answer, a cold search, and the start of a worker process.
 
     python benchmarks/startup.py
 
@@ -23,6 +23,7 @@ from report import write_report
 
 ROUNDS = 15
 _DOCUMENTS = 20
+_IMPORTS_OF_A_WORKER = "import embedfleet.worker_process; from embedfleet.bootstrap import open_worker"
 
 
 def figures_of(command: list[str], environment: Mapping[str, str]) -> dict[str, float]:
@@ -62,6 +63,8 @@ def main() -> None:
     commands = {
         "embedfleet --help": [sys.executable, "-m", "embedfleet", "--help"],
         "embedfleet ingest --help": [sys.executable, "-m", "embedfleet", "ingest", "--help"],
+        "embedfleet jobs list": [sys.executable, "-m", "embedfleet", "jobs", "list"],
+        "a worker's imports": [sys.executable, "-c", _IMPORTS_OF_A_WORKER],
         "embedfleet search": [sys.executable, "-m", "embedfleet", "search", "birds of the cold"],
         "python -c pass": [sys.executable, "-c", "pass"],
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,18 @@ from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
 
+@dataclass(frozen=True, slots=True)
+class StorelessFleet:
+    """A fleet that is ready, and the servers that it has for itself."""
+
+    jobs: EmbeddingJobManager
+    redis: RedisServer
+    database_url: str
+
+
 @asynccontextmanager
-async def storeless_fleet(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[EmbeddingJobManager]:
-    """The job manager of a fleet with these settings that is ready. Its files are in `folder`."""
+async def storeless_fleet(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[StorelessFleet]:
+    """A fleet with these settings. Its files are in `folder`."""
     with (
         RedisServer() as redis,
         PostgresServer() as postgres,
@@ -41,4 +51,4 @@ async def storeless_fleet(folder: Path, config: Mapping[str, Any]) -> AsyncItera
         )
         with servers.orchestrator():
             async with servers.guest() as guest:
-                yield guest.jobs
+                yield StorelessFleet(guest.jobs, redis, database)

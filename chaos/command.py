@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from embedfleet import bootstrap, cli
+from embedfleet import cli
+from embedfleet.bootstrap import owner
 
 if __name__ == "__main__":
-    bootstrap._WORKER_COMMAND = (sys.executable, "-m", "chaos.worker")
+    owner.WORKER_COMMAND = (sys.executable, "-m", "chaos.worker")
     cli.main()

@@ -1,11 +1,11 @@
-"""What an operator sees when something is wrong: a table of docs/operations.md.
+"""What an operator sees when something is wrong: a part of docs/operations.md.
 
     python -m chaos.operators [NAME …] [--away 60] [--watch 20]
     python -m chaos.operators report
 
 Each situation is brought about with real servers and processes; about ten minutes for all. What was seen goes
 to chaos/results/operators.json, situations that were not run keep what is there. `report` only renews the
-table of the page. The exit code is 1 if a situation could not be brought about.
+page. The exit code is 1 if a situation could not be brought about.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from chaos.situations import SITUATIONS, Limits
 RESULT = RESULTS / "operators.json"
 PAGE = ROOT / "docs" / "operations.md"
 _BEGIN, _END = "<!-- what an operator sees: begin -->", "<!-- what an operator sees: end -->"
-_HEAD = "| situation | `doctor` | `/readyz` | log, lines a minute | exit code | harm |"
 
 
 def main() -> int:
@@ -79,60 +78,47 @@ def _publish(seen: Mapping[str, Mapping[str, Any]], result: Path, away: float) -
     result.write_text(text + "\n")
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """Markdown of a result; a situation without one says so."""
+def sections(report: Mapping[str, Any]) -> str:
+    """Markdown of a result, a section for each situation; one without a result says so."""
     figures = report["figures"]
-    rows = [_HEAD, "|---|---|---|---|---|---|"]
+    machine = report["machine"]
+    where = f"{machine['cpu_count']} cores of {machine['cpu']}, {report['date'][:10]}"
+    lines = [f"By `{report['command']}` (`make operators`), {where}."]
     for name, (title, _bring) in SITUATIONS.items():
         if name.endswith("-away"):
             title += f" for {figures['away_seconds']:.0f} s"
-        cells = _cells(figures["seen"].get(name, {"could_not": "not run yet"}))
-        rows.append(f"| {' | '.join(_escaped(cell) for cell in [title, *cells])} |")
-    machine = report["machine"]
-    where = f"{machine['cpu_count']} cores of {machine['cpu']}, {report['date'][:10]}"
-    return "\n".join([*rows, "", f"By `{report['command']}` (`make operators`), {where}."])
+        signs = figures["seen"].get(name, {"could_not": "not run yet"})
+        lines += ["", f"### {title[0].upper()}{title[1:]}", "", *_signs(signs)]
+    return "\n".join(lines)
 
 
-def _cells(signs: Mapping[str, Any]) -> list[str]:
+def _signs(signs: Mapping[str, Any]) -> list[str]:
     if "could_not" in signs:
-        return [signs["could_not"], "", "", "", ""]
-    return [
-        _coded(signs["doctor_code"], "; ".join(signs["doctor_says"]) or "all in order"),
-        _coded(signs["readyz_code"], signs["readyz_says"]),
-        _log(signs),
-        _exit(signs),
-        signs["harm"],
-    ]
-
-
-def _coded(code: int | None, says: str) -> str:
-    if code is None:
-        return says or "–"
-    return f"**{code}** {says}"
-
-
-def _log(signs: Mapping[str, Any]) -> str:
-    if signs["log_lines_a_minute"] is None:
-        return "–"
-    most = signs["log_says"][:2]
-    return f"**{signs['log_lines_a_minute']:g}** {'; '.join(most)}"
+        return [signs["could_not"]]
+    found = []
+    if signs["doctor_code"] is not None or signs["doctor_says"]:
+        says = "; ".join(signs["doctor_says"]) or "all in order"
+        found.append(f"`doctor`, exit code {signs['doctor_code']}: {says}")
+    if signs["readyz_code"] is not None:
+        found.append(f"`/readyz`: {signs['readyz_code']} {signs['readyz_says']}")
+    if signs["log_lines_a_minute"] is not None:
+        most = "".join(f"; {line}" for line in signs["log_says"][:2])
+        found.append(f"log: {signs['log_lines_a_minute']:g} lines a minute{most}")
+    if signs["exit_of"]:
+        found.append(_exit(signs))
+    return [f"- {one}" for one in [*found, f"harm: {signs['harm']}"]]
 
 
 def _exit(signs: Mapping[str, Any]) -> str:
-    if not signs["exit_of"]:
-        return "–"
     if signs["exit_code"] is None:
-        return f"`{signs['exit_of']}` runs"
-    return f"**{signs['exit_code']}** of `{signs['exit_of']}` {signs['exit_says']}".rstrip()
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+        return f"`{signs['exit_of']}` goes on"
+    says = f": {signs['exit_says']}" if signs["exit_says"] else ""
+    return f"`{signs['exit_of']}`, exit code {signs['exit_code']}{says}"
 
 
 def renew(page: Path = PAGE, result: Path = RESULT) -> int:
-    """Put the table into the page; the exit code."""
-    return put_between(page, _BEGIN, _END, lambda: table(json.loads(result.read_text())))
+    """Put the sections into the page; the exit code."""
+    return put_between(page, _BEGIN, _END, lambda: sections(json.loads(result.read_text())))
 
 
 if __name__ == "__main__":

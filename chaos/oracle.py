@@ -22,12 +22,13 @@ from sqlalchemy import Connection, func, select
 from chaos.inputs import Document, InputLedger
 from embedfleet.queue.broker import Broker
 from embedfleet.queue.keys import stage_key
+from embedfleet.queue.shards import MAX_SHARDS
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.records import collections
 from embedfleet.records.scope import EveryTenant
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import BatchState, GenerationState, VectorState
+from embedfleet.sql.states import BatchState, GenerationState, VectorState
 from embedfleet.vectors.port import TenantSpace, VectorStore
 
 _ULPS = 2
@@ -279,7 +280,12 @@ async def _queues(broker: Broker, *, dead: int) -> list[Finding]:
 def redis_keys(client: redis.Redis, prefix: str, *, dead: bool = False) -> Iterator[Finding]:
     """Keys of an idle broker that should not be there; `dead`: it may hold dead tasks."""
     names = (*_DRAINED_KEYS, *(_DEAD_KEYS if dead else ()))
-    allowed = {stage_key(prefix, stage, name) for stage in Stage for name in names}
+    allowed = {
+        stage_key(prefix, stage, name, shard)
+        for stage in Stage
+        for name in names
+        for shard in range(MAX_SHARDS)
+    }
     for key in sorted(key.decode(errors="replace") for key in client.scan_iter(count=1000)):
         if key not in allowed:
             yield Finding(Kind.LEFT, f"Redis key {key}")

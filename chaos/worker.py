@@ -46,13 +46,18 @@ def embedded(tally: Path) -> int:
     return sum(int(line) for line in tally.read_text().split()) if tally.exists() else 0
 
 
-def main() -> int:
+def prepare() -> None:
+    """Make this process a worker of chaos. Ray calls it in each of its own processes."""
     if TALLY in os.environ:
         slow_down(float(os.environ[SECONDS_A_CHUNK]), Path(os.environ[TALLY]))
     if boundaries.TRAP in os.environ:
         boundaries.watch(Path(os.environ[boundaries.TRAP]))
     if poisoned.FATE in os.environ:
         poisoned.infect()
+
+
+def main() -> int:
+    prepare()
     return worker_process.main()
 
 

@@ -22,9 +22,13 @@ from embedfleet.settings import Settings
 from embedfleet.sql import migrations
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases, SqliteTemplate
+from support.examples import examples
 from support.postgres_server import PostgresMissing, PostgresServer
+from support.qdrant_server import QdrantServer
 from support.redis_server import RedisServer
 from support.redis_topologies import RedisClusterServers
+from support.s3_server import S3Bucket, S3Server
+from support.store_moves import at
 from support.system import Configure, make_settings
 from support.warm_chroma import ForkedChild
 
@@ -45,6 +49,7 @@ os.environ.pop("EMBEDFLEET_CONFIG", None)
 hypothesis_settings.register_profile(
     "any speed",
     deadline=None,
+    max_examples=examples(100),
     suppress_health_check=[HealthCheck.too_slow],
     phases=[phase for phase in Phase if phase is not Phase.explain],
 )
@@ -56,7 +61,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-logger.enable("embedfleet")  # a library is silent; the tests listen
+@pytest.fixture(autouse=True)
+def log_is_on() -> None:
+    """A library is silent; the tests listen. A test may turn the log off, which ends with the test."""
+    logger.enable("embedfleet")
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +140,36 @@ def chroma_server(shared_chroma: ChromaServer) -> ChromaServer:
 
 
 @pytest.fixture(scope="session")
+def shared_qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    """One server for all tests of this process that do it no harm; see `qdrant_server`."""
+    with QdrantServer(tmp_path_factory.mktemp("qdrant-server") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def qdrant_server(shared_qdrant: QdrantServer) -> QdrantServer:
+    """Empty, and to be left running. A test that stops or kills one starts its own `QdrantServer`."""
+    shared_qdrant.empty()
+    return shared_qdrant
+
+
+@pytest.fixture(scope="session")
+def shared_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for all tests of this process; see `s3_bucket`."""
+    with S3Server(tmp_path_factory.mktemp("s3-server") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(shared_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
+    """A new bucket of a server that is to be left running. The environment leads to it, also that of the
+    processes that the test starts. A test that stops a server starts its own `S3Server`."""
+    for name, value in shared_s3.variables.items():
+        monkeypatch.setenv(name, value)
+    return shared_s3.bucket()
+
+
+@pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """One server for all tests of this process that do it no harm; see `redis_server`."""
     with RedisServer() as server:
@@ -150,6 +188,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 def postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
     """Of a new PostgreSQL database with this release's schema."""
     with postgres_databases.migrated() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """Of a new PostgreSQL database without any table."""
+    with postgres_databases.empty() as url:
         yield url
 
 
@@ -175,6 +220,12 @@ def configure(request: pytest.FixtureRequest, tmp_path: Path) -> Configure:
 def settings(configure: Configure) -> Settings:
     """What `configure` makes of no wishes."""
     return configure()
+
+
+@pytest.fixture
+def in_lance(settings: Settings, tmp_path: Path) -> Settings:
+    """The same, with the vectors in LanceDB."""
+    return at(settings, tmp_path / "source")
 
 
 @pytest.fixture(scope="session")

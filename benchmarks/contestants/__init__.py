@@ -1,4 +1,4 @@
-"""The whole pipeline, one module a contestant: documents in memory to vectors in an embedded Chroma on disk.
+"""The whole pipeline, one module a contestant: documents in memory to vectors in an embedded store on disk.
 
 Each runs in a process of its own and imports its libraries when it is opened.
 """
@@ -22,7 +22,9 @@ Ingest = Callable[[Documents], int]
 CONTESTANTS: Mapping[str, str] = {
     "embedfleet": "embedfleet_pipeline",
     "embedfleet, store_documents: false": "embedfleet_pipeline",
+    "embedfleet into LanceDB": "embedfleet_pipeline",
     "langchain index()": "langchain_index",
+    "langchain index() into LanceDB": "langchain_index",
     "llama_index IngestionPipeline": "llama_index_pipeline",
     "haystack Pipeline": "haystack_pipeline",
     "plain script": "plain_script",
@@ -38,6 +40,16 @@ class Contest:
     model: ModelName
     chunk_chars: int
     directory: Path
+
+    @property
+    def into_lancedb(self) -> bool:
+        """Whether the vectors belong into LanceDB, and not into Chroma."""
+        return self.contestant.endswith("into LanceDB")
+
+    @property
+    def lancedb(self) -> str:
+        """Where they belong then."""
+        return str(self.directory / "lancedb")
 
     @property
     def chroma(self) -> str:

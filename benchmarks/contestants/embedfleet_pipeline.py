@@ -1,4 +1,7 @@
-"""embedfleet, embedded: its defaults, SQLite with `synchronous=full`; once also without texts in Chroma."""
+"""embedfleet, embedded: its defaults, SQLite with `synchronous=full`.
+
+Also without texts in Chroma, and into LanceDB.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ async def _service(contest: Contest) -> AsyncIterator[Callable[[Documents], Awai
         overrides={
             "data_dir": str(contest.directory),
             "models": {"default": contest.model},
-            "vector_store": {"store_documents": not contest.contestant.endswith("store_documents: false")},
+            "vector_store": {
+                "kind": "lancedb" if contest.into_lancedb else "chroma",
+                "store_documents": not contest.contestant.endswith("store_documents: false"),
+            },
         },
     )
     stop = asyncio.Event()

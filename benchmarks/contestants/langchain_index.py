@@ -1,4 +1,6 @@
-"""langchain: `index()` into langchain-chroma, bookkeeping in an `SQLRecordManager` on SQLite.
+"""langchain: `index()` into langchain-chroma, or into LanceDB by langchain-community.
+
+Its bookkeeping is in an `SQLRecordManager` on SQLite.
 
 Its documentation recommends `cleanup="incremental"` with a source id for documents that change, and as large
 a batch as possible.
@@ -20,19 +22,12 @@ SETTINGS = f'RecursiveCharacterTextSplitter, cleanup="incremental", batch_size={
 
 @contextmanager
 def opened(contest: Contest) -> Iterator[Ingest]:
-    import chromadb
-    from langchain_chroma import Chroma
     from langchain_classic.indexes import SQLRecordManager
     from langchain_core.documents import Document
     from langchain_core.indexing import index
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    store = Chroma(
-        "bench",
-        _embeddings(contest),
-        client=chromadb.PersistentClient(contest.chroma),
-        collection_configuration={"hnsw": {"space": "cosine"}},
-    )
+    store = _lancedb(contest) if contest.into_lancedb else _chroma(contest)
     records = SQLRecordManager("bench", db_url=f"sqlite:///{contest.directory / 'records.db'}")
     records.create_schema()
     splitter = RecursiveCharacterTextSplitter(chunk_size=contest.chunk_chars, chunk_overlap=0)
@@ -51,6 +46,25 @@ def opened(contest: Contest) -> Iterator[Ingest]:
         return int(result["num_added"])
 
     yield ingest
+
+
+def _chroma(contest: Contest) -> Any:
+    import chromadb
+    from langchain_chroma import Chroma
+
+    return Chroma(
+        "bench",
+        _embeddings(contest),
+        client=chromadb.PersistentClient(contest.chroma),
+        collection_configuration={"hnsw": {"space": "cosine"}},
+    )
+
+
+def _lancedb(contest: Contest) -> Any:
+    from langchain_community.vectorstores import LanceDB
+
+    # Its default is to overwrite the table at each call, so that only the last one stays.
+    return LanceDB(uri=contest.lancedb, embedding=_embeddings(contest), table_name="bench", mode="append")
 
 
 def _embeddings(contest: Contest) -> Any:

@@ -1,4 +1,4 @@
-"""R5: the ends of batches in any order, a fifth of them told twice, over sixteen connections at once."""
+"""R5: the ends of batches in any order, one in five reported twice, over sixteen connections at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ async def run(context: Context) -> Verdict:
             findings += [f"{name}: {line}" for line in wrong]
             figures[f"{name}_seconds"] = round(monotonic() - started, 1)
     return Verdict(
-        done=f"{count} jobs of 0 to 50 batches, shuffled, a fifth told twice, on SQLite and on PostgreSQL",
+        done=f"{count} jobs of 0 to 50 batches, shuffled, one in five reported twice, "
+        "on SQLite and on PostgreSQL",
         outcome=f"{completed} completions of {2 * count}, {len(findings)} wrong or early",
         findings=findings,
         figures=figures,

@@ -28,7 +28,9 @@
     ├── Transient              try again later: the work itself is fine
     │   ├── DatabaseUnavailable
     │   ├── VectorStoreUnavailable
+    │   ├── StoreMoved         the vectors are in another store now, or about to be
     │   ├── BrokerUnavailable
+    │   ├── PlacementUnavailable  the cluster that places workers is away, or has no room for one
     │   ├── WebhookUnavailable
     │   ├── ViewUnavailable    a view for others cannot be written now
     │   ├── ModelUnavailable    a model cannot be used now: it is not loaded, or its server does not answer
@@ -97,6 +99,8 @@ class Remedy(StrEnum):
     REBUILD_VECTORS = "rebuild_vectors"
     DOWNLOAD_MODEL = "download_model"
     SHOW_SYSTEM = "show_system"
+    MOVE_VECTORS = "move_vectors"
+    END_MOVE = "end_move"
     EXAMINE = "examine"
     SHOW_TRAFFIC = "show_traffic"
     RESTORE_OLD_PATH = "restore_old_path"
@@ -257,8 +261,16 @@ class VectorStoreUnavailable(Transient):
     """The vector store cannot be reached."""
 
 
+class StoreMoved(Transient):
+    """The vectors are in another store than the one that was used, or about to be: use that one."""
+
+
 class BrokerUnavailable(Transient):
     """The broker cannot be reached or is closed."""
+
+
+class PlacementUnavailable(Transient):
+    """The cluster that places workers cannot be reached, or no node of it can take a worker now."""
 
 
 class WebhookUnavailable(Transient):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from typing import IO, TYPE_CHECKING
+import sys
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,3 +41,23 @@ async def receive_frame(reader: asyncio.StreamReader, *, max_bytes: int) -> byte
         return await reader.readexactly(length) if length <= max_bytes else None
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+
+
+def parent_output() -> BinaryIO:
+    """Return the pipe to the parent, for messages alone.
+
+    From now on, prints to standard output go to standard error, so the output of libraries mixes with none.
+    """
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(private, "wb", buffering=0)
+
+
+async def parent_input() -> asyncio.StreamReader:
+    """Return a reader of standard input, which is the pipe from the parent."""
+    import asyncio
+
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ def vectors_place(settings: Settings) -> str:
     kind = store_kind(settings.vector_store.kind)
     own = kind.own_directory(settings)
     where = kind.place(settings) if own is None else _on_this_host(own)
-    return f"in {settings.vector_store.kind.capitalize()} at {where}"
+    return f"in {kind.TITLE} at {where}"
 
 
 def queues_part(settings: Settings, broker: Marked) -> OpenedPart | None:
@@ -195,8 +195,7 @@ async def _carry_out(
                 return False
             logger.info("{} was empty: it carries the mark of this system again", place)
         if recorded.place != place:  # the same part by another name: messages show the one used last
-            renamed = Part(recorded.part_id, place, recorded.since)
-            await database.write(lambda conn: systems.replace_part(conn, kind, renamed))
+            await database.write(partial(_rename, kind=kind, part_id=recorded.part_id, place=place))
         return True
     mark = held or Mark(system.system_id, uuid4().hex, database.location)
     # The mark comes before the record. A crash in between leaves a part that names its system (RECORD). In
@@ -206,6 +205,13 @@ async def _carry_out(
     part = Part(mark.part_id, place, clock.now())
     winner = await database.write(lambda conn: systems.record_part(conn, kind, part))
     return winner.part_id == mark.part_id
+
+
+def _rename(conn: Connection, kind: PartKind, part_id: str, place: str) -> None:
+    """Record the new name of the part, unless the system has another part by now: its vectors may move."""
+    part = systems.lock_part(conn, kind)
+    if part is not None and part.part_id == part_id:
+        systems.replace_part(conn, kind, replace(part, place=place))
 
 
 async def _marks(opened: OpenedPart, mark: Mark, *, replacing: str | None = None) -> bool:

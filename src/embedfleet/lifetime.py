@@ -11,6 +11,8 @@ from typing import NoReturn
 
 # The option of prctl(2) that sets the signal for the death of the parent, from <sys/prctl.h>.
 _PR_SET_PDEATHSIG = 1
+# The code by which shells tell of an end by SIGTERM.
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def die_with_parent(parent_pid: int | None = None) -> None:
@@ -24,6 +26,16 @@ def die_with_parent(parent_pid: int | None = None) -> None:
     # that ends after the request sends it. With the check first, an end between the two would go unnoticed.
     if parent_pid is not None and os.getppid() != parent_pid:
         raise SystemExit(0)
+
+
+def end_at_sigterm() -> None:
+    """Have SIGTERM end this process, if it is the first one of a container.
+
+    The kernel gives that process no signal that it has no handler for. So a pod that is told to stop while it
+    starts would begin to work, until it is killed. A command that drains sets a handler of its own later.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
 
 
 def end_process(code: int) -> NoReturn:

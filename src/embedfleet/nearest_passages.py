@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from embedfleet.document_filter import PassageFilter
+from embedfleet.errors import StoreMoved
 from embedfleet.paging import pages
 from embedfleet.queue_schemas import PassageCopy, SearchHit
-from embedfleet.records import chunks, passages, segments
+from embedfleet.records import chunks, passages, segments, store_fence
 from embedfleet.records.collections import Collection
 from embedfleet.records.passages import Passage
 from embedfleet.sql.database import Database
@@ -77,7 +78,17 @@ class NearestPassages:
         Passages of the same text are one hit. Without a filter there may be fewer hits if the 20,000 nearest
         passages are of fewer texts.
         """
-        search = _Search(self._database, self._store, collection, vector, wanted, most)
+        while True:
+            try:
+                return await self._find(collection, vector, wanted, most)
+            except StoreMoved:
+                await self._store.follow()
+
+    async def _find(
+        self, collection: Collection, vector: NDArray[np.float32], wanted: PassageFilter, most: int
+    ) -> Nearest:
+        part_id = self._store.part_id
+        search = _Search(self._database, self._store, part_id, collection, vector, wanted, most)
         if not wanted.says_something:
             return await search.by_index(_SPARE_ROWS + most)
         few = await search.allowed(self._exact_scan_rows + 1)
@@ -94,6 +105,7 @@ class NearestPassages:
 class _Search:
     database: Database
     store: VectorStore
+    part_id: str | None
     collection: Collection
     vector: NDArray[np.float32]
     wanted: PassageFilter
@@ -182,7 +194,14 @@ class _Search:
 
     async def _look(self, near: Sequence[Hit]) -> tuple[list[SearchHit], int]:
         return await self.database.read(
-            partial(_hits, tenant=self.collection.tenant, near=near, wanted=self.wanted, most=self.most)
+            partial(
+                _hits,
+                part_id=self.part_id,
+                tenant=self.collection.tenant,
+                near=near,
+                wanted=self.wanted,
+                most=self.most,
+            )
         )
 
 
@@ -199,12 +218,19 @@ def _ranked(ids: Sequence[str], scores: NDArray[np.float32]) -> list[Hit]:
 
 
 def _hits(
-    conn: Connection, tenant: str, near: Sequence[Hit], wanted: PassageFilter, most: int
+    conn: Connection,
+    part_id: str | None,
+    tenant: str,
+    near: Sequence[Hit],
+    wanted: PassageFilter,
+    most: int,
 ) -> tuple[list[SearchHit], int]:
     """Return the passages of up to `most` different texts among these rows that are allowed, in order.
 
     Returns too how many of the rows are allowed: those that readers may see and that the filter takes.
     """
+    # In the transaction that reads what is live: these rows are of a store that has all of it.
+    store_fence.require_current(conn, part_id)
     live = passages.live_passages(conn, tenant, [hit.id for hit in near], wanted)
     found: dict[str, SearchHit] = {}
     lengths: set[int] = set()

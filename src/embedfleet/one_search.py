@@ -19,6 +19,7 @@ from embedfleet.interactive.local import LocalTextEmbedder
 from embedfleet.joining import Purpose, join, vectors_part
 from embedfleet.search import SearchClient, SearchService
 from embedfleet.sql.opening import open_database
+from embedfleet.store_moving.places import settings_of_system
 from embedfleet.vectors.registry import store_kind
 from embedfleet.waiting import cancel_and_wait, repeat
 
@@ -70,7 +71,11 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         database = open_database(settings)
         stack.push_async_callback(database.close)
         await database.open()
-        await join(database, vectors_part(settings, store), SystemClock(), Purpose.READ)
+        there = await settings_of_system(settings, database)
+        if there is not settings:  # the vectors have moved: SQL knows where they are
+            store = await store_kind(there.vector_store.kind).open_for_queries(there)
+            stack.push_async_callback(store.close)
+        await join(database, vectors_part(there, store), SystemClock(), Purpose.READ)
         catalogue = Catalogue(settings.models)
         models = ModelPool(catalogue, settings.models)
         stack.push_async_callback(models.close)

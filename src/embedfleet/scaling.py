@@ -63,8 +63,8 @@ class Observation:
       is more than `workers`, the pool was larger then, and it counts as all workers.
     * `cost_per_busy_second`: the tokens that one worker serves in a second of work (`ServiceMeter`). None or
       0 if nothing was measured yet: then the pool wakes and shrinks, but does not grow.
-    * `downstream_full`: whether the next stage is at its high-water mark. More workers would only wait, so
-      the pool does not grow.
+    * `downstream_full`: whether the next stage is at its limit of queued work. More workers would only wait,
+      so the pool does not grow.
     """
 
     now: float

@@ -29,7 +29,7 @@ from embedfleet.errors import (
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.nearest_passages import Nearest, NearestPassages
 from embedfleet.queue_schemas import SearchHits
-from embedfleet.records import collections, documents, jobs, searches
+from embedfleet.records import collections, documents, job_counts, searches
 from embedfleet.records.collections import Collection
 from embedfleet.search_scope import SearchScope, scope_of_search
 from embedfleet.sql.database import Database
@@ -150,7 +150,7 @@ class SearchService:
             documents.live_by_collection(conn, tenant),
             model=model,
             default_model=self._default_model,
-            unfinished=jobs.count_unfinished(conn, [tenant]).get(tenant, 0),
+            unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
 
     async def _embed(

@@ -24,8 +24,8 @@ class PartKind(StrEnum):
 
     @property
     def setting(self) -> str:
-        """The setting that says where the part is."""
-        return "redis.url" if self is PartKind.QUEUES else "vector_store.url"
+        """The setting, or the section of settings, that says where the part is."""
+        return "redis.url" if self is PartKind.QUEUES else "vector_store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as SQL records it. `place` is for messages; `since` is Unix seconds."""
+    """A part as SQL records it. `place` is for messages; `since` is Unix seconds.
+
+    `closed`: nothing more may be recorded of it, since the vectors are about to be in another part.
+    """
 
     part_id: str
     place: str
     since: float
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,12 @@ def judge(
     if recorded is None:
         return Verdict.ADOPT
     if recorded.place != place:
+        vectors = kind is PartKind.VECTORS
         raise ConfigError(
             f"{database} belongs to a system that has its {kind} {recorded.place}, but the settings of this "
             f"host say {place}, which that system does not know: set `{kind.setting}` as on its other hosts, "
-            "or move the system on purpose",
-            remedy=Remedy.SHOW_SYSTEM,
+            + ("or have the vectors moved there" if vectors else "or move the system on purpose"),
+            remedy=Remedy.MOVE_VECTORS if vectors else Remedy.SHOW_SYSTEM,
         )
     if holds_work:
         raise ConfigError(

@@ -55,10 +55,18 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
     An exception of the work is raised here.
     """
+    return await unless(stop.wait(), work)
+
+
+async def unless(over: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
+    """Do the work and return its result. If `over` ends before it has, cancel it and return None.
+
+    An exception of the work is raised here.
+    """
     task = asyncio.create_task(work)
     result: T | None = None
     try:
-        await first_of(asyncio.wait([task]), stop.wait())
+        await first_of(asyncio.wait([task]), over)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,8 +1,9 @@
 """Every fault in its short form, on real servers. What it takes at full size is `make chaos`.
 
-R13 is not here: `e2e/test_benchmarks.py` runs the very same rounds. Four are slow, as others do the like of
-them: `e2e/test_fleet.py` kills a worker of every stage under load (R1), and Redis (R3) and Chroma (R6) in the
-middle of work; `integration/test_fan_in.py` is R5.
+R13 is not here: `e2e/test_benchmarks.py` runs the very same rounds. All but one are slow, as others do the
+like of them: `e2e/test_fleet.py` kills a worker of every stage under load (R1), and Redis (R3), PostgreSQL
+and Chroma (R6, R10) in the middle of work; `integration/test_crash_points.py` is R2,
+`integration/test_fan_in.py` R5, and `e2e/test_poison.py` R11.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from chaos.faults import FAULTS
 from chaos.runs import Runs
 from chaos.verdict import Size
 
-SLOW = {"R1", "R3", "R5", "R6"}
 IN_SMALL = [
-    pytest.param(fault, marks=[pytest.mark.slow] * (fault in SLOW)) for fault in FAULTS if fault != "R13"
+    pytest.param(fault, marks=[pytest.mark.slow] * (fault != "R4")) for fault in FAULTS if fault != "R13"
 ]
 
 

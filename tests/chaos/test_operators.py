@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from chaos.operators import _BEGIN, _END, _publish, renew, table
+from chaos.operators import _BEGIN, _END, _publish, renew, sections
 from chaos.signs import Signs, plain
 from chaos.situations import SITUATIONS, Limits, unmounted_root
 
@@ -35,18 +35,20 @@ def seen() -> dict[str, dict[str, object]]:
     return {"redis-away": signs.document(), "unmounted-root": {"could_not": "RuntimeError: no"}}
 
 
-def test_the_table_has_a_row_for_each_situation_and_keeps_the_page_around_it(tmp_path: Path) -> None:
+def test_the_page_has_a_section_for_each_situation_and_keeps_what_is_around_it(tmp_path: Path) -> None:
     result, page = tmp_path / "operators.json", tmp_path / "page.md"
     page.write_text(f"before\n{_BEGIN}\nold\n{_END}\nafter\n")
     _publish(seen(), result, away=60)
     assert renew(page, result) == 0
     text = page.read_text()
-    assert text.startswith(f"before\n{_BEGIN}\n| situation ")
+    assert text.startswith(f"before\n{_BEGIN}\nBy `python -m chaos.operators`")
     assert text.endswith(f"\n{_END}\nafter\n")
     away = (
-        "**1** queues: away \\| down | **503** broker | **3** 3 x away | **1** of `serve-workers` error: no"
+        "### Redis is away for 60 s\n\n"
+        "- `doctor`, exit code 1: queues: away | down\n- `/readyz`: 503 broker\n"
+        "- log: 3 lines a minute; 3 x away\n- `serve-workers`, exit code 1: error: no\n- harm: nothing lost\n"
     )
-    assert f"| Redis is away for 60 s | {away} | nothing lost |" in text
+    assert away in text
     assert text.count("not run yet") == len(SITUATIONS) - 2
     assert "RuntimeError: no" in text
 
@@ -55,8 +57,8 @@ def test_a_situation_that_was_not_run_again_keeps_what_was_seen(tmp_path: Path) 
     result = tmp_path / "operators.json"
     _publish(seen(), result, away=60)
     _publish({"unmounted-root": Signs(harm="nothing lost").document()}, result, away=60)
-    text = table(json.loads(result.read_text()))
-    assert "**503** broker" in text
+    text = sections(json.loads(result.read_text()))
+    assert "`/readyz`: 503 broker" in text
     assert "RuntimeError: no" not in text
 
 

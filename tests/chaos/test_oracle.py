@@ -24,7 +24,7 @@ from embedfleet.queue.keys import stage_key
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import batches, identity, jobs
+from embedfleet.records import batches, identity, job_completion, jobs
 from embedfleet.records.batches import StoredBatch
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
@@ -178,12 +178,12 @@ async def test_a_completion_counted_beside_sql_comes_early_when_tasks_are_delive
         finished = {}
         for job_id, job in jobs.get_many(conn, job_ids).items():
             if job.sealed and counter[job_id] >= job.batches_total:
-                jobs.finish(conn, [job_id], JobStatus.COMPLETED, reason="", now=now)
+                job_completion.finish(conn, [job_id], JobStatus.COMPLETED, reason="", now=now)
                 finished[job_id] = JobStatus.COMPLETED
         return finished
 
     monkeypatch.setattr(batches, "record_stored", count_down)
-    monkeypatch.setattr(jobs, "complete_done", complete)
+    monkeypatch.setattr(job_completion, "complete_done", complete)
     patient = {stage.value: {"max_attempts": 1000} for stage in Stage}
     settings = configure(chunking={"batch_chunks": 4}, worker_pools=patient)
     findings = await findings_of(settings, inputs, broker=TwiceBroker(ManualClock()))

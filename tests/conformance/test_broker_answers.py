@@ -29,6 +29,7 @@ async def claim_lane(
     return ids(leases)
 
 
+@pytest.mark.of_one_shard
 async def test_a_claim_of_a_lane_takes_tasks_of_no_other(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 2), *tasks("b", 2, lane=Lane.INTERACTIVE)])
     assert await claim_lane(broker, Lane.BULK) == ["a1", "a2"]
@@ -36,6 +37,7 @@ async def test_a_claim_of_a_lane_takes_tasks_of_no_other(broker: Broker) -> None
     assert await claim_lane(broker, Lane.INTERACTIVE) == ["b1", "b2"]
 
 
+@pytest.mark.of_one_shard
 async def test_a_lane_alone_serves_its_tenants_fairly_and_may_pass_some_over(broker: Broker) -> None:
     both = [*tasks("a", 3, lane=Lane.INTERACTIVE), *tasks("b", 3, lane=Lane.INTERACTIVE)]
     await broker.enqueue(STAGE, [*both, *tasks("c", 1)])
@@ -43,6 +45,7 @@ async def test_a_lane_alone_serves_its_tenants_fairly_and_may_pass_some_over(bro
     assert await claim_lane(broker, Lane.INTERACTIVE, max_tasks=3) == ["a1", "a2", "b3"]
 
 
+@pytest.mark.of_one_shard
 async def test_a_claim_of_a_lane_does_not_count_for_the_burst(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", BURST + 2, lane=Lane.INTERACTIVE), *tasks("b", 1)])
     assert await claim_lane(broker, Lane.INTERACTIVE, max_tasks=2) == ["a1", "a2"]

@@ -34,6 +34,7 @@ from support.brokers import (
 # --- enqueue ----------------------------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_enqueue_returns_how_many_tasks_were_new(broker: Broker) -> None:
     assert await broker.enqueue(STAGE, [task("a"), task("b"), task("a")]) == 2
     assert await broker.enqueue(STAGE, [task("b"), task("c")]) == 1
@@ -105,12 +106,14 @@ async def test_a_claim_with_nothing_ready_is_empty(broker: Broker) -> None:
     assert await claim(broker) == []
 
 
+@pytest.mark.of_one_shard
 async def test_a_claim_takes_no_more_tasks_than_asked_for(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("a", 5))
     assert ids(await claim(broker, 3)) == ["a1", "a2", "a3"]
     assert ids(await claim(broker, 3)) == ["a4", "a5"]
 
 
+@pytest.mark.of_one_shard
 async def test_a_claim_ends_at_the_first_task_that_does_not_fit(broker: Broker) -> None:
     await broker.enqueue(
         STAGE, [task("a", cost=40), task("b", cost=60), task("c", cost=61), task("d", cost=1)]
@@ -119,11 +122,13 @@ async def test_a_claim_ends_at_the_first_task_that_does_not_fit(broker: Broker) 
     assert ids(await claim(broker, max_cost=61)) == ["c"], "what did not fit is first the next time"
 
 
+@pytest.mark.of_one_shard
 async def test_the_first_task_is_given_whatever_it_costs(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("huge", cost=MAX_COST), task("small", cost=1)])
     assert ids(await claim(broker, max_cost=1)) == ["huge"]
 
 
+@pytest.mark.of_one_shard
 async def test_a_task_that_was_delivered_before_is_claimed_alone_and_keeps_its_place(
     broker: Broker, clock: ManualClock
 ) -> None:
@@ -138,6 +143,7 @@ async def test_a_task_that_was_delivered_before_is_claimed_alone_and_keeps_its_p
     assert ids(await claim(broker)) == ["a3", "last"]
 
 
+@pytest.mark.of_one_shard
 @pytest.mark.parametrize("counted", [True, False])
 async def test_only_a_delivery_that_counts_makes_a_task_claimed_alone(broker: Broker, counted: bool) -> None:
     await broker.enqueue(STAGE, tasks("a", 2))
@@ -148,33 +154,39 @@ async def test_only_a_delivery_that_counts_makes_a_task_claimed_alone(broker: Br
     assert ids(await claim(broker)) == (["a1"] if counted else ["a1", "a2"])
 
 
+@pytest.mark.of_one_shard
 async def test_a_task_that_asks_for_it_is_claimed_alone_from_its_first_delivery_on(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("a"), task("part", alone=True), task("b"), task("c")])
     assert [ids(await claim(broker)) for _ in range(3)] == [["a"], ["part"], ["b", "c"]]
 
 
+@pytest.mark.of_one_shard
 async def test_a_lease_carries_the_task_as_it_was_offered(broker: Broker, clock: ManualClock) -> None:
     offered = task("a", tenant="acme", job="j1", cost=7, priority=3, lane=Lane.INTERACTIVE, alone=True)
     await broker.enqueue(STAGE, [offered])
     lease = await claim_one(broker)
-    assert lease == Lease(STAGE, offered, lease.fence, attempt=1, expires_at=clock.now() + LEASE_SECONDS)
+    expires_at = clock.now() + LEASE_SECONDS
+    assert lease == Lease(STAGE, offered, lease.fence, attempt=1, expires_at=expires_at, shard=lease.shard)
 
 
 # --- claim: order inside a tenant -------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_a_tenants_higher_priority_goes_first_then_first_in_first_out(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("low", priority=0), task("mid1"), task("mid2")])
     await broker.enqueue(STAGE, [task("high", priority=100), task("mid3")])
     assert ids(await claim(broker)) == ["high", "mid1", "mid2", "mid3", "low"]
 
 
+@pytest.mark.of_one_shard
 async def test_priority_gains_nothing_over_other_tenants(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task(f"a{i}", tenant="a", priority=0) for i in range(3)])
     await broker.enqueue(STAGE, [task(f"b{i}", tenant="b", priority=100) for i in range(3)])
     assert tenants(await claim(broker)) == "ababab"
 
 
+@pytest.mark.of_one_shard
 async def test_a_task_that_comes_back_keeps_its_place_in_line(broker: Broker, clock: ManualClock) -> None:
     await broker.enqueue(STAGE, [task("retried"), task("handed back"), task("expired"), task("last")])
     retried, handed_back, _ = await claim(broker, 3)
@@ -190,11 +202,13 @@ async def test_a_task_that_comes_back_keeps_its_place_in_line(broker: Broker, cl
 # --- claim: fair among tenants ----------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_tenants_share_by_tokens_not_by_tasks(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 4, cost=30), *tasks("b", 12, cost=10)])
     assert tenants(await claim(broker)) == "abbbabbbabbbabbb"
 
 
+@pytest.mark.of_one_shard
 async def test_tenants_share_by_weight(broker: Broker) -> None:
     await broker.set_shares({"a": TenantShare(weight=1)})
     await broker.set_shares({"b": TenantShare(weight=3)})
@@ -202,12 +216,14 @@ async def test_tenants_share_by_weight(broker: Broker) -> None:
     assert tenants(await claim(broker)) == "abbbabbbabbb"
 
 
+@pytest.mark.of_one_shard
 async def test_equal_starts_go_to_the_lower_tenant_id(broker: Broker) -> None:
     for tenant in ["b", "é", "a", "Z"]:
         await broker.enqueue(STAGE, tasks(tenant, 2))
     assert tenants(await claim(broker)) == "ZabéZabé"
 
 
+@pytest.mark.of_one_shard
 async def test_idle_time_earns_no_credit(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("early", 20), task("late0", tenant="late")])
     await claim(broker, 10)
@@ -217,6 +233,7 @@ async def test_idle_time_earns_no_credit(broker: Broker) -> None:
     assert served.count("late") == 5, "half of what follows, and nothing for the time before"
 
 
+@pytest.mark.of_one_shard
 async def test_leaving_does_not_shed_what_was_charged(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("a1", tenant="a", cost=50), *tasks("b", 10)])
     assert ids(await claim(broker, 1)) == ["a1"]  # a has no work for a moment
@@ -224,6 +241,7 @@ async def test_leaving_does_not_shed_what_was_charged(broker: Broker) -> None:
     assert tenants(await claim(broker, 6)) == "bbbbba"
 
 
+@pytest.mark.of_one_shard
 async def test_every_delivery_is_charged(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 2), *tasks("b", 3)])
     first = await claim_one(broker)
@@ -232,6 +250,7 @@ async def test_every_delivery_is_charged(broker: Broker) -> None:
     assert ids(await claim_all(broker)) == ["b1", "a1", "b2", "a2", "b3"]
 
 
+@pytest.mark.of_one_shard
 async def test_a_cancelled_task_is_not_charged(broker: Broker) -> None:
     await broker.enqueue(
         STAGE, [task("a0", tenant="a", cost=1000, job="cancelled"), *tasks("a", 2), *tasks("b", 2)]
@@ -240,6 +259,7 @@ async def test_a_cancelled_task_is_not_charged(broker: Broker) -> None:
     assert tenants(await claim(broker)) == "abab"
 
 
+@pytest.mark.of_one_shard
 async def test_a_new_weight_counts_from_now_on(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 20), *tasks("b", 20)])
     assert tenants(await claim(broker, 4)) == "abab"
@@ -247,6 +267,7 @@ async def test_a_new_weight_counts_from_now_on(broker: Broker) -> None:
     assert tenants(await claim(broker, 10)) == "abbbbabbbb"
 
 
+@pytest.mark.of_one_shard
 async def test_a_noisy_neighbour_delays_a_quiet_tenant_by_one_task_at_most(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("noisy", 10_000))
     await claim(broker, 500)
@@ -257,6 +278,7 @@ async def test_a_noisy_neighbour_delays_a_quiet_tenant_by_one_task_at_most(broke
 # --- claim: passing tenants over --------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_a_tenant_that_is_passed_over_is_not_served_and_the_others_are_in_order(broker: Broker) -> None:
     await broker.set_shares({"c": TenantShare(weight=2)})
     await broker.enqueue(STAGE, [*tasks("a", 3), *tasks("b", 3), *tasks("c", 6)])
@@ -264,18 +286,34 @@ async def test_a_tenant_that_is_passed_over_is_not_served_and_the_others_are_in_
     assert tenants(await claim(broker)) == "bbb"
 
 
+@pytest.mark.of_one_shard
 async def test_passing_over_holds_for_one_claim(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("a", 2))
     assert await claim(broker, passing_over={"a"}) == []
     assert ids(await claim(broker, 1)) == ["a1"]
 
 
+@pytest.mark.of_one_shard
+@pytest.mark.parametrize("number", [63, 64, 65, 200])
+async def test_a_claim_finds_those_behind_any_number_of_tenants_that_it_passes_over(
+    broker: Broker, number: int
+) -> None:
+    names = [f"a{n:03}" for n in range(number)]
+    await broker.enqueue(STAGE, [task(name, tenant=name) for name in names])
+    await broker.enqueue(STAGE, [*tasks("b", 3), *tasks("c", 4)])
+    assert tenants(await claim(broker, 7, passing_over=names)) == "bcbcbcc"
+    assert await claim(broker, passing_over=names) == []
+    assert len(await claim(broker, 500)) == number
+
+
+@pytest.mark.of_one_shard
 async def test_a_tenant_that_was_passed_over_has_no_credit_for_it(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 40), *tasks("z", 20)])
     assert tenants(await claim(broker, 20, passing_over=["z"])) == "a" * 20
     assert tenants(await claim(broker, 10)) == "zazazazaza"
 
 
+@pytest.mark.of_one_shard
 async def test_a_tenant_that_was_passed_over_owes_what_it_owed(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 2, cost=50), *tasks("b", 10)])
     assert ids(await claim(broker, 1)) == ["a1"]
@@ -283,6 +321,7 @@ async def test_a_tenant_that_was_passed_over_owes_what_it_owed(broker: Broker) -
     assert tenants(await claim(broker, 5)) == "bbbba"
 
 
+@pytest.mark.of_one_shard
 @pytest.mark.parametrize("others", [[], tasks("c", 2)], ids=["", "others run out"])
 async def test_passing_over_all_that_have_work_forgives_no_debt(broker: Broker, others: list[Task]) -> None:
     await broker.enqueue(STAGE, [task("a1", tenant="a", cost=50), *tasks("b", 10), *others])
@@ -299,6 +338,7 @@ async def test_bulk_work_that_is_passed_over_does_not_interrupt_a_burst(broker: 
     assert tenants(await claim(broker, passing_over=["b"])) == "q" * 10
 
 
+@pytest.mark.of_one_shard
 async def test_a_tenant_is_passed_over_in_both_lanes(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("a", 2)])
     await broker.enqueue(STAGE, [task("other", tenant="b", lane=Lane.INTERACTIVE), *tasks("b", 1)])
@@ -309,6 +349,7 @@ async def test_a_tenant_is_passed_over_in_both_lanes(broker: Broker) -> None:
 # --- claim: the interactive lane --------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_interactive_tasks_go_first_in_bounded_bursts(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("b", 3))
     await broker.enqueue(STAGE, tasks("q", 8, lane=Lane.INTERACTIVE))
@@ -317,6 +358,7 @@ async def test_interactive_tasks_go_first_in_bounded_bursts(broker: Broker) -> N
     assert tenants(await claim(broker)) == "qb"
 
 
+@pytest.mark.of_one_shard
 async def test_interactive_tasks_served_while_no_bulk_waited_do_not_count_as_a_burst(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("q", 20, lane=Lane.INTERACTIVE))
     await claim(broker, 10)

@@ -38,6 +38,7 @@ from support.hangs import HANG_SECONDS
 # --- depth ------------------------------------------------------------------------------------
 
 
+@pytest.mark.of_one_shard
 async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task(f"t{i}", cost=10**i) for i in range(6)])
     acked, dead, delayed, _, _ = await claim(broker, 5)
@@ -58,6 +59,7 @@ async def test_depth_counts_tasks_and_tokens_by_state(broker: Broker) -> None:
     assert await broker.depth(Stage.STORAGE) == Depth()
 
 
+@pytest.mark.of_one_shard
 async def test_the_tasks_of_a_job_say_where_they_are_what_goes_first_and_why_a_try_failed(
     broker: Broker, clock: ManualClock
 ) -> None:
@@ -87,6 +89,7 @@ async def test_the_tasks_of_a_job_say_where_they_are_what_goes_first_and_why_a_t
     assert late == QueuedTask("d", TaskState.READY, 1, "the model server is away: 503", ahead=3)
 
 
+@pytest.mark.of_one_shard
 async def test_a_job_is_known_while_a_task_of_it_is_ready_leased_or_delayed_in_any_stage(
     broker: Broker, clock: ManualClock
 ) -> None:
@@ -124,6 +127,7 @@ async def crowded(broker: Broker, *tenants: str, max_tasks: int = 10**6, max_cos
     return await broker.crowded(STAGE, tenants, max_tasks=max_tasks, max_cost=max_cost)
 
 
+@pytest.mark.of_one_shard
 async def test_a_tenant_alone_may_fill_all_of_a_stage(broker: Broker) -> None:
     await broker.enqueue(STAGE, tasks("a", 4, cost=25))
     assert await crowded(broker, "a", max_tasks=5) == set()
@@ -132,6 +136,7 @@ async def test_a_tenant_alone_may_fill_all_of_a_stage(broker: Broker) -> None:
     assert await crowded(broker, "a", max_cost=100) == {"a"}
 
 
+@pytest.mark.of_one_shard
 async def test_tenants_share_the_room_of_a_stage_by_weight(broker: Broker) -> None:
     await broker.set_shares({"b": TenantShare(weight=3)})
     await broker.enqueue(STAGE, [*tasks("a", 2), *tasks("b", 5)])
@@ -155,6 +160,7 @@ async def test_a_tenant_with_nothing_ready_has_room_and_takes_none(broker: Broke
     assert await crowded(broker) == set()
 
 
+@pytest.mark.of_one_shard
 async def test_room_is_counted_over_both_lanes_of_one_stage(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task("query", tenant="a", lane=Lane.INTERACTIVE), *tasks("a", 2)])
     await broker.enqueue(Stage.STORAGE, tasks("a", 9))
@@ -167,6 +173,7 @@ async def test_room_is_counted_over_both_lanes_of_one_stage(broker: Broker) -> N
     assert await crowded(broker, "a", max_cost=10) == {"a"}, "one lane has run out, and the other has not"
 
 
+@pytest.mark.of_one_shard
 async def test_a_new_weight_counts_for_the_room_at_once(broker: Broker) -> None:
     await broker.enqueue(STAGE, [*tasks("a", 4), *tasks("b", 1)])
     assert await crowded(broker, "a", max_tasks=8) == {"a"}
@@ -179,6 +186,7 @@ async def test_a_new_weight_counts_for_the_room_at_once(broker: Broker) -> None:
     assert await crowded(broker, "a", "b", max_tasks=16) == {"a"}
 
 
+@pytest.mark.of_one_shard
 async def test_tenants_that_fill_their_room_queue_in_proportion_to_their_weights(broker: Broker) -> None:
     """Each offers a task whenever it is not crowded, while the tasks are served in fair order."""
     weights, costs = {"a": 1.0, "b": 2.0, "c": 5.0}, {"a": 7, "b": 90, "c": 30}
@@ -199,6 +207,7 @@ async def test_tenants_that_fill_their_room_queue_in_proportion_to_their_weights
             await broker.ack([lease])
 
 
+@pytest.mark.of_one_shard
 async def test_any_number_of_tenants_may_be_asked_for(broker: Broker) -> None:
     await broker.enqueue(STAGE, [task(f"t{i}", tenant=f"t{i}") for i in range(0, 2_500, 2)])
     await broker.enqueue(STAGE, [task("more", tenant="t8")])

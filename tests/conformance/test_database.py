@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, EmbedfleetError
-from embedfleet.records import chunks, documents, embedding_cache, usage
+from embedfleet.records import chunks, embedding_cache, generations, usage
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.sql import document_lock, migrations
 from embedfleet.sql.database import Database
@@ -197,7 +197,7 @@ async def test_a_day_may_count_more_than_32_bits(database: Database) -> None:
     "change",
     [
         lambda conn: chunks.mark_unreferenced(conn, ["held", "d"]),
-        lambda conn: documents.mark_live(conn, {"held": 1, "d": 2}),
+        lambda conn: generations.mark_live(conn, {"held": 1, "d": 2}),
         lambda conn: embedding_cache.record_uses(
             conn, [CacheUse(1, "held", {}, {}), CacheUse(1, "d", {}, {})], 0.0
         ),
@@ -260,11 +260,11 @@ async def test_the_migrations_build_exactly_the_tables_of_this_release(database:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from embedfleet.sql.tables import metadata
+    from embedfleet.sql.schema import SCHEMA
 
     def differences(conn: Connection) -> list[object]:
         context = MigrationContext.configure(conn, opts={"compare_type": True})
-        return list(compare_metadata(context, metadata))
+        return list(compare_metadata(context, SCHEMA))
 
     assert await database.read(differences) == []
 

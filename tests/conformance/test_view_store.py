@@ -15,7 +15,8 @@ from embedfleet.errors import Permanent, SpaceMismatch, VectorStoreUnavailable
 from embedfleet.vectors.chroma.view_store import ChromaViewDirectories, ChromaViewServer
 from embedfleet.vectors.port import VectorRows
 from embedfleet.vectors.view_port import ViewCollection, ViewStore
-from support.chroma_server import ChromaServer, free_port
+from support.chroma_server import ChromaServer
+from support.loopback_server import free_port
 from support.view_readers import open_client
 
 DIM = 4

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import openai
 import pytest
 
 from embedfleet.api.opening import parts_of_front
@@ -26,6 +25,8 @@ from support.redis_server import RedisServer
 async def test_a_killed_worker_costs_no_request(
     tmp_path: Path, redis_server: RedisServer, postgres_url: str, chroma_server: ChromaServer
 ) -> None:
+    import openai  # here: it takes seconds, in each process that collects the tests
+
     fleet = Fleet(
         tmp_path,
         {

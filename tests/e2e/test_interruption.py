@@ -30,7 +30,7 @@ def _searchable(command: Command) -> list[str]:
     return sorted(hit["source"] for hit in hits)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stop_is_clean_and_the_next_run_embeds_only_the_rest(
     command: Command, many: Path, number: signal.Signals
 ) -> None:

@@ -39,6 +39,7 @@ def _peak_bytes(command: Command, folder: Path, files: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count the peak in other units")
+@pytest.mark.slow
 def test_memory_grows_little_with_the_number_of_files(tmp_path: Path) -> None:
     few, many = (
         _peak_bytes(Command(tmp_path / name), tmp_path / name / "notes", files)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from support.chroma_server import free_port
 from support.command import Command
 from support.hangs import HANG_SECONDS, eventually
+from support.loopback_server import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 

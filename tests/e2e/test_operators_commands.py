@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import dead_letters, events, jobs
+from embedfleet.records import dead_letters, events, job_completion, jobs
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.settings import load_settings
 from support.command import Command, finish
@@ -34,7 +34,7 @@ async def _fail_one(command: Command, tenant: str) -> str:
         def fail(conn: Connection) -> None:
             jobs.lock(conn, job_id)
             dead_letters.add(conn, {job_id: [DeadLetter(Stage.EMBEDDING, "not [finite]", 0, 0, 0, 6)]}, 1.0)
-            jobs.finish(conn, [job_id], JobStatus.FAILED, reason="1 of 1 chunks failed", now=1.0)
+            job_completion.finish(conn, [job_id], JobStatus.FAILED, reason="1 of 1 chunks failed", now=1.0)
             events.assign_positions(conn, 10)
 
         await guest.database.write(fail)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet import bootstrap
+from embedfleet.bootstrap import owner
 from embedfleet.queue_schemas import CharRange, JobStatus, Stage
 from support.chroma_server import ChromaServer
 from support.command import Command, Result, finish
@@ -34,7 +34,9 @@ def range_of(text: str, bad: int) -> CharRange:
     return CharRange(start=start, end=start + len(part))
 
 
-@pytest.mark.parametrize("fate", ["hang", "exhaust"])  # a kill: chaos, R11
+@pytest.mark.parametrize(  # a kill: chaos, R11
+    "fate", [pytest.param("hang", marks=pytest.mark.slow), "exhaust"]
+)
 async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
     tmp_path: Path,
     redis_server: RedisServer,
@@ -43,7 +45,7 @@ async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
     monkeypatch: pytest.MonkeyPatch,
     fate: str,
 ) -> None:
-    monkeypatch.setattr(bootstrap, "_WORKER_COMMAND", COMMAND)
+    monkeypatch.setattr(owner, "WORKER_COMMAND", COMMAND)
     monkeypatch.setenv("POISON_DOES", fate)
     settings = make_settings(
         tmp_path,
@@ -79,6 +81,7 @@ async def test_a_fleet_gives_up_the_one_text_its_workers_do_not_survive(
     assert info.progress.chunks_stored == info.progress.chunks_embedded - 1 == 39
 
 
+@pytest.mark.slow
 def test_embedded_the_process_dies_some_times_and_then_goes_on_without_the_text(command: Command) -> None:
     folder = command.folder / "corpus"
     folder.mkdir()

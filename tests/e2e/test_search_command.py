@@ -72,6 +72,7 @@ def ingested(command: Command, tmp_path: Path) -> Command:
     return command
 
 
+@pytest.mark.slow
 def test_eight_searches_at_once_all_answer_and_leave_the_store_whole(ingested: Command) -> None:
     asked = [CATS, DOGS] * 4
     found = [sources(each) for each in [ingested.start("search", text, "--json") for text in asked]]

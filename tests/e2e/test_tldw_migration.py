@@ -76,6 +76,7 @@ def command(tmp_path: Path, tldw: StandIn, monkeypatch: pytest.MonkeyPatch) -> C
     made = command.run("config", "from-tldw", "config.txt", "--users", tldw.base_dir)
     assert made.code == 0
     (tmp_path / "embeddings_config.yaml").write_text(made.stdout)
+    monkeypatch.chdir(tmp_path)  # the guide's code keeps a file in the current directory
     monkeypatch.setenv("EMBEDFLEET_CONFIG", str(tmp_path / "embeddings_config.yaml"))
     monkeypatch.setenv("USER_DB_BASE_DIR", str(tldw.base_dir))
     for name, value in command.environment().items():

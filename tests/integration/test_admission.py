@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from embedfleet.errors import InvalidRequest, ParseError, QuotaExceeded
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import DocumentState, JobRequest, JobStatus
-from embedfleet.records import documents, jobs
+from embedfleet.records import generations, job_completion, jobs
 from embedfleet.sql.database import Database
 from support.statements import statements
 from support.system import TENANT, Configure
@@ -49,8 +49,8 @@ async def publish(database: Database, job_ids: Sequence[str]) -> None:
 
     def write(conn: Connection) -> None:
         ended = jobs.lock_many(conn, job_ids)
-        jobs.finish(conn, job_ids, JobStatus.COMPLETED, reason="", now=1.0)
-        documents.mark_live(conn, {job.document_id: job.generation_id for job in ended.values()})
+        job_completion.finish(conn, job_ids, JobStatus.COMPLETED, reason="", now=1.0)
+        generations.mark_live(conn, {job.document_id: job.generation_id for job in ended.values()})
 
     await database.write(write)
 

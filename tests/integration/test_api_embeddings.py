@@ -10,10 +10,8 @@ from typing import Any
 
 import httpx
 import numpy as np
-import openai
 import pytest
 import pytest_asyncio
-from langchain_openai import OpenAIEmbeddings
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
@@ -74,6 +72,8 @@ async def refused(served: Served, status: int, **body: Any) -> dict[str, Any]:
 
 
 async def test_the_client_of_openai(served: Served) -> None:
+    import openai  # here: it takes seconds, in each process that collects the tests
+
     async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
         # It asks for base64 by itself.
         made = await client.embeddings.create(model="stub", input=TEXTS)
@@ -104,6 +104,8 @@ async def test_the_client_of_openai(served: Served) -> None:
 
 
 async def test_langchain(served: Served) -> None:
+    from langchain_openai import OpenAIEmbeddings  # here, as `openai` above
+
     async with httpx.AsyncClient() as http:  # it closes none that it makes
         told = OpenAIEmbeddings(
             model="stub",

@@ -28,6 +28,7 @@ from embedfleet.log import _write_json, configure
 from embedfleet.records import traffic_counts
 from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql import tables
+from embedfleet.sql.schema import SCHEMA
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
 from support.openapi import Api, Operation
@@ -171,7 +172,7 @@ def _tables_that_hold(conn: Connection, words: list[str]) -> set[str]:
     """The names of the tables that have one of the words in any column."""
     return {
         table.name
-        for table in tables.metadata.sorted_tables
+        for table in SCHEMA.sorted_tables
         for row in conn.execute(select(table))
         for value in row
         if any(word in _text(value) for word in words)

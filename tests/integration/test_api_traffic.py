@@ -173,6 +173,7 @@ async def test_a_number_that_was_never_given_is_answered_with_a_notice(
 async def test_a_client_follows_the_changes_from_the_first(
     client: AsyncClient, here: TrafficAdministration
 ) -> None:
+    await here.set(percent=10)
     known = list(reversed(await here.history()))
     followed: list[TrafficChange] = []
     async with asyncio.timeout(HANG_SECONDS):

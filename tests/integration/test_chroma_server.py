@@ -26,8 +26,9 @@ from embedfleet.errors import (
 from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.server import ChromaServerStore
 from embedfleet.vectors.port import Metadata, TenantSpace, VectorRows
-from support.chroma_server import ChromaServer, free_port
+from support.chroma_server import ChromaServer
 from support.hangs import HANG_SECONDS
+from support.loopback_server import free_port
 from support.recording_proxy import RecordingProxy
 from support.threads import no_thread_left
 

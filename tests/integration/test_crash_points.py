@@ -160,8 +160,15 @@ async def ingest_before(settings: Settings) -> None:
         await fleet.ingest("2", "Untouched.")
 
 
-@pytest.mark.parametrize("kind", [Failed, Stopped])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("point", "kind"),
+    [
+        # A failure before a step and a stop after it, or the other way round, by turns; the rest is slow.
+        pytest.param(point, kind, marks=[pytest.mark.slow] * ((number + turn + ("after" in point)) % 2))
+        for number, point in enumerate(POINTS)
+        for turn, kind in enumerate((Failed, Stopped))
+    ],
+)
 async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
     configure: Configure, data_before: Path, point: str, kind: type[BaseException]
 ) -> None:
@@ -171,7 +178,9 @@ async def test_a_stop_at_any_boundary_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("point", POINTS[::3])
+@pytest.mark.parametrize(
+    "point", [POINTS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in POINTS[3::3])]
+)
 @pytest.mark.usefixtures("database_url")
 async def test_a_stop_at_a_boundary_loses_and_doubles_nothing_on_postgresql(
     configure: Configure, point: str
@@ -243,9 +252,8 @@ async def test_every_task_delivered_twice_changes_nothing(configure: Configure) 
 KILLS = 4
 
 
-@pytest.mark.parametrize(
-    "seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_killing_the_process_again_and_again_loses_and_doubles_nothing(
     tmp_path: Path, seed: int
 ) -> None:

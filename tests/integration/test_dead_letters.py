@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from embedfleet.errors import InvalidRequest, UnknownDeadLetter, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import DeadLetterInfo, JobStatus, Stage, UserTier
-from embedfleet.records import dead_letters, documents, jobs
+from embedfleet.records import dead_letters, generations, job_completion, jobs
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
@@ -44,8 +44,8 @@ async def failed_job(manager: EmbeddingJobManager, database: Database, media_id:
         job = jobs.lock(conn, job_id)
         assert job is not None
         dead_letters.add(conn, {job_id: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
-        jobs.finish(conn, [job_id], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
-        documents.abandon(conn, [job.generation_id])
+        job_completion.finish(conn, [job_id], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
+        generations.abandon(conn, [job.generation_id])
 
     await database.write(fail)
     return job_id
@@ -92,7 +92,7 @@ async def test_a_retry_ends_the_letters_and_keeps_them_as_history(database: Data
     def retry(conn: Connection) -> None:
         new_job(conn)
         dead_letters.add(conn, {"j": [BAD]}, NOW)
-        jobs.reopen(conn, "j", NOW + 5)
+        job_completion.reopen(conn, "j", NOW + 5)
         assert dead_letters.of_job(conn, "j") == []
         dead_letters.add(conn, {"j": [BAD]}, NOW + 6)
 

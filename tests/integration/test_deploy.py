@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from embedfleet.metrics import Metrics
 from embedfleet.settings import HttpSettings, load_settings
-from support.hangs import HANG_SECONDS
+from support.promtool import promtool
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CONFIG_IN_IMAGE = "/etc/embedfleet/embeddings_config.yaml"
@@ -52,25 +51,12 @@ def exported(registry: CollectorRegistry) -> set[str]:
     return {family.name + end for family in registry.collect() for end in suffixes[family.type]}
 
 
-def promtool(*arguments: str) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
-    ran = subprocess.run(
-        ["promtool", *arguments],
-        cwd=DEPLOY / "prometheus",
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
 class TestPrometheus:
     def test_the_configuration_and_its_rules_are_valid(self) -> None:
-        promtool("check", "config", "prometheus.yml")
+        promtool("check", "config", "prometheus.yml", folder=DEPLOY / "prometheus")
 
     def test_alerts_fire_when_they_should_and_not_before(self) -> None:
-        promtool("test", "rules", "alerts_test.yml")
+        promtool("test", "rules", "alerts_test.yml", folder=DEPLOY / "prometheus")
 
     def test_orchestrators_are_scraped_where_compose_runs_them(self) -> None:
         (job,) = load("prometheus/prometheus.yml")["scrape_configs"]
@@ -235,6 +221,15 @@ class TestImage:
         assert command == ["embedfleet", "serve-workers", "--config", CONFIG_IN_IMAGE]
         assert last["STOPSIGNAL"] == "SIGTERM"
         assert "/healthz" in last["HEALTHCHECK"]
+
+    def test_the_extras_that_it_installs_and_that_the_guide_names_exist(self) -> None:
+        root = DEPLOY.parent
+        known = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+        text += (root / "docs/deploying.md").read_text(encoding="utf-8")
+        named = re.findall(r"EXTRAS=([\w,]+)", text)
+        assert len(named) == 2
+        assert {extra for one in named for extra in one.split(",")} <= set(known["optional-dependencies"])
 
     def test_what_it_copies_exists_and_is_let_into_the_build(self) -> None:
         root = DEPLOY.parent

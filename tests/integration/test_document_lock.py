@@ -24,7 +24,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage
-from embedfleet.records import chunks, documents, jobs, outbox
+from embedfleet.records import chunks, generations, jobs, outbox
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.settings import PoolsSettings, Settings
 from embedfleet.sql import document_lock, tables
@@ -154,7 +154,7 @@ def refer(conn: Connection, job: jobs.Job) -> None:
 def store(conn: Connection, job: jobs.Job) -> None:
     """As a storage worker does."""
     document_lock.lock(conn, [job.document_id])
-    generation = documents.generation(conn, job.generation_id)
+    generation = generations.generation(conn, job.generation_id)
     assert generation is not None
     chunks.record_stored(conn, [(generation, [CHUNK])], checksums={})
 
@@ -179,7 +179,7 @@ async def test_a_document_that_comes_back_while_it_is_purged_is_not_purged_with_
         await purging
         new = await coming_back
     assert (await through.get_job_status(new)).status is JobStatus.PENDING
-    assert await database.read(lambda conn: len(documents.generations_of(conn, old.document_id))) == 1
+    assert await database.read(lambda conn: len(generations.generations_of(conn, old.document_id))) == 1
 
 
 async def clean(database: Database, document_id: str) -> None:

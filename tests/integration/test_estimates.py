@@ -19,6 +19,7 @@ from embedfleet.queue_schemas import DocumentEstimate, EstimateState, JobRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
+from embedfleet.sql.schema import SCHEMA
 from support.system import ONE_EACH, TENANT, Running, make_settings, paragraphs, running
 
 PRICES = {"currency": "EUR", "per_million_tokens": {"stub": 1_000_000.0}}
@@ -38,7 +39,7 @@ async def rows(database: Database) -> dict[str, int]:
     def count(conn: Connection) -> dict[str, int]:
         return {
             table.name: conn.execute(select(func.count()).select_from(table)).scalar_one()
-            for table in tables.metadata.sorted_tables
+            for table in SCHEMA.sorted_tables
             if table.name not in ("facts", "orchestrators", "leadership")
         }
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from embedfleet.clock import ManualClock
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.records import events, jobs
+from embedfleet.records import events, job_completion, jobs
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings
@@ -70,7 +70,7 @@ def end_job(conn: Connection, name: str, *, tenant: str = TENANT, now: float = N
         created_at=now,
     )
     jobs.create(conn, [job])
-    jobs.finish(conn, [name], JobStatus.CANCELLED, reason="cancelled", now=now)
+    job_completion.finish(conn, [name], JobStatus.CANCELLED, reason="cancelled", now=now)
 
 
 async def numbered(database: Database) -> list[tuple[int, str]]:

@@ -14,7 +14,7 @@ from embedfleet.explanation import Cause, JobExplanation, NextAction
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.positions import Position
 from embedfleet.queue_schemas import JobRequest, JobStatus
-from embedfleet.records import fleet, jobs
+from embedfleet.records import fleet, job_completion
 from embedfleet.records.fleet import PoolReport
 from embedfleet.records.scope import EveryTenant, OneTenant
 from embedfleet.sql.database import Database
@@ -103,7 +103,9 @@ async def test_a_search_waits_for_a_position_of_its_tenant_and_names_what_it_wil
     ends = (JobStatus.COMPLETED, JobStatus.COMPLETED, JobStatus.FAILED)
     for job_id, status in zip(mine, ends, strict=True):
         assert not waiting.done()
-        await database.write(partial(jobs.finish, job_ids=[job_id], status=status, reason="no text", now=1.0))
+        await database.write(
+            partial(job_completion.finish, job_ids=[job_id], status=status, reason="no text", now=1.0)
+        )
     (missing,) = await asyncio.wait_for(waiting, HANG_SECONDS)
     assert (missing.job_id, missing.status, missing.reason) == (mine[2], JobStatus.FAILED, "no text")
     assert await alice.wait_until_visible(mine[0], timeout_seconds=0) == []

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, select
 
 from embedfleet.queue_schemas import JobStatus, Stage
-from embedfleet.records import batches, dead_letters, jobs
+from embedfleet.records import batches, dead_letters, job_completion, jobs
 from embedfleet.records.batches import StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import BrokenPartition, JobEnd
+from embedfleet.records.job_completion import BrokenPartition, JobEnd
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from support.fan_in import (
@@ -59,7 +59,7 @@ async def test_a_job_whose_every_chunk_died_has_failed(database: Database) -> No
         batches.add(conn, {"j": [batch(0)]})
         letters = [DeadLetter(Stage.EMBEDDING, "bad", 0, n, n, n + 1) for n in range(CHUNKS_PER_BATCH)]
         store(conn, "j", 0, dead=letters)
-        jobs.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)], NOW)
+        job_completion.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)], NOW)
         return complete(conn, "j")
 
     assert await database.write(all_dead) is JobStatus.FAILED
@@ -69,7 +69,7 @@ async def test_a_job_without_batches_is_complete_only_once_it_is_sealed(database
     def walk(conn: Connection) -> list[JobStatus | None]:
         new_job(conn, "j")
         before = complete(conn, "j")
-        jobs.seal(conn, [JobEnd("j", 0, 1.0)], NOW)
+        job_completion.seal(conn, [JobEnd("j", 0, 1.0)], NOW)
         return [before, complete(conn, "j"), complete(conn, "j")]
 
     assert await database.write(walk) == [None, JobStatus.COMPLETED, None]
@@ -79,10 +79,10 @@ async def test_a_cancelled_job_never_completes(database: Database) -> None:
     def cancel_then_store(conn: Connection) -> JobStatus | None:
         new_job(conn, "j")
         batches.add(conn, {"j": [batch(0)]})
-        jobs.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)], NOW)
-        assert jobs.finish(conn, ["j"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
+        job_completion.seal(conn, [JobEnd("j", CHUNKS_PER_BATCH, 1.0)], NOW)
+        assert job_completion.finish(conn, ["j"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
         store(conn, "j", 0)
-        assert not jobs.finish(conn, ["j"], JobStatus.FAILED, reason="late", now=NOW)
+        assert not job_completion.finish(conn, ["j"], JobStatus.FAILED, reason="late", now=NOW)
         return complete(conn, "j")
 
     assert await database.write(cancel_then_store) is None
@@ -97,7 +97,7 @@ async def test_a_partition_that_lost_a_batch_cannot_be_sealed(database: Database
             new_job(conn, job_id)
         batches.add(conn, {"whole": [batch(0)], "broken": [batch(0), batch(2)]})
         ends = [JobEnd("whole", CHUNKS_PER_BATCH, 1.0), JobEnd("broken", 3 * CHUNKS_PER_BATCH, 1.0)]
-        return jobs.seal(conn, ends, NOW)
+        return job_completion.seal(conn, ends, NOW)
 
     failures = await database.write(seal_too_early)
     assert list(failures) == ["broken"]
@@ -130,10 +130,10 @@ async def test_of_many_batches_told_at_once_those_that_moved_are_counted_by_the_
         for name in names:
             new_job(conn, name)
         batches.add(conn, {name: [batch(0), batch(1)] for name in names})
-        jobs.seal(conn, [JobEnd(name, 2 * CHUNKS_PER_BATCH, 1.0) for name in names], NOW)
+        job_completion.seal(conn, [JobEnd(name, 2 * CHUNKS_PER_BATCH, 1.0) for name in names], NOW)
         embed(conn, "embedded", 0, reused=1)
         store(conn, "done", 0, reused=1)
-        assert jobs.finish(conn, ["cancelled"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
+        assert job_completion.finish(conn, ["cancelled"], JobStatus.CANCELLED, reason="cancelled", now=NOW)
 
     def tell(conn: Connection) -> set[tuple[str, int]]:
         stored = [StoredBatch(name, 0, reused=1, dead=[letter] if name == "dead" else []) for name in names]
@@ -177,7 +177,7 @@ async def test_the_status_shown_is_the_earliest_stage_with_work_left(database: D
         batches.add(conn, {"j": [batch(0), batch(1)]})
         embed(conn, "j", 0)
         look()
-        jobs.seal(conn, [JobEnd("j", 2 * CHUNKS_PER_BATCH, 1.0)], NOW)
+        job_completion.seal(conn, [JobEnd("j", 2 * CHUNKS_PER_BATCH, 1.0)], NOW)
         look()
         store(conn, "j", 0)
         look()

@@ -13,7 +13,7 @@ from embedfleet.clock import ManualClock
 from embedfleet.errors import InvalidRequest, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.records import events, fleet, jobs
+from embedfleet.records import events, fleet, job_completion, jobs
 from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -63,7 +63,7 @@ async def begin(database: Database, names: Sequence[str], *, tenant: str = TENAN
 async def end(database: Database, names: Sequence[str], *, reason: str = "cancelled") -> None:
     def write(conn: Connection) -> None:
         for name in names:
-            jobs.finish(conn, [name], JobStatus.CANCELLED, reason=reason, now=NOW)
+            job_completion.finish(conn, [name], JobStatus.CANCELLED, reason=reason, now=NOW)
 
     await database.write(write)
 
@@ -114,7 +114,7 @@ async def test_a_job_that_runs_again_has_not_ended(
     again, first, *others = names_of(count)
     await begin(database, [again, first, *others])
     await end(database, [again, first], reason="the first run")
-    await database.write(lambda conn: jobs.reopen(conn, again, NOW))
+    await database.write(lambda conn: job_completion.reopen(conn, again, NOW))
     async with asyncio.timeout(HANG_SECONDS):
         ended = manager.as_completed([again, first, *others])
         assert (await anext(ended)).job_id == first  # the first look is over
@@ -290,5 +290,7 @@ async def test_coverage_is_told_only_of_a_job_that_has_completed(
     await database.write(cut)
     assert [(await manager.get_job_status(name)).coverage for name in names] == [None, None]
     await end(database, [cancelled])
-    await database.write(lambda conn: jobs.finish(conn, [done], JobStatus.COMPLETED, reason="", now=NOW))
+    await database.write(
+        lambda conn: job_completion.finish(conn, [done], JobStatus.COMPLETED, reason="", now=NOW)
+    )
     assert [(await manager.get_job_status(name)).coverage for name in names] == [1.0, None]

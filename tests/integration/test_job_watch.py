@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import SystemClock
 from embedfleet.errors import DatabaseUnavailable
 from embedfleet.queue_schemas import JobEvent, JobStatus, UserTier
-from embedfleet.records import events, jobs
+from embedfleet.records import events, job_completion, jobs
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.scope import EveryTenant, OneTenant
 from embedfleet.settings.tenants import TenantsSettings
@@ -62,7 +62,7 @@ async def end(database: Database, numbers: Sequence[int], *, tenant: str = "alic
         new = [NewJob(name, tenant, name, 1, UserTier.FREE, 50, NOW) for name in names]
         jobs.create(conn, new)
         for name in names:
-            jobs.finish(conn, [name], JobStatus.CANCELLED, reason="", now=NOW)
+            job_completion.finish(conn, [name], JobStatus.CANCELLED, reason="", now=NOW)
         events.assign_positions(conn, 1_000)
 
     await database.write(write)
@@ -157,7 +157,7 @@ async def test_a_job_is_heard_until_its_end_has_a_position_and_when_it_is_gone(
         first = await next_of(listener)
         assert (first.now and first.now.status, first.event) == (JobStatus.PENDING, None)
         await database.write(
-            lambda conn: jobs.finish(conn, ["job_1"], JobStatus.FAILED, reason="no text", now=NOW)
+            lambda conn: job_completion.finish(conn, ["job_1"], JobStatus.FAILED, reason="no text", now=NOW)
         )
         ended = await next_of(listener)
         assert (ended.now and ended.now.status, ended.event) == (JobStatus.FAILED, None)

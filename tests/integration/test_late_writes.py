@@ -18,10 +18,11 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import DeletionTask, JobStatus, Stage, StorageTask, pack_chunk_ids
-from embedfleet.records import batches, chunks, documents, jobs
+from embedfleet.records import batches, chunks, generations, job_completion, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.jobs import Job, JobEnd
+from embedfleet.records.job_completion import JobEnd
+from embedfleet.records.jobs import Job
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
@@ -115,7 +116,7 @@ class Bench:
             rows = [ChunkRow(place, chunk_id, 0, 1, 1, "") for place, chunk_id in enumerate(ids)]
             chunks.add(conn, [(job.document_id, job.generation_id, rows)])
             batches.add(conn, {job.job_id: [Batch(place, place, 1) for place in range(len(ids))]})
-            jobs.seal(conn, [JobEnd(job.job_id, len(ids), 1.0)], now=1.0)
+            job_completion.seal(conn, [JobEnd(job.job_id, len(ids), 1.0)], now=1.0)
 
         await self.database.write(write)
 
@@ -286,11 +287,13 @@ async def test_a_row_that_a_repair_writes_while_its_metadata_changes_is_describe
     job = await bench.submit("words")
     await bench.chunk(job)
     assert await bench.write_vector(job) == {}
-    before = await bench.database.read(lambda conn: documents.generation(conn, job.generation_id))
+    before = await bench.database.read(lambda conn: generations.generation(conn, job.generation_id))
     assert before is not None
     await bench.patch(team="legal")
     await bench.clean(job)
-    await bench.database.write(lambda conn: storing.record_rewritten(conn, {CHUNK: before}, {}, now=1.0))
+    await bench.database.write(
+        lambda conn: storing.record_rewritten(conn, {CHUNK: before}, {}, 1.0, part_id=None)
+    )
     bench.store.metadatas.clear()  # the repair wrote the metadata of before
     await bench.clean(job)
     assert bench.store.metadatas[CHUNK]["team"] == "legal"
@@ -300,7 +303,7 @@ def _record(conn: Connection, late: Job, record: Callable[..., None] = chunks.re
     """What a storage worker does that wrote the vector before it was deleted, or before the run was over
     (`chunks.record_for_deletion`), and could not say so yet."""
     document_lock.lock(conn, [late.document_id])
-    generation = documents.generation(conn, late.generation_id)
+    generation = generations.generation(conn, late.generation_id)
     assert generation is not None
     record(conn, [(generation, [CHUNK])], checksums={})
 

@@ -24,6 +24,7 @@ from embedfleet.parsing.source_hash import source_hash_of
 from embedfleet.settings import ParsingSettings
 from integration.parsing_corpus import docx, epub, pdf
 from support.hangs import HANG_SECONDS
+from support.import_path import import_path
 
 # The parser takes minutes: time goes with the square of the depth.
 SLOW_PAGE = b"<b>" * 300_000 + b"text"
@@ -258,6 +259,8 @@ async def test_modules_in_the_current_folder_are_not_run(
 ) -> None:
     (tmp_path / "msgpack.py").write_text("raise SystemExit('a stranger ran')")
     monkeypatch.chdir(tmp_path)
+    # With an empty entry at its end, which is the current folder for Python.
+    monkeypatch.setenv("PYTHONPATH", import_path(Path(__file__).parents[1]) + os.pathsep)
     assert await works(await make_sandbox())
 
 

@@ -33,11 +33,12 @@ from embedfleet.records import collections, identity, traces
 from embedfleet.records.audit import LOCAL
 from embedfleet.records.receipts import Findings, ReceiptRow
 from embedfleet.repair.backup import database_file, write_backup
-from embedfleet.sql import tables
+from embedfleet.sql import tables, traffic_tables
 from embedfleet.sql.database import Database
+from embedfleet.sql.schema import SCHEMA
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.null import NullVectorStore
-from embedfleet.vectors.port import VectorRows, VectorStore
+from embedfleet.vectors.port import CollectionKey, VectorRows, VectorStore
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
 from support.statements import statements
@@ -162,7 +163,7 @@ def rows_with(conn: Connection, text: str) -> set[str]:
     """The tables with a row that has the text somewhere."""
     return {
         table.name
-        for table in tables.metadata.sorted_tables
+        for table in SCHEMA.sorted_tables
         for row in conn.execute(select(table))
         if text.lower() in repr(row).lower()
     }
@@ -181,7 +182,7 @@ def test_every_table_is_searched_or_exempt_with_a_reason() -> None:
         )
     }
     assert not searched & set(traces.NOT_SEARCHED)
-    assert searched | set(traces.NOT_SEARCHED) == set(tables.metadata.tables)
+    assert searched | set(traces.NOT_SEARCHED) == set(SCHEMA.tables)
 
 
 MEDIA_ID = 'the "näme"'
@@ -226,6 +227,9 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
             _values(tables.embeddings, content_hash=_HASH, document_id=DOCUMENT, collection_id=3),
         ),
     ],
+    "store_copies": lambda: [
+        (tables.store_copies, _values(tables.store_copies, chunk_id=_HASH, document_id=DOCUMENT)),
+    ],
     "jobs": lambda: [(tables.jobs, _values(tables.jobs, tenant=TENANT, document_id=DOCUMENT))],
     "batches": lambda: [(tables.batches, _values(tables.batches, job_id="job_7"))],
     "dead_letters": lambda: [(tables.dead_letters, _values(tables.dead_letters, job_id="job_7"))],
@@ -239,10 +243,16 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
     ],
     "audit": lambda: [(tables.audit, _values(tables.audit, tenant=TENANT, details=ANSWER))],
     "traffic_removals": lambda: [
-        (tables.traffic_removals, _values(tables.traffic_removals, tenant=TENANT, media_id=MEDIA_ID)),
+        (
+            traffic_tables.traffic_removals,
+            _values(traffic_tables.traffic_removals, tenant=TENANT, media_id=MEDIA_ID),
+        ),
     ],
     "shadow_differences": lambda: [
-        (tables.shadow_differences, _values(tables.shadow_differences, tenant=TENANT, media_id=MEDIA_ID)),
+        (
+            traffic_tables.shadow_differences,
+            _values(traffic_tables.shadow_differences, tenant=TENANT, media_id=MEDIA_ID),
+        ),
     ],
     "view_changes": lambda: [
         (tables.views, _values(tables.views, view_id=7)),
@@ -288,7 +298,7 @@ async def test_a_row_that_is_left_in_any_table_is_found(database_url: str) -> No
             conn.execute(insert(table).values(values))
         raise Undone(look(conn))
 
-    expected = {table.name for table in tables.metadata.sorted_tables} - set(traces.NOT_SEARCHED)
+    expected = {table.name for table in SCHEMA.sorted_tables} - set(traces.NOT_SEARCHED)
     of_tenants_only = {"collections", "api_keys", "tenants", "usage", "receipts"}
     assert set(PLANTED) == expected - of_tenants_only
     try:
@@ -299,6 +309,40 @@ async def test_a_row_that_is_left_in_any_table_is_found(database_url: str) -> No
             assert planted.value.counts[name] == 1, name
     finally:
         await database.close()
+
+
+class Forgetting(NullVectorStore):
+    def __init__(self) -> None:
+        self.calls: list[set[str]] = []
+
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
+        self.calls.append({collection.tenant for collection in collections})
+
+
+class Logging(NullVectorStore):
+    def not_forgotten(self) -> str | None:
+        return "its log has deleted texts for a day"
+
+
+async def test_a_receipt_says_where_the_vector_store_may_have_deleted_texts(tmp_path: Path) -> None:
+    async with bench_in(tmp_path, Logging()) as bench:
+        receipt_id = await bench.deleted("one")
+        await bench.duty.step()
+        receipt = await bench.receipt(receipt_id)
+    assert receipt.beyond["vector_store"] == "its log has deleted texts for a day"
+
+
+async def test_deletions_of_several_tenants_have_the_store_forget_once(tmp_path: Path) -> None:
+    """A store that has all tenants in one table goes through it as a whole, whatever their number."""
+    store = Forgetting()
+    async with bench_in(tmp_path, store) as bench:
+        for tenant in (TENANT, "bob"):
+            await bench.jobs.create_job(media_id="one", user_id=tenant, content="Text.")
+            assert await bench.jobs.of(tenant).delete_document(media_id="one") is not None
+            gone = partial(cleanup.drop_unneeded_rows, document_id=identity.document_id(tenant, "one"))
+            await bench.database.write(lambda conn, gone=gone: gone(conn, requests=1, now=0.0))  # type: ignore[misc]
+        await bench.duty.step()
+    assert store.calls == [{TENANT, "bob"}]
 
 
 async def test_a_vector_that_is_left_is_found_and_searched_again(bench_with_vectors: Bench) -> None:

@@ -15,10 +15,10 @@ from embedfleet.metrics import Metrics
 from embedfleet.queue.broker import Lease, Task
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue_schemas import Stage, StorageTask, pack_chunk_ids
-from embedfleet.records import batches, chunks, documents, jobs
+from embedfleet.records import batches, chunks, generations, job_completion, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.jobs import JobEnd
+from embedfleet.records.job_completion import JobEnd
 from embedfleet.settings import PoolsSettings, Settings, VectorStoreSettings
 from embedfleet.sql import document_lock, tables
 from embedfleet.vectors.checksums import checksums_of
@@ -71,10 +71,10 @@ async def store_again(
             row = ChunkRow(0, CHUNK, 0, 5, 1, "")
             chunks.add(conn, [(job.document_id, job.generation_id, [row])])
             batches.add(conn, {job_id: [Batch(0, 0, 1)]})
-            jobs.seal(conn, [JobEnd(job_id, 1, 1.0)], now=1.0)
+            job_completion.seal(conn, [JobEnd(job_id, 1, 1.0)], now=1.0)
 
         await guest.database.write(chunked)
-        generation = await guest.database.read(lambda conn: documents.generation(conn, job.generation_id))
+        generation = await guest.database.read(lambda conn: generations.generation(conn, job.generation_id))
         assert generation is not None
         collection = generation.collection
         await store.ensure_collection(collection)

@@ -13,6 +13,7 @@ import pytest
 
 from embedfleet.errors import BrokerUnavailable, ConfigError
 from embedfleet.queue.broker import MAX_COST, Lease, Task
+from embedfleet.queue.keys import stage_key
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
 from support.brokers import served_again
@@ -90,7 +91,7 @@ async def test_a_lost_node_is_unavailable_and_heals() -> None:
         options = redis_settings(servers.url, socket_timeout_seconds=1)
         broker = await RedisBroker.open(options)
         await broker.depth(STAGE)
-        [holder] = [node for node in servers.nodes if _serves(node, STAGE)]
+        holder = servers.holder(stage_key("embedfleet", STAGE, "meta"))
         holder.kill()
         with pytest.raises(BrokerUnavailable):
             await broker.depth(STAGE)
@@ -98,15 +99,6 @@ async def test_a_lost_node_is_unavailable_and_heals() -> None:
         await served_again(lambda: broker.enqueue(STAGE, [a_task("a")]))
         assert len(await claim(broker)) == 1
         await broker.close()
-
-
-def _serves(node: RedisServer, stage: Stage) -> bool:
-    with node.client() as client:
-        slot = client.execute_command("CLUSTER", "KEYSLOT", f"{{embedfleet:{stage.value}}}:meta")
-        for line in client.execute_command("CLUSTER NODES").values():
-            if "myself" in line["flags"]:
-                return any(int(first) <= slot <= int(last) for first, last in line["slots"])
-    return False
 
 
 async def test_a_server_is_trusted_by_its_certificate(tmp_path: Path) -> None:

@@ -78,15 +78,19 @@ def fp32_folder(minilm_folder: Path, reference: Any, tmp_path_factory: pytest.Te
 
 
 def test_the_models_vectors_are_those_of_the_reference(
-    reference: Any, reference_vectors: NDArray[np.float32], fp32_folder: Path, texts: list[str]
+    reference: Any, reference_vectors: NDArray[np.float32], texts: list[str]
 ) -> None:
-    """One test, as the reference takes long to load and every worker of a test run would."""
     bundled = Catalogue(ModelsSettings()).open("minilm")
     assert_same_tokens(bundled, reference, texts)
     similarity = cosines(embed(bundled, tokenise(bundled, texts)), reference_vectors)
     print(f"minilm int8 weights: cosine mean {similarity.mean():.6f}, min {similarity.min():.6f}")
     assert similarity.mean() >= 0.999
 
+
+@pytest.mark.slow
+def test_the_vectors_of_exported_weights_are_those_of_the_reference(
+    reference_vectors: NDArray[np.float32], fp32_folder: Path, texts: list[str]
+) -> None:
     own = ModelSettings(backend="onnx", path=fp32_folder)
     exported = Catalogue(ModelsSettings(catalogue={"own": own})).open("own")
     assert (exported.info.dim, exported.info.max_tokens) == (384, 254)

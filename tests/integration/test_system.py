@@ -79,7 +79,7 @@ class TestAFleet:
             redis={"url": redis_server.url, "key_prefix": "system"},
             orchestrator={"launcher": "inline"},
         )
-        with pytest.raises(ConfigError, match=r"vectors in Chroma at http.*`vector_store\.url`"):
+        with pytest.raises(ConfigError, match=r"vectors in Chroma at http.*`vector_store`"):
             await start_once(half)
         with pytest.raises(ConfigError, match=r"vectors in Chroma at http"):
             await search_once(half, "alice", SearchRequest(query="anything"))

@@ -24,12 +24,13 @@ from embedfleet.errors import EmbedfleetError
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.places import NOWHERE
 from embedfleet.queue_schemas import JobRequest, JobStatus, SearchHits, Stage
-from embedfleet.records import dead_letters, documents, events, jobs, receipts
+from embedfleet.records import dead_letters, events, generations, job_completion, jobs, receipts
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.receipts import Findings, Searched
 from embedfleet.search import SearchRequest
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
+from embedfleet.sql.schema import SCHEMA
 from embedfleet.tenant_access import TenantAccess
 from embedfleet.tracking.operator_jobs import OperatorJobs
 from embedfleet.tracking.scoped_jobs import ScopedJobs
@@ -229,7 +230,7 @@ class Scene:
         def look(conn: Connection) -> Counter[tuple[str, str]]:
             return Counter(
                 (table.name, repr(row._asdict()))
-                for table in tables.metadata.sorted_tables
+                for table in SCHEMA.sorted_tables
                 for row in conn.execute(select(table))
             )
 
@@ -257,11 +258,11 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
     def end(conn: Connection) -> int:
         job = jobs.lock(conn, ended)
         assert job is not None
-        generation = documents.generation(conn, job.generation_id)
+        generation = generations.generation(conn, job.generation_id)
         assert generation is not None
         dead_letters.add(conn, {ended: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
-        documents.mark_live(conn, {generation.document_id: generation.generation_id})
-        jobs.finish(conn, [ended], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
+        generations.mark_live(conn, {generation.document_id: generation.generation_id})
+        job_completion.finish(conn, [ended], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
         return int(conn.execute(select(tables.dead_letters.c.dead_letter_id)).scalar_one())
 
     letter = await database.write(end)

@@ -15,7 +15,7 @@ from embedfleet.records import removals, traffic, traffic_counts
 from embedfleet.records.removals import Removal, RemovalKey, Unclaimed
 from embedfleet.records.traffic_counts import CountKey, Counts
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import traffic_counts as table
+from embedfleet.sql.traffic_tables import traffic_counts as table
 from embedfleet.traffic.changes import change_state, present_state
 from embedfleet.traffic.state import NOTHING_MOVED, TrafficState
 

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from embedfleet.clock import ManualClock
 from embedfleet.errors import PathRetired, ServerUnavailable
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import traffic_removals
+from embedfleet.sql.traffic_tables import traffic_removals
 from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.guarding import guard_step
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path

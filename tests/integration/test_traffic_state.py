@@ -13,7 +13,7 @@ from embedfleet.errors import DatabaseUnavailable
 from embedfleet.metrics import Metrics
 from embedfleet.records import traffic_counts
 from embedfleet.records.traffic_counts import Counts
-from embedfleet.sql.tables import traffic_counts as table
+from embedfleet.sql.traffic_tables import traffic_counts as table
 from embedfleet.traffic.changes import change_state, present_state
 from embedfleet.traffic.counting import SLICE_SECONDS, Counting
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path

@@ -14,7 +14,7 @@ from embedfleet.leader.unfinished_work import UnfinishedWork
 from embedfleet.leader.work_summary import WorkSummary
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import events, jobs
+from embedfleet.records import events, job_completion, jobs
 from embedfleet.settings import load_settings
 
 
@@ -36,7 +36,7 @@ async def test_the_leader_tells_unfinished_jobs_and_the_age_of_the_oldest_by_an_
 
         def fail_first(conn: Connection) -> float:
             jobs.lock(conn, first)
-            jobs.finish(conn, [first], JobStatus.FAILED, reason="a test", now=1.0)
+            job_completion.finish(conn, [first], JobStatus.FAILED, reason="a test", now=1.0)
             job = jobs.get(conn, second)
             assert job is not None
             return job.created_at
@@ -74,7 +74,7 @@ async def test_the_log_sums_up_what_ended_and_what_is_left(tmp_path: Path) -> No
 
             def end_two(conn: Connection) -> None:
                 jobs.lock_many(conn, job_ids[:2])
-                jobs.finish(conn, job_ids[:2], JobStatus.FAILED, reason="a test", now=clock.now())
+                job_completion.finish(conn, job_ids[:2], JobStatus.FAILED, reason="a test", now=clock.now())
                 events.assign_positions(conn, 10)
 
             await guest.database.write(end_two)

@@ -23,7 +23,7 @@ from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus, UserTier
-from embedfleet.records import events, jobs
+from embedfleet.records import events, job_completion, jobs
 from embedfleet.records.jobs import NewJob
 from embedfleet.settings import EventsSettings, load_settings
 from embedfleet.sql import tables
@@ -62,7 +62,7 @@ def end_job(conn: Connection, name: str) -> None:
         created_at=1.0,
     )
     jobs.create(conn, [job])
-    jobs.finish(conn, [name], JobStatus.FAILED, reason="größer \n", now=1.0)
+    job_completion.finish(conn, [name], JobStatus.FAILED, reason="größer \n", now=1.0)
     events.assign_positions(conn, 10)
 
 

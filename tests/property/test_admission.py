@@ -19,8 +19,9 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.queue_schemas import JobRequest, JobStatus, UserTier
-from embedfleet.records import documents, identity, jobs, segments
+from embedfleet.records import generations, identity, job_completion, jobs, segments
 from embedfleet.sql import document_lock, tables
+from embedfleet.sql.schema import SCHEMA
 from support.system import make_settings
 
 TENANTS, MEDIA = "ab", "12"
@@ -176,7 +177,7 @@ class World:
             document["cleanup"] = document["cleanup"] > 0
             document["patches"] = document["patches"] > 0
             found.append(document)
-            for version in reversed(documents.generations_of(conn, document["document_id"])):
+            for version in reversed(generations.generations_of(conn, document["document_id"])):
                 names[version.generation_id] = f"generation {version.number} of {document['media_id']}"
                 text = segments.get(conn, version.generation_id, 0)
                 found += [
@@ -214,15 +215,15 @@ def complete(conn: Connection, job: jobs.Job, status: JobStatus, now: float) -> 
     """End a job as its last worker does."""
     counted = update(tables.jobs).where(tables.jobs.c.job_id == job.job_id)
     conn.execute(counted.values(sealed=True, chunks_total=3, chunks_stored=3, coverage=1.0))
-    jobs.finish(conn, [job.job_id], status, reason="", now=now)
-    documents.mark_live(conn, {job.document_id: job.generation_id})
+    job_completion.finish(conn, [job.job_id], status, reason="", now=now)
+    generations.mark_live(conn, {job.document_id: job.generation_id})
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     if database_url.startswith("sqlite"):
         engine = create_engine("sqlite://")
-        tables.metadata.create_all(engine)
+        SCHEMA.create_all(engine)
     else:
         engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
     yield engine

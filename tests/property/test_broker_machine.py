@@ -32,6 +32,7 @@ from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
 from support.brokers import end_held
+from support.examples import examples
 from support.redis_server import RedisServer, redis_settings
 
 STAGES = [Stage.EMBEDDING, Stage.STORAGE]
@@ -503,7 +504,7 @@ class RedisBrokerMachine(ExactBrokerMachine):
 
 
 TestMemoryBroker = MemoryBrokerMachine.TestCase
-TestMemoryBroker.settings = settings(max_examples=120, stateful_step_count=60)
+TestMemoryBroker.settings = settings(max_examples=examples(160), stateful_step_count=60)
 
 
 @pytest.fixture
@@ -512,4 +513,4 @@ def machines_use(shared_redis: RedisServer) -> None:
 
 
 TestRedisBroker = pytest.mark.usefixtures("machines_use")(RedisBrokerMachine.TestCase)
-TestRedisBroker.settings = settings(max_examples=20, stateful_step_count=50)
+TestRedisBroker.settings = settings(max_examples=examples(40), stateful_step_count=50)

@@ -25,6 +25,7 @@ from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue.redis_records import decoded
 from embedfleet.queue_schemas import Stage
 from support.brokers import end_held
+from support.examples import examples
 from support.redis_server import RedisServer, redis_settings
 
 STAGE = Stage.EMBEDDING
@@ -218,4 +219,4 @@ def machines_use(shared_redis: RedisServer) -> None:
 
 
 TestBrokersAgree = Brokers.TestCase
-TestBrokersAgree.settings = settings(max_examples=30, stateful_step_count=40)
+TestBrokersAgree.settings = settings(max_examples=examples(40), stateful_step_count=40)

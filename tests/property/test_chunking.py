@@ -21,6 +21,7 @@ from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
 from embedfleet.visible_text import shows_nothing
 from support.coverage import measure_coverage
+from support.examples import examples
 
 MINILM = Path(str(resources.files("embedfleet.data") / "minilm_tokenizer.json"))
 LLAMA = Path(wordllama.__file__).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"
@@ -181,7 +182,7 @@ def test_consecutive_chunks_share_no_more_than_the_overlap(
             assert len(tokenizer.encode_batch([shared])[0]) <= config.overlap
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.data(), documents(), titles, configs(smallest=50), content_types)
 def test_where_segments_are_cut_changes_no_chunk(
     tokenizer: Tokenizer,
@@ -241,7 +242,7 @@ def _row(chunk: Chunk) -> tuple[object, ...]:
     return (chunk.index, chunk.start, chunk.end, chunk.heading, chunk.context, chunk.text, ids)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(st.tuples(documents(most_pieces=12), titles), min_size=1, max_size=4),
     configs(smallest=50),

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from embedfleet.queue.broker import Task, TenantShare
 from embedfleet.queue.ready_tasks import ReadyTasks
+from support.examples import examples
 
 TENANTS = "abc"
 # Weights whose price per token is a whole number, so that the bound holds without any rounding.
@@ -98,4 +99,4 @@ class Fairness(RuleBasedStateMachine):
 
 
 TestFairness = Fairness.TestCase
-TestFairness.settings = settings(max_examples=200, stateful_step_count=40)
+TestFairness.settings = settings(max_examples=examples(200), stateful_step_count=40)

@@ -15,7 +15,9 @@ from sqlalchemy import Engine, create_engine
 from embedfleet.document_filter import AllOf, Condition, Operator, PassageFilter, Where
 from embedfleet.document_metadata import Metadata
 from embedfleet.records import passages
-from embedfleet.sql import document_lock, tables
+from embedfleet.sql import document_lock
+from embedfleet.sql.schema import SCHEMA
+from support.examples import examples
 from support.passages import Document, write_live
 
 TENANT = "alice"
@@ -108,7 +110,7 @@ def equal(value: object, other: object) -> bool:
 def engine(database_url: str) -> Iterator[Engine]:
     if database_url.startswith("sqlite"):
         engine = create_engine("sqlite://")
-        tables.metadata.create_all(engine)
+        SCHEMA.create_all(engine)
     else:
         engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
     yield engine
@@ -136,7 +138,10 @@ def in_chroma(collection: ChromaCollection, made: Sequence[Document], asked: dic
     return set(collection.get(where=asked, include=[])["ids"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=examples(100),
+)
 @given(
     held=st.lists(metadata, min_size=1, max_size=8),
     asked=where,

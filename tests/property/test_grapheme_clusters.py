@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from embedfleet.chunking.chunker import Chunker
 from embedfleet.chunking.tokenizers import Tokenizer, load_tokenizer
 from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, ChunkUnit
+from support.examples import examples
 
 MINILM = Path(str(resources.files("embedfleet.data") / "minilm_tokenizer.json"))
 LLAMA = Path(wordllama.__file__).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"
@@ -46,7 +47,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return load_tokenizer(request.param)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data(), documents(), st.sampled_from(ChunkMethod), st.sampled_from(ChunkUnit))
 def test_no_chunk_cuts_a_cluster_that_fits_into_a_chunk(
     tokenizer: Tokenizer, data: st.DataObject, document: str, method: ChunkMethod, unit: ChunkUnit

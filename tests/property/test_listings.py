@@ -18,6 +18,8 @@ from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.scope import EveryTenant, OneTenant, Scope
 from embedfleet.sql import tables
+from embedfleet.sql.schema import SCHEMA
+from support.examples import examples
 
 # Ties, and instants that are closer together than a datetime can tell.
 INSTANTS = [1_700_000_000.0, 1_700_000_000.0000002, 1_700_000_000.0000005, 1_700_000_000.5]
@@ -84,7 +86,7 @@ def mixed_name(number: int) -> str:
 @pytest.fixture(scope="module")
 def conn() -> Iterator[Connection]:
     engine = create_engine("sqlite://")
-    tables.metadata.create_all(engine)
+    SCHEMA.create_all(engine)
     with engine.connect() as conn:
         yield conn
     engine.dispose()
@@ -125,7 +127,7 @@ ORDERS: dict[Callable[..., Page[int]], Callable[[int, Row], Any]] = {
 
 
 @pytest.mark.parametrize("page", ORDERS)
-@settings(max_examples=40)
+@settings(max_examples=examples(60))
 @given(rows=some_rows, changes=some_changes, limit=st.integers(1, 5), scope=a_scope)
 def test_a_walk_neither_repeats_nor_loses_rows(
     conn: Connection,

@@ -15,7 +15,7 @@ from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.queue.redis_endpoint import parse_endpoint
 from embedfleet.settings import EventsSettings, RedisSettings, RemoteSettings, VectorStoreSettings
 from embedfleet.sql.database import Database
-from embedfleet.vectors.chroma.clients import ServerAddress
+from embedfleet.vectors.server_address import ServerAddress
 
 SECRET = "Tr0ub4dor"
 # The secret word with special characters around it, as a password generator makes them.

@@ -17,6 +17,7 @@ from embedfleet.records.identity import ChunkIds, document_id
 from embedfleet.settings import ModelsSettings
 from embedfleet.traffic.paths import IngestRequest
 from embedfleet.traffic.shadow_fleet import TrueIds, copy_for
+from support.examples import examples
 
 MODEL = Catalogue(ModelsSettings()).info("stub")
 SMALL = ChunkingConfig(chunk_size=40, overlap=10, method=ChunkMethod.SENTENCES)
@@ -26,7 +27,7 @@ SENTENCES = st.sampled_from(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(60))
 @given(st.lists(SENTENCES, min_size=1, max_size=30).map("".join), st.sampled_from(["text", "markdown"]))
 def test_the_ids_of_a_document_follow_from_those_of_its_copy(content: str, content_type: str) -> None:
     request = IngestRequest("alice", "a", content, content_type=content_type, title="Notes")

@@ -16,7 +16,6 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,12 +35,10 @@ DEFAULTS = PoolsSettings()
 TIERS = (1.0, 2.0, 4.0, 8.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_log() -> Iterator[None]:
-    """The log of a simulated fleet is long, and other tests want theirs."""
+@pytest.fixture(autouse=True)
+def _without_log() -> None:
+    """The log of a simulated fleet is long."""
     logger.disable("embedfleet")
-    yield
-    logger.enable("embedfleet")
 
 
 def window_tokens(pipeline: Pipeline) -> float:
@@ -152,26 +149,10 @@ def pool_settings(draw: st.DrawFn, tenants: tuple[Tenant, ...], embedding_worker
     )
 
 
-def drawn(examples: int) -> settings:
-    """An example takes some ten seconds."""
-    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=examples, suppress_health_check=slow)
-
-
+@pytest.mark.slow  # an example takes some ten seconds; the settings below are tried each time
 @given(pipelines())
-@drawn(2)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_shares_of_finished_work_follow_the_weights(pipeline: Pipeline) -> None:
-    assert_shares_follow_weights(pipeline)
-
-
-@pytest.mark.slow
-@given(pipelines())
-@drawn(40)
-def test_shares_of_finished_work_follow_the_weights_in_many_settings(pipeline: Pipeline) -> None:
-    assert_shares_follow_weights(pipeline)
-
-
-def assert_shares_follow_weights(pipeline: Pipeline) -> None:
     error, tenant = largest_error(pipeline)
     assert error <= MOST_OFF, f"{tenant} is off by {error:.1%}"
 
@@ -188,13 +169,20 @@ def small_documents(weights: tuple[float, ...]) -> tuple[Tenant, ...]:
 
 
 @pytest.mark.parametrize("bottleneck", STAGES)
-@pytest.mark.parametrize("weights", [(8.0, 1.0), TIERS * 5], ids=["2 tenants", "20 tenants"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param((8.0, 1.0), id="2 tenants"),
+        pytest.param(TIERS * 5, id="20 tenants", marks=pytest.mark.slow),
+    ],
+)
 def test_small_documents_with_the_defaults(weights: tuple[float, ...], bottleneck: Stage) -> None:
     pipeline = Pipeline(small_documents(weights), DEFAULTS, one_each(bottleneck, 1e5), 4)
     error, tenant = largest_error(pipeline)
     assert error <= MOST_OFF, f"{tenant} is off by {error:.1%}"
 
 
+@pytest.mark.slow
 def test_huge_documents_of_many_tenants_leave_loops_for_another() -> None:
     """Ten tenants have more huge documents than a worker works on at a time, and all of these wait."""
     light = tuple(Tenant(f"light{number}", 1.0, 5_000, 250) for number in range(10))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
 
 import pytest
 
 from embedfleet.clock import ManualClock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
+from embedfleet.queue import shards
 from embedfleet.queue.broker import (
     MAX_COST,
     Broker,
@@ -28,6 +30,9 @@ from support.redis_topologies import RedisClusterServers
 
 STAGE = Stage.EMBEDDING
 BURST = 3
+SHARDS = 4
+SPREAD = "redis in shards"
+ONE_OF_SEVERAL = "redis, one of several shards"
 LEASE_SECONDS = 60.0
 ALL_OF_THEM = 1_000
 
@@ -48,16 +53,36 @@ async def redis_cluster_broker(request: pytest.FixtureRequest, clock: ManualCloc
     return await open_redis(servers.url, clock)
 
 
-async def open_redis(url: str, clock: ManualClock) -> Broker:
-    return await RedisBroker.open(
-        redis_settings(url),
+async def redis_shards_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return await open_redis(server.url, clock, shards=SHARDS)
+
+
+async def one_shard_broker(request: pytest.FixtureRequest, clock: ManualClock) -> Broker:
+    """All tasks are in the last of several shards."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(shards, "crc32", lambda _: SHARDS - 1)
+    return await redis_shards_broker(request, clock)
+
+
+async def open_redis(url: str, clock: ManualClock, **settings: Any) -> Broker:
+    broker = await RedisBroker.open(
+        redis_settings(url, **settings),
         clock=clock,
         interactive_burst=BURST,
         look_again_seconds=10 * HANG_SECONDS,  # so that who wakes was told
     )
+    await broker.keep_shards()
+    return broker
 
 
-BROKERS = {"memory": memory_broker, "redis": redis_broker, "redis cluster": redis_cluster_broker}
+BROKERS = {
+    "memory": memory_broker,
+    "redis": redis_broker,
+    "redis cluster": redis_cluster_broker,
+    SPREAD: redis_shards_broker,
+    ONE_OF_SEVERAL: one_shard_broker,
+}
 
 
 def task(

@@ -13,11 +13,13 @@ from functools import partial
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkingConfig, JobStatus, Stage, UserTier
-from embedfleet.records import batches, collections, documents, jobs, segments
+from embedfleet.records import batches, collections, documents, generations, job_completion, jobs, segments
 from embedfleet.records.batches import Batch, EmbeddedBatch, StoredBatch
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.documents import DocumentName, NewGeneration
-from embedfleet.records.jobs import Job, JobEnd, NewJob
+from embedfleet.records.documents import DocumentName
+from embedfleet.records.generations import NewGeneration
+from embedfleet.records.job_completion import JobEnd
+from embedfleet.records.jobs import Job, NewJob
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 
@@ -40,9 +42,9 @@ def new_job(conn: Connection, name: str) -> str:
     wanted = collections.Wanted("t", model="stub", space="s", dim=8)
     collection = collections.ensure(conn, [wanted])[wanted.key]
     documents.ensure_documents(conn, [DocumentName(name, "t", name, None)], NOW)
-    recipe = documents.Recipe("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
+    recipe = generations.Recipe("h", None, "text", 1, ChunkingConfig(), CHUNKS_PER_BATCH)
     texts = [segments.Segment.of(0, 0, "x")]
-    (generation_id,) = documents.add_generations(
+    (generation_id,) = generations.add_generations(
         conn, [NewGeneration(name, 1, recipe, collection, texts, chunker_version=1)]
     )
     job = NewJob(
@@ -75,7 +77,7 @@ def store(
 
 def complete(conn: Connection, job_id: str) -> JobStatus | None:
     """The status with which this call finished the job."""
-    return jobs.complete_done(conn, [job_id], NOW).get(job_id)
+    return job_completion.complete_done(conn, [job_id], NOW).get(job_id)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Plan:
         ]
 
     def _seal(self, conn: Connection) -> JobStatus | None:
-        jobs.seal(conn, [JobEnd(self.job_id, self.batches * CHUNKS_PER_BATCH, 1.0)], NOW)
+        job_completion.seal(conn, [JobEnd(self.job_id, self.batches * CHUNKS_PER_BATCH, 1.0)], NOW)
         return self._complete(conn)
 
     def _embed(self, conn: Connection, ordinal: int) -> None:

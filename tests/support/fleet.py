@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,23 @@ import psutil
 
 from embedfleet.bootstrap import GuestSystem, open_broker, open_guest, open_store
 from embedfleet.queue.broker import Depth
-from embedfleet.queue_schemas import JobInfo, Stage
+from embedfleet.queue_schemas import JobInfo, JobStatus, Stage, UserTier
 from embedfleet.settings import Settings, load_settings
-from support.chroma_server import free_port
 from support.hangs import HANG_SECONDS, eventually
-from support.system import Ledger, ledger_of, until
+from support.loopback_server import free_port
+from support.system import ONE_EACH, Ledger, ledger_of, paragraphs, until
 
 # Short, so that what a killed process held is taken over while the test waits. On a slow machine the leases
 # of living processes expire as well: however often that happens, no work is given up.
 QUICK_LEASES = {stage.value: {"lease_seconds": 2, "max_attempts": 1000} for stage in Stage}
+
+# For what counts exactly: nothing dies, so nothing may expire, and no work is done twice.
+LONG_LEASES = {stage.value: {"lease_seconds": HANG_SECONDS} for stage in Stage}
+
+# The same, with writes so small that a drain comes in the middle of them.
+SMALL_WRITES = LONG_LEASES | {"storage": {"lease_seconds": HANG_SECONDS, "batch_tasks": 2}}
+
+SMALL_BATCHES = {"batch_chunks": 4}
 
 
 @dataclass
@@ -90,6 +98,11 @@ class Fleet:
     @property
     def settings(self) -> Settings:
         return load_settings(environ={}, overrides=self.config)
+
+    def with_long_leases(self) -> Fleet:
+        """The same fleet, in which no lease expires and no leader is followed by another."""
+        leading = {**self.config["orchestrator"], "leader_lease_seconds": HANG_SECONDS}
+        return replace(self, config={**self.config, "worker_pools": LONG_LEASES, "orchestrator": leading})
 
     def write_config(self, **changes: Any) -> Path:
         path = self.folder / "config.yaml"
@@ -205,3 +218,51 @@ async def more_stored(guest: GuestSystem, job_ids: Sequence[str], than: int) -> 
         return await stored(guest, job_ids) > than
 
     await until(are_stored, guest.database)
+
+
+def fleet_on(folder: Path, redis_url: str, postgres_url: str, chroma_url: str) -> Fleet:
+    return Fleet(
+        folder,
+        {
+            "data_dir": str(folder / "unused"),
+            "redis": {"url": redis_url, "key_prefix": folder.name.replace("_", "-")},
+            "database": {"url": postgres_url},
+            "vector_store": {"url": chroma_url},
+            "models": {"default": "stub"},
+            "chunking": SMALL_BATCHES,
+            "worker_pools": QUICK_LEASES,
+            "orchestrator": {
+                "heartbeat_seconds": 0.5,
+                "leader_lease_seconds": 2,
+                "restart_backoff_seconds": 0.2,
+            },
+        },
+    )
+
+
+async def submit(fleet: Fleet, guest: GuestSystem, name: str, count: int, chunks: int) -> list[str]:
+    return await submit_for(tenant(fleet, name), guest, name, count, chunks)
+
+
+async def submit_for(owner: str, guest: GuestSystem, name: str, count: int, chunks: int) -> list[str]:
+    """Submit documents of this tenant, each of so many chunks. Returns the job ids."""
+    return [
+        await guest.jobs.create_job(
+            media_id=f"{name}-{n}",
+            user_id=owner,
+            user_tier=UserTier.PREMIUM,
+            content=paragraphs(f"{name}{n}", chunks),
+            chunking_config=ONE_EACH,
+        )
+        for n in range(count)
+    ]
+
+
+def tenant(fleet: Fleet, name: str) -> str:
+    """Of this test only: tests share a Chroma server, whose collections are named after tenants."""
+    return f"{name}-{fleet.folder.name}"
+
+
+def assert_all_completed(infos: Sequence[JobInfo], chunks: int) -> None:
+    assert {info.status for info in infos} == {JobStatus.COMPLETED}, [info.reason for info in infos]
+    assert {info.progress.chunks_stored for info in infos} == {chunks}

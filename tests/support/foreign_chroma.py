@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
+from embedfleet.vectors.chroma.clients import open_directory, open_server
+from embedfleet.vectors.server_address import ServerAddress
 from support.hangs import HANG_SECONDS
 
 if TYPE_CHECKING:

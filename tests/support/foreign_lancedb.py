@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 
 from support.foreign_chroma import ForeignCollection
@@ -14,6 +13,8 @@ from support.foreign_chroma import ForeignCollection
 
 def write_lance(directory: Path, collections: Sequence[ForeignCollection]) -> None:
     """Write a table for each collection: an id, a vector, a text, and an object of metadata."""
+    import lancedb  # takes seconds, in each process that collects the tests
+
     database = lancedb.connect(directory)
     for one in collections:
         database.create_table(one.name, _table(one))

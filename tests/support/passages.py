@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 from embedfleet.document_metadata import written
 from embedfleet.queue_schemas import ChunkingConfig
 from embedfleet.records import chunks, collections, documents, identity
+from embedfleet.records import generations as generation_records
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.collections import Collection, Wanted
-from embedfleet.records.documents import DocumentName, NewGeneration, Recipe
+from embedfleet.records.documents import DocumentName
+from embedfleet.records.generations import NewGeneration, Recipe
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
@@ -51,7 +53,7 @@ def write_live(
         documents.ensure_documents(
             conn, [DocumentName(name, tenant, one.media_id, one.source)], one.created_at
         )
-    generation_ids = documents.add_generations(
+    generation_ids = generation_records.add_generations(
         conn,
         [
             NewGeneration(
@@ -71,13 +73,13 @@ def write_live(
         for name, generation_id, one in zip(ids, generation_ids, made, strict=True)
     ]
     chunks.add(conn, rows)
-    generations = documents.generations_by_id(conn, generation_ids)
+    generations = generation_records.generations_by_id(conn, generation_ids)
     stored = [
         (generations[generation_id], [one.chunk_id])
         for generation_id, one in zip(generation_ids, made, strict=True)
     ]
     chunks.record_stored(conn, stored, {})
-    documents.mark_live(conn, dict(zip(ids, generation_ids, strict=True)))
+    generation_records.mark_live(conn, dict(zip(ids, generation_ids, strict=True)))
     return collection
 
 

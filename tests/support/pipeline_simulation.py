@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from embedfleet.account import NOTHING_SAID
 from embedfleet.clock import ManualClock
@@ -25,7 +25,8 @@ from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, JobStatus, Stage, UserTier
 from embedfleet.records.batches import Batch
 from embedfleet.records.jobs import Job
-from embedfleet.settings import PoolsSettings, TenantsSettings
+from embedfleet.settings import PoolsSettings, TenantsSettings, VectorStoreSettings
+from embedfleet.vectors.null import NullVectorStore
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
 from embedfleet.workers.chunking_worker import MOST_WAITING, Admittance, ChunkingLoop
 from embedfleet.workers.cutting import DocumentCut, PartToQueue
@@ -110,17 +111,21 @@ class Pipeline:
     stages: Mapping[Stage, StageOfPipeline]
     max_in_flight: int | None
 
-    def run(self, *, after: float, for_tokens: float) -> PipelineOutcome:
+    def run(
+        self, *, after: float, for_tokens: float, make_broker: MakeBroker | None = None
+    ) -> PipelineOutcome:
         """Run the pipeline until the end of a window, and return what it did.
 
-        The window begins when `after` tokens are stored, and ends when `for_tokens` more are.
+        The window begins when `after` tokens are stored, and ends when `for_tokens` more are. `make_broker`
+        returns the broker of the run, which may count or cost more; None: calls take no time.
         """
         clock = ManualClock(0.0)
+        broker = (make_broker or BackloggedBroker)(clock, self.tenants)
         with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
-            return runner.run(_Run(self, clock, after, for_tokens).outcome())
+            return runner.run(_Run(self, clock, broker, after, for_tokens).outcome())
 
 
-class _BackloggedBroker(MemoryBroker):
+class BackloggedBroker(MemoryBroker):
     """A broker whose tenants submit a document for each document that is claimed."""
 
     def __init__(self, clock: ManualClock, tenants: Sequence[Tenant]) -> None:
@@ -146,11 +151,21 @@ class _BackloggedBroker(MemoryBroker):
         return Task(job_id, name, job_id, self._tenant_named[name].document_tokens, payload)
 
 
+MakeBroker: TypeAlias = Callable[[ManualClock, Sequence[Tenant]], BackloggedBroker]
+
+
 class _Run:
-    def __init__(self, pipeline: Pipeline, clock: ManualClock, after: float, for_tokens: float) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clock: ManualClock,
+        broker: BackloggedBroker,
+        after: float,
+        for_tokens: float,
+    ) -> None:
         self.pipeline = pipeline
         self.tenant_named = {tenant.name: tenant for tenant in pipeline.tenants}
-        self.broker = _BackloggedBroker(clock, pipeline.tenants)
+        self.broker = broker
         self.services = Services(
             self.broker,
             cast(Any, None),  # no database: the simulated loops do not ask it
@@ -284,7 +299,7 @@ class _Storage(StorageLoop):
     """The real claims, and a store of a fixed speed."""
 
     def __init__(self, name: str, run: _Run, machine: _Machine) -> None:
-        super().__init__(name, run.services, store=cast(Any, None), settings=cast(Any, None))
+        super().__init__(name, run.services, store=NullVectorStore(), settings=VectorStoreSettings())
         self._run = run
         self._machine = machine
 

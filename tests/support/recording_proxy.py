@@ -91,7 +91,7 @@ class RecordingProxy:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            do_GET = do_POST = do_DELETE = serve
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = serve
 
             def log_message(self, format: str, *args: object) -> None:
                 return None

@@ -19,13 +19,13 @@ from embedfleet.bootstrap import OwnerSystem, open_owner
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.queue.broker import Broker, Depth, Lease
-from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, Stage, UserTier
+from embedfleet.queue_schemas import ChunkingConfig, ChunkMethod, JobInfo, ReceiptState, Stage, UserTier
 from embedfleet.records import collections
 from embedfleet.records.scope import EveryTenant
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import GenerationState, VectorState
+from embedfleet.sql.states import GenerationState, VectorState
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import VectorStore
 from support.hangs import HANG_SECONDS
@@ -77,6 +77,17 @@ class Running:
                 {stage: await self.system.broker.depth(stage) for stage in Stage}
             ):
                 await asyncio.sleep(0)
+
+    async def delete_while_the_store_is_away(self, media_id: str) -> str:
+        """Returns the id of the receipt, which is not done when the store is known to be away."""
+        receipt_id = await self.jobs.of(TENANT).delete_document(media_id=media_id)
+        assert receipt_id is not None
+        watched = self.system.metrics.registry
+        async with asyncio.timeout(HANG_SECONDS):
+            while watched.get_sample_value("embedding_store_up") != 0:  # noqa: ASYNC110 - a series has no event
+                await asyncio.sleep(0.05)
+        assert (await self.jobs.of(TENANT).receipt(receipt_id)).state is ReceiptState.PENDING
+        return receipt_id
 
     def embedded(self) -> float:
         """Chunks the model has embedded so far."""

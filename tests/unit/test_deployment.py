@@ -12,7 +12,10 @@ from embedfleet.settings import load_settings
 
 REDIS = {"redis": {"url": "redis://h"}}
 CHROMA = {"vector_store": {"url": "http://h:8000"}}
+POSTGRES = {"database": {"url": "postgresql://h/x"}}
+RAY = {"orchestrator": {"launcher": "ray"}}
 INLINE = {"orchestrator": {"launcher": "inline"}}
+NONE = {"orchestrator": {"launcher": "none"}}
 
 
 def views(*given: dict[str, str], url: str | None = None) -> dict[str, Any]:
@@ -36,6 +39,14 @@ def deployment(**overrides: Any) -> Deployment:
             Deployment(shared_broker=True, worker_processes=False, owns_data_directory=False),
         ),
         (REDIS | INLINE, Deployment(shared_broker=True, worker_processes=False, owns_data_directory=True)),
+        (
+            REDIS | CHROMA | NONE,
+            Deployment(shared_broker=True, worker_processes=True, owns_data_directory=False, launches=False),
+        ),
+        (
+            REDIS | POSTGRES | CHROMA | RAY,
+            Deployment(shared_broker=True, worker_processes=True, owns_data_directory=False, ray=True),
+        ),
     ],
 )
 def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Deployment) -> None:
@@ -47,6 +58,31 @@ def test_services_decide_the_deployment(overrides: dict[str, Any], expected: Dep
     [
         ({"orchestrator": {"launcher": "process"}}, "set `redis.url`"),
         (REDIS, "set `vector_store.url`"),
+        (NONE, "launcher` is `none`, but the queues are in this process"),
+        (REDIS | NONE, "set `vector_store.url`"),
+        (
+            REDIS | CHROMA | NONE | {"worker_pools": {"storage": {"memory_limit_mb": 100}}},
+            "memory_limit_mb` is for workers that an orchestrator starts",
+        ),
+        ({"vector_store": {"kind": "pgvector"}}, "there is no PostgreSQL: set `database.url`"),
+        (RAY, "`orchestrator.launcher` is `ray`, but the queues are in this process"),
+        (REDIS | CHROMA | RAY, "nodes of a Ray cluster cannot share a database in the data directory"),
+        (
+            REDIS | POSTGRES | CHROMA | RAY | {"worker_pools": {"embedding": {"devices": ["cuda:0"]}}},
+            "set `worker_pools.embedding.resources.num_gpus` in its place",
+        ),
+        (
+            REDIS | POSTGRES | CHROMA | RAY | {"worker_pools": {"embedding": {"workers_per_device": 2}}},
+            "set `worker_pools.embedding.resources.num_gpus` to 0.5 in its place",
+        ),
+        (
+            REDIS | CHROMA | NONE | {"worker_pools": {"embedding": {"resources": {"num_gpus": 1}}}},
+            "`worker_pools.embedding.resources` is for the launcher `ray`",
+        ),
+        (
+            REDIS | CHROMA | NONE | {"ray": {"address": "h:6379"}},
+            "`ray.address` is for the launcher `ray`",
+        ),
         ({"worker_pools": {"embedding": {"devices": ["cuda:0"]}}}, r"`worker_pools.embedding.devices`"),
         ({"worker_pools": {"storage": {"memory_limit_mb": 100}}}, r"`worker_pools.storage.memory_limit_mb`"),
         (views({}), "view `rag` needs a `path` or a `url`"),

@@ -39,7 +39,7 @@ def test_a_row_without_a_vector_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stored", [0, 9, 11])
 def test_a_contestant_whose_vectors_are_not_all_there_ends_the_benchmark(stored: int) -> None:
-    with pytest.raises(SystemExit, match=f"said it stored 10 chunks, its Chroma has {stored} vectors"):
+    with pytest.raises(SystemExit, match=f"said it stored 10 chunks, its store has {stored} vectors"):
         contest.require_all_stored("langchain", 10, contest.Stored(stored, 0))
 
 

@@ -68,6 +68,13 @@ def test_what_is_not_ours_is_refused_and_both_are_named(
             assert word in str(refused.value)
 
 
+def test_a_host_with_another_vector_store_is_told_how_vectors_are_moved() -> None:
+    with pytest.raises(ConfigError, match="set `vector_store` as on its other hosts") as refused:
+        judged(KNOWN, None, place="in PostgreSQL at db", kind=PartKind.VECTORS, others_run=True)
+    assert "have the vectors moved there" in str(refused.value)
+    assert refused.value.remedy is Remedy.MOVE_VECTORS
+
+
 def test_an_emptied_store_is_refused_while_sql_records_vectors_in_it() -> None:
     with pytest.raises(ConfigError, match="are gone") as refused:
         judged(KNOWN, None, kind=PartKind.VECTORS, holds_work=True)

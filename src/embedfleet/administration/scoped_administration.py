@@ -22,7 +22,7 @@ from embedfleet.clock import Clock, utc
 from embedfleet.errors import InvalidRequest, Remedy, UnknownKey
 from embedfleet.queue_schemas import UserTier
 from embedfleet.quota import Amount, limits_of
-from embedfleet.records import api_keys, audit, jobs, usage
+from embedfleet.records import api_keys, audit, job_counts, usage
 from embedfleet.records.api_keys import KeyRow
 from embedfleet.records.audit import Deed
 from embedfleet.records.cursors import Page, require_limit
@@ -186,7 +186,7 @@ class Administration:
 
     def _describe(self, conn: Connection, rows: list[TenantRow]) -> list[TenantInfo]:
         names = [row.tenant for row in rows]
-        active = jobs.count_unfinished(conn, names)
+        active = job_counts.count_unfinished(conn, names)
         today = usage.of_day(conn, names, self._clock.now())
         return [
             self._tenant_info(row, active.get(row.tenant, 0), today.get(row.tenant, Amount())) for row in rows

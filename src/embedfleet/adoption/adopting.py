@@ -26,7 +26,8 @@ from embedfleet.lifecycle.admission import Admission
 from embedfleet.lifecycle.estimates import summed
 from embedfleet.lifecycle.estimating import estimates_of
 from embedfleet.queue_schemas import DocumentEstimate, JobRequest
-from embedfleet.records import documents, identity, receipts
+from embedfleet.records import generations as generation_records
+from embedfleet.records import identity, receipts
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.tracking.submissions import Submissions
@@ -160,7 +161,7 @@ class Adoption:
         """
         by_id = {identity.document_id(*key): key for key in keys}
         known = await self._target.database.read(
-            lambda conn: documents.generations_of_many(conn, list(by_id))
+            lambda conn: generation_records.generations_of_many(conn, list(by_id))
         )
         return {
             by_id[document_id]

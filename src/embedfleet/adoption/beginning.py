@@ -15,11 +15,23 @@ from embedfleet.document_metadata import Value
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.lifecycle.admission import USUAL_PRIORITY, new_job_id
 from embedfleet.queue_schemas import UserTier
-from embedfleet.records import batches, chunks, collections, documents, jobs, outbox, tenants
+from embedfleet.records import (
+    batches,
+    chunks,
+    collections,
+    documents,
+    generations,
+    job_completion,
+    jobs,
+    outbox,
+    tenants,
+)
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.documents import CUT_ELSEWHERE, DocumentName, Generation, NewGeneration, Recipe
-from embedfleet.records.jobs import Job, JobEnd, NewJob
+from embedfleet.records.documents import DocumentName
+from embedfleet.records.generations import CUT_ELSEWHERE, Generation, NewGeneration, Recipe
+from embedfleet.records.job_completion import JobEnd
+from embedfleet.records.jobs import Job, NewJob
 from embedfleet.records.outbox import WaitingJob
 from embedfleet.records.segments import Segment
 from embedfleet.sql import document_lock
@@ -84,7 +96,7 @@ def begin(
     names = sorted({one.key.tenant for one in page})
     tenants.lock(conn, names)  # before the documents: see `document_lock`
     document_lock.lock(conn, [one.document_id for one in page])
-    known = documents.generations_of_many(conn, [one.document_id for one in page])
+    known = generations.generations_of_many(conn, [one.document_id for one in page])
     unfinished = jobs.unfinished_of_documents(conn, list(known))
     again = [
         (one, known[one.document_id][0], unfinished[one.document_id][0])
@@ -142,9 +154,9 @@ def _begin_new(
     chunks.add(conn, [(one.document_id, generation_id, one.chunks) for one, generation_id in named])
     batches.add(conn, {job_id: one.batches for one, job_id in zip(new, job_ids, strict=True)})
     ends = [JobEnd(job_id, len(one.chunks), one.coverage) for one, job_id in zip(new, job_ids, strict=True)]
-    broken = jobs.seal(conn, ends, now)
+    broken = job_completion.seal(conn, ends, now)
     assert not broken, f"the batches were made of the chunks: {broken}"
-    made = documents.generations_by_id(conn, generation_ids)
+    made = generations.generations_by_id(conn, generation_ids)
     found = jobs.get_many(conn, job_ids)
     return [
         BegunDocument(one, made[generation_id], found[job_id], again=False)
@@ -187,7 +199,7 @@ def _add_generations(conn: Connection, new: Sequence[TakenDocument], numbers: Ma
         collections.Wanted(one.key.tenant, one.model.name, one.model.space, one.model.dim) for one in new
     ]
     there = collections.ensure(conn, list(dict.fromkeys(wanted)))
-    return documents.add_generations(
+    return generations.add_generations(
         conn,
         [
             NewGeneration(

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from embedfleet.adoption import export_rows
 from embedfleet.adoption.parquet_files import DOCUMENTS, PASSAGES, ParquetFolder, Written
 from embedfleet.errors import Remedy, Transient, VectorStoreUnavailable
-from embedfleet.records import chunks, live_versions
+from embedfleet.records import chunks, live_versions, store_fence
 from embedfleet.records.chunks import StoredVector
 from embedfleet.records.collections import Collection
 from embedfleet.records.live_versions import Content, LiveVersion, Wanted
@@ -201,9 +202,16 @@ class Exporting:
     async def _require_changed(self, suspects: Mapping[str, StoredVector]) -> None:
         """Raise VectorStoreUnavailable if SQL still says the same of one of these vectors.
 
-        Otherwise a worker wrote or deleted it between the two reads, and the store is right.
+        Otherwise a worker wrote or deleted it between the two reads, and the store is right. Raises
+        StoreMoved if the vectors have moved to another store since.
         """
-        now = await self._database.read(partial(chunks.stored_vectors, chunk_ids=list(suspects)))
+        part_id = self._store.part_id
+
+        def in_this_store(conn: Connection) -> Mapping[str, StoredVector]:
+            store_fence.require_current(conn, part_id)
+            return chunks.stored_vectors(conn, list(suspects))
+
+        now = await self._database.read(in_this_store)
         damaged = [chunk_id for chunk_id, record in suspects.items() if now.get(chunk_id) == record]
         if damaged:
             raise VectorStoreUnavailable(

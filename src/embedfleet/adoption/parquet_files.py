@@ -21,7 +21,7 @@ try:
     import pyarrow.parquet as pq
 except ImportError as exc:
     raise ConfigError(
-        f"Parquet needs the package pyarrow ({exc}): pip install 'embedfleet[parquet]'"
+        f"Parquet needs the package pyarrow ({exc}): install the extra `parquet` of embedfleet"
     ) from exc
 
 # What a reader decompresses at once: a row group. 10,000 vectors of 768 dimensions have this size.

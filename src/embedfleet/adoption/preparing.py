@@ -18,7 +18,7 @@ from embedfleet.lifecycle.admission import stored_content
 from embedfleet.queue_schemas import ChunkingConfig, ContentType
 from embedfleet.records import embedding_cache, identity
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.documents import Recipe
+from embedfleet.records.generations import Recipe
 from embedfleet.tokenising import tokenised
 
 # Sums of a thousand squares in float32 differ from 1 by less than this, and a wrong length by far more.

@@ -18,7 +18,16 @@ from embedfleet.clock import Clock
 from embedfleet.lifecycle import storing
 from embedfleet.lifecycle.completion import publish_done
 from embedfleet.queue_schemas import UserTier
-from embedfleet.records import audit, batches, chunks, documents, embedding_cache, jobs
+from embedfleet.records import (
+    audit,
+    batches,
+    chunks,
+    document_cleanup,
+    embedding_cache,
+    jobs,
+    store_fence,
+)
+from embedfleet.records import generations as generation_records
 from embedfleet.records.audit import LOCAL, Deed
 from embedfleet.records.batches import StoredBatch
 from embedfleet.records.collections import Collection
@@ -59,6 +68,7 @@ class Writing:
         call may be repeated, also after a crash at any point. Raises what the database and the store raise.
         """
         now = self._clock.now()
+        part_id = self._store.part_id
         begun = await self._database.write(lambda conn: begin(conn, page, self._default_tier, now))
         checksums: dict[str, bytes] = {}
         together: dict[Collection, list[BegunDocument]] = {}
@@ -66,7 +76,7 @@ class Writing:
             together.setdefault(one.generation.collection, []).append(one)
         for collection, some in together.items():
             checksums |= await self._store_vectors(collection, some)
-        return await self._database.write(lambda conn: self._complete(conn, begun, checksums))
+        return await self._database.write(lambda conn: self._complete(conn, begun, checksums, part_id))
 
     async def note(self, details: Mapping[str, str | int]) -> None:
         """Write into the audit log what was adopted."""
@@ -105,7 +115,11 @@ class Writing:
         return {row_id for row_id, right in zip(ids, same, strict=True) if right}
 
     def _complete(
-        self, conn: Connection, begun: Sequence[BegunDocument], checksums: Mapping[str, bytes]
+        self,
+        conn: Connection,
+        begun: Sequence[BegunDocument],
+        checksums: Mapping[str, bytes],
+        part_id: str | None,
     ) -> set[str]:
         """Record the vectors and finish the jobs, so that readers see the documents."""
         now = self._clock.now()
@@ -114,7 +128,7 @@ class Writing:
         storing.leave_to_deletion(conn, [(one.generation, one.ids) for one in unwanted], checksums, now)
         if not wanted:
             return set()
-        changes = documents.changes(conn, sorted({one.document.document_id for one in wanted}))
+        changes = document_cleanup.changes(conn, sorted({one.document.document_id for one in wanted}))
         # The metadata of these changed since the begin, so their rows have that of before.
         patched = {
             one.document.document_id
@@ -122,6 +136,7 @@ class Writing:
             if changes[one.document.document_id].patches != one.generation.patches
         }
         chunks.record_stored(conn, [(one.generation, one.ids) for one in wanted], checksums, patched)
+        store_fence.require_open(conn, part_id)
         stored = [
             StoredBatch(one.job.job_id, batch.ordinal, batch.chunks)
             for one in wanted
@@ -143,7 +158,7 @@ def _still_wanted(
     """
     document_lock.lock(conn, [one.document.document_id for one in begun])
     current = jobs.get_locked(conn, [one.job.job_id for one in begun])
-    generations = documents.generations_by_id(conn, [one.generation.generation_id for one in begun])
+    generations = generation_records.generations_by_id(conn, [one.generation.generation_id for one in begun])
     wanted: list[BegunDocument] = []
     unwanted: list[BegunDocument] = []
     for one in begun:

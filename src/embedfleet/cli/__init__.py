@@ -2,7 +2,7 @@
 
 A command imports heavy modules inside of its function, so that `--help` answers at once.
 
-May import: api, tldw and below.
+May import: api, tldw, running_worker and below.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from embedfleet import __version__
 from embedfleet.cli import (
     adopt,
     backup,
+    bench_fleet,
     config,
     db,
     dlq,
@@ -33,6 +34,7 @@ from embedfleet.cli import (
     search,
     serve,
     serve_api,
+    stores,
     system,
     tenants,
     traffic,
@@ -91,6 +93,8 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(traffic.app, name="traffic")
 app.add_typer(keys.app, name="keys")
+app.add_typer(bench_fleet.app, name="bench")
+app.add_typer(stores.app, name="stores")
 app.add_typer(system.app, name="system")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")

@@ -8,10 +8,25 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from embedfleet.cli.adopt_options import (
+    Chroma,
+    Collections,
+    DocumentKey,
+    DryRun,
+    EmbedWrong,
+    Lancedb,
+    Layout,
+    LeastCosine,
+    LeaveDeleted,
+    ModelsOf,
+    Pgvector,
+    Sample,
+    TextFrom,
+)
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, Tenant, settings_here
 from embedfleet.cli.output import PARTLY_DONE, print_json, say, say_table, show_progress, warn
 from embedfleet.document_metadata import shown
@@ -40,69 +55,20 @@ class _Named:
 
 
 def adopt(
-    chroma: Annotated[
-        str | None,
-        typer.Option("--chroma", metavar="PATH_OR_URL", help="A directory of Chroma, or a Chroma server."),
-    ] = None,
-    lancedb: Annotated[
-        str | None, typer.Option("--lancedb", metavar="PATH", help="Or: a directory of LanceDB.")
-    ] = None,
-    pgvector: Annotated[
-        str | None,
-        typer.Option(
-            "--pgvector",
-            metavar="URL",
-            help="Or: a PostgreSQL database with pgvector. PGPASSWORD may have the password.",
-        ),
-    ] = None,
-    layout: Annotated[
-        str,
-        typer.Option(help="How the collections and rows are named: plain, tldw or langchain."),
-    ] = "plain",
-    collection: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--collection", metavar="NAME", help="Only this one. May be repeated.", show_default="all"
-        ),
-    ] = None,
+    chroma: Chroma = None,
+    lancedb: Lancedb = None,
+    pgvector: Pgvector = None,
+    layout: Layout = "plain",
+    collection: Collections = None,
     tenant: Tenant = None,
-    document_key: Annotated[
-        str | None,
-        typer.Option("--document-key", metavar="KEY", help="The metadata that rows of one document share."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="[THEIRS=]NAME",
-            help="The configured model that made the vectors; THEIRS is what the source calls it.",
-            show_default="by its name",
-        ),
-    ] = None,
-    text_from: Annotated[
-        str | None,
-        typer.Option(
-            "--text-from",
-            metavar="sqlite:PATH",
-            help="Take the texts from a media database of tldw_server. {tenant} stands for the tenant.",
-            show_default="the rows",
-        ),
-    ] = None,
-    sample: Annotated[
-        int, typer.Option(min=1, help="How many rows of each group are embedded again and compared.")
-    ] = 100,
-    least_cosine: Annotated[
-        float, typer.Option(min=-1.0, max=1.0, help="At this cosine two vectors count as the same.")
-    ] = 0.999,
-    embed_wrong: Annotated[
-        bool, typer.Option("--embed-wrong", help="Embed a group again whose vectors are wrong.")
-    ] = False,
-    leave_deleted: Annotated[
-        bool, typer.Option("--leave-deleted", help="Leave out documents that were deleted here.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
-    ] = False,
+    document_key: DocumentKey = None,
+    model: ModelsOf = None,
+    text_from: TextFrom = None,
+    sample: Sample = 100,
+    least_cosine: LeastCosine = 0.999,
+    embed_wrong: EmbedWrong = False,
+    leave_deleted: LeaveDeleted = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -129,14 +95,7 @@ def adopt(
     report = asyncio.run(_adopt(settings, named, options, dry_run=dry_run))
     if report.job_ids:
         asyncio.run(_embed(settings, report.job_ids))
-    if as_json:
-        print_json(_document(report))
-    else:
-        _show(report)
-    for refusal in report.refusals[:_MOST_REFUSALS]:
-        warn(f"error: {refusal}")
-    if not report.whole:
-        raise SystemExit(PARTLY_DONE)
+    _tell(report, as_json=as_json)
 
 
 def _source(given: Mapping[str, str | None]) -> tuple[str, str]:
@@ -212,6 +171,18 @@ def _progress() -> Progress | None:
         show_progress(f"{done:,} of {of:,} documents", last=done >= of)
 
     return show
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    """Say what was done. Raises SystemExit if something was refused."""
+    if as_json:
+        print_json(_document(report))
+    else:
+        _show(report)
+    for refusal in report.refusals[:_MOST_REFUSALS]:
+        warn(f"error: {refusal}")
+    if not report.whole:
+        raise SystemExit(PARTLY_DONE)
 
 
 def _show(report: Report) -> None:

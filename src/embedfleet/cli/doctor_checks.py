@@ -21,18 +21,22 @@ _LOOKS = 3
 _MOST_SHOWN = 5
 # A view follows within a second or so, and is filled with some hundred documents a second.
 _LATE_SECONDS = 60.0
+# Ray takes seconds to join, and tries for more than a minute if its head does not answer.
+_RAY_SECONDS = 90.0
 
 
 def checks_of(settings: Settings) -> Iterator[Check]:
     """Yield the checks that these settings call for. A new check is a function below and a line here."""
     yield Check("settings", _settings)
-    if settings.redis.url is None or settings.vector_store.url is None:
+    if settings.redis.url is None or settings.vector_store.in_data_directory:
         yield Check("data", _data)
         yield Check("owner", _owner, needs=["data"])
     if settings.redis.url is not None:
         yield Check("queues", _queues, needs=["settings"], place=_place_of_queues)
     yield Check("database", _database, needs=["settings"], place=_place_of_database)
     yield Check("workers", _workers, needs=["database"], place=_place_of_database)
+    if settings.orchestrator.launcher == "ray":
+        yield Check("ray", _ray, needs=["settings"], limit_seconds=_RAY_SECONDS, place=_place_of_ray)
     # Before the vectors: a store that is not this system's should not be advised to be built again.
     yield Check("system", _system, needs=["database", "queues"], place=_place_of_database)
     yield Check("vectors", _vectors, needs=["settings", "database"], place=_place_of_vectors)
@@ -47,6 +51,33 @@ def _place_of_queues(settings: Settings) -> str:
     from embedfleet.bootstrap import places
 
     return places(settings)["queues"]
+
+
+def _place_of_ray(settings: Settings) -> str:
+    from embedfleet.launchers.ray.driver_link import place_of
+
+    return f"Ray at {place_of(settings.ray)}"
+
+
+def _ray(settings: Settings) -> str:
+    """Join the cluster as an orchestrator does, and compare what the pools ask for with what nodes have."""
+    from embedfleet.bootstrap import ray_nodes
+    from embedfleet.errors import PlacementUnavailable
+    from embedfleet.host.host_pools import initial_sizes
+    from embedfleet.launchers.ray.placement import fits, why_waiting
+
+    nodes = asyncio.run(ray_nodes(settings))
+    # A pool that begins with no worker needs no node now: an autoscaler may rest without one.
+    for name in (name for name, workers in initial_sizes(settings).items() if workers):
+        asked = settings.worker_pools.of(name).resources
+        if not any(fits(node, asked.request, asked.labels) for node in nodes):
+            raise PlacementUnavailable(why_waiting(name, asked.request, asked.labels, nodes))
+    cores = sum(node.amounts.get("CPU", 0.0) for node in nodes)
+    gpus = sum(node.amounts.get("GPU", 0.0) for node in nodes)
+    return (
+        f"{_place_of_ray(settings)}: {len(nodes)} nodes, {cores:g} CPUs, {gpus:g} GPUs; every pool that "
+        "begins with workers has a node that can take them"
+    )
 
 
 def _place_of_database(settings: Settings) -> str:
@@ -134,14 +165,14 @@ def _workers(settings: Settings) -> str | Doubt:
     from embedfleet.clock import SystemClock
     from embedfleet.deployment import deployment_of
     from embedfleet.errors import Transient
-    from embedfleet.records import fleet, jobs
+    from embedfleet.records import fleet, job_counts
 
     now = SystemClock().now()
 
     async def look() -> tuple[list[RunningOrchestrator], list[RunningOrchestrator], float | None]:
         async with open_guest(settings) as guest:
             return await guest.database.read(
-                lambda conn: (*fleet.running_and_lost(conn, now), jobs.unfinished(conn).oldest)
+                lambda conn: (*fleet.running_and_lost(conn, now), job_counts.unfinished(conn).oldest)
             )
 
     found, lost, oldest = asyncio.run(look())
@@ -183,6 +214,7 @@ def _vectors(settings: Settings) -> str | Doubt:
     from embedfleet.errors import Remedy, VectorStoreUnavailable
     from embedfleet.vectors.registry import store_kind
 
+    settings = asyncio.run(_where_vectors_are(settings))
     place = places(settings)["vectors"]
     own = store_kind(settings.vector_store.kind).own_directory(settings)
     if own is None:
@@ -199,6 +231,15 @@ def _vectors(settings: Settings) -> str | Doubt:
         return f"{place}: nothing is stored yet"
     with ReadersShare(settings.data_dir):
         return asyncio.run(_compared(settings, place))
+
+
+async def _where_vectors_are(settings: Settings) -> Settings:
+    """Return these settings with the vector store that the system has now, as its vectors may have moved."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.store_moving.places import settings_of_system
+
+    async with open_guest(settings) as guest:
+        return await settings_of_system(settings, guest.database)
 
 
 async def _stored_rows(settings: Settings) -> Mapping[Collection, int]:
@@ -258,6 +299,7 @@ def _system(settings: Settings) -> str:
     from embedfleet.clock import SystemClock
     from embedfleet.joining import Purpose, join, queues_part, vectors_part
     from embedfleet.records import systems
+    from embedfleet.store_moving.places import settings_of_system
     from embedfleet.vectors.registry import store_kind
 
     async def look() -> str:
@@ -266,9 +308,10 @@ def _system(settings: Settings) -> str:
             broker = await open_broker(settings)
             stack.push_async_callback(broker.close)
             # For queries: an embedded store is not opened, as its owner may have it open.
-            store = await store_kind(settings.vector_store.kind).open_for_queries(settings)
+            there = await settings_of_system(settings, guest.database)
+            store = await store_kind(there.vector_store.kind).open_for_queries(there)
             stack.push_async_callback(store.close)
-            for part in (queues_part(settings, broker), vectors_part(settings, store)):
+            for part in (queues_part(settings, broker), vectors_part(there, store)):
                 if part is not None:
                     await join(guest.database, part, SystemClock(), Purpose.READ)
             system = await guest.database.read(systems.recorded)

@@ -5,10 +5,31 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from embedfleet.cli.model_options import (
+    ApiKeyEnv,
+    Backend,
+    Description,
+    Device,
+    Dim,
+    Dimensions,
+    DocumentPrefix,
+    Dtype,
+    Folder,
+    Hub,
+    MaxTokens,
+    MemoryMb,
+    Name,
+    Normalise,
+    Pooling,
+    QueryPrefix,
+    RemoteModel,
+    Replace,
+    Revision,
+    Url,
+    WeightsFile,
+)
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, settings_from
 from embedfleet.cli.output import print_json, say, warn
 
@@ -20,38 +41,27 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="What jobs and searches call it.")],
-    backend: Annotated[
-        str | None,
-        typer.Option(help="onnx, torch, static, remote or stub.", show_default="remote with --url"),
-    ] = None,
-    path: Annotated[Path | None, typer.Option(help="Folder with the model's files.")] = None,
-    hub: Annotated[str | None, typer.Option(help="Hugging Face id: downloaded, and pinned.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of --hub.")] = None,
-    weights_file: Annotated[
-        str | None, typer.Option(help="Which ONNX file: onnx/model_quantized.onnx.")
-    ] = None,
-    pooling: Annotated[str | None, typer.Option(help="mean, cls or last.")] = None,
-    normalise: Annotated[bool | None, typer.Option(help="Vectors of length 1.")] = None,
-    query_prefix: Annotated[str | None, typer.Option(help="Put before every query.")] = None,
-    document_prefix: Annotated[str | None, typer.Option(help="Put before every chunk.")] = None,
-    dimensions: Annotated[
-        int | None, typer.Option(help="Keep this many leading dimensions (Matryoshka).")
-    ] = None,
-    dim: Annotated[int | None, typer.Option(help="Dimensions of the model itself.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Its limit, special tokens included.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="torch: float32, float16, bfloat16.")] = None,
-    device: Annotated[
-        list[str] | None, typer.Option(help="A replica's place: cpu, cuda:1, mps. May be repeated.")
-    ] = None,
-    memory_mb: Annotated[int | None, typer.Option(help="MiB it takes when loaded.")] = None,
-    url: Annotated[str | None, typer.Option(help="Server with an OpenAI-compatible /embeddings.")] = None,
-    remote_model: Annotated[str | None, typer.Option(help="The model's name at --url.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the key for --url.")
-    ] = None,
-    description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Instead of the entry of that name.")] = False,
+    name: Name,
+    backend: Backend = None,
+    path: Folder = None,
+    hub: Hub = None,
+    revision: Revision = None,
+    weights_file: WeightsFile = None,
+    pooling: Pooling = None,
+    normalise: Normalise = None,
+    query_prefix: QueryPrefix = None,
+    document_prefix: DocumentPrefix = None,
+    dimensions: Dimensions = None,
+    dim: Dim = None,
+    max_tokens: MaxTokens = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    memory_mb: MemoryMb = None,
+    url: Url = None,
+    remote_model: RemoteModel = None,
+    api_key_env: ApiKeyEnv = None,
+    description: Description = None,
+    replace: Replace = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -83,6 +93,10 @@ def add(
     entry = {key: value for key, value in given.items() if value is not None}
     _require_consistent(name, entry)
     document = _add(name, entry, file_to_change(config), data_dir, replace=replace, progress=not as_json)
+    _tell(name, document, as_json=as_json)
+
+
+def _tell(name: str, document: dict[str, Any], *, as_json: bool) -> None:
     for warning in document["warnings"]:
         warn(f"warning: {warning}")
     if as_json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.cli.made_up_prose import made_up_prose
 from embedfleet.cli.models_loading import as_batch, loaded, selected_models, with_worker_threads
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import NOTHING_DONE, PARTLY_DONE, explain, print_json, say_table, warn
@@ -28,13 +29,6 @@ _QUERIES_SHARE = 0.2
 _MIN_QUERIES = 5
 _MAX_QUERIES = 500
 _CALLS_AT_ONCE = 2  # as many as an embedding worker makes
-_WORDS = str.split(
-    "the of and to a in that is was for on are with as at by an be this from or have it not were had "
-    "river stone market letter engine garden history island number paper question reason season silver "
-    "station summer system table temple theory travel valley village voice water winter window writer "
-    "carries changes covers decides explains follows measures offers opens reaches remains returns shows "
-    "ancient careful common distant early familiar gentle heavy hidden narrow public quiet recent simple"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ def bench(
     from embedfleet.errors import EmbedfleetError
 
     settings = with_worker_threads(settings_here(data_dir, config))
-    text = _made_up_prose() if file is None else _read(file)
+    text = made_up_prose(Random(20), 200_000) if file is None else _read(file)
     log.configure(level="ERROR", as_json=False)
     rows: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
@@ -108,21 +102,6 @@ def _read(file: Path) -> str:
     if not text.strip():
         raise InvalidRequest(f"{file}: holds no text")
     return text
-
-
-def _made_up_prose() -> str:
-    """About 200,000 characters, always the same: sentences of 4 to 30 words, paragraphs of 1 to 12."""
-    random = Random(20)
-    paragraphs: list[str] = []
-    size = 0
-    while size < 200_000:
-        sentences = [
-            " ".join(random.choices(_WORDS, k=random.randint(4, 30))).capitalize() + "."
-            for _ in range(random.randint(1, 12))
-        ]
-        paragraphs.append(" ".join(sentences))
-        size += len(paragraphs[-1])
-    return "\n\n".join(paragraphs)
 
 
 async def _measure(name: str, settings: Settings, text: str, seconds: float) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,11 +56,17 @@ AnyTenant = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def settings_from(data_dir: Path | None, config_file: Path | None) -> Settings:
-    """The settings of a command: defaults < file < environment < flags."""
+def settings_from(
+    data_dir: Path | None, config_file: Path | None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings of a command: defaults < file < environment < flags.
+
+    `flags` are settings that further options of the command give, in the shape of the file.
+    """
     from embedfleet.settings import load_settings
 
-    return load_settings(config_file, overrides={} if data_dir is None else {"data_dir": str(data_dir)})
+    own = {} if data_dir is None else {"data_dir": str(data_dir)}
+    return load_settings(config_file, overrides={**(flags or {}), **own})
 
 
 def settings_here(data_dir: Path | None, config_file: Path | None) -> Settings:

@@ -51,6 +51,11 @@ _COMMANDS = {
     Remedy.REBUILD_VECTORS: "run `embedfleet rebuild`",
     Remedy.DOWNLOAD_MODEL: "run `embedfleet models warm`",
     Remedy.SHOW_SYSTEM: "`embedfleet system show`; on purpose: `embedfleet system move`",
+    Remedy.END_MOVE: (
+        "`embedfleet stores status`; to end a move: `embedfleet stores abort`, after its switch "
+        "`embedfleet stores retire`"
+    ),
+    Remedy.MOVE_VECTORS: "`embedfleet stores move`; what is recorded: `embedfleet system show`",
     Remedy.EXAMINE: "run `embedfleet doctor`",
     Remedy.SHOW_TRAFFIC: "`embedfleet traffic status`",
     Remedy.RESTORE_OLD_PATH: "`embedfleet traffic restore`",

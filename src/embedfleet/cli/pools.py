@@ -72,6 +72,9 @@ def _described(pool: PoolReport) -> str:
     words = f"{pool.workers} of {pool.target} workers"
     if pool.draining:
         words += f", {pool.draining} draining"
+    if pool.waiting:
+        words += f", {pool.waiting} waiting for a node"
     if pool.rate:
         words += f", {pool.rate:,.0f} tokens/s each"
-    return words + (f"; {pool.trouble}" if pool.trouble else "")
+    lacks = pool.trouble or pool.waits_for
+    return words + (f"; {lacks}" if lacks else "")

@@ -78,7 +78,7 @@ def _require_installed() -> None:
     from embedfleet.errors import ConfigError
 
     if find_spec("fastapi") is None:
-        raise ConfigError("the HTTP API is not installed: pip install 'embedfleet[serve]'")
+        raise ConfigError("the HTTP API is not installed: install the extra `serve` of embedfleet")
 
 
 def _number_of(workers: str | None) -> int | None:

@@ -61,8 +61,9 @@ def move(
 ) -> None:
     """Make the queues and the vector store of these settings those of the database's system.
 
-    For a Redis or a Chroma that was moved, and for a restored copy of a database. Every orchestrator must be
-    stopped. Vectors are not copied: `embedfleet rebuild` writes them into a new store.
+    For a Redis or a vector store that was moved by other means, and for a restored copy of a database. Every
+    orchestrator must be stopped. Vectors are not copied: `embedfleet stores move` does that while the system
+    works, and `embedfleet rebuild` writes them into a new store.
     """
     settings = settings_here(data_dir, config)
     confirm("Make the services of these settings the system's own?", yes=yes)

@@ -8,7 +8,15 @@ import typer
 
 from embedfleet.cli.options import ConfigFile, DataDir
 from embedfleet.cli.output import run_safely
-from embedfleet.cli.serve import Pool, Wait, Workers, run_workers, with_sizes
+from embedfleet.cli.serve import (
+    LauncherName,
+    Pool,
+    RayAddress,
+    Wait,
+    Workers,
+    placement_overrides,
+    run_workers,
+)
 
 if TYPE_CHECKING:
     from embedfleet.settings import Settings
@@ -18,6 +26,8 @@ def serve_workers(
     workers: Workers = None,
     pool: Pool = None,
     wait: Wait = False,
+    launcher: LauncherName = None,
+    address: RayAddress = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -30,17 +40,17 @@ def serve_workers(
 
     def load() -> Settings:
         of_tldw = worker_file(config)
-        settings = load_orchestrator_settings(
+        own = {} if data_dir is None else {"data_dir": str(data_dir)}
+        return load_orchestrator_settings(
             of_tldw,
             config_file=None if of_tldw else config,
-            overrides={} if data_dir is None else {"data_dir": str(data_dir)},
+            overrides=placement_overrides(launcher, address) | own,
         )
-        return with_sizes(settings, workers, pool or [])
 
     translation = worker_file(config)
     for warning in translation.warnings if translation else ():
         warn(f"no counterpart: {warning}")
-    run_workers(load, wait=wait)
+    run_workers(load, workers, pool or [], wait=wait)
 
 
 def main() -> None:

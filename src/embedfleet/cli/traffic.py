@@ -39,6 +39,39 @@ class Sticky(StrEnum):
     DOCUMENT = "document"
 
 
+Share = Annotated[
+    str | None, typer.Argument(metavar="[PERCENT]", help="How many of a hundred go to the fleet.")
+]
+StickyByOption = Annotated[
+    Sticky | None,
+    typer.Option(
+        "--sticky-by", help="What goes one way as a whole.", show_default="tenant, or as it was set"
+    ),
+]
+AllowTenants = Annotated[
+    list[str] | None,
+    typer.Option("--allow-tenant", help="It goes to the fleet in any case. May be repeated."),
+]
+DenyTenants = Annotated[
+    list[str] | None,
+    typer.Option("--deny-tenant", help="It never goes to the fleet. May be repeated."),
+]
+ForgetTenants = Annotated[
+    list[str] | None,
+    typer.Option("--forget-tenant", help="Take it off both lists of tenants. May be repeated."),
+]
+AllowTypes = Annotated[
+    list[str] | None,
+    typer.Option("--allow-type", help="A content type that goes to the fleet. May be repeated."),
+]
+DenyTypes = Annotated[
+    list[str] | None,
+    typer.Option("--deny-type", help="A content type that never goes to the fleet. May be repeated."),
+]
+ForgetTypes = Annotated[
+    list[str] | None,
+    typer.Option("--forget-type", help="Take it off both lists of content types. May be repeated."),
+]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, in a line. It is kept with the change.")]
 
 
@@ -64,39 +97,14 @@ def status(
 @somewhere
 def set_traffic(
     place: Place,
-    share: Annotated[
-        str | None, typer.Argument(metavar="[PERCENT]", help="How many of a hundred go to the fleet.")
-    ] = None,
-    sticky_by: Annotated[
-        Sticky | None,
-        typer.Option(
-            "--sticky-by", help="What goes one way as a whole.", show_default="tenant, or as it was set"
-        ),
-    ] = None,
-    allow_tenants: Annotated[
-        list[str] | None,
-        typer.Option("--allow-tenant", help="It goes to the fleet in any case. May be repeated."),
-    ] = None,
-    deny_tenants: Annotated[
-        list[str] | None,
-        typer.Option("--deny-tenant", help="It never goes to the fleet. May be repeated."),
-    ] = None,
-    forget_tenants: Annotated[
-        list[str] | None,
-        typer.Option("--forget-tenant", help="Take it off both lists of tenants. May be repeated."),
-    ] = None,
-    allow_types: Annotated[
-        list[str] | None,
-        typer.Option("--allow-type", help="A content type that goes to the fleet. May be repeated."),
-    ] = None,
-    deny_types: Annotated[
-        list[str] | None,
-        typer.Option("--deny-type", help="A content type that never goes to the fleet. May be repeated."),
-    ] = None,
-    forget_types: Annotated[
-        list[str] | None,
-        typer.Option("--forget-type", help="Take it off both lists of content types. May be repeated."),
-    ] = None,
+    share: Share = None,
+    sticky_by: StickyByOption = None,
+    allow_tenants: AllowTenants = None,
+    deny_tenants: DenyTenants = None,
+    forget_tenants: ForgetTenants = None,
+    allow_types: AllowTypes = None,
+    deny_types: DenyTypes = None,
+    forget_types: ForgetTypes = None,
     reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,29 +116,11 @@ def set_traffic(
     types = _Edit(allow_types or [], deny_types or [], forget_types or [], "type")
     wanted = None if share is None else percent(share, "PERCENT")
     sticky: Literal["tenant", "document"] | None = None if sticky_by is None else sticky_by.value
-    edits_lists = tenants.is_any or types.is_any
-    if wanted is None and sticky_by is None and not edits_lists:
+    if wanted is None and sticky_by is None and not (tenants.is_any or types.is_any):
         raise typer.BadParameter("give a percentage or an option that changes something")
 
-    async def act(traffic: Traffic) -> TrafficState:
-        if not edits_lists:
-            return await traffic.set(percent=wanted, sticky_by=sticky, reason=reason)
-        # The lists are set as a whole: what another operator adds at this moment must not be lost.
-        now = (await traffic.show()).state
-        allowed, denied = tenants.applied(now.allow_tenants, now.deny_tenants)
-        allowed_types, denied_types = types.applied(now.allow_content_types, now.deny_content_types)
-        return await traffic.set(
-            percent=wanted,
-            sticky_by=sticky,
-            allow_tenants=allowed,
-            deny_tenants=denied,
-            allow_content_types=allowed_types,
-            deny_content_types=denied_types,
-            reason=reason,
-            expected_change_id=now.change_id,
-        )
-
-    _change(place, act, as_json=as_json)
+    change = _Change(wanted, sticky, reason, tenants, types)
+    _change(place, change.made, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +151,36 @@ class _Edit:
         return (
             (allowed | {*self.allow}) - {*self.deny, *self.forget},
             (denied | {*self.deny}) - {*self.allow, *self.forget},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What `set` changes. `percent` and `sticky_by` are None if they stay."""
+
+    percent: float | None
+    sticky_by: Literal["tenant", "document"] | None
+    reason: str | None
+    tenants: _Edit
+    types: _Edit
+
+    async def made(self, traffic: Traffic) -> TrafficState:
+        """Make the change, and return the state that holds from then on."""
+        if not (self.tenants.is_any or self.types.is_any):
+            return await traffic.set(percent=self.percent, sticky_by=self.sticky_by, reason=self.reason)
+        # The lists are set as a whole: what another operator adds at this moment must not be lost.
+        now = (await traffic.show()).state
+        allowed, denied = self.tenants.applied(now.allow_tenants, now.deny_tenants)
+        allowed_types, denied_types = self.types.applied(now.allow_content_types, now.deny_content_types)
+        return await traffic.set(
+            percent=self.percent,
+            sticky_by=self.sticky_by,
+            allow_tenants=allowed,
+            deny_tenants=denied,
+            allow_content_types=allowed_types,
+            deny_content_types=denied_types,
+            reason=self.reason,
+            expected_change_id=now.change_id,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from embedfleet.errors import EmbedfleetError
@@ -21,8 +21,10 @@ class BrokerWatch:
 
     name: ClassVar = "broker watch"
 
-    def __init__(self, *, broker: Broker, metrics: Metrics) -> None:
+    def __init__(self, *, broker: Broker, metrics: Metrics, stages: Sequence[Stage] = tuple(Stage)) -> None:
+        """`stages` are those to look at."""
         self._broker = broker
+        self._stages = stages
         self._metrics = metrics
         self._depths: dict[Stage, Depth] = {}
         self.trouble = Trouble(over="the broker answers again")
@@ -39,10 +41,10 @@ class BrokerWatch:
     async def look(self) -> None:
         """Look once. What fails is the trouble of this watch."""
         try:
-            for stage in Stage:
+            for stage in self._stages:
                 self._note(stage, await self._broker.depth(stage))
             # After the counts, which a broker that is out of memory still tells.
-            for stage in Stage:
+            for stage in self._stages:
                 await self._broker.check_writes(stage)
         except EmbedfleetError as exc:  # ConfigError too: a password that was changed must end no host
             self._metrics.broker_up.set(0)

@@ -89,11 +89,16 @@ class HostPools:
 
 
 def initial_sizes(settings: Settings) -> dict[str, int]:
-    """Return the number of workers of each stage at the start. With auto-scaling, it is within the limits."""
+    """Return the number of workers of each stage at the start. With auto-scaling, it is within the limits.
+
+    It is 0 where something else starts the workers.
+    """
     return {stage.value: _initial_size(settings, stage) for stage in Stage}
 
 
 def _initial_size(settings: Settings, stage: Stage) -> int:
+    if settings.orchestrator.launcher == "none":
+        return 0
     pool = settings.worker_pools.of(stage.value)
     if not settings.auto_scaling.enabled:
         return pool.workers

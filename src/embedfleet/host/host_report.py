@@ -24,8 +24,9 @@ class PoolReports:
     """The pools of this host as the other orchestrators see them."""
 
     def __init__(
-        self, pools: HostPools, *, scaler: Scaler, search: SearchService, settings: Settings
+        self, pools: HostPools, *, scaler: Scaler, search: SearchService | None, settings: Settings
     ) -> None:
+        """`search` is None in a process that answers no searches."""
         self._pools = pools
         self._scaler = scaler
         self._search = search
@@ -42,16 +43,20 @@ class PoolReports:
             target=state.target,
             most=self._most(state),
             draining=state.draining,
+            waiting=state.waiting,
+            waits_for=None if state.waits_for is None else str(state.waits_for),
             # The rate has two digits only: a report that changes is written to SQL at the next heartbeat.
             rate=None if rate is None else float(f"{rate:.2g}"),
             trouble=state.crash_loop or (None if state.trouble is None else str(state.trouble)),
             models=self._models(state),
+            sized_elsewhere=self._settings.orchestrator.launcher == "none",
         )
 
     def _models(self, state: PoolState) -> tuple[str, ...]:
         """Return the models that the workers have loaded, and those that this process loaded for searches."""
-        own = self._search.loaded_models if state.stage is Stage.EMBEDDING else []
-        return tuple(sorted({*state.models, *own}))
+        if self._search is None or state.stage is not Stage.EMBEDDING:
+            return state.models
+        return tuple(sorted({*state.models, *self._search.loaded_models}))
 
     def _most(self, state: PoolState) -> int:
         if self._settings.auto_scaling.enabled:

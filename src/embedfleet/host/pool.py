@@ -23,7 +23,10 @@ from embedfleet.queue_schemas import Stage
 from embedfleet.settings import EmbeddingPoolSettings, PoolSettings
 from embedfleet.waiting import first_of, wait_briefly
 
-_MEMORY_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+# A worker that is ready reports every second. After this many looks without a report its process hangs. Looks
+# are counted and no seconds, because a host that was itself stopped has heard nothing.
+_SILENT_LOOKS = 60
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class _Slot:
     crashes: CrashCounter
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     handle: WorkerHandle | None = None
+    # When the worker that ended last had been ready; None if it never was.
+    was_ready_at: float | None = None
     last_crash: str | None = None
 
 
@@ -42,9 +47,10 @@ class _Slot:
 class PoolState:
     """The state of a pool, for operators.
 
-    `ready` is the number of the `running` workers that claim tasks by now. `crash_loop` is the reason of the
-    last crash if a worker is in a crash loop. `models` are the names of all models that workers have loaded,
-    sorted.
+    `running` workers have a process, and `ready` of them claim tasks by now. `waiting` ones wait for a node
+    that takes them, and `waits_for` says what they lack, whether or not that is the pool's trouble.
+    `trouble` is what keeps the pool from its work. `crash_loop` is the reason of the last crash if a worker
+    is in a crash loop. `models` are the names of all models that workers have loaded, sorted.
     """
 
     stage: Stage
@@ -52,8 +58,10 @@ class PoolState:
     running: int
     ready: int
     draining: int
+    waiting: int
     crash_loop: str | None
     trouble: EmbedfleetError | None
+    waits_for: EmbedfleetError | None
     models: tuple[str, ...] = ()
 
 
@@ -103,16 +111,26 @@ class WorkerPool:
     def state(self) -> PoolState:
         slots = list(self._slots.values())
         looping = [s.last_crash for s in slots if s.crashes.is_loop]
-        troubles = (s.handle.trouble for s in slots if s.handle is not None)
+        handles = [s.handle for s in slots if s.handle is not None]
+        placed = [handle for handle in handles if handle.placed]
+        waiting = [handle for handle in handles if not handle.placed]
+        waits_for = next((handle.trouble for handle in waiting if handle.trouble), None)
+        # What a placed worker lacks (a service, room on a disk) the others lack too. A node is lacked only by
+        # the worker that waits for it, which is normal while a cluster grows: others go on.
+        trouble = next((handle.trouble for handle in placed if handle.trouble), None)
+        if not any(handle.ready for handle in placed):
+            trouble = trouble or waits_for
         return PoolState(
             stage=self._stage,
             target=self._target,
-            running=sum(1 for s in slots if s.handle is not None),
-            ready=sum(1 for s in slots if s.handle is not None and s.handle.ready),
+            running=len(placed),
+            ready=sum(1 for handle in placed if handle.ready),
             draining=len(self._leaving),
+            waiting=len(waiting),
             crash_loop=looping[0] if looping else None,
-            trouble=next((t for t in troubles if t), None),
-            models=tuple(sorted({name for s in slots if s.handle is not None for name in s.handle.models})),
+            trouble=trouble,
+            waits_for=waits_for,
+            models=tuple(sorted({name for handle in handles for name in handle.models})),
         )
 
     # --- life ---
@@ -141,9 +159,9 @@ class WorkerPool:
                 slot.handle.abort()
 
     def _fit_to_target(self, tasks: asyncio.TaskGroup) -> None:
-        # The highest numbers go, so that the numbers of the workers that stay have no gap.
+        # Those go first that do no work yet, and of them the highest numbers.
         while len(self._slots) > self._target:
-            self._take_away(max(self._slots))
+            self._take_away(max(self._slots, key=lambda number: (not self._is_placed(number), number)))
         while len(self._slots) < self._target:
             # A worker that drains still computes on its device until it has ended.
             used = [slot.device for slot in (*self._slots.values(), *self._leaving)]
@@ -156,6 +174,10 @@ class WorkerPool:
             number = next(n for n in range(self._target + len(self._leaving)) if self._is_free(n))
             slot = self._slots[number] = _Slot(number, device, CrashCounter(self._restarts))
             tasks.create_task(self._keep(slot), name=f"{self._stage.value}-{number}")
+
+    def _is_placed(self, number: int) -> bool:
+        handle = self._slots[number].handle
+        return handle is not None and handle.placed
 
     def _is_free(self, number: int) -> bool:
         return number not in self._slots and all(slot.number != number for slot in self._leaving)
@@ -175,11 +197,10 @@ class WorkerPool:
         """Keep a worker in the slot until the slot is taken away."""
         try:
             while not slot.leaving.is_set():
-                started = monotonic()
                 ended = await self._run_one_worker(slot)
                 if slot.leaving.is_set():
                     return
-                await self._note_exit(slot, ended, lived_seconds=monotonic() - started)
+                await self._note_exit(slot, ended)
         finally:
             if slot in self._leaving:
                 self._leaving.remove(slot)
@@ -187,14 +208,21 @@ class WorkerPool:
             self._changed.set()
 
     async def _run_one_worker(self, slot: _Slot) -> WorkerExit:
-        """Start a worker in the slot, and return when it has ended."""
-        handle = await self._launcher.launch(self._spec(slot))
+        """Start a worker in the slot, and return when it has ended. A start that fails is a crash, too."""
+        slot.was_ready_at = None
+        try:
+            handle = await self._launcher.launch(self._spec(slot))
+            return await self._follow(slot, handle)
+        except Exception as exc:  # noqa: BLE001 - noted as a crash; it must not end the other workers
+            return WorkerExit(crashed=True, reason=f"it could not be started or followed: {exc!r}")
+
+    async def _follow(self, slot: _Slot, handle: WorkerHandle) -> WorkerExit:
         slot.handle = handle
         # `_take_away` may have run during the launch, when there was no handle to drain. So drain it now.
         if slot.leaving.is_set():
             handle.drain()
         self._count()
-        watch = asyncio.create_task(self._watch_memory(handle), name=f"memory of {handle.spec.name}")
+        watch = asyncio.create_task(self._watch(handle), name=f"watch {handle.spec.name}")
         try:
             return await handle.wait()
         except asyncio.CancelledError:
@@ -204,6 +232,7 @@ class WorkerPool:
             raise
         finally:
             watch.cancel()
+            slot.was_ready_at = handle.ready_at
             slot.handle = None
             self._count()
 
@@ -211,13 +240,16 @@ class WorkerPool:
         threads = 0 if self._cores is None else threads_per_worker(self._cores, self._target)
         return WorkerSpec(self._stage, f"{self._stage.value}-{slot.number}", slot.device, threads)
 
-    async def _note_exit(self, slot: _Slot, ended: WorkerExit, *, lived_seconds: float) -> None:
+    async def _note_exit(self, slot: _Slot, ended: WorkerExit) -> None:
         """Record how the worker ended. After a crash, wait until the next one may start."""
         name = f"{self._stage.value}-{slot.number}"
         if not ended.crashed:
             slot.crashes.reset()
             self._log.info("worker {} ended ({}), starting another", name, ended.reason)
             return
+        # Neither the wait for a node nor that for a model to load is life: a worker that ends after it has
+        # done nothing.
+        lived_seconds = 0.0 if slot.was_ready_at is None else monotonic() - slot.was_ready_at
         delay = slot.crashes.count(lived_seconds=lived_seconds)
         slot.last_crash = ended.reason
         level = "ERROR" if slot.crashes.is_loop else "WARNING"
@@ -233,21 +265,37 @@ class WorkerPool:
         self._count()
         await wait_briefly(slot.leaving, delay)
 
-    async def _watch_memory(self, handle: WorkerHandle) -> None:
-        """Drain the worker if it takes more memory than its limit. Its slot then starts another."""
+    async def _watch(self, handle: WorkerHandle) -> None:
+        """Count the worker once it has a process. Drain it if it takes more memory than its limit, and end it
+        if it reports no more: its slot then starts another."""
         limit_mb = self._settings.memory_limit_mb
-        if limit_mb is None:
-            return
-        while handle.memory_bytes <= limit_mb * 2**20:  # noqa: ASYNC110 - a size that grows is no event
-            await asyncio.sleep(_MEMORY_LOOK_SECONDS)
-        self._log.warning(
-            "worker {} takes {:.0f} MB, over its limit of {} MB: it is replaced",
-            handle.spec.name,
-            handle.memory_bytes / 2**20,
-            limit_mb,
-        )
-        # The slot is not leaving, so `_keep` starts the next worker when this one has drained.
-        handle.drain()
+        placed = drained = False
+        reports, silent_looks = handle.reports, 0
+        while True:
+            if handle.placed and not placed:
+                placed = True
+                self._count()
+            if limit_mb is not None and not drained and handle.memory_bytes > limit_mb * 2**20:
+                drained = True
+                self._log.warning(
+                    "worker {} takes {:.0f} MB, over its limit of {} MB: it is replaced",
+                    handle.spec.name,
+                    handle.memory_bytes / 2**20,
+                    limit_mb,
+                )
+                # The slot is not leaving, so `_keep` starts the next worker when this one has drained.
+                handle.drain()
+            silent_looks = silent_looks + 1 if handle.ready and handle.reports == reports else 0
+            reports = handle.reports
+            if reports is not None and silent_looks >= _SILENT_LOOKS:
+                self._log.error(
+                    "worker {} has not reported for {:.0f} s: it hangs and is ended",
+                    handle.spec.name,
+                    silent_looks * _LOOK_SECONDS,
+                )
+                handle.abort()
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _count(self) -> None:
         state = self.state()

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from embedfleet.errors import StorageFull, Transient
 from embedfleet.leader.election import Election
 from embedfleet.leader.foundations import Foundations
+from embedfleet.metrics.processor import ProcessorTime
 from embedfleet.queue_schemas import Stage
 from embedfleet.records import fleet
 from embedfleet.records.fleet import PoolReport, RunningOrchestrator
@@ -73,6 +74,8 @@ class Registration:
         self._database = base.database
         self._election = election
         self._metrics = base.metrics
+        self._metrics.orchestrator_info.labels(orchestrator_id, socket.gethostname()).set(1)
+        self._processor = ProcessorTime(base.metrics, "orchestrator")
         self._clock = base.clock
         self._heartbeat_seconds = base.settings.orchestrator.heartbeat_seconds
         self._report = report
@@ -107,6 +110,7 @@ class Registration:
 
         Raises Transient and StorageFull.
         """
+        self._processor.count()
         await self._election.stand()
         self._metrics.leader.set(self._election.leads)
         pools = self._report()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import ClassVar
@@ -36,6 +36,8 @@ class _Measured:
     meter: ServiceMeter = field(default_factory=ServiceMeter)
     busy_seconds: float = 0.0
     cost: float = 0.0
+    # The last rate that was known: of this host's workers, or of those of others.
+    rate: float | None = None
     state: ScalingState = field(default_factory=ScalingState)
 
 
@@ -54,15 +56,20 @@ class Scaler:
         settings: PoolsSettings,
         auto_scaling: AutoScalingSettings,
         depths: Mapping[Stage, Depth],
+        shards: Callable[[], int],
         peers: Peers,
         collector: MergedCollector,
         metrics: Metrics,
     ) -> None:
-        """`depths` and `peers` are kept up to date by other services. The scaler reads them at every look."""
+        """`depths` and `peers` are kept up to date by other services. The scaler reads them at every look.
+
+        `shards` returns how many shards a stage has now.
+        """
         self._pools = pools
         self._settings = settings
         self._auto_scaling = auto_scaling
         self._depths = depths
+        self._shards = shards
         self._peers = peers
         self._collector = collector
         self._metrics = metrics
@@ -70,9 +77,10 @@ class Scaler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at every pool at an interval until `stop` is set."""
-        await repeat(stop, self._look, seconds=self._auto_scaling.interval_seconds)
+        await repeat(stop, self.look, seconds=self._auto_scaling.interval_seconds)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look once at every pool."""
         for stage, pool in self._pools.items():
             self._measure(stage)
             if stage in self._depths:
@@ -98,12 +106,7 @@ class Scaler:
 
     def _consider(self, stage: Stage, pool: WorkerPool, depth: Depth) -> None:
         seen = self._observe(stage, pool, depth)
-        fleet_workers = max(1, self._peers.workers(stage))
-        if depth.ready_cost == 0:
-            self._metrics.backlog_seconds.labels(stage.value).set(0)
-        elif seen.cost_per_busy_second:
-            seconds = depth.ready_cost / (seen.cost_per_busy_second * fleet_workers)
-            self._metrics.backlog_seconds.labels(stage.value).set(seconds)
+        self._tell_backlog(stage, depth, seen.cost_per_busy_second)
         if not self._auto_scaling.enabled:
             return
         measured = self._measured[stage]
@@ -113,16 +116,30 @@ class Scaler:
             logger.bind(stage=stage.value).info("scaling: {}", decision.reason)
             pool.resize(decision.target)
 
+    def _tell_backlog(self, stage: Stage, depth: Depth, rate: float | None) -> None:
+        """Set the backlog of the whole fleet. While work waits and its rate is unknown, there is no series.
+
+        An old value would tell what scales the workers from outside that nothing waits, and it would start
+        none.
+        """
+        fleet_workers = max(1, self._peers.workers(stage))
+        if depth.ready_cost == 0:
+            self._metrics.backlog_seconds.labels(stage.value).set(0)
+        elif rate:
+            self._metrics.backlog_seconds.labels(stage.value).set(depth.ready_cost / (rate * fleet_workers))
+        else:
+            self._metrics.forget_backlog(stage.value)
+
+    def _known_rate(self, stage: Stage) -> float | None:
+        """Return the tokens a second of one worker; None if no worker of the fleet has worked yet.
+
+        It is remembered after the last worker has ended: the length of the queue is still to be told.
+        """
+        measured = self._measured[stage]
+        measured.rate = self.rate(stage) or self._peers.rate(stage) or measured.rate
+        return measured.rate
+
     def _observe(self, stage: Stage, pool: WorkerPool, depth: Depth) -> Observation:
-        following = _NEXT_STAGE.get(stage)
-        downstream = self._depths.get(following) if following else None
-        full = (
-            following is not None
-            and downstream is not None
-            and self._settings.of(following.value).is_full(
-                ready_tasks=downstream.ready, ready_tokens=downstream.ready_cost
-            )
-        )
         return Observation(
             now=monotonic(),
             workers=pool.target,
@@ -130,8 +147,20 @@ class Scaler:
             waiting_tasks=depth.ready,
             held_tasks=depth.leased,
             busy_workers=self._measured[stage].meter.busy_workers,
-            cost_per_busy_second=self.rate(stage) or self._peers.rate(stage),
-            downstream_full=full,
+            cost_per_busy_second=self._known_rate(stage),
+            downstream_full=self._is_full_after(stage),
+        )
+
+    def _is_full_after(self, stage: Stage) -> bool:
+        """Whether the next stage's queue is so full that workers of this stage pause."""
+        following = _NEXT_STAGE.get(stage)
+        if following is None or following not in self._depths:
+            return False
+        waiting = self._depths[following]
+        # As workers compare: each shard of embedding has the whole room, all shards of storage have one.
+        rooms = self._shards() if following is Stage.EMBEDDING else 1
+        return self._settings.of(following.value).is_full(
+            ready_tasks=waiting.ready // rooms, ready_tokens=waiting.ready_cost // rooms
         )
 
 

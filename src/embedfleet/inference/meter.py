@@ -20,12 +20,16 @@ class ModelMeter:
         self._waiting = metrics.model_wait_seconds_total.labels(model)
         self._real = metrics.real_tokens_total.labels(model)
         self._padding = metrics.padding_tokens_total.labels(model)
+        self._call_chunks = metrics.model_call_chunks.labels(model)
+        self._call_tokens = metrics.model_call_tokens.labels(model)
 
     @contextmanager
     def running(self, batch: TokenBatch, *, pads: bool) -> Iterator[None]:
         """The model runs on this micro-batch. `pads`: it pads each text to the longest."""
         tokens = int(batch.lengths.sum())
         self._real.inc(tokens)
+        self._call_chunks.observe(len(batch))
+        self._call_tokens.observe(tokens)
         if pads:
             self._padding.inc(len(batch) * int(batch.lengths.max(initial=0)) - tokens)
         with _timed(self._running):

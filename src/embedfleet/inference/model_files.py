@@ -62,7 +62,7 @@ def find_bundled_minilm() -> ModelFiles:
 
 def find_bundled_static() -> ModelFiles:
     """wordllama's token table, from the files of that package, which is never imported."""
-    folder = _package_folder("wordllama", "pip install 'embedfleet[static]'")
+    folder = _package_folder("wordllama", "install the extra `static` of embedfleet")
     weights = folder / "weights" / "l2_supercat_256.safetensors"
     return ModelFiles(
         weights=(weights,),

@@ -85,17 +85,33 @@ def unpack_trouble(packed: tuple[str, str] | None) -> EmbedfleetError | None:
 
 def pack(message: ChannelMessage) -> bytes:
     """Return the message as one frame."""
+    return framed(pack_body(message))
+
+
+def pack_body(message: ChannelMessage) -> bytes:
+    """Return the message without the frame, for a way that keeps messages apart by itself."""
     body = message.value if isinstance(message, Command) else asdict(message)
-    return framed(msgpack.packb([type(message).__name__, body], use_bin_type=True))
+    return bytes(msgpack.packb([type(message).__name__, body], use_bin_type=True))
+
+
+def unpack_body(packed: bytes) -> ChannelMessage:
+    """Return the message that `pack_body` has packed. Raises ValueError if it is none."""
+    try:
+        kind, body = msgpack.unpackb(packed, raw=False)
+        return _message(kind, body)
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
+        raise ValueError(f"no message: {exc!r}") from exc
 
 
 async def receive(reader: asyncio.StreamReader) -> ChannelMessage | None:
-    """Return the next message; None if the other side is gone."""
+    """Return the next message; None if the other side is gone, or sends what is no message."""
     frame = await receive_frame(reader, max_bytes=_MAX_MESSAGE_BYTES)
     if frame is None:
         return None
-    kind, body = msgpack.unpackb(frame, raw=False)
-    return _message(kind, body)
+    try:
+        return unpack_body(frame)
+    except ValueError:
+        return None
 
 
 def _message(kind: str, body: Any) -> ChannelMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from time import monotonic
 
 from loguru import logger
 
@@ -29,7 +30,10 @@ class InlineWorker:
 
     def __init__(self, spec: WorkerSpec, worker: Worker) -> None:
         self.spec = spec
+        self.placed = True
         self.ready = True
+        self.ready_at = monotonic()
+        self.reports = None
         self.memory_bytes = 0  # unknown, because all workers share the process
         self._worker = worker
         self._stop = asyncio.Event()

@@ -40,8 +40,23 @@ class WorkerHandle(Protocol):
         ...
 
     @property
+    def placed(self) -> bool:
+        """Whether the worker has a process, or runs in this one. One that waits for a node has none."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether the worker has opened everything it needs and claims tasks."""
+        ...
+
+    @property
+    def ready_at(self) -> float | None:
+        """When the worker was ready first, by `time.monotonic`; None if it has not been yet."""
+        ...
+
+    @property
+    def reports(self) -> int | None:
+        """How often the worker has reported; None if it runs in this process and reports nothing."""
         ...
 
     @property
@@ -76,8 +91,11 @@ class WorkerHandle(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers. If a worker cannot run, `launch` does not raise: the handle reports a crash."""
+    """Starts workers. If a worker cannot run, the handle reports a crash."""
 
     async def launch(self, spec: WorkerSpec) -> WorkerHandle:
-        """Start a worker, which claims tasks as soon as it is ready."""
+        """Start a worker, which claims tasks as soon as it is ready.
+
+        An exception counts as a crash of the worker, such as an OSError when the system has no process left.
+        """
         ...

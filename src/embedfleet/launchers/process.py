@@ -16,14 +16,17 @@ from collections.abc import Mapping, Sequence
 
 from loguru import logger
 
-from embedfleet.errors import EmbedfleetError
-from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive, unpack_trouble
+from embedfleet import child_environment
+from embedfleet.launchers.channel import Command, Failure, Order, Report, pack, receive
 from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
+from embedfleet.launchers.reported import ReportedWorker
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.settings import Settings
 
 # An aborted worker is killed after this time. It needs two seconds at most to hand back its tasks.
 _ABORT_SECONDS = 5.0
+# A process whose pipe has ended is killed after this time.
+_END_SECONDS = 5.0
 
 
 class ProcessLauncher:
@@ -53,20 +56,13 @@ class ProcessLauncher:
         return worker
 
 
-class ProcessWorker:
+class ProcessWorker(ReportedWorker):
     """A running worker process."""
 
     def __init__(self, spec: WorkerSpec, process: Process, collector: MergedCollector) -> None:
-        self.spec = spec
-        self.ready = False
-        self.trouble: EmbedfleetError | None = None
-        self.memory_bytes = 0
-        self.models: tuple[str, ...] = ()
+        super().__init__(spec, collector, f"{spec.name} {process.pid}")
         self._process = process
-        self._collector = collector
-        self._process_key = f"{spec.name} {process.pid}"
         self._told_to_end = False
-        self._failure_reason: str | None = None
         self._killing: asyncio.Task[None] | None = None
         self._ended = asyncio.create_task(self._receive_reports(), name=f"follow {spec.name}")
 
@@ -102,23 +98,25 @@ class ProcessWorker:
         """Read the reports of the worker until it has ended, and return how it ended."""
         assert self._process.stdout is not None
         while (message := await receive(self._process.stdout)) is not None:
-            match message:
-                case Report():
-                    self.ready, self.trouble = message.ready, unpack_trouble(message.trouble)
-                    self.memory_bytes, self.models = message.memory_bytes, message.models
-                    self._collector.update(self._process_key, message.counted)
-                case Failure(reason):
-                    self._failure_reason = reason
-        # The pipe ends before the process does, and its end says nothing about why.
-        code = await self._process.wait()
-        self._collector.ended(self._process_key)
+            if isinstance(message, Report | Failure):
+                self.take(message)
+        # The pipe ends before the process does, and its end says nothing about why. A process that has sent
+        # nonsense, or has closed its pipe, may not end by itself.
+        try:
+            code = await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+        except TimeoutError:
+            self.failure_reason = self.failure_reason or "it closed its pipe, or reported what is no message"
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            code = await self._process.wait()
+        self.no_more_reports()
         crashed = code != 0 and not self._told_to_end
-        return WorkerExit(crashed=crashed, reason=self._failure_reason or _exit_text(code))
+        return WorkerExit(crashed=crashed, reason=self.failure_reason or _exit_text(code))
 
 
 def _environment(spec: WorkerSpec) -> Mapping[str, str]:
-    """Return the environment of a worker: no settings, which come by the pipe, and only its own device."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDFLEET_")}
+    """Return the environment of a worker: no settings, and only its own device."""
+    kept = child_environment.without_settings()
     if spec.device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = spec.device.removeprefix("cuda:")
     return kept

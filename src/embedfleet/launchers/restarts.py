@@ -12,8 +12,8 @@ class RestartPolicy:
     """The pauses between restarts, in seconds, and what counts as a crash loop.
 
     The first pause is `base_seconds`, so that even the first restarts of a crash loop do not follow at once.
-    The pause doubles with each crash in a row, up to `cap_seconds`. A worker that lived for `healthy_seconds`
-    resets the count of crashes. `crash_loop_after` crashes in a row are a loop.
+    The pause doubles with each crash in a row, up to `cap_seconds`. A worker that was ready for
+    `healthy_seconds` resets the count of crashes. `crash_loop_after` crashes in a row are a loop.
     """
 
     base_seconds: float = 1.0

@@ -30,14 +30,30 @@ def backups_of(made: Mapping[str, datetime], since: float, until: float) -> list
 
 
 def notes(
-    outside: Outside, backups: Sequence[tuple[str, float]], *, finished_at: float, whole_tenant: bool
+    outside: Outside,
+    backups: Sequence[tuple[str, float]],
+    stores_left: Sequence[str] = (),
+    *,
+    not_forgotten: str | None = None,
+    finished_at: float,
+    whole_tenant: bool,
 ) -> dict[str, str]:
-    """Return, by a code, what the receipt must say of what was not searched."""
+    """Return, by a code, what the receipt must say of what was not searched.
+
+    `stores_left` are vector stores that moves have left with rows in them, by the order of an operator.
+    `not_forgotten` is where the vector store may have deleted texts.
+    """
     found = {
         "backups": _of_backups(outside, len(backups), finished_at),
         "free_space": "the files of the database and of the vector store may have deleted bytes in them "
         "until their space is used again: text in the databases, vectors without a name in the index",
     }
+    if not_forgotten is not None:
+        found["vector_store"] = not_forgotten
+    if stores_left:
+        found["stores_left"] = (
+            f"a move of the vectors left rows in {', '.join(stores_left)}: delete its collections there"
+        )
     if outside.has_webhook:
         found["webhook"] = "the receiver of events was told its name: delete it there"
     if not whole_tenant:

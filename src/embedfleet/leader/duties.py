@@ -19,6 +19,8 @@ from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
+from embedfleet.leader.store_moving import MOVE_SECONDS, StoreMoving
+from embedfleet.leader.store_upkeep import TEND_SECONDS, StoreUpkeep
 from embedfleet.leader.traffic_folding import FOLD_SECONDS, TrafficFolding
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
@@ -30,6 +32,7 @@ from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.search import SearchService
+from embedfleet.store_moving.mover import StoreMover
 from embedfleet.traffic.guarding import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.vectors.port import VectorStore
 from embedfleet.views.keeping import ViewKeeper, recipes_of
@@ -46,8 +49,9 @@ def leader_services(
     search: SearchService,
     store: VectorStore,
     views: Sequence[View] = (),
+    mover: StoreMover | None = None,
 ) -> list[LeaderService]:
-    """Return every duty of the leader as a service, ready to run."""
+    """Return every duty of the leader as a service, ready to run. Without a `mover`, no vectors move."""
     waiting = WaitingWork(base.database)
     reconciler = Reconciler(
         database=base.database,
@@ -65,11 +69,15 @@ def leader_services(
         settings=base.settings.events,
     )
     duties: list[tuple[LeaderDuty, Pace]] = [
-        (LossSearch(reconciler), Every(_LOSS_SEARCH_SECONDS)),
+        (LossSearch(reconciler, base.broker), Every(_LOSS_SEARCH_SECONDS)),
         (WorkOffering(reconciler, waiting), AfterWrites(base.database)),
         (GuestSearches(search, waiting, base.clock), AfterWrites(base.database)),
         (publisher, AfterWrites(base.database)),
         (BrokerUpkeep(broker=base.broker, metrics=base.metrics), Every(UPKEEP_SECONDS)),
+        (
+            StoreUpkeep(store=store, other=None if mover is None else mover.other_store),
+            Every(TEND_SECONDS),
+        ),
         (
             UnfinishedWork(database=base.database, metrics=base.metrics, clock=base.clock),
             Every(COUNT_SECONDS),
@@ -90,6 +98,7 @@ def leader_services(
             Every(REPORT_SECONDS),
         ),
         *_view_duties(base, store, views),
+        *_moving_duties(base, mover),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
@@ -125,6 +134,12 @@ def _view_duties(
         keeping = ViewKeeping(keeper, telling, database=database, metrics=base.metrics, clock=clock)
         duties.append((keeping, AfterWrites(database, apart_seconds=KEEP_SECONDS)))
     return duties
+
+
+def _moving_duties(base: Foundations, mover: StoreMover | None) -> Sequence[tuple[LeaderDuty, Pace]]:
+    if mover is None:
+        return ()
+    return [(StoreMoving(mover), AfterWrites(base.database, apart_seconds=MOVE_SECONDS))]
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:

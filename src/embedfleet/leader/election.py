@@ -46,6 +46,21 @@ class SoleOrchestrator:
         """Do nothing, because no other orchestrator waits for the lead."""
 
 
+class NoCandidate:
+    """The election of a process that works for the fleet and never leads it.
+
+    A fleet whose workers all end when there is no work still needs a leader, so the lead is not theirs.
+    """
+
+    leads = False
+
+    async def stand(self) -> None:
+        """Do nothing, because it is no candidate."""
+
+    async def resign(self) -> None:
+        """Do nothing, because it never leads."""
+
+
 class SqlElection:
     """An election by a counter in SQL. It never compares two clocks (see `records.fleet`).
 

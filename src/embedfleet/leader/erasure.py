@@ -18,7 +18,7 @@ from embedfleet.leader.leftover_search import Found, LeftoverSearch
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.lifecycle import erasing
-from embedfleet.records import backups, collections, documents, receipts, views
+from embedfleet.records import backups, collections, documents, receipts, store_moves, views
 from embedfleet.records.receipts import ReceiptRow, Searched
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
@@ -39,6 +39,8 @@ _CLAIM_SECONDS = 30.0
 _IN_HAND_AGAIN_SECONDS = 1.0
 # What was left then is searched again after this time, as an operator has to look into it.
 _SEARCH_AGAIN_SECONDS = 5.0
+# A move deletes from its other store after a page, or after the last look has rested.
+_MOVE_AGAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Erasure(LeaderDuty):
         ready = await self._database.read(
             lambda conn: receipts.ready_of_documents(conn, _AT_ONCE, leaving_out=self._resting())
         )
+        if ready:
+            await self._search.forget_deleted({row.tenant for row in ready})
         ready.sort(key=lambda row: row.tenant)
         for tenant, rows in groupby(ready, key=lambda row: row.tenant):
             await self._finish_documents(tenant, list(rows))
@@ -104,9 +108,8 @@ class Erasure(LeaderDuty):
     # --- documents ---
 
     async def _finish_documents(self, tenant: str, rows: Sequence[ReceiptRow]) -> None:
-        """Search for these documents of a tenant, and record what was found."""
+        """Search for these documents of a tenant, whose rows are forgotten, and record what was found."""
         there = await self._there_again(rows)
-        await self._search.forget_deleted(tenant)
         open_rows = {row.receipt_id: row for row in rows}
         for last in range(_SEARCHES, 0, -1):
             found = await self._search.of_documents(tenant, list(open_rows.values()))
@@ -153,7 +156,10 @@ class Erasure(LeaderDuty):
             return  # the deletion workers are at it, and their last write brings another step
         if await self._database.read(lambda conn: views.any_of_tenant(conn, row.tenant)):
             return  # the views still have its documents; each write of theirs brings another step
+        if await self._database.read(lambda conn: store_moves.any_copies_of_tenant(conn, row.tenant)):
+            return  # so has the other store of a move of the vectors
         row = await self._drop_collections(row)
+        await self._search.forget_deleted({row.tenant})
         if not await self._database.write(partial(erasing.drop_rest, tenant=row.tenant)):
             return
         await self._search.forget_tenant(row.tenant)
@@ -179,19 +185,22 @@ class Erasure(LeaderDuty):
 
     async def _record(self, told: Sequence[_Told]) -> None:
         now = self._clock.now()
-        made = await self._database.read(backups.made)
-        searched = [self._searched(one, made, now) for one in told]
+        made, left = await self._database.read(lambda conn: (backups.made(conn), store_moves.left(conn)))
+        searched = [self._searched(one, made, left, now) for one in told]
         await self._database.write(lambda conn: receipts.record(conn, searched))
         for one in told:
             if one.finished:
                 self._not_before.pop(one.row.receipt_id, None)
                 self._in_hand.pop(one.row.receipt_id, None)
             else:
-                self._not_before[one.row.receipt_id] = now + _SEARCH_AGAIN_SECONDS
-                _warn(one.row, one.found.left)
+                pause = _MOVE_AGAIN_SECONDS if one.found.waits_for_move else _SEARCH_AGAIN_SECONDS
+                self._not_before[one.row.receipt_id] = now + pause
+                _warn(one.row, one.found)
 
-    def _searched(self, told: _Told, made: Mapping[str, datetime], now: float) -> Searched:
-        """Return what is written of a search. `made` are the backups there are."""
+    def _searched(
+        self, told: _Told, made: Mapping[str, datetime], left: Sequence[tuple[str, float]], now: float
+    ) -> Searched:
+        """Return what is written of a search. `made` are the backups there are, `left` is as in `notes`."""
         row = told.row
         hold_it = backups_of(made, row.findings.since, now)
         findings = replace(
@@ -201,13 +210,22 @@ class Erasure(LeaderDuty):
             searched_at=now,
             submitted_again=told.submitted_again,
             backups=hold_it,
-            beyond=notes(self._outside, hold_it, finished_at=now, whole_tenant=row.media_id is None),
+            beyond=notes(
+                self._outside,
+                hold_it,
+                [place for place, ended_at in left if ended_at >= row.findings.since],
+                finished_at=now,
+                not_forgotten=self._store.not_forgotten(),
+                whole_tenant=row.media_id is None,
+            ),
         )
         return Searched(row.receipt_id, findings, now if told.finished else None)
 
 
-def _warn(row: ReceiptRow, left: Mapping[str, int]) -> None:
-    places = ", ".join(f"{count} in {place}" for place, count in left.items() if count)
-    logger.bind(tenant=row.tenant).warning(
-        "receipt {}: what was deleted left {}; verify the vector store", row.receipt_id, places
-    )
+def _warn(row: ReceiptRow, found: Found) -> None:
+    log = logger.bind(tenant=row.tenant)
+    if found.waits_for_move:
+        log.info("receipt {} waits until the move of the vectors has deleted its rows there", row.receipt_id)
+        return
+    places = ", ".join(f"{count} in {place}" for place, count in found.left.items() if count)
+    log.warning("receipt {}: what was deleted left {}; verify the vector store", row.receipt_id, places)

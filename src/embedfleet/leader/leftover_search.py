@@ -7,7 +7,7 @@ that the broker knows, the dead tasks that it keeps with their payloads, and the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +33,7 @@ _DEAD_READ = 1_000
 _NAME = "media_id"
 # The table of the changes that views must still take in.
 _CHANGES_OF_VIEWS = "view_changes"
+_OTHER_STORE = "store_copies"
 _EVIDENCE = frozenset(table.name for table in traces.KEPT)
 
 
@@ -48,11 +49,16 @@ class Found:
         return not any(self.left.values())
 
     @property
+    def waits_for_move(self) -> bool:
+        """Whether it is left only in the other store of a move, from where the mover deletes it."""
+        return self.in_hand_only and bool(self.left.get(_OTHER_STORE))
+
+    @property
     def in_hand_only(self) -> bool:
-        """Whether it is left only where it goes from soon: queues, and views."""
+        """Whether it is left only where it goes from soon: queues, views, and the other store of a move."""
         places = {place for place, count in self.left.items() if count}
         return bool(places) and all(
-            place in (QUEUES, _CHANGES_OF_VIEWS) or is_place_of_view(place) for place in places
+            place in (QUEUES, _CHANGES_OF_VIEWS, _OTHER_STORE) or is_place_of_view(place) for place in places
         )
 
 
@@ -118,11 +124,15 @@ class LeftoverSearch:
         counts["receipts"] -= 1
         return _divided(counts)
 
-    async def forget_deleted(self, tenant: str) -> None:
-        """Have the vector store drop what it keeps of deleted rows of the tenant."""
-        for collection in await self._database.read(lambda conn: collections.of_tenant(conn, tenant)):
-            await self._store.forget_deleted(collection)
-        await self._views.forget_deleted(tenant)
+    async def forget_deleted(self, tenants: Set[str]) -> None:
+        """Have the vector store and the views drop what they keep of deleted rows of these tenants."""
+        theirs = await self._database.read(
+            lambda conn: [one for tenant in sorted(tenants) for one in collections.of_tenant(conn, tenant)]
+        )
+        # In one call: a store that has many tenants in one table goes through it once.
+        await self._store.forget_deleted(*theirs)
+        for tenant in sorted(tenants):
+            await self._views.forget_deleted(tenant)
 
     async def forget_tenant(self, tenant: str) -> None:
         """Have the broker forget the share of a tenant."""

@@ -22,7 +22,7 @@ from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.quota import limits_of
-from embedfleet.records import documents, fleet, jobs, outbox, tenants
+from embedfleet.records import document_cleanup, fleet, jobs, outbox, tenants
 from embedfleet.records.outbox import OfferedJob, WaitingJob
 from embedfleet.records.tenants import TenantRow
 from embedfleet.settings import TenantsSettings
@@ -102,7 +102,9 @@ class Reconciler:
 
     async def offer_cleanups(self) -> None:
         """Offer a deletion task for documents that wait for a cleanup. The broker ignores those it has."""
-        waiting = await self._database.read(lambda conn: documents.awaiting_cleanup(conn, _OFFERS_PER_PASS))
+        waiting = await self._database.read(
+            lambda conn: document_cleanup.awaiting_cleanup(conn, _OFFERS_PER_PASS)
+        )
         tasks = [_deletion_task(tenant, document_id) for tenant, document_id in waiting]
         if tasks:
             await self._broker.enqueue(Stage.DELETION, tasks)
@@ -151,7 +153,7 @@ class Reconciler:
             wanted = await self._wanted(jobs.unfinished_among, dead)
             await self._drop_old(stage, [one for one in dead if one.task.job_id not in wanted], now)
         dead = await self._broker.dead(Stage.DELETION, limit=_DEAD_PER_WALK)
-        wanted = await self._wanted(documents.asking_for_cleanup, dead)
+        wanted = await self._wanted(document_cleanup.asking_for_cleanup, dead)
         await self._drop_old(Stage.DELETION, [one for one in dead if one.task.job_id not in wanted], now)
         if wanted and self._walks % _WALKS_PER_DEAD_DELETION == 0:
             await self._broker.requeue_dead(
@@ -181,9 +183,12 @@ class Reconciler:
 
 
 def _new_epoch(conn: Connection, epoch: str) -> int:
-    if fleet.broker_epoch(conn) == epoch:
+    known = fleet.broker_epoch(conn)
+    if known == epoch:
         return 0
     fleet.set_broker_epoch(conn, epoch)
+    if known is not None and set(known.split(",")) <= set(epoch.split(",")):
+        return 0  # it has more parts than before, and none is lost
     return outbox.offer_all_again(conn)
 
 

@@ -18,7 +18,7 @@ from embedfleet.errors import EmbedfleetError, Transient
 from embedfleet.leader.election import Election
 from embedfleet.sql.database import Database
 from embedfleet.trouble import Trouble
-from embedfleet.waiting import first_of, unless_stopped, wait_briefly
+from embedfleet.waiting import first_of, unless, wait_briefly
 
 # The pause after a step that failed, unless the duty overrides it.
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -37,7 +37,8 @@ class LeaderDuty(ABC):
     rests_first: ClassVar[bool] = False
     """Whether the pause of the pace comes before the first step too."""
     stops_in_mid_step: ClassVar[bool] = False
-    """Whether the stop signal cancels a step that is under way. Otherwise the stop waits for its end."""
+    """Whether a step that is under way is cancelled by the stop signal, and when the lead is lost. Otherwise
+    the stop waits for its end."""
 
     @abstractmethod
     async def step(self) -> None:
@@ -147,7 +148,7 @@ class LeaderService:
             return True
         try:
             if self._duty.stops_in_mid_step:
-                await unless_stopped(stop, self._duty.step())
+                await unless(self._over(stop), self._duty.step())
             else:
                 await self._duty.step()
         except EmbedfleetError as exc:
@@ -155,3 +156,8 @@ class LeaderService:
             return False
         self.trouble.clear()
         return True
+
+    async def _over(self, stop: asyncio.Event) -> None:
+        """Return when this orchestrator stops, or does not lead any more."""
+        while self._election.leads and not stop.is_set():
+            await wait_briefly(stop, _LOOK_SECONDS)

@@ -11,8 +11,8 @@ from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.metrics import Metrics
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import jobs
-from embedfleet.records.jobs import Unfinished
+from embedfleet.records import job_counts
+from embedfleet.records.job_counts import Unfinished
 from embedfleet.sql.database import Database
 
 COUNT_SECONDS = 5.0
@@ -31,7 +31,7 @@ class UnfinishedWork(LeaderDuty):
         self._clock = clock
 
     async def step(self) -> None:
-        self._tell(await self._database.read(jobs.unfinished))
+        self._tell(await self._database.read(job_counts.unfinished))
 
     def deposed(self) -> None:
         self._tell(Unfinished({}, None))

@@ -7,6 +7,7 @@ from typing import ClassVar
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
+from embedfleet.queue.broker import Broker
 
 
 class WorkOffering(LeaderDuty):
@@ -29,14 +30,20 @@ class WorkOffering(LeaderDuty):
 
 
 class LossSearch(LeaderDuty):
-    """Notices if the broker lost its memory or single tasks, and puts their jobs back into the outbox."""
+    """Notices if the broker lost its memory or single tasks, and puts their jobs back into the outbox.
+
+    It also keeps the number of shards, as a new shard must be known before it can be lost.
+    """
 
     name: ClassVar = "search for lost tasks"
     works_again: ClassVar = "lost tasks are looked for again"
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, broker: Broker) -> None:
         self._reconciler = reconciler
+        self._broker = broker
 
     async def step(self) -> None:
         await self._reconciler.notice_lost_broker()
+        # After it: then new shards have their epochs in SQL and their weights before they get a task.
+        await self._broker.keep_shards()
         await self._reconciler.find_lost()

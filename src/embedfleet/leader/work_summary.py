@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
-from embedfleet.records import events, jobs
+from embedfleet.records import events, job_counts
 from embedfleet.records.events import EndedJobs
-from embedfleet.records.jobs import Unfinished
+from embedfleet.records.job_counts import Unfinished
 from embedfleet.sql.database import Database
 
 SUMMARY_SECONDS = 300.0
@@ -37,7 +37,7 @@ class WorkSummary(LeaderDuty):
         def look(conn: Connection) -> tuple[int, EndedJobs | None, Unfinished]:
             last = events.last_position(conn)
             ended = None if before is None else events.ended_between(conn, before[0], last)
-            return last, ended, jobs.unfinished(conn)
+            return last, ended, job_counts.unfinished(conn)
 
         last, ended, unfinished = await self._database.read(look)
         self._told = last, now

@@ -25,9 +25,21 @@ from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket
 from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
-from embedfleet.records import collections, dead_letters, documents, identity, jobs, tenants, usage
+from embedfleet.records import (
+    collections,
+    dead_letters,
+    documents,
+    generations,
+    identity,
+    job_completion,
+    job_counts,
+    jobs,
+    tenants,
+    usage,
+)
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.documents import DocumentName, NewGeneration
+from embedfleet.records.documents import DocumentName
+from embedfleet.records.generations import NewGeneration
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.segments import Segment
 from embedfleet.settings import Settings
@@ -104,7 +116,7 @@ class Admission:
         """
         model = self.model_info(request.model)
         content = stored_content(request.content, request.title, request.places)
-        recipe = documents.Recipe(
+        recipe = generations.Recipe(
             content_hash=content.hash,
             source_hash=request.source_hash,
             content_type=request.content_type,
@@ -148,18 +160,18 @@ class Admission:
         """
         document_lock.lock(conn, [what.document_id])
         now = self._clock.now()
-        newest = next(iter(documents.generations_of(conn, what.document_id)), None)
+        newest = next(iter(generations.generations_of(conn, what.document_id)), None)
         if newest is not None and newest.unreadable and newest.recipe.source_hash == what.source_hash:
             known = jobs.newest_of_generations(conn, [newest.generation_id]).get(newest.generation_id)
             if known is not None:
                 return known.job_id
         job_id = self._create_unreadable(conn, what, 1 if newest is None else newest.number + 1, now)
         dead_letters.add(conn, {job_id: [DeadLetter(Stage.CHUNKING, what.reason)]}, now)
-        jobs.finish(conn, [job_id], JobStatus.FAILED, reason=what.reason, now=now)
+        job_completion.finish(conn, [job_id], JobStatus.FAILED, reason=what.reason, now=now)
         return job_id
 
     def _create_unreadable(self, conn: Connection, what: UnreadableSource, number: int, now: float) -> str:
-        recipe = documents.Recipe(
+        recipe = generations.Recipe(
             content_hash="",
             source_hash=what.source_hash,
             content_type=ContentType.TEXT,
@@ -174,8 +186,8 @@ class Admission:
         new = NewGeneration(what.document_id, number, recipe, collection, (), PARTITION_VERSION)
         row = tenants.get_many(conn, [what.tenant]).get(what.tenant)
         tier = (row.tier if row is not None else None) or UserTier(self._settings.tenants.default_tier)
-        generation_ids = documents.add_generations(conn, [new])
-        documents.abandon(conn, generation_ids)
+        generation_ids = generations.add_generations(conn, [new])
+        generations.abandon(conn, generation_ids)
         job = NewJob(
             new_job_id(now),
             what.tenant,
@@ -193,11 +205,11 @@ def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> K
     """Read what the decisions on these submissions depend on. Their tenants and documents are locked."""
     document_ids = list({one.document_id for one in submissions})
     names = list({one.request.user_id for one in submissions})
-    active, today = jobs.count_unfinished(conn, names), usage.of_day(conn, names, now)
+    active, today = job_counts.count_unfinished(conn, names), usage.of_day(conn, names, now)
     wanted = {_wanted(one.request.user_id, one.model) for one in submissions}
     return Known(
         collections=collections.ensure(conn, list(wanted)),
-        generations=documents.generations_of_many(conn, document_ids),
+        generations=generations.generations_of_many(conn, document_ids),
         unfinished=jobs.unfinished_of_documents(conn, document_ids),
         usage={name: Usage(active.get(name, 0), today.get(name, Amount())) for name in names},
         tenants=tenants.get_many(conn, names),
@@ -209,7 +221,7 @@ def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> list[i
 
     Returns the ids of the generations, in order.
     """
-    generation_ids = documents.add_generations(
+    generation_ids = generations.add_generations(
         conn,
         [
             NewGeneration(
@@ -243,7 +255,7 @@ def _write_unchanged(conn: Connection, unchanged: Sequence[Unchanged]) -> None:
         for one in unchanged
         if one.submission.recipe.source_hash is not None
     }
-    documents.set_source_hashes(conn, hashes)
+    generations.set_source_hashes(conn, hashes)
     makers = jobs.newest_of_generations(conn, list({one.generation_id for one in unchanged}))
     new = [_new_job(one, one.generation_id) for one in unchanged]
     jobs.create_unchanged(conn, new, makers)

@@ -17,12 +17,12 @@ from embedfleet.lifecycle.describing import NewMetadata
 from embedfleet.queue_schemas import JobRequest, UserTier
 from embedfleet.quota import Amount, TenantLimits, Usage
 from embedfleet.records.collections import Collection
-from embedfleet.records.documents import Generation, Recipe
+from embedfleet.records.generations import Generation, Recipe
 from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
 from embedfleet.records.tenants import TenantRow
 from embedfleet.settings import TenantsSettings
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,23 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from embedfleet.records import batches, chunks, documents, embedding_cache, events, jobs, segments, views
+from embedfleet.records import (
+    batches,
+    chunks,
+    document_cleanup,
+    documents,
+    embedding_cache,
+    events,
+    jobs,
+    segments,
+    store_fence,
+    views,
+)
+from embedfleet.records import generations as generation_records
 from embedfleet.records.chunks import ChunkRow, MarkedVector
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.sql import document_lock
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 
 # The most rows that get new metadata in one step. A step holds their metadata in memory and sends it in one
 # call.
@@ -38,19 +50,25 @@ class UndescribedRows:
     job_id: str
 
 
-def record_deleted(conn: Connection, document_id: str, gone: Sequence[MarkedVector]) -> None:
-    """Record that these vectors were deleted from the vector store."""
+def record_deleted(
+    conn: Connection, document_id: str, gone: Sequence[MarkedVector], *, part_id: str | None
+) -> None:
+    """Record that these vectors were deleted from the vector store with this part id.
+
+    Raises StoreMoved if the vectors are in another store by now, which still has them.
+    """
     document_lock.lock(conn, [document_id])
     if gone:
         chunks.record_deleted(conn, document_id, gone)
         # Count in the same unit. A storage worker that wrote one of them before notices by the count that its
         # vector may be gone (`storing.record_batches`).
-        documents.count_deletion(conn, document_id)
+        document_cleanup.count_deletion(conn, document_id)
+        store_fence.require_open(conn, part_id)
 
 
 def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | None:
     """Return up to 1,000 rows of the live generation that have another's metadata; None if none is left."""
-    generation = _live_generation(documents.generations_of(conn, document_id))
+    generation = _live_generation(generation_records.generations_of(conn, document_id))
     if generation is None:
         return None
     rows = chunks.described_by_others(conn, generation.generation_id, _ROWS_PER_STEP)
@@ -60,32 +78,34 @@ def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | No
     return UndescribedRows(generation, rows, "" if job is None else job.job_id)
 
 
-def record_description(conn: Connection, described: UndescribedRows) -> None:
-    """Record that these rows carry the metadata of their generation now.
+def record_description(conn: Connection, described: UndescribedRows, *, part_id: str | None) -> None:
+    """Record that these rows of the store with this part id carry the metadata of their generation now.
 
     If the metadata was changed since they were read, nothing is recorded, so that they are read again.
+    Raises StoreMoved if the vectors are in another store by now.
     """
     generation = described.generation
     document_lock.lock(conn, [generation.document_id])
-    changes = documents.changes(conn, [generation.document_id]).get(generation.document_id)
+    changes = document_cleanup.changes(conn, [generation.document_id]).get(generation.document_id)
     if changes is not None and changes.patches != generation.patches:
         return
     ids = [row.chunk_id for row in described.rows]
     chunks.record_description(conn, generation.document_id, generation.generation_id, ids)
+    store_fence.require_open(conn, part_id)
 
 
 def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: float) -> None:
     """Drop the SQL rows that no generation needs, and end the cleanup.
 
     They are all rows of a deleted document, or the rows of the generations before the live one. `requests` is
-    the number of requested cleanups when this cleanup began (`documents.cleanup_requests`). If more were
-    requested since, the document stays in the list for another cleanup.
+    the number of requested cleanups when this cleanup began (`document_cleanup.cleanup_requests`). If more
+    were requested since, the document stays in the list for another cleanup.
     """
     document_lock.lock(conn, [document_id])
     if chunks.vectors_to_delete(conn, document_id):
         # They were marked after this task deleted vectors. The mark came with a request for another cleanup.
         return
-    generations = documents.generations_of(conn, document_id)
+    generations = generation_records.generations_of(conn, document_id)
     if documents.is_deleted(conn, document_id):
         # The mark goes with the document's row. So the views are told first: they remove the document too.
         views.tell(conn, [document_id], now)
@@ -94,7 +114,7 @@ def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: f
     live = _live_generation(generations)
     if live is not None:
         _drop_replaced(conn, generations, live)
-    documents.finish_cleanup(conn, document_id, requests)
+    document_cleanup.finish_cleanup(conn, document_id, requests)
 
 
 def _live_generation(generations: Sequence[Generation]) -> Generation | None:
@@ -107,7 +127,7 @@ def _drop_document(conn: Connection, document_id: str, generations: Sequence[Gen
     events.forget_names(conn, document_id)
     jobs.drop_of_document(conn, document_id)
     embedding_cache.drop_of_document(conn, document_id)
-    documents.drop(conn, document_id)
+    document_cleanup.drop(conn, document_id)
 
 
 def _drop_replaced(conn: Connection, generations: Sequence[Generation], live: Generation) -> None:

@@ -10,7 +10,7 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.ending import leave_rest_to_cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import batches, chunks, dead_letters, documents, jobs
+from embedfleet.records import batches, chunks, dead_letters, generations, job_completion, jobs
 from embedfleet.records.batches import Batch, StoredBatch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -23,15 +23,15 @@ def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> Non
     Of all calls for one run of a job, exactly one does this. If no chunk of a job could be stored, readers
     keep the generation before. The jobs must be locked (`jobs.lock`).
     """
-    status_of = jobs.complete_done(conn, [job.job_id for job in candidates], now)
+    status_of = job_completion.complete_done(conn, [job.job_id for job in candidates], now)
     if not status_of:  # not done yet, or other calls have completed them
         return
     failed = [job for job in candidates if status_of.get(job.job_id) is JobStatus.FAILED]
     good = [job for job in candidates if job.job_id in status_of and job not in failed]
-    documents.abandon(conn, [job.generation_id for job in failed])
+    generations.abandon(conn, [job.generation_id for job in failed])
     # Sorted, so that of two generations of a document the newer one becomes live. Ids grow.
     maker_of = {job.document_id: job for job in sorted(good, key=lambda job: job.generation_id)}
-    live = documents.mark_live(conn, {name: job.generation_id for name, job in maker_of.items()})
+    live = generations.mark_live(conn, {name: job.generation_id for name, job in maker_of.items()})
     replacing = {name: maker_of[name].job_id for name, number in live.items() if number > 1}
     dead_letters.mark_replaced(conn, replacing, now)
     # A first generation that is live now replaces nothing and leaves nothing to clean up.

@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 
 from embedfleet import document_metadata
 from embedfleet.document_metadata import Metadata
-from embedfleet.records import chunks, documents
+from embedfleet.records import chunks, document_cleanup, documents
+from embedfleet.records import generations as generation_records
 from embedfleet.sql import document_lock
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,10 @@ def describe(conn: Connection, new: Mapping[int, NewMetadata]) -> None:
     if not new:
         return
     document_ids = sorted({one.document_id for one in new.values()})
-    documents.set_metadata(conn, {generation_id: one.written for generation_id, one in new.items()})
+    generation_records.set_metadata(conn, {generation_id: one.written for generation_id, one in new.items()})
     chunks.leave_undescribed(conn, document_ids, list(new))
-    documents.count_patches(conn, document_ids)
-    documents.request_cleanup(conn, document_ids)
+    document_cleanup.count_patches(conn, document_ids)
+    document_cleanup.request_cleanup(conn, document_ids)
 
 
 def change(conn: Connection, wanted: Mapping[str, Callable[[Metadata], Metadata]]) -> dict[str, Metadata]:
@@ -48,7 +49,7 @@ def change(conn: Connection, wanted: Mapping[str, Callable[[Metadata], Metadata]
     deleted = documents.deleted_among(conn, document_ids)
     new: dict[int, NewMetadata] = {}
     newest: dict[str, Metadata] = {}
-    for document_id, generations in documents.generations_of_many(conn, document_ids).items():
+    for document_id, generations in generation_records.generations_of_many(conn, document_ids).items():
         for one in generations:
             if one.state is GenerationState.RETIRED or document_id in deleted:
                 continue

@@ -20,7 +20,17 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import chunks, dead_letters, documents, jobs, receipts, traces
+from embedfleet.records import (
+    chunks,
+    dead_letters,
+    document_cleanup,
+    documents,
+    generations,
+    job_completion,
+    jobs,
+    receipts,
+    traces,
+)
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 from embedfleet.records.receipts import Findings, NewReceipt
@@ -85,7 +95,7 @@ def hide(conn: Connection, document_ids: Sequence[str], now: float) -> None:
     unfinished = jobs.unfinished_of_documents(conn, document_ids)
     job_ids = [job.job_id for some in unfinished.values() for job in some]
     _end(conn, job_ids, JobStatus.CANCELLED, "document deleted", now)
-    documents.mark_deleted(conn, document_ids, now)
+    document_cleanup.mark_deleted(conn, document_ids, now)
     # This must come after all generations are retired: only then does none of them need its vectors.
     leave_rest_to_cleanup(conn, document_ids)
 
@@ -94,7 +104,7 @@ def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None
     """Mark the vectors of the documents that no generation needs, and request cleanups that delete them."""
     # Both are one transaction: the deletion task that the request brings finds the marks.
     chunks.mark_unreferenced(conn, document_ids)
-    documents.request_cleanup(conn, document_ids)
+    document_cleanup.request_cleanup(conn, document_ids)
 
 
 def _end(conn: Connection, job_ids: Sequence[str], status: JobStatus, reason: str, now: float) -> bool:
@@ -102,6 +112,6 @@ def _end(conn: Connection, job_ids: Sequence[str], status: JobStatus, reason: st
 
     Jobs that had ended before are left alone. Return False if all had.
     """
-    ended = jobs.finish(conn, job_ids, status, reason=reason, now=now)
-    documents.abandon(conn, list(ended.values()))
+    ended = job_completion.finish(conn, job_ids, status, reason=reason, now=now)
+    generations.abandon(conn, list(ended.values()))
     return bool(ended)

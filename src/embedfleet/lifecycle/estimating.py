@@ -21,6 +21,7 @@ from embedfleet.lifecycle.admission import Admission
 from embedfleet.lifecycle.admission_plan import Standing, Submission, standing_of
 from embedfleet.queue_schemas import DocumentEstimate, EstimateState, JobRequest
 from embedfleet.records import chunks, collections, documents, embedding_cache, jobs
+from embedfleet.records import generations as generation_records
 from embedfleet.records.identity import ChunkIds
 from embedfleet.sql.database import Database
 
@@ -84,7 +85,7 @@ def _standings(conn: Connection, submissions: Sequence[Submission]) -> list[Stan
     ids = [one.document_id for one in submissions]
     deleted = documents.deleted_among(conn, ids)
     there = [one for one in ids if one not in deleted]
-    generations = documents.generations_of_many(conn, there)
+    generations = generation_records.generations_of_many(conn, there)
     unfinished = jobs.unfinished_of_documents(conn, there)
     return [
         standing_of(one, generations.get(one.document_id, ()), unfinished.get(one.document_id, ()))

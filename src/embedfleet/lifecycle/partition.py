@@ -15,13 +15,15 @@ from embedfleet.account import Account
 from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.errors import Permanent
 from embedfleet.lifecycle.completion import publish_done
-from embedfleet.records import batches, chunks, documents, jobs, segments
+from embedfleet.records import batches, chunks, document_cleanup, job_completion, jobs, segments
+from embedfleet.records import generations as generation_records
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
-from embedfleet.records.documents import Generation
-from embedfleet.records.jobs import Job, JobEnd
+from embedfleet.records.generations import Generation
+from embedfleet.records.job_completion import JobEnd
+from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def look_up(
     """Return the documents of the jobs that have not ended, and a failure for each whose text is gone."""
     going = [job for job in jobs.get_many(conn, job_ids).values() if not job.status.terminal]
     generation_ids = [job.generation_id for job in going]
-    generations = documents.generations_by_id(conn, generation_ids)
+    generations = generation_records.generations_by_id(conn, generation_ids)
     beginnings = segments.first_of(conn, generation_ids)
     found: list[DocumentToCut] = []
     gone: dict[str, Exception] = {}
@@ -109,7 +111,7 @@ def record(conn: Connection, parts: Sequence[Part], now: float) -> Mapping[str, 
     }
     _write_accounts(conn, going)
     ends = [JobEnd(part.document.job_id, part.end.chunks, part.end.coverage) for part in going if part.end]
-    broken = jobs.seal(conn, ends, now)
+    broken = job_completion.seal(conn, ends, now)
     outcomes |= broken
     # A sealed job is past its chunking.
     sealed = {end.job_id for end in ends}.difference(broken)
@@ -123,8 +125,7 @@ def _write_accounts(conn: Connection, parts: Sequence[Part]) -> None:
     """Record what the cut has added to the accounts of documents that are cut to their end."""
     ended = [(part.document.generation, part.end.account) for part in parts if part.end is not None]
     changed = {one.generation_id: new for one, new in ended if new.written() != one.written_account}
-    changed = {one.generation_id: new for one, new in ended if new.written() != one.written_account}
-    documents.set_accounts(conn, changed)
+    generation_records.set_accounts(conn, changed)
 
 
 def _still_wanted(part: Part, current: Mapping[str, Job]) -> bool:
@@ -145,7 +146,7 @@ def _without_other_cuts(
         return list(parts)
     # Look again under the lock: another delivery of the task may have dropped that cut and begun its own.
     ids = [part.document.generation.generation_id for part in other]
-    generations = documents.generations_by_id(conn, ids)
+    generations = generation_records.generations_by_id(conn, ids)
     for part in other:
         job_id = part.document.job_id
         generation = generations[part.document.generation.generation_id]
@@ -158,7 +159,7 @@ def _without_other_cuts(
                 _leave_vectors_to_deletion(conn, generation)
             chunks.drop(conn, [generation.generation_id])
             jobs.restart_partition(conn, job_id, now)
-            documents.set_chunker_version(conn, generation.generation_id, PARTITION_VERSION)
+            generation_records.set_chunker_version(conn, generation.generation_id, PARTITION_VERSION)
     return [part for part in parts if outcomes[part.document.job_id] is None]
 
 
@@ -170,7 +171,7 @@ def _leave_vectors_to_deletion(conn: Connection, generation: Generation) -> None
     """Have all vectors of these chunks deleted. An adoption may have written some and then ended."""
     (rows,) = chunks.between(conn, [(generation.generation_id, 0, chunks.ALL_CHUNKS)])
     chunks.record_for_deletion(conn, [(generation, [row.chunk_id for row in rows])], {})
-    documents.request_cleanup(conn, [generation.document_id])
+    document_cleanup.request_cleanup(conn, [generation.document_id])
 
 
 def _rows(part: Part) -> tuple[str, int, list[ChunkRow]]:

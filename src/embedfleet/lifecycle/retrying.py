@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import dead_letters, documents, jobs
+from embedfleet.records import dead_letters, documents, generations, job_completion, jobs
 from embedfleet.records.jobs import Job
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 
 
 def retry(conn: Connection, job: Job, now: float) -> None:
@@ -27,8 +27,8 @@ def retry(conn: Connection, job: Job, now: float) -> None:
         # The vectors of a retired generation may be deleted already. So cut the document again, and look up
         # each chunk.
         jobs.restart_partition(conn, job.job_id, now)
-        documents.set_generation_state(conn, [job.generation_id], GenerationState.BUILDING)
-    jobs.reopen(conn, job.job_id, now)
+        generations.set_generation_state(conn, [job.generation_id], GenerationState.BUILDING)
+    job_completion.reopen(conn, job.job_id, now)
 
 
 def requeue(conn: Connection, job: Job, dead_letter_ids: Sequence[int], now: float) -> None:
@@ -41,7 +41,7 @@ def requeue(conn: Connection, job: Job, dead_letter_ids: Sequence[int], now: flo
     retry(conn, job, now)
 
 
-def _newest_generation(conn: Connection, job: Job) -> documents.Generation:
+def _newest_generation(conn: Connection, job: Job) -> generations.Generation:
     """Return the job's generation, the newest of its document. Raises InvalidRequest as `retry` does."""
     job_id = job.job_id
     if not job.status.terminal:
@@ -50,7 +50,7 @@ def _newest_generation(conn: Connection, job: Job) -> documents.Generation:
         raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
     if documents.is_deleted(conn, job.document_id):
         raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
-    newest = next(iter(documents.generations_of(conn, job.document_id)), None)
+    newest = next(iter(generations.generations_of(conn, job.document_id)), None)
     if newest is None or newest.generation_id != job.generation_id:
         raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
     if newest.unreadable:

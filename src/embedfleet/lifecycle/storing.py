@@ -1,13 +1,14 @@
 """Records vectors that were written to the vector store: as stored, or as vectors to delete.
 
-The vector store is written first, and SQL records it afterwards. In between, the run of the job may end. So
-each function that records locks the documents, looks at their present state, and decides in that one unit. A
-vector that is still wanted is recorded as stored. Any other vector is recorded for deletion.
+The vector store is written first, and SQL records it afterwards, unless both are in one database
+(`VectorsToWrite`). In between, the run of the job may end. So each function that records locks the documents,
+looks at their present state, and decides in that one unit. A vector that is still wanted is recorded as
+stored. Any other vector is recorded for deletion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -16,14 +17,23 @@ from embedfleet.lifecycle.batch_id import BatchId
 from embedfleet.lifecycle.completion import publish_done, settle_batch
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import Stage, StorageTask
-from embedfleet.records import batches, chunks, dead_letters, documents, jobs, segments
+from embedfleet.records import (
+    batches,
+    chunks,
+    dead_letters,
+    document_cleanup,
+    jobs,
+    segments,
+    store_fence,
+)
+from embedfleet.records import generations as generation_records
 from embedfleet.records.batches import Batch, StoredBatch, batches_among
 from embedfleet.records.chunks import ChunkRow, WrittenIds
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.records.jobs import Job
 from embedfleet.sql import document_lock
-from embedfleet.sql.tables import BatchState
+from embedfleet.sql.states import BatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,18 @@ class WrittenVectors:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorsToWrite:
+    """Vectors that the unit itself writes, because the vector store is in the same database.
+
+    `write` writes those of these ids, and returns the checksums of what the store then holds, by id.
+    `refused` says for each other id why the store does not take its vector.
+    """
+
+    write: Callable[[Connection, Set[str]], Mapping[str, bytes]]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class FoundBatches:
     """The claimed tasks that are still wanted.
 
@@ -108,7 +130,9 @@ def look_up(
     known_batches = batches_among(conn, [(message.job_id, message.ordinal) for _, message, _, _ in wanted])
     # Read the generations before the marks. A generation carries its document's number of deletions. So a
     # deletion that ends between the two reads shows in `record_batches`: the number is higher by then.
-    generations = documents.generations_by_id(conn, sorted({job.generation_id for *_, job in wanted}))
+    generations = generation_records.generations_by_id(
+        conn, sorted({job.generation_id for *_, job in wanted})
+    )
     ids_of = [message.chunk_id_list() for _, message, _, _ in wanted]
     being_deleted = chunks.ids_being_deleted(conn, [chunk_id for ids in ids_of for chunk_id in ids])
     opened: list[_OpenTask] = []
@@ -148,16 +172,23 @@ def _with_chunks(conn: Connection, opened: Sequence[_OpenTask], *, with_texts: b
 
 
 def record_batches(
-    conn: Connection, stored: Sequence[BatchToStore], written: WrittenVectors, now: float
+    conn: Connection,
+    stored: Sequence[BatchToStore],
+    vectors: WrittenVectors | VectorsToWrite,
+    now: float,
+    *,
+    part_id: str | None,
 ) -> list[BatchToStore]:
     """Record the vectors, count the batches, and finish the jobs that are done.
 
-    Returns the batches that must be stored again. Some of their ids are marked for deletion, or may have been
-    deleted after they were written.
+    `vectors` were written before, or are written here: then they are in the store if and only if they are
+    recorded. Returns the batches that must be stored again. Some of their ids are marked for deletion, or may
+    have been deleted after they were written. Raises StoreMoved if the vectors are in another
+    store than `part_id` by now.
     """
     document_lock.lock(conn, (batch.document_id for batch in stored))
     current = jobs.get_locked(conn, [batch.message.job_id for batch in stored])
-    changes = documents.changes(conn, sorted({batch.document_id for batch in stored}))
+    changes = document_cleanup.changes(conn, sorted({batch.document_id for batch in stored}))
     wanted: list[tuple[BatchToStore, Job]] = []
     unwanted: list[BatchToStore] = []
     again: list[BatchToStore] = []
@@ -172,40 +203,63 @@ def record_batches(
             again.append(batch)
         else:
             wanted.append((batch, job))
-    leave_to_deletion(conn, [batch.written(written.refused) for batch in unwanted], written.checksums, now)
+    marked: list[BatchToStore] = []
+    if isinstance(vectors, WrittenVectors):
+        checksums = vectors.checksums
+        leave_to_deletion(conn, [batch.written(vectors.refused) for batch in unwanted], checksums, now)
+    else:
+        # The documents are locked, so no id is marked from here on.
+        wanted, marked = _without_marked(conn, wanted)
+        checksums = vectors.write(conn, {chunk_id for batch, _ in wanted for chunk_id in batch.chunk_ids})
     # The metadata of these changed since the look-up, so their rows have that of before.
     patched = {
         batch.document_id
         for batch, _ in wanted
         if changes[batch.document_id].patches != batch.generation.patches
     }
-    new = [batch.written(written.refused) for batch, _ in wanted]
-    chunks.record_stored(conn, new, written.checksums, patched)
-    # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
-    ids = [chunk_id for batch, _ in wanted for chunk_id in batch.chunk_ids]
-    being_deleted = chunks.ids_being_deleted(conn, ids)
-    marked: list[BatchToStore] = []
-    counted: list[tuple[BatchToStore, Job]] = []
-    for batch, job in wanted:
-        if being_deleted.isdisjoint(batch.chunk_ids):
-            counted.append((batch, job))
-        else:
-            marked.append(batch)
-    documents.request_cleanup(conn, sorted(patched | {batch.document_id for batch in marked}))
-    _count(conn, counted, written.refused, now)
+    new = [batch.written(vectors.refused) for batch, _ in wanted]
+    chunks.record_stored(conn, new, checksums, patched)
+    store_fence.require_open(conn, part_id)
+    if isinstance(vectors, WrittenVectors):
+        # Look at the marks after all are recorded: an id that is marked for deletion keeps its mark.
+        wanted, marked = _without_marked(conn, wanted)
+    document_cleanup.request_cleanup(conn, sorted(patched | {batch.document_id for batch in marked}))
+    _count(conn, wanted, vectors.refused, now)
     return again + marked
 
 
+def _without_marked(
+    conn: Connection, wanted: Sequence[tuple[BatchToStore, Job]]
+) -> tuple[list[tuple[BatchToStore, Job]], list[BatchToStore]]:
+    """Return those without an id that is marked for deletion, and the batches of the others."""
+    ids = [chunk_id for batch, _ in wanted for chunk_id in batch.chunk_ids]
+    being_deleted = chunks.ids_being_deleted(conn, ids)
+    free: list[tuple[BatchToStore, Job]] = []
+    marked: list[BatchToStore] = []
+    for batch, job in wanted:
+        if being_deleted.isdisjoint(batch.chunk_ids):
+            free.append((batch, job))
+        else:
+            marked.append(batch)
+    return free, marked
+
+
 def record_rewritten(
-    conn: Connection, described_by: Mapping[str, Generation], checksums: Mapping[str, bytes], now: float
+    conn: Connection,
+    described_by: Mapping[str, Generation],
+    checksums: Mapping[str, bytes],
+    now: float,
+    *,
+    part_id: str | None,
 ) -> int:
     """Record vectors that a repair wrote again. Returns how many of them the store should still hold.
 
-    `described_by` names, by chunk id, the generation whose metadata each row carries.
+    `described_by` names, by chunk id, the generation whose metadata each row carries. `part_id` is of the
+    store. Raises StoreMoved if the vectors are in another store by now.
     """
     document_lock.lock(conn, {generation.document_id for generation in described_by.values()})
     known = chunks.stored_vectors(conn, list(described_by))
-    changes = documents.changes(conn, sorted({one.document_id for one in described_by.values()}))
+    changes = document_cleanup.changes(conn, sorted({one.document_id for one in described_by.values()}))
     by_generation: dict[int, list[str]] = {}
     for chunk_id, generation in described_by.items():
         by_generation.setdefault(generation.generation_id, []).append(chunk_id)
@@ -223,7 +277,8 @@ def record_rewritten(
             leave_to_deletion(conn, [(generation, unwanted)], checksums, now)
         # A row may belong to another generation by now. A deletion task then writes its metadata.
         if patched or any(known[chunk_id].described_by != generation_id for chunk_id in wanted):
-            documents.request_cleanup(conn, [generation.document_id])
+            document_cleanup.request_cleanup(conn, [generation.document_id])
+    store_fence.require_open(conn, part_id)
     return len(known)
 
 
@@ -232,9 +287,9 @@ def leave_to_deletion(
 ) -> None:
     """Record vectors for deletion, because the runs of the jobs that wrote them have ended."""
     # A document may be deleted by now, and with it its row. A deletion task needs that row.
-    documents.restore_as_deleted(conn, [generation for generation, _ in written], now)
+    document_cleanup.restore_as_deleted(conn, [generation for generation, _ in written], now)
     chunks.record_for_deletion(conn, written, checksums)
-    documents.request_cleanup(conn, sorted({generation.document_id for generation, _ in written}))
+    document_cleanup.request_cleanup(conn, sorted({generation.document_id for generation, _ in written}))
 
 
 def _count(

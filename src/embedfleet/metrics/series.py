@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +15,9 @@ _LATENCY_BUCKETS_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 # 1 ms to half a minute: one unit of SQL or one call of a vector store.
 _CALL_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_BUCKETS_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Up to the longest text that a model takes, and up to the largest call of one.
+_LENGTH_BUCKETS_TOKENS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+_CALL_BUCKETS_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 
 
 class Metrics:
@@ -44,6 +47,15 @@ class Metrics:
             "worker_crash_looping", "1 while workers crash again and again", "worker_type"
         )
         self.leader = self._gauge("leader", "1 on the orchestrator elected to reconcile and reap")
+        self.orchestrator_info = self._gauge(
+            "orchestrator_info", "1: the orchestrator whose series these are", "orchestrator_id", "host"
+        )
+        self.cpu_seconds_total = self._counter(
+            "cpu_seconds_total",
+            "Processor time of worker processes by their stage, and of the orchestrator with all that runs "
+            "in its process; children that parse or hold a vector store are not in it",
+            "process",
+        )
 
     def _queues(self) -> None:
         self.broker_up = self._gauge("broker_up", "1 while the broker answers and takes writes")
@@ -71,6 +83,7 @@ class Metrics:
         )
         self.busy_seconds_total = self._counter("busy_seconds_total", "Time with a claim in hand", "stage")
         self.idle_seconds_total = self._counter("idle_seconds_total", "Time without work or room", "stage")
+        self.tasks_done_total = self._counter("tasks_done_total", "Tasks that were done", "stage")
         self.task_cost_tokens_total = self._counter("task_cost_tokens_total", "Tokens of done tasks", "stage")
         self.retries_total = self._counter("retries_total", "Tasks given back to try again", "stage")
         self.dead_letters_total = self._counter("dead_letters_total", "Tasks given up", "stage")
@@ -113,6 +126,15 @@ class Metrics:
             "model_wait_seconds_total", "Time the loaded model had nothing to do", "model"
         )
         self.real_tokens_total = self._counter("real_tokens_total", "Tokens that were text", "model")
+        self.chunk_tokens = self._histogram(
+            "chunk_tokens", "Tokens of a chunk that came to be embedded", "model", _LENGTH_BUCKETS_TOKENS
+        )
+        self.model_call_chunks = self._histogram(
+            "model_call_chunks", "Texts in one call of the model", "model", _BATCH_BUCKETS_CHUNKS
+        )
+        self.model_call_tokens = self._histogram(
+            "model_call_tokens", "Tokens in one call of it, without padding", "model", _CALL_BUCKETS_TOKENS
+        )
         self.padding_tokens_total = self._counter("padding_tokens_total", "Tokens that were padding", "model")
         self.model_quarantines_total = self._counter(
             "model_quarantines_total", "Times its known texts turned out otherwise", "model"
@@ -121,6 +143,26 @@ class Metrics:
     def _stores(self) -> None:
         self.database_up = self._gauge("database_up", "1 while the SQL database answers the heartbeat")
         self.store_up = self._gauge("store_up", "1 while the vector store answers")
+        self.store_debt = self._gauge(
+            "store_debt", "Upkeep that the vector store has put off: files to merge, rows in no index", "what"
+        )
+        self.store_debt_limit = self._gauge(
+            "store_debt_limit", "The debt above which storage waits, of the settings", "what"
+        )
+        self.storage_waits_total = self._counter(
+            "storage_waits_total", "Times that storage took no work since the upkeep of the store was behind"
+        )
+        self.store_move_phase_since_seconds = self._gauge(
+            "store_move_phase_since_seconds",
+            "When the phase of the move of the vectors began that is under way, as Unix time (leader)",
+            "phase",
+        )
+        self.store_move_remaining_rows = self._gauge(
+            "store_move_remaining_rows", "Rows that a move of the vectors has yet to copy (leader)"
+        )
+        self.store_move_rows_total = self._counter(
+            "store_move_rows_total", "Rows that a move of the vectors copied, read back or deleted"
+        )
         self.store_seconds = self._histogram(
             "store_seconds", "One call of the vector store", "operation", _CALL_BUCKETS_SECONDS
         )
@@ -170,6 +212,11 @@ class Metrics:
             self._tenant_tokens_total.labels(label).inc(tokens)
         if jobs:
             self._tenant_jobs_total.labels(label).inc(jobs)
+
+    def forget_backlog(self, stage: str) -> None:
+        """End the series `backlog_seconds` of a stage: it is not known how long its queue takes."""
+        with suppress(KeyError):
+            self.backlog_seconds.remove(stage)
 
     def tell_usage(
         self, tokens: Mapping[tuple[str, str], int], costs: Mapping[tuple[str, str], float]

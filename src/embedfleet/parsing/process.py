@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from embedfleet import child_environment
 from embedfleet.framing import LENGTH
 from embedfleet.parsing import frames
 from embedfleet.parsing.frames import MAX_REPLY_BYTES, Accepted, Done, Refused, Reply, Request, Text
@@ -62,8 +62,7 @@ class ParserProcess:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
-            | _ADDED_VARIABLES,
+            env=child_environment.of_these(_INHERITED_VARIABLES) | _ADDED_VARIABLES,
             start_new_session=True,
         )
         return cls(process)

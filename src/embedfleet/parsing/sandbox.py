@@ -63,7 +63,7 @@ class ParserSandbox:
 
     def __init__(self, settings: ParsingSettings, *, workers: int = 1) -> None:
         if settings.ocr and find_spec("rapidocr") is None:
-            raise ConfigError("parsing.ocr: OCR is not installed: pip install 'embedfleet[ocr]'")
+            raise ConfigError("parsing.ocr: OCR is not installed: install the extra `ocr` of embedfleet")
         self._settings = settings
         self._limit = _TextLimit(settings.max_output_chars, "split it or raise `parsing.max_output_chars`")
         self._free = asyncio.Semaphore(workers)

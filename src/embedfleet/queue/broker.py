@@ -8,6 +8,9 @@ Conservation holds at every step, per stage::
 
     enqueued = ready + leased + delayed + dead + done (acked, cancelled or dropped)
 
+A broker may divide a stage into shards, by the ids of the tasks. What is promised of the order of service, of
+bursts and of tasks that are alone holds then within each shard, and claims take the shards in turn.
+
 A task's life: `enqueue` makes it ready, and `claim` leases it. The lease ends in one of five ways: `ack`
 (done), `retry_later` (delayed, ready again by `promote_due`), `hand_back` or `reap_expired` (ready),
 `dead_letter` (dead, ready again by `requeue_dead`, done by `drop_dead`). No task moves by itself: a service
@@ -77,9 +80,11 @@ class Task:
 class Lease:
     """A claimed task.
 
-    `fence` grows with every claim of a stage, so of two leases of a task the one with the higher fence is the
-    later. `attempt` is the number of this delivery, from 1. The broker records it before it returns the
-    lease, so a crash of the worker cannot hide the attempt. `expires_at` is in the broker's time.
+    `fence` grows with every claim of a shard, so of two leases of a task in one shard the one with the higher
+    fence is the later. Those of two shards cannot be compared: each follows the clock of its own server, and
+    a task that was done may be offered to another shard. `attempt` is the number of this delivery, from 1.
+    The broker records it before it returns the lease, so a crash of the worker cannot hide the attempt.
+    `expires_at` is in the broker's time. `shard` is where the broker keeps the task.
     """
 
     stage: Stage
@@ -87,6 +92,7 @@ class Lease:
     fence: int
     attempt: int
     expires_at: float
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +118,8 @@ class QueuedTask:
     """An unfinished task as its queue has it, without its payload.
 
     `attempt` counts its deliveries. `reason` says why it was given back for a later try, the last time; empty
-    if it never was. `ahead`, of a ready task, counts the tenant's ready tasks of its lane that go first.
-    `seconds`, of a delayed task, is the time until it is due; 0 if it is due already.
+    if it never was. `ahead`, of a ready task, counts the tenant's ready tasks of its lane that go first, in
+    its shard. `seconds`, of a delayed task, is the time until it is due; 0 if it is due already.
     """
 
     id: str
@@ -126,7 +132,11 @@ class QueuedTask:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The counts of one stage at one instant. The fields `*_cost` are in tokens."""
+    """The counts of one stage. The fields `*_cost` are in tokens.
+
+    Those of a shard are of one instant, and the sum conserves tasks, as each shard does. `done` and
+    `enqueued` are of the shards in use: they fall when a lower number of shards has become final.
+    """
 
     ready: int = 0
     leased: int = 0
@@ -167,6 +177,14 @@ class Broker(Protocol):
     @property
     def mailbox(self) -> str:
         """The name of the mailbox of this process, in every stage. No other process ever has it."""
+        ...
+
+    @property
+    def shards(self) -> int:
+        """How many shards of a stage may hold tasks, as far as this process knows: one or more.
+
+        A call that concerns a whole stage costs a call of each.
+        """
         ...
 
     async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
@@ -220,7 +238,9 @@ class Broker(Protocol):
         With a `lane`, the claim serves this lane only, whatever waits in the other one. Its tasks do not
         count for the bound of `interactive_burst`, which is of claims that serve both lanes.
 
-        It never waits, so the list may be empty. `worker` names the holder in messages.
+        It never waits, so the list may be empty. `worker` names the holder in messages. Shards that are away
+        are left out; BrokerUnavailable is raised if none answers. A claim that is cancelled hands back what
+        it has.
         """
         ...
 
@@ -281,14 +301,18 @@ class Broker(Protocol):
         ...
 
     async def reap_expired(self, stage: Stage, *, limit: int = 1000) -> int:
-        """End expired leases, longest expired first, and make their tasks ready again.
+        """End up to `limit` expired leases, longest expired first, and make their tasks ready again.
 
-        The attempts stay counted. Returns how many leases it ended.
+        The attempts stay counted. Returns how many leases it ended. Where a stage has shards, `limit` is of
+        each. If a shard is away, the others are done before BrokerUnavailable is raised.
         """
         ...
 
     async def promote_due(self, stage: Stage, *, limit: int = 1000) -> int:
-        """Make up to `limit` due tasks ready, those that are due longest first. Returns how many."""
+        """Make up to `limit` due tasks ready, those that are due longest first. Returns how many.
+
+        Shards are as in `reap_expired`.
+        """
         ...
 
     async def cancel_job(self, job_id: str) -> int:
@@ -303,9 +327,10 @@ class Broker(Protocol):
     async def known_jobs(self, job_ids: Collection[str]) -> set[str]:
         """Return which of these jobs have a ready, leased or delayed task in any stage.
 
-        The broker looks at the stages in the order of the pipeline, at each stage at one instant. The order
-        matters: a worker enqueues a job's task in the next stage before it acks the task of its own stage. So
-        a look in this order cannot miss a job that moves during the look; a look in the reverse order could.
+        The broker looks at the stages in the order of the pipeline, at each shard of a stage at one instant.
+        The order matters: a worker enqueues a job's task in the next stage before it acks the task of its own
+        stage. So a look in this order cannot miss a job that moves during the look; a look in the reverse
+        order could. A stage of several shards is looked at twice, for tasks that move between these.
         """
         ...
 
@@ -317,7 +342,7 @@ class Broker(Protocol):
         ...
 
     async def depth(self, stage: Stage) -> Depth:
-        """Return the counts of the stage at this instant."""
+        """Return the counts of the stage. Raises BrokerUnavailable if a shard is away."""
         ...
 
     async def check_writes(self, stage: Stage) -> None:
@@ -336,16 +361,26 @@ class Broker(Protocol):
         its weight divided by the weights of all tenants that have ready tasks in the stage, this one
         included. The tenant is crowded if its ready tasks, or their tokens, are at least its share. So a
         tenant alone may fill the room. If all tenants fill their shares, the queue holds tokens in proportion
-        to the weights. A tenant without a ready task is never crowded.
+        to the weights. A tenant without a ready task is never crowded. In a stage of several shards each has
+        the room, and a tenant is crowded if it fills its share, on average, of those in which it has tasks.
         """
         ...
 
     async def epoch(self) -> str:
         """Return the name of the broker's present memory.
 
-        If the name changes, the broker may have lost tasks. The leader then offers the tasks and sets the
-        shares again, from SQL. The name may change without a loss (at a restart), but there is never a loss
-        without a change of the name.
+        It is a list of the names of the parts of the memory, with commas. If one of them is not there any
+        more, the broker may have lost tasks. The leader then offers the tasks and sets the shares again, from
+        SQL. A name may change without a loss (at a restart), but there is never a loss without a change.
+        """
+        ...
+
+    async def keep_shards(self) -> None:
+        """Bring the number of shards of each stage towards the one that this broker was opened with.
+
+        Tasks stay where they are, and new ones are placed by the new number from now on. No task is lost or
+        in two shards, and all goes on during the change. The leader calls this about once a second: when the
+        tasks that were placed by an earlier number are done, a later call makes an end of the change.
         """
         ...
 

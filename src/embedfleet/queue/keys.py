@@ -1,9 +1,12 @@
 """The names of the keys in Redis. Each stage has a fixed number of keys, all in one slot.
 
-Every key of a stage carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster keeps them
-on one node, where a script may use them together. There is no key per tenant, job or task. So a drained
-queue leaves keys of constant size, except for `shares`. Only `answers` is a key per process that waits for
-answers, and it is gone when they are taken or have expired.
+Every key of a stage's first shard carries the same hash tag, `{<prefix>:<stage>}:<name>`, so that a cluster
+keeps them on one node, where a script may use them together. The keys of a further shard carry
+`{<prefix>:<stage>:<shard>}`, and may be on another node.
+
+There is no key per tenant, job or task. So a drained queue leaves keys of constant size, except for
+`shares`. Only `answers` is a key per process that waits for answers, and it is gone when they are taken or
+have expired.
 
 A server that an older release used may still have a key `in_flight` for each stage. It does no harm: no
 script reads it, and it has at most one number for each tenant. An operator may delete it.
@@ -11,9 +14,10 @@ script reads it, and it has at most one number for each tenant. An operator may 
 ==================== ====  ==================================================================
 name                 type  holds
 ==================== ====  ==================================================================
-meta                 HASH  counters, virtual times, last fence, epoch; in the chunking stage also the mark,
-                           which says to which system the queues belong. Its name is also the channel of the
-                           notification that the stage has claimable work again
+meta                 HASH  counters, virtual times, last fence, epoch, layout of the shards; in the chunking
+                           stage also the mark, which says to which system the queues belong. In the first
+                           shard its name is also the channel of the notification that the stage has
+                           claimable work again
 tasks                HASH  id -> record (msgpack, see `redis_records`) of each unfinished or dead task
 payloads             HASH  id -> payload
 ready                ZSET  score 0; tenant, lane, inverted priority, sequence, id: in order of service
@@ -57,9 +61,10 @@ KEY_TYPES = {
 }
 
 
-def stage_key(prefix: str, stage: Stage, name: str) -> str:
-    """Return the key of one of the names above."""
-    return f"{{{prefix}:{stage.value}}}:{name}"
+def stage_key(prefix: str, stage: Stage, name: str, shard: int = 0) -> str:
+    """Return the key of one of the names above, in a shard of the stage."""
+    tag = f"{prefix}:{stage.value}:{shard}" if shard else f"{prefix}:{stage.value}"
+    return f"{{{tag}}}:{name}"
 
 
 def answers_key(prefix: str, stage: Stage, mailbox: str) -> str:

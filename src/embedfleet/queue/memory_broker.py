@@ -76,6 +76,10 @@ class MemoryBroker:
     def mailbox(self) -> str:
         return self._mailbox
 
+    @property
+    def shards(self) -> int:
+        return 1
+
     async def set_shares(self, shares: Mapping[str, TenantShare]) -> None:
         self._require_open()
         self._shares.update(shares)
@@ -201,6 +205,9 @@ class MemoryBroker:
     async def epoch(self) -> str:
         self._require_open()
         return self._epoch
+
+    async def keep_shards(self) -> None:
+        self._require_open()  # one process has one shard of each stage
 
     async def mark(self) -> str | None:
         self._require_open()

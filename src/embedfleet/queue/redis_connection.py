@@ -22,6 +22,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, NoScriptError
 
 from embedfleet.errors import BrokerUnavailable, ConfigError
@@ -110,13 +111,21 @@ class RedisConnection:
     ) -> Any:
         call: tuple[Any, ...] = (len(keys), *keys, *arguments)
         try:
-            return await self._client.execute_command("EVALSHA", script.sha, *call)
+            return await self._send("EVALSHA", script.sha, *call)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", script.source, *call)
+            return await self._send("EVAL", script.source, *call)
         except BROKEN_CONNECTION:
             if not repeatable:
                 raise
-            return await self._client.execute_command("EVAL", script.source, *call)
+            return await self._send("EVAL", script.source, *call)
+
+    async def _send(self, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)
+        except AttributeError as exc:
+            # When one call finds that a node is gone, redis-py closes all connections to it. One that another
+            # call is just opening has no stream then ("'NoneType' object has no attribute 'writelines'").
+            raise RedisConnectionError("the connection was closed while it was opened") from exc
 
     async def _check(self) -> None:
         try:

@@ -78,16 +78,19 @@ class Holder:
 
 
 class StageScripts:
-    """The operations on one stage, each atomic.
+    """The operations on one shard of a stage, each atomic.
 
     The parameters are those of the script's header, except for `now`: it is the time of `clock`, or the
     server's if `clock` is None.
     """
 
-    def __init__(self, server: ScriptServer, *, key_prefix: str, stage: Stage, clock: Clock | None) -> None:
+    def __init__(
+        self, server: ScriptServer, key_prefix: str, stage: Stage, clock: Clock | None, shard: int
+    ) -> None:
         self._server = server
         self._key_prefix = key_prefix
         self._stage = stage
+        self._shard = shard
         self._clock = clock
 
     async def set_shares(self, shares: Sequence[tuple[str, int | None]]) -> None:
@@ -95,13 +98,30 @@ class StageScripts:
         arguments = [argument for tenant, stride in shares for argument in (tenant, stride or "")]
         await self._run("set_shares", arguments, repeatable=True)
 
-    async def enqueue(self, tasks: Sequence[Task]) -> int:
-        """Add tasks and return how many were new.
+    async def layout(self, layout: str, *, instead_of: str | None = None) -> tuple[str, int]:
+        """Return the newest layout, and how many tasks were offered with an older one.
 
-        If the script runs again after a lost answer, the tasks that the first run added are not counted.
+        `layout` is taken over before, if it is newer; an empty one only reads. With `instead_of`, it is taken
+        over only if that is the layout of the shard.
         """
-        arguments = [argument for task in tasks for argument in task_arguments(task)]
-        return int(await self._run("enqueue", arguments, repeatable=True))
+        arguments = [layout] if instead_of is None else [layout, instead_of]
+        held, strays = await self._run("layout", arguments, repeatable=True)
+        return decoded(held), int(strays)
+
+    async def known_tasks(self, layout: str, task_ids: Sequence[str]) -> tuple[set[str], str]:
+        """Return which of the tasks this shard has, and its layout if it is newer than `layout`, else ''."""
+        newer, *known = await self._run("known_tasks", [layout, *task_ids], repeatable=True)
+        return {one for one, is_known in zip(task_ids, known, strict=True) if is_known}, decoded(newer)
+
+    async def enqueue(self, layout: str, tasks: Sequence[Task]) -> tuple[int, str]:
+        """Add tasks, and return how many were new, and ''.
+
+        If the shard has a newer layout, it adds none and returns this one in place of ''. If the script runs
+        again after a lost answer, the tasks that the first run added are not counted.
+        """
+        arguments = [layout, *(argument for task in tasks for argument in task_arguments(task))]
+        new, newer = await self._run("enqueue", arguments, repeatable=True)
+        return int(new), decoded(newer)
 
     async def claim(
         self,
@@ -111,9 +131,12 @@ class StageScripts:
         max_cost: int,
         lease_seconds: float,
         lane: Lane | None,
+        held: int,
         passing_over: Set[str],
-    ) -> list[Lease]:
-        """Claim tasks. The script is never repeated, because a second run would lease other tasks.
+    ) -> tuple[list[Lease], bool]:
+        """Claim tasks. Also return whether the claim must end here, although it may have room for more.
+
+        The script is never repeated, because a second run would lease other tasks.
 
         After a lost answer, no worker holds the leases of the first run, and they expire.
         """
@@ -124,28 +147,30 @@ class StageScripts:
             max_cost,
             lease_seconds,
             lane or "",
+            held,
             *passing_over,
         ]
         answer = await self._run("claim", arguments, timed=True)
         expires_at = float(answer[0])
-        records = (TaskRecord.unpack(*answer[i : i + 3]) for i in range(1, len(answer), 3))
-        return [
-            Lease(self._stage, record.task, record.fence, record.attempt, expires_at) for record in records
+        records = (TaskRecord.unpack(*answer[i : i + 3]) for i in range(2, len(answer), 3))
+        leases = [
+            Lease(self._stage, record.task, record.fence, record.attempt, expires_at, self._shard)
+            for record in records
         ]
+        return leases, bool(answer[1])
 
-    async def renew(self, lease_seconds: float, leases: Sequence[Lease]) -> list[Lease]:
-        """Extend leases and return those that hold, with their new expiry."""
+    async def renew(self, lease_seconds: float, leases: Sequence[Lease]) -> list[Lease | None]:
+        """Extend leases and return each with its new expiry; None for one that is lost."""
         arguments = [lease_seconds, *_ids_and_fences(leases)]
         answer = await self._run("renew", arguments, timed=True, repeatable=True)
         expires_at = float(answer[0])
         return [
-            replace(lease, expires_at=expires_at)
+            replace(lease, expires_at=expires_at) if held else None
             for lease, held in zip(leases, answer[1:], strict=True)
-            if held
         ]
 
-    async def ack(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Finish tasks, and return the leases that are lost."""
+    async def ack(self, leases: Sequence[Lease]) -> list[Lease | None]:
+        """Finish tasks, and return each lease that is lost; None for one that was ended."""
         return _lost(leases, await self._run("ack", _ids_and_fences(leases)))
 
     async def retry_later(
@@ -154,8 +179,8 @@ class StageScripts:
         arguments: list[Argument] = [task_id, fence, delay_seconds, int(counted), reason]
         return _holder(await self._run("retry_later", arguments, timed=True))
 
-    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Make tasks ready again, and return the leases that are lost."""
+    async def hand_back(self, leases: Sequence[Lease]) -> list[Lease | None]:
+        """Make tasks ready again, and return each lease that is lost; None for one that was ended."""
         return _lost(leases, await self._run("hand_back", _ids_and_fences(leases)))
 
     async def dead_letter(self, task_id: str, fence: int, reason: str) -> Holder:
@@ -260,7 +285,7 @@ class StageScripts:
         keys = [
             answers_key(self._key_prefix, self._stage, mailbox)
             if key == "answers"
-            else stage_key(self._key_prefix, self._stage, key)
+            else stage_key(self._key_prefix, self._stage, key, self._shard)
             for key in script.keys
         ]
         raw = [as_bytes(argument) for argument in arguments]
@@ -273,8 +298,8 @@ def _ids_and_fences(leases: Sequence[Lease]) -> list[Argument]:
     return [argument for lease in leases for argument in (lease.task.id, lease.fence)]
 
 
-def _lost(leases: Sequence[Lease], answer: Sequence[int]) -> list[Lease]:
-    return [lease for lease, ended in zip(leases, answer, strict=True) if not ended]
+def _lost(leases: Sequence[Lease], answer: Sequence[int]) -> list[Lease | None]:
+    return [None if ended else lease for lease, ended in zip(leases, answer, strict=True)]
 
 
 def _queued_task(task_id: bytes, state: bytes, attempt: int, reason: bytes, number: bytes) -> QueuedTask:

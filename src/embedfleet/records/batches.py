@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, delete, select
 
 from embedfleet.records import dead_letters
 from embedfleet.records.dead_letters import DeadLetter
-from embedfleet.records.jobs import earliest_stage_left
-from embedfleet.sql.paging import key_pages
+from embedfleet.records.job_completion import earliest_stage_left
 from embedfleet.sql.rows import RowsStatement
-from embedfleet.sql.tables import BatchState, batches, jobs
+from embedfleet.sql.states import BatchState
+from embedfleet.sql.tables import batches, jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,10 @@ def batches_of(conn: Connection, job_id: str, ordinals: Sequence[int]) -> dict[i
 
 def batches_among(conn: Connection, named: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Batch]:
     """Return the batches with these (job id, ordinal), by that pair. Missing batches are left out."""
-    found: dict[tuple[str, int], Batch] = {}
-    for some in key_pages(named):
-        rows = conn.execute(_BATCHES_AMONG, {"named": some}).all()
-        for job_id, ordinal, state, first_chunk, chunks in rows:
-            found[job_id, ordinal] = Batch(ordinal, first_chunk, chunks, BatchState(state))
-    return found
+    return {
+        (job_id, ordinal): Batch(ordinal, first_chunk, chunks, BatchState(state))
+        for job_id, ordinal, state, first_chunk, chunks in _AMONG.run(conn, sorted(set(named)))
+    }
 
 
 def done_from(conn: Connection, job_id: str, first: int, limit: int) -> list[Batch]:
@@ -135,7 +133,7 @@ def _leave_pending(conn: Connection, embedded: Sequence[EmbeddedBatch]) -> list[
 
 
 def _count(
-    conn: Connection, now_embedded: Iterable[tuple[EmbeddedBatch, int]], now_done: Iterable[Row[Any]]
+    conn: Connection, now_embedded: Iterable[tuple[EmbeddedBatch, int]], now_done: Iterable[Any]
 ) -> None:
     """Add the batches that moved to the counters of their jobs, each job once."""
     more: dict[str, Counter[str]] = {}
@@ -203,6 +201,8 @@ _BATCHES_OF = select(batches).where(
     batches.c.job_id == bindparam("job"), batches.c.ordinal.in_(bindparam("numbers", expanding=True))
 )
 
-_BATCHES_AMONG = select(
-    batches.c.job_id, batches.c.ordinal, batches.c.state, batches.c.first_chunk, batches.c.chunks
-).where(tuple_(batches.c.job_id, batches.c.ordinal).in_(bindparam("named", expanding=True)))
+_AMONG = RowsStatement(
+    "WITH given(job_id, ordinal) AS (VALUES {rows}) "
+    "SELECT batches.job_id, batches.ordinal, batches.state, batches.first_chunk, batches.chunks "
+    "FROM given JOIN batches ON batches.job_id = given.job_id AND batches.ordinal = given.ordinal"
+)

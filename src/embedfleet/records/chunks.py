@@ -6,7 +6,7 @@ Three rules ensure that a vector that a generation needs is not deleted:
   generation has a row with its id. One unit looks and marks, under the document's lock.
 - A marked id is not written to the vector store again until the deletion is finished.
 - A write that began before the mark counts only if no deletion of the document's vectors has ended since
-  (`documents.deletion_counts`).
+  (`document_cleanup.changes`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, Row, bindparam, delete, select, update
 
+from embedfleet.records import store_moves
 from embedfleet.records.collections import Collection
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import chunk_id_pages, key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
-from embedfleet.sql.tables import (
-    GenerationState,
-    VectorState,
-    chunks,
-    collections,
-    documents,
-    generations,
-    vectors,
-)
+from embedfleet.sql.states import GenerationState, VectorState
+from embedfleet.sql.tables import chunks, collections, documents, generations, vectors
 from embedfleet.sql.upsert import upsert
 
 HEADING_SEPARATOR = " > "
@@ -291,6 +285,7 @@ def leave_undescribed(conn: Connection, document_ids: Sequence[str], generation_
         document_lock.require(conn, document_id)
     for ids in key_pages(document_ids):
         conn.execute(_LEAVE_UNDESCRIBED, {"ids": ids, "generations": generation_ids})
+    store_moves.copy_again(conn, document_ids)
 
 
 def record_description(
@@ -303,10 +298,8 @@ def record_description(
 
 
 def _in_state(conn: Connection, chunk_ids: Sequence[str], state: VectorState) -> set[str]:
-    found: set[str] = set()
-    for ids in chunk_id_pages(chunk_ids):
-        found.update(value.hex() for value in conn.execute(_IN_STATE, {"ids": ids, "state": state}).scalars())
-    return found
+    given = [(bytes.fromhex(chunk_id),) for chunk_id in sorted(set(chunk_ids))]
+    return {chunk_id.hex() for (chunk_id,) in _IN_STATE.run(conn, given, state=state)}
 
 
 # Statements of the hot path are built once: SQLAlchemy takes longer to compose one than to run it.
@@ -373,8 +366,10 @@ _LEAVE_UNDESCRIBED = (
     .values(described_by=_UNDESCRIBED)
 )
 
-_IN_STATE = select(vectors.c.chunk_id).where(
-    vectors.c.chunk_id.in_(bindparam("ids", expanding=True)), vectors.c.state == bindparam("state")
+_IN_STATE = RowsStatement(
+    "WITH given(chunk_id) AS (VALUES {rows}) "
+    "SELECT vectors.chunk_id FROM given JOIN vectors ON vectors.chunk_id = given.chunk_id "
+    "WHERE vectors.state = {state}"
 )
 
 

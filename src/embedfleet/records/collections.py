@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select
 from embedfleet.queue_schemas import CollectionInfo
 from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import VectorState, collections, documents, generations, vectors
+from embedfleet.sql.states import VectorState
+from embedfleet.sql.tables import collections, documents, generations, vectors
 from embedfleet.sql.upsert import upsert
 
 

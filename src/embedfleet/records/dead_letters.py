@@ -16,8 +16,10 @@ from embedfleet.queue_schemas import DeadLetterInfo, Stage
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
-from embedfleet.sql.tables import DeadLetterEnd, dead_letters, documents, jobs
+from embedfleet.sql.states import DeadLetterEnd
+from embedfleet.sql.tables import dead_letters, documents, jobs
 from embedfleet.sql.upsert import upsert
 
 _LARGEST_ID = 2**63 - 1
@@ -104,9 +106,10 @@ def of_batch(conn: Connection, job_id: str, ordinal: int) -> list[DeadLetter]:
 
 
 def reasons(conn: Connection, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
-    """Return why chunks of these jobs were given up, by (job id, chunk index). For a few hundred jobs."""
-    rows = conn.execute(_REASONS, {"ids": job_ids})
-    return {(row.job_id, row.chunk_index): row.reason for row in rows}
+    """Return why chunks of these jobs were given up, by (job id, chunk index)."""
+    given = [(job_id,) for job_id in sorted(set(job_ids))]
+    found = _REASONS.run(conn, given, requeued=DeadLetterEnd.REQUEUED)
+    return {(job_id, chunk_index): reason for job_id, chunk_index, reason in found}
 
 
 def page(
@@ -236,10 +239,11 @@ _REPLACE = (
     .values(ended=DeadLetterEnd.REPLACED, ended_at=bindparam("now"))
 )
 
-_REASONS = select(dead_letters.c.job_id, dead_letters.c.chunk_index, dead_letters.c.reason).where(
-    dead_letters.c.job_id.in_(bindparam("ids", expanding=True)),
-    dead_letters.c.chunk_index.is_not(None),
-    _NOT_REQUEUED,
+_REASONS = RowsStatement(
+    "WITH given(job_id) AS (VALUES {rows}) "
+    "SELECT letter.job_id, letter.chunk_index, letter.reason "
+    "FROM given JOIN dead_letters AS letter ON letter.job_id = given.job_id "
+    "WHERE letter.chunk_index IS NOT NULL AND COALESCE(letter.ended, '') <> {requeued}"
 )
 
 _SELECT_INFO = (

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, select
 
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import ChunkInfo, DocumentText
-from embedfleet.records import chunks, documents, segments
+from embedfleet.records import chunks, generations, segments
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.cursors import Listing, Page
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.sql.tables import documents as document_table
 
 # The number of the version and the index of the chunk: a version has its own chunks.
@@ -26,7 +26,7 @@ def shown_generation(conn: Connection, document_id: str) -> Generation | None:
     document = conn.execute(query).one_or_none()
     if document is None or document.deleted_at is not None:
         return None
-    made = documents.generations_of(conn, document_id)
+    made = generations.generations_of(conn, document_id)
     live = next((one for one in made if one.number == document.live_generation), None)
     return live or next(iter(made), None)
 

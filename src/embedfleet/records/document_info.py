@@ -17,7 +17,8 @@ from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.filters import begins_with, document_conditions
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import GenerationState, collections, documents, generations, jobs
+from embedfleet.sql.states import GenerationState
+from embedfleet.sql.tables import collections, documents, generations, jobs
 
 _LISTING = Listing("documents", (str, str))
 _OTHERS = generations.alias("others")

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Executable, bindparam, delete, func, select
+from sqlalchemy import Connection, Executable, delete, func, select
 
 from embedfleet.sql import document_lock
 from embedfleet.sql.rows import RowsStatement
-from embedfleet.sql.tables import collections, embeddings, generations
+from embedfleet.sql.tables import collections, embeddings
 from embedfleet.sql.upsert import upsert
 
 _HASH_BYTES = 16
@@ -98,13 +98,12 @@ def day_of(now: float) -> int:
 
 def collections_of(conn: Connection, generation_ids: Iterable[int]) -> dict[int, int]:
     """Return the collection id of each generation, by generation id. Missing generations are left out."""
-    rows = conn.execute(_COLLECTIONS, {"ids": sorted(set(generation_ids))})
-    return {row.generation_id: row.collection_id for row in rows}
+    return dict(_COLLECTIONS.run(conn, [(number,) for number in sorted(set(generation_ids))]))
 
 
 def look_up(conn: Connection, keys: Iterable[CacheKey]) -> dict[CacheKey, CachedVector]:
     """Return the cached vectors of these keys. Unknown keys are left out."""
-    rows: list[Any] = _LOOK_UP.run(conn, sorted(set(keys)))
+    rows = _LOOK_UP.run(conn, sorted(set(keys)))
     return {(collection_id, key): CachedVector(*found) for collection_id, key, *found in rows}
 
 
@@ -176,8 +175,10 @@ def _upsert(dialect: str) -> Executable:
     return statement.on_conflict_do_update(index_elements=["collection_id", "content_hash"], set_=new_use)
 
 
-_COLLECTIONS = select(generations.c.generation_id, generations.c.collection_id).where(
-    generations.c.generation_id.in_(bindparam("ids", expanding=True))
+_COLLECTIONS = RowsStatement(
+    "WITH given(generation_id) AS (VALUES {rows}) "
+    "SELECT made.generation_id, made.collection_id "
+    "FROM given JOIN generations AS made ON made.generation_id = given.generation_id"
 )
 
 # SQLite does a CROSS JOIN from left to right, so it looks each key up in the primary key.

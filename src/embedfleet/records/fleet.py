@@ -43,11 +43,17 @@ class PoolReport(BaseModel):
     target: int
     most: int = Field(description="What it could grow to; 0: this host never serves the stage.")
     draining: int = 0
+    waiting: int = Field(default=0, description="Asked for, but no node has taken them yet (Ray).")
+    waits_for: str | None = Field(default=None, description="What a waiting worker lacks.")
     rate: float | None = Field(default=None, description="Tokens a second of one worker; None: not measured.")
     trouble: str | None = None
     models: tuple[str, ...] | None = Field(
         default=None,
         description="Loaded by workers or for searches, sorted; None: not told.",
+    )
+    sized_elsewhere: bool = Field(
+        default=False,
+        description="What starts the worker processes decides how many there are, such as Kubernetes.",
     )
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from embedfleet.account import NOTHING_SAID
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import CharRange, JobInfo, JobProgress, JobStatus
-from embedfleet.records import dead_letters, documents
+from embedfleet.records import dead_letters
+from embedfleet.records import generations as generation_records
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 
@@ -38,12 +39,14 @@ def job_infos(conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
 
     One query reads the generations of all jobs. One more reads the dead letters of jobs with dead chunks.
     """
-    generations = documents.generations_by_id(conn, [job.generation_id for job in found])
+    generations = generation_records.generations_by_id(conn, [job.generation_id for job in found])
     letters = dead_letters.of_jobs(conn, [job.job_id for job in found if job.chunks_dead])
     return [_describe(job, generations.get(job.generation_id), letters.get(job.job_id, [])) for job in found]
 
 
-def _describe(job: Job, generation: documents.Generation | None, letters: Sequence[DeadLetter]) -> JobInfo:
+def _describe(
+    job: Job, generation: generation_records.Generation | None, letters: Sequence[DeadLetter]
+) -> JobInfo:
     return JobInfo(
         job_id=job.job_id,
         tenant=job.tenant,

@@ -1,9 +1,8 @@
-"""The state machine of jobs in SQL. Each run completes exactly once, even if tasks are repeated.
+"""Jobs: how they are written, found, locked and begun. How they end is in `records.job_completion`.
 
-Every transition is an UPDATE whose WHERE names the state that it leaves. So a redelivered task, a stale
-worker or two concurrent last batches change nothing twice. The transition of a batch decides which unit
-counts it (`batches`), and the final UPDATE of the job succeeds in one unit only. The transitions need no lock
-for that. A unit that reads a job and decides by its state must get the job from `lock`.
+Every transition is an UPDATE whose WHERE names the state that it leaves. The transition of a batch decides
+which unit counts it (`batches`). The transitions need no lock for that. A unit that reads a job and decides
+by its state must get the job from `lock`.
 """
 
 from __future__ import annotations
@@ -21,27 +20,22 @@ from sqlalchemy import (
     Float,
     Row,
     Select,
-    Text,
-    and_,
     bindparam,
     case,
-    cast,
     delete,
     func,
-    not_,
     select,
     update,
 )
 
-from embedfleet.queue_schemas import JobStatus, JobTotals, UserTier
+from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import dead_letters, events
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
-from embedfleet.sql.sql_text import storable
-from embedfleet.sql.tables import BatchState, batches, documents, generations, jobs
+from embedfleet.sql.tables import batches, documents, jobs
 
 _NOTHING_DONE = {
     "sealed": False,
@@ -58,8 +52,6 @@ _NOTHING_DONE = {
 _CHUNKS_PASSED = ("chunks_total", "chunks_embedded", "chunks_stored", "chunks_reused")
 
 UNFINISHED = jobs.c.finished_at.is_(None)
-# Bounds the look at unfinished jobs, which the leader takes every few seconds.
-_MOST_COUNTED = 100_000
 
 _LISTING = Listing("jobs", (float, str))
 
@@ -68,10 +60,6 @@ _ROUNDING_SECONDS = 6e-7
 
 _ID_DIGITS = 32
 _START_OF_ID = re.compile(rf"job_[0-9a-f]{{0,{_ID_DIGITS}}}")
-
-
-class BrokenPartition(Exception):
-    """The batches of a job do not hold exactly its document's chunks. The document must be chunked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +176,13 @@ def get_locked(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     The outbox changes jobs without these locks. An UPDATE of several jobs locks them in an order of its own,
     so the unit locks them here by id, as the outbox does. Then the two cannot wait in a circle.
     """
-    found: dict[str, Job] = {}
-    for ids in key_pages(sorted(set(job_ids))):
-        for row in conn.execute(_GET_LOCKED, {"ids": ids}).all():
-            found[row.job_id] = job_of(row)
-    return found
+    statement = _GET_MANY if conn.dialect.name == "sqlite" else _GET_LOCKED
+    return _by_id(statement.run(conn, [(job_id,) for job_id in sorted(set(job_ids))]))
 
 
 def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     """Return the jobs with these ids, by id. Unknown jobs are left out."""
-    found: dict[str, Job] = {}
-    for ids in key_pages(job_ids):
-        for row in conn.execute(_GET_MANY, {"ids": ids}).all():
-            found[row.job_id] = job_of(row)
-    return found
+    return _by_id(_GET_MANY.run(conn, [(job_id,) for job_id in sorted(set(job_ids))]))
 
 
 def newest_of_generations(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Job]:
@@ -256,52 +237,6 @@ def tenants_of(conn: Connection, job_ids: Sequence[str]) -> dict[str, str]:
     for ids in key_pages(job_ids):
         found.update((row.job_id, row.tenant) for row in conn.execute(_TENANTS_OF, {"ids": ids}))
     return found
-
-
-def count_unfinished(conn: Connection, tenants: Sequence[str]) -> dict[str, int]:
-    """Count the jobs of each tenant that have not ended. A tenant without any is left out."""
-    found: dict[str, int] = {}
-    for ids in key_pages(tenants):
-        for row in conn.execute(_COUNT_UNFINISHED, {"tenants": ids}):
-            found[row.tenant] = row.jobs
-    return found
-
-
-def count_by_status(conn: Connection) -> dict[JobStatus, int]:
-    """Count the jobs in each status. A status without jobs is left out."""
-    query = select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
-    return {JobStatus(row.status): row.jobs for row in conn.execute(query)}
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """The jobs that are not finished. `oldest` is when the oldest was submitted (Unix seconds), if any is."""
-
-    by_status: Mapping[JobStatus, int]
-    oldest: float | None
-
-
-def unfinished(conn: Connection) -> Unfinished:
-    """Count the unfinished jobs by status; of more than 100,000, only the oldest 100,000.
-
-    Partial indexes that hold only unfinished jobs answer it, so it takes no longer as finished jobs gather.
-    """
-    oldest = conn.execute(_OLDEST_UNFINISHED.limit(1)).first()
-    if oldest is None:
-        return Unfinished({}, None)
-    counted = _OLDEST_UNFINISHED.limit(_MOST_COUNTED).subquery()
-    counts = select(counted.c.status, func.count().label("number")).group_by(counted.c.status)
-    by_status = {JobStatus(row.status): row.number for row in conn.execute(counts)}
-    return Unfinished(by_status, oldest.created_at)
-
-
-def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
-    """Return sums over the jobs within the scope that were created at `since` (Unix seconds) or later.
-
-    The index on tenant and time of creation finds the jobs of one tenant.
-    """
-    query = _TOTALS.where(scope.rows(jobs.c.tenant), jobs.c.created_at >= since)
-    return JobTotals(**conn.execute(query).one()._mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,97 +297,6 @@ def restart_partition(conn: Connection, job_id: str, now: float) -> None:
     conn.execute(update(jobs).where(jobs.c.job_id == job_id).values(_NOTHING_DONE))
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnd:
-    """The final size of a job whose document is chunked to the end. `coverage` is a share, 0 to 1."""
-
-    job_id: str
-    chunks_total: int
-    coverage: float
-
-
-def seal(conn: Connection, ends: Sequence[JobEnd], now: float) -> dict[str, BrokenPartition]:
-    """Record the final sizes of these jobs, and their start if they have none.
-
-    A job whose written batches do not hold exactly the chunks made is not changed; its failure is returned.
-    """
-    written: dict[str, tuple[int, int]] = {}
-    for ids in key_pages([end.job_id for end in ends]):
-        written |= {row.job_id: (row.batches, row.chunks) for row in conn.execute(_WRITTEN, {"ids": ids})}
-    right: list[tuple[str, int, float]] = []
-    broken: dict[str, BrokenPartition] = {}
-    for end in ends:
-        count, chunks = written.get(end.job_id, (0, 0))
-        if chunks == end.chunks_total:
-            right.append((end.job_id, count, end.coverage))
-        else:
-            broken[end.job_id] = BrokenPartition(
-                f"job {end.job_id}: {end.chunks_total} chunks made, {chunks} in its batches"
-            )
-    _SEAL.run(conn, right, now=now, sealed=True)
-    return broken
-
-
-def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[str, JobStatus]:
-    """Finish those of the jobs that are sealed and whose every batch is done.
-
-    Returns the final status of each job that this call finished. Of all calls for one run of a job, one
-    finishes it. A job without any stored chunk has failed, if it has dead chunks.
-    """
-    finished: dict[str, JobStatus] = {}
-    for ids in key_pages(job_ids):
-        for row in conn.execute(_COMPLETE, {"ids": ids, "now": now}):
-            finished[row.job_id] = JobStatus(row.status)
-    events.record(conn, list(finished))
-    return finished
-
-
-def finish(
-    conn: Connection, job_ids: Sequence[str], status: JobStatus, *, reason: str, now: float
-) -> dict[str, int]:
-    """End those of the jobs that have not ended, as failed or cancelled.
-
-    Returns the generation ids of the jobs that this call ended, by job id.
-    """
-    ended: dict[str, int] = {}
-    for ids in key_pages(job_ids):
-        lock_rows(conn, jobs.c.job_id.in_(ids))
-        given = {"ids": ids, "new": status, "why": storable(reason), "now": now}
-        ended.update((row.job_id, row.generation_id) for row in conn.execute(_FINISH, given))
-    events.record(conn, list(ended))
-    return ended
-
-
-def reopen(conn: Connection, job_id: str, now: float) -> None:
-    """Make an ended job pending again, as its next run. Its batches with dead chunks become pending too."""
-    retry = (batches.c.job_id == job_id) & (batches.c.dead > 0)
-    sums = conn.execute(
-        select(
-            func.count().label("batches"),
-            func.coalesce(func.sum(batches.c.chunks), 0).label("chunks"),
-            func.coalesce(func.sum(batches.c.dead), 0).label("dead"),
-        ).where(retry)
-    ).one()
-    conn.execute(update(batches).where(retry).values(state=BatchState.PENDING, dead=0))
-    dead_letters.mark_requeued(conn, job_id, now)
-    conn.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(
-            status=JobStatus.PENDING,
-            run=jobs.c.run + 1,
-            reason=None,
-            finished_at=None,
-            offered_at=None,
-            batches_embedded=jobs.c.batches_embedded - sums.batches,
-            batches_done=jobs.c.batches_done - sums.batches,
-            chunks_embedded=jobs.c.chunks_embedded - sums.chunks,
-            chunks_stored=jobs.c.chunks_stored - (sums.chunks - sums.dead),
-            chunks_dead=jobs.c.chunks_dead - sums.dead,
-        )
-    )
-
-
 def drop_of_document(conn: Connection, document_id: str) -> None:
     """Drop a deleted document's jobs, with their batches and dead letters."""
     mine = select(jobs.c.job_id).where(jobs.c.document_id == document_id)
@@ -467,29 +311,12 @@ def lock_rows(conn: Connection, which: ColumnElement[bool]) -> None:
         conn.execute(select(jobs.c.job_id).where(which).order_by(jobs.c.job_id).with_for_update()).all()
 
 
-def earliest_stage_left(embedded: str, total: str) -> str:
-    """Return SQL for the status of a sealed, unfinished job: its earliest stage that has work left.
-
-    `embedded` and `total` are SQL for its number of embedded batches and of all batches.
-    """
-    return f"CASE WHEN {embedded} < {total} THEN '{JobStatus.EMBEDDING}' ELSE '{JobStatus.STORING}' END"
-
-
 # Statements of the hot path are built once: SQLAlchemy takes longer to compose one than to run it.
 
 _GET = select(jobs).where(jobs.c.job_id == bindparam("job"))
 
-# Ids begin with the time of their making, so the first is the oldest.
-_OLDEST_UNFINISHED = select(jobs.c.status, jobs.c.created_at).where(UNFINISHED).order_by(jobs.c.job_id)
-
 _UNFINISHED_OF_DOCUMENTS = select(jobs).where(
     jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED
-)
-
-_COUNT_UNFINISHED = (
-    select(jobs.c.tenant, func.count().label("jobs"))
-    .where(jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED)
-    .group_by(jobs.c.tenant)
 )
 
 _UNFINISHED_AMONG = select(jobs.c.job_id).where(
@@ -513,28 +340,18 @@ _NEWEST_OF_GENERATIONS = (
     select(jobs).join(_RANKED, _RANKED.c.job_id == jobs.c.job_id).where(_RANKED.c.rank == 1)
 )
 
-_GET_MANY = select(jobs).where(jobs.c.job_id.in_(bindparam("ids", expanding=True)))
+_NAMES = [field.name for field in fields(Job)]
 
-# SQLite has one writer at a time and knows no FOR UPDATE, so SQLAlchemy leaves it out there.
-_GET_LOCKED = _GET_MANY.order_by(jobs.c.job_id).with_for_update()
+_COLUMNS = ", ".join(f"jobs.{jobs.c[name].name}" for name in _NAMES)
+_MANY = (
+    f"WITH given(job_id) AS (VALUES {{rows}}) SELECT {_COLUMNS} "
+    "FROM given JOIN jobs ON jobs.job_id = given.job_id"
+)
+_GET_MANY = RowsStatement(_MANY)
 
+# SQLite has one writer at a time and knows no FOR UPDATE.
+_GET_LOCKED = RowsStatement(f"{_MANY} ORDER BY jobs.job_id FOR UPDATE OF jobs")
 
-def _sum_where(which: ColumnElement[bool], what: ColumnElement[int]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((which, what), else_=0)), 0)
-
-
-_UNSEALED = and_(not_(jobs.c.sealed), UNFINISHED)
-
-_TOTALS = select(
-    func.count().label("jobs"),
-    func.count(jobs.c.finished_at).label("ended"),
-    func.coalesce(func.sum(jobs.c.chunks_stored), 0).label("chunks_stored"),
-    func.coalesce(func.sum(jobs.c.chunks_dead), 0).label("chunks_dead"),
-    _sum_where(jobs.c.sealed, jobs.c.chunks_total).label("sealed_chunks"),
-    _sum_where(jobs.c.sealed, generations.c.chars).label("sealed_chars"),
-    _sum_where(_UNSEALED, jobs.c.chunks_total).label("unsealed_chunks"),
-    _sum_where(_UNSEALED, generations.c.chars).label("unsealed_chars"),
-).select_from(jobs.join(generations, generations.c.generation_id == jobs.c.generation_id))
 
 _START_CHUNKING = (
     update(jobs)
@@ -552,63 +369,25 @@ _ADD_JOBS = RowsStatement(
     "created_at, started_at, finished_at, offered_at) VALUES {rows}"
 )
 
-_WRITTEN = (
-    select(batches.c.job_id, func.count().label("batches"), func.sum(batches.c.chunks).label("chunks"))
-    .where(batches.c.job_id.in_(bindparam("ids", expanding=True)))
-    .group_by(batches.c.job_id)
-)
-
-_SEAL = RowsStatement(
-    "WITH given(job_id, total, covered) AS (VALUES {rows}) "
-    "UPDATE jobs SET sealed = {sealed}, started_at = COALESCE(started_at, {now}), "
-    "batches_total = given.total, coverage = given.covered, "
-    f"status = {earliest_stage_left('batches_embedded', 'given.total')} "
-    "FROM given WHERE jobs.job_id = given.job_id AND finished_at IS NULL"
-)
-
-_FINISH = (
-    update(jobs)
-    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED)
-    .values(status=bindparam("new"), reason=bindparam("why"), finished_at=bindparam("now"))
-    .returning(jobs.c.job_id, jobs.c.generation_id)
-)
-
-_COMPLETE = (
-    update(jobs)
-    .where(
-        jobs.c.job_id.in_(bindparam("ids", expanding=True)),
-        UNFINISHED,
-        jobs.c.sealed,
-        jobs.c.batches_done == jobs.c.batches_total,
-    )
-    .values(
-        finished_at=bindparam("now"),
-        status=case(
-            (jobs.c.chunks_dead == 0, JobStatus.COMPLETED),
-            (jobs.c.chunks_stored == 0, JobStatus.FAILED),
-            else_=JobStatus.COMPLETED_WITH_ERRORS,
-        ),
-        reason=case(
-            (jobs.c.chunks_dead == 0, None),
-            else_=cast(jobs.c.chunks_dead, Text)
-            + " of "
-            + cast(jobs.c.chunks_total, Text)
-            + " chunks failed",
-        ),
-    )
-    .returning(jobs.c.job_id, jobs.c.status)
-)
-
 
 def job_of(row: Row[Any]) -> Job:
     """Build the job from a row that has the columns of `jobs`, and maybe others."""
-    values = list(_JOB_COLUMNS(row._mapping))
+    return _job(_JOB_COLUMNS(row._mapping))
+
+
+def _by_id(rows: Sequence[Sequence[Any]]) -> dict[str, Job]:
+    """Build the jobs from rows that have their columns in order, by job id."""
+    return {job.job_id: job for job in map(_job, rows)}
+
+
+def _job(columns: Sequence[Any]) -> Job:
+    values = list(columns)
     values[_USER_TIER] = UserTier(values[_USER_TIER])
     values[_STATUS] = JobStatus(values[_STATUS])
+    values[_SEALED] = bool(values[_SEALED])  # the driver of SQLite has no booleans
     return Job(*values)
 
 
 # A claim reads many jobs. To read all columns in one call takes a fifth of the time of one call for each.
-_NAMES = [field.name for field in fields(Job)]
 _JOB_COLUMNS = itemgetter(*_NAMES)
-_USER_TIER, _STATUS = _NAMES.index("user_tier"), _NAMES.index("status")
+_USER_TIER, _STATUS, _SEALED = map(_NAMES.index, ("user_tier", "status", "sealed"))

@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from embedfleet.records import chunks as chunk_records
-from embedfleet.records import documents as document_records
+from embedfleet.records import generations as generation_records
 from embedfleet.records import segments
 from embedfleet.records.chunks import ChunkRow, StoredVector
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import GenerationState, chunks, collections, documents, generations
+from embedfleet.sql.states import GenerationState
+from embedfleet.sql.tables import chunks, collections, documents, generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def count_without(conn: Connection, scope: Scope) -> int:
 def contents(conn: Connection, wanted: Sequence[Wanted]) -> list[Content | None]:
     """Return what each part has, in order; None if its version is no longer the one that readers see."""
     ids = sorted({part.version.generation.generation_id for part in wanted})
-    kept = document_records.generations_by_id(conn, ids)
+    kept = generation_records.generations_by_id(conn, ids)
     live = {id_ for id_, generation in kept.items() if generation.state is GenerationState.LIVE}
     spans = [(part.version.generation.generation_id, part.first, part.past - part.first) for part in wanted]
     rows = chunk_records.between(conn, spans)
@@ -112,7 +113,7 @@ def _content(
 
 
 def _versions(conn: Connection, rows: Sequence[Row[Any]]) -> list[LiveVersion]:
-    made = document_records.generations_by_id(conn, [row.generation_id for row in rows])
+    made = generation_records.generations_by_id(conn, [row.generation_id for row in rows])
     return [LiveVersion(made[row.generation_id], row.chunks or 0) for row in rows]
 
 

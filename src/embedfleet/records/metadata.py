@@ -12,7 +12,7 @@ Metadata = Mapping[str, str | int | float | bool | list[str]]
 
 
 class Version(Protocol):
-    """What the rows of a version of a document say of it. `records.documents.Generation` is one."""
+    """What the rows of a version of a document say of it. `records.generations.Generation` is one."""
 
     @property
     def tenant(self) -> str: ...

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, update
 
-from embedfleet.sql.tables import traffic_removals as table
+from embedfleet.sql.traffic_tables import traffic_removals as table
 from embedfleet.sql.upsert import upsert
 
 

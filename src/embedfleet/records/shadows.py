@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.tables import shadow_differences, shadows
+from embedfleet.sql.traffic_tables import shadow_differences, shadows
 from embedfleet.sql.upsert import upsert
 
 _LISTING = Listing("shadows", (float, str))

@@ -57,6 +57,13 @@ def record_part(conn: Connection, kind: PartKind, part: Part) -> Part:
     return system.parts[kind]
 
 
+def lock_part(conn: Connection, kind: PartKind) -> Part | None:
+    """Return the part as it is recorded, and keep other units from changing it until this one ends."""
+    query = select(facts.c.value).where(facts.c.name == _part_name(kind)).with_for_update()
+    text = conn.execute(query).scalar_one_or_none()
+    return None if text is None else Part(**json.loads(text))
+
+
 def replace_part(conn: Connection, kind: PartKind, part: Part) -> None:
     """Record the part in place of the one that is recorded."""
     _replace(conn, _part_name(kind), _as_text(part))

@@ -31,15 +31,15 @@ from embedfleet.sql.tables import (
     receipts,
     searches,
     segments,
-    shadow_differences,
+    store_copies,
     tenants,
-    traffic_removals,
     usage,
     vectors,
     view_changes,
 )
+from embedfleet.sql.traffic_tables import shadow_differences, traffic_removals
 
-OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs)
+OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs, store_copies)
 """The tables whose rows name their document."""
 OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
@@ -61,6 +61,7 @@ NOT_SEARCHED = {
     "facts": "facts of the whole system",
     "leadership": "which orchestrator leads",
     "orchestrators": "which orchestrators run",
+    "store_moves": "which vector stores the vectors moved between",
     "shadows": "what shadow runs counted; their differences, which name documents, are searched",
     "traffic_changes": "which tenants an operator sent which way",
     "traffic_counts": "how many requests went which way",

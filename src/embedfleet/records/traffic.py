@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from embedfleet.records.cursors import Listing, Page
-from embedfleet.sql.tables import traffic_changes
+from embedfleet.sql.traffic_tables import traffic_changes
 from embedfleet.sql.upsert import upsert
 
 _LISTING = Listing("traffic history", (int,))

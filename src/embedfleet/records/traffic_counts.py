@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Executable, delete, func, select
 
-from embedfleet.sql.tables import traffic_counts
+from embedfleet.sql.traffic_tables import traffic_counts
 from embedfleet.sql.upsert import upsert
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, delete, make_url, update
 
 from embedfleet.errors import ConfigError, InvalidRequest, Remedy, one_line
-from embedfleet.records import backups, fleet, systems
+from embedfleet.records import backups, fleet, store_moves, systems
 from embedfleet.settings import Settings
 from embedfleet.sql import migrations
 from embedfleet.sql.tables import leadership, orchestrators, searches
@@ -133,6 +133,7 @@ def forget_processes(conn: Connection) -> None:
     A restored copy is a system of its own too: the original may go on beside it.
     """
     systems.forget(conn)
+    store_moves.forget(conn)
     for table in (orchestrators, searches):
         conn.execute(delete(table))
     fleet.forget_broker_epoch(conn)

@@ -9,18 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from embedfleet.records import chunks as chunk_records
-from embedfleet.records import documents, jobs, segments
+from embedfleet.records import generations as generation_records
+from embedfleet.records import jobs, segments
 from embedfleet.records.chunks import ChunkRow, StoredVector
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.records.metadata import chunk_metadata
 from embedfleet.sql.paging import chunk_id_pages
-from embedfleet.sql.tables import (
-    GenerationState,
-    VectorState,
-    chunks,
-    generations,
-    vectors,
-)
+from embedfleet.sql.states import GenerationState, VectorState
+from embedfleet.sql.tables import chunks, generations, vectors
 from embedfleet.sql.tables import documents as document_table
 from embedfleet.vectors.port import Metadata
 
@@ -84,7 +80,7 @@ def targets(conn: Connection, chunk_ids: Sequence[str]) -> list[Target]:
     chosen: dict[int, list[ChunkRow]] = {}
     for row in _chunk_rows(conn, wanted).values():
         chosen.setdefault(row.generation_id, []).append(chunk_records.chunk_row(row))
-    kept = documents.generations_by_id(conn, sorted(chosen))
+    kept = generation_records.generations_by_id(conn, sorted(chosen))
     result: list[Target] = []
     for generation_id, rows in chosen.items():
         if generation_id in kept:

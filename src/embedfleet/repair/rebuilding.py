@@ -20,7 +20,7 @@ from embedfleet.clock import Clock
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.lifecycle import storing
 from embedfleet.paging import pages
-from embedfleet.records import chunks
+from embedfleet.records import chunks, store_fence
 from embedfleet.records.chunks import StoredVector
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
@@ -93,6 +93,7 @@ class Rebuilding:
             metadatas=[target.metadata for target in targets],
             documents=[target.text for target in targets] if self._with_documents else None,
         )
+        part_id = self._store.part_id
         await self._store.upsert(collection, rows)
         # Of the vectors read back: the store may round what it is given.
         checksums = checksums_of(*await self._store.vectors(collection, ids))
@@ -101,14 +102,14 @@ class Rebuilding:
         # SQL is written after the store, as a storage worker does: a crash in between is repaired by
         # repeating.
         return await self._database.write(
-            lambda conn: storing.record_rewritten(conn, described_by, checksums, now)
+            lambda conn: storing.record_rewritten(conn, described_by, checksums, now, part_id=part_id)
         )
 
     async def _delete(self, collection: Collection, chunk_ids: Sequence[str]) -> int:
         deleted = 0
         for page in pages(chunk_ids, _ROWS_PER_UNIT):
             # A worker may have written some of these rows since verification: those stay.
-            allowed = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
+            allowed = await self._database.read(partial(_allowed, page=page, part_id=self._store.part_id))
             extra = [row_id for row_id in page if row_id not in allowed]
             await self._store.delete(collection, extra)
             deleted += len(extra)
@@ -117,8 +118,11 @@ class Rebuilding:
     async def _record_checksums(self, collection: Collection, chunk_ids: Sequence[str]) -> None:
         for page in pages(chunk_ids, _ROWS_PER_UNIT):
             before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
+            part_id = self._store.part_id
             checksums = checksums_of(*await self._store.vectors(collection, page))
-            await self._database.write(partial(_set_checksums, before=before, checksums=checksums))
+            await self._database.write(
+                partial(_set_checksums, before=before, checksums=checksums, part_id=part_id)
+            )
 
 
 async def open_emptied_store(
@@ -161,11 +165,21 @@ def put_aside(directory: Path, why: str) -> Path:
     return aside
 
 
+def _allowed(conn: Connection, page: Sequence[str], part_id: str | None) -> set[str]:
+    """Return which of these rows the store may hold. Raises StoreMoved if it is not the system's any more."""
+    store_fence.require_current(conn, part_id)
+    return expected.allowed_ids(conn, page)
+
+
 def _set_checksums(
-    conn: Connection, before: Mapping[str, StoredVector], checksums: Mapping[str, bytes]
+    conn: Connection, before: Mapping[str, StoredVector], checksums: Mapping[str, bytes], part_id: str | None
 ) -> None:
-    """Record these checksums, except of rows that were written since `before` was read."""
+    """Record these checksums, except of rows that were written since `before` was read.
+
+    Raises StoreMoved if they are not of the system's store any more.
+    """
     document_lock.lock(conn, {record.document_id for record in before.values()})
     for chunk_id, record in chunks.stored_vectors(conn, list(before)).items():
         if record == before[chunk_id] and chunk_id in checksums:
             chunks.set_checksum(conn, record.document_id, chunk_id, checksums[chunk_id])
+    store_fence.require_open(conn, part_id)

@@ -11,19 +11,23 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from embedfleet.errors import Permanent, Remedy, VectorStoreUnavailable
 from embedfleet.paging import pages
-from embedfleet.records import chunks, documents
+from embedfleet.records import chunks, documents, store_fence
 from embedfleet.records.collections import Collection
 from embedfleet.repair import expected
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.sql.database import Database
 from embedfleet.vectors.checksums import checksums_of, same_direction
 from embedfleet.vectors.port import VectorStore
+
+T = TypeVar("T")
 
 # A page of vectors takes 2 MB at 1,024 dimensions.
 _DOCUMENTS_PER_PAGE = 500
@@ -79,6 +83,7 @@ class Verification:
     ) -> None:
         self._database = database
         self._store = store
+        self._part_id = store.part_id
         self._truth = truth
         self._sampling = sampling
         self._random = random.Random(0 if sampling is None else sampling.seed)
@@ -94,7 +99,8 @@ class Verification:
 
         A row without a checksum in SQL is compared only with `check_without_checksum`: that embeds it again.
         Raises ModelError, UnknownModel or SpaceMismatch if a vector must be compared and this process does
-        not have the model that made it.
+        not have the model that made it. Raises StoreMoved if the vectors move to another store before the
+        end: what SQL says is of that store then.
         """
         # SQL first: a row that a worker adds after this read is unexpected, which the second pass clears up.
         expected_checksums = await self._expected_checksums(collection)
@@ -116,7 +122,18 @@ class Verification:
         not_scanned = list(expected_checksums)
         found.missing = await self._still_missing(collection, not_scanned)
         found.extra = await self._still_extra(collection, unexpected)
+        await self._read(lambda _: None)  # whether it is still the system's store, once more
         return found
+
+    async def _read(self, unit: Callable[[Connection], T]) -> T:
+        """Read from SQL, if the store is still the system's."""
+        part_id = self._part_id
+
+        def if_current(conn: Connection) -> T:
+            store_fence.require_current(conn, part_id)
+            return unit(conn)
+
+        return await self._database.read(if_current)
 
     async def _scan(self, collection: Collection) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
         """All rows of the store, in pages. Raises VectorStoreUnavailable if it cannot read the collection."""
@@ -140,7 +157,7 @@ class Verification:
             read = partial(
                 expected.stored_checksums, collection_id=collection.collection_id, document_ids=document_ids
             )
-            checksums.update(await self._database.read(read))
+            checksums.update(await self._read(read))
         return checksums
 
     async def _document_pages(self, collection: Collection) -> AsyncIterator[list[str]]:
@@ -149,7 +166,7 @@ class Verification:
             read = partial(
                 documents.ids_after, tenant=collection.tenant, after=after, limit=_DOCUMENTS_PER_PAGE
             )
-            page = await self._database.read(read)
+            page = await self._read(read)
             if not page:
                 return
             yield page
@@ -190,7 +207,7 @@ class Verification:
         """
         for page in pages(chunk_ids, _ROWS_PER_PAGE):
             stored = await self._unchanged_vectors(found.collection, page, also_equal=is_sample)
-            targets = await self._database.read(partial(expected.targets, chunk_ids=list(stored)))
+            targets = await self._read(partial(expected.targets, chunk_ids=list(stored)))
             true_vectors = await self._truth.of(found.collection, targets, ask_cache=not is_sample)
             comparable = [row_id for row_id in stored if row_id in true_vectors]
             if not is_sample:
@@ -216,9 +233,9 @@ class Verification:
 
         Rows whose checksum is the one in SQL are included only with `also_equal`.
         """
-        before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
+        before = await self._read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         ids, vectors = await self._store.vectors(collection, chunk_ids)
-        after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
+        after = await self._read(partial(chunks.stored_vectors, chunk_ids=chunk_ids))
         checksums = checksums_of(ids, vectors)
         return {
             row_id: vector
@@ -232,9 +249,9 @@ class Verification:
         """The ids that the store does not hold although SQL says so before and after looking."""
         missing: list[str] = []
         for page in pages(chunk_ids, _ROWS_PER_PAGE):
-            before = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
+            before = await self._read(partial(chunks.stored_vectors, chunk_ids=page))
             present = set((await self._store.vectors(collection, page))[0])
-            after = await self._database.read(partial(chunks.stored_vectors, chunk_ids=page))
+            after = await self._read(partial(chunks.stored_vectors, chunk_ids=page))
             missing += [
                 row_id
                 for row_id in page
@@ -248,9 +265,9 @@ class Verification:
         for page in pages(chunk_ids, _ROWS_PER_PAGE):
             # SQL is read before the store: otherwise a row that a worker is just deleting would be read from
             # the store, and then be gone from SQL.
-            allowed_before = await self._database.read(partial(expected.allowed_ids, chunk_ids=page))
+            allowed_before = await self._read(partial(expected.allowed_ids, chunk_ids=page))
             suspects = [row_id for row_id in page if row_id not in allowed_before]
             present = (await self._store.vectors(collection, suspects))[0] if suspects else []
-            allowed_after = await self._database.read(partial(expected.allowed_ids, chunk_ids=present))
+            allowed_after = await self._read(partial(expected.allowed_ids, chunk_ids=present))
             extra += [row_id for row_id in present if row_id not in allowed_after]
         return extra

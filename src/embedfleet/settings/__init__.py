@@ -3,8 +3,8 @@
 `embeddings_config.yaml` shows them all. An environment variable is named after the path to the field:
 `EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused with the nearest known name.
 
-May import: metrics, clock, log, lifetime, framing, data_directory, waiting, trouble, service, validation,
-mark_file, file_metadata and below.
+May import: metrics, clock, log, lifetime, child_environment, framing, data_directory, waiting, trouble,
+service, validation, mark_file, file_metadata and below.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from embedfleet.settings.catalogue_file import CatalogueFile
 from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
 from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
+from embedfleet.settings.placement import RaySettings, ResourceSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
 from embedfleet.settings.pools import (
     DEFAULT_BATCH_TOKENS,
@@ -47,8 +48,10 @@ __all__ = [
     "PoolSettings",
     "PoolsSettings",
     "PriceSettings",
+    "RaySettings",
     "RedisSettings",
     "RemoteSettings",
+    "ResourceSettings",
     "ScalingPolicy",
     "Settings",
     "TenantsSettings",

@@ -8,7 +8,7 @@ from embedfleet.settings.section import Section
 
 
 class HttpSettings(Section):
-    """The HTTP API that `embedfleet[serve]` serves."""
+    """The HTTP API that the extra `serve` brings."""
 
     host: str = Field(
         default="127.0.0.1",

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from embedfleet.settings.placement import ResourceSettings
 from embedfleet.settings.section import Section
 
 MOST_WORKERS = 1024
@@ -67,13 +68,13 @@ class PoolSettings(Section):
     max_queued_tasks: int = Field(
         default=512,
         ge=1,
-        description="High-water mark: the stage before pauses while more tasks wait here. The embedding "
+        description="Limit: the stage before pauses while more tasks wait here. The embedding "
         "queue is shared out among the tenants by weight. Lower to save memory.",
     )
     max_queued_tokens: int = Field(
         default=524_288,
         ge=1,
-        description="The same mark in tokens, as tasks differ in size. Raise both for fast devices: several "
+        description="The same limit in tokens, as tasks differ in size. Raise both for fast devices: several "
         "claims of every worker should fit.",
     )
     memory_limit_mb: int | None = Field(
@@ -81,6 +82,7 @@ class PoolSettings(Section):
         ge=64,
         description="A worker process that uses more is replaced between tasks. Set it if workers grow.",
     )
+    resources: ResourceSettings = ResourceSettings()
 
     def is_full(self, *, ready_tasks: int, ready_tokens: int) -> bool:
         """Whether so much waits in this stage's queue that the stage before pauses."""
@@ -128,7 +130,8 @@ class PoolsSettings(Section):
     # Large claims, because all tasks of a claim share one write to the vector store and one transaction. Two:
     # while the vector store writes one claim, the other is read or recorded in SQL.
     storage: PoolSettings = PoolSettings(concurrency=2, batch_tasks=256, batch_tokens=131_072)
-    deletion: PoolSettings = PoolSettings()
+    # A quarter of a core: deletion mostly waits.
+    deletion: PoolSettings = PoolSettings(resources=ResourceSettings(num_cpus=0.25))
 
     def of(self, stage: str) -> PoolSettings:
         """The pool of a stage."""
@@ -222,10 +225,11 @@ class AutoScalingSettings(ScalingPolicy):
 class OrchestratorSettings(Section):
     """The process that starts, watches and stops the workers of a host."""
 
-    launcher: Literal["auto", "inline", "process"] = Field(
+    launcher: Literal["auto", "inline", "process", "ray", "none"] = Field(
         default="auto",
-        description="`inline`: workers in this process. `process`: each in its own. `auto`: processes "
-        "when `redis.url` is set.",
+        description="`inline`: workers in this process. `process`: each in its own. `ray`: a Ray cluster "
+        "places them. `auto`: processes when `redis.url` is set. `none`: something else starts them, such as "
+        "Kubernetes.",
     )
     drain_seconds: float = Field(
         default=30.0,

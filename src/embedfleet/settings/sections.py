@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from embedfleet.settings.chunking import ChunkingSettings
 from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.models import ModelsSettings
+from embedfleet.settings.placement import RaySettings
 from embedfleet.settings.pools import AutoScalingSettings, OrchestratorSettings, PoolsSettings
 from embedfleet.settings.section import Section
 from embedfleet.settings.services import (
@@ -135,7 +136,7 @@ class ParsingSettings(Section):
     ocr: bool = Field(
         default=False,
         description="Read scanned pages by OCR, some seconds a page, within cpu_seconds. "
-        "Needs embedfleet[ocr].",
+        "Needs the extra `ocr`.",
     )
 
 
@@ -149,6 +150,7 @@ class Settings(Section):
     )
     worker_pools: PoolsSettings = PoolsSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    ray: RaySettings = RaySettings()
     redis: RedisSettings = RedisSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

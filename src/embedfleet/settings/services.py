@@ -9,6 +9,9 @@ from pydantic import Field, SecretStr
 
 from embedfleet.settings.section import Section
 
+# The kinds of vector stores that keep their rows in the data directory, if the settings name no place.
+_EMBEDDED = frozenset({"chroma", "lancedb"})
+
 
 class RedisSettings(Section):
     """The broker that the hosts of a fleet share."""
@@ -48,6 +51,14 @@ class RedisSettings(Section):
         ge=2,
         description="Connections of one process. Raise when workers wait for them; lower if the server "
         "runs out of them.",
+    )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Into how many queues each stage is divided, with fair shares in each. Raise it with the "
+        "nodes of a Redis Cluster when one node is busy, to twice their number. It may change while work is "
+        "queued: the leader's number counts.",
     )
     tls_ca_file: Path | None = Field(
         default=None,
@@ -150,12 +161,22 @@ class ViewSettings(Section):
 class VectorStoreSettings(Section):
     """The store that makes vectors searchable."""
 
-    kind: str = Field(default="chroma", description="Which vector store: `chroma` is the only one so far.")
+    kind: str = Field(
+        default="chroma",
+        description="Which vector store: `chroma` is embedded or a server, `lancedb` a directory or an "
+        "object store, `pgvector` is in PostgreSQL, `qdrant` a server.",
+    )
     url: str | None = Field(
         default=None,
         repr=False,  # it may hold a password
-        description="None: an embedded Chroma in the data directory. http(s)://HOST:PORT: a Chroma "
-        "server, as a fleet needs.",
+        description="http(s)://HOST:PORT of a Chroma or Qdrant server, or postgresql://… for pgvector. None: "
+        "an embedded store in the data directory; for pgvector the database of `database.url`.",
+    )
+    path: str | None = Field(
+        default=None,
+        repr=False,  # so may this
+        description="For lancedb: a directory that all hosts see, or an object store such as "
+        "s3://BUCKET/PATH. None: in the data directory, for one orchestrator.",
     )
     token: SecretStr | None = Field(
         default=None, description="Sent with every request. Set it if a proxy guards the server."
@@ -167,6 +188,11 @@ class VectorStoreSettings(Section):
     )
     timeout_seconds: float = Field(
         default=60.0, gt=0, description="Longest request to the server. Raise if the server has slow disks."
+    )
+    other_token: SecretStr | None = Field(
+        default=None,
+        description="The token of the other store, while the vectors move from one server to another. Set it "
+        "if that server wants another token than this one.",
     )
     store_documents: bool = Field(
         default=True,
@@ -181,11 +207,28 @@ class VectorStoreSettings(Section):
         "exact. Raise for exact answers to wider filters: 1,000 passages take about 0.04 s, from a server "
         "0.1 s.",
     )
+    max_surplus_files: int = Field(
+        default=2_000,
+        ge=1,
+        description="Storage waits while the store has more files that its upkeep would merge. Raise if the "
+        "disk has room for bursts of small writes.",
+    )
+    max_unindexed_rows: int = Field(
+        default=2_000_000,
+        ge=1,
+        description="Storage waits while more rows are in no index, as every search compares each of them. "
+        "Lower for quick searches during a bulk load; raise to load first and index later.",
+    )
     views: tuple[ViewSettings, ...] = Field(
         default=(),
         description="Views for others: collections in the layout of a system that reads them itself. Set "
         "one to move such a system to this one without changing how it reads.",
     )
+
+    @property
+    def in_data_directory(self) -> bool:
+        """Whether the vectors are in the data directory, so that one orchestrator owns them."""
+        return self.kind in _EMBEDDED and self.url is None and self.path is None
 
 
 class EmbeddingCacheSettings(Section):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from typing import Literal, Protocol, TypeVar
 
@@ -30,9 +30,10 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.series import timed
 from embedfleet.retry import BackOff
 from embedfleet.sql import document_lock
+from embedfleet.sql.sole import SoleLock
 from embedfleet.trouble import Trouble
 from embedfleet.validation import HOW_TO_ENCODE, is_encoded
-from embedfleet.waiting import cancel_and_wait
+from embedfleet.waiting import cancel_and_wait, to_its_end
 
 T = TypeVar("T")
 
@@ -71,11 +72,30 @@ class SqlEngine(Protocol):
     def change_mark(self) -> Future[Hashable]:
         """Return a value that changes with a commit of any process. It is only for comparisons."""
 
+    def sole_lock(self, name: str) -> SoleLock:
+        """Return the lock of this name of the whole database, which nothing holds yet by this object.
+
+        `take` raises an error of embedfleet's tree if the database is away.
+        """
+
     def close(self) -> None:
         """Finish the queued units, and free all connections and threads. This blocks.
 
         Call it after a failed `open` too.
         """
+
+
+class Sole:
+    """A lock that this process holds."""
+
+    def __init__(self, lock: SoleLock, location: str) -> None:
+        self._lock = lock
+        self._location = location
+
+    async def require(self) -> None:
+        """Raise DatabaseUnavailable if the lock was lost with its connection. Then another may hold it."""
+        if not await asyncio.to_thread(self._lock.held):
+            raise DatabaseUnavailable(f"{self._location}: the connection that held a lock was lost")
 
 
 class Database:
@@ -179,6 +199,21 @@ class Database:
     def read_blocking(self, work: Callable[[Connection], T]) -> T:
         """Do the same as `read`, on a thread other than the event loop's. This blocks."""
         return self._queue_read(work).result()
+
+    @contextlib.asynccontextmanager
+    async def sole(self, name: str) -> AsyncIterator[Sole | None]:
+        """Hold the lock of this name within the block. None: another holder has it now.
+
+        The lock ends with the process. A process that is stopped, and not ended, keeps it.
+        """
+        self._require_open()
+        lock = self._engine.sole_lock(name)
+        try:
+            # To its end: a lock that is taken after its release would stay taken.
+            taken = await to_its_end(asyncio.to_thread(lock.take))
+            yield Sole(lock, self.location) if taken else None
+        finally:
+            await to_its_end(asyncio.to_thread(lock.release))
 
     def _queue_read(self, work: Callable[[Connection], T]) -> Future[T]:
         self._require_open()

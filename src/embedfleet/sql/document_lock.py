@@ -23,17 +23,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from embedfleet.sql.tables import documents
+from embedfleet.sql.rows import RowsStatement
 
 _HELD = "embedfleet documents locked"
 
-_LOCK = (
-    select(documents.c.document_id)
-    .where(documents.c.document_id.in_(bindparam("ids", expanding=True)))
-    .order_by(documents.c.document_id)
-    .with_for_update()
+_LOCK = RowsStatement(
+    "WITH given(document_id) AS (VALUES {rows}) "
+    "SELECT documents.document_id FROM given JOIN documents ON documents.document_id = given.document_id "
+    "ORDER BY documents.document_id FOR UPDATE OF documents"
 )
 
 
@@ -56,7 +55,7 @@ def lock(conn: Connection, document_ids: Iterable[str]) -> bool:
     conn.info.setdefault(_HELD, set()).update(ids)
     if not ids or conn.dialect.name == "sqlite":
         return False
-    conn.execute(_LOCK, {"ids": ids}).all()
+    _LOCK.run(conn, [(document_id,) for document_id in ids])
     return True
 
 

@@ -7,9 +7,10 @@ from before the wait.) The server itself groups commits. A unit runs again after
 commit. Read units run REPEATABLE READ, READ ONLY, so they see one snapshot.
 
 A process that is stopped or cut off during a unit must not keep its locks. So the server ends a transaction
-that was idle for `_IDLE_IN_TRANSACTION_SECONDS`. A stopped process may wait for a lock as well, and would
-keep it in its turn. So the server ends each wait after `_ONE_WAIT_SECONDS`, and a unit whose process works
-runs again, until it has waited as long as the settings allow.
+that was idle for `_IDLE_IN_TRANSACTION_SECONDS`. A unit that lost its connection may be idle twice as long in
+its next run: a process that works, but slowly, comes to an end. A stopped process may wait for a lock as
+well, and would keep it in its turn. So the server ends each wait after `_ONE_WAIT_SECONDS`, and a unit whose
+process works runs again, until it has waited as long as the settings allow.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -29,6 +30,8 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from embedfleet.errors import ConfigError, DatabaseUnavailable, InvalidRequest, Remedy, StorageFull
 from embedfleet.retry import BackOff
 from embedfleet.sql import migrations
+from embedfleet.sql.silence import KEEPALIVES, SILENCE_SECONDS
+from embedfleet.sql.sole import AdvisoryLock, SoleLock
 
 T = TypeVar("T")
 
@@ -41,8 +44,8 @@ _IDLE_IN_TRANSACTION_SECONDS = 3
 # Shorter than that: processes that were stopped together have lost their places in the line for a lock before
 # the one that holds it loses the lock. Otherwise each of them would hold it for three seconds more.
 _ONE_WAIT_SECONDS = 2
-# A server that vanished silently is noticed in this time, both while we wait for it and while we send to it.
-_SILENCE_SECONDS = 10
+# Until the end of the transaction: the next unit on this connection has the limit of before.
+_MAY_BE_IDLE = text("SELECT set_config('idle_in_transaction_session_timeout', :ms, true)")
 
 _SERIALIZATION_FAILURE = "40001"
 _DEADLOCK = "40P01"
@@ -62,16 +65,20 @@ class PostgresqlEngine:
         self, url: URL, *, pool_size: int, connect_timeout_seconds: float, lock_timeout_seconds: float
     ) -> None:
         self.location = _location(url)
+        self._url = url
+        self._timeouts = (connect_timeout_seconds, lock_timeout_seconds)
         self._opened = False
         self._lock_timeout_seconds = lock_timeout_seconds
         self._rng = random.Random()  # its methods may be called on any thread
         writers = max(1, pool_size // 2)
         readers = max(1, pool_size - writers)
-        self._engine = _engine(url, writers + readers, connect_timeout_seconds, lock_timeout_seconds)
-        self._snapshots = self._engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        self._engine = _engine(url, writers, connect_timeout_seconds, lock_timeout_seconds)
+        # Connections of their own, which stay as they are. To set a connection for each unit, and back again,
+        # takes the process as long as the statement of a small unit.
+        self._snapshots = _engine(
+            url, readers, connect_timeout_seconds, lock_timeout_seconds, isolation_level="REPEATABLE READ"
         )
-        self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._snapshots, "connect", _make_read_only)
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="sql-writer")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sql-reader")
 
@@ -86,7 +93,7 @@ class PostgresqlEngine:
             with self._mapped():
                 migrations.require_head(self._engine, self.location)
         except BaseException:
-            self._engine.dispose()  # a caller who forgets `close` after a failure leaves no connection open
+            self._dispose()  # a caller who forgets `close` after a failure leaves no connection open
             raise
         self._opened = True
 
@@ -107,12 +114,19 @@ class PostgresqlEngine:
 
     def change_mark(self) -> Future[Hashable]:
         """Return the server's snapshot: the next transaction id and the running ones. A commit changes it."""
-        return self._readers.submit(self._run, self._looks, _snapshot)
+        return self._readers.submit(self._run, self._snapshots, _snapshot)
+
+    def sole_lock(self, name: str) -> SoleLock:
+        return _MappedLock(AdvisoryLock(_engine(self._url, 1, *self._timeouts), name), self.location)
 
     def close(self) -> None:
         self._writers.shutdown()
         self._readers.shutdown()
+        self._dispose()
+
+    def _dispose(self) -> None:
         self._engine.dispose()
+        self._snapshots.dispose()
 
     def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
         """Run the unit in a transaction, up to `_MAX_RUNS` times after a conflict or a lost connection.
@@ -121,11 +135,14 @@ class PostgresqlEngine:
         """
         give_up_at = time.monotonic() + self._lock_timeout_seconds
         back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, self._rng)
+        lost = 0
         with self._mapped():
             while True:
                 committing = False
                 try:
                     with engine.begin() as conn:
+                        if lost:
+                            conn.execute(_MAY_BE_IDLE, {"ms": str(_idle_ms() << lost)})
                         result = unit(conn)
                         committing = True
                     return result
@@ -135,6 +152,7 @@ class PostgresqlEngine:
                     # If the connection was lost during the commit, the unit may have been kept. To run it
                     # again is the caller's decision.
                     dead = exc.connection_invalidated and not committing
+                    lost += dead
                     back_off.add_failure()
                     if back_off.failures == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
                         raise
@@ -144,38 +162,69 @@ class PostgresqlEngine:
         return _mapped(self.location, opened=self._opened)
 
 
+class _MappedLock:
+    """An advisory lock that raises embedfleet's errors."""
+
+    def __init__(self, lock: AdvisoryLock, location: str) -> None:
+        self._lock = lock
+        self._location = location
+
+    def take(self) -> bool:
+        with _mapped(self._location, opened=True):
+            return self._lock.take()
+
+    def held(self) -> bool:
+        return self._lock.held()
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _idle_ms() -> int:
+    return int(_IDLE_IN_TRANSACTION_SECONDS * 1000)
+
+
 def _snapshot(conn: Connection) -> str:
     return str(conn.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
 
-def _engine(url: URL, connections: int, connect_timeout: float, lock_timeout: float) -> Engine:
+def _make_read_only(dbapi_connection: Any, _record: object) -> None:
+    dbapi_connection.read_only = True
+
+
+def _engine(
+    url: URL,
+    connections: int,
+    connect_timeout: float,
+    lock_timeout: float,
+    *,
+    isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"] = "READ COMMITTED",
+) -> Engine:
     try:
         engine = create_engine(
             url,
+            isolation_level=isolation_level,
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,  # parameters hold document text, which must not reach a log
             connect_args={
                 "application_name": "embedfleet",
                 "connect_timeout": max(2, round(connect_timeout)),  # libpq's minimum is 2
-                "keepalives_idle": _SILENCE_SECONDS // 2,
-                "keepalives_interval": 1,
-                "keepalives_count": _SILENCE_SECONDS // 2,
-                "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+                # A server that vanished is noticed both while we wait for it and while we send to it.
+                **KEEPALIVES,
+                "tcp_user_timeout": SILENCE_SECONDS * 1000,
             },
         )
     except ImportError as exc:
         raise ConfigError(
-            f"database.url: PostgreSQL needs the package psycopg ({exc}): pip install 'psycopg[binary]'"
+            f"database.url: PostgreSQL needs psycopg ({exc}): install the extra `fleet` of embedfleet"
         ) from exc
 
     def prepare(dbapi_connection: Any, _record: object) -> None:
         # By statements, not by libpq's `options`, which poolers such as PgBouncer do not pass on.
         with dbapi_connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {int(min(lock_timeout, _ONE_WAIT_SECONDS) * 1000)}")
-            cursor.execute(
-                f"SET idle_in_transaction_session_timeout = {int(_IDLE_IN_TRANSACTION_SECONDS * 1000)}"
-            )
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {_idle_ms()}")
         dbapi_connection.commit()
 
     def end_pipeline(

@@ -23,6 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from embedfleet.errors import ConfigError, DatabaseUnavailable, Remedy, StorageFull
 from embedfleet.sql import migrations
+from embedfleet.sql.sole import FileLock, SoleLock
 
 T = TypeVar("T")
 
@@ -112,6 +113,9 @@ class SqliteEngine:
                 return int(version)
             finally:
                 cursor.close()
+
+    def sole_lock(self, name: str) -> SoleLock:
+        return FileLock(self.location, name)
 
     def close(self) -> None:
         self._units.put(None)

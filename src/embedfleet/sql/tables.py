@@ -1,4 +1,4 @@
-"""The SQL schema, in one place. Migrations build it, and a test checks that the two are equal.
+"""The tables of the SQL schema, but for those of the traffic. `sql.schema` has all of them.
 
 Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text, so
 that a person can read them in SQL.
@@ -11,10 +11,7 @@ jobs ended. `embeddings` keeps computed vectors for another use.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     Float,
@@ -22,66 +19,13 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
-
-def _partial_index(name: str, column: str, *, where: str) -> Index:
-    """Build an index of the rows that meet the condition. It stays small if few rows do."""
-    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
-
-
-class GenerationState(StrEnum):
-    """`building` and `live` generations keep their vectors; a `retired` generation needs none."""
-
-    BUILDING = "building"
-    LIVE = "live"
-    RETIRED = "retired"
-
-
-class BatchState(StrEnum):
-    PENDING = "pending"
-    EMBEDDED = "embedded"
-    DONE = "done"
-
-
-class VectorState(StrEnum):
-    """`stored`: the vector store holds it. `deleting`: no generation refers to it, and a deletion task
-    removes it; until then its id must not be written again."""
-
-    STORED = "stored"
-    DELETING = "deleting"
-
-
-class DeadLetterEnd(StrEnum):
-    """`requeued`: its job ran again. `replaced`: a newer generation of its document is complete. `purged`: an
-    operator accepted the loss."""
-
-    REPLACED = "replaced"
-    REQUEUED = "requeued"
-    PURGED = "purged"
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite numbers rows itself only in a column of the type INTEGER. It gives the number of a deleted last row
-# again, unless the table has `sqlite_autoincrement`: so have those whose rows are deleted and whose numbers
-# are remembered elsewhere, as in a receipt.
-_Id = BigInteger().with_variant(Integer(), "sqlite")
-# Positions in a document, and their sums: a day's quota is beyond 32 bits.
-_Chars = BigInteger()
+from embedfleet.sql.metadata import Chars, Id, metadata, partial_index
 
 tenants = Table(
     "tenants",
@@ -117,7 +61,7 @@ api_keys = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("audit_id", _Id, primary_key=True),
+    Column("audit_id", Id, primary_key=True),
     Column("at", Float, nullable=False, index=True),
     # The prefix of the key, or `local` for a command beside the database.
     Column("actor", Text, nullable=False),
@@ -156,13 +100,13 @@ receipts = Table(
     # What was there, and what the last search found, as JSON (`records.receipts.Findings`).
     Column("findings", Text, nullable=False),
     Index("ix_receipts_tenant_id_requested_at", "tenant", "requested_at"),
-    _partial_index("ix_receipts_open", "requested_at", where="finished_at IS NULL"),
+    partial_index("ix_receipts_open", "requested_at", where="finished_at IS NULL"),
 )
 
 collections = Table(
     "collections",
     metadata,
-    Column("collection_id", _Id, primary_key=True),
+    Column("collection_id", Id, primary_key=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("model", Text, nullable=False),
     Column("space", Text, nullable=False),
@@ -192,22 +136,22 @@ documents = Table(
     Column("view_marks", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
-    _partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
-    _partial_index("ix_documents_view_marks", "document_id", where="view_marks > 0"),
+    partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
+    partial_index("ix_documents_view_marks", "document_id", where="view_marks > 0"),
 )
 
 generations = Table(
     "generations",
     metadata,
-    Column("generation_id", _Id, primary_key=True),
+    Column("generation_id", Id, primary_key=True),
     Column("document_id", String(32), ForeignKey("documents.document_id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
+    Column("collection_id", Id, ForeignKey("collections.collection_id"), nullable=False),
     Column("content_hash", String(64), nullable=False),
     Column("source_hash", String(64)),
     Column("content_type", String(16), nullable=False),
-    Column("chars", _Chars, nullable=False),
+    Column("chars", Chars, nullable=False),
     Column("chunking", Text, nullable=False),
     Column("batch_chunks", Integer, nullable=False),
     Column("chunker_version", Integer, nullable=False),
@@ -225,10 +169,10 @@ generations = Table(
 segments = Table(
     "segments",
     metadata,
-    Column("generation_id", _Id, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("generation_id", Id, ForeignKey("generations.generation_id"), primary_key=True),
     Column("ordinal", Integer, primary_key=True),
-    Column("start", _Chars, nullable=False),
-    Column("chars", _Chars, nullable=False),
+    Column("start", Chars, nullable=False),
+    Column("chars", Chars, nullable=False),
     Column("body", LargeBinary, nullable=False),
     # The places that begin in the segment (`records.segments`); NULL if there are none.
     Column("places", LargeBinary),
@@ -237,11 +181,11 @@ segments = Table(
 chunks = Table(
     "chunks",
     metadata,
-    Column("generation_id", _Id, ForeignKey("generations.generation_id"), primary_key=True),
+    Column("generation_id", Id, ForeignKey("generations.generation_id"), primary_key=True),
     Column("chunk_index", Integer, primary_key=True),
     Column("chunk_id", LargeBinary(16), nullable=False, index=True),
-    Column("start", _Chars, nullable=False),
-    Column("end", _Chars, nullable=False),
+    Column("start", Chars, nullable=False),
+    Column("end", Chars, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("heading", Text, nullable=False),
     # What is embedded before the chunk's text.
@@ -261,7 +205,7 @@ jobs = Table(
     Column("job_id", String(40), primary_key=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("document_id", String(32), nullable=False, index=True),
-    Column("generation_id", _Id, nullable=False, index=True),
+    Column("generation_id", Id, nullable=False, index=True),
     Column("user_tier", String(16), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("status", String(24), nullable=False),
@@ -284,10 +228,10 @@ jobs = Table(
     Column("offered_at", Float),
     Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
     # The outbox: jobs that were not offered to the broker yet. The index is partial, so it holds only these.
-    _partial_index("ix_jobs_outbox", "created_at", where="offered_at IS NULL AND finished_at IS NULL"),
-    _partial_index("ix_jobs_unfinished", "tenant", where="finished_at IS NULL"),
+    partial_index("ix_jobs_outbox", "created_at", where="offered_at IS NULL AND finished_at IS NULL"),
+    partial_index("ix_jobs_unfinished", "tenant", where="finished_at IS NULL"),
     # For the reconciler, which reads the unfinished jobs in pages.
-    _partial_index("ix_jobs_unfinished_by_id", "job_id", where="finished_at IS NULL"),
+    partial_index("ix_jobs_unfinished_by_id", "job_id", where="finished_at IS NULL"),
 )
 
 batches = Table(
@@ -307,10 +251,10 @@ vectors = Table(
     metadata,
     Column("chunk_id", LargeBinary(16), primary_key=True),
     Column("document_id", String(32), nullable=False, index=True),
-    Column("collection_id", _Id, ForeignKey("collections.collection_id"), nullable=False),
+    Column("collection_id", Id, ForeignKey("collections.collection_id"), nullable=False),
     # The generation whose metadata (index, heading, job) is in the row of the vector store; 0 if the row has
     # metadata that its document had before.
-    Column("described_by", _Id, nullable=False),
+    Column("described_by", Id, nullable=False),
     # Counts writes of the id, so that a deletion cannot forget a write that came after its look.
     Column("writes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
@@ -323,7 +267,7 @@ vectors = Table(
 embeddings = Table(
     "embeddings",
     metadata,
-    Column("collection_id", _Id, ForeignKey("collections.collection_id"), primary_key=True),
+    Column("collection_id", Id, ForeignKey("collections.collection_id"), primary_key=True),
     # The hash of the model's whole input: the token ids, or the text for a model that reads texts.
     Column("content_hash", LargeBinary(16), primary_key=True),
     # The document whose deletion deletes the vector.
@@ -337,14 +281,14 @@ embeddings = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("dead_letter_id", _Id, primary_key=True),
+    Column("dead_letter_id", Id, primary_key=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),
     Column("stage", String(16), nullable=False),
     Column("ordinal", Integer),
     Column("chunk_index", Integer),
-    Column("start", _Chars),
-    Column("end", _Chars),
+    Column("start", Chars),
+    Column("end", Chars),
     Column("reason", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     # The run of the job that gave it up.
@@ -354,7 +298,7 @@ dead_letters = Table(
     Column("ended_at", Float),
     Index("ix_dead_letters_job_id", "job_id"),
     Index("uq_dead_letters_chunk", "job_id", "run", "chunk_index", unique=True),
-    _partial_index("ix_dead_letters_open", "created_at", where="ended IS NULL"),
+    partial_index("ix_dead_letters_open", "created_at", where="ended IS NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -376,7 +320,7 @@ events = Table(
     Column("event_id", String(56), primary_key=True),
     # NULL until the leader's publisher gives the next position. It gives them in order, so that a reader that
     # goes on from a position misses no event.
-    Column("position", _Id, unique=True),
+    Column("position", Id, unique=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("job_id", String(40), nullable=False),
     Column("run", Integer, nullable=False),
@@ -390,8 +334,8 @@ events = Table(
     # The account of the document as JSON; NULL if nothing was left out.
     Column("account", Text),
     Index("ix_events_tenant_id_position", "tenant", "position"),
-    _partial_index("ix_events_outbox", "created_at", where="position IS NULL"),
-    _partial_index("ix_events_undelivered", "position", where="delivered_at IS NULL"),
+    partial_index("ix_events_outbox", "created_at", where="position IS NULL"),
+    partial_index("ix_events_undelivered", "position", where="delivered_at IS NULL"),
 )
 
 # The ledger: what is enforced, shown and billed. A UTC day, a model and an API key have one row of a tenant.
@@ -404,9 +348,9 @@ usage = Table(
     Column("model", Text, primary_key=True),
     # The prefix of the API key; empty without one.
     Column("api_key", String(16), primary_key=True),
-    Column("chars", _Chars, nullable=False),
-    Column("bytes", _Chars, nullable=False),
-    Column("tokens", _Chars, nullable=False),
+    Column("chars", Chars, nullable=False),
+    Column("bytes", Chars, nullable=False),
+    Column("tokens", Chars, nullable=False),
     Column("jobs", Integer, nullable=False),
     # Texts that were embedded at once, without a job.
     Column("texts", Integer, nullable=False),
@@ -423,98 +367,13 @@ searches = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# Which requests go to the fleet: a row a change, with the whole state that holds from then on. The newest
-# row holds. Rows are only added.
-traffic_changes = Table(
-    "traffic_changes",
-    metadata,
-    Column("change_id", _Id, primary_key=True),
-    Column("at", Float, nullable=False),
-    # The prefix of a key, `local`, or `guard`.
-    Column("actor", Text, nullable=False),
-    Column("action", String(40), nullable=False),
-    Column("reason", Text),
-    # `traffic.state.TrafficState` as JSON.
-    Column("state", Text, nullable=False),
-)
-
-# How requests went, counted by each process that routes: a row for a slice of time, a path and a state.
-traffic_counts = Table(
-    "traffic_counts",
-    metadata,
-    Column("slice_at", BigInteger, primary_key=True),
-    Column("process", String(40), primary_key=True),
-    # `sync` (the old path) or `async` (the fleet).
-    Column("path", String(16), primary_key=True),
-    Column("change_id", BigInteger, primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("errors", BigInteger, nullable=False),
-    # Requests that the fleet failed to answer and that then went to the old path.
-    Column("fallbacks", BigInteger, nullable=False),
-    Column("chunks", BigInteger, nullable=False),
-    # Numbers of requests by class of latency, as JSON (`traffic.latencies`).
-    Column("latencies", Text, nullable=False),
-)
-
-# Documents that were ingested on one path and must still be removed from the other one, which is `path`.
-traffic_removals = Table(
-    "traffic_removals",
-    metadata,
-    Column("tenant_id", Text, primary_key=True, key="tenant"),
-    Column("media_id", Text, primary_key=True),
-    Column("path", String(16), primary_key=True),
-    Column("requested_at", Float, nullable=False),
-    Column("due_at", Float, nullable=False, index=True),
-    # Until then one process is at it.
-    Column("claimed_until", Float),
-    # The removal waits until readers see what this job of the fleet stores.
-    Column("job_id", Text),
-    # The document is to be on neither path.
-    Column("erases", Boolean, nullable=False),
-)
-
-# Shadow runs: the old path answers, the fleet does the same unseen, and the two are compared.
-shadows = Table(
-    "shadows",
-    metadata,
-    Column("shadow_id", String(40), primary_key=True),
-    Column("owner", Text, nullable=False),
-    # What decides, as JSON.
-    Column("rule", Text, nullable=False),
-    Column("begun_at", Float, nullable=False),
-    Column("expires_at", Float, nullable=False),
-    # 1 while it runs, then NULL. Unique, so that one runs at a time.
-    Column("running", Integer, unique=True),
-    Column("ended_at", Float),
-    # NULL while it runs.
-    Column("verdict", String(16)),
-    Column("reason", Text),
-    # When the deletion of its documents was requested.
-    Column("erased_at", Float),
-    # What was counted, as JSON.
-    Column("findings", Text, nullable=False),
-)
-
-# Examples of differences that a shadow run found.
-shadow_differences = Table(
-    "shadow_differences",
-    metadata,
-    Column("difference_id", _Id, primary_key=True),
-    Column("shadow_id", String(40), nullable=False, index=True),
-    Column("at", Float, nullable=False),
-    Column("tenant_id", Text, nullable=False, key="tenant"),
-    Column("media_id", Text, nullable=False),
-    Column("kind", String(24), nullable=False),
-    # Numbers and ids, as JSON. Never text of a document.
-    Column("details", Text, nullable=False),
-)
 
 # Collections in a layout that another system reads. While there is a row here, a document that changes is
 # marked.
 views = Table(
     "views",
     metadata,
-    Column("view_id", _Id, primary_key=True),
+    Column("view_id", Id, primary_key=True),
     Column("name", String(40), nullable=False, unique=True),
     # The settings that decide what the view holds, as JSON: if they change, it is filled again.
     Column("recipe", Text, nullable=False),
@@ -526,7 +385,7 @@ views = Table(
 view_changes = Table(
     "view_changes",
     metadata,
-    Column("view_id", _Id, ForeignKey("views.view_id"), primary_key=True),
+    Column("view_id", Id, ForeignKey("views.view_id"), primary_key=True),
     Column("document_id", String(32), primary_key=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
     Column("media_id", Text, nullable=False),
@@ -538,6 +397,52 @@ view_changes = Table(
     Index("ix_view_changes_tenant_id_media_id", "tenant", "media_id"),
 )
 
+# Moves of the vectors from one vector store to another. At most one is under way.
+store_moves = Table(
+    "store_moves",
+    metadata,
+    Column("move_id", Id, primary_key=True),
+    # The two stores: the ids of their parts, and how they are opened, as JSON without secrets.
+    Column("source_part", String(32), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("target_part", String(32), nullable=False),
+    Column("target", Text, nullable=False),
+    # `MovePhase`.
+    Column("phase", String(16), nullable=False),
+    # 1 until it ends, then NULL. Unique, so that one is under way at a time.
+    Column("running", Integer, unique=True),
+    Column("started_at", Float, nullable=False),
+    # When the present phase began.
+    Column("changed_at", Float, nullable=False),
+    # When the target last became the system's store; NULL if it did not yet, or after the way back.
+    Column("switched_at", Float),
+    Column("ended_at", Float),
+    # The collections up to this id were read back from the other store.
+    Column("read_to", Id, nullable=False),
+    # What was counted, as JSON.
+    Column("findings", Text, nullable=False),
+)
+
+# What the other store of a move holds. A row is written before the store is, and outlives its vector.
+store_copies = Table(
+    "store_copies",
+    metadata,
+    Column("chunk_id", LargeBinary(16), primary_key=True),
+    Column("document_id", String(32), nullable=False, index=True),
+    Column("collection_id", Id, nullable=False),
+    Column("tenant_id", Text, nullable=False, key="tenant", index=True),
+    # `vectors.writes` when it was copied; 0 while it is under way, so that it is copied again after a crash;
+    # below 0, see `records.store_moves`.
+    Column("writes", Integer, nullable=False),
+    # `vectors.described_by` when it was copied.
+    Column("described_by", Id, nullable=False),
+    # The checksums of what was read back from the other store, and of what the system's store had.
+    Column("checksum", LargeBinary(8)),
+    Column("system_checksum", LargeBinary(8)),
+    Index("ix_store_copies_collection_id_chunk_id", "collection_id", "chunk_id"),
+    sqlite_with_rowid=False,
+)
+
 # Small facts of the whole system, such as the broker's epoch that the outbox knows (`broker_epoch`).
 facts = Table(
     "facts",
@@ -546,7 +451,7 @@ facts = Table(
     Column("value", Text, nullable=False),
 )
 
-# The orchestrator that leads. `beats` grows while it lives; `term` counts changes of the holder.
+# Which orchestrator is the leader. `beats` grows while it lives; `term` counts changes of the holder.
 leadership = Table(
     "leadership",
     metadata,

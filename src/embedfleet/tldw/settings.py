@@ -49,6 +49,6 @@ def load_orchestrator_settings(
     if url is None:
         return settings
     said["redis"] = {**said.get("redis", {}), "url": url}
-    if settings.vector_store.url is None and settings.orchestrator.launcher == "auto":
+    if settings.vector_store.in_data_directory and settings.orchestrator.launcher == "auto":
         said["orchestrator"] = {**said.get("orchestrator", {}), "launcher": "inline"}
     return load_settings(config_file, overrides=said)

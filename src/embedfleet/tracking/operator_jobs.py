@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedfleet.clock import Clock
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import documents, jobs
+from embedfleet.records import document_cleanup, job_counts
 from embedfleet.records.scope import EveryTenant
 from embedfleet.sql.database import Database
 from embedfleet.tracking.scoped_jobs import ScopedJobs
@@ -21,11 +21,11 @@ class OperatorJobs(ScopedJobs):
 
     async def count_jobs(self) -> dict[JobStatus, int]:
         """Count the jobs in each status. A status without jobs is left out."""
-        return await self._database.read(jobs.count_by_status)
+        return await self._database.read(job_counts.count_by_status)
 
     async def cleanups_left(self) -> bool:
         """Whether any document waits for a cleanup, which removes the leftovers of ended or replaced work."""
-        return bool(await self._database.read(lambda conn: documents.awaiting_cleanup(conn, 1)))
+        return bool(await self._database.read(lambda conn: document_cleanup.awaiting_cleanup(conn, 1)))
 
     async def wait_for_cleanups(self) -> None:
         """Return when no document waits for a cleanup. Workers must be running somewhere."""

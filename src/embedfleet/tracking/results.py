@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from embedfleet.queue_schemas import ChunkInfo, JobStatus
-from embedfleet.records import batches, chunks, dead_letters, document_content, documents, jobs
+from embedfleet.records import batches, chunks, dead_letters, document_content, generations, jobs
 from embedfleet.records.batches import Batch
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.collections import Collection
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.records.jobs import Job
 from embedfleet.sql.database import Database
 
@@ -87,7 +87,7 @@ class JobResults:
 
     def _read(self, conn: Connection) -> tuple[Stored, Sequence[Batch], int]:
         job = jobs.get(conn, self._job_id)
-        made = None if job is None else documents.generation(conn, job.generation_id)
+        made = None if job is None else generations.generation(conn, job.generation_id)
         if job is None or made is None:
             return Stored(None, ended=True), [], 0
         if job.status.terminal:

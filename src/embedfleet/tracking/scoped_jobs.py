@@ -27,7 +27,16 @@ from embedfleet.queue_schemas import (
     Requeued,
     Stage,
 )
-from embedfleet.records import collections, dead_letters, document_info, events, fleet, jobs, receipts
+from embedfleet.records import (
+    collections,
+    dead_letters,
+    document_info,
+    events,
+    fleet,
+    job_counts,
+    jobs,
+    receipts,
+)
 from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.jobs import Job, JobFilter
@@ -201,7 +210,7 @@ class ScopedJobs:
         One statement reads them. Its cost grows with the number of these jobs, about a millisecond for each
         thousand, so ask for it about once a second. Over all tenants it reads every job there is.
         """
-        return await self._database.read(lambda conn: jobs.totals(conn, self._scope, since.timestamp()))
+        return await self._database.read(lambda conn: job_counts.totals(conn, self._scope, since.timestamp()))
 
     async def events(self, *, after: int = 0, limit: int = 100) -> list[JobEvent]:
         """Return up to `limit` events of ended jobs with a position above `after`, in the order of positions.

@@ -30,15 +30,23 @@ from embedfleet.queue_schemas import (
     JobRequest,
     RateSource,
 )
-from embedfleet.records import document_content, document_info, documents, identity, jobs, past_work
+from embedfleet.records import (
+    document_content,
+    document_info,
+    documents,
+    generations,
+    identity,
+    jobs,
+    past_work,
+)
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Page, require_limit
-from embedfleet.records.documents import Generation
+from embedfleet.records.generations import Generation
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.scope import OneTenant
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
-from embedfleet.sql.tables import GenerationState
+from embedfleet.sql.states import GenerationState
 from embedfleet.tracking.scoped_jobs import ScopedJobs
 from embedfleet.tracking.visibility import wait_until_visible
 from embedfleet.tracking.workload import read_workload
@@ -98,7 +106,7 @@ class TenantJobs(ScopedJobs):
         chunking = chunking_config or self._admission.default_chunking
         wanted = [(identity.document_id(self._tenant, media_id), digest) for media_id, digest in sources]
 
-        def is_same(made: documents.Generation, digest: str) -> bool:
+        def is_same(made: generations.Generation, digest: str) -> bool:
             same_input = made.recipe.source_hash == digest and made.recipe.chunking == chunking
             is_kept = made.state is not GenerationState.RETIRED
             return same_input and made.collection.space == space and is_kept
@@ -106,7 +114,7 @@ class TenantJobs(ScopedJobs):
         def look(conn: Connection) -> list[JobInfo | None]:
             document_ids = list({document_id for document_id, _ in wanted})
             deleted = documents.deleted_among(conn, document_ids)
-            made = documents.generations_of_many(conn, [one for one in document_ids if one not in deleted])
+            made = generations.generations_of_many(conn, [one for one in document_ids if one not in deleted])
             # The newest generation from the same input, or None, for each pair.
             chosen = [
                 next((one for one in made.get(document_id, []) if is_same(one, digest)), None)
@@ -125,7 +133,7 @@ class TenantJobs(ScopedJobs):
         A document without such a version is left out. The model may not be configured any more.
         """
         by_document = {identity.document_id(self._tenant, one): one for one in media_ids}
-        models = await self._database.read(lambda conn: documents.models_of(conn, list(by_document)))
+        models = await self._database.read(lambda conn: generations.models_of(conn, list(by_document)))
         return {by_document[name]: model for name, model in models.items()}
 
     async def wait_until_visible(self, position: str, *, timeout_seconds: float) -> list[MissingJob]:

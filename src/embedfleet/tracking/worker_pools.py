@@ -82,11 +82,10 @@ class WorkerPools:
         now = self._clock.now()
 
         def order(conn: Connection) -> Sequence[RunningOrchestrator]:
-            found = fleet.running(conn, now)
+            found = [one for one in fleet.running(conn, now) if _takes_orders(one, pool)]
             chosen = [one for one in found if host is None or host in (one.host, one.orchestrator_id)]
             if not chosen:
-                seen = ", ".join(sorted({one.host for one in found})) or "none"
-                raise InvalidRequest(f"no running orchestrator to tell (running on: {seen})")
+                raise InvalidRequest(_why_none_was_told(found, fleet.running(conn, now)))
             for one in chosen:
                 fleet.order_workers(conn, one.orchestrator_id, pool, workers)
             details = {"pool": pool, "workers": workers, "hosts": sorted({one.host for one in chosen})}
@@ -94,6 +93,21 @@ class WorkerPools:
             return chosen
 
         return [_described(one) for one in await self._database.write(order)]
+
+
+def _takes_orders(one: RunningOrchestrator, pool: str) -> bool:
+    return pool in one.pools and not one.pools[pool].sized_elsewhere
+
+
+def _why_none_was_told(told: Sequence[RunningOrchestrator], running: Sequence[RunningOrchestrator]) -> str:
+    """Return why no orchestrator took the order: of all that run, `told` could have."""
+    if running and not told:
+        return (
+            "what starts the workers' processes decides how many there are (setting `orchestrator.launcher` "
+            "is `none`): scale it there, such as by `kubectl scale`"
+        )
+    seen = ", ".join(sorted({one.host for one in told})) or "none"
+    return f"no running orchestrator to tell (running on: {seen})"
 
 
 def _described(one: RunningOrchestrator) -> OrchestratorInfo:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Histogram
+from sqlalchemy import Connection
 
 from embedfleet.metrics.series import timed
-from embedfleet.vectors.port import CollectionKey, Hit, Metadata, VectorRows, VectorStore
+from embedfleet.vectors.passing import PassingStore
+from embedfleet.vectors.port import (
+    CollectionKey,
+    CommitsWithRecords,
+    Hit,
+    Metadata,
+    RowsToCommit,
+    VectorRows,
+    VectorStore,
+)
 
 
-class MeteredVectorStore(VectorStore):
+class MeteredVectorStore(PassingStore):
     """Passes every call on to another store, and measures it.
 
-    A scan is not measured, because its reader decides how long it takes; a mark is read only at the start.
+    A scan is not measured, because its reader decides how long it takes; a mark is read only at the start,
+    and a debt is only a number.
     """
 
     def __init__(self, store: VectorStore, seconds: Histogram) -> None:
         """`seconds` is labelled with the operation, which is the method's name."""
-        self._store = store
+        super().__init__(store)
         self._seconds = seconds
-
-    def name_in_store(self, collection: CollectionKey) -> str:
-        return self._store.name_in_store(collection)
 
     async def ensure_collection(self, collection: CollectionKey) -> None:
         with timed(self._seconds, "ensure_collection"):
@@ -56,18 +65,13 @@ class MeteredVectorStore(VectorStore):
         with timed(self._seconds, "delete"):
             await self._store.delete(collection, ids)
 
-    async def forget_deleted(self, collection: CollectionKey) -> None:
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
         with timed(self._seconds, "forget_deleted"):
-            await self._store.forget_deleted(collection)
+            await self._store.forget_deleted(*collections)
 
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         with timed(self._seconds, "query"):
             return await self._store.query(collection, vector, limit=limit)
-
-    def scan(
-        self, collection: CollectionKey, *, page: int = 1000
-    ) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
-        return self._store.scan(collection, page=page)
 
     async def drop_collection(self, collection: CollectionKey) -> None:
         with timed(self._seconds, "drop_collection"):
@@ -77,11 +81,33 @@ class MeteredVectorStore(VectorStore):
         with timed(self._seconds, "count"):
             return await self._store.count(collection)
 
-    async def mark(self) -> str | None:
-        return await self._store.mark()
+    def with_records(self) -> CommitsWithRecords | None:
+        inner = self._store.with_records()
+        return None if inner is None else _MeteredWithRecords(inner, self._seconds)
 
-    async def claim_mark(self, mark: str, *, replacing: str | None = None) -> str:
-        return await self._store.claim_mark(mark, replacing=replacing)
+    async def tend(self) -> None:
+        with timed(self._seconds, "tend"):
+            await self._store.tend()
 
-    async def close(self) -> None:
-        await self._store.close()
+
+@dataclass(frozen=True, slots=True)
+class _MeteredWithRecords(CommitsWithRecords):
+    inner: CommitsWithRecords
+    seconds: Histogram
+
+    async def prepare(self, collection: CollectionKey, rows: VectorRows) -> RowsToCommit:
+        return _MeteredRows(await self.inner.prepare(collection, rows), self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _MeteredRows(RowsToCommit):
+    inner: RowsToCommit
+    seconds: Histogram
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        return self.inner.refused
+
+    def write(self, transaction: Connection, wanted: Set[str]) -> tuple[list[str], NDArray[np.float32]]:
+        with timed(self.seconds, "upsert"):
+            return self.inner.write(transaction, wanted)

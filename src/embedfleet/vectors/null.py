@@ -40,7 +40,7 @@ class NullVectorStore(VectorStore):
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         return None
 
-    async def forget_deleted(self, collection: CollectionKey) -> None:
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
         return None
 
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:

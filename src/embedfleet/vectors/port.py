@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +11,7 @@ from embedfleet.errors import Permanent
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from sqlalchemy import Connection
 
 Metadata = Mapping[str, str | int | float | bool | list[str]]
 """The metadata of a row. A list has at least one text."""
@@ -96,6 +97,47 @@ class Hit:
         return cls(row_id, max(-1.0, min(1.0, 1.0 - distance)))
 
 
+@dataclass(frozen=True, slots=True)
+class StoreDebt:
+    """Upkeep that a store has put off, so that its writes are quick. All counts are of the whole store.
+
+    `surplus_files`: files, or segments, that a compaction would merge away. `unindexed_rows`: rows that are
+    in no index yet, so that every search compares each of them.
+    """
+
+    surplus_files: int = 0
+    unindexed_rows: int = 0
+
+
+class RowsToCommit(Protocol):
+    """Rows of one collection that are to be written in a transaction of the database that has the records.
+
+    `refused` says, by id, why the store cannot hold a row; it is left out.
+    """
+
+    @property
+    def refused(self) -> Mapping[str, str]: ...
+
+    def write(self, transaction: Connection, wanted: Set[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Write the rows of these ids. Return their ids, and the vectors as the store holds them now.
+
+        Blocks. The transaction is the caller's: what is written is there when it is committed, and never
+        otherwise. Raises errors of the database, and VectorStoreUnavailable if the collection is missing.
+        """
+        ...
+
+
+class CommitsWithRecords(Protocol):
+    """The part of a store that is in the database of the records, so that both are committed together."""
+
+    async def prepare(self, collection: CollectionKey, rows: VectorRows) -> RowsToCommit:
+        """Do what needs no transaction: encode the rows, once for all tries of the transaction.
+
+        Raises SpaceMismatch if the vectors have another dimension.
+        """
+        ...
+
+
 class VectorStore(Protocol):
     """Holds rows (an id, a vector, metadata, perhaps a text) in collections, one for each tenant and space.
 
@@ -122,7 +164,10 @@ class VectorStore(Protocol):
         ...
 
     async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
-        """Write rows; a row with a known id gets the new vector and only the new metadata. Durable on return.
+        """Write rows; a row with a known id gets the new vector and only the new metadata.
+
+        On return the rows outlive a kill of the process. Whether they outlive a loss of power is the store's
+        own promise: LanceDB leaves its files to the operating system, which writes them within seconds.
 
         If `documents` is None, a text that was stored earlier stays. Raises SpaceMismatch if the vectors have
         another dimension. Raises VectorStoreUnavailable if the collection is missing: ensure it, then repeat.
@@ -158,12 +203,14 @@ class VectorStore(Protocol):
         """Remove rows. A missing row or collection is ignored."""
         ...
 
-    async def forget_deleted(self, collection: CollectionKey) -> None:
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
         """Have the store drop what it keeps of deleted rows to do its writes again, such as a log.
 
         A store may keep the texts of deleted rows in such a place for long. No file is overwritten: bytes may
-        stay where its space is free. A missing collection is ignored. It takes about a tenth of a second, so
-        call it once for many deletions.
+        stay where its space is free. A missing collection is ignored. Call it once for many deletions, with
+        the collections of all: Chroma takes about a tenth of a second for each, and LanceDB writes each file
+        again that has a deleted row of any. Qdrant has no call for it, so there the texts stay in its log
+        until it is overwritten.
         """
         ...
 
@@ -194,6 +241,53 @@ class VectorStore(Protocol):
     async def count(self, collection: CollectionKey) -> int:
         """Return the number of rows in the collection; 0 if it does not exist."""
         ...
+
+    def with_records(self) -> CommitsWithRecords | None:
+        """Return how rows are committed together with the records; None if the store is in another place."""
+        return None
+
+    async def debt(self) -> StoreDebt:
+        """Return the upkeep that the store has put off. It is cheap: call it every few seconds.
+
+        A store that does its upkeep by itself, at each write or in its server, has none.
+        """
+        return StoreDebt()
+
+    async def tend(self) -> None:
+        """Do a part of the upkeep that was put off: compact files, index rows.
+
+        It takes a minute or so at most. Other calls may run at the same time, and so may a second `tend`, of
+        another process. No row changes, and what `forget_deleted` promises still holds.
+        """
+        return
+
+    @property
+    def part_id(self) -> str | None:
+        """The id under which SQL records this store as the system's. None: it is not compared.
+
+        Read it before the first call of a piece of work: what is recorded of the work names it.
+        """
+        return None
+
+    async def follow(self) -> None:
+        """Look again which store is the system's, and pass calls on to that one from now on."""
+        return
+
+    def not_forgotten(self) -> str | None:
+        """Return where the text of a deleted row may be after `forget_deleted`, as receipts say it.
+
+        None if it is nowhere but in free space.
+        """
+        return None
+
+    def expect_mark(self) -> None:
+        """Take this store for the system's from now on: it has a mark, and without one it is away.
+
+        Then what is missing counts as missing only if the mark is there. Otherwise the call raises
+        VectorStoreUnavailable: an empty directory in place of a mount, or another server at the address, has
+        no rows either. A store that cannot come back with other contents need not look.
+        """
+        return
 
     async def mark(self) -> str | None:
         """Return the mark that says to which system the whole store belongs; None if it has none.

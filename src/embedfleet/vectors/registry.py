@@ -1,6 +1,6 @@
-"""The kinds of vector stores, and of sources to adopt.
+"""The kinds of vector stores, of stores that views lie in, and of sources to adopt.
 
-To add one, write a package beside this module and a line in `STORES`, in `SOURCES`, or in both.
+To add one, write a package beside this module and a line in `STORES`, `VIEWS` or `SOURCES`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from embedfleet.vectors.view_port import ViewStore
 
 STORES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.kind",
+    "lancedb": "embedfleet.vectors.lancedb.kind",
+    "pgvector": "embedfleet.vectors.pgvector.kind",
+    "qdrant": "embedfleet.vectors.qdrant.kind",
+}
+
+VIEWS: Mapping[str, str] = {
+    "chroma": "embedfleet.vectors.chroma.kind",
 }
 
 SOURCES: Mapping[str, str] = {
     "chroma": "embedfleet.vectors.chroma.source",
-    "lancedb": "embedfleet.vectors.lancedb",
+    "lancedb": "embedfleet.vectors.lancedb.source",
     "pgvector": "embedfleet.vectors.pgvector.source",
 }
 
@@ -32,6 +39,9 @@ class StoreKind(Protocol):
 
     Importing the module must be cheap: the store's libraries are imported by `open_store`.
     """
+
+    TITLE: str
+    """What its makers call it, for messages."""
 
     async def open_store(self, settings: Settings) -> VectorStore:
         """Open the store of these settings.
@@ -59,6 +69,17 @@ class StoreKind(Protocol):
         """
         ...
 
+
+def store_kind(name: str) -> StoreKind:
+    """Return the kind that `vector_store.kind` names. Raises ConfigError, which names the nearest one."""
+    if name not in STORES:
+        raise ConfigError(f"setting `vector_store.kind`: unknown vector store `{name}`: {hint(name, STORES)}")
+    return cast("StoreKind", import_module(STORES[name]))
+
+
+class ViewKind(Protocol):
+    """One kind of store that views lie in: the function that a module named in `VIEWS` defines."""
+
     def open_view(self, view: ViewSettings) -> ViewStore:
         """Return the store of a view. It connects at its first call.
 
@@ -67,11 +88,9 @@ class StoreKind(Protocol):
         ...
 
 
-def store_kind(name: str) -> StoreKind:
-    """Return the kind that `vector_store.kind` names. Raises ConfigError, which names the nearest one."""
-    if name not in STORES:
-        raise ConfigError(f"setting `vector_store.kind`: unknown vector store `{name}`: {hint(name, STORES)}")
-    return cast("StoreKind", import_module(STORES[name]))
+def view_kind(name: str) -> ViewKind:
+    """Return the kind of store in which a layout of views (`views.layout.Layout`) has its rows."""
+    return cast("ViewKind", import_module(VIEWS[name]))
 
 
 class SourceKind(Protocol):

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from embedfleet.records import chunks, collections, documents, segments
+from embedfleet.records import chunks, collections, segments
+from embedfleet.records import generations as generation_records
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.collections import Collection
-from embedfleet.records.documents import Generation
-from embedfleet.sql.tables import GenerationState
+from embedfleet.records.generations import Generation
+from embedfleet.sql.states import GenerationState
 from embedfleet.vectors.port import Metadata
 from embedfleet.views.layout import CHUNK, DOCUMENT, Passage
 from embedfleet.views.view import View
@@ -66,7 +67,7 @@ def rows_of(
     """
     live = [
         one
-        for generations in documents.generations_of_many(conn, document_ids).values()
+        for generations in generation_records.generations_of_many(conn, document_ids).values()
         for one in generations
         if one.state is GenerationState.LIVE and one.collection == collection
     ]

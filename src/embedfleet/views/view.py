@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from embedfleet.settings import Settings, ViewSettings
-from embedfleet.vectors.registry import store_kind
+from embedfleet.vectors.registry import view_kind
 from embedfleet.vectors.view_port import ViewCollection, ViewStore
 from embedfleet.views.layout import SPACE, Layout, ReaderModel, is_plain
 from embedfleet.views.layouts import layout_named
@@ -42,7 +42,7 @@ class View:
         """
         layout = layout_named(settings.layout)
         model = settings.model or default_model
-        store = store_kind(layout.store_kind).open_view(settings)
+        store = view_kind(layout.store_kind).open_view(settings)
         reader = ReaderModel(settings.reader_provider, settings.reader_model or model)
         # With the rows of two tenants in it, each would overwrite and delete those of the other.
         single = settings.collection is not None and not any(

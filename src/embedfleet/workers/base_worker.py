@@ -40,6 +40,12 @@ _IDLE_SECONDS = 1.0
 # time. The longest is two seconds, so that work goes on soon after the service is back.
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+# The pauses between two looks at the tenants that a loop passes over. The longest is how late it may see the
+# first document of another tenant. This document would wait as long for the model: ten thousand
+# others have a task there before it.
+_LOOK_PAUSE_SECONDS = 0.02
+_LOOK_PAUSE_SECONDS_A_TENANT = 0.0005
+_LONGEST_LOOK_PAUSE_SECONDS = 5.0
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -48,6 +54,18 @@ Failures = Mapping[str, Exception]
 
 Done = Callable[[Sequence[Lease]], Awaitable[None]]
 """Settles some tasks of the claim before the others. Call it when the effects of these tasks are durable."""
+
+
+def pause_before_next_look(tenants: int, shards: int) -> float:
+    """Return how many seconds to pass over this many tenants before they are looked at again.
+
+    A look costs Redis some 13 microseconds a tenant and shard (`benchmarks/broker_costs.py`), so loops must
+    not look at thousands of tenants fifty times a second, or at each claim. Each of these tenants fills its
+    share of the next stage's room. So the stage does not run dry in the pause unless it serves more than the
+    room of a shard, and more than 2,000 tasks, in a second.
+    """
+    by_cost = _LOOK_PAUSE_SECONDS_A_TENANT * tenants * shards
+    return min(_LONGEST_LOOK_PAUSE_SECONDS, max(_LOOK_PAUSE_SECONDS, by_cost))
 
 
 class StageLoop(ABC):
@@ -226,7 +244,7 @@ class StageLoop(ABC):
                 return leases
         if passing_over:
             # The broker may have tasks of these tenants, so it does not say when another tenant has one.
-            await wait_briefly(stop)
+            await wait_briefly(stop, pause_before_next_look(len(passing_over), self._broker.shards))
         else:
             await self._wait_for_task(stop)
         return []
@@ -292,8 +310,9 @@ class StageLoop(ABC):
         stage = self.stage.value
         self._metrics.stage_latency_seconds.labels(stage).observe(seconds)
         self._metrics.busy_seconds_total.labels(stage).inc(max(0.0, seconds - self._waited_seconds))
-        cost = sum(lease.task.cost for lease in leases if lease.task.id not in failures)
-        self._metrics.task_cost_tokens_total.labels(stage).inc(cost)
+        costs = [lease.task.cost for lease in leases if lease.task.id not in failures]
+        self._metrics.tasks_done_total.labels(stage).inc(len(costs))
+        self._metrics.task_cost_tokens_total.labels(stage).inc(sum(costs))
 
     def _leases_renewed(self, leases: Sequence[Lease]) -> AbstractAsyncContextManager[None]:
         seconds = self._pool.lease_seconds

@@ -39,7 +39,7 @@ from embedfleet.records.jobs import Job
 from embedfleet.records.segments import Segment
 from embedfleet.retry import BackOff
 from embedfleet.settings import PoolsSettings, TenantsSettings
-from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
+from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded, pause_before_next_look
 from embedfleet.workers.cutting import ClaimCut, DocumentCut, PartToQueue
 from embedfleet.workers.services import Services
 from embedfleet.workers.settling import Interrupted
@@ -84,9 +84,12 @@ class Admittance:
         self._waiting = 0
         self._open: Counter[str] = Counter()
         self._at_limit: set[str] = set()
-        # Tenants that may have a full share: those for which tasks were queued since the last look, and those
-        # that had a full share then. A tenant that only other workers fill is noticed after its next claim.
-        self._perhaps_full: set[str] = set()
+        # Tenants for which tasks were queued since the last look. A tenant that only other workers fill is
+        # noticed after its next claim.
+        self._queued_for: set[str] = set()
+        # Tenants with a full share. They are passed over without another look until this time of the loop.
+        self._full: set[str] = set()
+        self._look_at_full_at = float("-inf")
 
     @property
     def may_claim(self) -> bool:
@@ -109,16 +112,31 @@ class Admittance:
 
     def queued_for(self, tenants: Collection[str]) -> None:
         """Note that tasks of these tenants were queued for embedding."""
-        self._perhaps_full.update(tenants)
+        self._queued_for.update(tenants)
 
     async def passed_over(self) -> Collection[str]:
         """Return the tenants whose share of the embedding queue is full, or that have enough documents open.
 
         A document is open while it waits for room. Its tenant's share is full then, so a further document
         would only wait too, and would keep a loop from others.
+
+        Each call looks at the tenants for which tasks were queued. Those whose share was full are looked at
+        again after a pause only: each look at thousands of tenants is most of what a claim costs Redis.
         """
-        self._perhaps_full = await self.full_among(self._perhaps_full)
-        return self._perhaps_full | self._at_limit
+        now = asyncio.get_running_loop().time()
+        is_due = now >= self._look_at_full_at
+        asked = self._queued_for | self._full if is_due else self._queued_for
+        # A set of its own: another loop may queue tasks while this one waits for the answer.
+        self._queued_for = set()
+        try:
+            full = await self.full_among(asked)
+        except BaseException:
+            self._queued_for |= asked
+            raise
+        self._full = (self._full - asked) | full
+        if is_due:
+            self._look_at_full_at = now + pause_before_next_look(len(self._full), self._broker.shards)
+        return self._full | self._at_limit
 
     async def full_among(self, tenants: Collection[str]) -> set[str]:
         """Return which of these tenants have a full share of the embedding queue."""

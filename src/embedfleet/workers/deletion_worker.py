@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from embedfleet.errors import StoreMoved
 from embedfleet.lifecycle import cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import DeletionTask, Stage
-from embedfleet.records import chunks, documents
+from embedfleet.records import chunks, document_cleanup
 from embedfleet.records.chunks import MarkedVector
 from embedfleet.records.collections import Collection
 from embedfleet.records.metadata import chunk_metadata
@@ -40,27 +41,37 @@ class DeletionLoop(StageLoop):
     async def _clean(self, lease: Lease) -> None:
         document_id = DeletionTask.decode(lease.task.payload).document_id
         # Read this before the work: a cleanup that is requested from now on needs another task.
-        requests = await self._database.read(lambda conn: documents.cleanup_requests(conn, document_id))
-        await self._delete_marked(document_id)
-        await self._describe_reused(document_id)
+        requests = await self._database.read(
+            lambda conn: document_cleanup.cleanup_requests(conn, document_id)
+        )
+        try:
+            await self._delete_marked(document_id)
+            await self._describe_reused(document_id)
+        except StoreMoved:
+            await self._store.follow()
+            raise
         now = self._clock.now()
         await self._database.write(lambda conn: cleanup.drop_unneeded_rows(conn, document_id, requests, now))
 
     async def _delete_marked(self, document_id: str) -> None:
         marked = await self._database.read(lambda conn: chunks.vectors_to_delete(conn, document_id))
+        part_id = self._store.part_id
         by_collection: dict[Collection, list[MarkedVector]] = {}
         for vector in marked:
             by_collection.setdefault(vector.collection, []).append(vector)
         for collection, gone in by_collection.items():
             await self._store.delete(collection, [vector.chunk_id for vector in gone])
         # SQL comes after the vector store: after a crash in between, the marks bring a second delete.
-        await self._database.write(lambda conn: cleanup.record_deleted(conn, document_id, marked))
+        await self._database.write(
+            partial(cleanup.record_deleted, document_id=document_id, gone=marked, part_id=part_id)
+        )
 
     async def _describe_reused(self, document_id: str) -> None:
         """Give the rows that the live generation took over its own job, index and heading."""
         look = partial(cleanup.next_undescribed, document_id=document_id)
         while (found := await self._database.read(look)) is not None:
+            part_id = self._store.part_id
             ids = [row.chunk_id for row in found.rows]
             metadatas = [chunk_metadata(found.generation, found.job_id, row) for row in found.rows]
             await self._store.update_metadata(found.generation.collection, ids, metadatas)
-            await self._database.write(partial(cleanup.record_description, described=found))
+            await self._database.write(partial(cleanup.record_description, described=found, part_id=part_id))

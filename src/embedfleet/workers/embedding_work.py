@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -18,7 +18,7 @@ from embedfleet.queue_schemas import EmbeddingTask
 from embedfleet.records import chunks, dead_letters, embedding_cache, jobs, segments
 from embedfleet.records.batches import EmbeddedBatch, batches_among
 from embedfleet.records.jobs import Job
-from embedfleet.sql.tables import BatchState
+from embedfleet.sql.states import BatchState
 from embedfleet.workers import cached_embedding
 from embedfleet.workers.cached_embedding import CacheLookup, CacheQuestion
 
@@ -73,11 +73,12 @@ class EmbeddingWork:
         return batch_id.span is None and batch_id.wanted_by(current.get(batch_id.job_id))
 
 
-def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> Iterable[EmbeddingWork]:
-    """Yield the work of the tasks whose run of the job goes on and whose batch is not stored yet.
+def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]]) -> list[EmbeddingWork]:
+    """Return the work of the tasks whose run of the job goes on and whose batch is not stored yet.
 
     The other tasks need no work and are left out.
     """
+    opened: list[EmbeddingWork] = []
     job_ids = sorted({message.job_id for _, message in messages})
     found_jobs = jobs.get_many(conn, job_ids)
     given_up = dead_letters.reasons(conn, job_ids)
@@ -100,7 +101,10 @@ def open_work(conn: Connection, messages: Sequence[tuple[Lease, EmbeddingTask]])
             if chunk_id not in stored and (message.job_id, first + i) in given_up
         }
         wanted = [i for i, chunk_id in enumerate(ids) if chunk_id not in stored and i not in dead]
-        yield EmbeddingWork(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
+        opened.append(
+            EmbeddingWork(lease, message, job.document_id, job.generation_id, first, ids, wanted, dead)
+        )
+    return opened
 
 
 def prepare(

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from embedfleet.errors import SpaceMismatch, Transient, UndecodableMessage
+from embedfleet.errors import EmbedfleetError, SpaceMismatch, Transient, UndecodableMessage
+from embedfleet.inference.backend import TokenBatch
 from embedfleet.inference.pool import ModelPool
 from embedfleet.inference.runner import EmbedOutcome, ModelRunner
 from embedfleet.lifecycle.batch_id import BatchId
@@ -36,6 +37,7 @@ from embedfleet.queue_schemas import (
 from embedfleet.records import batches, embedding_cache, jobs
 from embedfleet.records.embedding_cache import CacheUse
 from embedfleet.settings import DEFAULT_BATCH_TOKENS
+from embedfleet.sql import document_lock
 from embedfleet.waiting import cancel_and_wait
 from embedfleet.workers.base_worker import Done, Failures, StageLoop, decoded
 from embedfleet.workers.canary import Canary
@@ -74,12 +76,11 @@ class EmbeddingLoop(StageLoop):
 
     async def process(self, leases: Sequence[Lease], done: Done) -> Failures:
         messages, failures = decoded(leases, EmbeddingTask)
-        work = await self._database.read(lambda conn: list(open_work(conn, messages)))
-        by_model: dict[tuple[str, str], list[EmbeddingWork]] = {}
-        for item in work:
-            by_model.setdefault((item.message.model, item.message.space), []).append(item)
+        by_model: dict[tuple[str, str], list[tuple[Lease, EmbeddingTask]]] = {}
+        for lease, message in messages:
+            by_model.setdefault((message.model, message.space), []).append((lease, message))
         groups = await asyncio.gather(
-            *(self._embed_group(model, space, items, done) for (model, space), items in by_model.items())
+            *(self._embed_group(model, space, some, done) for (model, space), some in by_model.items())
         )
         return dict(failures) | {task_id: failure for group in groups for task_id, failure in group.items()}
 
@@ -93,7 +94,7 @@ class EmbeddingLoop(StageLoop):
             return False
         if len(message.chunk_id_list()) == 1:
             return False
-        work = await self._database.read(lambda conn: list(open_work(conn, [(lease, message)])))
+        work = await self._database.read(lambda conn: open_work(conn, [(lease, message)]))
         parts = [part for item in work for part in parts_of(item)]
         if work and not parts:  # every chunk is stored or given up, so there is nothing to try
             return False
@@ -120,10 +121,10 @@ class EmbeddingLoop(StageLoop):
         return not self._storage_pool.is_full(ready_tasks=depth.ready, ready_tokens=depth.ready_cost)
 
     async def _embed_group(
-        self, model: str, space: str, work: Sequence[EmbeddingWork], done: Done
+        self, model: str, space: str, messages: Sequence[tuple[Lease, EmbeddingTask]], done: Done
     ) -> dict[str, Exception]:
         """Embed the tasks of one model, and return the failures. A task that was handed on has none."""
-        left = {item.lease.task.id for item in work}
+        left = {lease.task.id for lease, _ in messages}
 
         async def handed_on(some: Sequence[Lease]) -> None:
             left.difference_update(lease.task.id for lease in some)
@@ -136,17 +137,34 @@ class EmbeddingLoop(StageLoop):
                         f"model `{model}` has space {runner.info.space}, the batch was made for {space}"
                     )
                 await self._canary.check_if_due(runner)
-                await self._embed(runner, work, handed_on)
+                needs_texts = runner.info.needs_texts
+
+                def look(conn: Connection) -> tuple[Sequence[EmbeddingWork], TokenBatch] | None:
+                    if not (opened := open_work(conn, messages)):
+                        return None
+                    return prepare(conn, opened, needs_texts=needs_texts, caching=self._caching)
+
+                # One look for all that SQL knows of the claim: each look costs a transaction and a thread.
+                if (found := await self._database.read(look)) is not None:
+                    await self._embed(runner, *found, handed_on)
         except Exception as exc:  # noqa: BLE001 - a failure of one model must not reach the tasks of another
-            return dict.fromkeys(left, exc)
+            return dict.fromkeys(await self._still_wanted(messages, left), exc)
         return {}
 
-    async def _embed(self, runner: ModelRunner, opened: Sequence[EmbeddingWork], handed_on: Done) -> None:
+    async def _still_wanted(
+        self, messages: Sequence[tuple[Lease, EmbeddingTask]], left: Collection[str]
+    ) -> Collection[str]:
+        """Return which of the tasks that are `left` have work. The failure of a model concerns no others."""
+        try:
+            work = await self._database.read(lambda conn: open_work(conn, messages))
+        except EmbedfleetError:  # then all of them are tried again
+            return left
+        return {item.lease.task.id for item in work}.intersection(left)
+
+    async def _embed(
+        self, runner: ModelRunner, work: Sequence[EmbeddingWork], batch: TokenBatch, handed_on: Done
+    ) -> None:
         """Embed the tasks, and hand each on as soon as it is complete, so that small tasks need not wait."""
-        needs_texts = runner.info.needs_texts
-        work, batch = await self._database.read(
-            lambda conn: prepare(conn, opened, needs_texts=needs_texts, caching=self._caching)
-        )
         progress = ClaimProgress([item.known for item in work], runner.info.dim)
         missing = batch.take(progress.missing)
         tokens = np.bincount(progress.owners, weights=missing.lengths, minlength=len(work)).astype(np.int64)
@@ -209,6 +227,10 @@ class EmbeddingLoop(StageLoop):
         self._metrics.chunks_embedded_total.inc(chunks_embedded)
         self._metrics.tokens_embedded_total.inc(int(tokens.sum()))
         self._metrics.chunks_reused_total.inc(sum(item.reused for item in completed))
+        for item in completed:
+            chunk_tokens = self._metrics.chunk_tokens.labels(item.message.model)
+            for length in item.message.lengths_array().tolist():
+                chunk_tokens.observe(length)
         tokens_of: Counter[str] = Counter()
         misses = wanted = 0
         for item, item_chunks, item_tokens in zip(completed, embedded.tolist(), tokens.tolist(), strict=True):
@@ -263,7 +285,8 @@ def _record(
     finished: bool,
 ) -> None:
     """Put new vectors into the cache. If the tasks are `finished`, mark their batches as embedded."""
-    current = jobs.lock_many(conn, sorted({item.message.job_id for item, _ in uses}))
+    document_lock.lock(conn, {item.document_id for item, _ in uses})
+    current = jobs.get_locked(conn, [item.message.job_id for item, _ in uses])
     # Cache the vectors even if the job has ended (storage may be faster than this loop): they were paid for.
     # If a document was deleted, its jobs went in the same unit, so its uses are left out.
     embedding_cache.record_uses(

@@ -135,7 +135,7 @@ def test_without_pyarrow_the_error_says_what_to_install() -> None:
         "except ConfigError as exc: print(exc)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install 'embedfleet[parquet]'" in done.stdout
+    assert "install the extra `parquet` of embedfleet" in done.stdout
 
 
 def test_the_page_about_exports_lists_every_column() -> None:

@@ -6,13 +6,15 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from embedfleet.cli import app
 from embedfleet.cli.arguments import checked
+from embedfleet.cli.serve import LauncherChoice
+from embedfleet.settings.pools import OrchestratorSettings
 
 CLI = Path(__file__).parents[3] / "src" / "embedfleet" / "cli"
 COMMANDS: dict[str, Any] = {}
@@ -37,13 +39,19 @@ MEANINGS = {
     "--model": 3,
     "--force": 3,
     "--workers": 2,
-    "--dry-run": 2,
+    "--dry-run": 3,
     "--sample": 2,
+    "--path": 2,
+    "--seconds": 2,
+    "--to": 2,
+    "--url": 2,
 }
 """Options with several meanings, and how many: whose documents, and only whose; passages, and rows; the model
 to embed with, the one to search, and the one that made the vectors of another system; what is overwritten;
-workers, or none; what an ingest would do, and an adoption; a share of all rows, and a number of each group.
-Any other name has one."""
+workers, or none; what an ingest would do, an adoption, and a move of the vectors; a share of all rows, and a
+number of each group; where a model is, and a vector store;
+how long to measure a model, and to look at a fleet; the last day, and the store to move to. Any other name
+has one."""
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
@@ -106,3 +114,8 @@ def _writes(node: ast.AST) -> bool:
         return False
     called = ast.unparse(node.func)
     return called in ("print", "Console") or called.endswith(("echo", "stdout.write", "stderr.write"))
+
+
+def test_the_launchers_to_choose_from_are_those_of_the_setting() -> None:
+    allowed = OrchestratorSettings.model_fields["launcher"].annotation
+    assert tuple(LauncherChoice) == get_args(allowed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
-from embedfleet.errors import EmbedfleetError
+from embedfleet.errors import EmbedfleetError, PlacementUnavailable, Transient
 from embedfleet.host.pool import WorkerPool
 from embedfleet.launchers.launcher import WorkerExit, WorkerSpec
 from embedfleet.launchers.restarts import RestartPolicy
@@ -26,13 +28,22 @@ class Puppet:
     def __init__(self, spec: WorkerSpec, *, ends_when_drained: bool) -> None:
         self.spec = spec
         self.ends_when_drained = ends_when_drained
+        self.placed = True
         self.ready = True
+        self.ready_at: float | None = monotonic()
         self.trouble: EmbedfleetError | None = None
+        self.reports_always = False
+        self._reports = 0
         self.memory_bytes = 0
         self.models: tuple[str, ...] = ()
         self.draining = asyncio.Event()
         self.aborted = asyncio.Event()
         self._end: asyncio.Future[WorkerExit] = asyncio.get_running_loop().create_future()
+
+    @property
+    def reports(self) -> int:
+        self._reports += self.reports_always
+        return self._reports
 
     def drain(self) -> None:
         self.draining.set()
@@ -63,9 +74,13 @@ class PuppetTheatre:
     def __init__(self) -> None:
         self.launched: list[Puppet] = []
         self.over = False
+        self.refusals = 0
         self._waiting: asyncio.Queue[Puppet] = asyncio.Queue()
 
     async def launch(self, spec: WorkerSpec) -> Puppet:
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         puppet = Puppet(spec, ends_when_drained=self.over)
         self.launched.append(puppet)
         self._waiting.put_nowait(puppet)
@@ -185,6 +200,66 @@ async def test_a_crash_loop_is_reported_with_its_reason_and_tried_on(
         assert gauge(metrics, "worker_crash_looping") == 1
 
 
+async def test_the_time_before_a_worker_is_ready_is_no_life_that_ends_a_crash_loop(
+    launcher: PuppetTheatre, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits 90 s for a node each time, and dies there before it is ready."""
+    now = 0.0
+    monkeypatch.setattr("embedfleet.host.pool.monotonic", lambda: now)
+    async with pool_of(launcher, metrics, workers=1) as (pool, _):
+        for _ in range(3):
+            (worker,) = await launcher.next()
+            worker.ready_at = None
+            now += 90.0
+            worker.crash()
+        (worker,) = await launcher.next()
+        assert pool.state().crash_loop == "killed by SIGKILL"
+        worker.ready_at = now
+        now += 60.0
+        worker.crash()
+        await launcher.next()
+        assert pool.state().crash_loop is None, "one that was ready for a minute ends the loop"
+
+
+async def test_a_start_that_the_system_refuses_is_a_crash_of_that_worker_alone(
+    launcher: PuppetTheatre, metrics: Metrics
+) -> None:
+    async with pool_of(launcher, metrics, workers=1) as (pool, _):
+        (works,) = await launcher.next()
+        launcher.refusals = 3
+        pool.resize(2)
+        await launcher.next()
+        assert gauge(metrics, "worker_restarts_total") == 3
+        assert not works.draining.is_set()
+
+
+async def test_a_worker_that_waits_for_a_node_is_no_trouble_of_a_pool_that_works(
+    launcher: PuppetTheatre, metrics: Metrics
+) -> None:
+    no_node = PlacementUnavailable("no node has so much GPU")
+    async with pool_of(launcher, metrics, workers=2) as (pool, _):
+        waits, works = await launcher.next(2)
+        waits.placed, waits.ready, waits.trouble = False, False, no_node
+        state = pool.state()
+        assert (state.running, state.ready, state.waiting) == (1, 1, 1)
+        assert (state.trouble, state.waits_for) == (None, no_node)
+        works.trouble = Transient("the vector store is away")
+        assert pool.state().trouble is works.trouble, "what a service lacks, all lack"
+        works.placed, works.ready, works.trouble = False, False, None
+        assert pool.state().trouble is no_node, "none of its workers works"
+
+
+async def test_a_worker_without_a_node_is_the_first_that_is_too_many(
+    launcher: PuppetTheatre, metrics: Metrics
+) -> None:
+    async with pool_of(launcher, metrics, workers=3) as (pool, _):
+        waits, *work = await launcher.next(3)
+        waits.placed = False
+        pool.resize(2)
+        await asyncio.wait_for(waits.draining.wait(), HANG_SECONDS)
+        assert not any(one.draining.is_set() for one in work)
+
+
 async def test_a_worker_that_ended_in_good_order_is_replaced_at_once(
     launcher: PuppetTheatre, metrics: Metrics
 ) -> None:
@@ -207,6 +282,36 @@ async def test_a_worker_over_its_memory_limit_drains_and_another_takes_its_place
         assert launcher.nobody_else, "the new one waits for the end of the old one"
         worker.finish()
         assert names(await launcher.next()) == ["embedding-0"]
+
+
+@pytest.fixture
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedfleet.host.pool._LOOK_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("frequent_looks")
+async def test_a_worker_that_reports_no_more_is_ended_and_replaced(
+    launcher: PuppetTheatre, metrics: Metrics
+) -> None:
+    async with pool_of(launcher, metrics, workers=2):
+        hangs, reports = await launcher.next(2)
+        reports.reports_always = True
+        async with asyncio.timeout(HANG_SECONDS):
+            await hangs.aborted.wait()
+        assert names(await launcher.next()) == [hangs.spec.name]
+        assert not reports.aborted.is_set()
+
+
+@pytest.mark.usefixtures("frequent_looks")
+async def test_one_that_is_not_ready_may_load_its_model_for_as_long_as_that_takes(
+    launcher: PuppetTheatre, metrics: Metrics
+) -> None:
+    async with pool_of(launcher, metrics, workers=2):
+        loads, hangs = await launcher.next(2)
+        loads.ready = False
+        async with asyncio.timeout(HANG_SECONDS):
+            await hangs.aborted.wait()
+        assert not loads.aborted.is_set()
 
 
 async def test_devices_are_dealt_out_one_worker_each_and_cores_are_shared(

@@ -270,5 +270,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("embedfleet.inference.model_files.find_spec", lambda package: None)
-    with pytest.raises(ModelError, match=r"wordllama` is not installed: pip install 'embedfleet\[static\]'"):
+    with pytest.raises(
+        ModelError, match=r"wordllama` is not installed: install the extra `static` of embedfleet"
+    ):
         catalogue().info("static")

@@ -257,7 +257,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ModelError, match=rf"{library}.*: pip install 'embedfleet\[torch\]'"):
+    with pytest.raises(ModelError, match=rf"{library}.*: install the extra `torch` of embedfleet"):
         opened(folder)
 
 
@@ -327,6 +327,7 @@ def test_weights_that_are_no_safetensors_file_are_refused(folder: Path, tmp_path
 # --- what happens while it runs --------------------------------------------------------------------
 
 
+@pytest.mark.slow  # of the ONNX runtime: test_onnx.py
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the address space")
 def test_memory_that_runs_out_embeds_less_at_once(tmp_path: Path) -> None:
     """In a child process whose memory really ends."""

@@ -126,6 +126,19 @@ async def test_a_leader_that_is_deposed_takes_no_further_step() -> None:
     assert "last step" not in duty.calls
 
 
+async def test_a_step_that_may_end_half_way_ends_when_the_lead_is_lost() -> None:
+    lead = Lead()
+
+    class DeposedAtWork(Slow):
+        async def step(self) -> None:
+            lead.leads = False
+            await super().step()
+
+    duty = DeposedAtWork()
+    await run_until(duty, lead, duty.was_deposed, seconds=0.0)
+    assert duty.calls[:2] == ["cut off", "deposed"]
+
+
 async def test_a_step_that_fails_is_taken_again_and_said_once(logged: list[str]) -> None:
     duty = Recorded(BrokerUnavailable("redis is away"), DatabaseUnavailable("the database is away"))
     service = await run_until(duty, Lead(), duty.stepped)

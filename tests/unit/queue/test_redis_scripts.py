@@ -66,6 +66,7 @@ def test_only_declared_keys_are_touched(name: str) -> None:
         "set",
         "",
         "'server'",
+        "channel",
     }
 
 

@@ -9,20 +9,31 @@ import pytest
 from embedfleet.bootstrap import open_store, places
 from embedfleet.errors import ConfigError
 from embedfleet.settings import Settings, load_settings
-from embedfleet.vectors.registry import STORES, store_kind
+from embedfleet.vectors.registry import STORES, VIEWS, store_kind, view_kind
 
 
 def settings_of(tmp_path: Path, **vector_store: str) -> Settings:
     return load_settings(environ={}, overrides={"data_dir": tmp_path, "vector_store": vector_store})
 
 
+# Of the kinds that are servers only.
+URLS = {"pgvector": "postgresql://me@db/vectors", "qdrant": "http://qdrant:6333"}
+
+
 @pytest.mark.parametrize("name", STORES)
 def test_every_kind_defines_all_that_is_asked_of_it(name: str, tmp_path: Path) -> None:
     kind = store_kind(name)
-    assert kind.place(settings_of(tmp_path, kind=name))
+    where = {"url": URLS[name]} if name in URLS else {}
+    assert kind.place(settings_of(tmp_path, kind=name, **where))
     assert callable(kind.open_store)
     assert callable(kind.open_for_queries)
     assert callable(kind.own_directory)
+    assert kind.TITLE.lower() == name
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_kind_that_views_lie_in_opens_one(name: str) -> None:
+    assert callable(view_kind(name).open_view)
 
 
 async def test_an_unknown_kind_is_refused_with_the_nearest_known_name(tmp_path: Path) -> None:

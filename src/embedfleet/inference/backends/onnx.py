@@ -121,7 +121,9 @@ def _resolved(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise ModelError(f"`devices: {device}`: the onnx backend runs on cpu and cuda")
     if kind == "cuda" and not has_cuda:
-        raise ModelError(f"`devices: {device}`: no CUDA here: pip install 'embedfleet[gpu]', or say cpu")
+        raise ModelError(
+            f"`devices: {device}`: no CUDA here: install the extra `gpu` of embedfleet, or say cpu"
+        )
     return "cuda:0" if device == "cuda" else device
 
 

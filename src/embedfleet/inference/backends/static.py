@@ -88,7 +88,7 @@ def _load(weights: Path, info: ModelInfo) -> Any:
         from tokenizers import Tokenizer
     except ImportError as exc:
         raise ModelError(
-            f"model `{info.name}`: {exc.name} is not installed: pip install 'embedfleet[static]'"
+            f"model `{info.name}`: {exc.name} is not installed: install the extra `static` of embedfleet"
         ) from exc
     try:
         tensors = load_file(weights)

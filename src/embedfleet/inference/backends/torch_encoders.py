@@ -39,7 +39,7 @@ def require_libraries() -> None:
         import transformers  # noqa: F401
     except (ImportError, OSError) as exc:  # OSError: a shared library is missing
         raise ModelError(
-            f"the torch backend cannot import its libraries ({exc}): pip install 'embedfleet[torch]'"
+            f"the torch backend cannot import its libraries ({exc}): install the extra `torch` of embedfleet"
         ) from exc
 
 

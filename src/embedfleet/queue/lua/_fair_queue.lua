@@ -58,10 +58,11 @@ local function has_work(lane, tenant)
 end
 
 -- Notifies the waiting brokers when a lane that had no ready task has one. The channel has the name of the
--- key `meta`.
+-- key `meta` of the stage's first shard: one channel is enough for all shards.
 local function ring_if_first(lane)
   if redis.call('ZCARD', lane.tenants) == 1 then
-    redis.call('PUBLISH', key.meta, '')
+    local channel = string.gsub(key.meta, ':%d+}', '}')
+    redis.call('PUBLISH', channel, '')
   end
 end
 

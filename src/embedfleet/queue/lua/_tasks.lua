@@ -1,4 +1,5 @@
--- Fragment: reads and writes the record of a task, and moves tasks between states. Needs _fair_queue.lua.
+-- Fragment: reads and writes the record of a task, and moves tasks between states. Needs _fair_queue.lua and
+-- _layout.lua.
 --
 -- `tasks` holds one record for each unfinished or dead task, a msgpack array in the order of `save`.
 -- `payloads` holds the bytes that the broker never looks into; they are apart, so that a change of state does
@@ -15,7 +16,7 @@ end
 local function save(task)
   redis.call('HSET', key.tasks, task.id, cmsgpack.pack({
     task.state, task.tenant, task.job, task.cost, task.priority, task.lane, task.sequence, task.attempt,
-    task.fence, task.worker, task.doomed, task.reason, task.died_at, task.alone,
+    task.fence, task.worker, task.doomed, task.reason, task.died_at, task.alone, task.layout,
   }))
 end
 
@@ -30,6 +31,7 @@ local function load(id)
     lane = record[6], sequence = record[7], attempt = record[8], fence = record[9], worker = record[10],
     doomed = record[11], reason = record[12], died_at = record[13],
     alone = record[14] or 0,  -- an earlier release wrote 13 fields
+    layout = record[15] or 0,  -- and another one 14
   }
 end
 
@@ -63,4 +65,5 @@ local function finish(task)
   redis.call('HDEL', key.payloads, task.id)
   redis.call('ZREM', key.jobs, job_entry(task))
   redis.call('HINCRBY', key.meta, 'done', 1)
+  forget_stray(task.layout)
 end

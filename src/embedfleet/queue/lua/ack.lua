@@ -17,7 +17,7 @@
 --
 -- Returns for each lease 1 if it was ended, 0 if it is lost.
 -- Keeps: enqueued = ready + leased + delayed + dead + done; a stale fence changes nothing.
--- Uses: _fair_queue.lua, _tasks.lua, _leases.lua
+-- Uses: _fair_queue.lua, _layout.lua, _tasks.lua, _leases.lua
 
 local answer = {}
 

@@ -20,7 +20,7 @@
 --
 -- Returns how many were dropped, then `after` and `until` for the next page ('' for `after`: there is none).
 -- Keeps: tasks that are offered after the cancel began are not affected.
--- Uses: _fair_queue.lua, _tasks.lua
+-- Uses: _fair_queue.lua, _layout.lua, _tasks.lua
 
 local job, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local last_sequence = tonumber(ARGV[3]) or counter('sequence')

@@ -17,35 +17,50 @@
 -- ARGV[2] interactive_burst  interactive tasks in a row while bulk work waits
 -- ARGV[3] worker             who will hold the leases
 -- ARGV[4] max_tasks          1 to 1,000
--- ARGV[5] max_cost           tokens, for all but the first task
+-- ARGV[5] max_cost           tokens, for all but the first task of the claim
 -- ARGV[6] lease_seconds
 -- ARGV[7] lane               the only lane to serve; '' for both
--- ARGV[8..] passing_over     tenants that this claim does not serve, each once
+-- ARGV[8] held               tasks that the same claim has of other shards
+-- ARGV[9..] passing_over     tenants that this claim does not serve, each once
 --
--- Returns when the leases expire (seconds), then of each task: id, record, payload.
+-- Returns when the leases expire (seconds), 1 if the claim must end with this shard (the next task does not fit
+-- or must be alone) or 0, then of each task: id, record, payload.
 -- Keeps: fences only grow, even across a loss of all keys, because they follow the server's clock. The
 -- attempt is counted before a worker sees the task. A task with a counted delivery, or one that asks for it,
 -- is claimed alone. A tenant that is passed over stays eligible, owes what it owed, and has no start below
 -- virtual time afterwards. It rings no bell, because no tenant enters here.
--- Uses: _time.lua, _fair_queue.lua, _tasks.lua
+-- Uses: _time.lua, _fair_queue.lua, _layout.lua, _tasks.lua
 
 local burst, worker, max_tasks = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local cost_left, only = tonumber(ARGV[5]), LANES[ARGV[7]]
 local expires_at = exactly(seconds_now(ARGV[1]) + tonumber(ARGV[6]))
-local answer = {expires_at}
+local answer = {expires_at, 0}
+local held = tonumber(ARGV[8])
 
 local passed_over = {}
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   passed_over[ARGV[i]] = true
 end
 
--- The first tenant that is not passed over, and its start. Among the lane's first n + 1 members at most n are
--- passed over, where n is the number of tenants to pass over.
+-- The first tenant that is not passed over, and its start. The first `skipped` members of a lane are known to be
+-- passed over. They stay where they are until the end of the claim: tenants that are served move back, from behind
+-- them. So a claim reads past each of them once, and not once for each task. Among the members behind them are at
+-- most as many that are passed over as there are names.
+local MOST_AT_ONCE = 64
+
 local function first_tenant(lane)
-  local first = redis.call('ZRANGE', lane.tenants, 0, #ARGV - 7, 'WITHSCORES')
-  for i = 1, #first, 2 do
-    if not passed_over[first[i]] then
-      return first[i], tonumber(first[i + 1])
+  lane.skipped = lane.skipped or 0
+  local page = math.min(#ARGV - 7, MOST_AT_ONCE)
+  while true do
+    local first = redis.call('ZRANGE', lane.tenants, lane.skipped, lane.skipped + page - 1, 'WITHSCORES')
+    for i = 1, #first, 2 do
+      if not passed_over[first[i]] then
+        return first[i], tonumber(first[i + 1])
+      end
+      lane.skipped = lane.skipped + 1
+    end
+    if #first < 2 * page then
+      return nil
     end
   end
 end
@@ -79,6 +94,7 @@ local function charge(lane, tenant, start, cost)
   if start >= REBASE_AT then
     rebase(lane, start)
     start = 0
+    lane.skipped = 0 -- starts that were different may be equal now, and equal ones are in the order of names
   end
   redis.call('HSET', key.meta, lane.time, start)
   redis.call('ZADD', lane.tenants, start + cost * stride_of(tenant), tenant)
@@ -117,7 +133,8 @@ for served = 0, max_tasks - 1 do
   local members = first_in_line(lane, tenant, 2)
   local task = load(string.sub(members[1], #line_of(lane, tenant) + PLACE_LENGTH + 1))
   local alone = task.alone == 1 or task.attempt > 0
-  if served > 0 and (alone or task.cost > cost_left) then
+  if held + served > 0 and (alone or task.cost > cost_left) then
+    answer[2] = 1
     break
   end
   cost_left = cost_left - task.cost
@@ -135,11 +152,12 @@ for served = 0, max_tasks - 1 do
   answer[#answer + 1] = redis.call('HGET', key.tasks, task.id)
   answer[#answer + 1] = redis.call('HGET', key.payloads, task.id)
   if alone then
+    answer[2] = 1
     break
   end
 end
 
-if #answer > 1 then
+if #answer > 2 then
   raise_passed_over(INTERACTIVE)
   raise_passed_over(BULK)
   redis.call('HSET', key.meta, 'fence', fence, 'interactive_in_a_row', in_a_row)

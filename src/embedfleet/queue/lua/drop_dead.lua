@@ -9,11 +9,14 @@
 --
 -- Returns how many were dead.
 -- Keeps: the tasks count as done. Tasks that are not dead are left alone.
+-- Uses: _layout.lua
 
 local dropped = 0
 
 for _, id in ipairs(ARGV) do
   if redis.call('ZREM', key.dead, id) == 1 then
+    local record = cmsgpack.unpack(redis.call('HGET', key.tasks, id))
+    forget_stray(record[15] or 0)
     redis.call('HDEL', key.tasks, id)
     redis.call('HDEL', key.payloads, id)
     dropped = dropped + 1

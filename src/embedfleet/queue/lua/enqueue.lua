@@ -12,17 +12,26 @@
 -- KEYS[10] payloads           HASH  id -> payload
 -- KEYS[11] jobs               ZSET  job / id of what may be cancelled, ordered by bytes
 --
--- ARGV[1..] tasks  of each task: id, tenant, job, cost, priority, lane, alone (0 or 1),
+-- ARGV[1]   layout of the caller
+-- ARGV[2..] tasks  of each task: id, tenant, job, cost, priority, lane, alone (0 or 1),
 --                payload; at most 1,000
 --
--- Returns how many were new.
+-- Returns how many were new, and ''. If the caller's layout is older than that of the shard, nothing is
+-- offered, and the layout of the shard comes in place of ''.
 -- Keeps: enqueued = ready + leased + delayed + dead + done. Repeating it changes nothing.
--- Uses: _fair_queue.lua, _tasks.lua
+-- No task is in two shards (shards.py).
+-- Uses: _fair_queue.lua, _layout.lua, _tasks.lua
 
 local FIELDS = 8
 local new = 0
 
-for i = 1, #ARGV, FIELDS do
+local agreed, held = agree_on(ARGV[1])
+if not agreed then
+  return {0, held}
+end
+local layouts = layouts_heard()
+
+for i = 2, #ARGV, FIELDS do
   local id = ARGV[i]
   if redis.call('HEXISTS', key.tasks, id) == 0 then
     new = new + 1
@@ -30,10 +39,11 @@ for i = 1, #ARGV, FIELDS do
     admit({
       id = id, tenant = ARGV[i + 1], job = ARGV[i + 2], cost = tonumber(ARGV[i + 3]),
       priority = tonumber(ARGV[i + 4]), lane = ARGV[i + 5], alone = tonumber(ARGV[i + 6]),
+      layout = layouts,
     })
   end
 end
 if new > 0 then
   redis.call('HINCRBY', key.meta, 'enqueued', new)
 end
-return new
+return {new, ''}

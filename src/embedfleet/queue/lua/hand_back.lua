@@ -18,7 +18,7 @@
 -- Returns for each lease 1 if it was ended, 0 if it is lost.
 -- Keeps: the place of each task in line; a task of a cancelled job does not come back; a stale fence changes
 -- nothing.
--- Uses: _fair_queue.lua, _tasks.lua, _leases.lua
+-- Uses: _fair_queue.lua, _layout.lua, _tasks.lua, _leases.lua
 
 local answer = {}
 

@@ -18,7 +18,7 @@
 --
 -- Returns how many are ready now.
 -- Keeps: each task has its former place in line.
--- Uses: _time.lua, _fair_queue.lua, _tasks.lua
+-- Uses: _time.lua, _fair_queue.lua, _layout.lua, _tasks.lua
 
 local now = exactly(seconds_now(ARGV[1]))
 local due = redis.call('ZRANGEBYSCORE', key.delayed, '-inf', now, 'LIMIT', 0, ARGV[2])

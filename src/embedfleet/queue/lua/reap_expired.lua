@@ -18,7 +18,7 @@
 --
 -- Returns how many leases were ended.
 -- Keeps: the attempt stays counted; a task of a cancelled job does not come back.
--- Uses: _time.lua, _fair_queue.lua, _tasks.lua, _leases.lua
+-- Uses: _time.lua, _fair_queue.lua, _layout.lua, _tasks.lua, _leases.lua
 
 local now = exactly(seconds_now(ARGV[1]))
 local expired = redis.call('ZRANGEBYSCORE', key.leases, '-inf', now, 'LIMIT', 0, ARGV[2])

@@ -17,7 +17,7 @@
 --
 -- Returns how many were dead.
 -- Keeps: they queue in the order given, and their attempts are reset.
--- Uses: _fair_queue.lua, _tasks.lua
+-- Uses: _fair_queue.lua, _layout.lua, _tasks.lua
 
 local requeued = 0
 

@@ -24,7 +24,7 @@
 -- Returns the fence and the worker that hold the task: the caller's fence if it was done, the fence of
 -- another lease, or 0 if no worker holds it.
 -- Keeps: a task of a cancelled job does not come back; a stale fence changes nothing.
--- Uses: _time.lua, _fair_queue.lua, _tasks.lua, _leases.lua
+-- Uses: _time.lua, _fair_queue.lua, _layout.lua, _tasks.lua, _leases.lua
 
 local fence = tonumber(ARGV[3])
 local task, holder, worker = find_held(ARGV[2], fence)

@@ -20,7 +20,7 @@
 -- Returns of each, by id: id, state, attempt, reason of its last return, and a number as text: of a ready task
 -- the tasks of its tenant and lane that go first, of a delayed one the seconds until it is due, else empty.
 -- Keeps: nothing is changed.
--- Uses: _time.lua, _fair_queue.lua, _tasks.lua
+-- Uses: _time.lua, _fair_queue.lua, _layout.lua, _tasks.lua
 
 local now = seconds_now(ARGV[1])
 local line = ARGV[2] .. SEPARATOR

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from embedfleet.errors import ConfigError, Remedy
 
-HEAD = "0008"
+HEAD = "0009"
 
 _VERSIONS = Path(__file__).parent / "versions"
 # "embed" in ASCII. Any number works that no other application uses as an advisory lock in the same database.
@@ -28,6 +28,8 @@ def upgrade(engine: Engine, location: str) -> tuple[str | None, str]:
     with _schema_transaction(engine) as conn:
         if conn.dialect.name == "postgresql":
             conn.execute(text("SET LOCAL lock_timeout = 0"))
+            # To import Alembic and to compute what a migration writes takes a slow machine many seconds.
+            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             conn.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
         current = _current(conn)
         if current == HEAD:

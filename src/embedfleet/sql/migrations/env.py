@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from embedfleet.sql.tables import metadata
+from embedfleet.sql.schema import SCHEMA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=SCHEMA,
     transactional_ddl=False,
     render_as_batch=True,
 )

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedfleet.settings import Settings, VectorStoreSettings, ViewSettings
-from embedfleet.vectors.chroma.clients import ServerAddress
 from embedfleet.vectors.port import VectorStore
+from embedfleet.vectors.server_address import ServerAddress
 from embedfleet.vectors.view_port import ViewStore
+
+TITLE = "Chroma"
 
 
 def chroma_directory(data_dir: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +44,15 @@ class ChromaCollections:
         self._client = client
         self._max_rows: int = client.get_max_batch_size()
         self._max_write_bytes = max_write_bytes
+        self.expects_mark = False
+        """Whether the place has a mark, so that without one a missing collection is no sign of no rows."""
 
     def close(self) -> None:
         self._client.close()
 
     def ensure_collection(self, name: str, space: str, dim: int) -> None:
+        if self.expects_mark:
+            self.find(name)  # nothing is created in a place that only stands in for the store
         collection = self._client.get_or_create_collection(
             name,
             metadata={"space": space, "dim": dim},
@@ -155,8 +158,10 @@ class ChromaCollections:
     def drop_collection(self, name: str) -> None:
         from chromadb.errors import NotFoundError
 
-        with suppress(NotFoundError):
+        try:
             self._client.delete_collection(name)
+        except NotFoundError:
+            self._require_mark(name)
 
     def count(self, name: str) -> int:
         collection = self.find(name)
@@ -188,7 +193,16 @@ class ChromaCollections:
         try:
             return self._client.get_collection(name, embedding_function=None)
         except NotFoundError:
+            self._require_mark(name)
             return None
+
+    def _require_mark(self, missing: str) -> None:
+        """Raise VectorStoreUnavailable if the mark of the system should be here and is missing too."""
+        if self.expects_mark and missing != MARK_COLLECTION and self.mark() is None:
+            raise VectorStoreUnavailable(
+                "the vector store has no mark of its system: it was emptied, or another server answers "
+                "there now"
+            )
 
     def _writes(self, rows: VectorRows, positions: list[int]) -> Iterator[list[int]]:
         """Yield the positions of rows in parts that are small enough for one write. A row is never split.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from embedfleet import errors
+from embedfleet import child_environment, errors
 from embedfleet.errors import EmbedfleetError, Permanent, Remedy
 from embedfleet.vectors.chroma.frames import Call, Failure, Value, read, write
 
@@ -41,7 +41,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-m", module, *arguments, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        env=child_environment.of_these(_PASSED_ON),
         start_new_session=True,
     )
 

@@ -14,11 +14,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from embedfleet.errors import VectorStoreUnavailable
-from embedfleet.vectors.chroma.clients import ServerAddress, open_server
+from embedfleet.vectors.chroma.clients import open_server
 from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.store import ChromaStore
 from embedfleet.vectors.port import CollectionKey, Metadata, VectorRows
+from embedfleet.vectors.server_address import ServerAddress
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -88,11 +89,16 @@ class ChromaServerStore(ChromaStore):
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         await self._write(collection, ChromaCollections.delete, ids)
 
-    async def forget_deleted(self, collection: CollectionKey) -> None:
-        await self._write(collection, ChromaCollections.forget_deleted)
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
+        for collection in collections:
+            await self._write(collection, ChromaCollections.forget_deleted)
 
     async def drop_collection(self, collection: CollectionKey) -> None:
         await self._write(collection, ChromaCollections.drop_collection)
+
+    def expect_mark(self) -> None:
+        if self._collections is not None:
+            self._collections.expects_mark = True
 
     async def mark(self) -> str | None:
         return await self._run(ChromaCollections.mark)

@@ -17,8 +17,9 @@ import numpy as np
 from embedfleet.errors import ConfigError, StorageFull, VectorStoreUnavailable, one_line
 from embedfleet.os_lock import OsLock
 from embedfleet.paging import pages
-from embedfleet.vectors.chroma.clients import ServerAddress, open_directory, open_server
+from embedfleet.vectors.chroma.clients import open_directory, open_server
 from embedfleet.vectors.chroma.errors import embedded_error, server_error
+from embedfleet.vectors.server_address import ServerAddress
 from embedfleet.vectors.source import LABELS_PAGE, Source, SourceCollection, SourceLabels, SourceRows
 from embedfleet.vectors.source_thread import SourceOnThread
 

@@ -57,8 +57,9 @@ class ChromaStore(VectorStore, ABC):
     async def delete(self, collection: CollectionKey, ids: Sequence[str]) -> None:
         await self._run(ChromaCollections.delete, self.name_in_store(collection), ids)
 
-    async def forget_deleted(self, collection: CollectionKey) -> None:
-        await self._run(ChromaCollections.forget_deleted, self.name_in_store(collection))
+    async def forget_deleted(self, *collections: CollectionKey) -> None:
+        for collection in collections:
+            await self._run(ChromaCollections.forget_deleted, self.name_in_store(collection))
 
     async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         name = self.name_in_store(collection)

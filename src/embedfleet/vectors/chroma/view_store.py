@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.paging import pages
-from embedfleet.vectors.chroma.clients import ServerAddress, open_server
+from embedfleet.vectors.chroma.clients import open_server
 from embedfleet.vectors.chroma.errors import server_error
 from embedfleet.vectors.chroma.frames import REST
 from embedfleet.vectors.chroma.process import VIEW_CHILD, ChromaProcess, ProcessLost
 from embedfleet.vectors.chroma.view_child import ALONE, BESIDE
 from embedfleet.vectors.chroma.view_operations import ChromaViewCollections
 from embedfleet.vectors.port import VectorRows
+from embedfleet.vectors.server_address import ServerAddress
 from embedfleet.vectors.view_port import ViewCollection, ViewRows, ViewStore
 
 T = TypeVar("T")

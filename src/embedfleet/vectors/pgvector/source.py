@@ -47,7 +47,9 @@ async def open_source(place: str, *, scratch: Path) -> Source:
     try:
         import psycopg
     except ImportError as exc:
-        raise ConfigError(f"pgvector needs psycopg ({exc}): pip install 'embedfleet[pgvector]'") from exc
+        raise ConfigError(
+            f"pgvector needs psycopg ({exc}): install the extra `pgvector` of embedfleet"
+        ) from exc
     try:
         given = psycopg.conninfo.conninfo_to_dict(place)
     except psycopg.ProgrammingError as exc:

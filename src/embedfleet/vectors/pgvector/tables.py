@@ -107,14 +107,15 @@ def _described(columns: Sequence[_Column], key: Mapping[str, str]) -> VectorTabl
     )
 
 
-# The partitions of a table are read with it.
+# The partitions of a table are read with it. What embedfleet's own store has is no other system's.
 _COLUMNS = """
 SELECT c.oid, n.nspname, c.relname, obj_description(c.oid, 'pg_class'), a.attname, t.typname
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND has_table_privilege(c.oid, 'SELECT')
+WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND n.nspname <> 'embedfleet_vectors'
+AND has_table_privilege(c.oid, 'SELECT')
 AND EXISTS (
   SELECT FROM pg_attribute v JOIN pg_type vt ON vt.oid = v.atttypid
   WHERE v.attrelid = c.oid AND NOT v.attisdropped AND vt.typname IN ('vector', 'halfvec')

@@ -95,7 +95,9 @@ class _LanceSource(SourceOnThread):
         try:
             import lancedb
         except ImportError as exc:
-            raise ConfigError(f"LanceDB is not installed ({exc}): pip install 'embedfleet[lancedb]'") from exc
+            raise ConfigError(
+                f"LanceDB is not installed ({exc}): install the extra `lancedb` of embedfleet"
+            ) from exc
         database = lancedb.connect(self._directory)
         self._found = {
             name: one

@@ -1,0 +1,52 @@
+"""The states of rows, as text. The values are stable: SQL holds them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class GenerationState(StrEnum):
+    """`building` and `live` generations keep their vectors; a `retired` generation needs none."""
+
+    BUILDING = "building"
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+class BatchState(StrEnum):
+    PENDING = "pending"
+    EMBEDDED = "embedded"
+    DONE = "done"
+
+
+class VectorState(StrEnum):
+    """`stored`: the vector store holds it. `deleting`: no generation refers to it, and a deletion task
+    removes it; until then its id must not be written again."""
+
+    STORED = "stored"
+    DELETING = "deleting"
+
+
+class MovePhase(StrEnum):
+    """How far a move of the vectors is (`store_moving`).
+
+    `copying`: the other store is filled. `verifying`: all of its rows are read back. `closing`: no unit may
+    record vectors, until the last rows are copied. `keeping`: the other store, which was the system's, is
+    kept in step. `dropping`: the other store is emptied. `ended`: there is one store.
+    """
+
+    COPYING = "copying"
+    VERIFYING = "verifying"
+    CLOSING = "closing"
+    KEEPING = "keeping"
+    DROPPING = "dropping"
+    ENDED = "ended"
+
+
+class DeadLetterEnd(StrEnum):
+    """`requeued`: its job ran again. `replaced`: a newer generation of its document is complete. `purged`: an
+    operator accepted the loss."""
+
+    REPLACED = "replaced"
+    REQUEUED = "requeued"
+    PURGED = "purged"
