@@ -1,4 +1,4 @@
-"""A filter finds the same documents in SQLite, in PostgreSQL, in Chroma, and by a look at each of them."""
+"""A filter finds the same documents in SQLite, PostgreSQL, Chroma and routing, and by a look at each of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy import Engine, create_engine
 from embedfleet.document_filter import AllOf, Condition, Operator, PassageFilter, Where
 from embedfleet.document_metadata import Metadata
 from embedfleet.records import passages
+from embedfleet.routing.metadata_match import meets
 from embedfleet.sql import document_lock
 from embedfleet.sql.schema import SCHEMA
 from support.examples import examples
@@ -158,6 +159,7 @@ def test_a_filter_finds_exactly_the_documents_for_which_it_holds(
     wanted = PassageFilter(where=asked)
     assert wanted.condition is not None
     expected = {one.media_id for one in made if holds(wanted.condition, one.metadata)}
+    assert {one.media_id for one in made if meets(one.metadata, wanted.condition)} == expected
     with engine.connect() as conn:
         document_lock.begin(conn)
         collection = write_live(conn, TENANT, "space", 1, made)

@@ -72,9 +72,13 @@ def _require_unused(settings: Settings, name: str) -> None:
     """Raises InvalidRequest if the settings name the model, or documents are embedded with it."""
     from embedfleet.errors import InvalidRequest
 
-    pools = settings.worker_pools.embedding.models
-    if name == settings.models.default or name in pools:
-        which = "models.default" if name == settings.models.default else "worker_pools.embedding.models"
+    uses_of_settings = {
+        "models.default": [settings.models.default],
+        "worker_pools.embedding.models": settings.worker_pools.embedding.models,
+        "models.routing": [rule.model for rule in settings.models.routing.rules],
+    }
+    which = next((place for place, names in uses_of_settings.items() if name in names), None)
+    if which is not None:
         raise InvalidRequest(f"`{name}` is in {which}: name another there first, or --force")
     uses = asyncio.run(_documents_by_tenant(settings, name))
     if uses:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from embedfleet.errors import ModelError, UnknownModel, hint
+from embedfleet.errors import ConfigError, ModelError, UnknownModel, hint
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo
 from embedfleet.inference.calibration import DEFAULT_BUDGET_TOKENS, LARGEST_BUDGET_TOKENS, Calibrations
 from embedfleet.inference.description import Description, Place
@@ -19,6 +19,7 @@ from embedfleet.inference.registry import backend_kind
 from embedfleet.inference.space import Space
 from embedfleet.inference.tokenizer_file import read_tokenizer
 from embedfleet.settings import ModelSettings, ModelsSettings
+from embedfleet.settings.routing import unknown_model
 
 BUILT_IN: Mapping[str, ModelSettings] = {
     "minilm": ModelSettings(backend="onnx", description="all-MiniLM-L6-v2, English, 8-bit weights"),
@@ -46,7 +47,10 @@ class Catalogue:
     """
 
     def __init__(self, settings: ModelsSettings) -> None:
+        """Raises ConfigError if a rule of the settings names a model that there is not."""
         self._models = {**BUILT_IN, **settings.catalogue}
+        if wrong := unknown_model(settings.routing.rules, self.names()):
+            raise ConfigError(f"setting `models.routing`: {wrong}")
         self._threads = settings.threads or available_cores()
         self.cache_dir = settings.cache_dir or Path(platformdirs.user_cache_dir("embedfleet")) / "models"
         self._microbatch_tokens = settings.microbatch_tokens

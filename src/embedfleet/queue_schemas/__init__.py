@@ -2,7 +2,7 @@
 
 The names are taken from here; where they are defined is for those who change them.
 
-May import: deployment, document_filter and below.
+May import: deployment, routing and below.
 """
 
 from __future__ import annotations

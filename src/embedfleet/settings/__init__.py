@@ -3,8 +3,7 @@
 `embeddings_config.yaml` shows them all. An environment variable is named after the path to the field:
 `EMBEDFLEET_CHUNKING__CHUNK_SIZE=500`. Unknown keys are refused with the nearest known name.
 
-May import: metrics, clock, log, lifetime, child_environment, framing, data_directory, waiting, trouble,
-service, validation, mark_file, file_metadata and below.
+May import: document_filter and below.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from embedfleet.settings.pools import (
     PoolsSettings,
     ScalingPolicy,
 )
+from embedfleet.settings.routing import RoutingRule, RoutingRules, RoutingSettings
 from embedfleet.settings.sections import EventsSettings, ParsingSettings, Settings
 from embedfleet.settings.services import (
     EmbeddingCacheSettings,
@@ -52,6 +52,9 @@ __all__ = [
     "RedisSettings",
     "RemoteSettings",
     "ResourceSettings",
+    "RoutingRule",
+    "RoutingRules",
+    "RoutingSettings",
     "ScalingPolicy",
     "Settings",
     "TenantsSettings",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from embedfleet.settings.routing import RoutingSettings
 from embedfleet.settings.section import Section
 from embedfleet.validation import is_encoded
 
@@ -236,6 +237,7 @@ class ModelsSettings(Section):
         gt=0,
         description="A call of a model that takes longer counts as hung. Raise for very slow hardware.",
     )
+    routing: RoutingSettings = RoutingSettings()
     catalogue: dict[str, ModelSettings] = Field(
         default_factory=dict, description="Your own models, besides the built-in ones."
     )
