@@ -197,7 +197,7 @@ async def test_a_day_may_count_more_than_32_bits(database: Database) -> None:
     "change",
     [
         lambda conn: chunks.mark_unreferenced(conn, ["held", "d"]),
-        lambda conn: generations.mark_live(conn, {"held": 1, "d": 2}),
+        lambda conn: generations.mark_live(conn, [("held", 1), ("d", 2)]),
         lambda conn: embedding_cache.record_uses(
             conn, [CacheUse(1, "held", {}, {}), CacheUse(1, "d", {}, {})], 0.0
         ),

@@ -50,7 +50,7 @@ async def publish(database: Database, job_ids: Sequence[str]) -> None:
     def write(conn: Connection) -> None:
         ended = jobs.lock_many(conn, job_ids)
         job_completion.finish(conn, job_ids, JobStatus.COMPLETED, reason="", now=1.0)
-        generations.mark_live(conn, {job.document_id: job.generation_id for job in ended.values()})
+        generations.mark_live(conn, [(job.document_id, job.generation_id) for job in ended.values()])
 
     await database.write(write)
 

@@ -33,7 +33,7 @@ from embedfleet.records import collections, identity, traces
 from embedfleet.records.audit import LOCAL
 from embedfleet.records.receipts import Findings, ReceiptRow
 from embedfleet.repair.backup import database_file, write_backup
-from embedfleet.sql import tables, traffic_tables
+from embedfleet.sql import model_tables, tables, traffic_tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.schema import SCHEMA
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
@@ -254,6 +254,17 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
             _values(traffic_tables.shadow_differences, tenant=TENANT, media_id=MEDIA_ID),
         ),
     ],
+    "switch_questions": lambda: [
+        (tables.collections, _values(tables.collections, collection_id=7)),
+        (
+            model_tables.model_switches,
+            _values(model_tables.model_switches, switch_id=7, from_collection=7, to_collection=7),
+        ),
+        (
+            model_tables.switch_questions,
+            _values(model_tables.switch_questions, switch_id=7, tenant=TENANT, document_id=DOCUMENT),
+        ),
+    ],
     "view_changes": lambda: [
         (tables.views, _values(tables.views, view_id=7)),
         (
@@ -299,7 +310,7 @@ async def test_a_row_that_is_left_in_any_table_is_found(database_url: str) -> No
         raise Undone(look(conn))
 
     expected = {table.name for table in SCHEMA.sorted_tables} - set(traces.NOT_SEARCHED)
-    of_tenants_only = {"collections", "api_keys", "tenants", "usage", "receipts"}
+    of_tenants_only = {"collections", "api_keys", "tenants", "usage", "receipts", "model_switches"}
     assert set(PLANTED) == expected - of_tenants_only
     try:
         assert not any((await database.read(look)).values())

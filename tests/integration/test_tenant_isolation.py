@@ -261,7 +261,7 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
         generation = generations.generation(conn, job.generation_id)
         assert generation is not None
         dead_letters.add(conn, {ended: [DeadLetter(Stage.EMBEDDING, "bad", 0, 0, 0, 4)]}, NOW)
-        generations.mark_live(conn, {generation.document_id: generation.generation_id})
+        generations.mark_live(conn, [(generation.document_id, generation.generation_id)])
         job_completion.finish(conn, [ended], JobStatus.FAILED, reason="1 of 1 chunks failed", now=NOW)
         return int(conn.execute(select(tables.dead_letters.c.dead_letter_id)).scalar_one())
 

@@ -116,7 +116,7 @@ async def test_jobs_in_flight_of_the_old_release_end_under_the_new_schema(
     old_release.build(old_url, source, [dead_letter(job_ids["dead"])])
     if old_url.startswith("postgresql"):  # SQLite upgrades itself when it is opened
         database = Database(old_url)
-        assert await database.upgrade_schema() == ("0002", "0009")
+        assert await database.upgrade_schema() == ("0002", "0010")
         await database.close()
     settings = make_settings(tmp_path, chunking=BATCH, database_url=old_url)
     async with running(settings) as fleet:

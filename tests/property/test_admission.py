@@ -216,7 +216,7 @@ def complete(conn: Connection, job: jobs.Job, status: JobStatus, now: float) -> 
     counted = update(tables.jobs).where(tables.jobs.c.job_id == job.job_id)
     conn.execute(counted.values(sealed=True, chunks_total=3, chunks_stored=3, coverage=1.0))
     job_completion.finish(conn, [job.job_id], status, reason="", now=now)
-    generations.mark_live(conn, {job.document_id: job.generation_id})
+    generations.mark_live(conn, [(job.document_id, job.generation_id)])
 
 
 @pytest.fixture

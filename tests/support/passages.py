@@ -79,7 +79,7 @@ def write_live(
         for generation_id, one in zip(generation_ids, made, strict=True)
     ]
     chunks.record_stored(conn, stored, {})
-    generation_records.mark_live(conn, dict(zip(ids, generation_ids, strict=True)))
+    generation_records.mark_live(conn, list(zip(ids, generation_ids, strict=True)))
     return collection
 
 

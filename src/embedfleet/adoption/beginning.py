@@ -187,7 +187,7 @@ def _add_jobs(
     # They count as offered a while from now: after that, a leader offers them again if no broker knows them.
     # So one that runs beside the adoption leaves it the time to write a page.
     offered = [
-        WaitingJob(job.job_id, 1, job.tenant, job.priority, one.recipe.chars)
+        WaitingJob(job.job_id, 1, job.tenant, job.priority, None, one.recipe.chars)
         for job, (one, _) in zip(new, named, strict=True)
     ]
     outbox.mark_offered(conn, offered, now + _PAGE_SECONDS)

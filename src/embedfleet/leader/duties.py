@@ -60,6 +60,7 @@ def leader_services(
         tenants=base.settings.tenants,
         metrics=base.metrics,
         reconcile_seconds=base.settings.orchestrator.reconcile_seconds,
+        backfill_weight=base.settings.model_switching.backfill_weight,
     )
     publisher = EventPublisher(
         database=base.database,

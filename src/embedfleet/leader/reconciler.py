@@ -23,6 +23,7 @@ from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
 from embedfleet.quota import limits_of
 from embedfleet.records import document_cleanup, fleet, jobs, outbox, tenants
+from embedfleet.records.model_switches import BACKFILL_FLOW
 from embedfleet.records.outbox import OfferedJob, WaitingJob
 from embedfleet.records.tenants import TenantRow
 from embedfleet.settings import TenantsSettings
@@ -55,7 +56,9 @@ class Reconciler:
         tenants: TenantsSettings,
         metrics: Metrics,
         reconcile_seconds: float = 5.0,
+        backfill_weight: float = 0.5,
     ) -> None:
+        """`backfill_weight`: of the documents that switches to other models embed again, all together."""
         self._database = database
         self._broker = broker
         self._clock = clock
@@ -64,6 +67,7 @@ class Reconciler:
         self._known_epoch: str | None = None
         self._metrics = metrics
         self._reconcile_seconds = reconcile_seconds
+        self._backfill_weight = backfill_weight
         # The id of the last job that the walk has looked at; None between two walks.
         self._walked_to: str | None = None
         self._next_walk_at = float("-inf")
@@ -173,6 +177,7 @@ class Reconciler:
 
     async def _set_shares(self) -> None:
         shares = {one.tenant: self._share(one) for one in await self._database.read(tenants.get_all)}
+        shares[BACKFILL_FLOW] = TenantShare(weight=self._backfill_weight)
         changed = {t: share for t, share in shares.items() if self._known_shares.get(t) != share}
         if changed:
             await self._broker.set_shares(changed)
@@ -202,7 +207,7 @@ def _walked_to(page: Sequence[OfferedJob], lost: Sequence[OfferedJob]) -> str | 
 def _chunking_task(job: WaitingJob) -> Task:
     return Task(
         id=f"{job.job_id}:{job.run}",
-        tenant=job.tenant,
+        tenant=job.line,
         job_id=job.job_id,
         cost=1 + job.chars // _CHARS_PER_TOKEN,
         payload=ChunkingTask(tenant=job.tenant, job_id=job.job_id).encode(),

@@ -8,8 +8,8 @@ writes documents, generations and jobs together.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -21,7 +21,8 @@ from embedfleet.clock import Clock
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import describing, ending
-from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Unchanged, plan
+from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Twin, Unchanged, plan
+from embedfleet.lifecycle.describing import NewMetadata
 from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
@@ -34,9 +35,11 @@ from embedfleet.records import (
     job_completion,
     job_counts,
     jobs,
+    model_switches,
     tenants,
     usage,
 )
+from embedfleet.records.collections import Collection
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.documents import DocumentName
 from embedfleet.records.generations import NewGeneration
@@ -137,17 +140,22 @@ class Admission:
         does not grow with the number of submissions.
         """
         now = self._clock.now()
-        tickets = [Ticket(new_job_id(now), self._clock.now()) for _ in submissions]
+        tickets = [Ticket(new_job_id(now), self._clock.now(), new_job_id(now)) for _ in submissions]
         # Tenants are locked before documents: see `document_lock`.
         tenants.lock(conn, [one.request.user_id for one in submissions])
         document_lock.lock(conn, [one.document_id for one in submissions])
         documents.ensure_documents(conn, [_name(one) for one in submissions], now)
-        decided = plan(submissions, tickets, _known(conn, submissions, now), self._settings.tenants)
+        known = _known(conn, submissions, now)
+        decided = plan(submissions, tickets, known, self._settings.tenants)
         tenants.set_tiers(conn, decided.tiers)
         begun = _write_begun(conn, decided.begun, now)
         _write_unchanged(conn, decided.unchanged)
-        later = {begun[place]: new for place, new in decided.begun_described.items()}
-        describing.describe(conn, decided.described | later)
+        later = {
+            made: new
+            for place, new in decided.begun_described.items()
+            for made in begun[place].generation_ids
+        }
+        describing.describe(conn, _with_twins(known, decided.described) | later)
         # After the new jobs are written, as a later submission of this call may have superseded an earlier.
         ending.supersede(conn, decided.superseded, now)
         ending.leave_rest_to_cleanup(conn, decided.left_over)
@@ -201,6 +209,30 @@ class Admission:
         return job.job_id
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The ids of a generation that was written, and of its twin in the other space of a switch."""
+
+    generation_id: int
+    twin_id: int | None
+
+    @property
+    def generation_ids(self) -> Sequence[int]:
+        return (self.generation_id,) if self.twin_id is None else (self.generation_id, self.twin_id)
+
+
+def _with_twins(known: Known, described: Mapping[int, NewMetadata]) -> dict[int, NewMetadata]:
+    """Add the generations of the same contents in other spaces: they have the same metadata."""
+    wanted = dict(described)
+    for new in described.values():
+        made = known.generations[new.document_id]
+        contents = {one.recipe.content_hash for one in made if one.generation_id in described}
+        wanted |= {
+            one.generation_id: new for one in made if one.in_use and one.recipe.content_hash in contents
+        }
+    return wanted
+
+
 def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> Known:
     """Read what the decisions on these submissions depend on. Their tenants and documents are locked."""
     document_ids = list({one.document_id for one in submissions})
@@ -213,39 +245,49 @@ def _known(conn: Connection, submissions: Sequence[Submission], now: float) -> K
         unfinished=jobs.unfinished_of_documents(conn, document_ids),
         usage={name: Usage(active.get(name, 0), today.get(name, Amount())) for name in names},
         tenants=tenants.get_many(conn, names),
+        switches=model_switches.running_of(conn, names),
     )
 
 
-def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> list[int]:
+def _write_begun(conn: Connection, begun: Sequence[Begun], now: float) -> list[Written]:
     """Write new generations with their texts and jobs, and add them to the usage of their tenants.
 
     Returns the ids of the generations, in order.
     """
+    twins = [(one, one.twin) for one in begun if one.twin is not None]
     generation_ids = generations.add_generations(
         conn,
-        [
-            NewGeneration(
-                one.submission.document_id,
-                one.number,
-                one.submission.recipe,
-                one.collection,
-                one.submission.segments,
-                PARTITION_VERSION,
-                one.submission.request.account,
-                one.submission.request.strict,
-                one.written_metadata,
-            )
-            for one in begun
-        ],
+        [_new_generation(one, one.collection, one.number) for one in begun]
+        + [_new_generation(one, twin.collection, twin.number) for one, twin in twins],
     )
-    ids = zip(begun, generation_ids, strict=True)
-    jobs.create(conn, [_new_job(one, generation_id) for one, generation_id in ids])
+    twin_ids = {id(one): made for (one, _), made in zip(twins, generation_ids[len(begun) :], strict=True)}
+    written = [
+        Written(made, twin_ids.get(id(one)))
+        for one, made in zip(begun, generation_ids[: len(begun)], strict=True)
+    ]
+    new = [_new_job(one, made.generation_id) for one, made in zip(begun, written, strict=True)]
+    jobs.create(conn, new + [_twin_job(one, twin, twin_ids[id(one)]) for one, twin in twins])
     amounts: dict[usage.Line, Amount] = {}
     for submission in (one.submission for one in begun):
         line = usage.Line(submission.request.user_id, submission.model.name, submission.api_key)
         amounts[line] = amounts.get(line, Amount()) + submission.amount
     usage.reserve(conn, amounts, now)
-    return generation_ids
+    return written
+
+
+def _new_generation(one: Begun, collection: Collection, number: int) -> NewGeneration:
+    submission = one.submission
+    return NewGeneration(
+        submission.document_id,
+        number,
+        submission.recipe,
+        collection,
+        submission.segments,
+        PARTITION_VERSION,
+        submission.request.account,
+        submission.request.strict,
+        one.written_metadata,
+    )
 
 
 def _write_unchanged(conn: Connection, unchanged: Sequence[Unchanged]) -> None:
@@ -272,6 +314,11 @@ def _new_job(decided: Begun | Unchanged, generation_id: int) -> NewJob:
         priority=submission.request.priority,
         created_at=ticket.now,
     )
+
+
+def _twin_job(begun: Begun, twin: Twin, generation_id: int) -> NewJob:
+    """Return the job of a twin. It queues where the submitted job does: it is live work too."""
+    return replace(_new_job(begun, generation_id), job_id=begun.ticket.twin_job_id, switch_id=twin.switch_id)
 
 
 def _name(submission: Submission) -> DocumentName:

@@ -19,6 +19,7 @@ from embedfleet.quota import Amount, TenantLimits, Usage
 from embedfleet.records.collections import Collection
 from embedfleet.records.generations import Generation, Recipe
 from embedfleet.records.jobs import Job
+from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.records.segments import Segment
 from embedfleet.records.tenants import TenantRow
 from embedfleet.settings import TenantsSettings
@@ -47,7 +48,8 @@ class Known:
     """What SQL holds of the submitted documents and their tenants, read under their locks.
 
     `collections` are by tenant and space. `generations` (newest first) and `unfinished` jobs are by document
-    id, and a document may have none. `usage` and `tenants` are by tenant, and have every tenant.
+    id, and a document may have none. `usage` and `tenants` are by tenant, and have every tenant. `switches`
+    to another model that are under way are by tenant.
     """
 
     collections: Mapping[tuple[str, str], Collection]
@@ -55,6 +57,7 @@ class Known:
     unfinished: Mapping[str, Sequence[Job]]
     usage: Mapping[str, Usage]
     tenants: Mapping[str, TenantRow]
+    switches: Mapping[str, ModelSwitch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,21 @@ class Ticket:
     """What is given to each submission in advance: the id of its job, should it get one, and its instant.
 
     Each job has an instant of its own, since jobs are offered, and listed in pages, in the order of creation.
+    `twin_job_id` is for the job that makes it in the other space of a switch to another model.
     """
 
     job_id: str
     now: float
+    twin_job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The same version in the other space of a switch to another model. `number` is of its generation."""
+
+    switch_id: int
+    collection: Collection
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,7 @@ class Begun:
     collection: Collection
     number: int
     written_metadata: str | None
+    twin: Twin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +162,22 @@ class _Version:
 
 @dataclass(slots=True)
 class _Document:
-    """A document after the decisions so far. `versions` are newest first."""
+    """A document after the decisions so far. `versions` are newest first.
+
+    `twins` are the unfinished jobs that a switch to another model made for it.
+    """
 
     versions: list[_Version]
     unfinished: list[str]
+    twins: list[str]
     next_number: int
 
     @classmethod
     def of(cls, generations: Sequence[Generation], unfinished: Sequence[Job]) -> _Document:
+        submitted = [job for job in unfinished if job.switch_id is None]
+        twins = [job.job_id for job in unfinished if job.switch_id is not None]
         makers: dict[int, str] = {}
-        for job in unfinished:
+        for job in submitted:
             makers.setdefault(job.generation_id, job.job_id)
         versions = [
             _Version(
@@ -173,7 +194,7 @@ class _Document:
             if one.state is GenerationState.LIVE or one.generation_id in makers
         ]
         number = generations[0].number + 1 if generations else 1
-        return cls(versions, [job.job_id for job in unfinished], number)
+        return cls(versions, [job.job_id for job in submitted], twins, number)
 
     def version_of(self, recipe: Recipe, collection: Collection, *, strict: bool) -> _Version | None:
         """Return the newest version with the chunks and vectors that this recipe would give.
@@ -187,9 +208,13 @@ class _Document:
                 return one
         return None
 
-    def supersede(self) -> list[str]:
-        """Forget the unfinished jobs and what only they were making. Return the ids of these jobs."""
-        ended, self.unfinished = self.unfinished, []
+    def supersede(self) -> tuple[list[str], list[str]]:
+        """Forget the unfinished jobs and what only they were making.
+
+        Returns the ids of these jobs: those that were submitted, and their twins.
+        """
+        ended = self.unfinished, self.twins
+        self.unfinished, self.twins = [], []
         self.versions = [one for one in self.versions if one.live]
         for one in self.versions:
             one.job_id = None
@@ -204,6 +229,12 @@ class _Document:
         """Add a new version and its job. Return the number of the generation."""
         self.versions.insert(0, version)
         self.unfinished.append(job_id)
+        self.next_number += 1
+        return self.next_number - 1
+
+    def begin_twin(self, job_id: str) -> int:
+        """Add the job of a new twin. Return the number of its generation, which is below the version's."""
+        self.twins.append(job_id)
         self.next_number += 1
         return self.next_number - 1
 
@@ -259,7 +290,7 @@ class _Planner:
         request = submission.request
         tier = self._tier(request)
         self._check_priority(request)
-        collection = self._known.collections[request.user_id, submission.model.space]
+        collection = self._collection(request.user_id, submission.model)
         document = self._document(submission.document_id)
         same = document.version_of(submission.recipe, collection, strict=request.strict)
         if same is not None:
@@ -276,6 +307,12 @@ class _Planner:
             self._supersede(request.user_id, document)
             self.plan.left_over.append(submission.document_id)
         self.plan.unchanged.append(Unchanged(submission, ticket, tier, same.generation_id))
+
+    def _collection(self, tenant: str, model: ModelInfo) -> Collection:
+        """Return the collection of the model; while it is one of a switch, the one of most queries."""
+        collection = self._known.collections[tenant, model.space]
+        switch = self._known.switches.get(tenant)
+        return collection if switch is None or switch.beside(collection) is None else switch.main
 
     def _tier(self, request: JobRequest) -> UserTier:
         """Return the tier of the tenant. A tier that the request names is the tenant's from then on."""
@@ -322,8 +359,17 @@ class _Planner:
             metadata,
             begun=len(self.plan.begun),
         )
+        twin = self._twin(request.user_id, collection, document, ticket)
         number = document.begin(version, ticket.job_id)
-        self.plan.begun.append(Begun(submission, ticket, tier, collection, number, metadata))
+        self.plan.begun.append(Begun(submission, ticket, tier, collection, number, metadata, twin))
+
+    def _twin(self, tenant: str, collection: Collection, document: _Document, ticket: Ticket) -> Twin | None:
+        """Begin what the other space of a switch gets; None if the collection is not one of a switch."""
+        switch = self._known.switches.get(tenant)
+        other = None if switch is None else switch.beside(collection)
+        if switch is None or other is None or not switch.writes_both:
+            return None
+        return Twin(switch.switch_id, other, document.begin_twin(ticket.twin_job_id))
 
     def _describe(self, submission: Submission, version: _Version) -> None:
         """Give a version, which need not be made again, the metadata of the submission."""
@@ -345,9 +391,10 @@ class _Planner:
             raise refused.error(f"tenant `{request.user_id}`, media `{request.media_id}`")
 
     def _supersede(self, tenant: str, document: _Document) -> None:
-        ended = document.supersede()
-        self.plan.superseded += ended
-        self._usage[tenant] = self._usage[tenant].after(-len(ended), Amount())
+        submitted, twins = document.supersede()
+        self.plan.superseded += submitted + twins
+        # Twins are not counted among the tenant's jobs.
+        self._usage[tenant] = self._usage[tenant].after(-len(submitted), Amount())
 
     def _document(self, document_id: str) -> _Document:
         found = self._documents.get(document_id)

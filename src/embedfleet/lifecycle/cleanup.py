@@ -67,15 +67,13 @@ def record_deleted(
 
 
 def next_undescribed(conn: Connection, document_id: str) -> UndescribedRows | None:
-    """Return up to 1,000 rows of the live generation that have another's metadata; None if none is left."""
-    generation = _live_generation(generation_records.generations_of(conn, document_id))
-    if generation is None:
-        return None
-    rows = chunks.described_by_others(conn, generation.generation_id, _ROWS_PER_STEP)
-    if not rows:
-        return None
-    job = jobs.newest_of_generations(conn, [generation.generation_id]).get(generation.generation_id)
-    return UndescribedRows(generation, rows, "" if job is None else job.job_id)
+    """Return up to 1,000 rows of a live generation that have another's metadata; None if none is left."""
+    for generation in _live_generations(generation_records.generations_of(conn, document_id)):
+        rows = chunks.described_by_others(conn, generation.generation_id, _ROWS_PER_STEP)
+        if rows:
+            job = jobs.newest_of_generations(conn, [generation.generation_id]).get(generation.generation_id)
+            return UndescribedRows(generation, rows, "" if job is None else job.job_id)
+    return None
 
 
 def record_description(conn: Connection, described: UndescribedRows, *, part_id: str | None) -> None:
@@ -97,7 +95,7 @@ def record_description(conn: Connection, described: UndescribedRows, *, part_id:
 def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: float) -> None:
     """Drop the SQL rows that no generation needs, and end the cleanup.
 
-    They are all rows of a deleted document, or the rows of the generations before the live one. `requests` is
+    They are all rows of a deleted document, or the rows of the generations before a live one. `requests` is
     the number of requested cleanups when this cleanup began (`document_cleanup.cleanup_requests`). If more
     were requested since, the document stays in the list for another cleanup.
     """
@@ -111,14 +109,13 @@ def drop_unneeded_rows(conn: Connection, document_id: str, requests: int, now: f
         views.tell(conn, [document_id], now)
         _drop_document(conn, document_id, generations)
         return
-    live = _live_generation(generations)
-    if live is not None:
-        _drop_replaced(conn, generations, live)
+    _drop_replaced(conn, generations)
     document_cleanup.finish_cleanup(conn, document_id, requests)
 
 
-def _live_generation(generations: Sequence[Generation]) -> Generation | None:
-    return next((one for one in generations if one.state is GenerationState.LIVE), None)
+def _live_generations(generations: Sequence[Generation]) -> list[Generation]:
+    """Return those that readers see: one, or two while the tenant is switched to another model."""
+    return [one for one in generations if one.state is GenerationState.LIVE]
 
 
 def _drop_document(conn: Connection, document_id: str, generations: Sequence[Generation]) -> None:
@@ -130,12 +127,18 @@ def _drop_document(conn: Connection, document_id: str, generations: Sequence[Gen
     document_cleanup.drop(conn, document_id)
 
 
-def _drop_replaced(conn: Connection, generations: Sequence[Generation], live: Generation) -> None:
-    """Drop the chunks, batches and texts of retired generations before the live one. Their jobs stay."""
+def _drop_replaced(conn: Connection, generations: Sequence[Generation]) -> None:
+    """Drop the chunks, batches and texts of retired generations before the live ones. Their jobs stay.
+
+    A retired generation after a live one of its space stays: its job has failed and may be tried again.
+    """
+    live = _live_generations(generations)
+    newest = max((one.number for one in live), default=0)
+    newest_in = {one.collection: one.number for one in live}
     replaced = [
         one.generation_id
         for one in generations
-        if one.state is GenerationState.RETIRED and one.number < live.number
+        if one.state is GenerationState.RETIRED and one.number < newest_in.get(one.collection, newest)
     ]
     chunks.drop(conn, replaced)
     batches.drop(conn, replaced)

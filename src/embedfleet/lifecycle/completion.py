@@ -21,22 +21,30 @@ def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> Non
     """Finish the jobs in which nothing is left to do, and show their generations to readers, in one unit.
 
     Of all calls for one run of a job, exactly one does this. If no chunk of a job could be stored, readers
-    keep the generation before. The jobs must be locked (`jobs.lock`).
+    keep the generation before. A submitted job that waited for its twin, of a switch to another model, ends
+    in the same unit as the twin. The jobs must be locked (`jobs.lock`).
     """
+    _publish(conn, candidates, now)
+    twins = [job.document_id for job in candidates if job.switch_id is not None]
+    if twins:
+        _publish(conn, list(jobs.waiting_for_twins(conn, twins).values()), now)
+
+
+def _publish(conn: Connection, candidates: Sequence[Job], now: float) -> None:
     status_of = job_completion.complete_done(conn, [job.job_id for job in candidates], now)
     if not status_of:  # not done yet, or other calls have completed them
         return
     failed = [job for job in candidates if status_of.get(job.job_id) is JobStatus.FAILED]
     good = [job for job in candidates if job.job_id in status_of and job not in failed]
     generations.abandon(conn, [job.generation_id for job in failed])
-    # Sorted, so that of two generations of a document the newer one becomes live. Ids grow.
-    maker_of = {job.document_id: job for job in sorted(good, key=lambda job: job.generation_id)}
-    live = generations.mark_live(conn, {name: job.generation_id for name, job in maker_of.items()})
-    replacing = {name: maker_of[name].job_id for name, number in live.items() if number > 1}
-    dead_letters.mark_replaced(conn, replacing, now)
+    # Sorted, so that of two generations of a document the newer one replaces the older. Ids grow.
+    made = sorted((job.generation_id, job.document_id) for job in good)
+    shown = generations.mark_live(conn, [(document_id, generation_id) for generation_id, document_id in made])
+    maker_of = {job.document_id: job.job_id for job in sorted(good, key=lambda job: job.generation_id)}
+    dead_letters.mark_replaced(conn, {name: maker_of[name] for name in shown.replacing}, now)
     # A first generation that is live now replaces nothing and leaves nothing to clean up.
-    not_live = [name for name in maker_of if name not in live]
-    leave_rest_to_cleanup(conn, [*(job.document_id for job in failed), *replacing, *not_live])
+    not_live = [name for name in maker_of if name not in shown.shown]
+    leave_rest_to_cleanup(conn, [*(job.document_id for job in failed), *sorted(shown.replacing), *not_live])
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:

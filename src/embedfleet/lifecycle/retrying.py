@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import dead_letters, documents, generations, job_completion, jobs
+from embedfleet.records import dead_letters, documents, generations, job_completion, jobs, model_switches
 from embedfleet.records.jobs import Job
 from embedfleet.sql.states import GenerationState
 
@@ -50,9 +50,21 @@ def _newest_generation(conn: Connection, job: Job) -> generations.Generation:
         raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
     if documents.is_deleted(conn, job.document_id):
         raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
-    newest = next(iter(generations.generations_of(conn, job.document_id)), None)
+    newest = _newest_beside_none(conn, job)
     if newest is None or newest.generation_id != job.generation_id:
         raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
     if newest.unreadable:
         raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
     return newest
+
+
+def _newest_beside_none(conn: Connection, job: Job) -> generations.Generation | None:
+    """Return the newest generation of the job's document that is the job's own or would replace it.
+
+    While the tenant is switched to another model, each of the two spaces has generations of its own.
+    """
+    made = generations.generations_of(conn, job.document_id)
+    switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
+    mine = next((one for one in made if one.generation_id == job.generation_id), None)
+    beside = None if switch is None or mine is None else switch.beside(mine.collection)
+    return next((one for one in made if one.collection != beside), None)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select
 from embedfleet.queue_schemas import CollectionInfo
 from embedfleet.records.scope import OneTenant, Scope
 from embedfleet.sql.paging import key_pages
-from embedfleet.sql.states import VectorState
+from embedfleet.sql.states import GenerationState, VectorState
 from embedfleet.sql.tables import collections, documents, generations, vectors
 from embedfleet.sql.upsert import upsert
 
@@ -93,7 +93,7 @@ def described(conn: Connection, scope: Scope) -> list[CollectionInfo]:
             documents,
             and_(
                 documents.c.document_id == generations.c.document_id,
-                documents.c.live_generation == generations.c.number,
+                generations.c.state == GenerationState.LIVE,
             ),
         )
         .where(scope.rows(documents.c.tenant))

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, literal_column, select, up
 from embedfleet.records.documents import ONE_IF_THERE_ARE_VIEWS
 from embedfleet.records.generations import Generation
 from embedfleet.sql import document_lock
+from embedfleet.sql.model_tables import switch_questions
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.states import GenerationState
@@ -137,6 +138,7 @@ def drop(conn: Connection, document_id: str) -> None:
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
     conn.execute(delete(segment_table).where(segment_table.c.generation_id.in_(mine)))
+    conn.execute(delete(switch_questions).where(switch_questions.c.document_id == document_id))
     conn.execute(delete(generations).where(generations.c.document_id == document_id))
     conn.execute(delete(documents).where(documents.c.document_id == document_id))
 

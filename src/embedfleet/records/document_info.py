@@ -110,8 +110,12 @@ def version_state(conn: Connection, document_id: str, generation_id: int) -> Ver
     document = conn.execute(query).one_or_none()
     if document is None or document.deleted_at is not None:
         return VersionState(is_live=False, other_is_live=False, replaced=False, deleted=True)
+    # What a switch to another model makes stands beside the version that was submitted.
+    twins = select(jobs.c.generation_id).where(
+        jobs.c.document_id == document_id, jobs.c.switch_id.is_not(None)
+    )
     made = select(generations.c.generation_id, generations.c.number).where(
-        generations.c.document_id == document_id
+        generations.c.document_id == document_id, generations.c.generation_id.not_in(twins)
     )
     numbers = {row.generation_id: row.number for row in conn.execute(made)}
     mine = numbers.get(generation_id, 0)

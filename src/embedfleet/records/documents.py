@@ -67,12 +67,13 @@ def any_live(conn: Connection, tenant: str) -> bool:
 def live_by_collection(conn: Connection, tenant: str) -> dict[int, int]:
     """Count the tenant's documents that readers see, by the collection of their vectors.
 
-    A collection without any is left out. The cost grows with the tenant's documents.
+    While the tenant is switched to another model, a document may count in two. A collection without any is
+    left out. The cost grows with the tenant's documents.
     """
     query = (
         select(generations.c.collection_id, func.count().label("documents"))
         .join(documents, documents.c.document_id == generations.c.document_id)
-        .where(documents.c.tenant == tenant, generations.c.number == documents.c.live_generation)
+        .where(documents.c.tenant == tenant, generations.c.state == GenerationState.LIVE)
         .group_by(generations.c.collection_id)
     )
     return {row.collection_id: row.documents for row in conn.execute(query)}

@@ -29,7 +29,10 @@ _NUMBERED = events.c.position.is_not(None)
 
 
 def record(conn: Connection, job_ids: Sequence[str]) -> None:
-    """Write the events of jobs whose runs ended in this unit. The primary key allows one for each run."""
+    """Write the events of jobs whose runs ended in this unit. The primary key allows one for each run.
+
+    Jobs that a switch to another model made have none: what was submitted has a job of its own.
+    """
     for ids in key_pages(job_ids):
         conn.execute(_RECORD, {"ids": ids})
 
@@ -253,7 +256,7 @@ _RECORD = insert(events).from_select(
             generations, generations.c.generation_id == jobs.c.generation_id
         )
     )
-    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True))),
+    .where(jobs.c.job_id.in_(bindparam("ids", expanding=True)), jobs.c.switch_id.is_(None)),
 )
 
 _FORGET_NAMES = (

@@ -202,20 +202,52 @@ def models_of(conn: Connection, document_ids: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def mark_live(conn: Connection, made: Mapping[str, int]) -> dict[str, int]:
-    """Make generations the ones that readers see, and retire those before them.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What `mark_live` did. `shown`: the documents of which readers see a generation that was given.
 
-    `made` has the id of one generation for each document id. Returns the numbers of the generations that
-    readers see from now on, by document id. A document is left out and stays as it is if it is deleted, or if
-    a newer generation of it is live already.
+    `replacing`: those of them that have retired generations before it, of which something may be left.
     """
-    for document_id in made:
+
+    shown: frozenset[str]
+    replacing: frozenset[str]
+
+
+def mark_live(conn: Connection, made: Sequence[tuple[str, int]]) -> Shown:
+    """Make generations the ones that readers see in their spaces, and retire those before them.
+
+    `made` are pairs of a document id and a generation id, in the order of the generation ids. A generation
+    stays as it is if its document is deleted, or if a newer one is live that replaces it. A generation in the
+    other space of a switch to another model replaces nothing and is not replaced (`model_switches`).
+    """
+    for document_id, _ in made:
         document_lock.require(conn, document_id)
-    live = {row.document_id: row.live_generation for row in _FLIP.run(conn, list(made.items()))}
-    set_generation_state(conn, [made[document_id] for document_id in live], GenerationState.LIVE)
-    replacing = [(document_id, number) for document_id, number in live.items() if number > 1]
-    _RETIRE_OLDER.run(conn, replacing, retired=GenerationState.RETIRED)
-    return live
+    shown: set[str] = set()
+    replacing: set[str] = set()
+    for several in _apart(made):
+        live = _GO_LIVE.run(conn, several, live=GenerationState.LIVE)
+        if live:
+            keys = [(row.document_id, row.number, row.collection_id) for row in live]
+            _SHOW.run(conn, [(row.document_id, row.generation_id) for row in live])
+            shown.update(row.document_id for row in live)
+            # A first generation has none before it.
+            later = [key for key in keys if key[1] > 1]
+            older = _RETIRE_OLDER.run(conn, later, retired=GenerationState.RETIRED)
+            replacing.update(row.document_id for row in older)
+    return Shown(frozenset(shown), frozenset(replacing))
+
+
+def _apart(made: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """Divide them so that no part has two generations of one document: a statement changes a row once."""
+    parts: list[dict[str, int]] = []
+    for document_id, generation_id in made:
+        for part in parts:
+            if document_id not in part:
+                part[document_id] = generation_id
+                break
+        else:
+            parts.append({document_id: generation_id})
+    return [list(part.items()) for part in parts]
 
 
 def set_generation_state(conn: Connection, generation_ids: Sequence[int], state: GenerationState) -> None:
@@ -311,23 +343,54 @@ _GENERATIONS_BY_ID = _SELECT_GENERATION.where(
     generations.c.generation_id.in_(bindparam("ids", expanding=True))
 )
 
-_FLIP = RowsStatement(
+
+def _beside(one: str, other: str) -> str:
+    """Return SQL that is true if these collections are the two of a switch that is under way."""
+    return (
+        "EXISTS (SELECT 1 FROM model_switches WHERE model_switches.running = 1 AND "
+        f"((model_switches.from_collection = {one} AND model_switches.to_collection = {other}) OR "
+        f"(model_switches.from_collection = {other} AND model_switches.to_collection = {one})))"
+    )
+
+
+_GO_LIVE = RowsStatement(
     "WITH given(document_id, generation_id) AS (VALUES {rows}) "
+    "UPDATE generations SET state = {live} FROM given "
+    "JOIN documents ON documents.document_id = given.document_id AND documents.deleted_at IS NULL "
+    "WHERE generations.generation_id = given.generation_id AND NOT EXISTS ("
+    "SELECT 1 FROM generations AS newer WHERE newer.document_id = given.document_id "
+    "AND newer.number > generations.number AND newer.state = {live} "
+    f"AND NOT {_beside('newer.collection_id', 'generations.collection_id')}) "
+    "RETURNING generations.document_id, generations.generation_id, generations.number, "
+    "generations.collection_id"
+)
+
+# The document is described by its newest live generation. But while a switch is under way, it is by that of
+# the space of most queries, unless only the other space has one.
+_SHOW = RowsStatement(
+    "WITH given(document_id, generation_id) AS (VALUES {rows}) "
+    "UPDATE documents SET live_generation = CASE WHEN EXISTS ("
+    "SELECT 1 FROM generations AS main JOIN model_switches ON model_switches.running = 1 "
+    "AND main.collection_id = CASE WHEN model_switches.percent >= 100 "
+    "THEN model_switches.to_collection ELSE model_switches.from_collection END "
+    "AND generations.collection_id = CASE WHEN model_switches.percent >= 100 "
+    "THEN model_switches.from_collection ELSE model_switches.to_collection END "
+    "WHERE main.document_id = documents.document_id AND main.number = documents.live_generation) "
+    "THEN documents.live_generation ELSE generations.number END, "
     # A row that was written while the metadata changed gets the metadata of now from a cleanup. That
     # describes the generation that readers see, so it comes after the flip.
-    "UPDATE documents SET live_generation = generations.number, "
     "cleanup = documents.cleanup + CASE WHEN documents.patches > 0 THEN 1 ELSE 0 END, "
     f"view_marks = documents.view_marks + {ONE_IF_THERE_ARE_VIEWS} "
     "FROM given JOIN generations ON generations.generation_id = given.generation_id "
-    "WHERE documents.document_id = given.document_id AND documents.deleted_at IS NULL "
-    "AND COALESCE(documents.live_generation, 0) < generations.number "
-    "RETURNING documents.document_id, documents.live_generation"
+    "WHERE documents.document_id = given.document_id"
 )
 
 _RETIRE_OLDER = RowsStatement(
-    "WITH given(document_id, live) AS (VALUES {rows}) "
+    "WITH given(document_id, number, collection_id) AS (VALUES {rows}) "
     "UPDATE generations SET state = {retired} FROM given "
-    "WHERE generations.document_id = given.document_id AND generations.number < given.live"
+    "WHERE generations.document_id = given.document_id AND generations.number < given.number "
+    f"AND NOT {_beside('generations.collection_id', 'given.collection_id')} "
+    "RETURNING generations.document_id"
 )
 
 _SET_STATE = (

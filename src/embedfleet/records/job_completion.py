@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Text, bindparam, case, cast, func, select, update
+from sqlalchemy import Connection, Float, Text, and_, bindparam, case, cast, exists, func, select, update
 
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import dead_letters, events
 from embedfleet.records.jobs import UNFINISHED, lock_rows
+from embedfleet.records.model_switches import HOLDING
+from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
 from embedfleet.sql.sql_text import storable
@@ -61,7 +63,8 @@ def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[
     """Finish those of the jobs that are sealed and whose every batch is done.
 
     Returns the final status of each job that this call finished. Of all calls for one run of a job, one
-    finishes it. A job without any stored chunk has failed, if it has dead chunks.
+    finishes it. A job without any stored chunk has failed, if it has dead chunks. A submitted job is left as
+    it is while its twin of a switch to another model is under way, so that both spaces show the version.
     """
     finished: dict[str, JobStatus] = {}
     for ids in key_pages(job_ids):
@@ -146,6 +149,24 @@ _FINISH = (
     .returning(jobs.c.job_id, jobs.c.generation_id)
 )
 
+# A twin that takes longer does not hold up what is submitted. The switch then lacks the document.
+_LONGEST_WAIT_FOR_TWIN_SECONDS = 300.0
+
+_TWIN = jobs.alias("twin")
+
+_WAITS_FOR_TWIN = and_(
+    jobs.c.switch_id.is_(None),
+    # It is asked first: without a switch, the jobs of the document are not looked at.
+    exists().where(model_switches.c.running == 1),
+    exists().where(
+        _TWIN.c.document_id == jobs.c.document_id,
+        _TWIN.c.finished_at.is_(None),
+        _TWIN.c.created_at > bindparam("now", type_=Float) - _LONGEST_WAIT_FOR_TWIN_SECONDS,
+        model_switches.c.switch_id == _TWIN.c.switch_id,
+        model_switches.c.phase.in_(HOLDING),
+    ),
+)
+
 _COMPLETE = (
     update(jobs)
     .where(
@@ -153,6 +174,7 @@ _COMPLETE = (
         UNFINISHED,
         jobs.c.sealed,
         jobs.c.batches_done == jobs.c.batches_total,
+        ~_WAITS_FOR_TWIN,
     )
     .values(
         finished_at=bindparam("now"),

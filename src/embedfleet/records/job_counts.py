@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, not_, select
 
 from embedfleet.queue_schemas import JobStatus, JobTotals
-from embedfleet.records.jobs import UNFINISHED
+from embedfleet.records.jobs import SUBMITTED, UNFINISHED
 from embedfleet.records.scope import Scope
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import generations, jobs
@@ -18,7 +18,7 @@ _MOST_COUNTED = 100_000
 
 
 def count_unfinished(conn: Connection, tenants: Sequence[str]) -> dict[str, int]:
-    """Count the jobs of each tenant that have not ended. A tenant without any is left out."""
+    """Count the submitted jobs of each tenant that have not ended. A tenant without any is left out."""
     found: dict[str, int] = {}
     for ids in key_pages(tenants):
         for row in conn.execute(_COUNT_UNFINISHED, {"tenants": ids}):
@@ -55,11 +55,11 @@ def unfinished(conn: Connection) -> Unfinished:
 
 
 def totals(conn: Connection, scope: Scope, since: float) -> JobTotals:
-    """Return sums over the jobs within the scope that were created at `since` (Unix seconds) or later.
+    """Return sums over the jobs within the scope that were submitted at `since` (Unix seconds) or later.
 
     The index on tenant and time of creation finds the jobs of one tenant.
     """
-    query = _TOTALS.where(scope.rows(jobs.c.tenant), jobs.c.created_at >= since)
+    query = _TOTALS.where(SUBMITTED, scope.rows(jobs.c.tenant), jobs.c.created_at >= since)
     return JobTotals(**conn.execute(query).one()._mapping)
 
 
@@ -68,7 +68,7 @@ _OLDEST_UNFINISHED = select(jobs.c.status, jobs.c.created_at).where(UNFINISHED).
 
 _COUNT_UNFINISHED = (
     select(jobs.c.tenant, func.count().label("jobs"))
-    .where(jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED)
+    .where(jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED, SUBMITTED)
     .group_by(jobs.c.tenant)
 )
 

@@ -53,6 +53,9 @@ _CHUNKS_PASSED = ("chunks_total", "chunks_embedded", "chunks_stored", "chunks_re
 
 UNFINISHED = jobs.c.finished_at.is_(None)
 
+SUBMITTED = jobs.c.switch_id.is_(None)
+"""The jobs that were submitted. A switch to another model makes jobs of its own (`model_switches`)."""
+
 _LISTING = Listing("jobs", (float, str))
 
 # Instants are shown rounded to microseconds. A filter by the time that a job shows must take that job.
@@ -89,6 +92,13 @@ class Job:
     started_at: float | None
     finished_at: float | None
     offered_at: float | None
+    switch_id: int | None
+    flow: str | None
+
+    @property
+    def line(self) -> str:
+        """The line in which its tasks queue, among those that the broker serves fairly."""
+        return self.flow or self.tenant
 
 
 # --- submitting ---
@@ -96,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to write."""
+    """A job to write. `switch_id` and `flow` are set if a switch to another model makes it."""
 
     job_id: str
     tenant: str
@@ -105,13 +115,23 @@ class NewJob:
     user_tier: UserTier
     priority: int
     created_at: float
+    switch_id: int | None = None
+    flow: str | None = None
 
 
 def create(conn: Connection, new: Sequence[NewJob]) -> None:
     """Write pending jobs. Their `offered_at` is NULL, which puts them into the outbox."""
     nothing_done = tuple(_NOTHING_DONE.values())
     rows = [
-        (*_named(one), JobStatus.PENDING, None, *nothing_done, None, one.created_at, None, None, None)
+        (
+            *_named(one),
+            JobStatus.PENDING,
+            None,
+            *nothing_done,
+            None,
+            *(one.created_at, None, None, None),
+            *(one.switch_id, one.flow),
+        )
         for one in new
     ]
     _ADD_JOBS.run(conn, rows)
@@ -128,7 +148,7 @@ def create_unchanged(conn: Connection, new: Sequence[NewJob], likes: Mapping[int
         done = _NOTHING_DONE | {"sealed": True} | dict.fromkeys(_CHUNKS_PASSED, like.chunks_total)
         instants = (one.created_at,) * 4
         status = (JobStatus.COMPLETED, "unchanged")
-        rows.append((*_named(one), *status, *done.values(), like.coverage, *instants))
+        rows.append((*_named(one), *status, *done.values(), like.coverage, *instants, None, None))
     _ADD_JOBS.run(conn, rows)
     events.record(conn, [one.job_id for one in new])
 
@@ -196,7 +216,7 @@ def newest_of_generations(conn: Connection, generation_ids: Sequence[int]) -> di
 
 def newest_of_document(conn: Connection, document_id: str) -> Job | None:
     """Return the job of the document that was submitted last; None if it has none."""
-    query = select(jobs).where(jobs.c.document_id == document_id)
+    query = select(jobs).where(jobs.c.document_id == document_id, SUBMITTED)
     row = conn.execute(query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc()).limit(1)).one_or_none()
     return None if row is None else job_of(row)
 
@@ -208,6 +228,17 @@ def unfinished_of_documents(conn: Connection, document_ids: Sequence[str]) -> di
         for row in conn.execute(_UNFINISHED_OF_DOCUMENTS, {"ids": ids}):
             found.setdefault(row.document_id, []).append(job_of(row))
     return found
+
+
+def waiting_for_twins(conn: Connection, document_ids: Sequence[str]) -> dict[str, Job]:
+    """Return the submitted jobs of these documents that are done and have not ended, by id; lock their rows.
+
+    They waited for their twins, if those have just ended. The caller holds the documents' locks.
+    """
+    ids: list[str] = []
+    for page in key_pages(sorted(set(document_ids))):
+        ids += conn.execute(_WAITING_FOR_TWINS, {"ids": page}).scalars()
+    return get_locked(conn, ids)
 
 
 def unfinished_among(conn: Connection, job_ids: Sequence[str]) -> set[str]:
@@ -268,8 +299,8 @@ class JobFilter:
 
 
 def page(conn: Connection, scope: Scope, *, which: JobFilter, limit: int, after: str | None) -> Page[Job]:
-    """Return up to `limit` of these jobs within the scope, newest first."""
-    query = which.narrow(select(jobs).where(scope.rows(jobs.c.tenant)))
+    """Return up to `limit` of these submitted jobs within the scope, newest first."""
+    query = which.narrow(select(jobs).where(SUBMITTED, scope.rows(jobs.c.tenant)))
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit + 1)
     if after is not None:
         created_at, job_id = _LISTING.key_after(after)
@@ -319,6 +350,14 @@ _UNFINISHED_OF_DOCUMENTS = select(jobs).where(
     jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED
 )
 
+_WAITING_FOR_TWINS = select(jobs.c.job_id).where(
+    jobs.c.document_id.in_(bindparam("ids", expanding=True)),
+    UNFINISHED,
+    SUBMITTED,
+    jobs.c.sealed,
+    jobs.c.batches_done == jobs.c.batches_total,
+)
+
 _UNFINISHED_AMONG = select(jobs.c.job_id).where(
     jobs.c.job_id.in_(bindparam("ids", expanding=True)), UNFINISHED
 )
@@ -366,7 +405,7 @@ _START_CHUNKING = (
 _ADD_JOBS = RowsStatement(
     "INSERT INTO jobs (job_id, tenant_id, document_id, generation_id, user_tier, priority, run, "
     f"status, reason, {', '.join(_NOTHING_DONE)}, coverage, "
-    "created_at, started_at, finished_at, offered_at) VALUES {rows}"
+    "created_at, started_at, finished_at, offered_at, switch_id, flow) VALUES {rows}"
 )
 
 

@@ -57,13 +57,22 @@ def waiting(conn: Connection) -> Waiting:
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A job that was not offered yet. `chars` is the length of its document in characters."""
+    """A job that was not offered yet. `chars` is the length of its document in characters.
+
+    `flow` is the line in which its tasks queue; None: that of its tenant.
+    """
 
     job_id: str
     run: int
     tenant: str
     priority: int
+    flow: str | None
     chars: int
+
+    @property
+    def line(self) -> str:
+        """The line in which its tasks queue, among those that the broker serves fairly."""
+        return self.flow or self.tenant
 
 
 def unoffered(conn: Connection, limit: int) -> list[WaitingJob]:
@@ -133,7 +142,7 @@ def offer_unmoved_again(conn: Connection, seen: Sequence[OfferedJob]) -> int:
 _PROGRESS = tuple(jobs.c[name] for name in OfferedJob._fields)
 
 _UNOFFERED = (
-    select(jobs.c.job_id, jobs.c.run, jobs.c.tenant, jobs.c.priority, generations.c.chars)
+    select(jobs.c.job_id, jobs.c.run, jobs.c.tenant, jobs.c.priority, jobs.c.flow, generations.c.chars)
     .join(generations, generations.c.generation_id == jobs.c.generation_id)
     .where(jobs.c.offered_at.is_(None), jobs.c.finished_at.is_(None))
     .order_by(jobs.c.created_at)
@@ -152,7 +161,14 @@ _NEWEST = (
 # It selects from the newest jobs themselves. With `job_id IN (newest)`, PostgreSQL looks through the newest
 # for each job that waits while it has no statistics of the table: seconds a pass when 7,000 jobs wait.
 _NEWCOMERS = (
-    select(_NEWEST.c.job_id, _NEWEST.c.run, _NEWEST.c.tenant, _NEWEST.c.priority, generations.c.chars)
+    select(
+        _NEWEST.c.job_id,
+        _NEWEST.c.run,
+        _NEWEST.c.tenant,
+        _NEWEST.c.priority,
+        _NEWEST.c.flow,
+        generations.c.chars,
+    )
     .join(generations, generations.c.generation_id == _NEWEST.c.generation_id)
     .where(_NEWEST.c.tenant.not_in(bindparam("tenants", expanding=True)))
     .order_by(_NEWEST.c.created_at)

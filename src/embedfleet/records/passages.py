@@ -14,6 +14,7 @@ from embedfleet.document_metadata import Metadata
 from embedfleet.records.chunks import ChunkRow, chunk_row
 from embedfleet.records.filters import passage_conditions
 from embedfleet.sql.paging import chunk_id_pages
+from embedfleet.sql.states import GenerationState
 from embedfleet.sql.tables import chunks, documents, generations
 
 
@@ -38,7 +39,8 @@ def live_passages(
 ) -> dict[str, Passage]:
     """Return the passages among these ids that readers of the tenant may see and the filter allows, by id.
 
-    They are the chunks of the tenant's live generations. All other ids are left out.
+    They are the chunks of the tenant's live generations. All other ids are left out. An id belongs to one
+    space, so passages of one collection are never mixed with those of another.
     """
     # The tenant is compared as an expression, so that no index of it is used. SQLite has no statistics: it
     # would look through all documents of the tenant, and not for the few chunks.
@@ -70,10 +72,10 @@ def allowed_ids(
 
 def _live(query: Select[Any]) -> Select[Any]:
     """Restrict a query over `chunks` to those of live generations, with their documents."""
-    return query.join(generations, generations.c.generation_id == chunks.c.generation_id).join(
-        documents,
+    return query.join(
+        generations,
         and_(
-            documents.c.document_id == generations.c.document_id,
-            documents.c.live_generation == generations.c.number,
+            generations.c.generation_id == chunks.c.generation_id,
+            generations.c.state == GenerationState.LIVE,
         ),
-    )
+    ).join(documents, documents.c.document_id == generations.c.document_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, or_, select
 
+from embedfleet.sql.model_tables import model_switches, switch_questions
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import (
     api_keys,
@@ -39,13 +40,13 @@ from embedfleet.sql.tables import (
 )
 from embedfleet.sql.traffic_tables import shadow_differences, traffic_removals
 
-OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs, store_copies)
+OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs, store_copies, switch_questions)
 """The tables whose rows name their document."""
 OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
 NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differences, view_changes)
 """The tables whose rows may name a document by its media id, or hold its text."""
-OF_TENANT = (collections, tenants)
+OF_TENANT = (switch_questions, model_switches, collections, tenants)
 """Further tables with rows of a tenant."""
 
 KEPT = (audit, receipts, usage, api_keys)

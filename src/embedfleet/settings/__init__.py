@@ -11,6 +11,7 @@ from __future__ import annotations
 from embedfleet.settings.catalogue_file import CatalogueFile
 from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
+from embedfleet.settings.model_switching import GateSettings, ModelSwitchingSettings
 from embedfleet.settings.models import ModelSettings, ModelsSettings, RemoteSettings
 from embedfleet.settings.placement import RaySettings, ResourceSettings
 from embedfleet.settings.pool_sizes import with_pool_sizes
@@ -41,8 +42,10 @@ __all__ = [
     "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "EventsSettings",
+    "GateSettings",
     "HttpSettings",
     "ModelSettings",
+    "ModelSwitchingSettings",
     "ModelsSettings",
     "ParsingSettings",
     "PoolSettings",

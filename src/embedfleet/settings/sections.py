@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from embedfleet.settings.chunking import ChunkingSettings
 from embedfleet.settings.http import HttpSettings
+from embedfleet.settings.model_switching import ModelSwitchingSettings
 from embedfleet.settings.models import ModelsSettings
 from embedfleet.settings.placement import RaySettings
 from embedfleet.settings.pools import AutoScalingSettings, OrchestratorSettings, PoolsSettings
@@ -160,6 +161,7 @@ class Settings(Section):
     vector_store: VectorStoreSettings = VectorStoreSettings()
     embedding_cache: EmbeddingCacheSettings = EmbeddingCacheSettings()
     models: ModelsSettings = ModelsSettings()
+    model_switching: ModelSwitchingSettings = ModelSwitchingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()
     tenants: TenantsSettings = TenantsSettings()

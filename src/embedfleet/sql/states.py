@@ -43,6 +43,24 @@ class MovePhase(StrEnum):
     ENDED = "ended"
 
 
+class SwitchPhase(StrEnum):
+    """How far a tenant's switch to another model is (`model_switching`).
+
+    From the beginning to `retiring`, what is submitted is embedded with both models. `filling`: the documents
+    of before are embedded with the new model. `checking`: its vectors are read back, and the gate asks both
+    spaces the tenant's questions. `refused`: the gate has stopped the switch. `serving`: the gate is passed,
+    a share of the queries (0 to 100 %) is answered from the new space, and both spaces are kept. `retiring`:
+    the space that no query uses is emptied. `ended`: the tenant has one space.
+    """
+
+    FILLING = "filling"
+    CHECKING = "checking"
+    REFUSED = "refused"
+    SERVING = "serving"
+    RETIRING = "retiring"
+    ENDED = "ended"
+
+
 class DeadLetterEnd(StrEnum):
     """`requeued`: its job ran again. `replaced`: a newer generation of its document is complete. `purged`: an
     operator accepted the loss."""

@@ -1,4 +1,4 @@
-"""The tables of the SQL schema, but for those of the traffic. `sql.schema` has all of them.
+"""The tables of the SQL schema, but for those of the traffic and of models over time. `sql.schema` has all.
 
 Instants are Unix seconds (float) from the injected clock. Chunk ids are 16 raw bytes. States are text, so
 that a person can read them in SQL.
@@ -35,6 +35,8 @@ tenants = Table(
     Column("tier", String(16)),
     # Limits of this tenant that differ from those of its tier, as JSON; NULL: none does.
     Column("limits", Text),
+    # The tenant's own model, to which it was switched; NULL: the default one.
+    Column("model", Text),
 )
 
 # API keys. A key is `ef_PREFIX_SECRET`; the row has the prefix, and a hash of the whole key.
@@ -226,6 +228,10 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("offered_at", Float),
+    # The switch to another model that made this job; NULL: it was submitted.
+    Column("switch_id", Id),
+    # The line in which its tasks queue; NULL: that of its tenant.
+    Column("flow", String(40)),
     Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
     # The outbox: jobs that were not offered to the broker yet. The index is partial, so it holds only these.
     partial_index("ix_jobs_outbox", "created_at", where="offered_at IS NULL AND finished_at IS NULL"),

@@ -165,14 +165,14 @@ class Admittance:
                 self._count_open(job, -1)
 
     def _count_open(self, job: Job, change: int) -> None:
-        self._open[job.tenant] += change
+        self._open[job.line] += change
         limit = self._tenants.tiers[job.user_tier.value].max_in_flight
-        if limit is not None and self._open[job.tenant] >= limit:
-            self._at_limit.add(job.tenant)
+        if limit is not None and self._open[job.line] >= limit:
+            self._at_limit.add(job.line)
         else:
-            self._at_limit.discard(job.tenant)
-        if not self._open[job.tenant]:  # so that tenants that never come back are forgotten
-            del self._open[job.tenant]
+            self._at_limit.discard(job.line)
+        if not self._open[job.line]:  # so that tenants that never come back are forgotten
+            del self._open[job.line]
 
 
 class ChunkingLoop(StageLoop):
@@ -285,7 +285,7 @@ class ChunkingLoop(StageLoop):
 
     async def _with_room(self, rests: Sequence[_Rest]) -> list[Task]:
         """Take the next batch of each tenant that has room, at least one. Wait until a tenant has room."""
-        first_of = {rest.job.tenant: rest for rest in reversed(rests)}
+        first_of = {rest.job.line: rest for rest in reversed(rests)}
         # With exclusive use, this loop must not wait: the workers that could make room wait for this loop.
         if not self._exclusive_slot.held_exclusively:
             full = await self._admittance.full_among(first_of)
@@ -298,7 +298,7 @@ class ChunkingLoop(StageLoop):
         """Wait until one of the documents' tenants has room. Return the tenants that have none then."""
         if not self._admittance.may_wait:
             raise Interrupted
-        tenants = {job.tenant for job in documents}
+        tenants = {job.line for job in documents}
         pauses = BackOff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         with self._admittance.waiting(documents):
             while True:

@@ -174,7 +174,7 @@ class DocumentCut:
         )
         task = Task(
             id=str(BatchId(job.job_id, job.run, ordinal)),
-            tenant=job.tenant,
+            tenant=job.line,
             job_id=job.job_id,
             cost=max(1, sum(row.tokens for row in rows)),
             payload=message.encode(),

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from embedfleet.errors import ConfigError, Remedy
 
-HEAD = "0009"
+HEAD = "0010"
 
 _VERSIONS = Path(__file__).parent / "versions"
 # "embed" in ASCII. Any number works that no other application uses as an advisory lock in the same database.

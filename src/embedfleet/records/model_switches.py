@@ -1,0 +1,370 @@
+"""The switches of tenants to another model: how far each is, and which documents it still lacks.
+
+While a switch is under way, a document may be live in two spaces: in each of them one of its generations is.
+A query looks in one space only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, text, update
+
+from embedfleet.queue_schemas import JobStatus
+from embedfleet.records.collections import Collection
+from embedfleet.records.scope import Scope
+from embedfleet.sql.model_tables import model_switches
+from embedfleet.sql.paging import key_pages
+from embedfleet.sql.states import GenerationState, SwitchPhase
+from embedfleet.sql.tables import collections, documents, generations, jobs
+from embedfleet.sql.upsert import upsert
+
+DUAL_WRITE = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.REFUSED, SwitchPhase.SERVING)
+"""The phases in which what is submitted is embedded with both models."""
+
+HOLDING = (SwitchPhase.CHECKING, SwitchPhase.SERVING)
+"""The phases in which a submitted job completes together with its twin, so that both spaces have it."""
+
+BACKFILL_FLOW = "(model switches)"
+"""The line in which the documents of before queue, of all switches together.
+
+A tenant of this name would only share the line.
+"""
+
+BUCKETS = 10_000
+"""A query falls into one of these buckets, a hundredth of a percent each."""
+
+# It keeps these buckets apart from any other hash of the same names. It must never change: another prefix
+# would move tenants between the spaces.
+_PREFIX = b"embedfleet model switch 1\0"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSwitch:
+    """A switch of one tenant from the space of one collection to that of another."""
+
+    switch_id: int
+    campaign: str
+    tenant: str
+    from_collection: Collection
+    to_collection: Collection
+    phase: SwitchPhase
+    percent: float
+    wanted_percent: float
+    sticky_by: str
+    paused: bool
+    forced: bool
+    most_jobs: int | None
+    started_at: float
+    changed_at: float
+    switched_at: float | None
+    ended_at: float | None
+    findings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.phase is not SwitchPhase.ENDED
+
+    @property
+    def writes_both(self) -> bool:
+        """Whether what is submitted is embedded with both models."""
+        return self.phase in DUAL_WRITE
+
+    @property
+    def main(self) -> Collection:
+        """The collection that describes the tenant's documents: that of most queries."""
+        return self.to_collection if self.percent >= 100 else self.from_collection
+
+    @property
+    def other(self) -> Collection:
+        """The collection beside the main one."""
+        return self.from_collection if self.percent >= 100 else self.to_collection
+
+    def beside(self, collection: Collection) -> Collection | None:
+        """Return the other one of the two collections; None if this one is neither."""
+        if collection == self.from_collection:
+            return self.to_collection
+        return self.from_collection if collection == self.to_collection else None
+
+    def serving(self, query: str) -> Collection:
+        """Return the collection that answers this query of the tenant. The same query gets the same one."""
+        if self.percent <= 0:
+            return self.from_collection
+        if self.percent >= 100:
+            return self.to_collection
+        # Rounded, as 0.07 x 100 is a little more than 7 as a float.
+        limit = round(self.percent * (BUCKETS / 100))
+        key = query if self.sticky_by == "query" else ""
+        return (
+            self.to_collection if _bucket(self.campaign, self.tenant, key) < limit else self.from_collection
+        )
+
+
+def _bucket(campaign: str, tenant: str, query: str) -> int:
+    names = (name.encode("utf-8", "surrogatepass") for name in (campaign, tenant, query))
+    key = _PREFIX + b"".join(b"%d\0%s" % (len(name), name) for name in names)
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") % BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class NewSwitch:
+    """A switch to begin."""
+
+    campaign: str
+    tenant: str
+    from_collection: Collection
+    to_collection: Collection
+    wanted_percent: float
+    sticky_by: str
+    most_jobs: int | None = None
+    findings: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- looking ---
+
+
+def running(conn: Connection) -> list[ModelSwitch]:
+    """Return the switches that are under way, oldest first."""
+    return [_switch(row) for row in conn.execute(_RUNNING)]
+
+
+def any_running(conn: Connection) -> bool:
+    """Whether a switch is under way."""
+    return bool(conn.execute(select(exists().where(model_switches.c.running == 1))).scalar())
+
+
+def running_of(conn: Connection, tenants: Sequence[str]) -> dict[str, ModelSwitch]:
+    """Return the switches of these tenants that are under way, by tenant."""
+    found: dict[str, ModelSwitch] = {}
+    for names in key_pages(tenants):
+        for row in conn.execute(_RUNNING.where(model_switches.c.tenant.in_(names))):
+            found[row.tenant] = _switch(row)
+    return found
+
+
+def get(conn: Connection, switch_id: int) -> ModelSwitch | None:
+    """Return the switch with this id; None if there is none."""
+    row = conn.execute(_SWITCHES.where(model_switches.c.switch_id == switch_id)).one_or_none()
+    return None if row is None else _switch(row)
+
+
+def newest_of(conn: Connection, tenant: str) -> ModelSwitch | None:
+    """Return the tenant's switch that began last, though it may have ended; None if it never had one."""
+    mine = _SWITCHES.where(model_switches.c.tenant == tenant)
+    row = conn.execute(mine.order_by(model_switches.c.switch_id.desc()).limit(1)).one_or_none()
+    return None if row is None else _switch(row)
+
+
+def within(conn: Connection, scope: Scope, *, ended: bool, limit: int) -> list[ModelSwitch]:
+    """Return up to `limit` switches within the scope, newest first; with `ended`, those that ended too."""
+    query = _SWITCHES.where(scope.rows(model_switches.c.tenant))
+    if not ended:
+        query = query.where(model_switches.c.running == 1)
+    return [
+        _switch(row) for row in conn.execute(query.order_by(model_switches.c.switch_id.desc()).limit(limit))
+    ]
+
+
+# --- moving ---
+
+
+def begin(conn: Connection, new: NewSwitch, now: float) -> ModelSwitch | None:
+    """Begin a switch. None: the tenant has one under way already."""
+    row = {
+        "campaign": new.campaign,
+        "tenant": new.tenant,
+        "from_collection": new.from_collection.collection_id,
+        "to_collection": new.to_collection.collection_id,
+        "phase": SwitchPhase.FILLING,
+        "running": 1,
+        "percent": 0.0,
+        "wanted_percent": new.wanted_percent,
+        "sticky_by": new.sticky_by,
+        "paused": False,
+        "forced": False,
+        "most_jobs": new.most_jobs,
+        "started_at": now,
+        "changed_at": now,
+        "findings": json.dumps(dict(new.findings)),
+    }
+    done = conn.execute(upsert(conn.dialect.name, model_switches).values(**row).on_conflict_do_nothing())
+    return running_of(conn, [new.tenant])[new.tenant] if done.rowcount else None
+
+
+def lock(conn: Connection, switch_id: int) -> ModelSwitch | None:
+    """Return the switch, and keep other units from changing it until this one ends; None if there is none."""
+    if conn.dialect.name != "sqlite":
+        row = select(model_switches.c.switch_id).where(model_switches.c.switch_id == switch_id)
+        conn.execute(row.with_for_update()).all()
+    return get(conn, switch_id)
+
+
+def enter(conn: Connection, switch: ModelSwitch, phase: SwitchPhase, now: float, **found: Any) -> bool:
+    """Enter the phase, unless another unit has changed the phase since the switch was read. Returns whether.
+
+    `found` is added to the findings.
+    """
+    values: dict[str, Any] = {"phase": phase, "changed_at": now}
+    values["findings"] = json.dumps({**switch.findings, **found})
+    if phase is SwitchPhase.ENDED:
+        values |= {"running": None, "ended_at": now}
+    same = and_(model_switches.c.switch_id == switch.switch_id, model_switches.c.phase == switch.phase)
+    return bool(conn.execute(update(model_switches).where(same).values(**values)).rowcount)
+
+
+def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
+    """Set columns of the switch, which this unit has locked. `findings` are added to those there are."""
+    if "findings" in values:
+        values["findings"] = json.dumps({**switch.findings, **values["findings"]})
+    conn.execute(
+        update(model_switches).where(model_switches.c.switch_id == switch.switch_id).values(**values)
+    )
+
+
+def wait_for_completions(conn: Connection) -> None:
+    """Wait for the units that complete jobs, and keep others from it until this unit ends.
+
+    SQLite has one unit at a time.
+    """
+    if conn.dialect.name != "sqlite":
+        conn.execute(text("LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE"))
+
+
+# --- documents ---
+
+
+def lacking(
+    conn: Connection, switch: ModelSwitch, *, limit: int, after: str = "", begun: bool = False
+) -> list[str]:
+    """Return up to `limit` documents that are live in the main space and not, as they are, in the other.
+
+    They are in the order of their ids, after the id `after`. With `begun`, those are left out for which a job
+    is under way, or has failed in this switch.
+    """
+    query = _lacking(switch, begun=begun).where(documents.c.document_id > after)
+    return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
+
+
+def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
+    """Count the documents that are live in the main space and not, as they are, in the other."""
+    return int(conn.execute(select(func.count()).select_from(_lacking(switch).subquery())).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchCounts:
+    """Documents that are live in the main space, those of them that the other space has as they are, the
+    unfinished jobs of the switch, and the jobs of the switch that failed."""
+
+    documents: int
+    there: int
+    under_way: int
+    failed: int
+
+
+def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
+    """Count how far the switch is. The cost grows with the tenant's documents."""
+    live = (
+        select(func.count())
+        .select_from(documents.join(generations, generations.c.document_id == documents.c.document_id))
+        .where(*_live_in(generations, switch.main), documents.c.tenant == switch.tenant)
+    )
+    total = int(conn.execute(live).scalar_one())
+    mine = jobs.c.switch_id == switch.switch_id
+    states = select(
+        func.count().filter(jobs.c.finished_at.is_(None)),
+        func.count().filter(jobs.c.status == JobStatus.FAILED),
+    ).where(mine, jobs.c.tenant == switch.tenant)
+    under_way, failed = conn.execute(states).one()
+    return SwitchCounts(total, total - count_lacking(conn, switch), under_way, failed)
+
+
+def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
+    """Count the jobs of the switch that have not ended."""
+    query = select(func.count()).where(
+        jobs.c.tenant == switch.tenant, jobs.c.finished_at.is_(None), jobs.c.switch_id == switch.switch_id
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def _live_in(table: Any, collection: Collection) -> Sequence[ColumnElement[bool]]:
+    return (
+        table.c.collection_id == collection.collection_id,
+        table.c.state == GenerationState.LIVE,
+    )
+
+
+def _lacking(switch: ModelSwitch, *, begun: bool = False) -> Select[Any]:
+    there = generations.alias("there")
+    is_there = there.c.state == GenerationState.LIVE
+    if begun:
+        is_there = or_(is_there, there.c.state == GenerationState.BUILDING, _has_failed(switch, there))
+    same = exists().where(
+        there.c.document_id == documents.c.document_id,
+        there.c.collection_id == switch.other.collection_id,
+        there.c.content_hash == generations.c.content_hash,
+        there.c.content_type == generations.c.content_type,
+        is_there,
+    )
+    return (
+        select(documents.c.document_id)
+        .join(generations, generations.c.document_id == documents.c.document_id)
+        .where(
+            documents.c.tenant == switch.tenant,
+            documents.c.deleted_at.is_(None),
+            *_live_in(generations, switch.main),
+            ~same,
+        )
+    )
+
+
+def _has_failed(switch: ModelSwitch, there: Any) -> ColumnElement[bool]:
+    return exists().where(
+        jobs.c.generation_id == there.c.generation_id,
+        jobs.c.switch_id == switch.switch_id,
+        jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELLED)),
+    )
+
+
+_FROM = collections.alias("from_collection")
+_TO = collections.alias("to_collection")
+_COLLECTION_COLUMNS = ("collection_id", "model", "space", "dim")
+
+_SWITCHES = (
+    select(
+        model_switches,
+        *(_FROM.c[name].label(f"from_{name}") for name in _COLLECTION_COLUMNS),
+        *(_TO.c[name].label(f"to_{name}") for name in _COLLECTION_COLUMNS),
+    )
+    .join(_FROM, _FROM.c.collection_id == model_switches.c.from_collection)
+    .join(_TO, _TO.c.collection_id == model_switches.c.to_collection)
+)
+
+_RUNNING = _SWITCHES.where(model_switches.c.running == 1).order_by(model_switches.c.switch_id)
+
+
+def _switch(row: Row[Any]) -> ModelSwitch:
+    return ModelSwitch(
+        switch_id=row.switch_id,
+        campaign=row.campaign,
+        tenant=row.tenant,
+        from_collection=Collection(
+            row.from_collection_id, row.tenant, row.from_model, row.from_space, row.from_dim
+        ),
+        to_collection=Collection(row.to_collection_id, row.tenant, row.to_model, row.to_space, row.to_dim),
+        phase=SwitchPhase(row.phase),
+        percent=row.percent,
+        wanted_percent=row.wanted_percent,
+        sticky_by=row.sticky_by,
+        paused=bool(row.paused),
+        forced=bool(row.forced),
+        most_jobs=row.most_jobs,
+        started_at=row.started_at,
+        changed_at=row.changed_at,
+        switched_at=row.switched_at,
+        ended_at=row.ended_at,
+        findings=json.loads(row.findings),
+    )

@@ -1,0 +1,179 @@
+"""Twins: generations that a switch to another model makes beside those that readers see.
+
+A twin has the text, the title, the metadata and the recipe of its original, in the other space of the switch.
+These are plain functions over a connection. The caller owns the transaction, and holds the documents' locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from embedfleet.records.collections import Collection
+from embedfleet.sql import document_lock
+from embedfleet.sql.paging import key_pages
+from embedfleet.sql.rows import RowsStatement
+from embedfleet.sql.states import GenerationState
+from embedfleet.sql.tables import documents, generations, jobs, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class NewTwin:
+    """A twin that was written, and is to be made."""
+
+    document_id: str
+    generation_id: int
+
+
+def add(
+    conn: Connection,
+    document_ids: Sequence[str],
+    *,
+    source: Collection,
+    target: Collection,
+    chunker_version: int,
+) -> list[NewTwin]:
+    """Write a twin in `target` for each of the documents that is live in `source`. Return them.
+
+    A document that is deleted, or not live there, is left out.
+    """
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    found = _ADD_TWINS.run(
+        conn,
+        [(document_id,) for document_id in document_ids],
+        building=GenerationState.BUILDING,
+        target=target.collection_id,
+        version=chunker_version,
+        source=source.collection_id,
+        live=GenerationState.LIVE,
+    )
+    made = [NewTwin(row.document_id, int(row.generation_id)) for row in found]
+    _ADD_TEXTS.run(
+        conn,
+        [(one.document_id, one.generation_id) for one in made],
+        source=source.collection_id,
+        live=GenerationState.LIVE,
+    )
+    return made
+
+
+def to_settle(
+    conn: Connection, tenant: str, *, kept: Collection, dropped: Collection, limit: int
+) -> list[str]:
+    """Return up to `limit` documents of the tenant that are live in `kept` and still in use in `dropped`.
+
+    Those with an unfinished job that was submitted are left out: they are settled when it has ended.
+    """
+    other = generations.alias("other")
+    query = (
+        select(documents.c.document_id)
+        .join(generations, generations.c.document_id == documents.c.document_id)
+        .where(
+            documents.c.tenant == tenant,
+            documents.c.deleted_at.is_(None),
+            generations.c.collection_id == kept.collection_id,
+            generations.c.state == GenerationState.LIVE,
+            select(other.c.generation_id)
+            .where(
+                other.c.document_id == documents.c.document_id,
+                other.c.collection_id == dropped.collection_id,
+                other.c.state != GenerationState.RETIRED,
+            )
+            .exists(),
+            ~select(jobs.c.job_id)
+            .where(
+                jobs.c.document_id == documents.c.document_id,
+                jobs.c.finished_at.is_(None),
+                jobs.c.switch_id.is_(None),
+            )
+            .exists(),
+        )
+    )
+    return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
+
+
+def settle(conn: Connection, document_ids: Sequence[str], *, kept: Collection, dropped: Collection) -> None:
+    """Make the generation in `kept` the only one of each document, and retire those in `dropped`.
+
+    It gets the highest number: what is before it is then removed as of any replaced version.
+    """
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    rows = [(document_id,) for document_id in document_ids]
+    _KEEP.run(conn, rows, kept=kept.collection_id, live=GenerationState.LIVE)
+    _DESCRIBE_BY.run(conn, rows, kept=kept.collection_id, live=GenerationState.LIVE)
+    _RETIRE.run(conn, rows, retired=GenerationState.RETIRED, dropped=dropped.collection_id)
+
+
+def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id: int) -> list[str]:
+    """Return the unfinished jobs of the switch for these documents."""
+    found: list[str] = []
+    for ids in key_pages(document_ids):
+        query = select(jobs.c.job_id).where(
+            jobs.c.document_id.in_(ids), jobs.c.finished_at.is_(None), jobs.c.switch_id == switch_id
+        )
+        found += conn.execute(query).scalars()
+    return found
+
+
+def documents_in_use(conn: Connection, collection: Collection) -> int:
+    """Count the documents with a generation in the collection that readers see or that a job makes."""
+    query = select(func.count(generations.c.document_id.distinct())).where(
+        generations.c.collection_id == collection.collection_id,
+        generations.c.state != GenerationState.RETIRED,
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def recorded_vectors(conn: Connection, collection: Collection) -> int:
+    """Count the vectors of the collection that SQL records, in any state."""
+    query = select(func.count()).where(vectors.c.collection_id == collection.collection_id)
+    return int(conn.execute(query).scalar_one())
+
+
+_ADD_TWINS = RowsStatement(
+    "WITH given(document_id) AS (VALUES {rows}) "
+    "INSERT INTO generations (document_id, number, state, collection_id, content_hash, source_hash, "
+    "content_type, chars, chunking, batch_chunks, chunker_version, title, account, strict, metadata) "
+    "SELECT generations.document_id, (SELECT MAX(number) + 1 FROM generations AS made "
+    "WHERE made.document_id = generations.document_id), {building}, {target}, content_hash, source_hash, "
+    "content_type, chars, chunking, batch_chunks, {version}, title, account, strict, metadata "
+    "FROM given JOIN generations ON generations.document_id = given.document_id "
+    "AND generations.collection_id = {source} AND generations.state = {live} "
+    "JOIN documents ON documents.document_id = given.document_id AND documents.deleted_at IS NULL "
+    "RETURNING document_id, generation_id"
+)
+
+_ADD_TEXTS = RowsStatement(
+    "WITH given(document_id, generation_id) AS (VALUES {rows}) "
+    "INSERT INTO segments (generation_id, ordinal, start, chars, body, places) "
+    "SELECT given.generation_id, segments.ordinal, segments.start, segments.chars, segments.body, "
+    "segments.places FROM given JOIN generations ON generations.document_id = given.document_id "
+    "AND generations.collection_id = {source} AND generations.state = {live} "
+    "JOIN segments ON segments.generation_id = generations.generation_id"
+)
+
+_KEEP = RowsStatement(
+    "WITH given(document_id) AS (VALUES {rows}) "
+    "UPDATE generations SET number = (SELECT MAX(number) + 1 FROM generations AS made "
+    "WHERE made.document_id = generations.document_id) FROM given "
+    "WHERE generations.document_id = given.document_id AND generations.collection_id = {kept} "
+    "AND generations.state = {live}"
+)
+
+_DESCRIBE_BY = RowsStatement(
+    "WITH given(document_id) AS (VALUES {rows}) "
+    "UPDATE documents SET live_generation = generations.number "
+    "FROM given JOIN generations ON generations.document_id = given.document_id "
+    "AND generations.collection_id = {kept} AND generations.state = {live} "
+    "WHERE documents.document_id = given.document_id"
+)
+
+_RETIRE = RowsStatement(
+    "WITH given(document_id) AS (VALUES {rows}) "
+    "UPDATE generations SET state = {retired} FROM given "
+    "WHERE generations.document_id = given.document_id AND generations.collection_id = {dropped}"
+)
