@@ -35,8 +35,11 @@ class RayCluster:
     """Started with its head only. `add_node` gives it room for workers."""
 
     def __init__(self, port: int | None = None, **head: Any) -> None:
+        from ray._common.utils import get_default_ray_temp_dir
         from ray.cluster_utils import Cluster
 
+        # Ray notes the newest cluster in this folder, and makes only the folder of the cluster itself.
+        os.makedirs(get_default_ray_temp_dir(), exist_ok=True)
         # The path of a socket has a hundred characters at most, so this is not a folder of the test.
         self.folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         self._import_path = os.environ.get("PYTHONPATH")  # of this process; nodes find this checkout
