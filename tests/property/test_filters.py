@@ -1,4 +1,4 @@
-"""A filter finds the same documents in SQLite, PostgreSQL, Chroma and routing, and by a look at each of them."""
+"""A filter finds the same documents in SQLite, PostgreSQL, Chroma and routing, and by a look at each."""
 
 from __future__ import annotations
 
