@@ -7,5 +7,6 @@
 - `pool`, `model_slot`, `budget`: the loaded models of a process within its memory.
 - `runner`, `replica`, `inbox`, `batching`, `isolation`, `meter`, `calibration`: one model at work.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

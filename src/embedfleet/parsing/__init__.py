@@ -3,5 +3,6 @@
 Other packages use `sandbox.ParserSandbox`; `formats` lists the formats. The modules that `child` imports run
 confined, beside hostile input, and must start fast: they import no settings, no models and no database.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

@@ -6,5 +6,6 @@ The parts of the Redis adapter are modules of their own. `redis_endpoint` reads 
 `redis_connection` connects. `redis_scripts` runs the scripts in `lua/`, and `keys` names the keys they use.
 `redis_errors` maps the errors. Only these modules import redis, so an embedded system does not load it.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

@@ -7,5 +7,6 @@ whether a stored vector is intact.
 
 A store is a view of SQL, and its callers pass it all it needs. So it does not read `sql` or `records`.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

@@ -7,5 +7,6 @@ modules here are parts that these share (`admission`, `padding`, `pooling`, `nor
 From `inference` itself, a backend imports only what it is given and what it returns: `backend`,
 `description`, `model_files`, `tokenizer_file`, `space`, `segments`. Functions import the model libraries.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

@@ -3,5 +3,6 @@
 `captions.read_captions` and `transcripts.read_json_or_transcript` are the readers. A parser of one layout
 turns a text into cues; `speech.write_speech` joins them.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

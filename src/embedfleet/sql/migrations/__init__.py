@@ -1,6 +1,7 @@
 """Migrates the SQL schema with Alembic, without an ini file. One chain of migrations serves both databases.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """
 
 from __future__ import annotations

@@ -5,5 +5,6 @@ collections, and `operations` makes the blocking calls. `clients` and `errors` w
 the embedded store; it talks to the child process (`child`) through `process` and `frames`. `server` is the
 store of a fleet.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

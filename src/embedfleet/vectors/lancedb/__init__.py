@@ -6,5 +6,6 @@ blocking calls are in `table`, on top of `tending` (upkeep) and `versions`. `upk
 use `lance`, the library below LanceDB: it compacts, and removes old versions, as precisely as we need.
 `source` reads the tables of others, as a source to adopt.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

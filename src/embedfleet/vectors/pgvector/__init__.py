@@ -5,5 +5,6 @@ rows of a document can be committed in the transaction that makes it live (`with
 `rows`, its tables in `schema`, and what makes searches quick in `upkeep`. The source (`source`, `tables`)
 reads tables of others and never changes them.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

@@ -3,5 +3,6 @@
 `kind` opens it, as the settings say. `layout` says how rows lie in Qdrant, `store` implements the port, and
 `errors` maps what the client raises.
 
-May import: queue_schemas, quota, api_keys, scaling, retry, system_parts and below.
+May import: queue_schemas, quota, evaluation, api_keys, scaling, retry, system_parts and
+below.
 """

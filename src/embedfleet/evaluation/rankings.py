@@ -1,0 +1,23 @@
+"""How alike two rankings of passages are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedfleet.evaluation.questions import Passage, same_passage
+
+
+def overlap_at(k: int, one: Sequence[Passage], other: Sequence[Passage]) -> float:
+    """Return the share of the first `k` passages of two rankings that the other ranking has in its first `k`.
+
+    It is counted in both rankings, so the order of the two does not matter. Passages are the same by
+    `same_passage`. Two empty rankings agree (1.0); an empty one and another share nothing (0.0).
+    """
+    first, second = one[:k], other[:k]
+    if not first and not second:
+        return 1.0
+    return (_met(first, second) + _met(second, first)) / (len(first) + len(second))
+
+
+def _met(passages: Sequence[Passage], others: Sequence[Passage]) -> int:
+    return sum(any(same_passage(passage, other) for other in others) for passage in passages)
