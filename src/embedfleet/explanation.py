@@ -71,6 +71,8 @@ class JobExplanation(BaseModel):
     media_id: str
     source: str | None = None
     status: JobStatus
+    model: str = Field(default="", description="The model that embeds it.")
+    route: str | None = Field(default=None, description="Why that model; None: its caller named it.")
     searchable: bool = Field(description="Searches find this version of the document.")
     cause: Cause
     answer: str = Field(description="The whole answer, in one line.")
@@ -255,6 +257,8 @@ def _answer(
         media_id=info.media_id,
         source=info.source,
         status=info.status,
+        model=info.model,
+        route=info.route,
         searchable=known.is_live and not known.deleted,
         cause=cause,
         answer=f"{why}{_about(seconds) if waits else ''}",

@@ -18,6 +18,7 @@ from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.lifecycle.admission import Admission
+from embedfleet.lifecycle.model_choice import NOTHING_KNOWN
 from embedfleet.queue_schemas import JobRequest, JobStatus, UserTier
 from embedfleet.records import generations, identity, job_completion, jobs, segments
 from embedfleet.sql import document_lock, tables
@@ -129,7 +130,8 @@ class World:
                     source_hash=one.source_hash,
                     metadata=one.metadata,
                     user_tier=one.tier,
-                )
+                ),
+                NOTHING_KNOWN,
             )
             for one in step
         ]

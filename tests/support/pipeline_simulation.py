@@ -336,6 +336,7 @@ _ANY_JOB = Job(
     started_at=None,
     finished_at=None,
     offered_at=None,
+    route=None,
 )
 
 

@@ -381,6 +381,7 @@ class TestStability:
             "priority": 50,
             "user_tier": "free",
             "model": "minilm",
+            "route": None,
             "generation": 2,
             "chars": 1234,
             "progress": {

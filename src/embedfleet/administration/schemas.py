@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedfleet.api_keys import Scope
 from embedfleet.queue_schemas import UserTier
+from embedfleet.settings import RoutingRule
 from embedfleet.validation import Checked
 
 LONGEST_NAME = 256
@@ -108,6 +109,16 @@ class TenantInfo(_Frozen):
     own_limits: dict[str, float] = Field(description="Limits that the tenant has instead of its tier's.")
     active_jobs: int = Field(description="Its unfinished jobs.")
     today: Spent = Field(description="What it submitted on this day (UTC).")
+
+
+class RoutingInfo(_Frozen):
+    """Which model a document of a tenant gets, if its caller names none: the first that is said here."""
+
+    tenant_id: str
+    rules: tuple[RoutingRule, ...] = Field(description="The tenant's own rules, in their order.")
+    rules_of_settings: tuple[RoutingRule, ...] = Field(description="Those of the settings, asked after them.")
+    model: str | None = Field(description="The tenant's own model; null: it has none.")
+    default_model: str = Field(description="The model of tenants that have none.")
 
 
 class UsageLine(_Frozen):

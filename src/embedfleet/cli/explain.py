@@ -23,6 +23,8 @@ _JOB = re.compile(r"job_[0-9a-f]*")
 _SHOWN = {
     "job_id": "job",
     "status": "status",
+    "model": "model",
+    "route": "model by",
     "stage": "stage",
     "jobs_ahead": "jobs ahead",
     "tasks_ahead": "tasks ahead",

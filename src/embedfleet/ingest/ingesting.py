@@ -126,13 +126,13 @@ class Ingest:
         if chosen is not None:
             return [replace(one, model=chosen) if isinstance(one, File) else one for one in batch]
         # Without a choice a document keeps its model: another one would embed all of it again, and searches
-        # with the model of before would no longer find it.
+        # with the model of before would no longer find it. So it does if rules would choose another one now:
+        # to route again is an order of its own.
         files = [one for one in batch if isinstance(one, File)]
         models = await self._jobs.models_of([file.media_id for file in files])
-        others = {media: name for media, name in models.items() if name != self._intake.default_model}
-        kept = {media: name for media, name in others.items() if self._intake.knows_model(name)}
-        self._kept_models.update(kept.values())
-        self._left_models.update(name for media, name in others.items() if media not in kept)
+        kept = {media: name for media, name in models.items() if self._intake.knows_model(name)}
+        self._kept_models.update(name for name in kept.values() if name != self._intake.default_model)
+        self._left_models.update(name for media, name in models.items() if media not in kept)
         return [replace(one, model=kept.get(one.media_id)) if isinstance(one, File) else one for one in batch]
 
     async def _known(self, files: Sequence[File]) -> dict[str, FileOutcome]:

@@ -18,11 +18,13 @@ from embedfleet.chunking.counting import count_tokens
 from embedfleet.chunking.segments import segment_spans
 from embedfleet.chunking.tokenizers import load_tokenizer
 from embedfleet.clock import Clock
+from embedfleet.errors import UnknownModel
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Twin, Unchanged, plan
 from embedfleet.lifecycle.describing import NewMetadata
+from embedfleet.lifecycle.model_choice import KnownOfRouting, is_current, model_for, read_known
 from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
@@ -45,6 +47,7 @@ from embedfleet.records.documents import DocumentName
 from embedfleet.records.generations import NewGeneration
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.segments import Segment
+from embedfleet.routing.choice import Route, TenantRouting, candidates, fallback
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 
@@ -54,7 +57,10 @@ USUAL_PRIORITY = 50
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSource:
-    """A generation whose text could not be read. `source_hash` is the hash of its source's bytes."""
+    """A generation whose text could not be read. `source_hash` is the hash of its source's bytes.
+
+    `route` says why it has its model; None: the caller named the model.
+    """
 
     tenant: str
     media_id: str
@@ -62,6 +68,7 @@ class UnreadableSource:
     model: ModelInfo
     source: str | None
     source_hash: str | None
+    route: str | None = None
 
     @property
     def document_id(self) -> str:
@@ -91,6 +98,10 @@ def stored_content(text: str, title: str | None, places: Places = NOWHERE) -> St
     return StoredContent(segments, digest.hexdigest(), size_bytes)
 
 
+class RoutingChanged(Exception):
+    """The rules of a tenant are not those by which a submission got its model: prepare it again."""
+
+
 class Admission:
     """Admits documents. It needs SQL only, through the connections that its callers pass."""
 
@@ -104,20 +115,35 @@ class Admission:
         self.tenants = settings.tenants
         self.caching = settings.embedding_cache.enabled
 
-    def model_info(self, name: str | None) -> ModelInfo:
-        """Return the model of this name, or the default model for None. Raises UnknownModel."""
-        return self._catalogue.info(name or self._settings.models.default)
+    def possible_models(self, name: str | None, own: TenantRouting) -> list[ModelInfo]:
+        """Return the models that a document of a tenant may get, the likeliest of an unread one last.
+
+        That is the one of this name; for None those of the rules, then the one that no rule chooses. Raises
+        UnknownModel.
+        """
+        names = [name] if name is not None else candidates(own, self._settings.models)
+        return [self._catalogue.info(one) for one in names]
 
     def knows(self, model: str) -> bool:
         """Return whether the model is configured."""
         return model in self._catalogue.names()
 
-    def prepare(self, request: JobRequest, *, api_key: str = "") -> Submission:
-        """Do the work that needs no transaction: cut, hash and compress the text, and count its tokens.
+    def fallback(self, own: TenantRouting) -> str:
+        """Say in words which model a document gets that no rule matches."""
+        return fallback(own, self._settings.models)[1]
 
-        `api_key` is the prefix of the key that submits it. Raises UnknownModel.
+    def read_routing(self, conn: Connection, requests: Sequence[JobRequest]) -> KnownOfRouting:
+        """Read what `prepare` must know to choose models."""
+        return read_known(conn, requests, self._settings.models)
+
+    def prepare(self, request: JobRequest, known: KnownOfRouting, *, api_key: str = "") -> Submission:
+        """Do the work that needs no transaction: choose the model; cut, hash and compress the text.
+
+        It counts the tokens, too. `known` was read for this request. `api_key` is the prefix of the key that
+        submits it. Raises UnknownModel.
         """
-        model = self.model_info(request.model)
+        route = model_for(request, known, self._settings.models)
+        model = self._model_of(route)
         content = stored_content(request.content, request.title, request.places)
         recipe = generations.Recipe(
             content_hash=content.hash,
@@ -131,13 +157,31 @@ class Admission:
         document_id = identity.document_id(request.user_id, request.media_id)
         tokens = count_tokens(request.content, load_tokenizer(model.tokenizer_file))
         amount = Amount(jobs=1, chars=recipe.chars, bytes=content.size_bytes, tokens=tokens)
-        return Submission(request, document_id, model, recipe, content.segments, amount, api_key)
+        return Submission(
+            request=request,
+            document_id=document_id,
+            model=model,
+            recipe=recipe,
+            segments=content.segments,
+            amount=amount,
+            route=route,
+            routed_by=known.of(request.user_id),
+            api_key=api_key,
+        )
+
+    def _model_of(self, route: Route) -> ModelInfo:
+        try:
+            return self._catalogue.info(route.model)
+        except UnknownModel as exc:
+            # A rule or a tenant's model may outlive the model in the settings.
+            raise UnknownModel(str(exc) if route.reason is None else f"{route.reason}: {exc}") from None
 
     def admit(self, conn: Connection, submissions: Sequence[Submission]) -> list[str]:
         """Admit all submissions and return the ids of their jobs, in order. On QuotaExceeded admit none.
 
         It is as if each submission came in a transaction of its own, in this order. The number of statements
-        does not grow with the number of submissions.
+        does not grow with the number of submissions. Raises RoutingChanged, and admits none, if the rules of
+        a tenant changed since its submissions were prepared.
         """
         now = self._clock.now()
         tickets = [Ticket(new_job_id(now), self._clock.now(), new_job_id(now)) for _ in submissions]
@@ -146,6 +190,9 @@ class Admission:
         document_lock.lock(conn, [one.document_id for one in submissions])
         documents.ensure_documents(conn, [_name(one) for one in submissions], now)
         known = _known(conn, submissions, now)
+        for one in submissions:
+            if not is_current(one.route, one.routed_by, known.tenants[one.request.user_id]):
+                raise RoutingChanged(one.request.user_id)
         decided = plan(submissions, tickets, known, self._settings.tenants)
         tenants.set_tiers(conn, decided.tiers)
         begun = _write_begun(conn, decided.begun, now)
@@ -204,6 +251,7 @@ class Admission:
             tier,
             USUAL_PRIORITY,
             now,
+            route=what.route,
         )
         jobs.create(conn, [job])
         return job.job_id
@@ -313,6 +361,7 @@ def _new_job(decided: Begun | Unchanged, generation_id: int) -> NewJob:
         user_tier=decided.tier,
         priority=submission.request.priority,
         created_at=ticket.now,
+        route=submission.route.reason,
     )
 
 

@@ -22,6 +22,7 @@ from embedfleet.records.jobs import Job
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.records.segments import Segment
 from embedfleet.records.tenants import TenantRow
+from embedfleet.routing.choice import NOTHING_OWN, Route, TenantRouting
 from embedfleet.settings import TenantsSettings
 from embedfleet.sql.states import GenerationState
 
@@ -31,7 +32,8 @@ class Submission:
     """A request, and everything about it that was prepared outside a transaction.
 
     `amount` is what it adds to the ledger if it begins a job. `api_key` is the prefix of the key that submits
-    it, empty without one.
+    it, empty without one. `route` has the reason for the model, `routed_by` what the
+    tenant's share in it was.
     """
 
     request: JobRequest
@@ -40,6 +42,8 @@ class Submission:
     recipe: Recipe
     segments: Sequence[Segment]
     amount: Amount
+    route: Route
+    routed_by: TenantRouting = NOTHING_OWN
     api_key: str = ""
 
 

@@ -70,7 +70,8 @@ async def estimates_of(
     Without `cut`, only what admission would charge is told: no document is cut, and the counts of chunks are
     None. Each document is estimated as if it came alone. Raises UnknownModel, DatabaseUnavailable.
     """
-    submissions = await asyncio.to_thread(lambda: [admission.prepare(request) for request in requests])
+    known = await database.read(partial(admission.read_routing, requests=requests))
+    submissions = await asyncio.to_thread(lambda: [admission.prepare(one, known) for one in requests])
     standings = await database.read(lambda conn: _standings(conn, submissions))
     found: list[DocumentEstimate] = []
     for submission, standing in zip(submissions, standings, strict=True):

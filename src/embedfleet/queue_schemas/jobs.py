@@ -44,6 +44,11 @@ class JobInfo(Frozen):
     priority: Annotated[int, Field(ge=0, le=100)]
     user_tier: UserTier
     model: str
+    route: str | None = Field(
+        default=None,
+        description="Why the document got its model, such as `rule 2: language is de (0.98)`. None: the "
+        "caller named the model.",
+    )
     generation: int = Field(description="The version of the document that this job makes, from 1.")
     chars: int = Field(description="Size of the document in characters.")
     progress: JobProgress = JobProgress()

@@ -57,6 +57,7 @@ def _describe(
         priority=job.priority,
         user_tier=job.user_tier,
         model=generation.collection.model if generation else "",
+        route=job.route,
         generation=generation.number if generation else 0,
         chars=generation.recipe.chars if generation else 0,
         progress=progress_of(job),

@@ -94,6 +94,7 @@ class Job:
     offered_at: float | None
     switch_id: int | None
     flow: str | None
+    route: str | None
 
     @property
     def line(self) -> str:
@@ -106,7 +107,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to write. `switch_id` and `flow` are set if a switch to another model makes it."""
+    """A job to write. `switch_id` and `flow` are set if a switch to another model makes it.
+
+    `route` says why its document got its model; None: the caller named the model.
+    """
 
     job_id: str
     tenant: str
@@ -117,21 +121,14 @@ class NewJob:
     created_at: float
     switch_id: int | None = None
     flow: str | None = None
+    route: str | None = None
 
 
 def create(conn: Connection, new: Sequence[NewJob]) -> None:
     """Write pending jobs. Their `offered_at` is NULL, which puts them into the outbox."""
-    nothing_done = tuple(_NOTHING_DONE.values())
+    not_begun = (JobStatus.PENDING, None, *_NOTHING_DONE.values(), None)
     rows = [
-        (
-            *_named(one),
-            JobStatus.PENDING,
-            None,
-            *nothing_done,
-            None,
-            *(one.created_at, None, None, None),
-            *(one.switch_id, one.flow),
-        )
+        (*_named(one), *not_begun, one.created_at, None, None, None, *(one.switch_id, one.flow, one.route))
         for one in new
     ]
     _ADD_JOBS.run(conn, rows)
@@ -148,7 +145,7 @@ def create_unchanged(conn: Connection, new: Sequence[NewJob], likes: Mapping[int
         done = _NOTHING_DONE | {"sealed": True} | dict.fromkeys(_CHUNKS_PASSED, like.chunks_total)
         instants = (one.created_at,) * 4
         status = (JobStatus.COMPLETED, "unchanged")
-        rows.append((*_named(one), *status, *done.values(), like.coverage, *instants, None, None))
+        rows.append((*_named(one), *status, *done.values(), like.coverage, *instants, None, None, one.route))
     _ADD_JOBS.run(conn, rows)
     events.record(conn, [one.job_id for one in new])
 
@@ -405,7 +402,7 @@ _START_CHUNKING = (
 _ADD_JOBS = RowsStatement(
     "INSERT INTO jobs (job_id, tenant_id, document_id, generation_id, user_tier, priority, run, "
     f"status, reason, {', '.join(_NOTHING_DONE)}, coverage, "
-    "created_at, started_at, finished_at, offered_at, switch_id, flow) VALUES {rows}"
+    "created_at, started_at, finished_at, offered_at, switch_id, flow, route) VALUES {rows}"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Executable, bindparam, select, update
@@ -13,6 +13,8 @@ from sqlalchemy import Connection, Executable, bindparam, select, update
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
+from embedfleet.routing.choice import NOTHING_OWN, TenantRouting
+from embedfleet.settings import RoutingRule, RoutingRules
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import tenants
 from embedfleet.sql.upsert import upsert
@@ -22,11 +24,15 @@ _LISTING = Listing("tenants", (str,))
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
-    """A tenant. `tier` is None if none was set. `limits` are those that differ from its tier's, by name."""
+    """A tenant. `tier` is None if none was set. `limits` are those that differ from its tier's, by name.
+
+    `routing` has the tenant's own rules and its own model.
+    """
 
     tenant: str
     tier: UserTier | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    routing: TenantRouting = NOTHING_OWN
 
 
 def lock(conn: Connection, names: Iterable[str]) -> None:
@@ -78,9 +84,24 @@ def set_limits(conn: Connection, name: str, limits: Mapping[str, Any]) -> None:
     conn.execute(update(tenants).where(tenants.c.tenant == name).values(limits=written))
 
 
+def set_rules(conn: Connection, name: str, rules: Sequence[RoutingRule]) -> None:
+    """Record the rules of routing of this tenant, whose row is locked, in place of those it had."""
+    written = RoutingRules(rules=tuple(rules)).model_dump_json(exclude_defaults=True) if rules else None
+    conn.execute(update(tenants).where(tenants.c.tenant == name).values(rules=written))
+
+
 def _tenant(row: Any) -> TenantRow:
     tier = None if row.tier is None else UserTier(row.tier)
-    return TenantRow(row.tenant, tier, json.loads(row.limits) if row.limits else {})
+    limits = json.loads(row.limits) if row.limits else {}
+    return TenantRow(row.tenant, tier, limits, _routing(row.model, row.rules))
+
+
+@lru_cache(maxsize=1024)
+def _routing(model: str | None, written_rules: str | None) -> TenantRouting:
+    """Return what the two columns say. It is kept, as each submission reads it twice."""
+    if written_rules is None:
+        return NOTHING_OWN if model is None else TenantRouting(model=model)
+    return TenantRouting(RoutingRules.model_validate_json(written_rules).rules, model)
 
 
 _SOME = select(tenants).where(tenants.c.tenant.in_(bindparam("names", expanding=True)))

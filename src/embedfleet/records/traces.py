@@ -30,6 +30,7 @@ from embedfleet.sql.tables import (
     idempotency_keys,
     jobs,
     receipts,
+    score_backgrounds,
     searches,
     segments,
     store_copies,
@@ -46,6 +47,8 @@ OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
 NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differences, view_changes)
 """The tables whose rows may name a document by its media id, or hold its text."""
+OF_COLLECTION = (score_backgrounds,)
+"""Tables whose rows are of a collection, and name no document."""
 OF_TENANT = (switch_questions, model_switches, collections, tenants)
 """Further tables with rows of a tenant."""
 
@@ -143,7 +146,7 @@ def rows_of_tenant(conn: Connection, tenant: str) -> dict[str, int]:
     """Count the rows of the tenant in every table, `KEPT` ones included."""
     counts = {table.name: _number(conn, query) for table, query in _of_tenant(tenant)}
     # Further rows of its collections, for which no document is left.
-    for table in (vectors, embeddings):
+    for table in (vectors, embeddings, *OF_COLLECTION):
         mine = select(collections.c.collection_id).where(collections.c.tenant == tenant)
         counts[table.name] = _number(conn, _rows(table, table.c.collection_id.in_(mine)))
     return counts
@@ -152,7 +155,7 @@ def rows_of_tenant(conn: Connection, tenant: str) -> dict[str, int]:
 def drop_of_tenant(conn: Connection, tenant: str) -> None:
     """Drop all rows of a tenant whose documents are gone, except those that are kept as evidence."""
     mine = select(collections.c.collection_id).where(collections.c.tenant == tenant)
-    for table in (vectors, embeddings):
+    for table in (vectors, embeddings, *OF_COLLECTION):
         conn.execute(delete(table).where(table.c.collection_id.in_(mine)))
     for table in (*NAMING, *OF_TENANT):
         conn.execute(delete(table).where(table.c.tenant == tenant))

@@ -50,7 +50,7 @@ NOTHING_OWN = TenantRouting()
 """Of a tenant that has no rules and no model of its own."""
 
 
-def model_for(content: Content, named: str | None, own: TenantRouting, settings: ModelsSettings) -> Route:
+def choose(content: Content, named: str | None, own: TenantRouting, settings: ModelsSettings) -> Route:
     """Choose the model of a document.
 
     The order is: the model that the caller names, the tenant's rules, the rules of the settings, the tenant's
@@ -82,7 +82,7 @@ def fallback(own: TenantRouting, settings: ModelsSettings) -> tuple[str, str]:
 
 
 def candidates(own: TenantRouting, settings: ModelsSettings) -> list[str]:
-    """Return every model that `model_for` may choose for a caller who names none."""
+    """Return every model that `choose` may choose for a caller who names none."""
     rules = (*own.rules, *settings.routing.rules)
     return list(dict.fromkeys([*(rule.model for rule in rules), fallback(own, settings)[0]]))
 

@@ -12,6 +12,7 @@ jobs ended. `embeddings` keeps computed vectors for another use.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -35,8 +36,11 @@ tenants = Table(
     Column("tier", String(16)),
     # Limits of this tenant that differ from those of its tier, as JSON; NULL: none does.
     Column("limits", Text),
-    # The tenant's own model, to which it was switched; NULL: the default one.
+    # The tenant's own model, to which it was switched, for documents that no rule sends to another one; NULL:
+    # the default one.
     Column("model", Text),
+    # The tenant's own rules of routing, as JSON (`settings.routing.RoutingRules`); NULL: it has none.
+    Column("rules", Text),
 )
 
 # API keys. A key is `ef_PREFIX_SECRET`; the row has the prefix, and a hash of the whole key.
@@ -116,6 +120,18 @@ collections = Table(
     # The index of this constraint also serves look-ups by tenant alone.
     UniqueConstraint("tenant", "space"),
     sqlite_autoincrement=True,
+)
+
+# What cosines of random pairs are like in a collection, so that scores of several spaces compare.
+score_backgrounds = Table(
+    "score_backgrounds",
+    metadata,
+    Column("collection_id", Id, ForeignKey("collections.collection_id"), primary_key=True),
+    # `routing.fusion.Background` as JSON.
+    Column("background", Text, nullable=False),
+    # Documents that readers saw in the collection when it was made: it is made again when they are many more.
+    Column("documents", BigInteger, nullable=False),
+    Column("made_at", Float, nullable=False),
 )
 
 documents = Table(
@@ -232,6 +248,8 @@ jobs = Table(
     Column("switch_id", Id),
     # The line in which its tasks queue; NULL: that of its tenant.
     Column("flow", String(40)),
+    # Why the document got its model, in one line; NULL: the caller named the model.
+    Column("route", Text),
     Index("ix_jobs_tenant_id_created_at", "tenant", "created_at"),
     # The outbox: jobs that were not offered to the broker yet. The index is partial, so it holds only these.
     partial_index("ix_jobs_outbox", "created_at", where="offered_at IS NULL AND finished_at IS NULL"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,6 +18,7 @@ from embedfleet.errors import InvalidRequest, Remedy, UnknownDocument
 from embedfleet.lifecycle import describing, ending, estimating
 from embedfleet.lifecycle.admission import Admission, UnreadableSource
 from embedfleet.lifecycle.estimates import Pace, pace_of_past, summed
+from embedfleet.lifecycle.model_choice import routing_of
 from embedfleet.paging import pages
 from embedfleet.positions import MissingJob
 from embedfleet.queue_schemas import (
@@ -44,6 +46,7 @@ from embedfleet.records.cursors import Page, require_limit
 from embedfleet.records.generations import Generation
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.scope import OneTenant
+from embedfleet.routing.choice import NOTHING_OWN, TenantRouting
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import GenerationState
@@ -100,24 +103,26 @@ class TenantJobs(ScopedJobs):
         """Find the jobs of many documents in one read, as `find_job` does for one.
 
         `sources` are pairs of a media id and the hash of its source. The result has one entry for each pair,
-        in order. Raises UnknownModel.
+        in order. Without a `model`, a job counts whose model could be chosen now for a caller who names none.
+        Raises UnknownModel.
         """
-        space = self._admission.model_info(model).space
         chunking = chunking_config or self._admission.default_chunking
         wanted = [(identity.document_id(self._tenant, media_id), digest) for media_id, digest in sources]
 
-        def is_same(made: generations.Generation, digest: str) -> bool:
+        def is_same(made: generations.Generation, digest: str, spaces: AbstractSet[str]) -> bool:
             same_input = made.recipe.source_hash == digest and made.recipe.chunking == chunking
             is_kept = made.state is not GenerationState.RETIRED
-            return same_input and made.collection.space == space and is_kept
+            return same_input and made.collection.space in spaces and is_kept
 
         def look(conn: Connection) -> list[JobInfo | None]:
+            own = NOTHING_OWN if model is not None else self._routing(conn)
+            spaces = {one.space for one in self._admission.possible_models(model, own)}
             document_ids = list({document_id for document_id, _ in wanted})
             deleted = documents.deleted_among(conn, document_ids)
             made = generations.generations_of_many(conn, [one for one in document_ids if one not in deleted])
             # The newest generation from the same input, or None, for each pair.
             chosen = [
-                next((one for one in made.get(document_id, []) if is_same(one, digest)), None)
+                next((one for one in made.get(document_id, []) if is_same(one, digest, spaces)), None)
                 for document_id, digest in wanted
             ]
             ids = list({one.generation_id for one in chosen if one is not None})
@@ -218,9 +223,16 @@ class TenantJobs(ScopedJobs):
         Returns the id of the job. A second call for the same bytes returns the same id. Readers keep the
         generation they see. Raises UnknownModel, StorageFull, DatabaseUnavailable.
         """
-        info = self._admission.model_info(model)
-        what = UnreadableSource(self._tenant, media_id, reason, info, source, source_hash)
+        own = await self._database.read(self._routing)
+        # No rule can look at a text that there is not, so the model is the one that no rule chooses.
+        info = self._admission.possible_models(model, own)[-1]
+        route = None if model is not None else f"no text to look at: {self._admission.fallback(own)}"
+        what = UnreadableSource(self._tenant, media_id, reason, info, source, source_hash, route)
         return await self._database.write(lambda conn: self._admission.note_unreadable(conn, what))
+
+    def _routing(self, conn: Connection) -> TenantRouting:
+        """Return the tenant's rules and its model."""
+        return routing_of(conn, [self._tenant]).get(self._tenant, NOTHING_OWN)
 
     async def set_metadata(
         self, *, media_id: int | str, patch: Mapping[str, Value | None]

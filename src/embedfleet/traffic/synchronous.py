@@ -24,6 +24,7 @@ from embedfleet.queue_schemas import JobRequest
 from embedfleet.records import identity
 from embedfleet.records.chunks import ChunkRow
 from embedfleet.records.metadata import chunk_metadata
+from embedfleet.routing.choice import NOTHING_OWN, Content, candidates, choose
 from embedfleet.settings import Settings
 from embedfleet.system_parts import Mark
 from embedfleet.traffic.document_turns import DocumentTurns
@@ -122,16 +123,17 @@ class SynchronousEmbedder:
     ) -> None:
         """The caller opens and closes the store, which must be this path's own (`claim_store`).
 
-        `further_models`: the models that requests may name beside the default one. A document that changes
-        its model is looked for in the collections of these.
+        Without a model in the request, the rules of the settings choose it. Rules of a tenant are in the
+        fleet's database, which this path does not have. `further_models`: the models that requests may name
+        beside those. A document that changes its model is looked for in the collections of all.
         """
         self._store = store
         self._catalogue = catalogue
         self._models = models
         self._chunking = settings.chunking.config
         self._with_documents = settings.vector_store.store_documents
-        self._default = settings.models.default
-        self._names = tuple(dict.fromkeys([self._default, *further_models]))
+        self._choice = settings.models
+        self._names = tuple(dict.fromkeys([*candidates(NOTHING_OWN, settings.models), *further_models]))
         self._turns = DocumentTurns()
 
     async def __call__(self, request: IngestRequest) -> IngestResult:
@@ -163,7 +165,8 @@ class SynchronousEmbedder:
         return False
 
     def _cut(self, request: JobRequest) -> _Cut:
-        model = self._model(request.model or self._default)
+        content = Content(request.content_type, request.content, request.source, request.metadata or {})
+        model = self._model(choose(content, request.model, NOTHING_OWN, self._choice).model)
         chunker = Chunker(
             load_tokenizer(model.tokenizer_file),
             request.chunking_config or self._chunking,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from embedfleet.document_metadata import Metadata
-from embedfleet.routing.choice import NOTHING_OWN, Content, Route, TenantRouting, candidates, model_for
+from embedfleet.routing.choice import NOTHING_OWN, Content, Route, TenantRouting, candidates, choose
 from embedfleet.routing.language import Language
 from embedfleet.settings import ModelsSettings, RoutingRule
 
@@ -62,7 +62,7 @@ IN_GERMAN = {"model": "g", "languages": ["de", "nl"]}
 def test_a_rule_that_matches_gives_its_model_and_says_why(
     document: Content, rule: dict[str, Any], reason: str
 ) -> None:
-    route = model_for(document, None, NOTHING_OWN, settings({"model": "m", **rule}))
+    route = choose(document, None, NOTHING_OWN, settings({"model": "m", **rule}))
     assert route == Route(rule.get("model", "m"), f"rule 1: {reason}")
 
 
@@ -81,16 +81,16 @@ def test_a_rule_that_matches_gives_its_model_and_says_why(
     ],
 )
 def test_a_rule_matches_only_if_all_of_it_holds(document: Content, rule: dict[str, Any]) -> None:
-    route = model_for(document, None, NOTHING_OWN, settings({"model": "m", **rule}))
+    route = choose(document, None, NOTHING_OWN, settings({"model": "m", **rule}))
     assert route == Route("d", "no rule matched: default model")
 
 
 def test_the_first_rule_that_matches_counts() -> None:
     both = settings(CODE, IN_GERMAN, {"model": "m"})
-    assert model_for(content(content_type="code"), None, NOTHING_OWN, both).model == "c"
-    assert model_for(content(), None, NOTHING_OWN, both) == Route("g", "rule 2: language is de (0.98)")
+    assert choose(content(content_type="code"), None, NOTHING_OWN, both).model == "c"
+    assert choose(content(), None, NOTHING_OWN, both) == Route("g", "rule 2: language is de (0.98)")
     french = content(language=Language("fr", 0.99))
-    assert model_for(french, None, NOTHING_OWN, both) == Route("m", "rule 3: every document")
+    assert choose(french, None, NOTHING_OWN, both) == Route("m", "rule 3: every document")
 
 
 def test_the_caller_comes_first_then_the_tenants_rules_then_those_of_the_settings() -> None:
@@ -101,15 +101,13 @@ def test_the_caller_comes_first_then_the_tenants_rules_then_those_of_the_setting
         content(),
         content(language=Language("fr", 0.99)),
     )
-    assert model_for(code, "named", own, of_all) == Route("named", None)
-    assert model_for(code, None, own, of_all) == Route("t", "rule 1 of the tenant: content type is code")
-    assert model_for(prose, None, own, of_all) == Route("g", "rule 2: language is de (0.98)")
-    assert model_for(french, None, own, of_all) == Route("own", "no rule matched: the tenant's model")
-    assert model_for(french, None, TenantRouting(), of_all) == Route("d", "no rule matched: default model")
-    assert model_for(french, None, TenantRouting(model="own"), settings()) == Route(
-        "own", "the tenant's model"
-    )
-    assert model_for(french, None, NOTHING_OWN, settings()) == Route("d", "default model")
+    assert choose(code, "named", own, of_all) == Route("named", None)
+    assert choose(code, None, own, of_all) == Route("t", "rule 1 of the tenant: content type is code")
+    assert choose(prose, None, own, of_all) == Route("g", "rule 2: language is de (0.98)")
+    assert choose(french, None, own, of_all) == Route("own", "no rule matched: the tenant's model")
+    assert choose(french, None, TenantRouting(), of_all) == Route("d", "no rule matched: default model")
+    assert choose(french, None, TenantRouting(model="own"), settings()) == Route("own", "the tenant's model")
+    assert choose(french, None, NOTHING_OWN, settings()) == Route("d", "default model")
     assert candidates(own, of_all) == ["t", "c", "g", "own"]
 
 
@@ -124,7 +122,7 @@ def test_a_language_counts_only_if_the_detector_is_sure_and_the_reason_says_so(
     confidence: float, route: Route
 ) -> None:
     unsure = content(language=Language("de", confidence))
-    assert model_for(unsure, None, NOTHING_OWN, settings(IN_GERMAN)) == route
+    assert choose(unsure, None, NOTHING_OWN, settings(IN_GERMAN)) == route
 
 
 def test_the_language_is_looked_for_once_and_only_if_a_rule_gets_that_far() -> None:
@@ -135,8 +133,8 @@ def test_the_language_is_looked_for_once_and_only_if_a_rule_gets_that_far() -> N
         return GERMAN
 
     both = settings({**IN_GERMAN, "languages": ["fr"]}, IN_GERMAN, CODE)
-    model_for(Content("text", "Hallo", None, {}, detect), None, NOTHING_OWN, both)
+    choose(Content("text", "Hallo", None, {}, detect), None, NOTHING_OWN, both)
     assert asked == ["Hallo"]
     only_code = settings({**IN_GERMAN, "content_types": ["code"]})
-    model_for(Content("text", "Hallo", None, {}, detect), None, NOTHING_OWN, only_code)
+    choose(Content("text", "Hallo", None, {}, detect), None, NOTHING_OWN, only_code)
     assert asked == ["Hallo"]

@@ -18,7 +18,9 @@ router = APIRouter(prefix="/v1", tags=["identity"])
 class Defaults(BaseModel):
     """What holds for a document that says nothing else."""
 
-    model: str = Field(description="The model that embeds it.")
+    model: str = Field(
+        description="The model that embeds it, unless a rule of routing or the tenant's own model counts."
+    )
     models: list[str] = Field(description="The names of all models that may be chosen.")
     chunking: ChunkingConfig = Field(description="How it is cut if it says only what the query says.")
     ocr: bool = Field(description="Whether the text of scanned pages is read.")

@@ -1,4 +1,4 @@
-"""Models over time: switches of tenants to another model, and what jobs and tenants know of them."""
+"""Models over time: switches of tenants to another model, routing by content, scores of several spaces."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.add_column("tenants", sa.Column("model", sa.Text(), nullable=True))
+    _add_routing()
     op.add_column("jobs", sa.Column("switch_id", _BIG, nullable=True))
     op.add_column("jobs", sa.Column("flow", sa.String(40), nullable=True))
     op.create_table(
@@ -68,3 +69,21 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_switch_questions_document_id", "switch_questions", ["document_id"])
+
+
+def _add_routing() -> None:
+    op.add_column("tenants", sa.Column("rules", sa.Text(), nullable=True))
+    op.add_column("jobs", sa.Column("route", sa.Text(), nullable=True))
+    op.create_table(
+        "score_backgrounds",
+        sa.Column("collection_id", _BIG, nullable=False),
+        sa.Column("background", sa.Text(), nullable=False),
+        sa.Column("documents", sa.BigInteger(), nullable=False),
+        sa.Column("made_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["collection_id"],
+            ["collections.collection_id"],
+            name="fk_score_backgrounds_collection_id_collections",
+        ),
+        sa.PrimaryKeyConstraint("collection_id", name="pk_score_backgrounds"),
+    )
