@@ -99,7 +99,7 @@ def slices(paired: Sequence[PairedScore], confidence: float = CONFIDENCE) -> lis
 
     A division that has only one slice is left out: it would repeat the whole. Among twenty slices one would
     exclude 0 by chance. So each interval has a higher confidence (Bonferroni), by which all of them hold
-    together with `confidence`.
+    together with `confidence`. They are of one look: read them when the run has ended.
     """
     groups: list[tuple[str, str, list[PairedScore]]] = []
     for name, value_of in _SLICES.items():

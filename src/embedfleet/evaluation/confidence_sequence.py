@@ -34,7 +34,9 @@ _NEAREST_TO_ONE = 1.0 - 1e-6
 class ConfidenceSequence:
     """The intervals of all looks at a growing sample; all of them hold together with `confidence`.
 
-    `planned_bet` is what a unit of difference is bet on in the plan (`planning.Plan.bet`).
+    The queries must come in a random order, as their differences are taken for draws with one mean: sorted by
+    document, the first ones would decide for the others. `planned_bet` is the bet on a unit of difference
+    that is best for the plan (`planning.Plan.bet`).
     """
 
     planned_bet: float

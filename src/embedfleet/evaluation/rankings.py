@@ -1,10 +1,21 @@
-"""How alike two rankings of passages are."""
+"""What a ranking of passages finds, and how alike two rankings are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedfleet.evaluation.questions import Passage, same_passage
+from embedfleet.evaluation.questions import Passage, Question, documents_once, same_passage
+
+
+def hit_at(k: int, question: Question, ranking: Sequence[Passage]) -> bool:
+    """Return whether a right answer is among the first `k` of a ranking.
+
+    Where one answer is right, as of a known item, this is `recall@k`; it needs no library, as the gate of a
+    switch works in every installation. If the answers are documents, `k` counts documents.
+    """
+    if all(answer.span is None for answer in question.answers):
+        ranking = documents_once(ranking)
+    return any(answer.is_met_by(passage) for passage in ranking[:k] for answer in question.answers)
 
 
 def overlap_at(k: int, one: Sequence[Passage], other: Sequence[Passage]) -> float:

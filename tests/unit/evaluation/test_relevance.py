@@ -8,7 +8,7 @@ import pytest
 
 from embedfleet.errors import ConfigError, InvalidRequest
 from embedfleet.evaluation.questions import Answer, Passage, Question, same_passage
-from embedfleet.evaluation.rankings import overlap_at
+from embedfleet.evaluation.rankings import hit_at, overlap_at
 from embedfleet.evaluation.relevance import DEFAULT_METRICS, Metric, scores
 
 NDCG, RECALL, MRR = DEFAULT_METRICS
@@ -81,6 +81,15 @@ def test_an_unknown_metric_is_refused_with_what_to_write() -> None:
     for wrong in ("map", "recall", "ndcg@0", "ndcg@ten"):
         with pytest.raises(InvalidRequest, match="such as ndcg@10"):
             Metric.parse(wrong)
+
+
+def test_a_hit_of_a_known_item_is_the_recall_of_the_library() -> None:
+    book = [Passage("x", 0, 9), Passage("x", 9, 20), Passage("book", 0, 1_100), Passage("book", 1_400, 1_900)]
+    for answer in (Answer("book"), Answer("book", span=(1_000, 2_000)), Answer("lost")):
+        question = Question("q", "?", (answer,))
+        for k in range(1, 6):
+            assert hit_at(k, question, book) == score(question, book, Metric("recall", k))
+    assert not hit_at(5, question, [])
 
 
 @pytest.mark.parametrize(

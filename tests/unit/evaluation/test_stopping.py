@@ -119,6 +119,18 @@ def found_share(planned: Plan, differences: Differences) -> float:
     return float(found.mean())
 
 
+def test_equal_models_are_called_the_same_as_often_as_the_plan_says() -> None:
+    planned = plan(0.1, deviation=math.sqrt(0.4))
+    for more, least in ((1.0, 0.5), (1.5, 0.85)):
+        counts = np.random.default_rng(8).multinomial(int(more * planned.queries), [0.2, 0.2, 0.6], 200)
+        same = 0
+        for b_only, a_only, ties in counts:
+            sample = np.repeat([1.0, -1.0, 0.0], [b_only, a_only, ties])
+            same += planned.sequence().interval(sample).is_within(0.1)
+        print(f"equal models are called the same in {same / 2:.0f}% of runs of {sum(counts[0]):,} queries")
+        assert same >= 200 * least
+
+
 def clicks(rng: Random, impressions: int, liked: float) -> Differences:
     """What the impressions of an interleaving say. Of a result of B, a share `liked` is clicked, of A 0.3."""
     outcome = []
