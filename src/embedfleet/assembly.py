@@ -25,6 +25,7 @@ from embedfleet.leader.election import Election, NoCandidate, SoleOrchestrator, 
 from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
+from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Depth
 from embedfleet.queue_schemas import Stage
 from embedfleet.search import SearchService
@@ -44,6 +45,7 @@ def build_orchestrator(
     search: SearchService,
     store: VectorStore,
     mover: StoreMover | None,
+    switcher: ModelSwitcher,
     views: Sequence[View],
     collector: MergedCollector,
     health: Health,
@@ -80,7 +82,10 @@ def build_orchestrator(
         health, pools, [broker_watch.trouble, registration.trouble, store_watch.trouble]
     )
     watches: list[Service] = [broker_watch, store_watch, scaler, health_report]
-    services: list[Service] = [*leader_services(base, election, search, store, views, mover), *watches]
+    services: list[Service] = [
+        *leader_services(base, election, search, store, views, mover, switcher),
+        *watches,
+    ]
     return WorkerOrchestrator(
         pools=pools, registration=registration, services=services, initial_sizes=initial_sizes(settings)
     )

@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from sqlalchemy import Connection
 
@@ -21,19 +19,17 @@ from embedfleet.errors import (
     DatabaseUnavailable,
     EmbedfleetError,
     InvalidRequest,
-    ModelError,
     Remedy,
-    SpaceMismatch,
     one_line,
 )
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.nearest_passages import Nearest, NearestPassages
+from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.queue_schemas import SearchHits
-from embedfleet.records import collections, documents, job_counts, searches
+from embedfleet.records import collections, documents, job_counts, model_switches, searches
 from embedfleet.records.collections import Collection
-from embedfleet.search_scope import SearchScope, scope_of_search
+from embedfleet.search_scope import SearchScope, scope_of_search, without_hidden
 from embedfleet.sql.database import Database
-from embedfleet.tokenising import tokenised, unknown_share
 from embedfleet.vectors.port import VectorStore
 from embedfleet.visible_text import shows_nothing
 
@@ -87,7 +83,7 @@ class SearchService:
         self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
         self._default_model = default_model
-        self._embedding_seconds = embedding_seconds
+        self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
@@ -100,17 +96,17 @@ class SearchService:
         """
         if request.model is not None:
             self._embedder.require_known(request.model)
-        scope = await self._database.read(lambda conn: self._scope(conn, tenant, request.model))
+        scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
         collection = scope.collection
         if collection is None:
             return _with_scope(Nearest([], exact=True, candidates=0), scope)
-        vector, unknown = await self._embed(tenant, request.query, collection)
-        found = await self._passages.find(collection, vector, request, most=request.limit)
+        query = await self._queries.embed(tenant, request.query, collection)
+        found = await self._passages.find(collection, query.vector, request, most=request.limit)
         if found.lost or not (found.hits or request.says_something):
             scope = _with_lost_vectors(tenant, scope)
         elif not found.hits:
             scope = replace(scope, notice=f"the filter allows no passage of tenant `{tenant}`")
-        return _with_scope(found, _with_unknown(scope, collection, unknown))
+        return _with_scope(found, _with_unknown(scope, collection, query.unknown_share))
 
     @property
     def loaded_models(self) -> list[str]:
@@ -140,8 +136,12 @@ class SearchService:
             return json.dumps({"error": one_line(exc), "remedy": exc.remedy})
         return json.dumps(hits.json_document())
 
-    def _scope(self, conn: Connection, tenant: str, model: str | None) -> SearchScope:
+    def _scope(self, conn: Connection, tenant: str, request: SearchRequest) -> SearchScope:
         mine = collections.of_tenant(conn, tenant)
+        if len(mine) > 1:
+            switch = model_switches.running_of(conn, [tenant]).get(tenant)
+            mine = mine if switch is None else without_hidden(mine, switch, request.query, request.model)
+        model = request.model
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
             return SearchScope(mine[0])  # nothing is left out, so that nothing need be counted
         return scope_of_search(
@@ -152,34 +152,6 @@ class SearchService:
             default_model=self._default_model,
             unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
-
-    async def _embed(
-        self, tenant: str, query: str, collection: Collection
-    ) -> tuple[NDArray[np.float32], float]:
-        """Return the query's vector, and the share of its characters that the model does not know."""
-        info = await self._embedder.info(collection.model)
-        if info.space != collection.space:
-            raise SpaceMismatch(
-                f"the documents were embedded by another `{collection.model}` (space {collection.space}, now "
-                f"{info.space}): restore that model, or ingest the documents again"
-            )
-        batch = await asyncio.to_thread(tokenised, [query], info, role="query")
-        if batch.lengths[0] > info.max_tokens:
-            raise InvalidRequest(
-                f"the query has {batch.lengths[0]} tokens, model `{info.name}` takes {info.max_tokens}: "
-                "shorten it"
-            )
-        if not batch.lengths[0]:
-            raise InvalidRequest(
-                f"model `{info.name}` makes no token of the query: say what to look for in words"
-            )
-        embedded = await self._embedder.embed(
-            info, batch, tenant=tenant, timeout_seconds=self._embedding_seconds
-        )
-        if embedded.failed:
-            raise ModelError(f"the query could not be embedded: {embedded.failed[0]}")
-        vector: NDArray[np.float32] = embedded.vectors[0]
-        return vector, await asyncio.to_thread(unknown_share, query, info)
 
 
 class SearchClient:

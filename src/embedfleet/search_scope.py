@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from embedfleet.errors import InvalidRequest, Remedy
 from embedfleet.queue_schemas import ModelDocuments
 from embedfleet.records.collections import Collection
+from embedfleet.records.model_switches import ModelSwitch
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,21 @@ class SearchScope:
     not_searched: Sequence[ModelDocuments] = ()
     notice: str | None = None
     remedy: Remedy | None = None
+
+
+def without_hidden(
+    mine: Sequence[Collection], switch: ModelSwitch, query: str, model: str | None
+) -> list[Collection]:
+    """Leave out that collection of a switch to another model which does not answer this query.
+
+    Both have the same documents, so none is missed. A query that names the model of one of the two gets that
+    one; any other query gets the one that serves it.
+    """
+    serving = switch.serving(query)
+    other = switch.beside(serving)
+    if other is not None and model == other.model != serving.model:
+        serving, other = other, serving
+    return [one for one in mine if one != other]
 
 
 def scope_of_search(

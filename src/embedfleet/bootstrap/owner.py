@@ -32,8 +32,11 @@ from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
+from embedfleet.model_switching.asking import TenantQuestions
+from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
+from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.store_moving.mover import StoreMover
@@ -84,6 +87,20 @@ async def open_owner(
             search=search,
             store=store,
             mover=mover,
+            switcher=ModelSwitcher(
+                database,
+                store,
+                TenantQuestions(database, store, embedder, settings),
+                TrueVectors(
+                    database,
+                    catalogue,
+                    models,
+                    caching=settings.embedding_cache.enabled,
+                    now=clock.now(),
+                ),
+                clock,
+                settings,
+            ),
             views=views,
             collector=collector,
             health=health,

@@ -16,6 +16,7 @@ from embedfleet.leader.foundations import Foundations
 from embedfleet.leader.guest_searches import GuestSearches
 from embedfleet.leader.leftover_search import LeftoverSearch
 from embedfleet.leader.mark_keeping import LOOK_SECONDS, MarkKeeping
+from embedfleet.leader.model_switching import SWITCH_SECONDS, ModelSwitching
 from embedfleet.leader.reconciler import Reconciler
 from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderService, Pace
 from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
@@ -31,6 +32,7 @@ from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
+from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.search import SearchService
 from embedfleet.store_moving.mover import StoreMover
 from embedfleet.traffic.guarding import LOOK_SECONDS as GUARD_LOOK_SECONDS
@@ -50,8 +52,12 @@ def leader_services(
     store: VectorStore,
     views: Sequence[View] = (),
     mover: StoreMover | None = None,
+    switcher: ModelSwitcher | None = None,
 ) -> list[LeaderService]:
-    """Return every duty of the leader as a service, ready to run. Without a `mover`, no vectors move."""
+    """Return every duty of the leader as a service, ready to run.
+
+    Without a `mover`, no vectors move. Without a `switcher`, no tenant is switched to another model.
+    """
     waiting = WaitingWork(base.database)
     reconciler = Reconciler(
         database=base.database,
@@ -100,6 +106,7 @@ def leader_services(
         ),
         *_view_duties(base, store, views),
         *_moving_duties(base, mover),
+        *_switching_duties(base, switcher),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
@@ -141,6 +148,12 @@ def _moving_duties(base: Foundations, mover: StoreMover | None) -> Sequence[tupl
     if mover is None:
         return ()
     return [(StoreMoving(mover), AfterWrites(base.database, apart_seconds=MOVE_SECONDS))]
+
+
+def _switching_duties(base: Foundations, switcher: ModelSwitcher | None) -> Sequence[tuple[LeaderDuty, Pace]]:
+    if switcher is None:
+        return ()
+    return [(ModelSwitching(switcher), AfterWrites(base.database, apart_seconds=SWITCH_SECONDS))]
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:

@@ -227,6 +227,14 @@ def unfinished_of_documents(conn: Connection, document_ids: Sequence[str]) -> di
     return found
 
 
+def done_and_unfinished(conn: Connection, limit: int) -> list[str]:
+    """Return up to `limit` submitted jobs in which nothing is left to do, and that have not ended."""
+    query = select(jobs.c.job_id).where(
+        UNFINISHED, SUBMITTED, jobs.c.sealed, jobs.c.batches_done == jobs.c.batches_total
+    )
+    return list(conn.execute(query.order_by(jobs.c.job_id).limit(limit)).scalars())
+
+
 def waiting_for_twins(conn: Connection, document_ids: Sequence[str]) -> dict[str, Job]:
     """Return the submitted jobs of these documents that are done and have not ended, by id; lock their rows.
 

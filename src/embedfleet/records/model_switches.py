@@ -249,6 +249,15 @@ def lacking(
     return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
 
 
+def lacking_among(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str]) -> list[str]:
+    """Return those of the documents that `lacking` would return with `begun`, in the order of their ids."""
+    found: list[str] = []
+    for ids in key_pages(sorted(document_ids)):
+        query = _lacking(switch, begun=True).where(documents.c.document_id.in_(ids))
+        found += conn.execute(query.order_by(documents.c.document_id)).scalars()
+    return found
+
+
 def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
     """Count the documents that are live in the main space and not, as they are, in the other."""
     return int(conn.execute(select(func.count()).select_from(_lacking(switch).subquery())).scalar_one())

@@ -90,6 +90,11 @@ def set_rules(conn: Connection, name: str, rules: Sequence[RoutingRule]) -> None
     conn.execute(update(tenants).where(tenants.c.tenant == name).values(rules=written))
 
 
+def set_model(conn: Connection, name: str, model: str | None) -> None:
+    """Record the own model of this tenant, whose row is locked; None: it has the default one."""
+    conn.execute(update(tenants).where(tenants.c.tenant == name).values(model=model))
+
+
 def _tenant(row: Any) -> TenantRow:
     tier = None if row.tier is None else UserTier(row.tier)
     limits = json.loads(row.limits) if row.limits else {}

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from embedfleet.records.collections import Collection
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
-from embedfleet.sql.states import GenerationState
-from embedfleet.sql.tables import documents, generations, jobs, vectors
+from embedfleet.sql.states import GenerationState, VectorState
+from embedfleet.sql.tables import chunks, documents, generations, jobs, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,48 @@ def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id:
     return found
 
 
-def documents_in_use(conn: Connection, collection: Collection) -> int:
-    """Count the documents with a generation in the collection that readers see or that a job makes."""
-    query = select(func.count(generations.c.document_id.distinct())).where(
+def count_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> int:
+    """Count the documents of the tenant that are live in `dropped` and not in `kept`."""
+    other = generations.alias("other")
+    query = (
+        select(func.count())
+        .select_from(documents.join(generations, generations.c.document_id == documents.c.document_id))
+        .where(
+            documents.c.tenant == tenant,
+            generations.c.collection_id == dropped.collection_id,
+            generations.c.state == GenerationState.LIVE,
+            ~select(other.c.generation_id)
+            .where(
+                other.c.document_id == documents.c.document_id,
+                other.c.collection_id == kept.collection_id,
+                other.c.state == GenerationState.LIVE,
+            )
+            .exists(),
+        )
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def count_in_use(conn: Connection, collection: Collection) -> int:
+    """Count the generations of the collection that readers see or that a job makes."""
+    query = select(func.count()).where(
         generations.c.collection_id == collection.collection_id,
         generations.c.state != GenerationState.RETIRED,
     )
     return int(conn.execute(query).scalar_one())
+
+
+def live_chunks(conn: Connection, collection: Collection) -> int:
+    """Count the chunks of the generations of the collection that readers see."""
+    return int(conn.execute(_LIVE_CHUNKS, {"collection": collection.collection_id}).scalar_one())
+
+
+def recorded_chunks(conn: Connection, collection: Collection) -> int:
+    """Count those of `live_chunks` of which SQL records a vector in the vector store."""
+    stored = _LIVE_CHUNKS.join(vectors, vectors.c.chunk_id == chunks.c.chunk_id).where(
+        vectors.c.state == VectorState.STORED
+    )
+    return int(conn.execute(stored, {"collection": collection.collection_id}).scalar_one())
 
 
 def recorded_vectors(conn: Connection, collection: Collection) -> int:
@@ -133,6 +168,16 @@ def recorded_vectors(conn: Connection, collection: Collection) -> int:
     query = select(func.count()).where(vectors.c.collection_id == collection.collection_id)
     return int(conn.execute(query).scalar_one())
 
+
+_LIVE_CHUNKS = (
+    select(func.count())
+    .select_from(chunks)
+    .join(generations, generations.c.generation_id == chunks.c.generation_id)
+    .where(
+        generations.c.collection_id == bindparam("collection"),
+        generations.c.state == GenerationState.LIVE,
+    )
+)
 
 _ADD_TWINS = RowsStatement(
     "WITH given(document_id) AS (VALUES {rows}) "

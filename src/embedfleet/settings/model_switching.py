@@ -26,6 +26,12 @@ class GateSettings(Section):
         description="The new space may find this share of the known items less often. The lower end of the "
         "95% interval counts. Raise for tenants with few documents.",
     )
+    few_questions: int = Field(
+        default=100,
+        ge=0,
+        description="With fewer questions no interval is narrow enough, so the difference that was found "
+        "counts. 0: tenants with few documents are switched by `--force` only.",
+    )
     min_overlap: float = Field(
         default=0.1,
         ge=0,
@@ -34,7 +40,7 @@ class GateSettings(Section):
         "broken; two good models often share a third of their hits only.",
     )
     max_latency_ratio: float = Field(
-        default=3.0,
+        default=5.0,
         gt=0,
         description="The new space may answer this many times as slowly (p95). Raise for a larger model.",
     )

@@ -1,0 +1,145 @@
+"""Asks both spaces of a switch the tenant's own questions, and measures the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from embedfleet.document_filter import PassageFilter
+from embedfleet.evaluation.intervals import paired_interval
+from embedfleet.evaluation.known_items import draw
+from embedfleet.evaluation.questions import Passage, Question
+from embedfleet.evaluation.rankings import overlap_at
+from embedfleet.interactive.embedder import TextEmbedder
+from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured
+from embedfleet.nearest_passages import NearestPassages
+from embedfleet.query_embedding import QueryEmbedding
+from embedfleet.records import headings, identity
+from embedfleet.records.collections import Collection
+from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.settings import Settings
+from embedfleet.sql.database import Database
+from embedfleet.vectors.port import VectorStore
+
+# Titles and headings of so many chunks give some hundreds of questions, and are read in about a second.
+_MOST_CHUNKS = 50_000
+_WORST = 10
+_BYTES_PER_NUMBER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a space answered: the passages, the place of the right one from 1 (None: not there), the time."""
+
+    passages: Sequence[Passage]
+    rank: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The answers of both spaces to one question."""
+
+    question: Question
+    old: _Answer
+    new: _Answer
+    overlap: float
+
+    @property
+    def badness(self) -> tuple[bool, int, float]:
+        """The greatest is the worst for the new space: found before and lost, then far down, then unlike."""
+        lost = self.old.rank is not None and self.new.rank is None
+        far = (self.new.rank or 0) - (self.old.rank or 0)
+        return lost, far, -self.overlap
+
+
+class TenantQuestions:
+    """The gate's questions, asked in the process that owns the vector store. A `Gate`."""
+
+    def __init__(
+        self, database: Database, store: VectorStore, embedder: TextEmbedder, settings: Settings
+    ) -> None:
+        self._database = database
+        self._settings = settings.model_switching.gate
+        self._passages = NearestPassages(
+            database, store, exact_scan_rows=settings.vector_store.exact_scan_rows
+        )
+        self._queries = QueryEmbedding(embedder)
+
+    async def ask(self, switch: ModelSwitch) -> Answers | None:
+        old, new = switch.from_collection, switch.to_collection
+        known = await self._database.read(
+            partial(headings.of_collection, collection=old, most_chunks=_MOST_CHUNKS)
+        )
+        # Another seed for each switch, so that no two ask the same; the same one if the process dies.
+        questions = draw(known, self._settings.questions, seed=switch.switch_id).questions
+        if not questions:
+            return None
+        await self._warm(questions[0].text, old, new)
+        pairs = [await self._pair(question, old, new) for question in questions]
+        return Answers(self._measured(pairs, old, new), _worst(pairs, switch.tenant))
+
+    async def _warm(self, text: str, old: Collection, new: Collection) -> None:
+        """Load both models and open both spaces, so that the first question is not slower than the others."""
+        for collection in (old, new):
+            await self._answer(Question("", text, ()), collection)
+
+    async def _pair(self, question: Question, old: Collection, new: Collection) -> _Pair:
+        before, after = await self._answer(question, old), await self._answer(question, new)
+        overlap = overlap_at(self._settings.k, before.passages, after.passages)
+        return _Pair(question, before, after, overlap)
+
+    async def _answer(self, question: Question, collection: Collection) -> _Answer:
+        begun = perf_counter()
+        query = await self._queries.embed(collection.tenant, question.text, collection)
+        found = await self._passages.find(collection, query.vector, PassageFilter(), most=self._settings.k)
+        seconds = perf_counter() - begun
+        passages = [Passage(hit.media_id, hit.start, hit.end) for hit in found.hits]
+        ranks = (
+            place
+            for place, passage in enumerate(passages, start=1)
+            if any(answer.is_met_by(passage) for answer in question.answers)
+        )
+        return _Answer(passages, next(ranks, None), seconds)
+
+    def _measured(self, pairs: Sequence[_Pair], old: Collection, new: Collection) -> Measured:
+        old_found = np.array([pair.old.rank is not None for pair in pairs], dtype=float)
+        new_found = np.array([pair.new.rank is not None for pair in pairs], dtype=float)
+        difference = paired_interval(new_found - old_found)
+        return Measured(
+            questions=len(pairs),
+            k=self._settings.k,
+            old_recall=float(old_found.mean()),
+            new_recall=float(new_found.mean()),
+            difference_low=difference.low,
+            difference_high=difference.high,
+            overlap=float(np.mean([pair.overlap for pair in pairs])),
+            old_p95_seconds=_p95([pair.old.seconds for pair in pairs]),
+            new_p95_seconds=_p95([pair.new.seconds for pair in pairs]),
+            old_bytes=_BYTES_PER_NUMBER * old.dim,
+            new_bytes=_BYTES_PER_NUMBER * new.dim,
+        )
+
+
+def _p95(seconds: Sequence[float]) -> float:
+    return float(np.percentile(seconds, 95))
+
+
+def _worst(pairs: Sequence[_Pair], tenant: str) -> list[AskedQuestion]:
+    worst = sorted(pairs, key=lambda pair: pair.badness, reverse=True)[:_WORST]
+    return [
+        AskedQuestion(
+            document_id=identity.document_id(tenant, answer.document),
+            is_title=answer.span is None,
+            start=0 if answer.span is None else answer.span[0],
+            old_rank=pair.old.rank,
+            new_rank=pair.new.rank,
+            overlap=pair.overlap,
+        )
+        for pair in worst
+        for answer in pair.question.answers[:1]
+    ]

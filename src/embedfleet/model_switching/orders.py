@@ -1,0 +1,245 @@
+"""What an operator orders of a switch to another model: to begin, pause and serve it, to go back, to end it.
+
+An order is a row in SQL; the leader carries it out (`model_switching.switcher`). So an order can be given
+beside running orchestrators, by any process that reaches the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from embedfleet.errors import InvalidRequest, NotReady
+from embedfleet.inference.backend import ModelInfo
+from embedfleet.records import collections, documents, model_switches, tenants, twins
+from embedfleet.records.collections import Collection
+from embedfleet.records.model_switches import ModelSwitch, NewSwitch
+from embedfleet.sql.states import SwitchPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The switch that is wanted of each tenant.
+
+    `from_model` names the model that is left; None: the only one that the tenant has documents of. `percent`
+    is the share of queries that the new space gets once it has passed the gate. `most_jobs`: as in
+    `ModelSwitchingSettings`; None: as the settings say.
+    """
+
+    to: ModelInfo
+    from_model: str | None = None
+    percent: float = 100.0
+    most_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What `begin` did. `without_documents`: tenants that have none, so only their model was set.
+
+    `there_already`: tenants whose documents are all of the new model.
+    """
+
+    switches: Sequence[ModelSwitch]
+    without_documents: Sequence[str]
+    there_already: Sequence[str]
+
+
+def begin(conn: Connection, names: Sequence[str], wanted: Wanted, now: float) -> Begun:
+    """Begin the switch of each of these tenants. The same order given again changes nothing.
+
+    Raises InvalidRequest if a tenant has a switch to another model under way, or documents of several models
+    and none was named.
+    """
+    tenants.lock(conn, names)  # so that no submission is admitted that the switch would not know of
+    under_way = model_switches.running_of(conn, names)
+    campaign = uuid4().hex
+    switches: list[ModelSwitch] = []
+    without: list[str] = []
+    there: list[str] = []
+    for name in sorted(set(names)):
+        if name in under_way:
+            switches.append(_same_again(under_way[name], wanted))
+            continue
+        source = source_of(conn, name, wanted)
+        if source is None:
+            without.append(name)
+            tenants.set_model(conn, name, wanted.to.name)
+        elif source.space == wanted.to.space:
+            there.append(name)
+            tenants.set_model(conn, name, wanted.to.name)
+        else:
+            switches.append(_begin_one(conn, name, source, wanted, campaign, len(names), now))
+    return Begun(switches, without, there)
+
+
+def source_of(conn: Connection, tenant: str, wanted: Wanted) -> Collection | None:
+    """Return the collection that the tenant would leave; that of the new model if it has no other one.
+
+    None: it has no documents. Raises InvalidRequest if several models have documents and none was named.
+    """
+    live = documents.live_by_collection(conn, tenant)
+    filled = [one for one in collections.of_tenant(conn, tenant) if live.get(one.collection_id)]
+    others = [one for one in filled if one.space != wanted.to.space]
+    if wanted.from_model is not None:
+        named = [one for one in others if one.model == wanted.from_model]
+        if not named:
+            raise InvalidRequest(
+                f"tenant `{tenant}` has no documents of model `{wanted.from_model}`, but of "
+                f"{_told(filled) or 'none'}: name one of these"
+            )
+        return named[-1]
+    if len(others) > 1:
+        raise InvalidRequest(
+            f"tenant `{tenant}` has documents of several models ({_told(others)}): say which one to leave"
+        )
+    return others[0] if others else next(iter(filled), None)
+
+
+def _told(some: Sequence[Collection]) -> str:
+    return ", ".join(f"`{one.model}`" for one in some)
+
+
+def _same_again(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
+    if there.to_collection.space != wanted.to.space:
+        raise InvalidRequest(
+            f"tenant `{there.tenant}` is switched to `{there.to_collection.model}` already: retire that "
+            "switch first, or roll it back and retire it"
+        )
+    return there
+
+
+def _begin_one(
+    conn: Connection,
+    tenant: str,
+    source: Collection,
+    wanted: Wanted,
+    campaign: str,
+    tenants_in_all: int,
+    now: float,
+) -> ModelSwitch:
+    info = wanted.to
+    target = collections.Wanted(tenant, info.name, info.space, info.dim)
+    new = NewSwitch(
+        campaign=campaign,
+        tenant=tenant,
+        from_collection=source,
+        to_collection=collections.ensure(conn, [target])[target.key],
+        wanted_percent=wanted.percent,
+        sticky_by="query" if tenants_in_all == 1 else "tenant",
+        most_jobs=wanted.most_jobs,
+    )
+    begun = model_switches.begin(conn, new, now)
+    assert begun is not None, "the tenant is locked, and had no switch under way"
+    return begun
+
+
+def pause(conn: Connection, tenant: str) -> ModelSwitch:
+    """Embed no more documents of before for now. What is submitted is still embedded with both models."""
+    return _changed(conn, _locked(conn, tenant), paused=True)
+
+
+def resume(conn: Connection, tenant: str) -> ModelSwitch:
+    """Go on after `pause`."""
+    return _changed(conn, _locked(conn, tenant), paused=False)
+
+
+def throttle(conn: Connection, tenant: str, most_jobs: int | None) -> ModelSwitch:
+    """Embed at most this many documents of before at a time; None: as the settings say."""
+    return _changed(conn, _locked(conn, tenant), most_jobs=most_jobs)
+
+
+def serve(conn: Connection, tenant: str, percent: float, now: float) -> ModelSwitch:
+    """Have the new space answer this share of the queries, once it has passed the gate.
+
+    After the gate it holds at once, for every process: it is one row.
+    """
+    switch = _locked(conn, tenant)
+    if switch.phase is SwitchPhase.SERVING:
+        return _served(conn, switch, percent, now)
+    if switch.phase is SwitchPhase.RETIRING:
+        raise NotReady(f"tenant `{tenant}`: a space is being emptied: wait until it is, then switch again")
+    return _changed(conn, switch, wanted_percent=percent)
+
+
+def rollback(conn: Connection, tenant: str, now: float) -> ModelSwitch:
+    """Have the old space answer all queries again, at once. It was kept in step.
+
+    Before the switch, the new space gets no queries after the gate. Raises NotReady if the old space is
+    being emptied.
+    """
+    return serve(conn, tenant, 0.0, now)
+
+
+def force(conn: Connection, tenant: str, now: float, *, actor: str) -> ModelSwitch:
+    """Pass a gate that has refused the switch, or will. It is recorded who did that."""
+    switch = _locked(conn, tenant)
+    if switch.phase not in (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.REFUSED):
+        raise InvalidRequest(f"tenant `{tenant}`: the switch is {switch.phase}: it has passed its gate")
+    switch = _changed(conn, switch, forced=True, findings={"forced_by": actor, "forced_at": now})
+    return recheck(conn, tenant, now) if switch.phase is SwitchPhase.REFUSED else switch
+
+
+def recheck(conn: Connection, tenant: str, now: float) -> ModelSwitch:
+    """Have a refused switch checked again."""
+    switch = _locked(conn, tenant)
+    if switch.phase is not SwitchPhase.REFUSED:
+        raise InvalidRequest(
+            f"tenant `{tenant}`: the switch is {switch.phase}: only a refused one is checked again"
+        )
+    model_switches.enter(conn, switch, SwitchPhase.FILLING, now)
+    return _again(conn, switch)
+
+
+def retire(conn: Connection, tenant: str, now: float, *, force: bool = False) -> ModelSwitch:
+    """Empty the space that answers no query, and end the switch. There is no way back from here.
+
+    After the switch that is the old space. Before it, or after a rollback, it is the new one: then the switch
+    is given up. Raises NotReady while both spaces answer queries, and, unless `force`, if documents are only
+    in the space that is to be emptied; with `force` they stay in it.
+    """
+    switch = _locked(conn, tenant)
+    if switch.phase is SwitchPhase.RETIRING:
+        return switch
+    if 0 < switch.percent < 100:
+        raise NotReady(
+            f"tenant `{tenant}`: both spaces answer queries ({switch.percent:g} % the new one): serve all "
+            "queries from one of them first"
+        )
+    stranded = twins.count_stranded(conn, tenant, kept=switch.main, dropped=switch.other)
+    if stranded and not force:
+        raise NotReady(
+            f"tenant `{tenant}`: {stranded:,} documents are only in the space of "
+            f"`{switch.other.model}`, which is to be emptied: look why, or force it to leave them there"
+        )
+    tenants.lock(conn, [tenant])
+    if switch.percent >= 100:
+        tenants.set_model(conn, tenant, switch.to_collection.model)
+    model_switches.enter(conn, switch, SwitchPhase.RETIRING, now, stranded=stranded)
+    return _again(conn, switch)
+
+
+def _served(conn: Connection, switch: ModelSwitch, percent: float, now: float) -> ModelSwitch:
+    switched_at = None if percent < 100 else switch.switched_at or now
+    return _changed(conn, switch, percent=percent, wanted_percent=percent, switched_at=switched_at)
+
+
+def _locked(conn: Connection, tenant: str) -> ModelSwitch:
+    switch = model_switches.running_of(conn, [tenant]).get(tenant)
+    locked = None if switch is None else model_switches.lock(conn, switch.switch_id)
+    if locked is None or not locked.running:
+        raise InvalidRequest(f"tenant `{tenant}` has no switch to another model under way: begin one")
+    return locked
+
+
+def _changed(conn: Connection, switch: ModelSwitch, **values: object) -> ModelSwitch:
+    model_switches.change(conn, switch, **values)
+    return _again(conn, switch)
+
+
+def _again(conn: Connection, switch: ModelSwitch) -> ModelSwitch:
+    found = model_switches.get(conn, switch.switch_id)
+    assert found is not None, "this unit has locked it"
+    return found
