@@ -25,7 +25,7 @@ from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
 
-# Titles and headings of so many chunks give some hundreds of questions, and are read in about a second.
+# The titles and headings of these chunks give hundreds of questions, and are read in about a second.
 _MOST_CHUNKS = 50_000
 _WORST = 10
 _BYTES_PER_NUMBER = 4

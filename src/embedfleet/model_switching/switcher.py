@@ -26,7 +26,7 @@ from embedfleet.vectors.port import VectorStore
 
 _LOCK = "model_switches"
 _SECONDS_PER_DAY = 86_400.0
-# Jobs that waited for a twin that has ended otherwise than by completing are looked for among so many.
+# Jobs that waited for a twin that has ended otherwise than by completing are looked for among this number.
 _MOST_RELEASED = 500
 
 

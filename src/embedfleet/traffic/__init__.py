@@ -6,7 +6,7 @@ states, with who changed them and when.
 What an application imports is listed in `__all__`. Each name is loaded when it is used, as
 `SynchronousEmbedder` loads what runs models, which the leader and most commands never need.
 
-May import: tenant_access, store_moving and below.
+May import: tenant_access, store_moving, model_switching and below.
 """
 
 from __future__ import annotations

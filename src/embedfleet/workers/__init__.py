@@ -3,5 +3,5 @@
 A `Worker` (module `worker`) runs a few loops of one stage. `base_worker` has the part that all loops share.
 Each stage has one module for its own work, such as `chunking_worker`.
 
-May import: tenant_access, store_moving and below.
+May import: tenant_access, store_moving, model_switching and below.
 """
