@@ -58,8 +58,8 @@ async def open_owner(
 ) -> AsyncIterator[OwnerSystem]:
     """Open everything that an orchestrator needs. In embedded mode, own the data directory until the end.
 
-    A given `store`, `broker` or `catalogue` is used in place of the one that the settings choose. The store
-    and the broker are closed at the end.
+    A given `store`, `broker` or `catalogue` is used in place of that of the settings. The first two are
+    closed at the end.
 
     Raises DataDirectoryInUse, which names the process that owns the directory now. Raises ConfigError, also
     if the broker or the store is not that of the database's system, and Transient if a service is away.
@@ -67,7 +67,6 @@ async def open_owner(
     deployment = deployment_of(settings)
     clock = SystemClock()
     metrics, collector = _series(settings)
-    health = Health()
     async with AsyncExitStack() as stack:
         database = await owned_database(stack, settings, purpose, metrics, answers_searches=True)
         broker = await _entered_broker(stack, settings, deployment, database, clock, broker)
@@ -78,32 +77,18 @@ async def open_owner(
         search = search_service(settings, database, store, embedder)
         journal = open_journal(stack, settings, deployment)
         services = Services(broker, database, metrics, clock, settings.worker_pools, journal=journal)
+        launcher = await _launcher(stack, deployment, settings, services, catalogue, models, store, collector)
         orchestrator = build_orchestrator(
             Foundations(settings, database, broker, metrics, clock),
             deployment=deployment,
-            launcher=await _launcher(
-                stack, deployment, settings, services, catalogue, models, store, collector
-            ),
+            launcher=launcher,
             search=search,
             store=store,
             mover=mover,
-            switcher=ModelSwitcher(
-                database,
-                store,
-                TenantQuestions(database, store, embedder, settings),
-                TrueVectors(
-                    database,
-                    catalogue,
-                    models,
-                    caching=settings.embedding_cache.enabled,
-                    now=clock.now(),
-                ),
-                clock,
-                settings,
-            ),
+            switcher=_switcher(settings, database, store, catalogue, models, embedder, clock),
             views=views,
             collector=collector,
-            health=health,
+            health=(health := Health()),
         )
         jobs = entered_jobs(stack, settings, database, catalogue, clock, search)
         yield OwnerSystem(
@@ -163,6 +148,27 @@ async def _entered_store(
         store = metered(given, metrics)
     stack.push_async_callback(store.close)
     return store, mover
+
+
+def _switcher(
+    settings: Settings,
+    database: Database,
+    store: VectorStore,
+    catalogue: Catalogue,
+    models: ModelPool,
+    embedder: LocalTextEmbedder,
+    clock: Clock,
+) -> ModelSwitcher:
+    """Return what switches tenants to other models. Its gate asks in this process."""
+    caching = settings.embedding_cache.enabled
+    return ModelSwitcher(
+        database,
+        store,
+        TenantQuestions(database, store, embedder, settings),
+        TrueVectors(database, catalogue, models, caching=caching, now=clock.now()),
+        clock,
+        settings,
+    )
 
 
 def _series(settings: Settings) -> tuple[Metrics, MergedCollector]:

@@ -59,15 +59,7 @@ def leader_services(
     Without a `mover`, no vectors move. Without a `switcher`, no tenant is switched to another model.
     """
     waiting = WaitingWork(base.database)
-    reconciler = Reconciler(
-        database=base.database,
-        broker=base.broker,
-        clock=base.clock,
-        tenants=base.settings.tenants,
-        metrics=base.metrics,
-        reconcile_seconds=base.settings.orchestrator.reconcile_seconds,
-        backfill_weight=base.settings.model_switching.backfill_weight,
-    )
+    reconciler = _reconciler(base)
     publisher = EventPublisher(
         database=base.database,
         waiting=waiting,
@@ -110,6 +102,18 @@ def leader_services(
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
+
+
+def _reconciler(base: Foundations) -> Reconciler:
+    return Reconciler(
+        database=base.database,
+        broker=base.broker,
+        clock=base.clock,
+        tenants=base.settings.tenants,
+        metrics=base.metrics,
+        reconcile_seconds=base.settings.orchestrator.reconcile_seconds,
+        backfill_weight=base.settings.model_switching.backfill_weight,
+    )
 
 
 def _erasure(base: Foundations, store: VectorStore, waiting: WaitingWork, views: Sequence[View]) -> Erasure:

@@ -30,7 +30,7 @@ class GateSettings(Section):
         default=100,
         ge=0,
         description="With fewer questions no interval is narrow enough, so the difference that was found "
-        "counts. 0: tenants with few documents are switched by `--force` only.",
+        "counts. 0: tenants with few documents are switched by force only.",
     )
     min_overlap: float = Field(
         default=0.1,
