@@ -85,7 +85,6 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
             database=database,
             store=store,
             embedder=embedder,
-            default_model=settings.models.default,
             exact_scan_rows=settings.vector_store.exact_scan_rows,
         )
         return await service.search(tenant, request)

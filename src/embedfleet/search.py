@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator
 from sqlalchemy import Connection
@@ -25,9 +26,11 @@ from embedfleet.errors import (
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.nearest_passages import Nearest, NearestPassages
 from embedfleet.query_embedding import QueryEmbedding
-from embedfleet.queue_schemas import SearchHits
+from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches
 from embedfleet.records.collections import Collection
+from embedfleet.score_background import ScoreBackgrounds
+from embedfleet.search_fusion import HitsOfSpace, fused_hits
 from embedfleet.search_scope import SearchScope, scope_of_search, without_hidden
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
@@ -36,11 +39,14 @@ from embedfleet.visible_text import shows_nothing
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 class SearchRequest(PassageFilter):
     """A search, among the passages that the filter allows. A wrong value raises InvalidRequest.
 
-    With `model` None, it uses the default model, or the tenant's only one.
+    With `model` None, it looks into the documents of all models that the tenant has.
     """
 
     query: str
@@ -71,7 +77,6 @@ class SearchService:
         database: Database,
         store: VectorStore,
         embedder: TextEmbedder,
-        default_model: str,
         exact_scan_rows: int,
         embedding_seconds: float | None = None,
     ) -> None:
@@ -82,8 +87,8 @@ class SearchService:
         self._database = database
         self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
-        self._default_model = default_model
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
+        self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
@@ -91,22 +96,44 @@ class SearchService:
         Passages of the same text are one hit. With a filter, there are fewer hits only if it allows fewer
         texts. Without one there may be fewer too if the 20,000 nearest passages are of fewer texts.
 
-        Raises InvalidRequest if the query is too long for the model, or if the tenant has several models and
-        none was chosen. Raises UnknownModel and SpaceMismatch.
+        Documents of several models are searched with each, and the hits are ordered by how rare their scores
+        are for their model. A model that fails is named in `not_searched`, with the reason.
+
+        Raises InvalidRequest if the query is too long for the only model. Raises UnknownModel and
+        SpaceMismatch.
         """
         if request.model is not None:
             self._embedder.require_known(request.model)
         scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
-        collection = scope.collection
-        if collection is None:
-            return _with_scope(Nearest([], exact=True, candidates=0), scope)
+        if len(scope.collections) > 1:
+            return await self._in_several(tenant, request, scope)
+        answers = [await self._in_one(tenant, request, one) for one in scope.collections]
+        return _answer_of([hit for one in answers for hit in one.found.hits], answers, scope, tenant, request)
+
+    async def _in_several(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
+        """Search all collections at once. Raises the first error if all of them fail."""
+        answers, errors = await _each(scope.collections, lambda one: self._in_one(tenant, request, one))
+        filled = [one for one in answers if one.found.hits]
+        hits = [hit for one in filled for hit in one.found.hits]
+        if len(filled) > 1:
+            spaces, failed = await _each(filled, lambda one: self._calibrated(tenant, one, scope))
+            hits = fused_hits(spaces, most=request.limit)
+            errors |= {one.collection: exc for one, exc in failed.items()}
+            answers = [one for one in answers if one.collection not in errors]
+        if not answers:
+            raise next(iter(errors.values()))
+        return _answer_of(hits, answers, _without(scope, errors), tenant, request)
+
+    async def _in_one(self, tenant: str, request: SearchRequest, collection: Collection) -> _Answer:
         query = await self._queries.embed(tenant, request.query, collection)
         found = await self._passages.find(collection, query.vector, request, most=request.limit)
-        if found.lost or not (found.hits or request.says_something):
-            scope = _with_lost_vectors(tenant, scope)
-        elif not found.hits:
-            scope = replace(scope, notice=f"the filter allows no passage of tenant `{tenant}`")
-        return _with_scope(found, _with_unknown(scope, collection, query.unknown_share))
+        hits = [hit.model_copy(update={"model": collection.model}) for hit in found.hits]
+        return _Answer(collection, replace(found, hits=hits), query.unknown_share)
+
+    async def _calibrated(self, tenant: str, answer: _Answer, scope: SearchScope) -> HitsOfSpace:
+        space = answer.collection
+        background = await self._backgrounds.of(tenant, space, scope.collections, scope.documents)
+        return HitsOfSpace(space.model, answer.found.hits, background)
 
     @property
     def loaded_models(self) -> list[str]:
@@ -143,13 +170,12 @@ class SearchService:
             mine = mine if switch is None else without_hidden(mine, switch, request.query, request.model)
         model = request.model
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
-            return SearchScope(mine[0])  # nothing is left out, so that nothing need be counted
+            return SearchScope(mine)  # nothing is left out, so that nothing need be counted
         return scope_of_search(
             tenant,
             mine,
             documents.live_by_collection(conn, tenant),
             model=model,
-            default_model=self._default_model,
             unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
 
@@ -194,15 +220,63 @@ class SearchClient:
             )
 
 
-def _with_scope(found: Nearest, scope: SearchScope) -> SearchHits:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What a search found in one collection. `unknown` is as in `unknown_share`."""
+
+    collection: Collection
+    found: Nearest
+    unknown: float
+
+
+async def _each(
+    items: Sequence[T], act: Callable[[T], Awaitable[R]]
+) -> tuple[list[R], dict[T, EmbedfleetError]]:
+    """Do this for all items at once. Returns the results in order, and the errors of items that have none."""
+
+    async def outcome(item: T) -> R | EmbedfleetError:
+        try:
+            return await act(item)
+        except EmbedfleetError as exc:
+            return exc
+
+    outcomes = dict(zip(items, await asyncio.gather(*map(outcome, items)), strict=True))
+    results = [one for one in outcomes.values() if not isinstance(one, EmbedfleetError)]
+    return results, {item: one for item, one in outcomes.items() if isinstance(one, EmbedfleetError)}
+
+
+def _without(scope: SearchScope, errors: Mapping[Collection, EmbedfleetError]) -> SearchScope:
+    """The scope of a search for which some collections could not be searched."""
+    if not errors:
+        return scope
+    failed = [scope.left_out(space, one_line(exc)) for space, exc in errors.items()]
+    notices = [] if scope.notice is None else [scope.notice]
+    for one in failed:
+        notices.append(f"{one.documents:,} documents of model `{one.model}` not searched: {one.reason}")
+    return replace(scope, not_searched=[*scope.not_searched, *failed], notice="; ".join(notices))
+
+
+def _answer_of(
+    hits: Sequence[SearchHit],
+    answers: Sequence[_Answer],
+    scope: SearchScope,
+    tenant: str,
+    request: SearchRequest,
+) -> SearchHits:
+    if any(one.found.lost for one in answers) or (answers and not (hits or request.says_something)):
+        scope = _with_lost_vectors(tenant, scope)
+    elif answers and not hits:
+        scope = replace(scope, notice=f"the filter allows no passage of tenant `{tenant}`")
+    for one in answers:
+        scope = _with_unknown(scope, one.collection, one.unknown)
     return SearchHits(
-        found.hits,
-        model=None if scope.collection is None else scope.collection.model,
+        hits,
+        models=[one.collection.model for one in answers],
         not_searched=scope.not_searched,
         notice=scope.notice,
         remedy=scope.remedy,
-        exact=found.exact,
-        candidates=found.candidates,
+        exact=all(one.found.exact for one in answers),
+        candidates=sum(one.found.candidates for one in answers),
     )
 
 

@@ -1,14 +1,15 @@
 """Decides which of a tenant's documents a search looks at, and says which it does not look at.
 
-A search embeds its query with one model, so it finds documents of that model only.
+A query that is embedded with a model finds documents of that model only. So a search embeds its query with
+each model that has documents, unless it names one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from embedfleet.errors import InvalidRequest, Remedy
+from embedfleet.errors import Remedy
 from embedfleet.queue_schemas import ModelDocuments
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch
@@ -16,12 +17,22 @@ from embedfleet.records.model_switches import ModelSwitch
 
 @dataclass(frozen=True, slots=True)
 class SearchScope:
-    """What a search looks at: `collection`, or None if there is nothing. The rest is as in `SearchHits`."""
+    """What a search looks at: `collections`, one for each model. The rest is as in `SearchHits`.
 
-    collection: Collection | None
+    `documents` counts the documents that readers see, by collection id; empty if nothing was counted.
+    """
+
+    collections: Sequence[Collection]
     not_searched: Sequence[ModelDocuments] = ()
     notice: str | None = None
     remedy: Remedy | None = None
+    documents: Mapping[int, int] = field(default_factory=dict)
+
+    def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
+        """Return what is said of a collection that could not be searched."""
+        return ModelDocuments(
+            model=collection.model, documents=self.documents[collection.collection_id], reason=reason
+        )
 
 
 def without_hidden(
@@ -45,58 +56,51 @@ def scope_of_search(
     live: Mapping[int, int],
     *,
     model: str | None,
-    default_model: str,
     unfinished: int,
 ) -> SearchScope:
-    """Choose the collection that is searched.
+    """Choose the collections that are searched.
 
     `mine` are the tenant's collections, oldest first, and `live` has the number of documents of each that
-    readers see. Without a `model`, the default model is taken, or else the only one that has documents.
-    `unfinished` is the number of the tenant's jobs that have not ended. Raises InvalidRequest if several
-    models have documents, not the default one, and none was chosen.
+    readers see. Without a `model`, all models count that have documents. Of each, only the newest collection
+    is searched: an earlier one is of other weights under the same name. `unfinished` is the number of the
+    tenant's jobs that have not ended.
     """
     filled = [one for one in mine if live.get(one.collection_id)]
-    names = sorted({one.model for one in filled})
-    named = [one for one in filled if one.model == (model or default_model)]
-    if not named and model is None and len(names) > 1:
-        raise InvalidRequest(
-            f"tenant `{tenant}` has documents of several models ({', '.join(names)}): say which one",
-            remedy=Remedy.CHOOSE_MODEL,
-        )
-    if not named and model is None:
-        named = filled
-    chosen = named[-1] if named else None
-    others = [one for one in filled if one is not chosen]
+    newest = {one.model: one for one in filled}
+    chosen = [one for one in newest.values() if model in (None, one.model)]
+    others = [one for one in filled if one not in chosen]
     return SearchScope(
         chosen,
         [ModelDocuments(model=one.model, documents=live[one.collection_id]) for one in others],
         *_notice(tenant, chosen, others, live, model=model, unfinished=unfinished),
+        documents=live,
     )
 
 
 def _notice(
     tenant: str,
-    chosen: Collection | None,
+    chosen: Sequence[Collection],
     others: Sequence[Collection],
     live: Mapping[int, int],
     *,
     model: str | None,
     unfinished: int,
 ) -> tuple[str | None, Remedy | None]:
-    told = ", ".join(f"{live[one.collection_id]:,} of `{one.model}`" for one in others)
-    if chosen is None and others:
+    told = _told(others, live)
+    if not chosen and others:
         return f"tenant `{tenant}` has no documents of model `{model}`, but {told}", Remedy.CHOOSE_MODEL
-    if chosen is None and unfinished:
+    if not chosen and unfinished:
         text = f"tenant `{tenant}` has no searchable documents yet: {unfinished:,} jobs are unfinished"
         return text, Remedy.LIST_JOBS
-    if chosen is None:
+    if not chosen:
         return f"tenant `{tenant}` has no documents: look at the tenant's name, or ingest some", None
     if not others:
         return None, None
-    same = [one for one in others if one.model == chosen.model]
-    again = f"; ingest those of an earlier `{chosen.model}` again" if same else ""
-    text = (
-        f"searched the {live[chosen.collection_id]:,} documents of model `{chosen.model}` only, "
-        f"and not {told}{again}"
-    )
-    return text, None if len(same) == len(others) else Remedy.CHOOSE_MODEL
+    same = sorted({one.model for one in others} & {one.model for one in chosen})
+    again = f"; ingest those of an earlier {' and '.join(f'`{name}`' for name in same)} again" if same else ""
+    text = f"searched the {_told(chosen, live, ' documents of model')} only, and not {told}{again}"
+    return text, None if len(same) == len({one.model for one in others}) else Remedy.CHOOSE_MODEL
+
+
+def _told(some: Sequence[Collection], live: Mapping[int, int], of: str = " of") -> str:
+    return ", ".join(f"{live[one.collection_id]:,}{of} `{one.model}`" for one in some)

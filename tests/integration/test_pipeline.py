@@ -99,14 +99,18 @@ async def test_a_search_says_what_it_does_not_search_and_a_guest_hears_it_too(co
         assert none.notice == f"tenant `{TENANT}` has no documents of model `stub`, but 1 of `other`"
         await fleet.ingest("2", "Words of two models.")
         mixed = await asked()
-        assert ([hit.media_id for hit in mixed], mixed.model) == (["2"], "stub")
-        assert mixed.not_searched == (ModelDocuments(model="other", documents=1),)
-        assert mixed.remedy is Remedy.CHOOSE_MODEL
+        assert ({hit.media_id: hit.model for hit in mixed}) == {"1": "other", "2": "stub"}
+        assert (mixed.models, mixed.model, mixed.not_searched) == (("other", "stub"), None, ())
+        assert mixed.notice is None
+        named = await asked("stub")
+        assert ([hit.media_id for hit in named], named.model) == (["2"], "stub")
+        assert named.not_searched == (ModelDocuments(model="other", documents=1),)
+        assert named.remedy is Remedy.CHOOSE_MODEL
         assert "has no documents: look at the tenant's name" in str((await asked(tenant="eve")).notice)
         with pytest.raises(UnknownModel, match="did you mean `other`"):
             await fleet.system.search.search(TENANT, SearchRequest(query="words", model="othre"))
         await fleet.system.store.drop_collection(await fleet.system.database.read(the_collection_of("stub")))
-        assert (await asked()).remedy is Remedy.EXAMINE
+        assert (await asked("stub")).remedy is Remedy.EXAMINE
 
 
 def the_collection_of(model: str) -> Callable[[Connection], Collection]:
@@ -121,14 +125,15 @@ async def test_an_error_of_the_owner_reaches_the_guest_that_asked(settings: Sett
 
 
 async def test_what_helps_against_an_error_of_the_owner_reaches_the_guest_too(configure: Configure) -> None:
-    one, two = {"backend": "stub"}, {"backend": "stub", "document_prefix": "another space: "}
-    settings = configure(models={"default": "stub", "catalogue": {"one": one, "two": two}})
-    async with running(settings) as fleet, open_guest(settings) as guest:
+    there = {"one": {"backend": "stub"}}
+    async with running(configure(models={"default": "stub", "catalogue": there})) as fleet:
         await fleet.ingest("1", "Something.", model="one")
-        await fleet.ingest("2", "Something.", model="two")
-        with pytest.raises(InvalidRequest, match=r"several models \(one, two\): say which one") as refused:
+    gone = {"one": {"backend": "onnx", "hub": "example/not-on-this-machine"}}
+    settings = configure(models={"default": "stub", "catalogue": gone})
+    async with running(settings), open_guest(settings) as guest:
+        with pytest.raises(InvalidRequest, match="is not on this machine: download it") as refused:
             await guest.search.search(TENANT, SearchRequest(query="word"))
-    assert refused.value.remedy is Remedy.CHOOSE_MODEL
+    assert refused.value.remedy is Remedy.DOWNLOAD_MODEL
 
 
 async def test_a_question_that_cannot_be_read_is_answered_with_an_error(settings: Settings) -> None:

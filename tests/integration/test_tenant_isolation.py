@@ -63,7 +63,7 @@ class SearchesOf:
     """A search whose answer names the tenant that it is asked for."""
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
-        return SearchHits([], model=tenant)
+        return SearchHits([], models=[tenant])
 
 
 # They make documents of the stranger's own, of any media id.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from embedfleet.errors import InvalidRequest, Remedy
+from embedfleet.errors import Remedy
 from embedfleet.records.collections import Collection
 from embedfleet.search_scope import scope_of_search
 
@@ -21,14 +21,15 @@ A, B, A_NEWER, C = collection(1, "a"), collection(2, "b"), collection(3, "a"), c
 @pytest.mark.parametrize(
     ("live", "model", "unfinished", "searched", "others", "notice", "remedy"),
     [
-        ({1: 5}, None, 0, A, [], None, None),
-        ({2: 5}, None, 0, B, [], None, None),  # the only one
-        ({2: 5}, "b", 0, B, [], None, None),
+        ({1: 5}, None, 0, [A], [], None, None),
+        ({2: 5}, None, 0, [B], [], None, None),  # the only one
+        ({2: 5}, "b", 0, [B], [], None, None),
+        ({1: 5, 2: 1200, 4: 1}, None, 0, [A, B, C], [], None, None),
         (
             {1: 5, 2: 1200},
-            None,
+            "a",
             0,
-            A,
+            [A],
             [("b", 1200)],
             "searched the 5 documents of model `a` only, and not 1,200 of `b`",
             Remedy.CHOOSE_MODEL,
@@ -37,7 +38,7 @@ A, B, A_NEWER, C = collection(1, "a"), collection(2, "b"), collection(3, "a"), c
             {1: 5, 3: 2},
             None,
             0,
-            A_NEWER,
+            [A_NEWER],
             [("a", 5)],
             "searched the 2 documents of model `a` only, and not 5 of `a`; "
             "ingest those of an earlier `a` again",
@@ -47,7 +48,7 @@ A, B, A_NEWER, C = collection(1, "a"), collection(2, "b"), collection(3, "a"), c
             {2: 7},
             "a",
             0,
-            None,
+            [],
             [("b", 7)],
             "tenant `alice` has no documents of model `a`, but 7 of `b`",
             Remedy.CHOOSE_MODEL,
@@ -56,7 +57,7 @@ A, B, A_NEWER, C = collection(1, "a"), collection(2, "b"), collection(3, "a"), c
             {},
             None,
             3,
-            None,
+            [],
             [],
             "tenant `alice` has no searchable documents yet: 3 jobs are unfinished",
             Remedy.LIST_JOBS,
@@ -65,7 +66,7 @@ A, B, A_NEWER, C = collection(1, "a"), collection(2, "b"), collection(3, "a"), c
             {},
             "a",
             0,
-            None,
+            [],
             [],
             "tenant `alice` has no documents: look at the tenant's name, or ingest some",
             None,
@@ -76,20 +77,13 @@ def test_what_is_searched_and_what_is_said_of_the_rest(
     live: Mapping[int, int],
     model: str | None,
     unfinished: int,
-    searched: Collection | None,
+    searched: list[Collection],
     others: list[tuple[str, int]],
     notice: str | None,
     remedy: Remedy | None,
 ) -> None:
-    scope = scope_of_search(
-        "alice", [A, B, A_NEWER, C], live, model=model, default_model="a", unfinished=unfinished
-    )
-    assert scope.collection == searched
+    scope = scope_of_search("alice", [A, B, A_NEWER, C], live, model=model, unfinished=unfinished)
+    assert scope.collections == searched
+    assert all(live[one.collection_id] == scope.left_out(one, "").documents for one in scope.collections)
     assert [(one.model, one.documents) for one in scope.not_searched] == others
     assert (scope.notice, scope.remedy) == (notice, remedy)
-
-
-def test_of_several_models_without_the_default_one_is_chosen_by_the_caller() -> None:
-    with pytest.raises(InvalidRequest, match=r"several models \(b, c\): say which one") as refused:
-        scope_of_search("alice", [A, B, C], {2: 1, 4: 1}, model=None, default_model="a", unfinished=0)
-    assert refused.value.remedy is Remedy.CHOOSE_MODEL

@@ -11,5 +11,6 @@ makes of what is taken the rows that `beginning` and `writing` write. `adopting`
 `exporting` reads what is given back and checks it, `export_rows` makes rows of it, `parquet_files` writes
 them, and `export_folder` puts the folder in its place.
 
-May import: views, tracking, search_scope, nearest_passages, query_embedding, administration and below.
+May import: views, tracking, search_scope, search_fusion, nearest_passages, score_background, query_embedding,
+administration and below.
 """

@@ -28,7 +28,6 @@ def search_service(
         database=database,
         store=store,
         embedder=embedder,
-        default_model=settings.models.default,
         exact_scan_rows=settings.vector_store.exact_scan_rows,
         embedding_seconds=seconds,
     )

@@ -34,7 +34,7 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="How many passages.")] = 5,
     tenant: Tenant = None,
-    model: Annotated[str | None, typer.Option("--model", help="Of which model's documents.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Of this model's documents only.")] = None,
     where: WhereOption = None,
     media_id: MediaIds = None,
     source: SourcePrefix = None,
@@ -69,7 +69,7 @@ def _show(hits: SearchHits) -> None:
         say(
             Styled(f"{number}. {hit.score:.3f} ", bold=True),
             Styled(hit.source or hit.media_id, colour=typer.colors.CYAN),
-            Styled(f" [{_place(hit)}]", dim=True),
+            Styled(f" [{_place(hit)}{f', {hit.model}' if len(hits.models) > 1 else ''}]", dim=True),
             Styled(f"  {hit.heading}" if hit.heading else "", colour=typer.colors.MAGENTA),
         )
         say("   " + _excerpt(hit.text))

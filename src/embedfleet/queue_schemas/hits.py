@@ -27,6 +27,8 @@ class PassageCopy(Frozen):
 class SearchHit(Frozen):
     """A passage of a live document. `start` and `end` are character offsets; `score` is cosine, -1 to 1.
 
+    Scores of several models do not compare; `calibrated` does, and orders the hits of such a search.
+
     A text that stands in several places fills one hit, that of the nearest of them; `copies` are the others
     that the search met.
     """
@@ -45,6 +47,14 @@ class SearchHit(Frozen):
     context: str = Field(default="", description="Embedded before the text: title, headings, a header row.")
     metadata: dict[str, Value] = Field(default={}, description="What its submitter says of the document.")
     copies: tuple[PassageCopy, ...] = ()
+    model: str | None = Field(
+        default=None, description="The model that embedded it; None in answers of earlier releases."
+    )
+    calibrated: float | None = Field(
+        default=None,
+        description="How rare its score is among random pairs of its model: 2 if one in 100 has it, 3 if one "
+        "in 1,000. None: only one model was searched.",
+    )
 
 
 class ModelDocuments(Frozen):
@@ -52,26 +62,29 @@ class ModelDocuments(Frozen):
 
     model: str
     documents: int
+    reason: str | None = Field(
+        default=None, description="Why they could not be searched; None: another model was named."
+    )
 
 
 class SearchHits(list[SearchHit]):
     """The hits of a search, nearest first, and what was searched for them.
 
-    `model` is the model whose documents were searched; None if there are none. `not_searched` are the
-    tenant's documents of other models. `notice` says in one line what a reader of the hits must know: that
-    documents were not searched, or why there are no hits. It is None if there is nothing to say; `remedy` is
-    what helps.
+    `models` are the models whose documents were searched, and `model` is the only one; None if there are none
+    or several. `not_searched` are the tenant's documents of other models. `notice` says in one line what a
+    reader of the hits must know: that documents were not searched, or why there are no hits. It is None if
+    there is nothing to say; `remedy` is what helps.
 
     `exact`: every passage that the filter allows was compared with the query, so the hits are the nearest
     there are. Otherwise the index gave them, which is approximate. `candidates` are the passages that were
-    compared, or the rows that the index gave.
+    compared, or the rows that the index gave. Both are of all models together.
     """
 
     def __init__(
         self,
         hits: Iterable[SearchHit] = (),
         *,
-        model: str | None = None,
+        models: Sequence[str] = (),
         not_searched: Sequence[ModelDocuments] = (),
         notice: str | None = None,
         remedy: Remedy | None = None,
@@ -79,18 +92,24 @@ class SearchHits(list[SearchHit]):
         candidates: int = 0,
     ) -> None:
         super().__init__(hits)
-        self.model = model
+        self.models = tuple(models)
         self.not_searched = tuple(not_searched)
         self.notice = notice
         self.remedy = remedy
         self.exact = exact
         self.candidates = candidates
 
+    @property
+    def model(self) -> str | None:
+        """The model whose documents were searched; None if there are none, or of several models."""
+        return self.models[0] if len(self.models) == 1 else None
+
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that `--json` prints."""
         return {
             "hits": [hit.model_dump(mode="json") for hit in self],
             "model": self.model,
+            "models": list(self.models),
             "not_searched": [one.model_dump(mode="json") for one in self.not_searched],
             "notice": self.notice,
             "remedy": self.remedy,
@@ -101,9 +120,10 @@ class SearchHits(list[SearchHit]):
     @classmethod
     def of_json(cls, document: Mapping[str, Any]) -> SearchHits:
         """Return what `json_document` described. A description by an earlier release has only the hits."""
+        model = document.get("model")
         return cls(
             [SearchHit.model_validate(hit, extra="ignore") for hit in document["hits"]],
-            model=document.get("model"),
+            models=document.get("models", [] if model is None else [model]),
             not_searched=[
                 ModelDocuments.model_validate(one, extra="ignore") for one in document.get("not_searched", ())
             ],

@@ -17,6 +17,10 @@ from embedfleet.sql.paging import chunk_id_pages
 from embedfleet.sql.states import GenerationState
 from embedfleet.sql.tables import chunks, documents, generations
 
+# A sample of passages is from the first chunks of this many documents.
+_SAMPLED_DOCUMENTS = 256
+_SAMPLED_OF_A_DOCUMENT = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -68,6 +72,45 @@ def allowed_ids(
         *passage_conditions(wanted, conn.dialect.name),
     )
     return [chunk_id.hex() for chunk_id in conn.execute(query.limit(limit)).scalars()]
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPassage:
+    """A passage that stands for others of its collection: its id, and where its text is."""
+
+    chunk_id: str
+    generation_id: int
+    start: int
+    end: int
+
+
+def sample(conn: Connection, tenant: str, collection_id: int, most: int) -> list[SampledPassage]:
+    """Return up to `most` live passages of a collection. Which ones has nothing to do with their content.
+
+    The ids of documents and chunks are hashes, so those that come first in their order are a sample. It is
+    the same one until the documents change. The cost does not grow with the collection.
+    """
+    of_some_documents = (
+        select(generations.c.generation_id)
+        .join(documents, documents.c.document_id == generations.c.document_id)
+        .where(
+            documents.c.tenant == tenant,
+            generations.c.collection_id == collection_id,
+            generations.c.state == GenerationState.LIVE,
+        )
+        .order_by(generations.c.document_id)
+        .limit(_SAMPLED_DOCUMENTS)
+    )
+    made = list(conn.execute(of_some_documents).scalars())
+    query = (
+        select(chunks.c.chunk_id, chunks.c.generation_id, chunks.c.start, chunks.c.end)
+        .where(chunks.c.generation_id.in_(made), chunks.c.chunk_index < _SAMPLED_OF_A_DOCUMENT)
+        .order_by(chunks.c.chunk_id)
+    )
+    return [
+        SampledPassage(row.chunk_id.hex(), row.generation_id, row.start, row.end)
+        for row in conn.execute(query.limit(most))
+    ]
 
 
 def _live(query: Select[Any]) -> Select[Any]:

@@ -36,7 +36,8 @@ class SearchAnswer(BaseModel):
     """Hits, nearest first, and what was searched for them."""
 
     hits: list[SearchHit]
-    model: str | None = Field(description="The model whose documents were searched; null: there are none.")
+    model: str | None = Field(description="The only model that was searched; null: none, or several.")
+    models: list[str] = Field(description="The models whose documents were searched.")
     not_searched: list[ModelDocuments] = Field(description="Documents of other models.")
     notice: str | None = Field(description="What a reader of the hits must know; null: nothing.")
     remedy: str | None = Field(description="The operation that helps.")
@@ -68,7 +69,7 @@ async def search_by_query(
     caller: Reader,
     query: Annotated[str, Query(description="What to look for.", max_length=8_192)],
     limit: Annotated[int, Query(description="The most hits.", ge=1, le=1_000)] = 5,
-    model: Annotated[str | None, Query(description="Whose documents; without it, the default one's.")] = None,
+    model: Annotated[str | None, Query(description="Whose documents; without it, of all models.")] = None,
     after: _Position = None,
     timeout: _Timeout = 10.0,
 ) -> Response:
