@@ -13,6 +13,7 @@
     │   ├── UnknownTenant      there is nothing of such a tenant
     │   ├── UnknownReceipt     no such receipt of a deletion for this tenant
     │   ├── UnknownShadow      no such shadow run
+    │   ├── UnknownSwitch      no such switch to another model
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
@@ -88,6 +89,7 @@ class Remedy(StrEnum):
     LIST_RECEIPTS = "list_receipts"
     LIST_TENANTS = "list_tenants"
     LIST_SHADOWS = "list_shadows"
+    LIST_SWITCHES = "list_switches"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
     PRUNE_ALL = "prune_all"
@@ -168,6 +170,10 @@ class UnknownReceipt(InputError):
 
 class UnknownShadow(InputError):
     """There is no such shadow run."""
+
+
+class UnknownSwitch(InputError):
+    """There is no such switch of a tenant to another model."""
 
 
 class UnknownModel(InputError):

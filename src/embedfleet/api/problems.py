@@ -32,6 +32,7 @@ _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
     errors.UnknownTenant: HTTPStatus.NOT_FOUND,
     errors.UnknownReceipt: HTTPStatus.NOT_FOUND,
     errors.UnknownShadow: HTTPStatus.NOT_FOUND,
+    errors.UnknownSwitch: HTTPStatus.NOT_FOUND,
     errors.KeyReused: HTTPStatus.CONFLICT,
     errors.RequestUnderWay: HTTPStatus.CONFLICT,
     errors.UnknownKey: HTTPStatus.NOT_FOUND,

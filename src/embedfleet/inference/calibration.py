@@ -132,6 +132,15 @@ class Calibrations:
         """The files kept for a model of this name, on any device and of any version of the model."""
         return [file for file in self._folder.glob("calibration-*.json") if _is_of_model(file, name)]
 
+    def rate_of_model(self, name: str) -> float | None:
+        """The tokens a second of the fastest call that was measured of this model; None: none was."""
+        rates: list[float] = []
+        for file in self.of_model(name):
+            with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+                measured = json.loads(file.read_text(encoding="utf-8"))["measured"]
+                rates += [float(tokens) / float(seconds) for tokens, seconds in measured]
+        return max(rates, default=None)
+
     def calibrate(self, backend: EmbeddingBackend, device: str, threads: int) -> int:
         """Measure, keep the result and return it. The default budget if memory did not allow a measurement or
         the machine was busy: `find` then lets the next load measure again, after an hour."""

@@ -6,7 +6,7 @@ beside running orchestrators, by any process that reaches the database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -18,6 +18,9 @@ from embedfleet.records import collections, documents, model_switches, tenants, 
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch, NewSwitch
 from embedfleet.sql.states import SwitchPhase
+
+MOST_JOBS = 10_000
+"""The most documents of a tenant that may be embedded at a time. More would only wait in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,26 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What `begin` did. `without_documents`: tenants that have none, so only their model was set.
+    """What `begin` did. `switches`: those that are under way now, and `again` those of them that were before.
 
-    `there_already`: tenants whose documents are all of the new model.
+    `without_documents`: tenants that have none, so only their model was set. `there_already`: tenants whose
+    documents are all of the new model. `left_out`: why a tenant is not switched, by its name.
     """
 
     switches: Sequence[ModelSwitch]
     without_documents: Sequence[str]
     there_already: Sequence[str]
+    left_out: Mapping[str, str]
+    again: Sequence[ModelSwitch]
 
 
-def begin(conn: Connection, names: Sequence[str], wanted: Wanted, now: float) -> Begun:
+def begin(
+    conn: Connection, names: Sequence[str], wanted: Wanted, now: float, *, leaves_out: bool = False
+) -> Begun:
     """Begin the switch of each of these tenants. The same order given again changes nothing.
 
     Raises InvalidRequest if a tenant has a switch to another model under way, or documents of several models
-    and none was named.
+    and none was named. With `leaves_out`, such a tenant is left out in place of that.
     """
     tenants.lock(conn, names)  # so that no submission is admitted that the switch would not know of
     under_way = model_switches.running_of(conn, names)
@@ -59,11 +67,19 @@ def begin(conn: Connection, names: Sequence[str], wanted: Wanted, now: float) ->
     switches: list[ModelSwitch] = []
     without: list[str] = []
     there: list[str] = []
+    left_out: dict[str, str] = {}
+    again: list[ModelSwitch] = []
     for name in sorted(set(names)):
-        if name in under_way:
-            switches.append(_same_again(under_way[name], wanted))
+        try:
+            if name in under_way:
+                again.append(require_same(under_way[name], wanted))
+                continue
+            source = source_of(conn, name, wanted)
+        except InvalidRequest as exc:
+            if not leaves_out:
+                raise
+            left_out[name] = str(exc)
             continue
-        source = source_of(conn, name, wanted)
         if source is None:
             without.append(name)
             tenants.set_model(conn, name, wanted.to.name)
@@ -72,7 +88,7 @@ def begin(conn: Connection, names: Sequence[str], wanted: Wanted, now: float) ->
             tenants.set_model(conn, name, wanted.to.name)
         else:
             switches.append(_begin_one(conn, name, source, wanted, campaign, len(names), now))
-    return Begun(switches, without, there)
+    return Begun([*again, *switches], without, there, left_out, again)
 
 
 def source_of(conn: Connection, tenant: str, wanted: Wanted) -> Collection | None:
@@ -102,7 +118,8 @@ def _told(some: Sequence[Collection]) -> str:
     return ", ".join(f"`{one.model}`" for one in some)
 
 
-def _same_again(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
+def require_same(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
+    """Return the switch that is under way if it is the wanted one. Raises InvalidRequest for another one."""
     if there.to_collection.space != wanted.to.space:
         raise InvalidRequest(
             f"tenant `{there.tenant}` is switched to `{there.to_collection.model}` already: retire that "

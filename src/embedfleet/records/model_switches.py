@@ -16,12 +16,15 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, fun
 
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records.collections import Collection
+from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.states import GenerationState, SwitchPhase
 from embedfleet.sql.tables import collections, documents, generations, jobs
 from embedfleet.sql.upsert import upsert
+
+_LISTING = Listing("switches", (int,))
 
 DUAL_WRITE = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.REFUSED, SwitchPhase.SERVING)
 """The phases in which what is submitted is embedded with both models."""
@@ -159,14 +162,30 @@ def newest_of(conn: Connection, tenant: str) -> ModelSwitch | None:
     return None if row is None else _switch(row)
 
 
-def within(conn: Connection, scope: Scope, *, ended: bool, limit: int) -> list[ModelSwitch]:
-    """Return up to `limit` switches within the scope, newest first; with `ended`, those that ended too."""
+def page(
+    conn: Connection, scope: Scope, *, campaign: str | None, ended: bool, limit: int, after: str | None
+) -> Page[ModelSwitch]:
+    """Return up to `limit` switches within the scope, newest first; with `ended`, those that ended too.
+
+    With a `campaign`, only those that one order began. `after` is the cursor of the page before.
+    """
     query = _SWITCHES.where(scope.rows(model_switches.c.tenant))
+    if campaign is not None:
+        query = query.where(model_switches.c.campaign == campaign)
     if not ended:
         query = query.where(model_switches.c.running == 1)
-    return [
-        _switch(row) for row in conn.execute(query.order_by(model_switches.c.switch_id.desc()).limit(limit))
-    ]
+    if after is not None:
+        query = query.where(model_switches.c.switch_id < _LISTING.key_after(after)[0])
+    rows = conn.execute(query.order_by(model_switches.c.switch_id.desc()).limit(limit + 1))
+    return _LISTING.page([_switch(row) for row in rows], limit, lambda one: (one.switch_id,))
+
+
+def tenants_under_way(conn: Connection, *, campaign: str | None = None) -> list[str]:
+    """Return the tenants that have a switch under way, by name; with a `campaign`, only those of it."""
+    query = select(model_switches.c.tenant).where(model_switches.c.running == 1)
+    if campaign is not None:
+        query = query.where(model_switches.c.campaign == campaign)
+    return list(conn.execute(query.order_by(model_switches.c.tenant)).scalars())
 
 
 # --- moving ---
@@ -266,12 +285,16 @@ def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
 @dataclass(frozen=True, slots=True)
 class SwitchCounts:
     """Documents that are live in the main space, those of them that the other space has as they are, the
-    unfinished jobs of the switch, and the jobs of the switch that failed."""
+    unfinished jobs of the switch, and the jobs of the switch that failed.
+
+    `chars_left`: the characters of the documents that the other space has not.
+    """
 
     documents: int
     there: int
     under_way: int
     failed: int
+    chars_left: int
 
 
 def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
@@ -288,7 +311,10 @@ def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
         func.count().filter(jobs.c.status == JobStatus.FAILED),
     ).where(mine, jobs.c.tenant == switch.tenant)
     under_way, failed = conn.execute(states).one()
-    return SwitchCounts(total, total - count_lacking(conn, switch), under_way, failed)
+    left = _lacking(switch).add_columns(generations.c.chars).subquery()
+    sums = select(func.count(), func.coalesce(func.sum(left.c.chars), 0)).select_from(left)
+    lacks, chars = conn.execute(sums).one()
+    return SwitchCounts(total, total - lacks, under_way, failed, int(chars))
 
 
 def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:

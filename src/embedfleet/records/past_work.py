@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.sql.tables import chunks, jobs
+from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.sql.tables import chunks, collections, generations, jobs
 
 # The jobs that are looked at: enough to even out single ones, and their chunks are read in milliseconds.
 _JOBS = 50
+# Some of the newest generations have no completed job yet.
+_GENERATIONS = 500
 
 
 def latest_jobs(conn: Connection, tenant: str) -> list[tuple[float, float, int]]:
@@ -16,8 +19,30 @@ def latest_jobs(conn: Connection, tenant: str) -> list[tuple[float, float, int]]
 
     Times are Unix seconds. The tokens are estimated from the share of chunks that were not reused.
     """
+    return _latest(conn, jobs.c.tenant == tenant)
+
+
+def latest_jobs_of_switch(conn: Connection, switch: ModelSwitch) -> list[tuple[float, float, int]]:
+    """Return what `latest_jobs` does, of the jobs of a switch to another model."""
+    return _latest(conn, jobs.c.tenant == switch.tenant, jobs.c.switch_id == switch.switch_id)
+
+
+def latest_jobs_in_space(conn: Connection, space: str) -> list[tuple[float, float, int]]:
+    """Return what `latest_jobs` does, of the jobs of all tenants with vectors of this space."""
+    # The newest generations first, so that only a few of their jobs are looked at.
+    newest = (
+        select(generations.c.generation_id)
+        .join(collections, collections.c.collection_id == generations.c.collection_id)
+        .where(collections.c.space == space)
+        .order_by(generations.c.generation_id.desc())
+        .limit(_GENERATIONS)
+    )
+    return _latest(conn, jobs.c.generation_id.in_(newest))
+
+
+def _latest(conn: Connection, *which: ColumnElement[bool]) -> list[tuple[float, float, int]]:
     query = select(jobs).where(
-        jobs.c.tenant == tenant,
+        *which,
         jobs.c.status == JobStatus.COMPLETED,
         jobs.c.chunks_total > jobs.c.chunks_reused,
         jobs.c.started_at.is_not(None),

@@ -1,0 +1,25 @@
+"""Which switches an operator's order is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedfleet.errors import InvalidRequest
+
+LONGEST_CAMPAIGN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The switch of one tenant, those of a campaign, or all. Raises InvalidRequest unless it is one of them.
+
+    An order for many tenants must be given on purpose. So nothing at all selects nothing.
+    """
+
+    tenant: str | None = None
+    campaign: str | None = None
+    all_tenants: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.tenant is not None) + (self.campaign is not None) + self.all_tenants != 1:
+            raise InvalidRequest("say whose switches are meant: of one tenant, of one campaign, or of all")
