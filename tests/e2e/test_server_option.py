@@ -92,6 +92,15 @@ COMMANDS = [
     "estimate CORPUS/dogs.txt --json",
     "ingest CORPUS --dry-run --json --prune-all",
     "models list --json",
+    "models switch --to minilm --dry-run --json",
+    "models switches --json",
+    "models pause",
+    "models resume --all",
+    "models throttle --campaign none --jobs 3",
+    "models serve --percent 50 --tenant nobody --json",
+    "models rollback --all --json",
+    "models recheck",
+    "models retire --yes",
     "tenants list",
     "tenants show local --json",
     "tenants set local --limit-of none=1",
@@ -154,6 +163,12 @@ MORE = [
     "ingest CORPUS/cats.md --json",
     "ingest CORPUS --max-cost 1 --json",
     "models",
+    "models switch --to none --yes",
+    "models switch --to minilm --tenant a --all --dry-run",
+    "models switch --to minilm --all --dry-run",
+    "models switch --to minilm --yes --percent 200",
+    "models switches --tenant nobody --ended -n 3",
+    "models pause --campaign a --all",
     "usage --json --tenant local --from 2020-01-01 --to 2020-01-02",
     "scale embedding 1 --host none",
     "traffic set 10 --json",
@@ -185,9 +200,12 @@ def test_an_ingest_says_the_same_of_a_server_as_of_a_data_directory(served: Serv
 def _settled(output: str) -> str:
     """The output without what differs between two moments: how long it took, and whose work it is."""
     output = re.sub(r"working through process .*\n", "", output)
-    output = re.sub(r'"(seconds|seconds_before|tokens_per_second|seen_at)": [^,\n]+', r'"\1": X', output)
+    output = re.sub(
+        r'"(seconds|seconds_before|tokens_per_second|seen_at|free_bytes)": [^,\n]+', r'"\1": X', output
+    )
     # An estimate names where its pace is from: what workers do now, or what was done of late.
-    output = re.sub(r'"source": "(past|workers)"', '"source": "X"', output)
+    output = re.sub(r'"(pace_)?source": "(past|workers)"', r'"\1source": "X"', output)
+    output = re.sub(r"; [\d.,]+ [MG]B are free", "", output)
     output = re.sub(r"in \d+\.\d s", "in X s", output)
     return re.sub(r"time +about .*", "time", output)
 

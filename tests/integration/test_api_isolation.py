@@ -52,13 +52,27 @@ OPERATORS = {
     ("GET", "/v1/traffic/shadows"),
     ("GET", "/v1/traffic/shadows/{shadow_id}"),
     ("POST", "/v1/traffic/shadows/{shadow_id}/end"),
+    ("GET", "/v1/model_switches:estimate"),
+    ("POST", "/v1/model_switches"),
+    ("GET", "/v1/model_switches"),
+    ("GET", "/v1/model_switches/{switch_id}"),
+    ("POST", "/v1/model_switches:pause"),
+    ("POST", "/v1/model_switches:resume"),
+    ("POST", "/v1/model_switches:throttle"),
+    ("POST", "/v1/model_switches:serve"),
+    ("POST", "/v1/model_switches:rollback"),
+    ("POST", "/v1/model_switches:force"),
+    ("POST", "/v1/model_switches:recheck"),
+    ("POST", "/v1/model_switches:retire"),
 }
 
 Ids = Mapping[str, Any]
 
 TRAFFIC_VERBS = ("pause", "resume", "rollback", "retire", "restore")
+SWITCH_VERBS = ("pause", "resume", "throttle", "rollback", "force", "recheck", "retire")
 PLAN = {"steps": [100], "hold_seconds": 0, "max_error_rate": 0.5, "max_p99_ratio": 9}
 SHADOW_ID = "shd_0123456789abcdef"
+SWITCH_ID = 10**9
 NEW_JOB = {"media_id": "mine", "content": "A text of bob."}
 
 
@@ -87,6 +101,9 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("PATCH", "/v1/traffic"): {"percent": 100},
         ("POST", "/v1/traffic:plan"): PLAN,
         **{("POST", f"/v1/traffic:{verb}"): {"reason": "bob wants it"} for verb in TRAFFIC_VERBS},
+        ("POST", "/v1/model_switches"): {"tenant_id": "alice", "to_model": "static"},
+        **{("POST", f"/v1/model_switches:{verb}"): {"tenant_id": "alice"} for verb in SWITCH_VERBS},
+        ("POST", "/v1/model_switches:serve"): {"tenant_id": "alice", "percent": 100},
         ("POST", "/v1/traffic/shadows"): {"owner": "bob", "rule": {"requests": 1}, "expires_seconds": 60},
         ("POST", "/v1/embeddings"): {"model": "stub", "input": "A text of bob."},
         ("POST", "/embed"): {"inputs": "A text of bob."},
@@ -197,6 +214,7 @@ async def _things_of_alice(served: Served, administration: OperatorAdministratio
         "prefix": keys[0].prefix,
         "pool": "chunking",
         "shadow_id": SHADOW_ID,
+        "switch_id": SWITCH_ID,
     }
 
 
@@ -210,6 +228,7 @@ def unknown(ids: Ids) -> dict[str, Any]:
         "prefix": "x" * len(str(ids["prefix"])),
         "pool": "chunking",
         "shadow_id": SHADOW_ID[::-1],
+        "switch_id": SWITCH_ID + 1,
     }
 
 

@@ -18,17 +18,19 @@ import httpx
 import pytest
 import pytest_asyncio
 from loguru import logger
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.administration.schemas import KeyRequest
 from embedfleet.api_keys import Scope
 from embedfleet.job_manager import EmbeddingJobManager
 from embedfleet.log import _write_json, configure
-from embedfleet.records import traffic_counts
+from embedfleet.records import collections, model_switches, traffic_counts
+from embedfleet.records.model_switches import NewSwitch
 from embedfleet.records.traffic_counts import CountKey, Counts
-from embedfleet.sql import tables
+from embedfleet.sql import model_tables, tables
 from embedfleet.sql.schema import SCHEMA
+from embedfleet.sql.states import SwitchPhase
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS
 from support.openapi import Api, Operation
@@ -194,6 +196,26 @@ BODIES: dict[str, Any] = {
         "max_p99_ratio": 2,
     },
     "POST /v1/traffic:retire": {"after_seconds": 0},
+    "POST /v1/model_switches": {"tenant_id": "new", "to_model": "static"},
+    **{
+        f"POST /v1/model_switches:{order}": {"tenant_id": "bob", **more}
+        for order, more in {
+            "pause": {},
+            "resume": {},
+            "throttle": {"most_jobs": 3},
+            "serve": {"percent": 50},
+            "rollback": {},
+            "force": {},
+            "recheck": {},
+            "retire": {},
+        }.items()
+    },
+}
+# What a switch must be like, so that the order changes it.
+SWITCHES: dict[str, dict[str, Any]] = {
+    "resume": {"paused": True},
+    "rollback": {"percent": 50.0, "phase": SwitchPhase.SERVING},
+    "recheck": {"phase": SwitchPhase.REFUSED},
 }
 
 
@@ -208,6 +230,8 @@ async def test_whatever_only_admins_and_operators_may_do_is_in_the_audit_log(see
         ids = {"prefix": made.json()["info"]["prefix"], "pool": "chunking"}
         if operation.name == "POST /v1/traffic:retire":
             await _send_all_to_the_fleet(seen)
+        if operation.path.startswith("/v1/model_switches:"):
+            await _put_switch(seen, SWITCHES.get(operation.path.partition(":")[2], {}))
         if "{shadow_id}" in operation.path:
             runs = (await seen.ask(seen.operator, "GET", "/v1/traffic/shadows")).json()["shadows"]
             ids["shadow_id"] = runs[0]["shadow_id"]
@@ -225,6 +249,20 @@ async def _send_all_to_the_fleet(seen: Seen) -> None:
     parts = seen.served.parts
     counted = CountKey(int(parts.clock.now()) + 60, "a router", "async", state["change_id"])
     await parts.database.write(lambda conn: traffic_counts.record(conn, {counted: Counts(requests=1)}))
+
+
+async def _put_switch(seen: Seen, like: dict[str, Any]) -> None:
+    """Have bob's switch to another model be like that. Bob has no documents, so nothing serves by itself."""
+
+    def put(conn: Connection) -> None:
+        conn.execute(delete(model_tables.model_switches))
+        wanted = [collections.Wanted("bob", name, name, 4) for name in ("old", "new")]
+        old, new = collections.ensure(conn, wanted).values()
+        begun = model_switches.begin(conn, NewSwitch("c", "bob", old, new, 100.0, "query"), 0.0)
+        assert begun is not None
+        model_switches.change(conn, begun, **{"most_jobs": 5, **like})
+
+    await seen.served.parts.database.write(put)
 
 
 async def _is_guarded(seen: Seen, api: Api, operation: Operation) -> bool:

@@ -10,6 +10,9 @@ from embedfleet.cli.models_add import add
 from embedfleet.cli.models_bench import bench
 from embedfleet.cli.models_languages import languages
 from embedfleet.cli.models_remove import remove
+from embedfleet.cli.models_switch import switch
+from embedfleet.cli.models_switch_orders import pause, recheck, resume, retire, rollback, serve, throttle
+from embedfleet.cli.models_switches import switches
 from embedfleet.cli.models_warm import warm
 from embedfleet.cli.options import AsJson
 from embedfleet.cli.output import print_json, say, say_table, with_command
@@ -20,12 +23,18 @@ if TYPE_CHECKING:
     from embedfleet.cli.systems.port import System
     from embedfleet.inference.model_list import ListedModel
 
-app = typer.Typer(help="The models: list, add, warm, bench, remove, languages.", invoke_without_command=True)
+app = typer.Typer(
+    help="The models: list, add, warm, bench, remove, languages, switch.", invoke_without_command=True
+)
 app.command("add")(add)
 app.command("warm")(warm)
 app.command("bench")(bench)
 app.command("remove")(remove)
 app.command("languages")(languages)
+app.command("switch")(switch)
+app.command("switches")(switches)
+for order in (pause, resume, throttle, serve, rollback, recheck, retire):
+    app.command(order.__name__)(order)
 
 _LOADED = {True: "loaded", False: "-", None: "?"}
 

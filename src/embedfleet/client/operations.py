@@ -15,6 +15,7 @@ from embedfleet.client.calls import (
     search,
     shadows,
     streams,
+    switches,
     traffic,
     uploads,
 )
@@ -77,6 +78,19 @@ class Operations:
     end_shadow = Operation(shadows.end_shadow)
     get_shadow = Operation(shadows.get_shadow)
     list_shadows = Operation(shadows.list_shadows)
+
+    estimate_switches = Operation(switches.estimate_switches)
+    begin_switches = Operation(switches.begin_switches)
+    get_switch = Operation(switches.get_switch)
+    list_switches = Operation(switches.list_switches)
+    pause_switches = Operation(switches.pause_switches)
+    resume_switches = Operation(switches.resume_switches)
+    throttle_switches = Operation(switches.throttle_switches)
+    serve_switches = Operation(switches.serve_switches)
+    roll_back_switches = Operation(switches.roll_back_switches)
+    force_switches = Operation(switches.force_switches)
+    recheck_switches = Operation(switches.recheck_switches)
+    retire_switches = Operation(switches.retire_switches)
 
     list_keys = Operation(administration.list_keys)
     create_key = Operation(administration.create_key)

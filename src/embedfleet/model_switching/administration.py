@@ -285,8 +285,7 @@ class SwitchAdministration:
 
 def _whole_names(conn: Connection, selection: Selection) -> Sequence[str]:
     """Return the tenants that a new switch is for: the named one, or all that are known."""
-    if selection.campaign is not None:
-        raise InvalidRequest("a campaign is under way already: name a tenant, or mean all of them")
+    selection.require_no_campaign()
     if selection.tenant is not None:
         return [selection.tenant]
     return [row.tenant for row in tenants.get_all(conn)]

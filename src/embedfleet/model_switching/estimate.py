@@ -67,7 +67,8 @@ async def estimate(
         _of_tenant(one, sizes, wanted.to, ratios.get(one.model) or 1.0, settings)
         for one, sizes in found.sizes.items()
     ]
-    pace = await _pace(database, wanted.to, settings, catalogue, now)
+    old_spaces = sorted({one.space for one in found.sizes})
+    pace = await _pace(database, wanted.to, old_spaces, settings, catalogue, now)
     tokens = sum(one.tokens for one in tenants)
     return SwitchEstimate(
         to_model=wanted.to.name,
@@ -161,17 +162,33 @@ def _of_tenant(
 
 
 async def _pace(
-    database: Database, new: ModelInfo, settings: Settings, catalogue: Catalogue, now: float
+    database: Database,
+    new: ModelInfo,
+    old_spaces: Sequence[str],
+    settings: Settings,
+    catalogue: Catalogue,
+    now: float,
 ) -> tuple[float, PaceSource] | None:
-    """Return the tokens a second that are to be expected with the new model, and where they were measured."""
+    """Return the tokens a second that are to be expected with the new model, and where they were measured.
+
+    If nothing was embedded with it yet, the slowest counts of what is known: a model is no faster than its
+    calibration, nor are the other stages faster than they were with the old model.
+    """
     past = pace_of_past(await database.read(partial(past_work.latest_jobs_in_space, space=new.space)))
     if past is not None:
         return past.tokens_per_second, PaceSource.MODEL
+    known: list[tuple[float, PaceSource]] = []
     alone = await asyncio.to_thread(Calibrations(catalogue.cache_dir).rate_of_model, new.name)
     if alone is not None:
-        return alone, PaceSource.CALIBRATION
+        known.append((alone, PaceSource.CALIBRATION))
     workload = await database.read(partial(read_workload, settings=settings.tenants, now=now))
-    return None if workload.rate is None else (workload.rate, PaceSource.WORKERS)
+    if workload.rate is not None:
+        known.append((workload.rate, PaceSource.WORKERS))
+    for space in old_spaces:
+        found = pace_of_past(await database.read(partial(past_work.latest_jobs_in_space, space=space)))
+        if found is not None and workload.rate is None:
+            known.append((found.tokens_per_second, PaceSource.PAST))
+    return min(known, key=lambda one: one[0], default=None)
 
 
 async def _free_bytes(settings: Settings) -> int | None:

@@ -36,12 +36,13 @@ class PaceSource(StrEnum):
     """Where the pace of an estimate was measured.
 
     `model`: the latest jobs with the new model. `calibration`: calls of the model alone, on this machine.
-    `workers`: the workers that run now, with other models.
+    `workers`: the workers that run now, with other models. `past`: the latest jobs with the old model.
     """
 
     MODEL = "model"
     CALIBRATION = "calibration"
     WORKERS = "workers"
+    PAST = "past"
 
 
 class SwitchProgress(_Frozen):
@@ -63,14 +64,14 @@ class SwitchCoverage(_Frozen):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    documents: int
+    documents: int = Field(description="Documents that are live in the old space.")
     lacking: int = Field(description="Documents that the new space had not.")
-    chunks: int
+    chunks: int = Field(description="Chunks of the documents that the new space has.")
     read: int = Field(description="Chunks whose vector was read back, with the right checksum.")
     missing: int = Field(description="Vectors that are recorded, and that the vector store lacks.")
     wrong: int = Field(description="Vectors that the vector store has otherwise than they were written.")
     given_up: int = Field(description="Chunks that the model or the store has refused.")
-    share: float
+    share: float = Field(description="The share of the documents that was read back, from 0 to 1.")
 
 
 class GateMeasurements(_Frozen):
@@ -78,17 +79,19 @@ class GateMeasurements(_Frozen):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    questions: int
+    questions: int = Field(description="How many titles and headings were asked.")
     k: int = Field(description="How many hits of a question count.")
-    old_recall: float
-    new_recall: float
+    old_recall: float = Field(
+        description="How often the old space found the document that has the title or heading."
+    )
+    new_recall: float = Field(description="How often the new space did.")
     difference_low: float = Field(description="The 95% interval of the difference, new minus old: its end.")
-    difference_high: float
+    difference_high: float = Field(description="Its upper end.")
     overlap: float = Field(description="The share of hits that both spaces have in common.")
-    old_p95_seconds: float
-    new_p95_seconds: float
-    old_bytes: int = Field(description="The size of a vector.")
-    new_bytes: int
+    old_p95_seconds: float = Field(description="95% of the searches of the old space took no longer.")
+    new_p95_seconds: float = Field(description="95% of the searches of the new space took no longer.")
+    old_bytes: int = Field(description="The size of a vector of the old space.")
+    new_bytes: int = Field(description="The size of a vector of the new space.")
 
 
 class GateFindings(_Frozen):
@@ -103,7 +106,7 @@ class GateFindings(_Frozen):
 class WorstQuestion(_Frozen):
     """A question that the new space answers badly: a title or a heading of a document of the tenant."""
 
-    question: str
+    question: str = Field(description="A title, or a heading, of the document.")
     media_id: str
     old_rank: int | None = Field(description="The place of the document in the old space; null: not found.")
     new_rank: int | None = Field(description="Its place in the new space; null: not found.")
@@ -114,36 +117,36 @@ class RetireReceipt(_Frozen):
     """What was left when a space was emptied."""
 
     at: datetime
-    model: str
+    model: str = Field(description="The model whose vectors were deleted.")
     space: str
     documents_left: int = Field(description="Documents that are only in this space, and stay in it.")
-    vectors_left: int
-    cached_vectors_deleted: int
+    vectors_left: int = Field(description="Vectors that the store still has of the space.")
+    cached_vectors_deleted: int = Field(description="Vectors that were deleted from the embedding cache.")
 
 
 class SwitchInfo(_Frozen):
     """A switch of a tenant to another model."""
 
-    switch_id: int
+    switch_id: int = Field(description="The number of the switch.")
     campaign: str = Field(description="Joins the switches that one order began.")
     tenant_id: str
-    from_model: str
-    to_model: str
-    phase: SwitchPhase
+    from_model: str = Field(description="The model that is left.")
+    to_model: str = Field(description="The model that is switched to.")
+    phase: SwitchPhase = Field(description="How far it is.")
     percent: float = Field(description="The share of queries that the new space answers now, in percent.")
     wanted_percent: float = Field(description="The share that it answers once it has passed the gate.")
     sticky_by: str = Field(description="What decides which space answers: `tenant` or `query`.")
-    paused: bool
+    paused: bool = Field(description="Whether no stored document is embedded for now.")
     most_jobs: int | None = Field(description="Documents that are embedded at a time; null: by the settings.")
-    started_at: datetime
+    started_at: datetime = Field(description="When it was begun.")
     changed_at: datetime = Field(description="When the phase began.")
     switched_at: datetime | None = Field(description="Since when the new space answers all queries.")
     kept_until: datetime | None = Field(
         description="When the old space is retired by itself; null: not as things are."
     )
-    ended_at: datetime | None
+    ended_at: datetime | None = Field(description="When it ended; null: it is under way.")
     forced_by: str | None = Field(description="Who let it pass the gate by force, as in the audit log.")
-    forced_at: datetime | None
+    forced_at: datetime | None = Field(description="When that was ordered; null: never.")
     progress: SwitchProgress | None = Field(description="Null: it has ended.")
     coverage: SwitchCoverage | None = Field(description="Null: nothing was read back yet.")
     gate: GateFindings | None = Field(description="Null: the gate was not asked yet.")
@@ -166,29 +169,31 @@ class SkippedTenant(_Frozen):
 class SwitchesBegun(_Frozen):
     """What an order to switch tenants did."""
 
-    switches: tuple[SwitchInfo, ...]
+    switches: tuple[SwitchInfo, ...] = Field(description="The switches that are under way, new or not.")
     model_set: tuple[str, ...] = Field(
         description="Tenants without documents to embed. What they submit goes to the new model."
     )
-    left_out: tuple[SkippedTenant, ...]
+    left_out: tuple[SkippedTenant, ...] = Field(description="Tenants that cannot be switched so.")
 
 
 class SwitchesOrdered(_Frozen):
     """What an order to several switches did."""
 
-    switches: tuple[SwitchInfo, ...]
-    refused: tuple[SkippedTenant, ...]
+    switches: tuple[SwitchInfo, ...] = Field(description="The switches, after the order.")
+    refused: tuple[SkippedTenant, ...] = Field(
+        description="Tenants whose switch does not take the order now."
+    )
 
 
 class TenantSwitchEstimate(_Frozen):
     """What the switch of a tenant would take. Figures but the first two are of what is not there yet."""
 
     tenant_id: str
-    from_model: str
-    documents: int
+    from_model: str = Field(description="The model that would be left.")
+    documents: int = Field(description="Documents of that model.")
     there: int = Field(description="Documents that the new space has already.")
-    chunks: int
-    tokens: int
+    chunks: int = Field(description="Chunks to embed.")
+    tokens: int = Field(description="Tokens to embed.")
     cost: float | None = Field(description="Null: no price is set for the model.")
     cached_vectors: int = Field(
         description="Vectors of the new model in the cache. Those of the same chunks need not be made again."
@@ -201,25 +206,25 @@ class TenantSwitchEstimate(_Frozen):
 class SwitchEstimate(_Frozen):
     """What switches would take, before they begin."""
 
-    to_model: str
+    to_model: str = Field(description="The model to switch to.")
     tenants: tuple[TenantSwitchEstimate, ...]
     model_set: tuple[str, ...] = Field(
         description="Tenants without documents to embed. What they submit would go to the new model."
     )
-    left_out: tuple[SkippedTenant, ...]
-    documents: int
-    there: int
-    chunks: int
-    tokens: int
+    left_out: tuple[SkippedTenant, ...] = Field(description="Tenants that cannot be switched so.")
+    documents: int = Field(description="Documents of all tenants.")
+    there: int = Field(description="Documents that the new spaces have already.")
+    chunks: int = Field(description="Chunks to embed.")
+    tokens: int = Field(description="Tokens to embed.")
     tokens_are_exact: bool = Field(
         description="Whether both models have the same tokenizer. Otherwise the number is by a sample."
     )
-    cost: float | None
+    cost: float | None = Field(description="Null: no price is set for the model.")
     currency: str
-    text_bytes: int
-    vector_bytes: int
-    record_bytes: int
+    text_bytes: int = Field(description="Compressed texts, which SQL has twice while the switches run.")
+    vector_bytes: int = Field(description="The new vectors in the vector store, without its index.")
+    record_bytes: int = Field(description="About what SQL and the embedding cache need for the chunks.")
     free_bytes: int | None = Field(description="Of the disk of the data; null: it is not on this machine.")
     seconds: float | None = Field(description="About how long the workers take for it; null: not known.")
-    tokens_per_second: float | None
-    pace_source: PaceSource | None
+    tokens_per_second: float | None = Field(description="The expected pace; null: not known.")
+    pace_source: PaceSource | None = Field(description="Where the pace was measured; null: nowhere.")

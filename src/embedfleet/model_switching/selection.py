@@ -23,3 +23,8 @@ class Selection:
     def __post_init__(self) -> None:
         if (self.tenant is not None) + (self.campaign is not None) + self.all_tenants != 1:
             raise InvalidRequest("say whose switches are meant: of one tenant, of one campaign, or of all")
+
+    def require_no_campaign(self) -> None:
+        """Raise InvalidRequest if it means a campaign, which only what is under way has."""
+        if self.campaign is not None:
+            raise InvalidRequest("a campaign is under way already: name a tenant, or mean all of them")

@@ -37,21 +37,26 @@ MEANINGS = {
     "--tenant": 2,
     "--limit": 2,
     "--model": 3,
-    "--force": 3,
+    "--force": 5,
     "--workers": 2,
-    "--dry-run": 3,
+    "--dry-run": 4,
     "--sample": 2,
     "--path": 2,
     "--seconds": 2,
-    "--to": 2,
+    "--to": 3,
+    "--from": 2,
+    "--all": 2,
+    "--ended": 2,
     "--url": 2,
 }
 """Options with several meanings, and how many: whose documents, and only whose; passages, and rows; the model
-to embed with, the one to search, and the one that made the vectors of another system; what is overwritten;
-workers, or none; what an ingest would do, an adoption, and a move of the vectors; a share of all rows, and a
+to embed with, the one to search, and the one that made the vectors of another system; what is overwritten,
+a gate that is passed, and documents that are left behind; workers, or none; what an ingest would do, an
+adoption, a move of the vectors, and a switch to another model; a share of all rows, and a
 number of each group; where a model is, and a vector store;
-how long to measure a model, and to look at a fleet; the last day, and the store to move to. Any other name
-has one."""
+how long to measure a model, and to look at a fleet; the last day, the store to move to, and the model to
+switch to; the first day, and the model to leave; all dead letters, and all tenants; dead letters, and
+switches, that have ended. Any other name has one."""
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
@@ -81,6 +86,8 @@ def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> No
     default = {"ingest", "estimate", "search", "explain", "keys create", "adopt"} | {
         f"documents {command}" for command in ("list", "show", "delete", "receipt")
     }
+    orders = ("switch", "pause", "resume", "throttle", "serve", "rollback", "recheck", "retire")
+    default |= {f"models {command}" for command in orders}
     for command, one in COMMANDS.items():
         tenant = dict(options(one)).get("--tenant")
         if tenant is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest import LocalIntake
     from embedfleet.lifecycle.estimates import Budget
+    from embedfleet.model_switching.administration import SwitchAdministration
     from embedfleet.queue_schemas import ChunkingConfig, Receipt, SearchHits
     from embedfleet.search import SearchRequest
     from embedfleet.settings import Settings
@@ -136,6 +137,23 @@ class LocalSystem:
         from embedfleet.traffic.shadow_administration import ShadowAdministration
 
         return ShadowAdministration((await self._guest()).database, SystemClock(), actor=LOCAL)
+
+    async def switches(self) -> SwitchAdministration:
+        from embedfleet.clock import SystemClock
+        from embedfleet.inference.catalogue import Catalogue
+        from embedfleet.model_switching.administration import SwitchAdministration
+        from embedfleet.records.audit import LOCAL
+
+        guest = await self._guest()
+        catalogue = Catalogue(guest.settings.models)
+        return SwitchAdministration(guest.database, SystemClock(), guest.settings, catalogue, actor=LOCAL)
+
+    def stands_still(self) -> bool:
+        from embedfleet.data_directory import owner_of
+        from embedfleet.deployment import deployment_of
+
+        embedded = deployment_of(self._settings).owns_data_directory
+        return embedded and owner_of(self._settings.data_dir) is None
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await (await self._pools()).seen()

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest.intake import Estimating
     from embedfleet.lifecycle.estimates import Budget
+    from embedfleet.model_switching.schemas import (
+        SwitchesBegun,
+        SwitchesOrdered,
+        SwitchEstimate,
+        SwitchInfo,
+    )
+    from embedfleet.model_switching.selection import Selection
     from embedfleet.queue_schemas import (
         ChunkingConfig,
         DeadLetterInfo,
@@ -193,6 +200,42 @@ class Shadows(Protocol):
     async def list_shadows(self, *, limit: int = 100, after: str | None = None) -> Page[ShadowInfo]: ...
 
 
+class Switches(Protocol):
+    """The contracts are those of `model_switching.administration.SwitchAdministration`."""
+
+    async def estimate(
+        self, selection: Selection, *, to_model: str, from_model: str | None = None
+    ) -> SwitchEstimate: ...
+    async def begin(
+        self,
+        selection: Selection,
+        *,
+        to_model: str,
+        from_model: str | None = None,
+        percent: float = 100.0,
+        most_jobs: int | None = None,
+        force: bool = False,
+    ) -> SwitchesBegun: ...
+    async def show(self, switch_id: int) -> SwitchInfo: ...
+    async def list_switches(
+        self,
+        *,
+        tenant: str | None = None,
+        campaign: str | None = None,
+        ended: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[SwitchInfo]: ...
+    async def pause(self, selection: Selection) -> SwitchesOrdered: ...
+    async def resume(self, selection: Selection) -> SwitchesOrdered: ...
+    async def throttle(self, selection: Selection, *, most_jobs: int | None) -> SwitchesOrdered: ...
+    async def serve(self, selection: Selection, *, percent: float) -> SwitchesOrdered: ...
+    async def rollback(self, selection: Selection) -> SwitchesOrdered: ...
+    async def force(self, selection: Selection) -> SwitchesOrdered: ...
+    async def recheck(self, selection: Selection) -> SwitchesOrdered: ...
+    async def retire(self, selection: Selection, *, force: bool = False) -> SwitchesOrdered: ...
+
+
 class System(Protocol):
     """A system, here or elsewhere. Any method may raise Transient if it cannot be reached."""
 
@@ -265,6 +308,14 @@ class System(Protocol):
 
     async def shadows(self) -> Shadows:
         """Return the door to shadow runs. For operators."""
+        ...
+
+    async def switches(self) -> Switches:
+        """Return the door to switches of tenants to other models. For operators."""
+        ...
+
+    def stands_still(self) -> bool:
+        """Whether no process carries out what is ordered, unless this one does. A server has its own."""
         ...
 
     async def orchestrators(self) -> OrchestratorsSeen:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedfleet.cli.systems.served_intake import ServedIntake
+from embedfleet.cli.systems.served_switches import ServedSwitches
 from embedfleet.cli.systems.served_traffic import ServedShadows, ServedTraffic
 from embedfleet.cli.systems.workers import WorkersElsewhere
 from embedfleet.errors import InvalidRequest, UnknownModel, hint
@@ -80,6 +81,12 @@ class ServedSystem:
 
     async def shadows(self) -> ServedShadows:
         return ServedShadows(self._client.of_all_tenants())
+
+    async def switches(self) -> ServedSwitches:
+        return ServedSwitches(self._client.of_all_tenants())
+
+    def stands_still(self) -> bool:
+        return False
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await self._client.orchestrators()

@@ -1,0 +1,157 @@
+"""`embedfleet models pause|resume|throttle|serve|rollback|recheck|retire`: orders to switches under way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.models_switch_options import Campaign, EveryTenant, Jobs, Percent, Yes, selection_of
+from embedfleet.cli.models_switch_report import print_switches, say_switches, warn_of_skipped
+from embedfleet.cli.models_switch_run import carry_out, exit_code
+from embedfleet.cli.options import AsJson, Tenant
+from embedfleet.cli.output import confirm
+from embedfleet.cli.place import Place, somewhere
+from embedfleet.cli.quantities import percent as percent_of
+from embedfleet.cli.systems.opening import with_system
+
+if TYPE_CHECKING:
+    from embedfleet.cli.systems.port import Switches, System
+    from embedfleet.model_switching.schemas import SwitchesOrdered
+    from embedfleet.model_switching.selection import Selection
+
+_Order = Callable[["Switches", "Selection"], Awaitable["SwitchesOrdered"]]
+
+
+@somewhere
+def pause(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed no more stored documents for now. What is submitted is still embedded with both models."""
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.pause(selection), as_json=as_json)
+
+
+@somewhere
+def resume(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on after `models pause`."""
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.resume(selection), as_json=as_json)
+
+
+@somewhere
+def throttle(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change how many stored documents of a tenant are embedded at a time."""
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.throttle(selection, most_jobs=jobs), as_json=as_json)
+
+
+@somewhere
+def serve(
+    place: Place,
+    percent: Percent,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the new model answer this share of the queries: at once, or once it has passed the gate."""
+    wanted = percent_of(percent, "--percent")
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.serve(selection, percent=wanted), as_json=as_json)
+
+
+@somewhere
+def rollback(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the old model answer all queries again, at once. Its vectors were kept in step."""
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.rollback(selection), as_json=as_json)
+
+
+@somewhere
+def recheck(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have a refused switch checked again, as after its dead letters were tried again."""
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.recheck(selection), as_json=as_json)
+
+
+@somewhere
+def retire(
+    place: Place,
+    tenant: Tenant = None,
+    campaign: Campaign = None,
+    every: EveryTenant = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though documents are only there. They stay there.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the vectors of the model that answers no query, and end the switch. There is no way back.
+
+    After the switch that is the old model. Before it, or after a rollback, it is the new one: then the switch
+    is given up.
+    """
+    confirm("Delete the vectors of the model that answers no query? There is no way back.", yes=yes)
+    which = _Which(tenant, campaign, every)
+    _give(place, which, lambda door, selection: door.retire(selection, force=force), as_json=as_json)
+
+
+class _Which:
+    """The options that select switches."""
+
+    def __init__(self, tenant: str | None, campaign: str | None, every: bool) -> None:
+        self._tenant = tenant
+        self._campaign = campaign
+        self._every = every
+
+    async def selection(self, system: System) -> Selection:
+        return await selection_of(system, self._tenant, self._campaign, every=self._every)
+
+
+def _give(place: Place, which: _Which, order: _Order, *, as_json: bool) -> None:
+    """Give the order; if no process carries out what it begins, do it here. Then show how it stands."""
+
+    async def act(system: System) -> tuple[SwitchesOrdered, bool]:
+        ordered = await order(await system.switches(), await which.selection(system))
+        switches, interrupted = await carry_out(system, ordered.switches, quiet=as_json)
+        return ordered.model_copy(update={"switches": switches}), interrupted
+
+    ordered, interrupted = with_system(place, act)
+    if as_json:
+        print_switches(ordered.switches, {"refused": [one.json_document() for one in ordered.refused]})
+    else:
+        say_switches(ordered.switches, none="nothing was changed")
+        warn_of_skipped(ordered.refused)
+    if code := exit_code(ordered.switches, ordered.refused, interrupted=interrupted):
+        raise SystemExit(code)
