@@ -96,6 +96,8 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("POST", "/v1/keys"): {"name": "another"},
         ("POST", "/v1/keys/{prefix}/rotate"): {"overlap_seconds": 0},
         ("PATCH", "/v1/tenant"): {"tier": "enterprise"},
+        ("PUT", "/v1/tenant/routing"): {"rules": [{"model": "stub", "content_types": ["code"]}]},
+        ("POST", "/v1/tenant/routing:plan"): {"rules": None},
         ("POST", "/v1/pools/{pool}/scale"): {"workers": 1},
         ("POST", "/v1/pools/{pool}/drain"): {},
         ("PATCH", "/v1/traffic"): {"percent": 100},

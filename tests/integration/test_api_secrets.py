@@ -188,6 +188,7 @@ def _text(value: Any) -> str:
 # What the smallest valid body of an operation leaves out although nothing is done without it.
 BODIES: dict[str, Any] = {
     "PATCH /v1/tenant": {"tier": "basic"},
+    "PUT /v1/tenant/routing": {"rules": [{"model": "stub", "content_types": ["code"]}]},
     "PATCH /v1/traffic": {"percent": 1},
     "POST /v1/traffic:plan": {
         "steps": [1, 2],

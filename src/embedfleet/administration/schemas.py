@@ -121,6 +121,38 @@ class RoutingInfo(_Frozen):
     default_model: str = Field(description="The model of tenants that have none.")
 
 
+class RoutedLine(_Frozen):
+    """Documents that the same rule would send from one model to another."""
+
+    from_model: str = Field(description="The model that they have.")
+    to_model: str = Field(description="The model that they would get.")
+    by: str = Field(description="The rule, or which model no rule chose.")
+    documents: int
+    tokens: int = Field(description="Tokens of their texts, as the new model counts them.")
+    cost: float | None = Field(description="By the new model's price in the settings; null: it has none.")
+
+
+class RoutingPlan(_Frozen):
+    """What would move if all documents were routed again. Nothing was changed."""
+
+    tenant_id: str
+    lines: tuple[RoutedLine, ...] = Field(description="What moves, the most documents first.")
+    documents: int = Field(description="Documents that move.")
+    tokens: int
+    cost: float | None = Field(description="The sum; null: one of the models has no price.")
+    currency: str
+    staying: int = Field(description="Documents that are where the rules send them.")
+
+
+class RoutingStep(_Frozen):
+    """What one step of moving documents did."""
+
+    looked_at: int = Field(description="Documents that were looked at.")
+    begun: tuple[str, ...] = Field(description="The jobs that move some of them.")
+    left_out: int = Field(description="Documents that should move, and changed or had an unfinished job.")
+    next_cursor: str | None = Field(description="Where the next step begins; null: this was the last.")
+
+
 class UsageLine(_Frozen):
     """A row of the ledger: what a tenant submitted on a day (UTC), with one model and one key."""
 

@@ -10,6 +10,7 @@ from embedfleet.cli.models_add import add
 from embedfleet.cli.models_bench import bench
 from embedfleet.cli.models_languages import languages
 from embedfleet.cli.models_remove import remove
+from embedfleet.cli.models_route import app as route
 from embedfleet.cli.models_switch import switch
 from embedfleet.cli.models_switch_orders import pause, recheck, resume, retire, rollback, serve, throttle
 from embedfleet.cli.models_switches import switches
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from embedfleet.inference.model_list import ListedModel
 
 app = typer.Typer(
-    help="The models: list, add, warm, bench, remove, languages, switch.", invoke_without_command=True
+    help="The models: list, add, warm, bench, remove, languages, switch, route.",
+    invoke_without_command=True,
 )
 app.command("add")(add)
 app.command("warm")(warm)
@@ -35,6 +37,7 @@ app.command("switch")(switch)
 app.command("switches")(switches)
 for order in (pause, resume, throttle, serve, rollback, recheck, retire):
     app.command(order.__name__)(order)
+app.add_typer(route, name="route")
 
 _LOADED = {True: "loaded", False: "-", None: "?"}
 

@@ -100,6 +100,10 @@ class Operations:
     usage = Operation(administration.usage)
     audit_log = Operation(administration.audit_log)
     tenant = Operation(administration.tenant)
+    routing = Operation(administration.routing)
+    set_rules = Operation(administration.set_rules)
+    plan_routing = Operation(administration.plan_routing)
+    move_routed = Operation(administration.move_routed)
     list_tenants = Operation(administration.list_tenants)
     set_tenant = Operation(administration.set_tenant)
 

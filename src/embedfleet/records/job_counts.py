@@ -68,7 +68,10 @@ _OLDEST_UNFINISHED = select(jobs.c.status, jobs.c.created_at).where(UNFINISHED).
 
 _COUNT_UNFINISHED = (
     select(jobs.c.tenant, func.count().label("jobs"))
-    .where(jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED, SUBMITTED)
+    # Jobs with a line of their own are what an operator had begun: they take nothing of a tenant's limit.
+    .where(
+        jobs.c.tenant.in_(bindparam("tenants", expanding=True)), UNFINISHED, SUBMITTED, jobs.c.flow.is_(None)
+    )
     .group_by(jobs.c.tenant)
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -40,10 +40,14 @@ class TenantRouting:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The model of a document, and the reason in one line; None if the caller named the model."""
+    """The model of a document, and the reason in one line; None if the caller named the model.
+
+    `by` is the part of the reason that many documents share: the rule, or which model no rule chose.
+    """
 
     model: str
     reason: str | None
+    by: str = field(default="", compare=False)
 
 
 NOTHING_OWN = TenantRouting()
@@ -64,14 +68,14 @@ def choose(content: Content, named: str | None, own: TenantRouting, settings: Mo
             title = f"rule {number}{whose}"
             outcome = _look(rule, content, settings.routing.least_confidence)
             if outcome.matches:
-                return Route(rule.model, f"{title}: {outcome.why}")
+                return Route(rule.model, f"{title}: {outcome.why}", title)
             if outcome.why:
                 missed.append(f"{title}: {outcome.why}")
     model, which = fallback(own, settings)
     if not (own.rules or settings.routing.rules):
-        return Route(model, which)
+        return Route(model, which, which)
     almost = f" ({'; '.join(missed)})" if missed else ""
-    return Route(model, f"no rule matched{almost}: {which}")
+    return Route(model, f"no rule matched{almost}: {which}", which)
 
 
 def fallback(own: TenantRouting, settings: ModelsSettings) -> tuple[str, str]:

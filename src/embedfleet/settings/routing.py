@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from embedfleet.document_filter import Where, parsed
+from embedfleet.document_metadata import shown
 from embedfleet.errors import hint
 from embedfleet.settings.section import Section
 
@@ -57,12 +58,19 @@ class RoutingRule(Section):
         description="A condition on metadata, as filters of searches have it: {team: legal}.",
     )
 
+    @field_validator("model", "source")
+    @classmethod
+    def _any_database_takes_it(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise ValueError("must not hold the character NUL")
+        return value
+
     @field_validator("languages")
     @classmethod
     def _known_languages(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
         for code in languages:
             if code not in LANGUAGES:
-                raise ValueError(f"no language `{code}`: give two letters (ISO 639-1), such as de")
+                raise ValueError(f"no language {shown(code)}: give two letters (ISO 639-1), such as de")
         return languages
 
     @field_validator("where", mode="before")

@@ -88,6 +88,7 @@ def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> No
     }
     orders = ("switch", "pause", "resume", "throttle", "serve", "rollback", "recheck", "retire")
     default |= {f"models {command}" for command in orders}
+    default |= {f"models route {command}" for command in ("show", "set", "clear", "plan", "apply")}
     for command, one in COMMANDS.items():
         tenant = dict(options(one)).get("--tenant")
         if tenant is not None:

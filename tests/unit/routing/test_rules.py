@@ -22,6 +22,8 @@ from embedfleet.settings.routing import unknown_model
         ({"content_types": ["pdf"]}, "'text', 'markdown' or 'code'"),
         ({"langauges": ["de"]}, "langauges"),
         ({"source": ""}, "at least 1 character"),
+        ({"source": "a\0"}, "must not hold the character NUL"),
+        ({"languages": ["\ud800"]}, "no language `\\ud800`"),
     ],
 )
 def test_a_wrong_rule_is_refused(rule: dict[str, Any], message: str) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
         KeyInfo,
         KeyRequest,
         NewKey,
+        RoutingInfo,
+        RoutingPlan,
+        RoutingStep,
         TenantInfo,
         UsageLine,
     )
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     )
     from embedfleet.records.cursors import Page
     from embedfleet.search import SearchRequest
+    from embedfleet.settings import RoutingRule
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
     from embedfleet.traffic.orders import StickyBy
     from embedfleet.traffic.schemas import TrafficChange, TrafficStatus
@@ -136,6 +140,10 @@ class TenantAdministration(Administration, Protocol):
     """The contracts are those of `administration.tenant_administration.TenantAdministration`."""
 
     async def tenant(self) -> TenantInfo: ...
+    async def routing(self) -> RoutingInfo: ...
+    async def set_rules(self, rules: Sequence[RoutingRule]) -> RoutingInfo: ...
+    async def plan_routing(self, rules: Sequence[RoutingRule] | None = None) -> RoutingPlan: ...
+    async def move_routed(self, *, after: str | None = None) -> RoutingStep: ...
     async def create_key(self, request: KeyRequest) -> NewKey: ...
 
 

@@ -5,10 +5,21 @@ The contracts are those of `TenantAdministration` and `OperatorAdministration` o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
-from embedfleet.administration.schemas import AuditEntry, KeyInfo, KeyRequest, NewKey, TenantInfo, UsageLine
+from embedfleet.administration.schemas import (
+    AuditEntry,
+    KeyInfo,
+    KeyRequest,
+    NewKey,
+    RoutingInfo,
+    RoutingPlan,
+    RoutingStep,
+    TenantInfo,
+    UsageLine,
+)
 from embedfleet.api_keys import Scope
 from embedfleet.client.calls.listing import listed
 from embedfleet.client.calls.reading import document, entries, record, segment
@@ -16,6 +27,10 @@ from embedfleet.client.server import EVERY_TENANT, tenant_header
 from embedfleet.client.steps import Ask, Steps
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records.cursors import Page
+from embedfleet.settings import RoutingRule
+
+# All texts of a tenant are read for a plan.
+_PLAN_SECONDS = 600.0
 
 
 def list_keys(*, limit: int = 100, after: str | None = None) -> Steps[Page[KeyInfo]]:
@@ -62,6 +77,35 @@ def audit_log(*, limit: int = 100, after: str | None = None) -> Steps[Page[Audit
 def tenant() -> Steps[TenantInfo]:
     """Return the tenant's tier, its limits, and what it has used of them today (UTC)."""
     return record(TenantInfo, (yield Ask("GET", "/v1/tenant")))
+
+
+def routing() -> Steps[RoutingInfo]:
+    """Return which model a document of the tenant gets, if its caller names none."""
+    return record(RoutingInfo, (yield Ask("GET", "/v1/tenant/routing")))
+
+
+def set_rules(rules: Sequence[RoutingRule]) -> Steps[RoutingInfo]:
+    """Give the tenant these rules of routing, in place of those it has. Raises InvalidRequest."""
+    return record(RoutingInfo, (yield Ask("PUT", "/v1/tenant/routing", json={"rules": _written(rules)})))
+
+
+def plan_routing(rules: Sequence[RoutingRule] | None = None) -> Steps[RoutingPlan]:
+    """Say what would move if all documents were routed again; with `rules`, by these. Nothing is changed."""
+    body = {"rules": None if rules is None else _written(rules)}
+    response = yield Ask(
+        "POST", "/v1/tenant/routing:plan", json=body, repeats=True, patience_seconds=_PLAN_SECONDS
+    )
+    return record(RoutingPlan, response)
+
+
+def move_routed(*, after: str | None = None) -> Steps[RoutingStep]:
+    """Look at the next documents, and begin jobs for those that the rules send to another model."""
+    params = {} if after is None else {"after": after}
+    return record(RoutingStep, (yield Ask("POST", "/v1/tenant/routing:move", params=params, repeats=True)))
+
+
+def _written(rules: Sequence[RoutingRule]) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json", exclude_defaults=True) for one in rules]
 
 
 def list_tenants(*, limit: int = 100, after: str | None = None) -> Steps[Page[TenantInfo]]:
