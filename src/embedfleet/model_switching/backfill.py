@@ -33,7 +33,7 @@ async def fill(
     """Begin jobs for documents that the other space lacks, so that at most `most` are under way.
 
     Returns whether nothing is left to do: no document is lacking, but for those whose job has failed, and no
-    job of the switch is under way.
+    job for a document of before is under way. Twins of submissions are not waited for: more always come.
     """
     under_way = await database.read(partial(model_switches.unfinished_jobs, switch=switch))
     room = max(0, most - under_way)

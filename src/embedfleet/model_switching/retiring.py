@@ -1,19 +1,28 @@
 """Empties the space that answers no query any more, and counts what is left of it.
 
-Each document keeps its generation in the other space, and the deletion workers remove the vectors of the
-retired one as they do of any replaced version. Every step may be repeated.
+Each document keeps its generation in the other space, and what the retired one had is dropped. Every step may
+be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from embedfleet.lifecycle import ending
-from embedfleet.records import embedding_cache, model_switches, twins
+from embedfleet.records import (
+    batches,
+    chunks,
+    documents,
+    embedding_cache,
+    model_switches,
+    segments,
+    twins,
+)
+from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
@@ -33,18 +42,62 @@ async def retire_some(database: Database, switch: ModelSwitch, now: float) -> bo
     kept, dropped = switch.main, switch.other
     while True:
         found = await database.read(
-            partial(
-                twins.to_settle, tenant=switch.tenant, kept=kept, dropped=dropped, limit=_DOCUMENTS_PER_UNIT
+            lambda conn: twins.to_settle(
+                conn, switch.tenant, kept=kept, dropped=dropped, limit=_DOCUMENTS_PER_UNIT
             )
         )
         if not found:
             break
         await database.write(partial(_settle, switch=switch, document_ids=found, now=now))
     left = await database.read(partial(twins.count_in_use, collection=dropped))
-    stranded = await database.read(
-        partial(twins.count_stranded, tenant=switch.tenant, kept=kept, dropped=dropped)
+    return left == await _stranded(database, switch)
+
+
+async def finish(database: Database, store: VectorStore, switch: ModelSwitch) -> dict[str, Any]:
+    """Empty the space and return the receipt.
+
+    All documents are settled. If the space keeps none, its collection is dropped as a whole, which is a
+    thousand times as quick as a deletion for each document. The records follow, so that a crash in between
+    leaves records of vectors that are gone, and not vectors without a record.
+    """
+    dropped = switch.other
+    stranded = await _stranded(database, switch)
+    if stranded:
+        await _leave_to_deletion_workers(database, switch)
+        recorded = await database.read(partial(twins.recorded_vectors, collection=dropped))
+        return {**_names(dropped), "documents_left": stranded, "vectors_left": recorded}
+    await store.drop_collection(dropped)
+    deleted = 0
+    async for page in _documents(database, switch):
+        deleted += await database.write(
+            partial(_drop_records, collection=dropped, document_ids=page, switch=switch)
+        )
+    return {
+        **_names(dropped),
+        "documents_left": 0,
+        "records_of_vectors_deleted": deleted,
+        "cached_vectors_deleted": await _drop_cached(database, dropped),
+        "vectors_left": await store.count(dropped),
+    }
+
+
+def _names(collection: Collection) -> dict[str, Any]:
+    return {"model": collection.model, "space": collection.space}
+
+
+async def _stranded(database: Database, switch: ModelSwitch) -> int:
+    return await database.read(
+        lambda conn: twins.count_stranded(conn, switch.tenant, kept=switch.main, dropped=switch.other)
     )
-    return left == stranded
+
+
+async def _documents(database: Database, switch: ModelSwitch) -> AsyncIterator[list[str]]:
+    """Yield the ids of all documents of the tenant, in pages."""
+    page = [""]
+    while page:
+        look = partial(documents.ids_after, tenant=switch.tenant, after=page[-1], limit=_DOCUMENTS_PER_UNIT)
+        page = await database.read(look)
+        yield page
 
 
 def _settle(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], now: float) -> None:
@@ -54,29 +107,40 @@ def _settle(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], 
         return
     ending.supersede(conn, twins.unfinished_jobs_of(conn, document_ids, switch.switch_id), now)
     twins.settle(conn, document_ids, kept=switch.main, dropped=switch.other)
-    ending.leave_rest_to_cleanup(conn, document_ids)
 
 
-async def finish(database: Database, store: VectorStore, switch: ModelSwitch) -> dict[str, Any] | None:
-    """Empty the collection if no document needs it. Return the receipt; None: vectors are still deleted."""
-    dropped = switch.other
-    stranded = await database.read(partial(twins.count_in_use, collection=dropped))
-    recorded = await database.read(partial(twins.recorded_vectors, collection=dropped))
-    if stranded:
-        return {"documents_left": stranded, "vectors_left": recorded}
-    if recorded:
-        return None
+def _drop_records(
+    conn: Connection, collection: Collection, document_ids: Sequence[str], switch: ModelSwitch
+) -> int:
+    """Drop what these documents have in the collection. Return how many vectors were recorded."""
+    document_lock.lock(conn, document_ids)
+    present = model_switches.get(conn, switch.switch_id)
+    if present is None or present.phase is not SwitchPhase.RETIRING:
+        return 0
+    retired = twins.retired_in(conn, document_ids, collection)
+    deleted = twins.drop_vectors(conn, document_ids, collection)
+    chunks.drop(conn, retired)
+    batches.drop(conn, retired)
+    segments.drop(conn, retired)
+    return deleted
+
+
+async def _leave_to_deletion_workers(database: Database, switch: ModelSwitch) -> None:
+    """Have the vectors of the retired generations deleted one by one: the space keeps others."""
+
+    def leave(conn: Connection, document_ids: Sequence[str]) -> None:
+        document_lock.lock(conn, document_ids)
+        ending.leave_rest_to_cleanup(conn, document_ids)
+
+    async for page in _documents(database, switch):
+        await database.write(partial(leave, document_ids=page))
+
+
+async def _drop_cached(database: Database, dropped: Collection) -> int:
     cached = 0
     drop = partial(
         embedding_cache.drop_oldest, collection_id=dropped.collection_id, rows=_CACHED_VECTORS_PER_UNIT
     )
     while gone := await database.write(drop):
         cached += gone
-    await store.drop_collection(dropped)
-    return {
-        "model": dropped.model,
-        "space": dropped.space,
-        "documents_left": 0,
-        "vectors_left": await store.count(dropped),
-        "cached_vectors_deleted": cached,
-    }
+    return cached

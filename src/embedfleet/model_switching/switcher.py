@@ -169,8 +169,7 @@ class ModelSwitcher:
         if not await retiring.retire_some(self._database, switch, self._clock.now()):
             return
         receipt = await retiring.finish(self._database, self._store, switch)
-        if receipt is not None:
-            await self._enter(switch, SwitchPhase.ENDED, receipt={**receipt, "at": self._clock.now()})
+        await self._enter(switch, SwitchPhase.ENDED, receipt={**receipt, "at": self._clock.now()})
 
     async def _enter(self, switch: ModelSwitch, phase: SwitchPhase, **found: object) -> None:
         now = self._clock.now()

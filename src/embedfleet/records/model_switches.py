@@ -318,9 +318,12 @@ def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
 
 
 def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
-    """Count the jobs of the switch that have not ended."""
+    """Count the jobs of the switch for documents of before that have not ended."""
     query = select(func.count()).where(
-        jobs.c.tenant == switch.tenant, jobs.c.finished_at.is_(None), jobs.c.switch_id == switch.switch_id
+        jobs.c.tenant == switch.tenant,
+        jobs.c.finished_at.is_(None),
+        jobs.c.switch_id == switch.switch_id,
+        jobs.c.flow == BACKFILL_FLOW,
     )
     return int(conn.execute(query).scalar_one())
 

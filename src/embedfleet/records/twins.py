@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from embedfleet.records.collections import Collection
+from embedfleet.records.documents import ONE_IF_THERE_ARE_VIEWS
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
@@ -98,7 +99,8 @@ def to_settle(
 def settle(conn: Connection, document_ids: Sequence[str], *, kept: Collection, dropped: Collection) -> None:
     """Make the generation in `kept` the only one of each document, and retire those in `dropped`.
 
-    It gets the highest number: what is before it is then removed as of any replaced version.
+    It gets the highest number, so that a cleanup takes the others for replaced versions. The documents are
+    marked for the views, which show another version of them from now on.
     """
     for document_id in document_ids:
         document_lock.require(conn, document_id)
@@ -106,6 +108,32 @@ def settle(conn: Connection, document_ids: Sequence[str], *, kept: Collection, d
     _KEEP.run(conn, rows, kept=kept.collection_id, live=GenerationState.LIVE)
     _DESCRIBE_BY.run(conn, rows, kept=kept.collection_id, live=GenerationState.LIVE)
     _RETIRE.run(conn, rows, retired=GenerationState.RETIRED, dropped=dropped.collection_id)
+
+
+def retired_in(conn: Connection, document_ids: Sequence[str], collection: Collection) -> list[int]:
+    """Return the retired generations of these documents in the collection."""
+    found: list[int] = []
+    for ids in key_pages(document_ids):
+        query = select(generations.c.generation_id).where(
+            generations.c.document_id.in_(ids),
+            generations.c.collection_id == collection.collection_id,
+            generations.c.state == GenerationState.RETIRED,
+        )
+        found += conn.execute(query).scalars()
+    return found
+
+
+def drop_vectors(conn: Connection, document_ids: Sequence[str], collection: Collection) -> int:
+    """Forget the vectors of these documents in a collection that was dropped. Return how many there were."""
+    gone = 0
+    for document_id in document_ids:
+        document_lock.require(conn, document_id)
+    for ids in key_pages(document_ids):
+        mine = delete(vectors).where(
+            vectors.c.document_id.in_(ids), vectors.c.collection_id == collection.collection_id
+        )
+        gone += conn.execute(mine).rowcount
+    return gone
 
 
 def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id: int) -> list[str]:
@@ -211,7 +239,8 @@ _KEEP = RowsStatement(
 
 _DESCRIBE_BY = RowsStatement(
     "WITH given(document_id) AS (VALUES {rows}) "
-    "UPDATE documents SET live_generation = generations.number "
+    "UPDATE documents SET live_generation = generations.number, "
+    f"view_marks = documents.view_marks + {ONE_IF_THERE_ARE_VIEWS} "
     "FROM given JOIN generations ON generations.document_id = given.document_id "
     "AND generations.collection_id = {kept} AND generations.state = {live} "
     "WHERE documents.document_id = given.document_id"
