@@ -108,7 +108,13 @@ class ModelSwitcher:
         )
 
     async def _check(self, switch: ModelSwitch) -> None:
-        """Read the new space back and ask it. Then its share of the queries is served, or it is refused."""
+        """Read the new space back and ask it. Then its share of the queries is served, or it is refused.
+
+        Documents whose jobs ended just before this phase have their twins under way. These are waited for;
+        there come no more, as from this phase on a job ends together with its twin.
+        """
+        if await self._database.read(partial(model_switches.any_on_its_way, switch=switch)):
+            return
         if not switch.findings.get("gate", {}).get("passed"):
             switch = await self._judged(switch)
         if switch.phase is not SwitchPhase.CHECKING:

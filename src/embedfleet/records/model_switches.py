@@ -277,6 +277,17 @@ def lacking_among(conn: Connection, switch: ModelSwitch, document_ids: Sequence[
     return found
 
 
+def any_on_its_way(conn: Connection, switch: ModelSwitch) -> bool:
+    """Whether a document that `lacking` returns has a twin that is being made."""
+    there = generations.alias("on_its_way")
+    begun = exists().where(
+        there.c.document_id == documents.c.document_id,
+        there.c.collection_id == switch.other.collection_id,
+        there.c.state == GenerationState.BUILDING,
+    )
+    return conn.execute(_lacking(switch).where(begun).limit(1)).first() is not None
+
+
 def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
     """Count the documents that are live in the main space and not, as they are, in the other."""
     return int(conn.execute(select(func.count()).select_from(_lacking(switch).subquery())).scalar_one())
