@@ -49,6 +49,7 @@ def loaded_models(fleet: Fleet) -> list[str]:
     return [row["name"] for row in rows if row["loaded"]]
 
 
+@pytest.mark.slow
 async def test_two_hosts_share_the_work_of_two_tenants_and_one_of_them_leads(fleet: Fleet) -> None:
     fleet = fleet.with_long_leases()  # it counts what was done, and a lost lease is done twice
     few = ["--pool", "chunking=0", "--pool", "deletion=0"]
@@ -126,6 +127,7 @@ async def test_killed_workers_are_replaced_and_nothing_is_lost_or_doubled(fleet:
         assert "killed by SIGKILL" in one.log.read_text()
 
 
+@pytest.mark.slow
 async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet: Fleet) -> None:
     with fleet.orchestrator() as a:
         eventually(lambda: leaders(a) == [a], what="the first leads")
@@ -142,6 +144,7 @@ async def test_a_killed_orchestrator_leaves_no_worker_and_another_leads_on(fleet
             eventually(lambda: leaders(b) == [b], what="the other leads")
 
 
+@pytest.mark.slow
 async def test_sigterm_drains_with_nothing_left_to_expire_and_the_rest_waits(
     tmp_path: Path, redis_server: RedisServer, postgres_url: str
 ) -> None:
@@ -199,6 +202,7 @@ async def test_a_second_signal_hands_back_what_is_stuck_and_ends_at_once(
             (await fleet.ledger(guest)).assert_exact()
 
 
+@pytest.mark.slow
 async def test_pools_are_resized_by_command_and_by_hangup_without_a_restart(fleet: Fleet) -> None:
     with fleet.orchestrator() as one:
         before = {worker.pid for worker in one.workers(Stage.STORAGE)}
@@ -239,6 +243,7 @@ async def test_with_storage_stopped_queues_stop_at_their_marks_and_all_resumes(f
             (await fleet.ledger(guest)).assert_exact()
 
 
+@pytest.mark.slow
 async def test_from_none_one_message_wakes_a_worker(fleet: Fleet) -> None:
     none = {"workers": 0, "min_workers": 0, "max_workers": 2}
     config = fleet.write_config(

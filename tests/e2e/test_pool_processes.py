@@ -46,6 +46,7 @@ def fleet_on(folder: Path, redis_url: str, postgres_url: str, chroma_url: str, *
     )
 
 
+@pytest.mark.slow
 async def test_sigterm_drains_the_process_of_a_pool_and_another_one_goes_on(
     tmp_path: Path, redis_server: RedisServer, postgres_url: str
 ) -> None:
