@@ -29,10 +29,12 @@ from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches
 from embedfleet.records.collections import Collection
+from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.score_background import ScoreBackgrounds
 from embedfleet.search_fusion import HitsOfSpace, fused_hits
 from embedfleet.search_scope import SearchScope, scope_of_search, without_hidden
 from embedfleet.sql.database import Database
+from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.port import VectorStore
 from embedfleet.visible_text import shows_nothing
 
@@ -104,7 +106,27 @@ class SearchService:
         """
         if request.model is not None:
             self._embedder.require_known(request.model)
-        scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
+        while True:
+            scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
+            found = await self._in_scope(tenant, request, scope)
+            if scope.switch is None or not await self._is_left(scope.switch, request):
+                return found
+
+    async def _is_left(self, switch: ModelSwitch, request: SearchRequest) -> bool:
+        """Whether the space in which this query was answered is being emptied, or has been, by now.
+
+        Documents leave it page by page, so the answer may lack some: the query is answered again, in the
+        space that is kept. A query that names a model wants that space, whatever it has.
+        """
+        if request.model is not None:
+            return False
+        running = await self._database.read(partial(model_switches.running_of, tenants=[switch.tenant]))
+        now = running.get(switch.tenant)
+        if now is None or now.switch_id != switch.switch_id:
+            return True
+        return now.phase is SwitchPhase.RETIRING and now.main != switch.serving(request.query)
+
+    async def _in_scope(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
         if len(scope.collections) > 1:
             return await self._in_several(tenant, request, scope)
         answers = [await self._in_one(tenant, request, one) for one in scope.collections]
@@ -165,19 +187,21 @@ class SearchService:
 
     def _scope(self, conn: Connection, tenant: str, request: SearchRequest) -> SearchScope:
         mine = collections.of_tenant(conn, tenant)
+        switch: ModelSwitch | None = None
         if len(mine) > 1:
             switch = model_switches.running_of(conn, [tenant]).get(tenant)
             mine = mine if switch is None else without_hidden(mine, switch, request.query, request.model)
         model = request.model
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
-            return SearchScope(mine)  # nothing is left out, so that nothing need be counted
-        return scope_of_search(
+            return SearchScope(mine, switch=switch)  # nothing is left out, so that nothing need be counted
+        scope = scope_of_search(
             tenant,
             mine,
             documents.live_by_collection(conn, tenant),
             model=model,
             unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
+        return replace(scope, switch=switch)
 
 
 class SearchClient:

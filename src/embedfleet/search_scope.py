@@ -20,6 +20,7 @@ class SearchScope:
     """What a search looks at: `collections`, one for each model. The rest is as in `SearchHits`.
 
     `documents` counts the documents that readers see, by collection id; empty if nothing was counted.
+    `switch` is the tenant's switch to another model that was under way when this was decided.
     """
 
     collections: Sequence[Collection]
@@ -27,6 +28,7 @@ class SearchScope:
     notice: str | None = None
     remedy: Remedy | None = None
     documents: Mapping[int, int] = field(default_factory=dict)
+    switch: ModelSwitch | None = None
 
     def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
         """Return what is said of a collection that could not be searched."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import time
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import func, select
 
 from embedfleet.errors import InvalidRequest, NotReady
@@ -14,6 +17,10 @@ from embedfleet.records import model_switches, switch_questions
 from embedfleet.records.model_switches import BACKFILL_FLOW
 from embedfleet.sql import tables
 from embedfleet.sql.states import GenerationState, SwitchPhase
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.passing import PassingStore
+from embedfleet.vectors.port import CollectionKey, Hit, VectorStore
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
 from support.model_switches import (
@@ -291,3 +298,40 @@ async def test_what_cannot_be_switched_is_said(configure: Configure) -> None:
         )
         assert (begun.switches, begun.without_documents) == ([], ["new"])
         assert (await fleet.ingest(**document(3), user_id="new")).model == NEW
+
+
+class SlowSearches(PassingStore):
+    """A search of the store waits until it may go on. `begun` tells that one waits."""
+
+    def __init__(self, inner: VectorStore) -> None:
+        super().__init__(inner)
+        self.begun = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
+        if not self.goes_on.is_set():
+            self.begun.set()
+            await self.goes_on.wait()
+        return await super().query(collection, vector, limit=limit)
+
+
+async def test_a_query_that_began_before_its_space_was_emptied_is_answered_in_the_other(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    store = SlowSearches(await ChromaVectorStore.open(chroma_directory(settings.data_dir)))
+    async with running(settings, store=store) as fleet:
+        await submit_some(fleet, 3)
+        await begin(fleet)
+        await until_phase(fleet, SwitchPhase.SERVING)
+        await order(fleet, orders.rollback, now=time())
+        store.goes_on.clear()
+        slow = asyncio.create_task(search(fleet, document(1)["title"]))
+        await store.begun.wait()
+        await order(fleet, orders.serve, percent=100.0, now=time())
+        await order(fleet, orders.retire, now=time())
+        await until_phase(fleet, SwitchPhase.ENDED)
+        store.goes_on.set()
+        hits = await slow
+        assert (hits.model, len(hits)) == (NEW, 3)
