@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from loguru import logger
 
 from embedfleet.deployment import Deployment
+from embedfleet.experiments.runner import ExperimentRunner
 from embedfleet.host.broker_watch import BrokerWatch
 from embedfleet.host.host_pools import HostPools, initial_sizes
 from embedfleet.host.host_report import HealthReport, PoolReports
@@ -46,6 +47,7 @@ def build_orchestrator(
     store: VectorStore,
     mover: StoreMover | None,
     switcher: ModelSwitcher,
+    experiments: ExperimentRunner,
     views: Sequence[View],
     collector: MergedCollector,
     health: Health,
@@ -83,7 +85,7 @@ def build_orchestrator(
     )
     watches: list[Service] = [broker_watch, store_watch, scaler, health_report]
     services: list[Service] = [
-        *leader_services(base, election, search, store, views, mover, switcher),
+        *leader_services(base, election, search, store, views, mover, switcher, experiments),
         *watches,
     ]
     return WorkerOrchestrator(

@@ -14,6 +14,8 @@
     │   ├── UnknownReceipt     no such receipt of a deletion for this tenant
     │   ├── UnknownShadow      no such shadow run
     │   ├── UnknownSwitch      no such switch to another model
+    │   ├── UnknownExperiment  no such comparison of two models
+    │   ├── UnknownImpression  no answer of this id takes feedback from this tenant
     │   ├── UnknownModel       no such model in the catalogue
     │   ├── KeyReused          an idempotency key was used for another request before
     │   └── ParseError         a file cannot be turned into text
@@ -90,6 +92,7 @@ class Remedy(StrEnum):
     LIST_TENANTS = "list_tenants"
     LIST_SHADOWS = "list_shadows"
     LIST_SWITCHES = "list_switches"
+    LIST_EXPERIMENTS = "list_experiments"
     CHOOSE_MODEL = "choose_model"
     CHOOSE_FILES = "choose_files"
     PRUNE_ALL = "prune_all"
@@ -174,6 +177,14 @@ class UnknownShadow(InputError):
 
 class UnknownSwitch(InputError):
     """There is no such switch of a tenant to another model."""
+
+
+class UnknownExperiment(InputError):
+    """There is no comparison of two models with this id."""
+
+
+class UnknownImpression(InputError):
+    """No answer with this id takes feedback from this tenant: it is another's, or was shown too long ago."""
 
 
 class UnknownModel(InputError):

@@ -126,6 +126,11 @@ COMMANDS = [
     "traffic shadow list --json",
     "traffic shadow show none",
     "traffic shadow end none --json",
+    "ab start minilm none --yes",
+    "ab list --json",
+    "ab show none",
+    "ab end none --json",
+    "ab promote none --yes",
 ]
 
 MORE = [

@@ -64,6 +64,12 @@ OPERATORS = {
     ("POST", "/v1/model_switches:force"),
     ("POST", "/v1/model_switches:recheck"),
     ("POST", "/v1/model_switches:retire"),
+    ("POST", "/v1/experiments:plan"),
+    ("POST", "/v1/experiments"),
+    ("GET", "/v1/experiments"),
+    ("GET", "/v1/experiments/{experiment_id}"),
+    ("POST", "/v1/experiments/{experiment_id}/end"),
+    ("POST", "/v1/experiments/{experiment_id}/promote"),
 }
 
 Ids = Mapping[str, Any]
@@ -73,6 +79,8 @@ SWITCH_VERBS = ("pause", "resume", "throttle", "rollback", "force", "recheck", "
 PLAN = {"steps": [100], "hold_seconds": 0, "max_error_rate": 0.5, "max_p99_ratio": 9}
 SHADOW_ID = "shd_0123456789abcdef"
 SWITCH_ID = 10**9
+EXPERIMENT_ID = "exp_0123456789abcdef"
+EXPERIMENT = {"tenant": "alice", "model_a": "stub", "model_b": "minilm", "owner": "bob"}
 NEW_JOB = {"media_id": "mine", "content": "A text of bob."}
 
 
@@ -107,6 +115,8 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         **{("POST", f"/v1/model_switches:{verb}"): {"tenant_id": "alice"} for verb in SWITCH_VERBS},
         ("POST", "/v1/model_switches:serve"): {"tenant_id": "alice", "percent": 100},
         ("POST", "/v1/traffic/shadows"): {"owner": "bob", "rule": {"requests": 1}, "expires_seconds": 60},
+        ("POST", "/v1/experiments:plan"): EXPERIMENT,
+        ("POST", "/v1/experiments"): EXPERIMENT,
         ("POST", "/v1/embeddings"): {"model": "stub", "input": "A text of bob."},
         ("POST", "/embed"): {"inputs": "A text of bob."},
         ("POST", "/v2/embed"): {"model": "stub", "input_type": "search_query", "texts": ["A text of bob."]},
@@ -217,6 +227,7 @@ async def _things_of_alice(served: Served, administration: OperatorAdministratio
         "pool": "chunking",
         "shadow_id": SHADOW_ID,
         "switch_id": SWITCH_ID,
+        "experiment_id": EXPERIMENT_ID,
     }
 
 
@@ -231,6 +242,7 @@ def unknown(ids: Ids) -> dict[str, Any]:
         "pool": "chunking",
         "shadow_id": SHADOW_ID[::-1],
         "switch_id": SWITCH_ID + 1,
+        "experiment_id": EXPERIMENT_ID[::-1],
     }
 
 

@@ -33,7 +33,7 @@ from embedfleet.records import collections, identity, traces
 from embedfleet.records.audit import LOCAL
 from embedfleet.records.receipts import Findings, ReceiptRow
 from embedfleet.repair.backup import database_file, write_backup
-from embedfleet.sql import model_tables, tables, traffic_tables
+from embedfleet.sql import experiment_tables, model_tables, tables, traffic_tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.schema import SCHEMA
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
@@ -266,6 +266,13 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
             _values(model_tables.switch_questions, switch_id=7, tenant=TENANT, document_id=DOCUMENT),
         ),
     ],
+    "experiment_questions": lambda: [*_experiment(), _naming(experiment_tables.experiment_questions)],
+    "experiment_answers": lambda: [*_experiment(), _naming(experiment_tables.experiment_answers)],
+    "experiment_hits": lambda: [*_experiment(), _naming(experiment_tables.experiment_hits)],
+    "impression_hits": lambda: [
+        (experiment_tables.impressions, _values(experiment_tables.impressions, impression_id="imp")),
+        _naming(experiment_tables.impression_hits, impression_id="imp", chunk_id=_HASH),
+    ],
     "view_changes": lambda: [
         (tables.views, _values(tables.views, view_id=7)),
         (
@@ -278,6 +285,15 @@ PLANTED: dict[str, Callable[[], list[tuple[Table, dict[str, Any]]]]] = {
 
 def _document() -> tuple[Table, dict[str, Any]]:
     return tables.documents, _values(tables.documents, document_id=DOCUMENT, tenant=TENANT, media_id=MEDIA_ID)
+
+
+def _experiment() -> list[tuple[Table, dict[str, Any]]]:
+    row = _values(experiment_tables.experiments, experiment_id="x", collection_a=3, collection_b=3)
+    return [_collection(), (experiment_tables.experiments, row)]
+
+
+def _naming(table: Table, **given: Any) -> tuple[Table, dict[str, Any]]:
+    return table, _values(table, tenant=TENANT, document_id=DOCUMENT, **given)
 
 
 def _collection() -> tuple[Table, dict[str, Any]]:
@@ -312,7 +328,7 @@ async def test_a_row_that_is_left_in_any_table_is_found(database_url: str) -> No
 
     expected = {table.name for table in SCHEMA.sorted_tables} - set(traces.NOT_SEARCHED)
     of_tenants_only = {"collections", "api_keys", "tenants", "usage", "receipts", "model_switches"}
-    of_tenants_only |= {"score_backgrounds"}
+    of_tenants_only |= {"score_backgrounds", "experiments", "impressions"}
     assert set(PLANTED) == expected - of_tenants_only
     try:
         assert not any((await database.read(look)).values())

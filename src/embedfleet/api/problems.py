@@ -33,6 +33,8 @@ _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
     errors.UnknownReceipt: HTTPStatus.NOT_FOUND,
     errors.UnknownShadow: HTTPStatus.NOT_FOUND,
     errors.UnknownSwitch: HTTPStatus.NOT_FOUND,
+    errors.UnknownExperiment: HTTPStatus.NOT_FOUND,
+    errors.UnknownImpression: HTTPStatus.NOT_FOUND,
     errors.KeyReused: HTTPStatus.CONFLICT,
     errors.RequestUnderWay: HTTPStatus.CONFLICT,
     errors.UnknownKey: HTTPStatus.NOT_FOUND,

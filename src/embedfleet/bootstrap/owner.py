@@ -20,6 +20,7 @@ from embedfleet.bootstrap.systems import OwnerSystem
 from embedfleet.bootstrap.workers import builder_of, earlier_deaths, open_journal
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.deployment import Deployment, deployment_of
+from embedfleet.experiments.runner import ExperimentRunner
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.interactive.local import LocalTextEmbedder
@@ -33,6 +34,7 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.model_switching.asking import TenantQuestions
+from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
@@ -86,6 +88,7 @@ async def open_owner(
             store=store,
             mover=mover,
             switcher=_switcher(settings, database, store, catalogue, models, embedder, clock),
+            experiments=_experiments(settings, database, store, embedder, clock),
             views=views,
             collector=collector,
             health=(health := Health()),
@@ -169,6 +172,15 @@ def _switcher(
         clock,
         settings,
     )
+
+
+def _experiments(
+    settings: Settings, database: Database, store: VectorStore, embedder: LocalTextEmbedder, clock: Clock
+) -> ExperimentRunner:
+    """Return what compares models. It asks them in this process."""
+    rows = settings.vector_store.exact_scan_rows
+    asking = SpaceAsking(database, store, embedder, exact_scan_rows=rows)
+    return ExperimentRunner(database, asking, clock, settings)
 
 
 def _series(settings: Settings) -> tuple[Metrics, MergedCollector]:

@@ -13,6 +13,7 @@ import typer
 
 from embedfleet import __version__
 from embedfleet.cli import (
+    ab,
     adopt,
     backup,
     bench_fleet,
@@ -92,6 +93,7 @@ app.add_typer(dlq.app, name="dlq")
 app.add_typer(documents.app, name="documents")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(traffic.app, name="traffic")
+app.add_typer(ab.app, name="ab")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench_fleet.app, name="bench")
 app.add_typer(stores.app, name="stores")

@@ -40,6 +40,7 @@ _COMMANDS = {
     Remedy.LIST_TENANTS: "`embedfleet tenants list`",
     Remedy.LIST_SHADOWS: "`embedfleet traffic shadow list`",
     Remedy.LIST_SWITCHES: "`embedfleet models switches --ended`",
+    Remedy.LIST_EXPERIMENTS: "`embedfleet ab list`",
     Remedy.LIST_RECEIPTS: "`embedfleet documents receipt`",
     Remedy.CHOOSE_MODEL: "--model",
     Remedy.CHOOSE_FILES: "--glob",

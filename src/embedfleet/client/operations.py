@@ -8,6 +8,7 @@ from embedfleet.client.calls import (
     dead_letters,
     defaults,
     documents,
+    experiments,
     identity,
     jobs,
     pools,
@@ -91,6 +92,12 @@ class Operations:
     force_switches = Operation(switches.force_switches)
     recheck_switches = Operation(switches.recheck_switches)
     retire_switches = Operation(switches.retire_switches)
+    plan_experiment = Operation(experiments.plan_experiment)
+    begin_experiment = Operation(experiments.begin_experiment)
+    list_experiments = Operation(experiments.list_experiments)
+    get_experiment = Operation(experiments.get_experiment)
+    end_experiment = Operation(experiments.end_experiment)
+    promote_experiment = Operation(experiments.promote_experiment)
 
     list_keys = Operation(administration.list_keys)
     create_key = Operation(administration.create_key)

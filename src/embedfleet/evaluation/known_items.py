@@ -141,7 +141,7 @@ class _Found:
 
     def add(self, passage: Heading) -> None:
         """Note the title and the heading of a passage."""
-        title, heading = _question_of(passage.title), _question_of(passage.heading)
+        title, heading = question_of(passage.title), question_of(passage.heading)
         if title:
             self._note(passage, title, None)
         # A document often begins with its title as a heading: that is one question, for the document.
@@ -165,7 +165,7 @@ class _Found:
             item.flaw = item.flaw or LeftOut.REPEATED
 
 
-def _question_of(text: str) -> str:
+def question_of(text: str) -> str:
     """Return a title or heading as it is asked: on one line, without its number."""
     return _NUMBER.sub("", " ".join(text.split()))
 

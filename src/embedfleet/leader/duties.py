@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from embedfleet.experiments.runner import ExperimentRunner
 from embedfleet.leader.answer_forgetting import FORGET_SECONDS, AnswerForgetting
 from embedfleet.leader.beyond_reach import Outside
 from embedfleet.leader.broker_upkeep import UPKEEP_SECONDS, BrokerUpkeep
@@ -12,6 +13,8 @@ from embedfleet.leader.election import Election
 from embedfleet.leader.erasure import ROUND_SECONDS, Erasure
 from embedfleet.leader.event_delivery import EventDelivery
 from embedfleet.leader.event_publisher import EventPublisher
+from embedfleet.leader.experiments import STEP_SECONDS, Experiments, SearchForgetting
+from embedfleet.leader.experiments import TRIM_SECONDS as SEARCH_TRIM_SECONDS
 from embedfleet.leader.foundations import Foundations
 from embedfleet.leader.guest_searches import GuestSearches
 from embedfleet.leader.leftover_search import LeftoverSearch
@@ -53,10 +56,12 @@ def leader_services(
     views: Sequence[View] = (),
     mover: StoreMover | None = None,
     switcher: ModelSwitcher | None = None,
+    experiments: ExperimentRunner | None = None,
 ) -> list[LeaderService]:
     """Return every duty of the leader as a service, ready to run.
 
-    Without a `mover`, no vectors move. Without a `switcher`, no tenant is switched to another model.
+    Without a `mover`, no vectors move. Without a `switcher`, no tenant is switched to another model. Without
+    `experiments`, no models are compared.
     """
     waiting = WaitingWork(base.database)
     reconciler = _reconciler(base)
@@ -99,6 +104,7 @@ def leader_services(
         *_view_duties(base, store, views),
         *_moving_duties(base, mover),
         *_switching_duties(base, switcher),
+        *_experiment_duties(base, experiments),
         *_optional_duties(base, election),
     ]
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
@@ -158,6 +164,17 @@ def _switching_duties(base: Foundations, switcher: ModelSwitcher | None) -> Sequ
     if switcher is None:
         return ()
     return [(ModelSwitching(switcher), AfterWrites(base.database, apart_seconds=SWITCH_SECONDS))]
+
+
+def _experiment_duties(
+    base: Foundations, runner: ExperimentRunner | None
+) -> Sequence[tuple[LeaderDuty, Pace]]:
+    if runner is None:
+        return ()
+    return [
+        (Experiments(runner), AfterWrites(base.database, apart_seconds=STEP_SECONDS)),
+        (SearchForgetting(runner), Every(SEARCH_TRIM_SECONDS)),
+    ]
 
 
 def _optional_duties(base: Foundations, election: Election) -> Sequence[tuple[LeaderDuty, Pace]]:

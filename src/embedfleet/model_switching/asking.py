@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
 
 import numpy as np
 
-from embedfleet.document_filter import PassageFilter
 from embedfleet.evaluation.intervals import paired_interval
 from embedfleet.evaluation.known_items import draw
 from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.rankings import overlap_at
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured
-from embedfleet.nearest_passages import NearestPassages
-from embedfleet.query_embedding import QueryEmbedding
+from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.records import headings, identity
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch
@@ -65,10 +62,9 @@ class TenantQuestions:
     ) -> None:
         self._database = database
         self._settings = settings.model_switching.gate
-        self._passages = NearestPassages(
-            database, store, exact_scan_rows=settings.vector_store.exact_scan_rows
+        self._asking = SpaceAsking(
+            database, store, embedder, exact_scan_rows=settings.vector_store.exact_scan_rows
         )
-        self._queries = QueryEmbedding(embedder)
 
     async def ask(self, switch: ModelSwitch) -> Answers | None:
         old, new = switch.from_collection, switch.to_collection
@@ -94,17 +90,13 @@ class TenantQuestions:
         return _Pair(question, before, after, overlap)
 
     async def _answer(self, question: Question, collection: Collection) -> _Answer:
-        begun = perf_counter()
-        query = await self._queries.embed(collection.tenant, question.text, collection)
-        found = await self._passages.find(collection, query.vector, PassageFilter(), most=self._settings.k)
-        seconds = perf_counter() - begun
-        passages = [Passage(hit.media_id, hit.start, hit.end) for hit in found.hits]
+        found = await self._asking.ask(collection, question.text, most=self._settings.k)
         ranks = (
             place
-            for place, passage in enumerate(passages, start=1)
+            for place, passage in enumerate(found.passages, start=1)
             if any(answer.is_met_by(passage) for answer in question.answers)
         )
-        return _Answer(passages, next(ranks, None), seconds)
+        return _Answer(found.passages, next(ranks, None), found.seconds)
 
     def _measured(self, pairs: Sequence[_Pair], old: Collection, new: Collection) -> Measured:
         old_found = np.array([pair.old.rank is not None for pair in pairs], dtype=float)

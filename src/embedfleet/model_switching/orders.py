@@ -118,13 +118,66 @@ def _told(some: Sequence[Collection]) -> str:
     return ", ".join(f"`{one.model}`" for one in some)
 
 
+def begin_trial(
+    conn: Connection, tenant: str, info: ModelInfo, from_model: str, experiment_id: str, now: float
+) -> ModelSwitch:
+    """Fill the space of a model for an experiment. It is kept in step, and answers no query until `promote`.
+
+    A trial of the same model, which another experiment has left, is taken over. Raises InvalidRequest if the
+    tenant has another switch under way.
+    """
+    tenants.lock(conn, [tenant])
+    there = model_switches.running_of(conn, [tenant]).get(tenant)
+    wanted = Wanted(info, from_model=from_model, percent=0.0)
+    if there is not None:
+        locked = model_switches.lock(conn, there.switch_id)
+        assert locked is not None
+        if not locked.is_trial or locked.to_collection.space != info.space or not locked.writes_both:
+            raise _under_way(locked)
+        return _changed(conn, locked, trial_of=experiment_id)
+    source = source_of(conn, tenant, wanted)
+    if source is None or source.space == info.space:
+        raise InvalidRequest(
+            f"tenant `{tenant}` has no documents of model `{from_model}` beside those of `{info.name}`: name "
+            "the model of its documents"
+        )
+    return _begin_one(conn, tenant, source, wanted, uuid4().hex, 1, now, trial_of=experiment_id)
+
+
+def promote(conn: Connection, tenant: str) -> ModelSwitch:
+    """Make the trial a switch: it goes on through the gate, with all that is in the new space already."""
+    switch = _locked(conn, tenant, trials=True)
+    if not switch.is_trial:
+        raise InvalidRequest(f"tenant `{tenant}`: the switch under way is no trial: serve queries from it")
+    return _changed(conn, switch, trial_of=None, wanted_percent=100.0)
+
+
+def retire_trial(conn: Connection, tenant: str, now: float) -> ModelSwitch:
+    """Empty the space of a trial, and end it. Raises as `retire` does."""
+    return _retire(conn, _locked(conn, tenant, trials=True), now, force=False)
+
+
+def _under_way(there: ModelSwitch) -> InvalidRequest:
+    model = there.to_collection.model
+    if there.phase is SwitchPhase.RETIRING:
+        return InvalidRequest(
+            f"tenant `{there.tenant}`: the space of `{there.other.model}` is being emptied: wait until it is"
+        )
+    if there.is_trial:
+        return InvalidRequest(
+            f"tenant `{there.tenant}`: the space of `{model}` belongs to experiment `{there.trial_of}`: "
+            "promote or end that experiment first"
+        )
+    return InvalidRequest(
+        f"tenant `{there.tenant}` is switched to `{model}` already: retire that switch first, or roll it "
+        "back and retire it"
+    )
+
+
 def require_same(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
     """Return the switch that is under way if it is the wanted one. Raises InvalidRequest for another one."""
-    if there.to_collection.space != wanted.to.space:
-        raise InvalidRequest(
-            f"tenant `{there.tenant}` is switched to `{there.to_collection.model}` already: retire that "
-            "switch first, or roll it back and retire it"
-        )
+    if there.is_trial or there.to_collection.space != wanted.to.space:
+        raise _under_way(there)
     return there
 
 
@@ -136,6 +189,8 @@ def _begin_one(
     campaign: str,
     tenants_in_all: int,
     now: float,
+    *,
+    trial_of: str | None = None,
 ) -> ModelSwitch:
     info = wanted.to
     target = collections.Wanted(tenant, info.name, info.space, info.dim)
@@ -147,6 +202,7 @@ def _begin_one(
         wanted_percent=wanted.percent,
         sticky_by="query" if tenants_in_all == 1 else "tenant",
         most_jobs=wanted.most_jobs,
+        trial_of=trial_of,
     )
     begun = model_switches.begin(conn, new, now)
     assert begun is not None, "the tenant is locked, and had no switch under way"
@@ -155,17 +211,17 @@ def _begin_one(
 
 def pause(conn: Connection, tenant: str) -> ModelSwitch:
     """Embed no more documents of before for now. What is submitted is still embedded with both models."""
-    return _changed(conn, _locked(conn, tenant), paused=True)
+    return _changed(conn, _locked(conn, tenant, trials=True), paused=True)
 
 
 def resume(conn: Connection, tenant: str) -> ModelSwitch:
     """Go on after `pause`."""
-    return _changed(conn, _locked(conn, tenant), paused=False)
+    return _changed(conn, _locked(conn, tenant, trials=True), paused=False)
 
 
 def throttle(conn: Connection, tenant: str, most_jobs: int | None) -> ModelSwitch:
     """Embed at most this many documents of before at a time; None: as the settings say."""
-    return _changed(conn, _locked(conn, tenant), most_jobs=most_jobs)
+    return _changed(conn, _locked(conn, tenant, trials=True), most_jobs=most_jobs)
 
 
 def serve(conn: Connection, tenant: str, percent: float, now: float) -> ModelSwitch:
@@ -217,7 +273,11 @@ def retire(conn: Connection, tenant: str, now: float, *, force: bool = False) ->
     is given up. Raises NotReady while both spaces answer queries, and, unless `force`, if documents are only
     in the space that is to be emptied; with `force` they stay in it.
     """
-    switch = _locked(conn, tenant)
+    return _retire(conn, _locked(conn, tenant), now, force=force)
+
+
+def _retire(conn: Connection, switch: ModelSwitch, now: float, *, force: bool) -> ModelSwitch:
+    tenant = switch.tenant
     if switch.phase is SwitchPhase.RETIRING:
         return switch
     if 0 < switch.percent < 100:
@@ -243,11 +303,14 @@ def _served(conn: Connection, switch: ModelSwitch, percent: float, now: float) -
     return _changed(conn, switch, percent=percent, wanted_percent=percent, switched_at=switched_at)
 
 
-def _locked(conn: Connection, tenant: str) -> ModelSwitch:
+def _locked(conn: Connection, tenant: str, *, trials: bool = False) -> ModelSwitch:
+    """Return the tenant's switch, locked. A trial is taken with `trials` only: its experiment decides."""
     switch = model_switches.running_of(conn, [tenant]).get(tenant)
     locked = None if switch is None else model_switches.lock(conn, switch.switch_id)
     if locked is None or not locked.running:
         raise InvalidRequest(f"tenant `{tenant}` has no switch to another model under way: begin one")
+    if locked.is_trial and not trials:
+        raise _under_way(locked)
     return locked
 
 

@@ -81,7 +81,8 @@ class ModelSwitcher:
     async def _take(self, switch: ModelSwitch) -> None:
         match switch.phase:
             case SwitchPhase.FILLING:
-                if await self._filled(switch):
+                # A trial stays here, where no submission waits for its twin, until it is promoted.
+                if await self._filled(switch) and not switch.is_trial:
                     await self._enter(switch, SwitchPhase.CHECKING)
             case SwitchPhase.CHECKING:
                 if await self._filled(switch):

@@ -14,6 +14,12 @@ from sqlalchemy import Connection, bindparam, delete, literal_column, select, up
 from embedfleet.records.documents import ONE_IF_THERE_ARE_VIEWS
 from embedfleet.records.generations import Generation
 from embedfleet.sql import document_lock
+from embedfleet.sql.experiment_tables import (
+    experiment_answers,
+    experiment_hits,
+    experiment_questions,
+    impression_hits,
+)
 from embedfleet.sql.model_tables import switch_questions
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
@@ -134,14 +140,21 @@ def asking_for_cleanup(conn: Connection, document_ids: Sequence[str]) -> set[str
 
 
 def drop(conn: Connection, document_id: str) -> None:
-    """Drop the document, its generations and their text. Its chunks, jobs and vectors must be gone."""
+    """Drop the document, its generations, their text, and the rows that name it.
+
+    Its chunks, jobs and vectors must be gone.
+    """
     document_lock.require(conn, document_id)
     mine = select(generations.c.generation_id).where(generations.c.document_id == document_id)
     conn.execute(delete(segment_table).where(segment_table.c.generation_id.in_(mine)))
-    conn.execute(delete(switch_questions).where(switch_questions.c.document_id == document_id))
+    for table in _NAMING:
+        conn.execute(delete(table).where(table.c.document_id == document_id))
     conn.execute(delete(generations).where(generations.c.document_id == document_id))
     conn.execute(delete(documents).where(documents.c.document_id == document_id))
 
+
+# What was asked of models about the document, and which of its passages they found.
+_NAMING = (switch_questions, experiment_questions, experiment_answers, experiment_hits, impression_hits)
 
 _COUNT_PATCHES = (
     update(documents)

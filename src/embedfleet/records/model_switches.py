@@ -67,6 +67,7 @@ class ModelSwitch:
     switched_at: float | None
     ended_at: float | None
     findings: Mapping[str, Any] = field(default_factory=dict)
+    trial_of: str | None = None
 
     @property
     def running(self) -> bool:
@@ -76,6 +77,11 @@ class ModelSwitch:
     def writes_both(self) -> bool:
         """Whether what is submitted is embedded with both models."""
         return self.phase in DUAL_WRITE
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the new space is filled for an experiment only: it answers no query."""
+        return self.trial_of is not None
 
     @property
     def main(self) -> Collection:
@@ -124,6 +130,7 @@ class NewSwitch:
     wanted_percent: float
     sticky_by: str
     most_jobs: int | None = None
+    trial_of: str | None = None
     findings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -204,6 +211,7 @@ def begin(conn: Connection, new: NewSwitch, now: float) -> ModelSwitch | None:
         "wanted_percent": new.wanted_percent,
         "sticky_by": new.sticky_by,
         "paused": False,
+        "trial_of": new.trial_of,
         "forced": False,
         "most_jobs": new.most_jobs,
         "started_at": now,
@@ -409,6 +417,7 @@ def _switch(row: Row[Any]) -> ModelSwitch:
         wanted_percent=row.wanted_percent,
         sticky_by=row.sticky_by,
         paused=bool(row.paused),
+        trial_of=row.trial_of,
         forced=bool(row.forced),
         most_jobs=row.most_jobs,
         started_at=row.started_at,

@@ -13,6 +13,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, or_, select
 
+from embedfleet.sql.experiment_tables import (
+    experiment_answers,
+    experiment_hits,
+    experiment_questions,
+    experiments,
+    impression_hits,
+    impressions,
+)
 from embedfleet.sql.model_tables import model_switches, switch_questions
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.tables import (
@@ -41,7 +49,19 @@ from embedfleet.sql.tables import (
 )
 from embedfleet.sql.traffic_tables import shadow_differences, traffic_removals
 
-OF_DOCUMENT = (documents, generations, vectors, embeddings, jobs, store_copies, switch_questions)
+OF_DOCUMENT = (
+    documents,
+    generations,
+    vectors,
+    embeddings,
+    jobs,
+    store_copies,
+    switch_questions,
+    experiment_questions,
+    experiment_answers,
+    experiment_hits,
+    impression_hits,
+)
 """The tables whose rows name their document."""
 OF_GENERATION = (segments, chunks)
 OF_JOB = (batches, dead_letters, deaths)
@@ -49,8 +69,19 @@ NAMING = (events, searches, idempotency_keys, traffic_removals, shadow_differenc
 """The tables whose rows may name a document by its media id, or hold its text."""
 OF_COLLECTION = (score_backgrounds,)
 """Tables whose rows are of a collection, and name no document."""
-OF_TENANT = (switch_questions, model_switches, collections, tenants)
-"""Further tables with rows of a tenant."""
+OF_TENANT = (
+    experiment_hits,
+    experiment_answers,
+    experiment_questions,
+    impression_hits,
+    impressions,
+    experiments,
+    switch_questions,
+    model_switches,
+    collections,
+    tenants,
+)
+"""Further tables with rows of a tenant. A row comes before the rows that it refers to."""
 
 KEPT = (audit, receipts, usage, api_keys)
 """Tables whose rows stay, as they are evidence. A receipt counts those that name the document or tenant.

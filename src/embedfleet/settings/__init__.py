@@ -9,6 +9,7 @@ May import: document_filter and below.
 from __future__ import annotations
 
 from embedfleet.settings.catalogue_file import CatalogueFile
+from embedfleet.settings.experiments import ExperimentSettings
 from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.loading import CONFIG_ENV, DEBUG_ENV, load_settings, usual_config_file
 from embedfleet.settings.model_switching import GateSettings, ModelSwitchingSettings
@@ -42,6 +43,7 @@ __all__ = [
     "EmbeddingCacheSettings",
     "EmbeddingPoolSettings",
     "EventsSettings",
+    "ExperimentSettings",
     "GateSettings",
     "HttpSettings",
     "ModelSettings",

@@ -12,6 +12,7 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from embedfleet.settings.chunking import ChunkingSettings
+from embedfleet.settings.experiments import ExperimentSettings
 from embedfleet.settings.http import HttpSettings
 from embedfleet.settings.model_switching import ModelSwitchingSettings
 from embedfleet.settings.models import ModelsSettings
@@ -162,6 +163,7 @@ class Settings(Section):
     embedding_cache: EmbeddingCacheSettings = EmbeddingCacheSettings()
     models: ModelsSettings = ModelsSettings()
     model_switching: ModelSwitchingSettings = ModelSwitchingSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     parsing: ParsingSettings = ParsingSettings()
     tenants: TenantsSettings = TenantsSettings()

@@ -41,6 +41,8 @@ model_switches = Table(
     Column("sticky_by", String(8), nullable=False),
     # Whether no document of before is embedded for now.
     Column("paused", Boolean, nullable=False),
+    # The experiment that the new space is filled for; NULL: it is to answer queries.
+    Column("trial_of", String(40)),
     # Whether the switch passes a gate that refuses it.
     Column("forced", Boolean, nullable=False),
     # The most documents of before that are embedded at a time; NULL: as the settings say.

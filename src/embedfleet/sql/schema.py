@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # Imported for their tables, which enter the collection by being made.
+import embedfleet.sql.experiment_tables
 import embedfleet.sql.model_tables
 import embedfleet.sql.tables
 import embedfleet.sql.traffic_tables  # noqa: F401

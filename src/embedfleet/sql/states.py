@@ -61,6 +61,31 @@ class SwitchPhase(StrEnum):
     ENDED = "ended"
 
 
+class ExperimentPhase(StrEnum):
+    """How far a comparison of two models is (`experiments`).
+
+    `preparing`: the space of model B is filled. `piloting`: the first questions are asked, which say how many
+    are needed, and whether to trust the comparison. `asking`: both models are asked. `showing`: searches get
+    hits of both models, and people's clicks are counted. `ended`: there is a verdict.
+    """
+
+    PREPARING = "preparing"
+    PILOTING = "piloting"
+    ASKING = "asking"
+    SHOWING = "showing"
+    ENDED = "ended"
+
+
+class QuestionSource(StrEnum):
+    """Where the questions of a comparison come from: `known_items` from titles and headings of the documents,
+    `labelled` from files, `query_log` from earlier searches, `clicks` from people who search (online)."""
+
+    KNOWN_ITEMS = "known_items"
+    LABELLED = "labelled"
+    QUERY_LOG = "query_log"
+    CLICKS = "clicks"
+
+
 class DeadLetterEnd(StrEnum):
     """`requeued`: its job ran again. `replaced`: a newer generation of its document is complete. `purged`: an
     operator accepted the loss."""

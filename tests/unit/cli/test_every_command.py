@@ -48,6 +48,8 @@ MEANINGS = {
     "--all": 2,
     "--ended": 2,
     "--url": 2,
+    "--owner": 2,
+    "--days": 2,
 }
 """Options with several meanings, and how many: whose documents, and only whose; passages, and rows; the model
 to embed with, the one to search, and the one that made the vectors of another system; what is overwritten,
@@ -56,7 +58,8 @@ adoption, a move of the vectors, and a switch to another model; a share of all r
 number of each group; where a model is, and a vector store;
 how long to measure a model, and to look at a fleet; the last day, the store to move to, and the model to
 switch to; the first day, and the model to leave; all dead letters, and all tenants; dead letters, and
-switches, that have ended. Any other name has one."""
+switches, that have ended; who decides by a shadow run, and by a comparison; how long a key is valid, and a
+comparison goes on. Any other name has one."""
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
@@ -83,7 +86,7 @@ def test_an_option_has_the_same_words_in_every_command() -> None:
 
 
 def test_a_command_says_whether_it_means_every_tenant_or_the_default_one() -> None:
-    default = {"ingest", "estimate", "search", "explain", "keys create", "adopt"} | {
+    default = {"ingest", "estimate", "search", "explain", "keys create", "adopt", "ab start"} | {
         f"documents {command}" for command in ("list", "show", "delete", "receipt")
     }
     orders = ("switch", "pause", "resume", "throttle", "serve", "rollback", "recheck", "retire")

@@ -11,6 +11,7 @@ from embedfleet.bootstrap import GuestSystem, open_guest
 if TYPE_CHECKING:
     from embedfleet.administration.operator_administration import OperatorAdministration
     from embedfleet.cli.workers_host import WorkersHost
+    from embedfleet.experiments.administration import ExperimentAdministration
     from embedfleet.explanation import JobExplanation
     from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest import LocalIntake
@@ -147,6 +148,16 @@ class LocalSystem:
         guest = await self._guest()
         catalogue = Catalogue(guest.settings.models)
         return SwitchAdministration(guest.database, SystemClock(), guest.settings, catalogue, actor=LOCAL)
+
+    async def experiments(self) -> ExperimentAdministration:
+        from embedfleet.clock import SystemClock
+        from embedfleet.experiments.administration import ExperimentAdministration
+        from embedfleet.inference.catalogue import Catalogue
+        from embedfleet.records.audit import LOCAL
+
+        guest = await self._guest()
+        catalogue = Catalogue(guest.settings.models)
+        return ExperimentAdministration(guest.database, SystemClock(), catalogue, guest.settings, actor=LOCAL)
 
     def stands_still(self) -> bool:
         from embedfleet.data_directory import owner_of

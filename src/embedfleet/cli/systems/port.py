@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     )
     from embedfleet.cli.systems.workers import Workers
     from embedfleet.document_filter import DocumentFilter
+    from embedfleet.experiments.schemas import (
+        ExperimentInfo,
+        ExperimentRequest,
+        ExperimentResults,
+        PlannedExperiment,
+    )
     from embedfleet.explanation import JobExplanation
     from embedfleet.inference.model_list import ListedModel
     from embedfleet.ingest.intake import Estimating
@@ -244,6 +250,19 @@ class Switches(Protocol):
     async def retire(self, selection: Selection, *, force: bool = False) -> SwitchesOrdered: ...
 
 
+class Experiments(Protocol):
+    """The contracts are those of `experiments.administration.ExperimentAdministration`."""
+
+    async def plan(self, request: ExperimentRequest) -> PlannedExperiment: ...
+    async def begin(self, request: ExperimentRequest) -> ExperimentInfo: ...
+    async def list_experiments(
+        self, *, limit: int = 100, after: str | None = None
+    ) -> Page[ExperimentInfo]: ...
+    async def show(self, experiment_id: str) -> ExperimentResults: ...
+    async def end(self, experiment_id: str) -> ExperimentInfo: ...
+    async def promote(self, experiment_id: str) -> ExperimentInfo: ...
+
+
 class System(Protocol):
     """A system, here or elsewhere. Any method may raise Transient if it cannot be reached."""
 
@@ -324,6 +343,10 @@ class System(Protocol):
 
     def stands_still(self) -> bool:
         """Whether no process carries out what is ordered, unless this one does. A server has its own."""
+        ...
+
+    async def experiments(self) -> Experiments:
+        """Return the door to comparisons of models. For operators."""
         ...
 
     async def orchestrators(self) -> OrchestratorsSeen:

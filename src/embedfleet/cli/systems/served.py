@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from embedfleet.cli.systems.served_experiments import ServedExperiments
 from embedfleet.cli.systems.served_intake import ServedIntake
 from embedfleet.cli.systems.served_switches import ServedSwitches
 from embedfleet.cli.systems.served_traffic import ServedShadows, ServedTraffic
@@ -87,6 +88,9 @@ class ServedSystem:
 
     def stands_still(self) -> bool:
         return False
+
+    async def experiments(self) -> ServedExperiments:
+        return ServedExperiments(self._client.of_all_tenants())
 
     async def orchestrators(self) -> OrchestratorsSeen:
         return await self._client.orchestrators()

@@ -1,0 +1,177 @@
+"""How comparisons of two models are shown to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from embedfleet.cli.output import readable_time, say, say_table
+from embedfleet.wording import readable_seconds
+
+if TYPE_CHECKING:
+    from embedfleet.experiments.schemas import (
+        Checks,
+        ExperimentInfo,
+        ExperimentResults,
+        Figures,
+        PassageInfo,
+        PlanInfo,
+        PlannedExperiment,
+        QuestionInfo,
+        SpaceFigures,
+    )
+
+HEADINGS = ("experiment", "tenant", "A", "B", "phase", "asked", "verdict", "expires or ended")
+RIGHT = (5,)
+"""The column of numbers."""
+_LONGEST_CELL = 60
+_HITS_SHOWN = 3
+
+
+def cells(one: ExperimentInfo) -> tuple[str, ...]:
+    """Return a comparison as a row of a table."""
+    return (
+        one.experiment_id,
+        one.tenant,
+        one.model_a,
+        one.model_b,
+        one.phase.value,
+        f"{one.asked:,}",
+        _verdict(one),
+        readable_time(one.ended_at or one.expires_at),
+    )
+
+
+def say_plan(plan: PlannedExperiment) -> None:
+    """Write what a comparison would do."""
+    say(f"compare      {plan.model_a} (A) with {plan.model_b} (B), tenant {plan.tenant}")
+    left_out = sum(plan.left_out.values())
+    if plan.source.value != "clicks":
+        say(f"questions    {plan.questions:,} of {plan.source}, {left_out:,} left out")
+    say(f"needed       {_needed(plan.plan, plan.rule.smallest_difference, plan.rule.power)}")
+    cost = plan.to_embed
+    money = "no price is set" if cost.cost is None else f"{cost.cost:.2f} {cost.currency}"
+    size = f"{cost.documents:,} documents, about {cost.tokens:,} tokens ({money})"
+    say(f"to embed     {size}, where {plan.model_b} does not have them yet")
+    _say_warnings(plan.warnings)
+
+
+def say_experiment(one: ExperimentInfo) -> None:
+    """Write what is known of a comparison, without its questions."""
+    say(f"experiment   {one.experiment_id} of {one.owner}")
+    say(f"compares     {one.model_a} (A) with {one.model_b} (B), tenant {one.tenant}, by {one.source}")
+    say(f"rule         {one.rule.metric}: {_needed(one.plan, one.rule.smallest_difference, one.rule.power)}")
+    say(f"phase        {one.phase}, {one.asked:,} asked of {one.questions:,}")
+    say(f"begun        {readable_time(one.begun_at)}, expires {readable_time(one.expires_at)}")
+    if one.ended_at is not None:
+        say(f"ended        {readable_time(one.ended_at)}, as {one.reason}")
+    if one.checks is not None:
+        say(f"A/A check    {_checks(one.checks)}")
+    say(f"verdict      {_verdict(one)}")
+    if one.ended_at is not None:
+        kept = "until it is ended by hand" if one.keep else "no"
+        if one.space_kept_until is not None and not one.keep:
+            kept = f"until {readable_time(one.space_kept_until)}"
+        say(f"space kept   {kept}")
+    _say_warnings(one.warnings)
+
+
+def say_results(found: ExperimentResults) -> None:
+    """Write all that is known of a comparison."""
+    one = found.experiment
+    say_experiment(one)
+    if found.metrics:
+        say("")
+        say_table(
+            ("metric", "", "n", "A", "B", "B - A", "95%"), map(_figures, found.metrics), right=range(2, 6)
+        )
+    if found.overlap is not None:
+        say(f"overlap      {found.overlap:.1%} of the hits are those of both models")
+    say("")
+    say_table(
+        ("model", "documents", "chunks", "tokens", "cost", "bytes a vector", "p95 of a search"),
+        map(_space, found.spaces),
+        right=range(1, 7),
+    )
+    if found.slices:
+        say("")
+        say_table(
+            ("slice", "", "n", "A", "B", "B - A", "95%"), map(_figures, found.slices), right=range(2, 6)
+        )
+    _say_questions(f"where {one.model_b} loses most", found.worst)
+    _say_questions(f"where {one.model_b} gains most", found.best)
+
+
+def _say_questions(title: str, questions: Iterable[QuestionInfo]) -> None:
+    for number, one in enumerate(questions):
+        if not number:
+            say("")
+            say(title)
+        text = "(its document has changed)" if one.text is None else one.text
+        say(f"  {text}  [A {one.score_a:.2f}, B {one.score_b:.2f}; right: {', '.join(one.right) or '-'}]")
+        for a, b in _side_by_side(one):
+            say(f"    A {a:<{_LONGEST_CELL}}  B {b}".rstrip())
+
+
+def _side_by_side(one: QuestionInfo) -> Iterable[tuple[str, str]]:
+    for rank in range(_HITS_SHOWN):
+        a, b = (_passage(hits[rank]) if rank < len(hits) else "" for hits in (one.a, one.b))
+        if a or b:
+            yield a, b
+
+
+def _passage(one: PassageInfo) -> str:
+    mark = "*" if one.is_right else " "
+    text = " ".join((one.text or "").split())
+    shown = f"{mark} {one.media_id} {one.start}-{one.end}: {text}"
+    return shown if len(shown) <= _LONGEST_CELL else shown[: _LONGEST_CELL - 1] + "…"
+
+
+def _figures(one: Figures) -> tuple[str, ...]:
+    return (
+        one.name,
+        one.value,
+        f"{one.queries:,}",
+        f"{one.a:.3f}",
+        f"{one.b:.3f}",
+        f"{one.difference:+.3f}",
+        f"{one.low:+.3f} to {one.high:+.3f}",
+    )
+
+
+def _space(one: SpaceFigures) -> tuple[str, ...]:
+    return (
+        one.model,
+        f"{one.documents:,}",
+        f"{one.chunks:,}",
+        f"{one.tokens:,}",
+        "-" if one.cost is None else f"{one.cost:.2f} {one.currency}",
+        f"{one.bytes_per_vector:,}",
+        "-" if one.p95_seconds is None else readable_seconds(one.p95_seconds),
+    )
+
+
+def _needed(plan: PlanInfo, smallest_difference: float, power: float) -> str:
+    by = "measured by the first ones" if plan.by_pilot else "a cautious guess, until the first are asked"
+    return (
+        f"{plan.queries:,} questions find a difference of {smallest_difference:g} in {power:.0%} of such "
+        f"comparisons (deviation {plan.deviation:.2f}, {by})"
+    )
+
+
+def _checks(checks: Checks) -> str:
+    told = f"{checks.alarms:,} false alarms in {checks.experiments:,} (up to {checks.allowed:,} allowed)"
+    if checks.repeated:
+        told += f"; A asked twice: {checks.unequal:,} of {checks.repeated:,} answers differ"
+    return told if checks.passed else f"FAILED: {told}"
+
+
+def _verdict(one: ExperimentInfo) -> str:
+    if one.verdict is None:
+        return "none yet" if one.ended_at is None else "none"
+    return one.verdict.sentence if one.ended_at is not None else f"so far: {one.verdict.sentence}"
+
+
+def _say_warnings(warnings: Iterable[str]) -> None:
+    for one in warnings:
+        say(f"mind         {one}")

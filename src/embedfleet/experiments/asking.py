@@ -1,0 +1,100 @@
+"""Asks both models the questions of an experiment, and records what each answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from embedfleet.clock import Clock
+from embedfleet.evaluation.questions import Passage, Question
+from embedfleet.evaluation.rankings import overlap_at
+from embedfleet.experiments.metrics import ComparedMetric
+from embedfleet.model_switching.space_asking import SpaceAnswer, SpaceAsking
+from embedfleet.records import experiment_questions, identity
+from embedfleet.records.collections import Collection
+from embedfleet.records.experiment_questions import TEAMS, FoundPassage, StoredQuestion
+from embedfleet.records.experiments import Experiment
+from embedfleet.sql.database import Database
+
+# What the results show side by side. More of a question would seldom be read.
+_HITS_KEPT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks one question after the other, each recorded in a unit of its own.
+
+    So a process that dies loses the question that it was at, and no question is counted twice.
+    """
+
+    database: Database
+    asking: SpaceAsking
+    clock: Clock
+
+    async def ask(self, experiment: Experiment, stored: StoredQuestion, *, twice: bool = False) -> None:
+        """Ask both models a question; `twice`: A again, and note whether its answer is the same.
+
+        Raises InvalidRequest, UnknownModel, SpaceMismatch and ModelError if a model cannot be asked.
+        """
+        result: dict[str, Any] | None = None
+        hits: dict[str, Sequence[FoundPassage]] = {}
+        if stored.question is not None:
+            result, hits = await self._asked(experiment, stored.question, twice=twice)
+        await self.database.write(
+            partial(
+                experiment_questions.record,
+                experiment=experiment,
+                place=stored.place,
+                now=self.clock.now(),
+                result=result,
+                hits=hits,
+            )
+        )
+
+    async def warm(self, experiment: Experiment, text: str) -> None:
+        """Load both models and open both spaces, so that the first question is not slower than the others."""
+        for collection in _spaces(experiment):
+            await self.asking.ask(collection, text, most=1)
+
+    async def _asked(
+        self, experiment: Experiment, question: Question, *, twice: bool
+    ) -> tuple[dict[str, Any], dict[str, Sequence[FoundPassage]]]:
+        metric = ComparedMetric.parse(experiment.rule["metric"])
+        most = metric.passages(question)
+        answers = [await self._answer(one, question, most) for one in _spaces(experiment)]
+        a, b = ([_named(experiment.tenant, hit) for hit in one.passages] for one in answers)
+        result: dict[str, Any] = {
+            "a": metric.scores_of(question, a),
+            "b": metric.scores_of(question, b),
+            "overlap": overlap_at(metric.depth, a, b),
+            "seconds_a": answers[0].seconds,
+            "seconds_b": answers[1].seconds,
+            "chars": len(question.text),
+        }
+        if twice:
+            again = await self._answer(experiment.collection_a, question, most)
+            result["equal"] = list(again.passages) == list(answers[0].passages)
+        return result, {team: _found(question, found) for team, found in zip(TEAMS, (a, b), strict=True)}
+
+    async def _answer(self, collection: Collection, question: Question, most: int) -> SpaceAnswer:
+        return await self.asking.ask(collection, question.text, most=most)
+
+
+def _spaces(experiment: Experiment) -> tuple[Collection, Collection]:
+    return experiment.collection_a, experiment.collection_b
+
+
+def _named(tenant: str, passage: Passage) -> Passage:
+    """Return the passage with the id of its document, as answers have it."""
+    return Passage(identity.document_id(tenant, passage.document), passage.start, passage.end)
+
+
+def _found(question: Question, passages: Sequence[Passage]) -> list[FoundPassage]:
+    return [
+        FoundPassage(
+            one.document, one.start, one.end, any(answer.is_met_by(one) for answer in question.answers)
+        )
+        for one in passages[:_HITS_KEPT]
+    ]

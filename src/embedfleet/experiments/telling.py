@@ -1,0 +1,173 @@
+"""Puts what is known of an experiment into the records that people see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from embedfleet.clock import utc
+from embedfleet.experiments import judging
+from embedfleet.experiments.drawing import Drawn
+from embedfleet.experiments.schemas import (
+    Checks,
+    Cost,
+    ExperimentInfo,
+    ExperimentRequest,
+    ExperimentResults,
+    PassageInfo,
+    PlanInfo,
+    PlannedExperiment,
+    QuestionInfo,
+    SpaceFigures,
+    VerdictInfo,
+    rule_of,
+)
+from embedfleet.records import experiment_questions, impressions, spaces
+from embedfleet.records.collections import Collection
+from embedfleet.records.experiment_questions import AskedQuestion, ShownPassage, ShownQuestion
+from embedfleet.records.experiments import Experiment
+from embedfleet.settings import Settings
+from embedfleet.sql.states import QuestionSource
+
+_BYTES_PER_NUMBER = 4
+_LONGEST_TEXT = 300
+
+
+def planned(
+    conn: Connection,
+    request: ExperimentRequest,
+    collection: Collection,
+    drawn: Drawn,
+    settings: Settings,
+    warnings: Sequence[str],
+) -> PlannedExperiment:
+    """Return what an experiment would do. Tokens are those of model A: another tokenizer makes others."""
+    plan = judging.first_plan(request.rule, online=request.online)
+    size = spaces.size_of(conn, collection)
+    return PlannedExperiment(
+        tenant=request.tenant,
+        model_a=request.model_a,
+        model_b=request.model_b,
+        source=request.source,
+        rule=request.rule,
+        plan=judging.plan_info(plan, by_pilot=False),
+        questions=len(drawn.questions),
+        left_out=drawn.left_out,
+        to_embed=Cost(
+            documents=size.documents,
+            tokens=size.tokens,
+            cost=settings.prices.cost(request.model_b, size.tokens),
+            currency=settings.prices.currency,
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def info(conn: Connection, one: Experiment) -> ExperimentInfo:
+    """Return the experiment without its questions."""
+    found = one.findings
+    kept_until = found.get("kept_until")
+    verdict, checks = found.get("verdict"), found.get("checks")
+    warnings = list(found.get("warnings", ()))
+    if found.get("lacking"):
+        warnings.append(
+            f"{found['lacking']:,} of {found['documents']:,} documents could not be embedded with "
+            f"`{one.collection_b.model}`: what is asked about them counts against it"
+        )
+    return ExperimentInfo(
+        experiment_id=one.experiment_id,
+        tenant=one.tenant,
+        owner=one.owner,
+        model_a=one.collection_a.model,
+        model_b=one.collection_b.model,
+        source=one.source,
+        phase=one.phase,
+        rule=rule_of(one.rule),
+        plan=PlanInfo.model_validate(found["plan"]),
+        checks=None if checks is None else Checks.model_validate(checks),
+        verdict=None if verdict is None else VerdictInfo.model_validate(verdict),
+        reason=found.get("reason"),
+        questions=experiment_questions.count(conn, one),
+        asked=_asked(conn, one),
+        begun_at=utc(one.begun_at),
+        expires_at=utc(one.expires_at),
+        ended_at=None if one.ended_at is None else utc(one.ended_at),
+        keep=one.keep,
+        space_kept_until=None if kept_until is None or one.keep else utc(kept_until),
+        warnings=tuple(warnings),
+    )
+
+
+def results(conn: Connection, one: Experiment, settings: Settings) -> ExperimentResults:
+    """Return all that is known of an experiment. Texts are read now, so a deleted document's are gone."""
+    metric = rule_of(one.rule).metric
+    asked = experiment_questions.asked(conn, one)
+    worst, best = judging.worst_and_best(asked, metric)
+    told = partial(_questions, conn, one, metric, {each.place: each for each in asked})
+    return ExperimentResults(
+        experiment=info(conn, one),
+        metrics=tuple(judging.figures(asked)),
+        slices=tuple(judging.sliced(asked, metric)),
+        overlap=judging.overlap_of(asked),
+        spaces=(
+            _space(conn, one.collection_a, judging.p95(asked, "a"), settings),
+            _space(conn, one.collection_b, judging.p95(asked, "b"), settings),
+        ),
+        worst=told(worst),
+        best=told(best),
+    )
+
+
+def _asked(conn: Connection, one: Experiment) -> int:
+    if one.source is QuestionSource.CLICKS:
+        return impressions.count_shown(conn, one.experiment_id)
+    return experiment_questions.count_asked(conn, one)
+
+
+def _space(
+    conn: Connection, collection: Collection, p95_seconds: float | None, settings: Settings
+) -> SpaceFigures:
+    size = spaces.size_of(conn, collection)
+    return SpaceFigures(
+        model=collection.model,
+        documents=size.documents,
+        chunks=size.chunks,
+        tokens=size.tokens,
+        cost=settings.prices.cost(collection.model, size.tokens),
+        currency=settings.prices.currency,
+        bytes_per_vector=_BYTES_PER_NUMBER * collection.dim,
+        p95_seconds=p95_seconds,
+    )
+
+
+def _questions(
+    conn: Connection,
+    one: Experiment,
+    metric: str,
+    asked: dict[int, AskedQuestion],
+    places: Sequence[int],
+) -> tuple[QuestionInfo, ...]:
+    shown = experiment_questions.shown(conn, one, places)
+    return tuple(_question(each, metric, asked[each.place]) for each in shown)
+
+
+def _question(shown: ShownQuestion, metric: str, asked: AskedQuestion) -> QuestionInfo:
+    return QuestionInfo(
+        text=shown.text,
+        right=tuple(shown.right),
+        score_a=asked.result["a"][metric],
+        score_b=asked.result["b"][metric],
+        a=tuple(map(_passage, shown.a)),
+        b=tuple(map(_passage, shown.b)),
+    )
+
+
+def _passage(shown: ShownPassage) -> PassageInfo:
+    text = shown.text
+    if text is not None and len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "…"
+    return PassageInfo(
+        media_id=shown.media_id, start=shown.start, end=shown.end, is_right=shown.is_right, text=text
+    )

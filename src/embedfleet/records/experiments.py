@@ -1,0 +1,191 @@
+"""Experiments: comparisons of two models for a tenant. A tenant has at most one under way.
+
+What a rule and what findings say is JSON here: the package `experiments` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, exists, select, update
+
+from embedfleet.records.collections import Collection
+from embedfleet.records.cursors import Listing, Page
+from embedfleet.sql.experiment_tables import (
+    experiment_answers,
+    experiment_hits,
+    experiment_questions,
+    experiments,
+)
+from embedfleet.sql.model_tables import model_switches
+from embedfleet.sql.states import ExperimentPhase, QuestionSource
+from embedfleet.sql.tables import collections
+from embedfleet.sql.upsert import upsert
+
+_LISTING = Listing("experiments", (float, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A comparison of the models of two collections of a tenant. Instants are Unix times."""
+
+    experiment_id: str
+    tenant: str
+    owner: str
+    collection_a: Collection
+    collection_b: Collection
+    source: QuestionSource
+    phase: ExperimentPhase
+    keep: bool
+    rule: Mapping[str, Any]
+    begun_at: float
+    expires_at: float
+    ended_at: float | None = None
+    findings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.phase is not ExperimentPhase.ENDED
+
+
+def begin(conn: Connection, new: Experiment) -> bool:
+    """Write an experiment that begins. Return False if the tenant has one under way; nothing is written."""
+    row = upsert(conn.dialect.name, experiments).values(
+        experiment_id=new.experiment_id,
+        tenant=new.tenant,
+        owner=new.owner,
+        collection_a=new.collection_a.collection_id,
+        collection_b=new.collection_b.collection_id,
+        source=new.source,
+        phase=new.phase,
+        running=1,
+        keep=new.keep,
+        rule=json.dumps(dict(new.rule)),
+        begun_at=new.begun_at,
+        expires_at=new.expires_at,
+        findings=json.dumps(dict(new.findings)),
+    )
+    unless_running = row.on_conflict_do_nothing(index_elements=["tenant_id", "running"])
+    return conn.execute(unless_running.returning(experiments.c.experiment_id)).first() is not None
+
+
+def any_running(conn: Connection) -> bool:
+    """Whether an experiment is under way, or a space of one that has ended is still kept."""
+    under_way = exists().where(experiments.c.running == 1)
+    kept = exists().where(model_switches.c.running == 1, model_switches.c.trial_of.is_not(None))
+    return bool(conn.execute(select(under_way | kept)).scalar())
+
+
+def running(conn: Connection) -> list[Experiment]:
+    """Return the experiments that are under way, oldest first."""
+    query = _ROWS.where(experiments.c.running == 1)
+    return [_experiment(row) for row in conn.execute(query.order_by(experiments.c.begun_at, "experiment_id"))]
+
+
+def running_of(conn: Connection, tenant: str) -> Experiment | None:
+    """Return the experiment of the tenant that is under way; None if none is."""
+    return _one(conn.execute(_ROWS.where(experiments.c.tenant == tenant, experiments.c.running == 1)))
+
+
+def get(conn: Connection, experiment_id: str) -> Experiment | None:
+    """Return the experiment with this id; None if there is none."""
+    return _one(conn.execute(_ROWS.where(experiments.c.experiment_id == experiment_id)))
+
+
+def lock(conn: Connection, experiment_id: str) -> Experiment | None:
+    """Return the experiment, and keep other units from changing it until this one ends."""
+    if conn.dialect.name != "sqlite":
+        mine = select(experiments.c.experiment_id).where(experiments.c.experiment_id == experiment_id)
+        conn.execute(mine.with_for_update()).all()
+    return get(conn, experiment_id)
+
+
+def page(conn: Connection, *, limit: int, after: str | None) -> Page[Experiment]:
+    """Return up to `limit` experiments, newest first. `after` is the cursor of the page before."""
+    query = _ROWS.order_by(experiments.c.begun_at.desc(), experiments.c.experiment_id)
+    if after is not None:
+        at, experiment_id = _LISTING.key_after(after)
+        query = query.where(
+            (experiments.c.begun_at < at)
+            | ((experiments.c.begun_at == at) & (experiments.c.experiment_id > experiment_id))
+        )
+    found = [_experiment(row) for row in conn.execute(query.limit(limit + 1))]
+    return _LISTING.page(found, limit, lambda one: (one.begun_at, one.experiment_id))
+
+
+def enter(conn: Connection, one: Experiment, phase: ExperimentPhase, **found: Any) -> bool:
+    """Enter the phase, unless another unit has changed the phase since it was read. Returns whether.
+
+    `found` is added to the findings.
+    """
+    same = (experiments.c.experiment_id == one.experiment_id) & (experiments.c.phase == one.phase)
+    values = {"phase": phase, "findings": json.dumps({**one.findings, **found})}
+    return bool(conn.execute(update(experiments).where(same).values(**values)).rowcount)
+
+
+def end(conn: Connection, one: Experiment, now: float, *, keep: bool, **found: Any) -> bool:
+    """End the experiment. Return False if it had ended before, and change nothing then."""
+    mine = (experiments.c.experiment_id == one.experiment_id) & (experiments.c.running == 1)
+    values: dict[str, Any] = {
+        "phase": ExperimentPhase.ENDED,
+        "running": None,
+        "keep": keep,
+        "ended_at": now,
+        "findings": json.dumps({**one.findings, **found}),
+    }
+    return bool(conn.execute(update(experiments).where(mine).values(**values)).rowcount)
+
+
+def change(conn: Connection, one: Experiment, *, keep: bool | None = None, **found: Any) -> None:
+    """Add to the findings of an experiment that this unit has locked, and say whether its space is kept."""
+    values: dict[str, Any] = {"findings": json.dumps({**one.findings, **found})}
+    if keep is not None:
+        values["keep"] = keep
+    conn.execute(update(experiments).where(experiments.c.experiment_id == one.experiment_id).values(**values))
+
+
+def forget_questions(conn: Connection, one: Experiment) -> None:
+    """Drop the questions of the experiment, with all that was answered."""
+    for table in (experiment_hits, experiment_answers, experiment_questions):
+        conn.execute(delete(table).where(table.c.experiment_id == one.experiment_id))
+
+
+_A = collections.alias("a")
+_B = collections.alias("b")
+_COLLECTION_COLUMNS: Sequence[str] = ("collection_id", "model", "space", "dim")
+
+_ROWS = (
+    select(
+        experiments,
+        *(_A.c[name].label(f"a_{name}") for name in _COLLECTION_COLUMNS),
+        *(_B.c[name].label(f"b_{name}") for name in _COLLECTION_COLUMNS),
+    )
+    .join(_A, _A.c.collection_id == experiments.c.collection_a)
+    .join(_B, _B.c.collection_id == experiments.c.collection_b)
+)
+
+
+def _one(rows: Any) -> Experiment | None:
+    row = rows.one_or_none()
+    return None if row is None else _experiment(row)
+
+
+def _experiment(row: Row[Any]) -> Experiment:
+    return Experiment(
+        experiment_id=row.experiment_id,
+        tenant=row.tenant,
+        owner=row.owner,
+        collection_a=Collection(row.a_collection_id, row.tenant, row.a_model, row.a_space, row.a_dim),
+        collection_b=Collection(row.b_collection_id, row.tenant, row.b_model, row.b_space, row.b_dim),
+        source=QuestionSource(row.source),
+        phase=ExperimentPhase(row.phase),
+        keep=bool(row.keep),
+        rule=json.loads(row.rule),
+        begun_at=row.begun_at,
+        expires_at=row.expires_at,
+        ended_at=row.ended_at,
+        findings=json.loads(row.findings),
+    )
