@@ -25,7 +25,7 @@ from embedfleet.records.experiment_questions import AskedQuestion
 CLICK_DEVIATION = 0.7
 """The deviation of preferences, of which each is -1, 0 or 1: about half of the people prefer neither."""
 MOST_OF_PLAN = 1.5
-"""To show that two models are the same takes up to so many times the planned questions."""
+"""To show that two models are the same takes up to this many times the planned questions."""
 FEWEST_WITH_PILOT = 6
 """With fewer times the pilot's questions, none is left over for a pilot: all of them count."""
 # A search may give another answer to the same question if documents came in between.

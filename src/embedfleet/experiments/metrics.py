@@ -11,7 +11,7 @@ from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.relevance import DEFAULT_METRICS, Metric, scores
 
 _OVERLAP = re.compile(r"overlap@([1-9][0-9]{0,2})", re.IGNORECASE)
-# Where the answers are documents, each counts once: so many more passages are asked for, to have enough.
+# Where the answers are documents, each counts once. So more passages are asked for, to have enough.
 _PASSAGES_PER_DOCUMENT = 3
 
 

@@ -2,7 +2,7 @@
 
 One bad file never stops the others: an error of a file is an outcome, not an exception.
 
-May import: workers, job_manager, traffic and below.
+May import: workers, job_manager, traffic, experiments and below.
 """
 
 from embedfleet.ingest.files import Found, find_files

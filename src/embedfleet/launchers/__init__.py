@@ -4,5 +4,5 @@
 worker process, and `reported` what is known of one. `restarts` and `resources` are the arithmetic of restarts
 and of devices.
 
-May import: workers, job_manager, traffic and below.
+May import: workers, job_manager, traffic, experiments and below.
 """

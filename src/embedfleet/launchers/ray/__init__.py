@@ -4,5 +4,5 @@ Ray ends the process of a driver that loses the cluster's head for a minute. So 
 (`ray_driver`), which `driver_link` starts again, and the orchestrator lives on. `messages` has what the two
 say, `launcher` the port's adapter, `placement` the rule about which node can take a worker.
 
-May import: workers, job_manager, traffic and below.
+May import: workers, job_manager, traffic, experiments and below.
 """
