@@ -15,10 +15,13 @@ from embedfleet.inference.backend import TokenBatch
 from embedfleet.queue_schemas import ChunkingConfig, JobRequest, UserTier
 
 
-def library_sources() -> list[tuple[str, str]]:
-    """(name, text) of the standard library's modules, sorted by name; tests and site-packages left out."""
+def library_sources(*, tools: bool = False) -> list[tuple[str, str]]:
+    """(name, text) of the standard library's modules, sorted by name; tests and site-packages left out.
+
+    `tools`: with IDLE and lib2to3.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
-    skipped = {"test", "tests", "site-packages", "idlelib", "lib2to3", "__pycache__"}
+    skipped = {"test", "tests", "site-packages", "__pycache__"} | (set() if tools else {"idlelib", "lib2to3"})
     paths = (path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts))
     return [(str(path.relative_to(root)), path.read_text(errors="ignore")) for path in sorted(paths)]
 

@@ -23,6 +23,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         pytest.param("adopting.py --short", "vectors_changed", marks=pytest.mark.slow),
         ("autoscaling.py --short", "figures"),
         pytest.param("broker_costs.py --short", "server_us", marks=pytest.mark.slow),
+        pytest.param("cascade.py --short", "two models", marks=pytest.mark.slow),
         pytest.param("fleet_costs.py --short", "postgresql_log_bytes", marks=pytest.mark.slow),
         pytest.param("filters.py --short", "recall_percent", marks=pytest.mark.slow),
         pytest.param("embeddings_api.py --short", "requests_per_second", marks=pytest.mark.slow),
