@@ -124,4 +124,5 @@ async def test_a_document_is_explained_all_the_way_and_found_after_its_position(
                 seen.append(await explainer.of_job(OneTenant(TENANT), job_id))
         assert await running.jobs.of(TENANT).wait_until_visible(job_id, timeout_seconds=HANG_SECONDS) == []
         assert seen[-1].cause is Cause.SEARCHABLE
+        assert {(one.model, one.route) for one in seen} == {("stub", "default model")}
         assert {one.stage for one in seen} > {None}

@@ -26,6 +26,7 @@ from embedfleet.settings import RoutingRule, Settings
 from embedfleet.sql.database import Database
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
+from support.statements import statements
 from support.system import Configure, running
 
 CODE = RoutingRule(model="static", content_types=("code",))
@@ -91,7 +92,25 @@ async def test_rules_choose_the_model_of_a_job_which_says_why(
     ]
 
 
-async def test_rules_that_can_not_work_are_refused_and_change_nothing(
+@on_both_databases
+async def test_a_tenant_without_rules_costs_no_statement_more(
+    jobs: EmbeddingJobManager, operator: OperatorAdministration
+) -> None:
+    async def statements_of(name: str, model: str | None) -> int:
+        with statements() as executed:
+            await submitted(jobs, media_id=name, model=model)
+        return len(executed)
+
+    await submitted(jobs)
+    assert await statements_of("b", None) == await statements_of("c", "stub")
+    await operator.of("alice").set_rules([CODE])  # as another process does
+    assert await submitted(jobs, media_id="d", content_type="code") == (
+        "static",
+        "rule 1 of the tenant: content type is code",
+    )
+
+
+async def test_rules_that_cannot_work_are_refused(
     operator: OperatorAdministration,
 ) -> None:
     alice = operator.of("alice")

@@ -24,7 +24,13 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import describing, ending
 from embedfleet.lifecycle.admission_plan import Begun, Known, Submission, Ticket, Twin, Unchanged, plan
 from embedfleet.lifecycle.describing import NewMetadata
-from embedfleet.lifecycle.model_choice import KnownOfRouting, is_current, model_for, read_known
+from embedfleet.lifecycle.model_choice import (
+    KnownOfRouting,
+    PlainTenants,
+    is_current,
+    model_for,
+    read_known,
+)
 from embedfleet.places import NOWHERE, Places
 from embedfleet.queue_schemas import ContentType, JobRequest, JobStatus, Stage, UserTier
 from embedfleet.quota import Amount, Usage
@@ -109,6 +115,7 @@ class Admission:
         self._settings = settings
         self._catalogue = catalogue
         self._clock = clock
+        self._plain = PlainTenants(settings.models)
         # The chunking configuration of jobs that name none. Read once, as each read makes a new one.
         self.default_chunking = settings.chunking.config
         self.prices = settings.prices
@@ -134,7 +141,16 @@ class Admission:
 
     def read_routing(self, conn: Connection, requests: Sequence[JobRequest]) -> KnownOfRouting:
         """Read what `prepare` must know to choose models."""
-        return read_known(conn, requests, self._settings.models)
+        known = read_known(conn, requests, self._settings.models)
+        self._plain.learn(requests, known)
+        return known
+
+    def needs_routing(self, requests: Sequence[JobRequest]) -> bool:
+        """Whether `read_routing` must be asked before these are prepared to be admitted.
+
+        Otherwise `NOTHING_KNOWN` will do: admission looks whether it still holds.
+        """
+        return not self._plain.cover(requests)
 
     def prepare(self, request: JobRequest, known: KnownOfRouting, *, api_key: str = "") -> Submission:
         """Do the work that needs no transaction: choose the model; cut, hash and compress the text.
@@ -192,6 +208,7 @@ class Admission:
         known = _known(conn, submissions, now)
         for one in submissions:
             if not is_current(one.route, one.routed_by, known.tenants[one.request.user_id]):
+                self._plain.forget(one.request.user_id)
                 raise RoutingChanged(one.request.user_id)
         decided = plan(submissions, tickets, known, self._settings.tenants)
         tenants.set_tiers(conn, decided.tiers)

@@ -45,6 +45,39 @@ class KnownOfRouting:
 NOTHING_KNOWN = KnownOfRouting({}, {})
 """What is known if every caller names a model, so that nothing need be read."""
 
+_MOST_REMEMBERED = 10_000
+
+
+class PlainTenants:
+    """The tenants of which this process has read that they have no rules and no model of their own.
+
+    Most tenants are such. Their submissions need no read, since admission looks at the tenant's row under its
+    lock: if it has something by now, the tenant is forgotten here, and the submission prepared again.
+    """
+
+    def __init__(self, settings: ModelsSettings) -> None:
+        self._settings = settings
+        self._names: set[str] = set()
+
+    def cover(self, requests: Sequence[JobRequest]) -> bool:
+        """Whether nothing need be read to choose the models of these requests."""
+        asks = asks_for_metadata(NOTHING_OWN, self._settings)
+        return all(
+            one.model is not None or (one.user_id in self._names and not (asks and one.metadata is None))
+            for one in requests
+        )
+
+    def learn(self, requests: Sequence[JobRequest], known: KnownOfRouting) -> None:
+        """Remember which of the tenants of these requests have nothing of their own."""
+        if len(self._names) > _MOST_REMEMBERED:
+            self._names.clear()
+        self._names.update(
+            one.user_id for one in requests if one.model is None and known.of(one.user_id) == NOTHING_OWN
+        )
+
+    def forget(self, tenant: str) -> None:
+        self._names.discard(tenant)
+
 
 def read_known(conn: Connection, requests: Sequence[JobRequest], settings: ModelsSettings) -> KnownOfRouting:
     """Read what decides the models of those of the requests that name none."""

@@ -69,8 +69,8 @@ class Submissions:
         return [next(outcomes) if isinstance(one, Submission) else one for one in prepared]
 
     async def _known(self, requests: Sequence[JobRequest]) -> KnownOfRouting:
-        """Read what decides the models. If all callers name one, nothing need be read."""
-        if all(one.model is not None for one in requests):
+        """Read what decides the models, if need be."""
+        if not self._admission.needs_routing(requests):
             return NOTHING_KNOWN
         return await self._database.read(partial(self._admission.read_routing, requests=requests))
 
