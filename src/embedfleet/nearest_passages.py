@@ -71,25 +71,38 @@ class NearestPassages:
         self._exact_scan_rows = exact_scan_rows
 
     async def find(
-        self, collection: Collection, vector: NDArray[np.float32], wanted: PassageFilter, *, most: int
+        self,
+        collection: Collection,
+        vector: NDArray[np.float32],
+        wanted: PassageFilter,
+        *,
+        most: int,
+        but_in: Collection | None = None,
     ) -> Nearest:
         """Return the `most` nearest texts of live passages that the filter allows.
 
+        Documents that readers see in the collection `but_in` too are left out: another search finds them.
         Passages of the same text are one hit. Without a filter there may be fewer hits if the 20,000 nearest
         passages are of fewer texts.
         """
         while True:
             try:
-                return await self._find(collection, vector, wanted, most)
+                return await self._find(collection, vector, wanted, most, but_in)
             except StoreMoved:
                 await self._store.follow()
 
     async def _find(
-        self, collection: Collection, vector: NDArray[np.float32], wanted: PassageFilter, most: int
+        self,
+        collection: Collection,
+        vector: NDArray[np.float32],
+        wanted: PassageFilter,
+        most: int,
+        but_in: Collection | None,
     ) -> Nearest:
+        left_out = None if but_in is None else but_in.collection_id
         part_id = self._store.part_id
-        search = _Search(self._database, self._store, part_id, collection, vector, wanted, most)
-        if not wanted.says_something:
+        search = _Search(self._database, self._store, part_id, collection, vector, wanted, most, left_out)
+        if not search.leaves_out:
             return await search.by_index(_SPARE_ROWS + most)
         few = await search.allowed(self._exact_scan_rows + 1)
         if len(few) <= self._exact_scan_rows:
@@ -110,6 +123,12 @@ class _Search:
     vector: NDArray[np.float32]
     wanted: PassageFilter
     most: int
+    but_in: int | None = None
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether any passage is left out, as far as it can be told."""
+        return self.wanted.says_something or self.but_in is not None
 
     async def allowed(self, limit: int | None) -> list[str]:
         """Return the ids of the allowed passages; with a limit, some of them."""
@@ -120,6 +139,7 @@ class _Search:
                 collection_id=self.collection.collection_id,
                 wanted=self.wanted,
                 limit=limit,
+                but_in=self.but_in,
             )
         )
 
@@ -140,9 +160,7 @@ class _Search:
         """
         if len(hits) < self.most:
             return False
-        return not self.wanted.says_something or hits[-1].chunk_id in {
-            hit.id for hit in near[: len(near) // 2]
-        }
+        return not self.leaves_out or hits[-1].chunk_id in {hit.id for hit in near[: len(near) // 2]}
 
     async def by_comparison(self, ids: Sequence[str]) -> Nearest:
         """Compare these passages, all that are allowed, with the query.
@@ -180,7 +198,7 @@ class _Search:
         """
         if not ids:
             return 0, False
-        live = passages.live_passages(conn, self.collection.tenant, ids, self.wanted)
+        live = passages.live_passages(conn, self.collection.tenant, ids, self.wanted, but_in=self.but_in)
         return len(chunks.ids_stored(conn, list(live))), len(live) < len(ids)
 
     async def _first_hits(self, near: Sequence[Hit]) -> tuple[list[SearchHit], bool]:
@@ -201,6 +219,7 @@ class _Search:
                 near=near,
                 wanted=self.wanted,
                 most=self.most,
+                but_in=self.but_in,
             )
         )
 
@@ -224,6 +243,7 @@ def _hits(
     near: Sequence[Hit],
     wanted: PassageFilter,
     most: int,
+    but_in: int | None,
 ) -> tuple[list[SearchHit], int]:
     """Return the passages of up to `most` different texts among these rows that are allowed, in order.
 
@@ -231,7 +251,7 @@ def _hits(
     """
     # In the transaction that reads what is live: these rows are of a store that has all of it.
     store_fence.require_current(conn, part_id)
-    live = passages.live_passages(conn, tenant, [hit.id for hit in near], wanted)
+    live = passages.live_passages(conn, tenant, [hit.id for hit in near], wanted, but_in=but_in)
     found: dict[str, SearchHit] = {}
     lengths: set[int] = set()
     for page in pages([hit for hit in near if hit.id in live], most):

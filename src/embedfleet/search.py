@@ -27,16 +27,17 @@ from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.nearest_passages import Nearest, NearestPassages
 from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.queue_schemas import SearchHit, SearchHits
-from embedfleet.records import collections, documents, job_counts, model_switches, searches
+from embedfleet.records import collections, documents, job_counts, model_switches, searches, twins
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.score_background import ScoreBackgrounds
 from embedfleet.search_fusion import HitsOfSpace, fused_hits
-from embedfleet.search_scope import SearchScope, scope_of_search, without_hidden
+from embedfleet.search_scope import SearchScope, scope_of_search, sides_of
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.port import VectorStore
 from embedfleet.visible_text import shows_nothing
+from embedfleet.wording import number_of
 
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
@@ -90,6 +91,8 @@ class SearchService:
         self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
+        # By the switch and its collection that does not answer: see `_holds_more`.
+        self._more: dict[tuple[int, int], bool] = {}
         self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
@@ -134,7 +137,9 @@ class SearchService:
 
     async def _in_several(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
         """Search all collections at once. Raises the first error if all of them fail."""
-        answers, errors = await _each(scope.collections, lambda one: self._in_one(tenant, request, one))
+        answers, errors = await _each(
+            scope.collections, lambda one: self._in_one(tenant, request, one, scope.beside.get(one))
+        )
         filled = [one for one in answers if one.found.hits]
         hits = [hit for one in filled for hit in one.found.hits]
         if len(filled) > 1:
@@ -146,9 +151,17 @@ class SearchService:
             raise next(iter(errors.values()))
         return _answer_of(hits, answers, _without(scope, errors), tenant, request)
 
-    async def _in_one(self, tenant: str, request: SearchRequest, collection: Collection) -> _Answer:
+    async def _in_one(
+        self,
+        tenant: str,
+        request: SearchRequest,
+        collection: Collection,
+        but_in: Collection | None = None,
+    ) -> _Answer:
         query = await self._queries.embed(tenant, request.query, collection)
-        found = await self._passages.find(collection, query.vector, request, most=request.limit)
+        found = await self._passages.find(
+            collection, query.vector, request, most=request.limit, but_in=but_in
+        )
         hits = [hit.model_copy(update={"model": collection.model}) for hit in found.hits]
         return _Answer(collection, replace(found, hits=hits), query.unknown_share)
 
@@ -187,11 +200,15 @@ class SearchService:
 
     def _scope(self, conn: Connection, tenant: str, request: SearchRequest) -> SearchScope:
         mine = collections.of_tenant(conn, tenant)
-        switch: ModelSwitch | None = None
-        if len(mine) > 1:
-            switch = model_switches.running_of(conn, [tenant]).get(tenant)
-            mine = mine if switch is None else without_hidden(mine, switch, request.query, request.model)
         model = request.model
+        beside: dict[Collection, Collection] = {}
+        switch = model_switches.running_of(conn, [tenant]).get(tenant) if len(mine) > 1 else None
+        if switch is not None:
+            serving, hidden = sides_of(switch, request.query, model)
+            if model is None and hidden in mine and self._holds_more(conn, switch, hidden, serving):
+                beside = {hidden: serving}
+            else:
+                mine = [one for one in mine if one != hidden]
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
             return SearchScope(mine, switch=switch)  # nothing is left out, so that nothing need be counted
         scope = scope_of_search(
@@ -201,7 +218,22 @@ class SearchService:
             model=model,
             unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
-        return replace(scope, switch=switch)
+        return replace(scope, switch=switch, beside=beside)
+
+    def _holds_more(
+        self, conn: Connection, switch: ModelSwitch, hidden: Collection, serving: Collection
+    ) -> bool:
+        """Whether the collection of a switch that does not answer has documents that the other one lacks.
+
+        Those were there before the switch began: a tenant with rules may switch code to the model that its
+        prose has. As all that is submitted during the switch is in both, it is counted once for each side.
+        """
+        if hidden.model == serving.model:  # only the newer of the two can be searched at all
+            return False
+        key = (switch.switch_id, hidden.collection_id)
+        if key not in self._more:
+            self._more[key] = twins.any_stranded(conn, hidden.tenant, kept=serving, dropped=hidden)
+        return self._more[key]
 
 
 class SearchClient:
@@ -276,7 +308,8 @@ def _without(scope: SearchScope, errors: Mapping[Collection, EmbedfleetError]) -
     failed = [scope.left_out(space, one_line(exc)) for space, exc in errors.items()]
     notices = [] if scope.notice is None else [scope.notice]
     for one in failed:
-        notices.append(f"{one.documents:,} documents of model `{one.model}` not searched: {one.reason}")
+        told = number_of(one.documents, "document")
+        notices.append(f"{told} of model `{one.model}` not searched: {one.reason}")
     return replace(scope, not_searched=[*scope.not_searched, *failed], notice="; ".join(notices))
 
 

@@ -21,6 +21,8 @@ class SearchScope:
 
     `documents` counts the documents that readers see, by collection id; empty if nothing was counted.
     `switch` is the tenant's switch to another model that was under way when this was decided.
+    `beside` has a collection of a switch to another model that does not answer the query, with the one that
+    does: only those of its documents are looked for that the other one lacks.
     """
 
     collections: Sequence[Collection]
@@ -29,6 +31,7 @@ class SearchScope:
     remedy: Remedy | None = None
     documents: Mapping[int, int] = field(default_factory=dict)
     switch: ModelSwitch | None = None
+    beside: Mapping[Collection, Collection] = field(default_factory=dict)
 
     def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
         """Return what is said of a collection that could not be searched."""
@@ -37,19 +40,17 @@ class SearchScope:
         )
 
 
-def without_hidden(
-    mine: Sequence[Collection], switch: ModelSwitch, query: str, model: str | None
-) -> list[Collection]:
-    """Leave out that collection of a switch to another model which does not answer this query.
+def sides_of(switch: ModelSwitch, query: str, model: str | None) -> tuple[Collection, Collection | None]:
+    """Return the collection of a switch to another model that answers this query, and the one that does not.
 
-    Both have the same documents, so none is missed. A query that names the model of one of the two gets that
-    one; any other query gets the one that serves it.
+    Both have the same documents, but for those that the second had before the switch began. A query that
+    names the model of one of the two gets that one; any other query gets the one that serves it.
     """
     serving = switch.serving(query)
     other = switch.beside(serving)
     if other is not None and model == other.model != serving.model:
         serving, other = other, serving
-    return [one for one in mine if one != other]
+    return serving, other
 
 
 def scope_of_search(

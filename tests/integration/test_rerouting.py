@@ -119,7 +119,7 @@ def test_an_operator_types_rules_looks_at_the_plan_and_moves(tmp_path: Path) -> 
     assert (wrong.code, "did you mean `static`" in wrong.stderr) == (1, True)
     assert command.typed("models", "route", "set", "{model: static}").code == 2
     plan = command.typed("models", "route", "plan").stdout
-    assert "1 documents would move" in plan
+    assert "1 document would move" in plan
     assert "no price" in plan
     moved = command.typed("models", "route", "apply", "--yes", "--json").document
     assert (moved["looked_at"], moved["begun"], moved["left_out"]) == (1, 1, 0)

@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import Connection, select
 
 from embedfleet.errors import UnknownModel
+from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import SearchHits
 from embedfleet.search import SearchRequest
 from embedfleet.sql import tables
 from support.databases import on_both_databases
-from support.system import TENANT, Configure, Running, running
+from support.system import TENANT, Configure, Running, running, until
 
 PROSE = {
     "bridge": "The council decided that the new bridge over the river will be built next year.",
@@ -30,8 +31,8 @@ async def fill(fleet: Running) -> None:
         await fleet.ingest(media_id, text, content_type="code", model="static")
 
 
-async def asked(fleet: Running, query: str, model: str | None = None) -> SearchHits:
-    return await fleet.system.search.search(TENANT, SearchRequest(query=query, model=model))
+async def asked(fleet: Running, query: str, model: str | None = None, *, limit: int = 5) -> SearchHits:
+    return await fleet.system.search.search(TENANT, SearchRequest(query=query, model=model, limit=limit))
 
 
 async def kept(fleet: Running) -> dict[int, float]:
@@ -83,7 +84,35 @@ async def test_a_model_that_is_gone_is_named_and_the_others_answer(configure: Co
         (left_out,) = hits.not_searched
         assert (left_out.model, left_out.documents) == ("other", 1)
         assert "no model `other` in the catalogue" in (left_out.reason or "")
-        assert hits.notice == f"1 documents of model `other` not searched: {left_out.reason}"
+        assert hits.notice == f"1 document of model `other` not searched: {left_out.reason}"
         await fleet.jobs.of(TENANT).delete_document(media_id="2")
         with pytest.raises(UnknownModel):
             await asked(fleet, "words")
+
+
+async def test_a_switch_to_a_model_that_has_other_documents_hides_none_and_shows_none_twice(
+    configure: Configure,
+) -> None:
+    """Code goes over to the model that prose has already, so the two spaces of the switch differ."""
+    settings = configure(models={"default": "minilm"})
+    everything = sorted([*PROSE, *CODE])
+    async with running(settings) as fleet:
+        await fill(fleet)
+        wanted = orders.Wanted(fleet.system.catalogue.info("minilm"), from_model="static", percent=0.0)
+        await fleet.system.database.write(lambda conn: orders.begin(conn, [TENANT], wanted, 1.0))
+
+        async def look() -> dict[str, str | None]:
+            hits = await asked(fleet, "lines of a file", limit=20)
+            assert sorted(hit.media_id for hit in hits) == everything
+            return {hit.media_id: hit.model for hit in hits}
+
+        before = await look()
+        assert {before[name] for name in PROSE} == {"minilm"}
+        assert {before[name] for name in CODE} == {"static"}
+
+        async def filled() -> bool:
+            named = await asked(fleet, "lines of a file", "minilm", limit=20)
+            return sorted(hit.media_id for hit in named) == everything
+
+        await until(filled, fleet.system.database)
+        assert await look() == before

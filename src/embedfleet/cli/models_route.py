@@ -11,6 +11,7 @@ from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import confirm, print_json, say, say_table
 from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.systems.opening import with_system
+from embedfleet.wording import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +104,10 @@ def apply(
     if as_json:
         print_json(sums)
         return
-    say(f"{sums['begun']:,} jobs begun for {sums['looked_at']:,} documents that were looked at")
+    documents = number_of(sums["looked_at"], "document")
+    say(f"{number_of(sums['begun'], 'job')} begun, {documents} looked at")
     if sums["left_out"]:
-        say(f"{sums['left_out']:,} left out: they changed, or have an unfinished job")
+        say(f"{number_of(sums['left_out'], 'document')} left out: changed, or with an unfinished job")
 
 
 def _set(place: Place, rules: Sequence[RoutingRule], tenant: str | None) -> RoutingInfo:
@@ -171,7 +173,8 @@ def _show_plan(found: RoutingPlan) -> None:
         ]
         say_table(("from", "to", "by", "documents", "tokens", "cost"), rows, right=(3, 4, 5))
     cost = "" if found.cost is None else f", {_money(found.cost, found.currency)}"
-    say(f"{found.documents:,} documents would move ({found.tokens:,} tokens{cost}), {found.staying:,} stay")
+    would = f"{number_of(found.documents, 'document')} would move"
+    say(f"{would} ({number_of(found.tokens, 'token')}{cost}), {found.staying:,} would stay")
 
 
 def _money(cost: float | None, currency: str) -> str:

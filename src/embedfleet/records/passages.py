@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, select
 
 from embedfleet import document_metadata
 from embedfleet.document_filter import PassageFilter
@@ -39,17 +39,25 @@ class Passage:
 
 
 def live_passages(
-    conn: Connection, tenant: str, chunk_ids: Sequence[str], wanted: PassageFilter
+    conn: Connection,
+    tenant: str,
+    chunk_ids: Sequence[str],
+    wanted: PassageFilter,
+    *,
+    but_in: int | None = None,
 ) -> dict[str, Passage]:
     """Return the passages among these ids that readers of the tenant may see and the filter allows, by id.
 
     They are the chunks of the tenant's live generations. All other ids are left out. An id belongs to one
-    space, so passages of one collection are never mixed with those of another.
+    space, so passages of one collection are never mixed with those of another. Documents that readers see in
+    the collection `but_in` are left out.
     """
     # The tenant is compared as an expression, so that no index of it is used. SQLite has no statistics: it
     # would look through all documents of the tenant, and not for the few chunks.
     query = _live(select(chunks, documents.c.media_id, documents.c.source, generations.c.metadata)).where(
-        documents.c.tenant.concat("") == tenant, *passage_conditions(wanted, conn.dialect.name)
+        documents.c.tenant.concat("") == tenant,
+        *passage_conditions(wanted, conn.dialect.name),
+        *_not_live_in(but_in),
     )
     found: dict[str, Passage] = {}
     for ids in chunk_id_pages(chunk_ids):
@@ -60,18 +68,39 @@ def live_passages(
 
 
 def allowed_ids(
-    conn: Connection, tenant: str, collection_id: int, wanted: PassageFilter, limit: int | None = None
+    conn: Connection,
+    tenant: str,
+    collection_id: int,
+    wanted: PassageFilter,
+    limit: int | None = None,
+    *,
+    but_in: int | None = None,
 ) -> list[str]:
     """Return the ids of the live passages of a collection that the filter allows; with a limit, some of them.
 
-    A passage that was given up has an id too, but no vector.
+    Documents that readers see in the collection `but_in` are left out. A passage that was given up has an id
+    too, but no vector.
     """
     query = _live(select(chunks.c.chunk_id)).where(
         documents.c.tenant == tenant,
         generations.c.collection_id == collection_id,
         *passage_conditions(wanted, conn.dialect.name),
+        *_not_live_in(but_in),
     )
     return [chunk_id.hex() for chunk_id in conn.execute(query.limit(limit)).scalars()]
+
+
+def _not_live_in(collection_id: int | None) -> list[ColumnElement[bool]]:
+    """Restrict a query over documents to those that readers do not see in this collection; None: all."""
+    if collection_id is None:
+        return []
+    there = generations.alias("there")
+    live = select(there.c.generation_id).where(
+        there.c.document_id == documents.c.document_id,
+        there.c.collection_id == collection_id,
+        there.c.state == GenerationState.LIVE,
+    )
+    return [~live.exists()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, select
 
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import ONE_IF_THERE_ARE_VIEWS
@@ -149,10 +150,20 @@ def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id:
 
 def count_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> int:
     """Count the documents of the tenant that are live in `dropped` and not in `kept`."""
+    stranded = _stranded(tenant, kept=kept, dropped=dropped).subquery()
+    return int(conn.execute(select(func.count()).select_from(stranded)).scalar_one())
+
+
+def any_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> bool:
+    """Whether any document of the tenant is live in `dropped` and not in `kept`."""
+    return conn.execute(_stranded(tenant, kept=kept, dropped=dropped).limit(1)).first() is not None
+
+
+def _stranded(tenant: str, *, kept: Collection, dropped: Collection) -> Select[Any]:
     other = generations.alias("other")
-    query = (
-        select(func.count())
-        .select_from(documents.join(generations, generations.c.document_id == documents.c.document_id))
+    return (
+        select(documents.c.document_id)
+        .join(generations, generations.c.document_id == documents.c.document_id)
         .where(
             documents.c.tenant == tenant,
             generations.c.collection_id == dropped.collection_id,
@@ -166,7 +177,6 @@ def count_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: 
             .exists(),
         )
     )
-    return int(conn.execute(query).scalar_one())
 
 
 def count_in_use(conn: Connection, collection: Collection) -> int:
