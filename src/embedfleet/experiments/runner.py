@@ -20,7 +20,7 @@ from embedfleet.experiments.metrics import ComparedMetric
 from embedfleet.experiments.schemas import PlanInfo, VerdictInfo, rule_of
 from embedfleet.model_switching import orders
 from embedfleet.model_switching.space_asking import SpaceAsking
-from embedfleet.records import experiment_questions, experiments, impressions, model_switches
+from embedfleet.records import experiment_questions, experiments, impressions, model_switches, switch_gaps
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.settings import Settings
@@ -96,7 +96,7 @@ class ExperimentRunner:
         """Wait until the second space is complete, but for documents that it could not get."""
         lacking, under_way = await self._database.read(
             lambda conn: (
-                model_switches.lacking(conn, switch, limit=1, begun=True),
+                any(switch_gaps.to_copy(conn, way, limit=1) for way in switch.ways),
                 model_switches.unfinished_jobs(conn, switch),
             )
         )

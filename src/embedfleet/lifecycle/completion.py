@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
+from embedfleet.lifecycle import ending
 from embedfleet.lifecycle.batch_id import BatchId
-from embedfleet.lifecycle.ending import leave_rest_to_cleanup
 from embedfleet.queue.broker import Lease
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import batches, chunks, dead_letters, generations, job_completion, jobs
+from embedfleet.records import (
+    batches,
+    chunks,
+    dead_letters,
+    generations,
+    job_completion,
+    jobs,
+    model_switches,
+)
 from embedfleet.records.batches import Batch, StoredBatch, batches_of
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -21,21 +29,34 @@ def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> Non
     """Finish the jobs in which nothing is left to do, and show their generations to readers, in one unit.
 
     Of all calls for one run of a job, exactly one does this. If no chunk of a job could be stored, readers
-    keep the generation before. A submitted job that waited for its twin, of a switch to another model, ends
-    in the same unit as the twin. The jobs must be locked (`jobs.lock`).
+    keep the generation before. While a switch to another model is under way, a job and its twin may wait for
+    each other; then both end in the unit of the later one. The jobs must be locked (`jobs.lock`).
     """
-    _publish(conn, candidates, now)
-    twins = [job.document_id for job in candidates if job.switch_id is not None]
+    submitted = {job.job_id: job for job in candidates if job.switch_id is None}
+    twins = {job.job_id: job for job in candidates if job.switch_id is not None}
     if twins:
-        _publish(conn, list(jobs.waiting_for_twins(conn, twins).values()), now)
+        submitted |= _done(conn, twins.values(), of_switches=False)
+    ended, failed = _publish(conn, list(submitted.values()), now)
+    if ended and model_switches.any_running(conn):
+        ending.end_twins_of(conn, failed, now)
+        twins |= _done(conn, ended, of_switches=True)
+    _publish(conn, list(twins.values()), now)
 
 
-def _publish(conn: Connection, candidates: Sequence[Job], now: float) -> None:
+def _done(conn: Connection, beside: Iterable[Job], *, of_switches: bool) -> dict[str, Job]:
+    """Return the jobs of the same documents that are done and have not ended, by id."""
+    found = jobs.done_of_documents(conn, [job.document_id for job in beside])
+    return {job_id: job for job_id, job in found.items() if (job.switch_id is not None) == of_switches}
+
+
+def _publish(conn: Connection, candidates: Sequence[Job], now: float) -> tuple[Sequence[Job], Sequence[Job]]:
+    """Finish those of the jobs that are done and wait for none. Return these, and those that have failed."""
     status_of = job_completion.complete_done(conn, [job.job_id for job in candidates], now)
     if not status_of:  # not done yet, or other calls have completed them
-        return
-    failed = [job for job in candidates if status_of.get(job.job_id) is JobStatus.FAILED]
-    good = [job for job in candidates if job.job_id in status_of and job not in failed]
+        return (), ()
+    ended = [job for job in candidates if job.job_id in status_of]
+    failed = [job for job in ended if status_of[job.job_id] is JobStatus.FAILED]
+    good = [job for job in ended if job not in failed]
     generations.abandon(conn, [job.generation_id for job in failed])
     # Sorted, so that of two generations of a document the newer one replaces the older. Ids grow.
     made = sorted((job.generation_id, job.document_id) for job in good)
@@ -44,7 +65,9 @@ def _publish(conn: Connection, candidates: Sequence[Job], now: float) -> None:
     dead_letters.mark_replaced(conn, {name: maker_of[name] for name in shown.replacing}, now)
     # A first generation that is live now replaces nothing and leaves nothing to clean up.
     not_live = [name for name in maker_of if name not in shown.shown]
-    leave_rest_to_cleanup(conn, [*(job.document_id for job in failed), *sorted(shown.replacing), *not_live])
+    left = [*(job.document_id for job in failed), *sorted(shown.replacing), *not_live]
+    ending.leave_rest_to_cleanup(conn, left)
+    return ended, failed
 
 
 def settle_batch(conn: Connection, job: Job, batch: Batch, *, reused: int, now: float) -> None:

@@ -38,8 +38,9 @@ from embedfleet.records.receipts import Findings, NewReceipt
 
 def cancel(conn: Connection, job: Job, now: float) -> bool:
     """End an unfinished job because its tenant or an operator asks for it. Return False if it had ended."""
-    if not _end(conn, [job.job_id], JobStatus.CANCELLED, "cancelled", now):
+    if not _end(conn, [job.job_id], JobStatus.CANCELLED, jobs.CANCELLED, now):
         return False
+    _end_twins_of(conn, [job], now)
     leave_rest_to_cleanup(conn, [job.document_id])
     return True
 
@@ -49,8 +50,15 @@ def give_up(conn: Connection, job: Job, letter: DeadLetter, now: float) -> bool:
     if not _end(conn, [job.job_id], JobStatus.FAILED, letter.reason, now):
         return False
     dead_letters.add(conn, {job.job_id: [letter]}, now)
+    _end_twins_of(conn, [job], now)
     leave_rest_to_cleanup(conn, [job.document_id])
     return True
+
+
+def end_twins_of(conn: Connection, failed: Sequence[Job], now: float) -> None:
+    """End what a switch to another model makes beside these jobs, which have just failed."""
+    if _end_twins_of(conn, failed, now):
+        leave_rest_to_cleanup(conn, [job.document_id for job in failed])
 
 
 def supersede(conn: Connection, older: Sequence[str], now: float) -> None:
@@ -105,6 +113,17 @@ def leave_rest_to_cleanup(conn: Connection, document_ids: Sequence[str]) -> None
     # Both are one transaction: the deletion task that the request brings finds the marks.
     chunks.mark_unreferenced(conn, document_ids)
     document_cleanup.request_cleanup(conn, document_ids)
+
+
+def _end_twins_of(conn: Connection, ended: Sequence[Job], now: float) -> bool:
+    """A version is not shown in the other space of a switch if it is not in its own. Return whether any was.
+
+    The switch embeds the version that readers see again.
+    """
+    submitted = [job.document_id for job in ended if job.switch_id is None]
+    unfinished = jobs.unfinished_of_documents(conn, submitted)
+    twins = [job.job_id for some in unfinished.values() for job in some if job.switch_id is not None]
+    return _end(conn, twins, JobStatus.CANCELLED, "superseded", now)
 
 
 def _end(conn: Connection, job_ids: Sequence[str], status: JobStatus, reason: str, now: float) -> bool:

@@ -9,11 +9,24 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from embedfleet.chunking.chunker import PARTITION_VERSION
 from embedfleet.errors import InvalidRequest
+from embedfleet.lifecycle import ending
+from embedfleet.lifecycle.admission import new_job_id
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.records import dead_letters, documents, generations, job_completion, jobs, model_switches
-from embedfleet.records.jobs import Job
-from embedfleet.sql.states import GenerationState
+from embedfleet.records import (
+    dead_letters,
+    documents,
+    generations,
+    job_completion,
+    jobs,
+    model_switches,
+    twins,
+)
+from embedfleet.records.generations import Generation
+from embedfleet.records.jobs import Job, NewJob
+from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.sql.states import GenerationState, SwitchPhase
 
 
 def retry(conn: Connection, job: Job, now: float) -> None:
@@ -28,6 +41,7 @@ def retry(conn: Connection, job: Job, now: float) -> None:
         # each chunk.
         jobs.restart_partition(conn, job.job_id, now)
         generations.set_generation_state(conn, [job.generation_id], GenerationState.BUILDING)
+        _begin_twin(conn, job, newest, now)
     job_completion.reopen(conn, job.job_id, now)
 
 
@@ -50,21 +64,72 @@ def _newest_generation(conn: Connection, job: Job) -> generations.Generation:
         raise InvalidRequest(f"job {job_id} is completed: there is nothing to retry")
     if documents.is_deleted(conn, job.document_id):
         raise InvalidRequest(f"job {job_id}: its document was deleted: submit it again if it is wanted")
-    newest = _newest_beside_none(conn, job)
-    if newest is None or newest.generation_id != job.generation_id:
+    made = generations.generations_of(conn, job.document_id)
+    mine = next((one for one in made if one.generation_id == job.generation_id), None)
+    switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
+    newest = None if mine is None else _newest_in_spaces(made, mine, switch)
+    if mine is None or newest != mine:
         raise InvalidRequest(f"job {job_id}: a newer version of its document was submitted")
-    if newest.unreadable:
+    if mine.unreadable:
         raise InvalidRequest(f"job {job_id}: its file could not be read: mend it and ingest it again")
-    return newest
+    _require_space(job, mine, made, switch)
+    return mine
 
 
-def _newest_beside_none(conn: Connection, job: Job) -> generations.Generation | None:
-    """Return the newest generation of the job's document that is the job's own or would replace it.
+def _newest_in_spaces(
+    made: Sequence[Generation], mine: Generation, switch: ModelSwitch | None
+) -> Generation | None:
+    """Return the newest generation of the document that is `mine` or would replace it.
 
     While the tenant is switched to another model, each of the two spaces has generations of its own.
     """
-    made = generations.generations_of(conn, job.document_id)
-    switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
-    mine = next((one for one in made if one.generation_id == job.generation_id), None)
-    beside = None if switch is None or mine is None else switch.beside(mine.collection)
+    beside = None if switch is None else switch.beside(mine.collection)
     return next((one for one in made if one.collection != beside), None)
+
+
+def _require_space(
+    job: Job, mine: Generation, made: Sequence[Generation], switch: ModelSwitch | None
+) -> None:
+    """Raise InvalidRequest if a switch to another model does not let the job run again."""
+    if job.switch_id is not None and (switch is None or switch.switch_id != job.switch_id):
+        raise InvalidRequest(f"job {job.job_id}: the switch to another model that made it has ended")
+    if switch is None:
+        return
+    beside = switch.beside(mine.collection)
+    if beside is None:
+        return
+    if switch.phase is SwitchPhase.RETIRING and mine.collection == switch.other:
+        raise InvalidRequest(
+            f"job {job.job_id}: the space of `{mine.collection.model}` is being emptied: "
+            "submit its document again"
+        )
+    originals = [one for one in made if one.collection == beside and one.state is GenerationState.LIVE]
+    if job.switch_id is not None and not any(one.recipe.same_outcome(mine.recipe) for one in originals):
+        raise InvalidRequest(
+            f"job {job.job_id}: try the submitted job of its document again: this one copies it"
+        )
+
+
+def _begin_twin(conn: Connection, job: Job, mine: Generation, now: float) -> None:
+    """Have the version made in the other space of a switch, too, as when it was submitted."""
+    switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
+    beside = None if switch is None or not switch.writes_both else switch.beside(mine.collection)
+    if switch is None or beside is None or job.switch_id is not None:
+        return
+    ending.end_twins_of(conn, [job], now)
+    twin_id = twins.add_beside(conn, mine, beside, chunker_version=PARTITION_VERSION)
+    jobs.create(
+        conn,
+        [
+            NewJob(
+                job_id=new_job_id(now),
+                tenant=job.tenant,
+                document_id=job.document_id,
+                generation_id=twin_id,
+                user_tier=job.user_tier,
+                priority=job.priority,
+                created_at=now,
+                switch_id=switch.switch_id,
+            )
+        ],
+    )

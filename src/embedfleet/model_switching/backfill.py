@@ -1,22 +1,26 @@
 """Has the documents of before embedded with the other model, a few at a time.
 
-SQL says which documents a space lacks. So nothing is remembered between two steps: after a crash, or a pause
-of days, the next step finds what is left.
+SQL says which documents a space lacks (`records.switch_gaps`). So after a crash, or a pause of days, the next
+step finds what is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 
 from sqlalchemy import Connection
 
 from embedfleet.chunking.chunker import PARTITION_VERSION
+from embedfleet.clock import Clock
 from embedfleet.lifecycle.admission import new_job_id
+from embedfleet.paging import pages
 from embedfleet.queue_schemas import UserTier
-from embedfleet.records import jobs, model_switches, tenants, twins
+from embedfleet.records import jobs, model_switches, switch_gaps, tenants, twins
 from embedfleet.records.jobs import NewJob
 from embedfleet.records.model_switches import BACKFILL_FLOW, ModelSwitch
+from embedfleet.records.switch_gaps import Way
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 
@@ -26,59 +30,94 @@ PRIORITY = 10
 # Texts are copied within SQL, and other units wait for a unit.
 _DOCUMENTS_PER_UNIT = 32
 
+# The rest after a look that found nothing to do: the least, and how many seconds for each second of the look.
+_REST_SECONDS = 2.0
+_REST_PER_SECOND = 20.0
 
-async def fill(
-    database: Database, switch: ModelSwitch, *, most: int, default_tier: UserTier, now: float
-) -> bool:
-    """Begin jobs for documents that the other space lacks, so that at most `most` are under way.
 
-    Returns whether nothing is left to do: no document is lacking, but for those whose job has failed, and no
-    job for a document of before is under way. Twins of submissions are not waited for: more always come.
+class Backfill:
+    """Begins the jobs that copy documents into the space that lacks them.
+
+    It remembers how far it has looked, so that a look does not read again what is copied already. That is a
+    hint only: what it says to be complete was looked through from the first document to the last.
     """
-    under_way = await database.read(partial(model_switches.unfinished_jobs, switch=switch))
-    room = max(0, most - under_way)
-    found = await database.read(
-        partial(model_switches.lacking, switch=switch, limit=max(1, room), begun=True)
-    )
-    if not found:
-        return not under_way
-    for first in range(0, room, _DOCUMENTS_PER_UNIT):
-        page = found[first : min(first + _DOCUMENTS_PER_UNIT, room)]
-        if page:
-            await database.write(
-                partial(_begin, switch=switch, document_ids=page, default_tier=default_tier, now=now)
-            )
-    return False
 
+    def __init__(self, database: Database, clock: Clock, *, most_jobs: int, default_tier: UserTier) -> None:
+        """`most_jobs`: how many are under way at a time, for a switch that does not say."""
+        self._database = database
+        self._clock = clock
+        self._most_jobs = most_jobs
+        self._default_tier = default_tier
+        self._looked_to: dict[Way, str] = {}
+        self._rests_until: dict[int, float] = {}
 
-def _begin(
-    conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], default_tier: UserTier, now: float
-) -> None:
-    document_lock.lock(conn, document_ids)
-    present = model_switches.get(conn, switch.switch_id)
-    if present is None or not present.writes_both or present.main != switch.main:
-        return
-    # Read again under the locks: another leader, or a submission, may have begun some of them.
-    lacking = model_switches.lacking_among(conn, present, document_ids)
-    made = twins.add(
-        conn, lacking, source=present.main, target=present.other, chunker_version=PARTITION_VERSION
-    )
-    row = tenants.get_many(conn, [switch.tenant]).get(switch.tenant)
-    tier = (None if row is None else row.tier) or default_tier
-    jobs.create(
-        conn,
-        [
-            NewJob(
-                new_job_id(now),
-                switch.tenant,
-                one.document_id,
-                one.generation_id,
-                tier,
-                PRIORITY,
-                now,
-                switch.switch_id,
-                BACKFILL_FLOW,
-            )
-            for one in made
-        ],
-    )
+    async def fill(self, switch: ModelSwitch) -> bool:
+        """Begin jobs, until as many are under way as may be.
+
+        Returns whether nothing is left to do: no such job is under way, and none can begin. Submitted
+        documents, and documents whose job has failed, are not counted.
+        """
+        if switch.paused:
+            return False
+        under_way = await self._database.read(partial(model_switches.unfinished_jobs, switch=switch))
+        room = (switch.most_jobs or self._most_jobs) - under_way
+        nothing_left = not under_way
+        for way in switch.ways:
+            if room <= 0:
+                return False
+            begun = await self._begin_some(switch, way, room)
+            room -= begun
+            nothing_left = nothing_left and not begun
+        return nothing_left
+
+    async def fill_at_times(self, switch: ModelSwitch) -> None:
+        """Fill as `fill` does, but look seldom if the last look found nothing: it reads all documents."""
+        if monotonic() < self._rests_until.get(switch.switch_id, 0.0):
+            return
+        begun = monotonic()
+        if await self.fill(switch):
+            seconds = max(_REST_SECONDS, _REST_PER_SECOND * (monotonic() - begun))
+            self._rests_until[switch.switch_id] = monotonic() + seconds
+
+    async def _begin_some(self, switch: ModelSwitch, way: Way, room: int) -> int:
+        """Begin up to `room` jobs. Returns how many documents were found; 0: there is none to begin."""
+        after = self._looked_to.get(way, "")
+        found = await self._to_copy(way, room, after)
+        if not found and after:
+            found = await self._to_copy(way, room, "")
+        self._looked_to[way] = found[-1] if found else ""
+        for page in pages(found, _DOCUMENTS_PER_UNIT):
+            await self._database.write(partial(self._begin, switch=switch, way=way, document_ids=page))
+        return len(found)
+
+    async def _to_copy(self, way: Way, limit: int, after: str) -> Sequence[str]:
+        return await self._database.read(partial(switch_gaps.to_copy, way=way, limit=limit, after=after))
+
+    def _begin(self, conn: Connection, switch: ModelSwitch, way: Way, document_ids: Sequence[str]) -> None:
+        document_lock.lock(conn, document_ids)
+        present = model_switches.get(conn, switch.switch_id)
+        if present is None or way not in present.ways:
+            return
+        # Read again under the locks: another leader, or a submission, may have begun some of them.
+        gaps = switch_gaps.to_copy_among(conn, way, document_ids)
+        made = twins.add(conn, gaps, source=way.source, target=way.target, chunker_version=PARTITION_VERSION)
+        row = tenants.get_many(conn, [switch.tenant]).get(switch.tenant)
+        tier = (None if row is None else row.tier) or self._default_tier
+        now = self._clock.now()
+        jobs.create(
+            conn,
+            [
+                NewJob(
+                    job_id=new_job_id(now),
+                    tenant=switch.tenant,
+                    document_id=one.document_id,
+                    generation_id=one.generation_id,
+                    user_tier=tier,
+                    priority=PRIORITY,
+                    created_at=now,
+                    switch_id=switch.switch_id,
+                    flow=BACKFILL_FLOW,
+                )
+                for one in made
+            ],
+        )

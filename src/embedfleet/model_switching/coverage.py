@@ -7,11 +7,12 @@ and nothing else would show that.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from embedfleet.records import model_switches, twins
-from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.records.model_switches import ModelSwitch, SwitchCounts
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.repair.verification import Verification
 from embedfleet.sql.database import Database
@@ -75,10 +76,14 @@ async def read_coverage(
     """Read all vectors of the new space back, and count. Keeps the ids of its chunks in memory."""
     new = switch.other
     found = await Verification(database, store, truth).check(new)
-    counted = await database.read(partial(model_switches.counts, switch=switch))
-    chunks = await database.read(partial(twins.live_chunks, collection=new))
     bad = len(found.missing) + len(found.wrong) + len(found.undecided)
-    recorded = await database.read(partial(twins.recorded_chunks, collection=new))
+
+    def count(conn: Connection) -> tuple[SwitchCounts, int, int]:
+        """In one snapshot: documents come and go."""
+        live, recorded = twins.live_chunks(conn, new), twins.recorded_chunks(conn, new)
+        return model_switches.counts(conn, switch), live, recorded
+
+    counted, chunks, recorded = await database.read(count)
     return Coverage(
         documents=counted.documents,
         lacking=counted.documents - counted.there,

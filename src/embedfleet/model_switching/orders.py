@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest, NotReady
 from embedfleet.inference.backend import ModelInfo
-from embedfleet.records import collections, documents, model_switches, tenants, twins
+from embedfleet.records import collections, documents, model_switches, switch_gaps, tenants
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch, NewSwitch
 from embedfleet.sql.states import SwitchPhase
@@ -270,8 +270,9 @@ def retire(conn: Connection, tenant: str, now: float, *, force: bool = False) ->
     """Empty the space that answers no query, and end the switch. There is no way back from here.
 
     After the switch that is the old space. Before it, or after a rollback, it is the new one: then the switch
-    is given up. Raises NotReady while both spaces answer queries, and, unless `force`, if documents are only
-    in the space that is to be emptied; with `force` they stay in it.
+    is given up. Raises NotReady while both spaces answer queries, and, unless `force`, if the space that is
+    to be emptied has documents that the other one lacks, or a newer version of some. With `force` they are
+    embedded with the other model, and those for which that fails stay.
     """
     return _retire(conn, _locked(conn, tenant), now, force=force)
 
@@ -285,11 +286,12 @@ def _retire(conn: Connection, switch: ModelSwitch, now: float, *, force: bool) -
             f"tenant `{tenant}`: both spaces answer queries ({switch.percent:g} % the new one): serve all "
             "queries from one of them first"
         )
-    stranded = twins.count_stranded(conn, tenant, kept=switch.main, dropped=switch.other)
+    stranded = switch_gaps.measure(conn, switch.other, switch.main).documents
     if stranded and not force:
         raise NotReady(
-            f"tenant `{tenant}`: {stranded:,} documents are only in the space of "
-            f"`{switch.other.model}`, which is to be emptied: look why, or force it to leave them there"
+            f"tenant `{tenant}`: {stranded:,} documents are only, or are newer, in the space of "
+            f"`{switch.other.model}`, which is to be emptied: look why, or force it: those that cannot be "
+            f"embedded with `{switch.main.model}` then stay there"
         )
     tenants.lock(conn, [tenant])
     if switch.percent >= 100:

@@ -7,6 +7,7 @@ be repeated.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from embedfleet.records import (
     embedding_cache,
     model_switches,
     segments,
+    switch_gaps,
     twins,
 )
 from embedfleet.records.collections import Collection
@@ -34,61 +36,75 @@ _DOCUMENTS_PER_UNIT = 200
 _CACHED_VECTORS_PER_UNIT = 5_000
 
 
-async def retire_some(database: Database, switch: ModelSwitch, now: float) -> bool:
-    """Settle documents until none is left that can be settled now. Returns whether all are.
-
-    Documents that are only in the space to be emptied stay there.
-    """
-    kept, dropped = switch.main, switch.other
+async def settle_all(database: Database, switch: ModelSwitch, now: float) -> None:
+    """Settle all documents that can be settled now."""
+    after = ""
     while True:
         found = await database.read(
-            lambda conn: twins.to_settle(
-                conn, switch.tenant, kept=kept, dropped=dropped, limit=_DOCUMENTS_PER_UNIT
+            partial(
+                twins.to_settle,
+                tenant=switch.tenant,
+                kept=switch.main,
+                dropped=switch.other,
+                limit=_DOCUMENTS_PER_UNIT,
+                after=after,
             )
         )
         if not found:
-            break
+            return
         await database.write(partial(_settle, switch=switch, document_ids=found, now=now))
-    left = await database.read(partial(twins.count_in_use, collection=dropped))
-    return left == await _stranded(database, switch)
+        after = found[-1]
 
 
-async def finish(database: Database, store: VectorStore, switch: ModelSwitch) -> dict[str, Any]:
+async def finish(database: Database, store: VectorStore, switch: ModelSwitch) -> dict[str, Any] | None:
     """Empty the space and return the receipt.
 
-    All documents are settled. If the space keeps none, its collection is dropped as a whole, which is a
-    thousand times as quick as a deletion for each document. The records follow, so that a crash in between
-    leaves records of vectors that are gone, and not vectors without a record.
+    None: a document is not settled, or a worker has written a vector in between. If the space keeps no
+    document, its collection is dropped as a whole, which is a thousand times as quick as a deletion for each
+    document. The records follow, so that a crash in between leaves records of vectors that are gone, and not
+    vectors without a record.
     """
     dropped = switch.other
-    stranded = await _stranded(database, switch)
-    if stranded:
+    left = await database.read(partial(_left, switch=switch))
+    if not left.settled:
+        return None
+    if left.documents:
         await _leave_to_deletion_workers(database, switch)
-        recorded = await database.read(partial(twins.recorded_vectors, collection=dropped))
-        return {**_names(dropped), "documents_left": stranded, "vectors_left": recorded}
+        return {**_names(dropped), "documents_left": left.documents, "vectors_left": left.vectors}
     await store.drop_collection(dropped)
     deleted = 0
     async for page in _documents(database, switch):
-        deleted += await database.write(
-            partial(_drop_records, collection=dropped, document_ids=page, switch=switch)
-        )
+        deleted += await database.write(partial(_drop_records, document_ids=page, switch=switch))
+    cached = await _drop_cached(database, dropped)
+    if await store.count(dropped):
+        return None
     return {
         **_names(dropped),
         "documents_left": 0,
         "records_of_vectors_deleted": deleted,
-        "cached_vectors_deleted": await _drop_cached(database, dropped),
-        "vectors_left": await store.count(dropped),
+        "cached_vectors_deleted": cached,
+        "vectors_left": 0,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is in use in the space that is emptied. `settled`: all its documents are those that stay there."""
+
+    settled: bool
+    documents: int
+    vectors: int
+
+
+def _left(conn: Connection, switch: ModelSwitch) -> _Left:
+    """Documents stay that readers see, and that could not be copied into the space that is kept."""
+    in_use = twins.count_in_use(conn, switch.other)
+    staying = switch_gaps.measure(conn, switch.other, switch.main).documents
+    return _Left(in_use == staying, in_use, twins.recorded_chunks(conn, switch.other))
 
 
 def _names(collection: Collection) -> dict[str, Any]:
     return {"model": collection.model, "space": collection.space}
-
-
-async def _stranded(database: Database, switch: ModelSwitch) -> int:
-    return await database.read(
-        lambda conn: twins.count_stranded(conn, switch.tenant, kept=switch.main, dropped=switch.other)
-    )
 
 
 async def _documents(database: Database, switch: ModelSwitch) -> AsyncIterator[list[str]]:
@@ -109,19 +125,22 @@ def _settle(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], 
     twins.settle(conn, document_ids, kept=switch.main, dropped=switch.other)
 
 
-def _drop_records(
-    conn: Connection, collection: Collection, document_ids: Sequence[str], switch: ModelSwitch
-) -> int:
-    """Drop what these documents have in the collection. Return how many vectors were recorded."""
+def _drop_records(conn: Connection, document_ids: Sequence[str], switch: ModelSwitch) -> int:
+    """Drop what these documents have in the space. Return how many vectors were recorded.
+
+    The text of a document stays that the other space has not: its job has failed and may be tried again.
+    """
+    dropped = switch.other
     document_lock.lock(conn, document_ids)
     present = model_switches.get(conn, switch.switch_id)
     if present is None or present.phase is not SwitchPhase.RETIRING:
         return 0
-    retired = twins.retired_in(conn, document_ids, collection)
-    deleted = twins.drop_vectors(conn, document_ids, collection)
+    retired = twins.retired_in(conn, document_ids, dropped)
+    deleted = twins.drop_vectors(conn, document_ids, dropped)
     chunks.drop(conn, retired)
     batches.drop(conn, retired)
-    segments.drop(conn, retired)
+    kept = twins.live_in(conn, document_ids, switch.main)
+    segments.drop(conn, twins.retired_in(conn, kept, dropped))
     return deleted
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import InputError, Permanent, one_line
+from embedfleet.errors import DatabaseUnavailable, EmbedfleetError, InputError, Permanent, one_line
 from embedfleet.lifecycle.completion import publish_done
 from embedfleet.model_switching import orders, retiring
-from embedfleet.model_switching.backfill import fill
+from embedfleet.model_switching.backfill import Backfill
 from embedfleet.model_switching.coverage import Coverage, read_coverage
 from embedfleet.model_switching.gate import Answers, Gate, as_findings, judge
 from embedfleet.queue_schemas import UserTier
-from embedfleet.records import jobs, model_switches, switch_questions
+from embedfleet.records import job_completion, jobs, model_switches, switch_gaps, switch_questions
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.repair.true_vectors import TrueVectors
 from embedfleet.settings import Settings
@@ -26,7 +27,7 @@ from embedfleet.vectors.port import VectorStore
 
 _LOCK = "model_switches"
 _SECONDS_PER_DAY = 86_400.0
-# Jobs that waited for a twin that has ended otherwise than by completing are looked for among this number.
+# The number of jobs that waited for another one and are ended in one unit.
 _MOST_RELEASED = 500
 
 
@@ -53,6 +54,12 @@ class ModelSwitcher:
         self._clock = clock
         self._settings = settings
         self._own = settings.model_switching
+        self._backfill = Backfill(
+            database,
+            clock,
+            most_jobs=self._own.most_jobs,
+            default_tier=UserTier(settings.tenants.default_tier),
+        )
 
     async def step(self) -> None:
         """Take every switch that is under way as far as it goes now. Without one, do nothing."""
@@ -62,61 +69,59 @@ class ModelSwitcher:
             if sole is None:
                 return
             await self._release()
+            failures: list[EmbedfleetError] = []
             for switch in _in_turn(await self._database.read(model_switches.running), self._own.most_tenants):
                 await sole.require()
-                await self._take(switch)
+                try:
+                    await self._take(switch)
+                except DatabaseUnavailable:
+                    raise
+                except EmbedfleetError as exc:
+                    # It must not hold up the others. It is tried again with the next step.
+                    logger.bind(tenant=switch.tenant).debug("the switch goes on later: {}", one_line(exc))
+                    failures.append(exc)
+            if failures:
+                raise failures[0]
 
     async def _release(self) -> None:
-        """End submitted jobs that waited for a twin which has failed, was cancelled, or takes too long."""
+        """End jobs that waited for another one which has failed, was cancelled, or takes too long."""
         now = self._clock.now()
 
         def release(conn: Connection) -> None:
-            waiting = jobs.done_and_unfinished(conn, _MOST_RELEASED)
-            if waiting:
-                publish_done(conn, list(jobs.lock_many(conn, waiting).values()), now)
+            done = job_completion.released(conn, now, _MOST_RELEASED)
+            publish_done(conn, list(jobs.lock_many(conn, done).values()), now)
 
-        if await self._database.read(partial(jobs.done_and_unfinished, limit=1)):
+        if await self._database.read(partial(job_completion.released, now=now, most=1)):
             await self._database.write(release)
 
     async def _take(self, switch: ModelSwitch) -> None:
         match switch.phase:
             case SwitchPhase.FILLING:
-                # A trial stays here, where no submission waits for its twin, until it is promoted.
-                if await self._filled(switch) and not switch.is_trial:
+                if switch.is_trial:
+                    # It stays here, where no submission waits for its twin, until it is promoted.
+                    await self._backfill.fill_at_times(switch)
+                elif await self._backfill.fill(switch):
                     await self._enter(switch, SwitchPhase.CHECKING)
             case SwitchPhase.CHECKING:
-                if await self._filled(switch):
+                if await self._backfill.fill(switch) and await self._is_complete(switch):
                     await self._check(switch)
             case SwitchPhase.REFUSED:
-                await self._filled(switch)
+                await self._backfill.fill_at_times(switch)
             case SwitchPhase.SERVING:
-                await self._filled(switch)
+                await self._backfill.fill_at_times(switch)
                 await self._retire_in_time(switch)
             case SwitchPhase.RETIRING:
                 await self._retire(switch)
             case _:
                 return
 
-    async def _filled(self, switch: ModelSwitch) -> bool:
-        if switch.paused:
-            return False
-        return await fill(
-            self._database,
-            switch,
-            most=switch.most_jobs or self._own.most_jobs,
-            default_tier=UserTier(self._settings.tenants.default_tier),
-            now=self._clock.now(),
-        )
+    async def _is_complete(self, switch: ModelSwitch) -> bool:
+        """Whether the new space has all that it will have: what is lacking is given up."""
+        return not await self._database.read(partial(_is_lacking, switch=switch))
 
     async def _check(self, switch: ModelSwitch) -> None:
-        """Read the new space back and ask it. Then its share of the queries is served, or it is refused.
-
-        Documents whose jobs ended just before this phase have their twins under way. These are waited for;
-        there come no more, as from this phase on a job ends together with its twin.
-        """
-        if await self._database.read(partial(model_switches.any_on_its_way, switch=switch)):
-            return
-        if not switch.findings.get("gate", {}).get("passed"):
+        """Read the new space back and ask it. Then its share of the queries is served, or it is refused."""
+        if not await self._has_passed(switch):
             switch = await self._judged(switch)
         if switch.phase is not SwitchPhase.CHECKING:
             return
@@ -127,6 +132,12 @@ class ModelSwitcher:
                 f"{switch.wanted_percent:g}",
                 switch.to_collection.model,
             )
+
+    async def _has_passed(self, switch: ModelSwitch) -> bool:
+        """Whether the gate was passed, and no document was given up since."""
+        if not switch.findings.get("gate", {}).get("passed"):
+            return False
+        return await self._database.read(partial(_is_content_with_gaps, switch=switch))
 
     async def _judged(self, switch: ModelSwitch) -> ModelSwitch:
         answers: Answers | None = None
@@ -173,14 +184,19 @@ class ModelSwitcher:
             await self._database.write(partial(orders.retire, tenant=switch.tenant, now=now))
 
     async def _retire(self, switch: ModelSwitch) -> None:
-        if not await retiring.retire_some(self._database, switch, self._clock.now()):
+        copied = await self._backfill.fill(switch)
+        await retiring.settle_all(self._database, switch, self._clock.now())
+        if not copied:
             return
         receipt = await retiring.finish(self._database, self._store, switch)
-        await self._enter(switch, SwitchPhase.ENDED, receipt={**receipt, "at": self._clock.now()})
+        if receipt is not None:
+            await self._enter(switch, SwitchPhase.ENDED, receipt={**receipt, "at": self._clock.now()})
 
-    async def _enter(self, switch: ModelSwitch, phase: SwitchPhase, **found: object) -> None:
+    async def _enter(self, switch: ModelSwitch, phase: SwitchPhase, **found: Any) -> None:
         now = self._clock.now()
-        if await self._database.write(lambda conn: model_switches.enter(conn, switch, phase, now, **found)):
+        if await self._database.write(
+            partial(model_switches.enter, switch=switch, phase=phase, now=now, **found)
+        ):
             logger.bind(tenant=switch.tenant).info(
                 "the switch to model {} is {}", switch.to_collection.model, phase
             )
@@ -203,9 +219,21 @@ def _open(conn: Connection, switch: ModelSwitch, now: float) -> bool:
     present = model_switches.lock(conn, switch.switch_id)
     if present is None or present.phase is not SwitchPhase.CHECKING:
         return False
-    if model_switches.lacking(conn, present, limit=1, begun=present.forced):
+    if _is_lacking(conn, present) or not _is_content_with_gaps(conn, present):
         return False
     percent = present.wanted_percent
     model_switches.enter(conn, present, SwitchPhase.SERVING, now)
     model_switches.change(conn, present, percent=percent, switched_at=now if percent >= 100 else None)
     return True
+
+
+def _is_lacking(conn: Connection, switch: ModelSwitch) -> bool:
+    """Whether the new space lacks a document that it is to have, or may lack one when its job ends."""
+    [way] = switch.ways
+    return switch_gaps.any_open(conn, way) or switch_gaps.any_unpaired(conn, way)
+
+
+def _is_content_with_gaps(conn: Connection, switch: ModelSwitch) -> bool:
+    """Whether no document was given up, or the switch is forced to pass without those."""
+    [way] = switch.ways
+    return switch.forced or not switch_gaps.any_given_up(conn, way)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, or_, select, update
 
 from embedfleet.clock import utc
 from embedfleet.queue_schemas import DeadLetterInfo, Stage
@@ -186,7 +186,8 @@ def mark_replaced(conn: Connection, by_jobs: Mapping[str, str], now: float) -> N
     """End the open letters of earlier jobs of these documents.
 
     `by_jobs` names, by document id, the job that made a newer generation of the document. Its own letters
-    stay open.
+    stay open. A job of a switch to another model makes a copy of a version, so it ends letters of such jobs
+    only.
     """
     for ids in key_pages(list(by_jobs)):
         by = [by_jobs[document_id] for document_id in ids]
@@ -225,13 +226,20 @@ _RUNS = select(jobs.c.job_id, jobs.c.tenant, jobs.c.run).where(
     jobs.c.job_id.in_(bindparam("ids", expanding=True))
 )
 
+_MAKER = jobs.alias("maker")
+
 _REPLACE = (
     update(dead_letters)
     .where(
         dead_letters.c.job_id.in_(
-            select(jobs.c.job_id).where(
+            select(jobs.c.job_id)
+            .join(_MAKER, _MAKER.c.document_id == jobs.c.document_id)
+            .where(
                 jobs.c.document_id.in_(bindparam("documents", expanding=True)),
-                jobs.c.job_id.not_in(bindparam("by", expanding=True)),
+                _MAKER.c.job_id.in_(bindparam("by", expanding=True)),
+                # Ids grow. What the switch makes beside a version is younger than the version.
+                _MAKER.c.generation_id > jobs.c.generation_id,
+                or_(_MAKER.c.switch_id.is_(None), jobs.c.switch_id.is_not(None)),
             )
         ),
         _OPEN,

@@ -10,11 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Float, Text, and_, bindparam, case, cast, exists, func, select, update
+from sqlalchemy import (
+    Connection,
+    Float,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import dead_letters, events
-from embedfleet.records.jobs import UNFINISHED, lock_rows
+from embedfleet.records.jobs import DONE, SUBMITTED, UNFINISHED, lock_rows
 from embedfleet.records.model_switches import HOLDING
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
@@ -63,8 +77,8 @@ def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[
     """Finish those of the jobs that are sealed and whose every batch is done.
 
     Returns the final status of each job that this call finished. Of all calls for one run of a job, one
-    finishes it. A job without any stored chunk has failed, if it has dead chunks. A submitted job is left as
-    it is while its twin of a switch to another model is under way, so that both spaces show the version.
+    finishes it. A job without any stored chunk has failed, if it has dead chunks. While a switch to another
+    model is under way, a job is left as it is while it waits for another one of its document (`released`).
     """
     finished: dict[str, JobStatus] = {}
     for ids in key_pages(job_ids):
@@ -72,6 +86,14 @@ def complete_done(conn: Connection, job_ids: Sequence[str], now: float) -> dict[
             finished[row.job_id] = JobStatus(row.status)
     events.record(conn, list(finished))
     return finished
+
+
+def released(conn: Connection, now: float, most: int) -> list[str]:
+    """Return up to `most` jobs, of tenants with a switch under way, that are done and wait no longer.
+
+    The other job has failed, was cancelled, or takes too long, so that no unit came to complete them.
+    """
+    return list(conn.execute(_RELEASED, {"now": now, "most": most}).scalars())
 
 
 def finish(
@@ -153,18 +175,47 @@ _FINISH = (
 _LONGEST_WAIT_FOR_TWIN_SECONDS = 300.0
 
 _TWIN = jobs.alias("twin")
+_ORIGINAL = jobs.alias("original")
+_WAITED_SINCE = bindparam("now", type_=Float) - _LONGEST_WAIT_FOR_TWIN_SECONDS
 
+_SWITCH_IS_RUNNING = exists().where(model_switches.c.running == 1)
+
+# From its gate on, a switch shows a version in both spaces in one unit: whichever job is done first waits.
 _WAITS_FOR_TWIN = and_(
-    jobs.c.switch_id.is_(None),
-    # It is asked first: without a switch, the jobs of the document are not looked at.
-    exists().where(model_switches.c.running == 1),
+    SUBMITTED,
     exists().where(
         _TWIN.c.document_id == jobs.c.document_id,
         _TWIN.c.finished_at.is_(None),
-        _TWIN.c.created_at > bindparam("now", type_=Float) - _LONGEST_WAIT_FOR_TWIN_SECONDS,
+        not_(and_(_TWIN.c.sealed, _TWIN.c.batches_done == _TWIN.c.batches_total)),
+        or_(jobs.c.started_at > _WAITED_SINCE, _TWIN.c.started_at > _WAITED_SINCE),
         model_switches.c.switch_id == _TWIN.c.switch_id,
         model_switches.c.phase.in_(HOLDING),
     ),
+)
+
+# A twin is never shown before its original: that may fail, or be cancelled.
+_WAITS_FOR_ORIGINAL = and_(
+    jobs.c.switch_id.is_not(None),
+    exists().where(
+        _ORIGINAL.c.document_id == jobs.c.document_id,
+        _ORIGINAL.c.finished_at.is_(None),
+        _ORIGINAL.c.switch_id.is_(None),
+    ),
+)
+
+# That a switch runs is asked first: without one, the jobs of the document are not looked at.
+_WAITS = and_(_SWITCH_IS_RUNNING, or_(_WAITS_FOR_TWIN, _WAITS_FOR_ORIGINAL))
+
+_RELEASED = (
+    select(jobs.c.job_id)
+    .where(
+        UNFINISHED,
+        jobs.c.tenant.in_(select(model_switches.c.tenant).where(model_switches.c.running == 1)),
+        DONE,
+        ~_WAITS,
+    )
+    .order_by(jobs.c.job_id)
+    .limit(bindparam("most"))
 )
 
 _COMPLETE = (
@@ -172,9 +223,8 @@ _COMPLETE = (
     .where(
         jobs.c.job_id.in_(bindparam("ids", expanding=True)),
         UNFINISHED,
-        jobs.c.sealed,
-        jobs.c.batches_done == jobs.c.batches_total,
-        ~_WAITS_FOR_TWIN,
+        DONE,
+        ~_WAITS,
     )
     .values(
         finished_at=bindparam("now"),

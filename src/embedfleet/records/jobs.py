@@ -20,6 +20,7 @@ from sqlalchemy import (
     Float,
     Row,
     Select,
+    and_,
     bindparam,
     case,
     delete,
@@ -55,6 +56,12 @@ UNFINISHED = jobs.c.finished_at.is_(None)
 
 SUBMITTED = jobs.c.switch_id.is_(None)
 """The jobs that were submitted. A switch to another model makes jobs of its own (`model_switches`)."""
+
+CANCELLED = "cancelled"
+"""The reason of a job that its tenant or an operator has cancelled."""
+
+DONE = and_(jobs.c.sealed, jobs.c.batches_done == jobs.c.batches_total)
+"""The jobs in which nothing is left to do. They end in the same unit, unless they wait for another job."""
 
 _LISTING = Listing("jobs", (float, str))
 
@@ -227,22 +234,15 @@ def unfinished_of_documents(conn: Connection, document_ids: Sequence[str]) -> di
     return found
 
 
-def done_and_unfinished(conn: Connection, limit: int) -> list[str]:
-    """Return up to `limit` submitted jobs in which nothing is left to do, and that have not ended."""
-    query = select(jobs.c.job_id).where(
-        UNFINISHED, SUBMITTED, jobs.c.sealed, jobs.c.batches_done == jobs.c.batches_total
-    )
-    return list(conn.execute(query.order_by(jobs.c.job_id).limit(limit)).scalars())
+def done_of_documents(conn: Connection, document_ids: Sequence[str]) -> dict[str, Job]:
+    """Return the jobs of these documents that are done and have not ended, by id, and lock their rows.
 
-
-def waiting_for_twins(conn: Connection, document_ids: Sequence[str]) -> dict[str, Job]:
-    """Return the submitted jobs of these documents that are done and have not ended, by id; lock their rows.
-
-    They waited for their twins, if those have just ended. The caller holds the documents' locks.
+    While a switch to another model is under way, a job may wait for another one of its document. The caller
+    holds the documents' locks.
     """
     ids: list[str] = []
     for page in key_pages(sorted(set(document_ids))):
-        ids += conn.execute(_WAITING_FOR_TWINS, {"ids": page}).scalars()
+        ids += conn.execute(_DONE_OF_DOCUMENTS, {"ids": page}).scalars()
     return get_locked(conn, ids)
 
 
@@ -355,12 +355,8 @@ _UNFINISHED_OF_DOCUMENTS = select(jobs).where(
     jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED
 )
 
-_WAITING_FOR_TWINS = select(jobs.c.job_id).where(
-    jobs.c.document_id.in_(bindparam("ids", expanding=True)),
-    UNFINISHED,
-    SUBMITTED,
-    jobs.c.sealed,
-    jobs.c.batches_done == jobs.c.batches_total,
+_DONE_OF_DOCUMENTS = select(jobs.c.job_id).where(
+    jobs.c.document_id.in_(bindparam("ids", expanding=True)), UNFINISHED, DONE
 )
 
 _UNFINISHED_AMONG = select(jobs.c.job_id).where(

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, exists, func, select, text, update
 
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import switch_gaps
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
+from embedfleet.records.switch_gaps import Way
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.states import GenerationState, SwitchPhase
@@ -29,7 +31,7 @@ _LISTING = Listing("switches", (int,))
 DUAL_WRITE = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.REFUSED, SwitchPhase.SERVING)
 """The phases in which what is submitted is embedded with both models."""
 
-HOLDING = (SwitchPhase.CHECKING, SwitchPhase.SERVING)
+HOLDING = (SwitchPhase.CHECKING, SwitchPhase.SERVING, SwitchPhase.RETIRING)
 """The phases in which a submitted job completes together with its twin, so that both spaces have it."""
 
 BACKFILL_FLOW = "(model switches)"
@@ -92,6 +94,21 @@ class ModelSwitch:
     def other(self) -> Collection:
         """The collection beside the main one."""
         return self.from_collection if self.percent >= 100 else self.to_collection
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """The ways in which documents are copied from the one space into the other in this phase.
+
+        Once the new space may answer queries, it may have a version that the old one lacks, too. While a
+        space is emptied, what only that one has is copied into the other.
+        """
+        there = Way(self.switch_id, self.from_collection, self.to_collection)
+        back = Way(self.switch_id, self.to_collection, self.from_collection)
+        if self.phase is SwitchPhase.SERVING:
+            return there, back
+        if self.phase is SwitchPhase.RETIRING:
+            return (there if self.main == self.to_collection else back,)
+        return (there,) if self.writes_both else ()
 
     def beside(self, collection: Collection) -> Collection | None:
         """Return the other one of the two collections; None if this one is neither."""
@@ -264,41 +281,9 @@ def wait_for_completions(conn: Connection) -> None:
 # --- documents ---
 
 
-def lacking(
-    conn: Connection, switch: ModelSwitch, *, limit: int, after: str = "", begun: bool = False
-) -> list[str]:
-    """Return up to `limit` documents that are live in the main space and not, as they are, in the other.
-
-    They are in the order of their ids, after the id `after`. With `begun`, those are left out for which a job
-    is under way, or has failed in this switch.
-    """
-    query = _lacking(switch, begun=begun).where(documents.c.document_id > after)
-    return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
-
-
-def lacking_among(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str]) -> list[str]:
-    """Return those of the documents that `lacking` would return with `begun`, in the order of their ids."""
-    found: list[str] = []
-    for ids in key_pages(sorted(document_ids)):
-        query = _lacking(switch, begun=True).where(documents.c.document_id.in_(ids))
-        found += conn.execute(query.order_by(documents.c.document_id)).scalars()
-    return found
-
-
-def any_on_its_way(conn: Connection, switch: ModelSwitch) -> bool:
-    """Whether a document that `lacking` returns has a twin that is being made."""
-    there = generations.alias("on_its_way")
-    begun = exists().where(
-        there.c.document_id == documents.c.document_id,
-        there.c.collection_id == switch.other.collection_id,
-        there.c.state == GenerationState.BUILDING,
-    )
-    return conn.execute(_lacking(switch).where(begun).limit(1)).first() is not None
-
-
 def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
-    """Count the documents that are live in the main space and not, as they are, in the other."""
-    return int(conn.execute(select(func.count()).select_from(_lacking(switch).subquery())).scalar_one())
+    """Count the documents of the main space that the other space has not, or only as an older version."""
+    return switch_gaps.measure(conn, switch.main, switch.other).documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +306,12 @@ def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
     live = (
         select(func.count())
         .select_from(documents.join(generations, generations.c.document_id == documents.c.document_id))
-        .where(*_live_in(generations, switch.main), documents.c.tenant == switch.tenant)
+        .where(
+            generations.c.collection_id == switch.main.collection_id,
+            generations.c.state == GenerationState.LIVE,
+            documents.c.tenant == switch.tenant,
+            documents.c.deleted_at.is_(None),
+        )
     )
     total = int(conn.execute(live).scalar_one())
     mine = jobs.c.switch_id == switch.switch_id
@@ -330,14 +320,12 @@ def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
         func.count().filter(jobs.c.status == JobStatus.FAILED),
     ).where(mine, jobs.c.tenant == switch.tenant)
     under_way, failed = conn.execute(states).one()
-    left = _lacking(switch).add_columns(generations.c.chars).subquery()
-    sums = select(func.count(), func.coalesce(func.sum(left.c.chars), 0)).select_from(left)
-    lacks, chars = conn.execute(sums).one()
-    return SwitchCounts(total, total - lacks, under_way, failed, int(chars))
+    gaps = switch_gaps.measure(conn, switch.main, switch.other)
+    return SwitchCounts(total, total - gaps.documents, under_way, failed, gaps.chars)
 
 
 def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
-    """Count the jobs of the switch for documents of before that have not ended."""
+    """Count the jobs for documents of before that have not ended."""
     query = select(func.count()).where(
         jobs.c.tenant == switch.tenant,
         jobs.c.finished_at.is_(None),
@@ -345,45 +333,6 @@ def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
         jobs.c.flow == BACKFILL_FLOW,
     )
     return int(conn.execute(query).scalar_one())
-
-
-def _live_in(table: Any, collection: Collection) -> Sequence[ColumnElement[bool]]:
-    return (
-        table.c.collection_id == collection.collection_id,
-        table.c.state == GenerationState.LIVE,
-    )
-
-
-def _lacking(switch: ModelSwitch, *, begun: bool = False) -> Select[Any]:
-    there = generations.alias("there")
-    is_there = there.c.state == GenerationState.LIVE
-    if begun:
-        is_there = or_(is_there, there.c.state == GenerationState.BUILDING, _has_failed(switch, there))
-    same = exists().where(
-        there.c.document_id == documents.c.document_id,
-        there.c.collection_id == switch.other.collection_id,
-        there.c.content_hash == generations.c.content_hash,
-        there.c.content_type == generations.c.content_type,
-        is_there,
-    )
-    return (
-        select(documents.c.document_id)
-        .join(generations, generations.c.document_id == documents.c.document_id)
-        .where(
-            documents.c.tenant == switch.tenant,
-            documents.c.deleted_at.is_(None),
-            *_live_in(generations, switch.main),
-            ~same,
-        )
-    )
-
-
-def _has_failed(switch: ModelSwitch, there: Any) -> ColumnElement[bool]:
-    return exists().where(
-        jobs.c.generation_id == there.c.generation_id,
-        jobs.c.switch_id == switch.switch_id,
-        jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELLED)),
-    )
 
 
 _FROM = collections.alias("from_collection")

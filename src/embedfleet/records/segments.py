@@ -68,6 +68,12 @@ def get(conn: Connection, generation_id: int, ordinal: int) -> Segment | None:
     return None if row is None else Segment(row.ordinal, row.start, row.chars, row.body, row.places)
 
 
+def of_generation(conn: Connection, generation_id: int) -> list[Segment]:
+    """Return all segments of a generation, in order. It keeps their compressed texts in memory."""
+    query = select(segments).where(segments.c.generation_id == generation_id).order_by(segments.c.ordinal)
+    return [Segment(row.ordinal, row.start, row.chars, row.body, row.places) for row in conn.execute(query)]
+
+
 def first_of(conn: Connection, generation_ids: Sequence[int]) -> dict[int, Segment]:
     """Return the first segment of each generation, by generation id. A generation without text has none."""
     found: dict[int, Segment] = {}

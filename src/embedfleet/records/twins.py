@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, or_, select, update
 
+from embedfleet.records import segments, switch_gaps
 from embedfleet.records.collections import Collection
 from embedfleet.records.documents import ONE_IF_THERE_ARE_VIEWS
+from embedfleet.records.generations import Generation, NewGeneration, add_generations
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.rows import RowsStatement
@@ -62,36 +64,72 @@ def add(
     return made
 
 
-def to_settle(
-    conn: Connection, tenant: str, *, kept: Collection, dropped: Collection, limit: int
-) -> list[str]:
-    """Return up to `limit` documents of the tenant that are live in `kept` and still in use in `dropped`.
+def add_beside(conn: Connection, original: Generation, target: Collection, *, chunker_version: int) -> int:
+    """Write a twin in `target` of a generation that is made again. Return its id.
 
-    Those with an unfinished job that was submitted are left out: they are settled when it has ended.
+    The original gets the highest number of its document, as when it was submitted.
     """
-    other = generations.alias("other")
+    document_id = original.document_id
+    document_lock.require(conn, document_id)
+    number = select(func.max(generations.c.number)).where(generations.c.document_id == document_id)
+    highest = int(conn.execute(number).scalar_one())
+    texts = segments.of_generation(conn, original.generation_id)
+    new = NewGeneration(
+        document_id,
+        highest + 1,
+        original.recipe,
+        target,
+        texts,
+        chunker_version,
+        original.account,
+        original.strict,
+        original.written_metadata,
+    )
+    [twin_id] = add_generations(conn, [new])
+    conn.execute(
+        update(generations)
+        .where(generations.c.generation_id == original.generation_id)
+        .values(number=highest + 2)
+    )
+    return twin_id
+
+
+def to_settle(
+    conn: Connection, tenant: str, *, kept: Collection, dropped: Collection, limit: int, after: str = ""
+) -> list[str]:
+    """Return up to `limit` documents of the tenant that need `dropped` no more and are still in use there.
+
+    They are live in `kept`, and as new as in `dropped`. They are in the order of their ids, after `after`.
+    Those with an unfinished job that was submitted, or that makes them in `kept`, are left out: they are
+    settled when it has ended.
+    """
+    other, made = generations.alias("other"), generations.alias("made")
     query = (
         select(documents.c.document_id)
         .join(generations, generations.c.document_id == documents.c.document_id)
         .where(
             documents.c.tenant == tenant,
             documents.c.deleted_at.is_(None),
+            documents.c.document_id > after,
             generations.c.collection_id == kept.collection_id,
             generations.c.state == GenerationState.LIVE,
-            select(other.c.generation_id)
-            .where(
+            exists().where(
                 other.c.document_id == documents.c.document_id,
                 other.c.collection_id == dropped.collection_id,
                 other.c.state != GenerationState.RETIRED,
-            )
-            .exists(),
-            ~select(jobs.c.job_id)
-            .where(
+            ),
+            ~exists().where(
+                other.c.document_id == documents.c.document_id,
+                other.c.collection_id == dropped.collection_id,
+                other.c.state == GenerationState.LIVE,
+                switch_gaps.is_gap(other, kept),
+            ),
+            ~exists().where(
                 jobs.c.document_id == documents.c.document_id,
                 jobs.c.finished_at.is_(None),
-                jobs.c.switch_id.is_(None),
-            )
-            .exists(),
+                made.c.generation_id == jobs.c.generation_id,
+                or_(jobs.c.switch_id.is_(None), made.c.collection_id == kept.collection_id),
+            ),
         )
     )
     return list(conn.execute(query.order_by(documents.c.document_id).limit(limit)).scalars())
@@ -124,6 +162,19 @@ def retired_in(conn: Connection, document_ids: Sequence[str], collection: Collec
     return found
 
 
+def live_in(conn: Connection, document_ids: Sequence[str], collection: Collection) -> list[str]:
+    """Return those of these documents of which readers see a version in the collection."""
+    found: list[str] = []
+    for ids in key_pages(document_ids):
+        query = select(generations.c.document_id).where(
+            generations.c.document_id.in_(ids),
+            generations.c.collection_id == collection.collection_id,
+            generations.c.state == GenerationState.LIVE,
+        )
+        found += conn.execute(query).scalars()
+    return found
+
+
 def drop_vectors(conn: Connection, document_ids: Sequence[str], collection: Collection) -> int:
     """Forget the vectors of these documents in a collection that was dropped. Return how many there were."""
     gone = 0
@@ -146,12 +197,6 @@ def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id:
         )
         found += conn.execute(query).scalars()
     return found
-
-
-def count_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> int:
-    """Count the documents of the tenant that are live in `dropped` and not in `kept`."""
-    stranded = _stranded(tenant, kept=kept, dropped=dropped).subquery()
-    return int(conn.execute(select(func.count()).select_from(stranded)).scalar_one())
 
 
 def any_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> bool:
@@ -199,12 +244,6 @@ def recorded_chunks(conn: Connection, collection: Collection) -> int:
         vectors.c.state == VectorState.STORED
     )
     return int(conn.execute(stored, {"collection": collection.collection_id}).scalar_one())
-
-
-def recorded_vectors(conn: Connection, collection: Collection) -> int:
-    """Count the vectors of the collection that SQL records, in any state."""
-    query = select(func.count()).where(vectors.c.collection_id == collection.collection_id)
-    return int(conn.execute(query).scalar_one())
 
 
 _LIVE_CHUNKS = (

@@ -1,0 +1,72 @@
+"""SIGKILL anywhere in a switch to another model: no answer is mixed or lacks a document, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from time import time
+
+import pytest
+
+from embedfleet.bootstrap import open_guest
+from embedfleet.model_switching import orders
+from embedfleet.sql.database import Database
+from embedfleet.sql.states import SwitchPhase
+from support.hangs import HANG_SECONDS
+from support.model_switches import begin, document, switch_of
+from support.switch_process import POINTS, SOME, settings_in
+from support.system import TENANT, running
+
+TESTS = Path(__file__).parents[1]
+
+
+async def start(folder: Path, point: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "support.switch_process", str(folder), point),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def retire_when_it_serves(database: Database) -> None:
+    """The operator goes there and back, and then retires the old space."""
+
+    async def serves() -> bool | None:
+        return (await switch_of(database)).phase is not SwitchPhase.CHECKING or None
+
+    while (await switch_of(database)).phase is not SwitchPhase.SERVING:
+        await database.until(serves)
+        await asyncio.sleep(0.05)
+    for percent in (0.0, 40.0, 100.0):
+        await database.write(partial(orders.serve, tenant=TENANT, percent=percent, now=time()))
+    await database.write(partial(orders.retire, tenant=TENANT, now=time()))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(("after _begin", "within _open", "within _settle"), id="three points"),
+        pytest.param(POINTS, id="every point", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_kill_at_any_point_of_a_switch_loses_and_mixes_nothing(
+    tmp_path: Path, points: tuple[str, ...]
+) -> None:
+    settings = settings_in(tmp_path)
+    async with running(settings) as fleet:
+        for number in range(SOME):
+            await fleet.ingest(**document(number))
+        await begin(fleet)
+    async with open_guest(settings) as guest, asyncio.TaskGroup() as tasks:
+        tasks.create_task(retire_when_it_serves(guest.database))
+        for point in (*points, ""):
+            process = await start(tmp_path, point)
+            _, told = await asyncio.wait_for(process.communicate(), HANG_SECONDS)
+            ended = 0 if not point else -signal.SIGKILL
+            assert process.returncode == ended, (point, told.decode())

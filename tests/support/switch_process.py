@@ -1,0 +1,150 @@
+"""A process that owns a system, is switched to another model, and kills itself at a named point.
+
+While it lives it searches and submits. It ends with `WRONG` after a wrong answer, and with 0 at the end of
+its switch. Run: `python -m support.switch_process FOLDER [POINT]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from embedfleet.bootstrap import OwnerSystem
+from embedfleet.model_switching import coverage, switcher
+from embedfleet.model_switching.asking import TenantQuestions
+from embedfleet.queue_schemas import JobStatus
+from embedfleet.search import SearchRequest
+from embedfleet.settings import Settings
+from embedfleet.sql import tables
+from embedfleet.sql.database import Database
+from embedfleet.sql.states import SwitchPhase
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from support.model_switches import MODELS, document, switch_of
+from support.system import TENANT, Running, make_settings, running, take_ledger
+
+WRONG = 3
+SOME = 12
+
+UNITS = ("_begin", "enter checking", "record", "_open", "_settle", "enter ended")
+"""Units of work of a switch, in their order. Each is killed `within`, before it commits, and `after`."""
+
+POINTS = (
+    *(f"{when} {unit}" for unit in UNITS[:2] for when in ("within", "after")),
+    "after reading back",
+    "after asking",
+    *(f"{when} {unit}" for unit in UNITS[2:5] for when in ("within", "after")),
+    "before dropping",
+    "after dropping",
+    *(f"{when} {UNITS[5]}" for when in ("within", "after")),
+)
+
+
+def settings_in(folder: Path) -> Settings:
+    return make_settings(folder, models=MODELS, monitoring={"metrics_port": 0})
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_of(work: Callable[..., Any]) -> str:
+    """The name of the function of a unit; with the phase, if it is one that a switch enters."""
+    if not isinstance(work, partial):
+        return getattr(work, "__name__", "")
+    phase = work.keywords.get("phase")
+    return work.func.__name__ + (f" {phase}" if isinstance(phase, SwitchPhase) else "")
+
+
+def set_trap(point: str) -> None:
+    """Have this process killed where it passes the point."""
+    write = Database.write
+
+    async def write_and_die(database: Database, work: Callable[[Connection], Any]) -> Any:
+        def do(conn: Connection) -> Any:
+            result = work(conn)
+            if point == f"within {name_of(work)}":
+                die()
+            return result
+
+        result = await write(database, do)
+        if point == f"after {name_of(work)}":
+            die()
+        return result
+
+    Database.write = write_and_die  # type: ignore[method-assign, assignment]
+    read_coverage, ask, drop = coverage.read_coverage, TenantQuestions.ask, ChromaVectorStore.drop_collection
+
+    async def dying_after(what: Any, name: str, *given: Any) -> Any:
+        result = await what(*given)
+        if point == name:
+            die()
+        return result
+
+    async def dying_drop(*given: Any) -> None:
+        if point == "before dropping":
+            die()
+        await dying_after(drop, "after dropping", *given)
+
+    vars(switcher)["read_coverage"] = partial(dying_after, read_coverage, "after reading back")
+    TenantQuestions.ask = lambda *given: dying_after(ask, "after asking", *given)  # type: ignore[method-assign]
+    ChromaVectorStore.drop_collection = dying_drop  # type: ignore[method-assign, assignment]
+
+
+def completed(conn: Connection) -> set[str]:
+    """The documents of which readers must see a version."""
+    query = (
+        select(tables.documents.c.media_id)
+        .join(tables.jobs, tables.jobs.c.document_id == tables.documents.c.document_id)
+        .where(tables.jobs.c.status == JobStatus.COMPLETED, tables.jobs.c.switch_id.is_(None))
+    )
+    return set(conn.execute(query).scalars())
+
+
+async def search_on(system: OwnerSystem) -> None:
+    """Search without a pause, and end the process after a wrong answer."""
+    while True:
+        expected = await system.database.read(completed)
+        hits = await system.search.search(TENANT, SearchRequest(query="boats in winter", limit=1000))
+        found = {hit.media_id for hit in hits}
+        models = {hit.model for hit in hits}
+        if not expected <= found or len(models) != 1:
+            sys.stderr.write(f"lacking {sorted(expected - found)}, models {models}, {hits.notice}\n")
+            sys.stderr.flush()
+            os._exit(WRONG)
+
+
+async def submit_on(fleet: Running) -> None:
+    """Submit documents, new ones and changed ones by turns."""
+    for number in range(4):
+        new = 100 + os.getpid() * 4 % 1000 + number
+        for fields in (document(new), document(number, more=f"It is {os.getpid()}.")):
+            await fleet.jobs.wait(await fleet.submit(**fields))
+
+
+async def live(folder: Path, point: str) -> None:
+    set_trap(point)
+    async with running(settings_in(folder)) as fleet:
+        searching = asyncio.create_task(search_on(fleet.system))
+        submitting = asyncio.create_task(submit_on(fleet))
+
+        async def ended() -> bool | None:
+            switch = await switch_of(fleet.system.database)
+            return switch.phase is SwitchPhase.ENDED or None
+
+        await fleet.system.database.until(ended)
+        await submitting
+        await fleet.settled()
+        searching.cancel()
+        (await take_ledger(fleet.system)).assert_exact()
+
+
+if __name__ == "__main__":
+    asyncio.run(live(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
