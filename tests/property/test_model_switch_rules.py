@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 
+from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
+from embedfleet.lifecycle import retrying
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.sql.schema import SCHEMA
 from support.examples import examples
@@ -51,10 +53,30 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> tuple[Admission, Catalog
     return system_of(tmp_path_factory.mktemp("rules"))
 
 
+CHANGED = Step("submit", text=TEXTS[1])
+TWIN_FIRST = Step("completed", which=1)
+
+
 @settings(
     max_examples=examples(80),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(before=[], story=[CHANGED, TWIN_FIRST, Step("cancelled")])
+@example(before=[], story=[CHANGED, Step("given up"), Step("retry"), TWIN_FIRST, Step("completed")])
+@example(before=[], story=[CHANGED, Step("completed"), Step("retire"), Step("lead"), Step("completed")])
+@example(
+    before=[],
+    story=[
+        CHANGED,
+        Step("serve", percent=0.0),
+        Step("retire"),
+        Step("cancelled", which=1),
+        Step("completed"),
+        Step("lead"),
+    ],
+)
+@example(before=[*A_SWITCH[:3], CHANGED, Step("lead"), Step("completed", which=1)], story=[])
+@example(before=[Step("submit", media="2")], story=[Step("completed", media="2"), Step("retire")])
 @given(before=st.lists(steps(["submit", *ENDS]), max_size=4), story=st.lists(a_step, max_size=14))
 def test_what_readers_see_is_what_was_made(
     engine: Engine, system: tuple[Admission, Catalogue], before: list[Step], story: list[Step]
@@ -64,3 +86,37 @@ def test_what_readers_see_is_what_was_made(
         world.take(step)
         world.check()
     world.run_to_the_end()
+
+
+def test_a_job_of_a_space_that_is_emptied_is_not_tried_again(
+    engine: Engine, system: tuple[Admission, Catalogue]
+) -> None:
+    world = new_world(engine, system)
+    failing = [Step("submit", media="2"), Step("failed", media="2")]
+    for step in [*failing, *A_SWITCH, Step("retire")]:
+        world.take(step)
+
+    def retry(conn: Connection) -> None:
+        job = world.job(conn, Step("retry", media="2"), ended=True)
+        assert job is not None
+        retrying.retry(conn, job, 1.0)
+
+    with pytest.raises(InvalidRequest, match="is being emptied"):
+        world.unit(retry)
+
+
+def test_a_twin_is_tried_again_only_beside_what_readers_see(
+    engine: Engine, system: tuple[Admission, Catalogue]
+) -> None:
+    world = new_world(engine, system)
+    for step in [*A_SWITCH, CHANGED, Step("cancelled")]:
+        world.take(step)
+
+    def retry(conn: Connection) -> None:
+        twin = world.job(conn, Step("retry", which=1), ended=True)
+        assert twin is not None
+        assert twin.switch_id is not None
+        retrying.retry(conn, twin, 1.0)
+
+    with pytest.raises(InvalidRequest, match="try the submitted job"):
+        world.unit(retry)

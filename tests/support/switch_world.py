@@ -182,6 +182,11 @@ class World:
         some = twins.to_settle(conn, self.tenant, kept=kept, dropped=dropped, limit=10)
         retiring._settle(conn, switch, some, self.clock.now())
         if filled and retiring._left(conn, switch).settled:
+            way = switch_gaps.Way(switch.switch_id, dropped, kept)
+            every = [self._document(Step("", media=one)) for one in MEDIA]
+            document_lock.lock(conn, every)
+            staying = switch_gaps.among(conn, way, every)
+            twins.settle(conn, twins.live_in(conn, staying, kept), kept=dropped, dropped=kept)
             model_switches.enter(conn, switch, SwitchPhase.ENDED, self.clock.now())
 
     # --- looking ---

@@ -26,6 +26,7 @@ from embedfleet.records import (
 )
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.records.switch_gaps import Way
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
@@ -69,6 +70,7 @@ async def finish(database: Database, store: VectorStore, switch: ModelSwitch) ->
     if not left.settled:
         return None
     if left.documents:
+        await _settle_staying(database, switch)
         await _leave_to_deletion_workers(database, switch)
         return {**_names(dropped), "documents_left": left.documents, "vectors_left": left.vectors}
     await store.drop_collection(dropped)
@@ -123,6 +125,19 @@ def _settle(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], 
         return
     ending.supersede(conn, twins.unfinished_jobs_of(conn, document_ids, switch.switch_id), now)
     twins.settle(conn, document_ids, kept=switch.main, dropped=switch.other)
+
+
+async def _settle_staying(database: Database, switch: ModelSwitch) -> None:
+    """Retire the older versions, in the space that is kept, of the documents that stay in the other one."""
+    way = Way(switch.switch_id, switch.other, switch.main)
+
+    def settle(conn: Connection, document_ids: Sequence[str]) -> None:
+        document_lock.lock(conn, document_ids)
+        older = twins.live_in(conn, switch_gaps.among(conn, way, document_ids), switch.main)
+        twins.settle(conn, older, kept=switch.other, dropped=switch.main)
+
+    async for page in _documents(database, switch):
+        await database.write(partial(settle, document_ids=page))
 
 
 def _drop_records(conn: Connection, document_ids: Sequence[str], switch: ModelSwitch) -> int:

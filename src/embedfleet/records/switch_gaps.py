@@ -42,11 +42,12 @@ def to_copy(conn: Connection, way: Way, *, limit: int, after: str = "") -> list[
 
 def to_copy_among(conn: Connection, way: Way, document_ids: Sequence[str]) -> list[str]:
     """Return those of the documents that `to_copy` would return, in the order of their ids."""
-    found: list[str] = []
-    for ids in key_pages(sorted(document_ids)):
-        query = _to_copy(way).where(documents.c.document_id.in_(ids))
-        found += conn.execute(query.order_by(documents.c.document_id)).scalars()
-    return found
+    return _among(conn, _to_copy(way), document_ids)
+
+
+def among(conn: Connection, way: Way, document_ids: Sequence[str]) -> list[str]:
+    """Return those of the documents that have a gap, in the order of their ids."""
+    return _among(conn, _gaps(way), document_ids)
 
 
 def any_open(conn: Connection, way: Way) -> bool:
@@ -98,6 +99,14 @@ def any_unpaired(conn: Connection, way: Way) -> bool:
         )
     )
     return conn.execute(query.limit(1)).first() is not None
+
+
+def _among(conn: Connection, query: Select[Any], document_ids: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for ids in key_pages(sorted(document_ids)):
+        mine = query.where(documents.c.document_id.in_(ids))
+        found += conn.execute(mine.order_by(documents.c.document_id)).scalars()
+    return found
 
 
 def is_gap(source: Any, target: Collection) -> ColumnElement[bool]:
