@@ -75,6 +75,7 @@ TWIN_FIRST = Step("completed", which=1)
         Step("lead"),
     ],
 )
+@example(before=[*A_SWITCH[:4], CHANGED, Step("given up")], story=[])
 @example(before=[*A_SWITCH[:3], CHANGED, Step("lead"), Step("completed", which=1)], story=[])
 @example(before=[Step("submit", media="2")], story=[Step("completed", media="2"), Step("retire")])
 @given(before=st.lists(steps(["submit", *ENDS]), max_size=4), story=st.lists(a_step, max_size=14))
