@@ -170,8 +170,10 @@ async def paths(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Paths
 
 @asynccontextmanager
 async def _opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Paths]:
-    old = make_settings(tmp_path_factory.mktemp("old"))
-    new = make_settings(tmp_path_factory.mktemp("new"))
+    rule = {"model": "static", "where": {"routed": True}}
+    models_of_both = {"default": "stub", "routing": {"rules": [rule]}}
+    old = make_settings(tmp_path_factory.mktemp("old"), models=models_of_both)
+    new = make_settings(tmp_path_factory.mktemp("new"), models=models_of_both)
     catalogue = FailingModels(old)
     models = ModelPool(catalogue, old.models)
     store = RecordingStore(await open_store(old))
@@ -263,6 +265,16 @@ async def test_a_document_that_changes_its_model_is_in_one_collection(paths: Pat
 
     assert await paths.old(document, "static") == {}
     assert len(await paths.old(document)) == 1
+
+
+async def test_a_rule_of_the_settings_sends_a_document_to_the_same_model_on_both_paths(paths: Paths) -> None:
+    document = IngestRequest(TENANT, "routed", "Pumps move water.", metadata={"routed": True})
+    await paths.embedder(document)
+    await paths.fleet(document)
+
+    assert await paths.old(document) == await paths.new(document) == {}
+    assert (await paths.old(document, "static")).keys() == (await paths.new(document, "static")).keys()
+    assert len(await paths.old(document, "static")) == 1
 
 
 async def test_a_removal_leaves_other_documents_and_tenants_alone(paths: Paths) -> None:
