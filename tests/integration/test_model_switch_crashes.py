@@ -51,7 +51,7 @@ async def retire_when_it_serves(database: Database) -> None:
 @pytest.mark.parametrize(
     "points",
     [
-        pytest.param(("after _begin", "within _open", "within _settle"), id="three points"),
+        pytest.param(("within _settle",), id="one point"),
         pytest.param(POINTS, id="every point", marks=pytest.mark.slow),
     ],
 )

@@ -1,0 +1,83 @@
+"""A fleet on Redis, PostgreSQL and a Chroma server switches a tenant, while its processes are killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+
+from embedfleet.bootstrap import GuestSystem
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.model_switching import orders
+from embedfleet.queue_schemas import Stage
+from embedfleet.search import SearchRequest
+from embedfleet.sql.states import SwitchPhase
+from support.chroma_server import ChromaServer
+from support.fleet import Fleet, ended, fleet_on, tenant
+from support.model_switches import MODELS, NEW, OLD, document, switch_of
+from support.redis_server import RedisServer
+from support.system import until
+
+SOME = 60
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: RedisServer, postgres_url: str, chroma_server: ChromaServer) -> Fleet:
+    fleet = fleet_on(tmp_path, redis_server.url, postgres_url, chroma_server.url)
+    switching = {"gate": {"max_latency_ratio": 1000}}  # the machine of a test is not timed
+    return Fleet(fleet.folder, {**fleet.config, "models": MODELS, "model_switching": switching})
+
+
+@pytest.mark.slow
+async def test_a_killed_worker_and_a_killed_leader_do_not_stop_a_switch(fleet: Fleet) -> None:
+    alice = tenant(fleet, "alice")
+    async with fleet.guest() as guest:
+        with fleet.orchestrator() as first:
+            given: list[dict[str, Any]] = [{**document(number)} for number in range(SOME)]
+            await ended(guest, [await guest.jobs.create_job(user_id=alice, **one) for one in given])
+            info = Catalogue(fleet.settings.models).info(NEW)
+            wanted = orders.Wanted(info, most_jobs=8)
+            await guest.database.write(partial(orders.begin, names=[alice], wanted=wanted, now=time()))
+            await until(partial(some_are_copied, guest, alice), guest.database)
+            first.workers(Stage.EMBEDDING)[0].kill()
+            await until(partial(some_are_copied, guest, alice, at_least=SOME // 2), guest.database)
+            first.stop(signal.SIGKILL)
+        with fleet.orchestrator():
+            await in_phase(guest, alice, SwitchPhase.SERVING)
+            assert await answer(guest, alice) == (NEW, SOME)
+            await order(guest, orders.rollback, tenant=alice, now=time())
+            assert await answer(guest, alice) == (OLD, SOME)
+            await order(guest, orders.serve, tenant=alice, percent=100.0, now=time())
+            await order(guest, orders.retire, tenant=alice, now=time())
+            await in_phase(guest, alice, SwitchPhase.ENDED)
+            assert await answer(guest, alice) == (NEW, SOME)
+            await guest.jobs.of_all_tenants().wait_for_cleanups()
+            (await fleet.ledger(guest)).assert_exact()
+
+
+async def some_are_copied(guest: GuestSystem, owner: str, *, at_least: int = 1) -> bool:
+    found = await guest.jobs.of(owner).list_collections()
+    return {one.model: one.documents for one in found}.get(NEW, 0) >= at_least
+
+
+async def in_phase(guest: GuestSystem, owner: str, phase: SwitchPhase) -> None:
+    async def reached() -> bool:
+        return (await switch_of(guest.database, owner)).phase is phase
+
+    await until(reached, guest.database)
+
+
+async def order(guest: GuestSystem, what: Callable[..., Any], **given: Any) -> None:
+    await guest.database.write(partial(what, **given))
+
+
+async def answer(guest: GuestSystem, owner: str) -> tuple[str | None, int]:
+    """The model that answers, and of how many documents."""
+    hits = await guest.search.search(owner, SearchRequest(query="boats in winter", limit=1000))
+    [model] = {hit.model for hit in hits}
+    return model, len({hit.media_id for hit in hits})
