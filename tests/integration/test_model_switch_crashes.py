@@ -60,8 +60,8 @@ async def test_a_kill_at_any_point_of_a_switch_loses_and_mixes_nothing(
 ) -> None:
     settings = settings_in(tmp_path)
     async with running(settings) as fleet:
-        for number in range(SOME):
-            await fleet.ingest(**document(number))
+        for job_id in [await fleet.submit(**document(number)) for number in range(SOME)]:
+            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         await begin(fleet)
     async with open_guest(settings) as guest, asyncio.TaskGroup() as tasks:
         tasks.create_task(retire_when_it_serves(guest.database))

@@ -31,7 +31,7 @@ from support.model_switches import MODELS, document, switch_of
 from support.system import TENANT, Running, make_settings, running, take_ledger
 
 WRONG = 3
-SOME = 12
+SOME = 6
 
 UNITS = ("_begin", "enter checking", "record", "_open", "_settle", "enter ended")
 """Units of work of a switch, in their order. Each is killed `within`, before it commits, and `after`."""
@@ -123,8 +123,8 @@ async def search_on(system: OwnerSystem) -> None:
 
 async def submit_on(fleet: Running) -> None:
     """Submit documents, new ones and changed ones by turns."""
-    for number in range(4):
-        new = 100 + os.getpid() * 4 % 1000 + number
+    for number in range(2):
+        new = 100 + os.getpid() * 2 % 800 + number
         for fields in (document(new), document(number, more=f"It is {os.getpid()}.")):
             await fleet.jobs.wait(await fleet.submit(**fields))
 
