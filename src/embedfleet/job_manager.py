@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import EmbedfleetError, InvalidRequest
+from embedfleet.impressions import Impressions
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.parsing.formats import ParsedDocument
@@ -273,6 +274,7 @@ class EmbeddingJobManager:
             tenant,
             parser=self._parser,
             searches=self._searches or self._search_client(),
+            impressions=Impressions(self._database, self._clock, self._settings.experiments),
             api_key=api_key,
         )
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from random import Random
 from typing import Any, TypeVar
 
 from pydantic import Field, field_validator
@@ -23,12 +24,15 @@ from embedfleet.errors import (
     Remedy,
     one_line,
 )
+from embedfleet.evaluation.interleaving import Team
+from embedfleet.impressions import Impressions, mixed
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.nearest_passages import Nearest, NearestPassages
 from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches, twins
 from embedfleet.records.collections import Collection
+from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.score_background import ScoreBackgrounds
 from embedfleet.search_fusion import HitsOfSpace, fused_hits
@@ -41,6 +45,8 @@ from embedfleet.wording import number_of
 
 # A guest waits for its answer for seconds, so a search that is an hour old was abandoned.
 _ABANDONED_AFTER_SECONDS = 3600.0
+
+_MIXED = "the hits are of two models that are compared, in turn: their scores do not compare"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,8 +88,9 @@ class SearchService:
         embedder: TextEmbedder,
         exact_scan_rows: int,
         embedding_seconds: float | None = None,
+        impressions: Impressions | None = None,
     ) -> None:
-        """`exact_scan_rows` is as in `NearestPassages`.
+        """`exact_scan_rows` is as in `NearestPassages`. Without `impressions`, no answer takes feedback.
 
         `embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes.
         """
@@ -91,6 +98,7 @@ class SearchService:
         self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
+        self._impressions = impressions
         # By the switch and its collection that does not answer: see `_holds_more`.
         self._more: dict[tuple[int, int], bool] = {}
         self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
@@ -102,7 +110,8 @@ class SearchService:
         texts. Without one there may be fewer too if the 20,000 nearest passages are of fewer texts.
 
         Documents of several models are searched with each, and the hits are ordered by how rare their scores
-        are for their model. A model that fails is named in `not_searched`, with the reason.
+        are for their model. A model that fails is named in `not_searched`, with the reason. While an online
+        experiment compares two models, both answer, and their hits take turns.
 
         Raises InvalidRequest if the query is too long for the only model. Raises UnknownModel and
         SpaceMismatch.
@@ -113,7 +122,13 @@ class SearchService:
             scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
             found = await self._in_scope(tenant, request, scope)
             if scope.switch is None or not await self._is_left(scope.switch, request):
-                return found
+                break
+        hits = found.hits
+        if self._impressions is not None:
+            hits.impression_id = await self._impressions.keep(
+                tenant, request.query, hits, experiment=found.experiment, teams=found.teams
+            )
+        return hits
 
     async def _is_left(self, switch: ModelSwitch, request: SearchRequest) -> bool:
         """Whether the space in which this query was answered is being emptied, or has been, by now.
@@ -129,11 +144,29 @@ class SearchService:
             return True
         return now.phase is SwitchPhase.RETIRING and now.main != switch.serving(request.query)
 
-    async def _in_scope(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
+    async def _in_scope(self, tenant: str, request: SearchRequest, scope: SearchScope) -> _Found:
+        if scope.experiment is not None:
+            mixed = await self._mixed(tenant, request, scope, scope.experiment)
+            if mixed is not None:
+                return mixed
         if len(scope.collections) > 1:
-            return await self._in_several(tenant, request, scope)
+            return _Found(await self._in_several(tenant, request, scope))
         answers = [await self._in_one(tenant, request, one) for one in scope.collections]
-        return _answer_of([hit for one in answers for hit in one.found.hits], answers, scope, tenant, request)
+        hits = [hit for one in answers for hit in one.found.hits]
+        return _Found(_answer_of(hits, answers, scope, tenant, request))
+
+    async def _mixed(
+        self, tenant: str, request: SearchRequest, scope: SearchScope, experiment: Experiment
+    ) -> _Found | None:
+        """Ask both models of an online experiment, and mix their hits. None: one of them did not answer."""
+        spaces = (experiment.collection_a, experiment.collection_b)
+        answers, errors = await _each(spaces, lambda one: self._in_one(tenant, request, one))
+        if errors:
+            return None
+        a, b = (one.found.hits for one in answers)
+        hits, teams = mixed(a, b, length=request.limit, rng=Random(uuid.uuid4().int))
+        scope = replace(scope, notice=_MIXED if scope.notice is None else f"{scope.notice}; {_MIXED}")
+        return _Found(_answer_of(hits, answers, scope, tenant, request), experiment, teams)
 
     async def _in_several(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
         """Search all collections at once. Raises the first error if all of them fail."""
@@ -210,7 +243,8 @@ class SearchService:
             else:
                 mine = [one for one in mine if one != hidden]
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
-            return SearchScope(mine, switch=switch)  # nothing is left out, so that nothing need be counted
+            # Nothing is left out, so that nothing need be counted.
+            return SearchScope(mine, switch=switch, experiment=self._experiment(conn, switch, model))
         scope = scope_of_search(
             tenant,
             mine,
@@ -234,6 +268,16 @@ class SearchService:
         if key not in self._more:
             self._more[key] = twins.any_stranded(conn, hidden.tenant, kept=serving, dropped=hidden)
         return self._more[key]
+
+    def _experiment(
+        self, conn: Connection, switch: ModelSwitch | None, model: str | None
+    ) -> Experiment | None:
+        """Return the online experiment that mixes the hits of this search. One that names a model is left."""
+        if switch is None or model is not None or self._impressions is None or not switch.writes_both:
+            return None
+        found = self._impressions.showing(conn, switch.tenant)
+        is_of_it = found is not None and switch.beside(found.collection_a) == found.collection_b
+        return found if is_of_it else None
 
 
 class SearchClient:
@@ -283,6 +327,15 @@ class _Answer:
     collection: Collection
     found: Nearest
     unknown: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """The answer of a search. If an online experiment has mixed it, `teams` says whose each hit is."""
+
+    hits: SearchHits
+    experiment: Experiment | None = None
+    teams: Sequence[Team | None] = ()
 
 
 async def _each(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from embedfleet.errors import Remedy
 from embedfleet.queue_schemas import ModelDocuments
 from embedfleet.records.collections import Collection
+from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
 
 
@@ -20,7 +21,8 @@ class SearchScope:
     """What a search looks at: `collections`, one for each model. The rest is as in `SearchHits`.
 
     `documents` counts the documents that readers see, by collection id; empty if nothing was counted.
-    `switch` is the tenant's switch to another model that was under way when this was decided.
+    `switch` is the tenant's switch to another model that was under way when this was decided, and
+    `experiment` the online experiment that mixes the hits of both of its models.
     `beside` has a collection of a switch to another model that does not answer the query, with the one that
     does: only those of its documents are looked for that the other one lacks.
     """
@@ -32,6 +34,7 @@ class SearchScope:
     documents: Mapping[int, int] = field(default_factory=dict)
     switch: ModelSwitch | None = None
     beside: Mapping[Collection, Collection] = field(default_factory=dict)
+    experiment: Experiment | None = None
 
     def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
         """Return what is said of a collection that could not be searched."""

@@ -10,6 +10,7 @@ from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock
 from embedfleet.document_metadata import Metadata
 from embedfleet.errors import EmbedfleetError, InvalidRequest
+from embedfleet.impressions import Clicked, Impressions
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.places import NOWHERE, Places
@@ -17,6 +18,7 @@ from embedfleet.queue_schemas import (
     ChunkingConfig,
     ContentType,
     ContentTypeName,
+    Feedback,
     JobRequest,
     SearchHits,
 )
@@ -52,6 +54,7 @@ class TenantAccess(TenantJobs):
         *,
         parser: ParserSandbox,
         searches: Searches,
+        impressions: Impressions,
         api_key: str = "",
     ) -> None:
         """`api_key` is the prefix of the key that this is for: it stands in the ledger."""
@@ -59,6 +62,7 @@ class TenantAccess(TenantJobs):
         self._submissions = Submissions(database, admission, api_key=api_key)
         self._parser = parser
         self._searches = searches
+        self._impressions = impressions
 
     async def create_job(
         self,
@@ -162,6 +166,15 @@ class TenantAccess(TenantJobs):
         of another process it asks that one, and raises DatabaseUnavailable if none answers.
         """
         return await self._searches.search(self._tenant, request)
+
+    async def feedback(self, impression_id: str, clicked: Sequence[Clicked]) -> Feedback:
+        """Record what was clicked in an answer of a search: ids of chunks, or places in it from 0.
+
+        `SearchHits.impression_id` names the answer. The same feedback again changes nothing. Raises
+        UnknownImpression, also for an answer that was shown too long ago, and InvalidRequest for what is not
+        in it.
+        """
+        return await self._impressions.take_feedback(self._tenant, impression_id, clicked)
 
     def _own(self, request: JobRequest) -> JobRequest:
         """Return the request. Raises InvalidRequest if it is another tenant's, or chooses the tier."""

@@ -18,6 +18,7 @@ from embedfleet.administration.operator_administration import OperatorAdministra
 from embedfleet.administration.schemas import KeyRequest
 from embedfleet.api_keys import Scope
 from support.api import Served, serving
+from support.experiments import clicks_of, keep_answer
 from support.system import make_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -121,6 +122,7 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("POST", "/embed"): {"inputs": "A text of bob."},
         ("POST", "/v2/embed"): {"model": "stub", "input_type": "search_query", "texts": ["A text of bob."]},
         ("POST", "/v1/search"): {"query": "A text of bob."},
+        ("POST", "/v1/feedback"): {"impression_id": ids["impression_id"], "clicked": [0]},
         ("PATCH", "/v1/documents/{media_id}"): {"metadata": {"bird": "crow"}},
         ("POST", "/v1/documents:delete"): {"media_ids": [ids["media_id"]]},
     }
@@ -171,6 +173,7 @@ class Two:
             [one.json_document() for one in await jobs.list_dead_letters(ended=True)],
             [one.model_dump(exclude={"used_at"}) for one in await administration.list_keys()],
             await administration.tenant(),
+            await clicks_of(self.served.parts.database, "imp_0123456789abcdef"),
         )
 
     @property
@@ -218,6 +221,7 @@ async def _things_of_alice(served: Served, administration: OperatorAdministratio
     receipt_id = await alice.delete_document(media_id="gone")
     await served.running.settled()
     keys = await administration.of("alice").list_keys()
+    await keep_answer(served.parts.database, "alice", "imp_0123456789abcdef")
     return {
         "job_id": ingested.job_id,
         "media_id": CANARY,
@@ -228,6 +232,7 @@ async def _things_of_alice(served: Served, administration: OperatorAdministratio
         "shadow_id": SHADOW_ID,
         "switch_id": SWITCH_ID,
         "experiment_id": EXPERIMENT_ID,
+        "impression_id": "imp_0123456789abcdef",
     }
 
 
@@ -243,6 +248,7 @@ def unknown(ids: Ids) -> dict[str, Any]:
         "shadow_id": SHADOW_ID[::-1],
         "switch_id": SWITCH_ID + 1,
         "experiment_id": EXPERIMENT_ID[::-1],
+        "impression_id": "imp_never",
     }
 
 

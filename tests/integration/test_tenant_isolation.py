@@ -34,6 +34,7 @@ from embedfleet.sql.schema import SCHEMA
 from embedfleet.tenant_access import TenantAccess
 from embedfleet.tracking.operator_jobs import OperatorJobs
 from embedfleet.tracking.scoped_jobs import ScopedJobs
+from support.experiments import keep_answer
 from support.system import Configure
 
 OWNER, STRANGER = "alice", "bob"
@@ -49,9 +50,10 @@ class Names:
     dead_letter_id: int
     media_id: str
     receipt_id: str
+    impression_id: str = "imp_owner"
 
 
-NEVER = Names("job_" + "0" * 32, 4711, "never", "rcp_" + "0" * 32)
+NEVER = Names("job_" + "0" * 32, 4711, "never", "rcp_" + "0" * 32, "imp_never")
 Arguments = Callable[[Names], Mapping[str, Any]]
 
 
@@ -194,6 +196,10 @@ ARGUMENTS: Mapping[str, Sequence[Arguments]] = {
     "create_jobs": [lambda of: {"requests": [own_request(of.media_id)], "also": None}],
     "create_each": [lambda of: {"requests": [own_request(of.media_id)]}],
     "search": [lambda _: {"request": SearchRequest(query="text")}],
+    "feedback": [
+        lambda of: {"impression_id": of.impression_id, "clicked": [0]},
+        lambda of: {"impression_id": of.impression_id, "clicked": ["00" * 16]},
+    ],
 }
 """For each public method the ways to call it; together they use every parameter it has."""
 
@@ -271,6 +277,7 @@ async def scene(configure: Configure, database_url: str) -> AsyncIterator[Scene]
     assert receipt is not None
     searched = Findings(since=NOW, held={}, left={})
     await database.write(lambda conn: receipts.record(conn, [Searched(receipt, searched, NOW)]))
+    await keep_answer(database, OWNER, "imp_owner")
     await manager.cancel_job(await submit("another", STRANGER), user_id=STRANGER)
     await database.write(lambda conn: events.assign_positions(conn, 10))
     yield Scene(
@@ -292,7 +299,7 @@ async def outcome(through: ScopedJobs, method: str, build: Arguments, names: Nam
     except EmbedfleetError as exc:
         said = f"{type(exc).__name__}: {exc}"
     quoted = (f"`{names.dead_letter_id}`", f"`{names.media_id}`", f"'{names.media_id}'")
-    for name in (names.job_id, *quoted, names.receipt_id):
+    for name in (names.job_id, *quoted, names.receipt_id, names.impression_id):
         said = said.replace(name, "NAME")
     return re.sub(r"job_[0-9a-f]{32}", "JOB", said) if method in CREATING else said
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from time import time
 from typing import Any
+
+from sqlalchemy import Connection, select
 
 from embedfleet.clock import SystemClock
 from embedfleet.experiments.administration import ExperimentAdministration
@@ -13,8 +17,11 @@ from embedfleet.experiments.schemas import (
     LabelledAnswer,
     LabelledQuestion,
 )
-from embedfleet.records import experiments
+from embedfleet.records import experiments, impressions
 from embedfleet.records.experiments import Experiment
+from embedfleet.records.impressions import ShownHit
+from embedfleet.sql import experiment_tables
+from embedfleet.sql.database import Database
 from support.model_switches import NEW, OLD, document
 from support.system import TENANT, Running, until
 
@@ -75,3 +82,31 @@ async def row(fleet: Running, experiment_id: str) -> Experiment:
     found = await fleet.system.database.read(partial(experiments.get, experiment_id=experiment_id))
     assert found is not None
     return found
+
+
+async def keep_answer(
+    database: Database,
+    tenant: str,
+    impression_id: str,
+    *,
+    teams: str = "a",
+    clicks: Sequence[int] = (),
+    experiment_id: str | None = None,
+    query: str | None = None,
+    shown_seconds_ago: float = 0.0,
+) -> None:
+    """Plant an answer that was shown, a passage a place."""
+    hits = [ShownHit(f"document {place}", f"{place:032x}", 0, 9, team) for place, team in enumerate(teams)]
+
+    def keep(conn: Connection) -> None:
+        now = time() - shown_seconds_ago
+        impressions.add(conn, impression_id, tenant, hits, experiment_id=experiment_id, query=query, now=now)
+        impressions.set_clicks(conn, impression_id, clicks)
+
+    await database.write(keep)
+
+
+async def clicks_of(database: Database, impression_id: str) -> str:
+    table = experiment_tables.impressions.c
+    query = select(table.clicks).where(table.impression_id == impression_id)
+    return str(await database.read(lambda conn: conn.execute(query).scalar_one()))

@@ -12,5 +12,5 @@ makes of what is taken the rows that `beginning` and `writing` write. `adopting`
 them, and `export_folder` puts the folder in its place.
 
 May import: views, tracking, search_scope, search_fusion, nearest_passages, score_background, query_embedding,
-administration and below.
+impressions, administration and below.
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from embedfleet.clock import Clock
+from embedfleet.clock import Clock, SystemClock
+from embedfleet.impressions import Impressions
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
@@ -30,6 +31,7 @@ def search_service(
         embedder=embedder,
         exact_scan_rows=settings.vector_store.exact_scan_rows,
         embedding_seconds=seconds,
+        impressions=Impressions(database, SystemClock(), settings.experiments),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from embedfleet.cli.output import readable_time, say, say_table
+from embedfleet.cli.output import readable, readable_time, say, say_table
 from embedfleet.wording import readable_seconds
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def say_plan(plan: PlannedExperiment) -> None:
     say(f"compare      {plan.model_a} (A) with {plan.model_b} (B), tenant {plan.tenant}")
     left_out = sum(plan.left_out.values())
     if plan.source.value != "clicks":
-        say(f"questions    {plan.questions:,} of {plan.source}, {left_out:,} left out")
+        reasons = f" ({readable(plan.left_out)})" if plan.left_out else ""
+        say(f"questions    {plan.questions:,} of {plan.source}, {left_out:,} left out{reasons}")
     say(f"needed       {_needed(plan.plan, plan.rule.smallest_difference, plan.rule.power)}")
     cost = plan.to_embed
     money = "no price is set" if cost.cost is None else f"{cost.cost:.2f} {cost.currency}"
@@ -108,7 +109,7 @@ def _say_questions(title: str, questions: Iterable[QuestionInfo]) -> None:
             say("")
             say(title)
         text = "(its document has changed)" if one.text is None else one.text
-        say(f"  {text}  [A {one.score_a:.2f}, B {one.score_b:.2f}; right: {', '.join(one.right) or '-'}]")
+        say(f"  {text}  [A {one.score_a:.2f}, B {one.score_b:.2f}; right: {_right(one)}]")
         for a, b in _side_by_side(one):
             say(f"    A {a:<{_LONGEST_CELL}}  B {b}".rstrip())
 
@@ -123,8 +124,19 @@ def _side_by_side(one: QuestionInfo) -> Iterable[tuple[str, str]]:
 def _passage(one: PassageInfo) -> str:
     mark = "*" if one.is_right else " "
     text = " ".join((one.text or "").split())
-    shown = f"{mark} {one.media_id} {one.start}-{one.end}: {text}"
+    shown = f"{mark} {_name(one)} {one.start}-{one.end}: {text}"
     return shown if len(shown) <= _LONGEST_CELL else shown[: _LONGEST_CELL - 1] + "…"
+
+
+def _right(one: QuestionInfo) -> str:
+    """Return the names of the right documents. Their sources are known of those that were found."""
+    names = {hit.media_id: _name(hit) for hit in (*one.a, *one.b)}
+    return ", ".join(names.get(media_id, media_id) for media_id in one.right) or "-"
+
+
+def _name(one: PassageInfo) -> str:
+    """Return the end of a document's source, which has room in a line, or its id."""
+    return one.media_id if one.source is None else one.source.rstrip("/").rpartition("/")[2]
 
 
 def _figures(one: Figures) -> tuple[str, ...]:

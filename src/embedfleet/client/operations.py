@@ -116,6 +116,7 @@ class Operations:
 
     delete_tenant = Operation(administration.delete_tenant)
 
+    feedback = Operation(search.feedback)
     search = Operation(search.search)
 
     events = Operation(streams.events)

@@ -237,6 +237,7 @@ class PassageInfo(Frozen):
     """A passage that a model found. `text` is None if its document has changed since."""
 
     media_id: str
+    source: str | None
     start: int
     end: int
     is_right: bool

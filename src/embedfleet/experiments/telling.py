@@ -169,5 +169,10 @@ def _passage(shown: ShownPassage) -> PassageInfo:
     if text is not None and len(text) > _LONGEST_TEXT:
         text = text[:_LONGEST_TEXT] + "…"
     return PassageInfo(
-        media_id=shown.media_id, start=shown.start, end=shown.end, is_right=shown.is_right, text=text
+        media_id=shown.media_id,
+        source=shown.source,
+        start=shown.start,
+        end=shown.end,
+        is_right=shown.is_right,
+        text=text,
     )

@@ -21,6 +21,7 @@ from embedfleet.queue_schemas.estimates import (
     RateSource,
 )
 from embedfleet.queue_schemas.hits import (
+    Feedback,
     ModelDocuments,
     PassageCopy,
     SearchHit,
@@ -96,6 +97,7 @@ __all__ = [
     "EmbeddingTask",
     "Estimate",
     "EstimateState",
+    "Feedback",
     "JobEvent",
     "JobInfo",
     "JobProgress",

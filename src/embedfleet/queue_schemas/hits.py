@@ -48,7 +48,9 @@ class SearchHit(Frozen):
     metadata: dict[str, Value] = Field(default={}, description="What its submitter says of the document.")
     copies: tuple[PassageCopy, ...] = ()
     model: str | None = Field(
-        default=None, description="The model that embedded it; None in answers of earlier releases."
+        default=None,
+        description="The model that embedded it; None in answers of earlier releases, and while an online "
+        "experiment mixes the hits of two models.",
     )
     calibrated: float | None = Field(
         default=None,
@@ -67,6 +69,13 @@ class ModelDocuments(Frozen):
     )
 
 
+class Feedback(Frozen):
+    """What was clicked in an answer of a search, after the last feedback."""
+
+    impression_id: str = Field(description="The id that the answer had.")
+    clicked: tuple[int, ...] = Field(description="All places that were clicked by now, from 0.")
+
+
 class SearchHits(list[SearchHit]):
     """The hits of a search, nearest first, and what was searched for them.
 
@@ -78,6 +87,8 @@ class SearchHits(list[SearchHit]):
     `exact`: every passage that the filter allows was compared with the query, so the hits are the nearest
     there are. Otherwise the index gave them, which is approximate. `candidates` are the passages that were
     compared, or the rows that the index gave. Both are of all models together.
+
+    `impression_id` is what feedback on this answer names; None: it takes none.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class SearchHits(list[SearchHit]):
         remedy: Remedy | None = None,
         exact: bool = False,
         candidates: int = 0,
+        impression_id: str | None = None,
     ) -> None:
         super().__init__(hits)
         self.models = tuple(models)
@@ -98,6 +110,7 @@ class SearchHits(list[SearchHit]):
         self.remedy = remedy
         self.exact = exact
         self.candidates = candidates
+        self.impression_id = impression_id
 
     @property
     def model(self) -> str | None:
@@ -115,6 +128,7 @@ class SearchHits(list[SearchHit]):
             "remedy": self.remedy,
             "exact": self.exact,
             "candidates": self.candidates,
+            "impression_id": self.impression_id,
         }
 
     @classmethod
@@ -131,4 +145,5 @@ class SearchHits(list[SearchHit]):
             remedy=Remedy.from_code(document.get("remedy")),
             exact=document.get("exact", False),
             candidates=document.get("candidates", 0),
+            impression_id=document.get("impression_id"),
         )

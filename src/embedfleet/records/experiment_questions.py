@@ -79,6 +79,7 @@ class ShownPassage:
     """A passage as people see it. `text` is None if its document has changed since."""
 
     media_id: str
+    source: str | None
     start: int
     end: int
     is_right: bool
@@ -316,7 +317,7 @@ def _hits(
     rows: list[Any] = []
     for some in key_pages(places):
         query = (
-            select(experiment_hits, documents.c.media_id, generations.c.generation_id)
+            select(experiment_hits, documents.c.media_id, documents.c.source, generations.c.generation_id)
             .join(documents, documents.c.document_id == experiment_hits.c.document_id)
             .outerjoin(
                 generations,
@@ -337,6 +338,6 @@ def _hits(
     found: dict[tuple[int, str], list[ShownPassage]] = {}
     for row, texts in zip(rows, segments.texts_of(conn, spans), strict=True):
         text = texts[0] if texts else None
-        passage = ShownPassage(row.media_id, row.start, row.end, row.is_right, text)
+        passage = ShownPassage(row.media_id, row.source, row.start, row.end, row.is_right, text)
         found.setdefault((row.place, row.team), []).append(passage)
     return found

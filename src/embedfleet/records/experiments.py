@@ -90,6 +90,17 @@ def running_of(conn: Connection, tenant: str) -> Experiment | None:
     return _one(conn.execute(_ROWS.where(experiments.c.tenant == tenant, experiments.c.running == 1)))
 
 
+def showing_of(conn: Connection, tenant: str, now: float) -> Experiment | None:
+    """Return the online experiment of the tenant whose hits are shown now; None if there is none."""
+    query = _ROWS.where(
+        experiments.c.tenant == tenant,
+        experiments.c.running == 1,
+        experiments.c.phase == ExperimentPhase.SHOWING,
+        experiments.c.expires_at > now,
+    )
+    return _one(conn.execute(query))
+
+
 def get(conn: Connection, experiment_id: str) -> Experiment | None:
     """Return the experiment with this id; None if there is none."""
     return _one(conn.execute(_ROWS.where(experiments.c.experiment_id == experiment_id)))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from embedfleet.api.access import Parts, Principal, Reader
-from embedfleet.api.fields import access_of
+from embedfleet.api.fields import NO_NUL, access_of
 from embedfleet.api.parts import ApiParts
 from embedfleet.api.problems import responses
 from embedfleet.errors import Transient
 from embedfleet.positions import MissingJob
-from embedfleet.queue_schemas import ModelDocuments, SearchHit
+from embedfleet.queue_schemas import Feedback, ModelDocuments, SearchHit
 from embedfleet.search import SearchRequest
 from embedfleet.waiting import unless_stopped
 
@@ -43,9 +44,27 @@ class SearchAnswer(BaseModel):
     remedy: str | None = Field(description="The operation that helps.")
     exact: bool = Field(description="Every passage that the filter allows was compared with the query.")
     candidates: int = Field(description="How many passages were compared, or rows the index gave.")
+    impression_id: str | None = Field(description="What feedback names; null: the answer takes none.")
     missing: list[MissingJob] = Field(
         description="Jobs of the position that ended and that a search does not find, or not all of."
     )
+
+
+class NewFeedback(BaseModel):
+    """What was clicked in an answer of a search."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    impression_id: str = Field(max_length=64, pattern=NO_NUL, description="The id that the answer had.")
+    clicked: list[Annotated[int, Field(strict=True)] | Annotated[str, Field(max_length=64)]] = Field(
+        max_length=1_000, description="Ids of chunks of the answer, or places in it, from 0."
+    )
+
+
+@router.post("/feedback", responses=responses(HTTPStatus.NOT_FOUND))
+async def give_feedback(parts: Parts, caller: Reader, given: NewFeedback) -> Feedback:
+    """Say what was clicked in an answer that has an `impression_id`. The same again changes nothing."""
+    return await access_of(parts, caller).feedback(given.impression_id, given.clicked)
 
 
 @router.post("/search", response_model=SearchAnswer, responses=responses())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from embedfleet.client.calls.reading import document
+from embedfleet.client.calls.reading import document, record
 from embedfleet.client.steps import Ask, Steps
 from embedfleet.positions import MissingJob
-from embedfleet.queue_schemas import SearchHits
+from embedfleet.queue_schemas import Feedback, SearchHits
 
 if TYPE_CHECKING:  # it loads what embeds queries, which a client never does
     from embedfleet.search import SearchRequest
@@ -45,3 +45,13 @@ def search(
     assert isinstance(hits, Hits)
     hits.missing = [MissingJob.model_validate(one, extra="ignore") for one in answer.get("missing", ())]
     return hits
+
+
+def feedback(impression_id: str, clicked: Sequence[str | int]) -> Steps[Feedback]:
+    """Say what was clicked in an answer: ids of its chunks, or places in it, from 0.
+
+    `SearchHits.impression_id` names the answer. Raises UnknownImpression, also for an answer that was shown
+    too long ago, and InvalidRequest for what is not in it.
+    """
+    body = {"impression_id": impression_id, "clicked": list(clicked)}
+    return record(Feedback, (yield Ask("POST", "/v1/feedback", json=body, repeats=True)))
