@@ -24,6 +24,7 @@ from embedfleet.records import batches, document_cleanup, job_completion, jobs, 
 from embedfleet.records.batches import Batch
 from embedfleet.records.fleet import broker_epoch, set_broker_epoch
 from embedfleet.records.job_completion import JobEnd
+from embedfleet.records.model_switches import BACKFILL_FLOW
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from support.databases import on_both_databases
@@ -236,7 +237,7 @@ async def test_a_new_leader_sets_the_shares_of_all_tenants_though_no_job_waits(
     reconciler = idle.reconciler()
     await idle.database.write(lambda conn: set_broker_epoch(conn, "another"))
     await reconciler.notice_lost_broker()
-    assert told == [{TENANT: TenantShare(weight=8)}]
+    assert told == [{TENANT: TenantShare(weight=8), BACKFILL_FLOW: TenantShare(weight=0.5)}]
     await reconciler.notice_lost_broker()
     assert len(told) == 1, "the epoch is known and so are the shares"
 

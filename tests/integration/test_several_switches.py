@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
+from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.clock import SystemClock
 from embedfleet.errors import VectorStoreUnavailable
+from embedfleet.queue_schemas import ReceiptState
+from embedfleet.records import model_switches
+from embedfleet.records.audit import LOCAL
 from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import CollectionKey
 from support.hangs import HANG_SECONDS
-from support.model_switches import MODELS, begin, document, switch_of, until_phase
-from support.system import TENANT, Configure, Running, running
+from support.model_switches import MODELS, HeldCatalogue, begin, document, switch_of, until_phase
+from support.system import TENANT, Configure, Running, running, take_ledger, until
 
 OTHER = "bob"
 
@@ -48,3 +55,31 @@ async def test_a_switch_that_fails_again_and_again_holds_up_no_other(configure: 
 async def ingest(fleet: Running, number: int, tenant: str) -> None:
     job_id = await fleet.submit(**document(number), user_id=tenant)
     await fleet.jobs.of_all_tenants().wait(job_id, timeout_seconds=HANG_SECONDS)
+
+
+async def test_a_tenant_that_is_erased_in_the_middle_of_its_switch_leaves_nothing(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    catalogue = HeldCatalogue(settings.models)
+    async with running(settings, catalogue=catalogue) as fleet:
+        for number in range(3):
+            await ingest(fleet, number, TENANT)
+        catalogue.goes_on.clear()
+        try:
+            switch = await begin(fleet)
+            unfinished = partial(model_switches.unfinished_jobs, switch=switch)
+
+            async def copies() -> bool:
+                return bool(await fleet.system.database.read(unfinished))
+
+            await until(copies, fleet.system.database)
+            door = OperatorAdministration(fleet.system.database, SystemClock(), settings, actor=LOCAL)
+            receipt_id = await door.delete_tenant(TENANT)
+        finally:
+            catalogue.goes_on.set()
+        async with asyncio.timeout(HANG_SECONDS):
+            receipt = await fleet.jobs.of_all_tenants().searched_receipt(receipt_id)
+        assert receipt.state is ReceiptState.ERASED
+        assert not await fleet.system.database.read(model_switches.any_running)
+        (await take_ledger(fleet.system)).assert_exact()

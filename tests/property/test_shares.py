@@ -173,6 +173,7 @@ def small_documents(weights: tuple[float, ...]) -> tuple[Tenant, ...]:
     "weights",
     [
         pytest.param((8.0, 1.0), id="2 tenants"),
+        pytest.param((1.0, 0.5), id="a free tenant beside the backfills of switches"),
         pytest.param(TIERS * 5, id="20 tenants", marks=pytest.mark.slow),
     ],
 )
