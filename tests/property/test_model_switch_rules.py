@@ -63,6 +63,9 @@ TWIN_FIRST = Step("completed", which=1)
 )
 @example(before=[], story=[CHANGED, TWIN_FIRST, Step("cancelled")])
 @example(before=[], story=[CHANGED, Step("given up"), Step("retry"), TWIN_FIRST, Step("completed")])
+@example(
+    before=[], story=[CHANGED, Step("given up"), Step("wait"), Step("retry"), Step("completed", which=1)]
+)
 @example(before=[], story=[CHANGED, Step("completed"), Step("retire"), Step("lead"), Step("completed")])
 @example(
     before=[],

@@ -56,12 +56,17 @@ class Step:
 
 
 class Clock:
+    """Every instant that it gives is later than the one before."""
+
     def __init__(self) -> None:
         self._now = 1_700_000_000.0
 
     def now(self) -> float:
         self._now += 0.125
         return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
 
 
 @dataclass
@@ -97,6 +102,10 @@ class World:
 
     # --- what clients do ---
 
+    def _wait(self, conn: Connection, step: Step) -> None:
+        """An hour passes."""
+        self.clock.advance(3600.0)
+
     def _submit(self, conn: Connection, step: Step) -> None:
         request = JobRequest(
             media_id=step.media, user_id=self.tenant, content=step.text, user_tier=UserTier.PREMIUM
@@ -125,6 +134,7 @@ class World:
         if step.what == "cancelled":
             ending.cancel(conn, job, self.clock.now())
         elif step.what == "given up":
+            jobs.start_chunking(conn, [job.job_id], self.clock.now())
             ending.give_up(conn, job, DeadLetter(Stage.CHUNKING, "broken"), self.clock.now())
         else:
             dead = {"completed": 0, "completed with errors": 1, "failed": 3}[step.what]
@@ -132,7 +142,12 @@ class World:
             publish_done(conn, [job], self.clock.now())
 
     def count_as_done(self, conn: Connection, job: Job, dead: int = 0) -> None:
-        done = {"sealed": True, "batches_total": 1, "batches_done": 1, "started_at": self.clock.now()}
+        done = {
+            "sealed": True,
+            "batches_total": 1,
+            "batches_done": 1,
+            "started_at": job.started_at or self.clock.now(),
+        }
         counts = {"chunks_total": 3, "chunks_dead": dead, "chunks_stored": 3 - dead}
         conn.execute(update(tables.jobs).where(tables.jobs.c.job_id == job.job_id).values(**done, **counts))
 

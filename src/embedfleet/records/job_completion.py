@@ -187,7 +187,12 @@ _WAITS_FOR_TWIN = and_(
         _TWIN.c.document_id == jobs.c.document_id,
         _TWIN.c.finished_at.is_(None),
         not_(and_(_TWIN.c.sealed, _TWIN.c.batches_done == _TWIN.c.batches_total)),
-        or_(jobs.c.started_at > _WAITED_SINCE, _TWIN.c.started_at > _WAITED_SINCE),
+        # A job that is tried again has begun long ago, and its twin is new.
+        or_(
+            jobs.c.started_at > _WAITED_SINCE,
+            _TWIN.c.started_at > _WAITED_SINCE,
+            _TWIN.c.created_at > _WAITED_SINCE,
+        ),
         model_switches.c.switch_id == _TWIN.c.switch_id,
         model_switches.c.phase.in_(HOLDING),
     ),
