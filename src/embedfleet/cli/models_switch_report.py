@@ -65,7 +65,7 @@ def _cells(one: SwitchInfo) -> list[str]:
         one.tenant_id,
         one.from_model,
         one.to_model,
-        "paused" if one.paused else one.phase.value,
+        "paused" if one.paused else one.phase.value if one.trial_of is None else "trial",
         f"{one.percent:g}%",
         "-" if progress is None else f"{progress.there:,}/{progress.documents:,}",
         "-" if progress is None or progress.seconds_left is None else readable_seconds(progress.seconds_left),
@@ -78,7 +78,7 @@ def _lines(one: SwitchInfo) -> Iterator[str]:
     yield f"phase      {one.phase}{', paused' if one.paused else ''}, {since}"
     yield f"           {one.says}"
     share = "" if one.percent == one.wanted_percent else f"; {one.wanted_percent:g}% once the gate is passed"
-    if one.ended_at is None:
+    if one.ended_at is None and one.trial_of is None:
         yield f"queries    {one.percent:g}% are answered with {one.to_model}{share}"
     if one.progress is not None:
         yield f"documents  {_progress(one.progress)}"

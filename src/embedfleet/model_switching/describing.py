@@ -39,6 +39,7 @@ def describe(conn: Connection, switch: ModelSwitch, *, keep_days: float, worst: 
         tenant_id=switch.tenant,
         from_model=switch.from_collection.model,
         to_model=switch.to_collection.model,
+        trial_of=switch.trial_of,
         phase=switch.phase,
         percent=switch.percent,
         wanted_percent=switch.wanted_percent,

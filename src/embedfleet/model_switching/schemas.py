@@ -132,6 +132,9 @@ class SwitchInfo(_Frozen):
     tenant_id: str
     from_model: str = Field(description="The model that is left.")
     to_model: str = Field(description="The model that is switched to.")
+    trial_of: str | None = Field(
+        description="The experiment that the new space is filled for; null: it is to answer queries."
+    )
     phase: SwitchPhase = Field(description="How far it is.")
     percent: float = Field(description="The share of queries that the new space answers now, in percent.")
     wanted_percent: float = Field(description="The share that it answers once it has passed the gate.")

@@ -52,6 +52,8 @@ def orders_now(switch: ModelSwitch) -> tuple[SwitchOrder, ...]:
     if switch.phase in (SwitchPhase.RETIRING, SwitchPhase.ENDED):
         return ()
     found = [SwitchOrder.RESUME if switch.paused else SwitchOrder.PAUSE]
+    if switch.is_trial:  # its experiment decides the rest
+        return (*found, SwitchOrder.THROTTLE)
     found += [SwitchOrder.THROTTLE, SwitchOrder.SERVE]
     if switch.phase is SwitchPhase.SERVING:
         found += [SwitchOrder.ROLLBACK] if switch.percent else []
@@ -93,6 +95,11 @@ def sentence(switch: ModelSwitch, progress: SwitchProgress | None, until: str | 
 
 def _filling(switch: ModelSwitch, progress: SwitchProgress | None) -> str:
     new, old = switch.to_collection.model, switch.from_collection.model
+    if switch.is_trial:
+        return (
+            f"`{new}` is on trial for experiment `{switch.trial_of}`: its space is filled and kept in step, "
+            f"and `{old}` answers; promote or end the experiment"
+        )
     if switch.paused:
         return (
             f"paused: only what is submitted is embedded with `{new}` too, and `{old}` answers; resume it to "

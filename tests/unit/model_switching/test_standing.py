@@ -122,3 +122,9 @@ def test_what_can_be_ordered_now(switch: ModelSwitch, orders: set[SwitchOrder]) 
 )
 def test_a_sentence_says_how_it_stands(switch: ModelSwitch, found: SwitchCounts, words: str) -> None:
     assert words in sentence(switch, progress_of(switch, found, PAST), "tomorrow")
+
+
+def test_a_trial_is_moved_by_its_experiment_only() -> None:
+    trial = dataclasses.replace(FILLING, trial_of="exp_1", wanted_percent=0.0)
+    assert orders_now(trial) == (SwitchOrder.PAUSE, SwitchOrder.THROTTLE)
+    assert "on trial for experiment `exp_1`" in sentence(trial, None, None)
