@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from time import time
 from typing import Any
 
 from embedfleet.administration.operator_administration import OperatorAdministration
+from embedfleet.bootstrap import open_guest
 from embedfleet.clock import SystemClock
 from embedfleet.errors import VectorStoreUnavailable
+from embedfleet.inference.catalogue import Catalogue
+from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import ReceiptState
 from embedfleet.records import model_switches
 from embedfleet.records.audit import LOCAL
@@ -18,7 +22,18 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import CollectionKey
 from support.hangs import HANG_SECONDS
-from support.model_switches import MODELS, HeldCatalogue, begin, document, switch_of, until_phase
+from support.model_switches import (
+    MODELS,
+    NEW,
+    OLD,
+    HeldCatalogue,
+    begin,
+    document,
+    found_media,
+    order,
+    switch_of,
+    until_phase,
+)
 from support.system import TENANT, Configure, Running, running, take_ledger, until
 
 OTHER = "bob"
@@ -82,4 +97,29 @@ async def test_a_tenant_that_is_erased_in_the_middle_of_its_switch_leaves_nothin
             receipt = await fleet.jobs.of_all_tenants().searched_receipt(receipt_id)
         assert receipt.state is ReceiptState.ERASED
         assert not await fleet.system.database.read(model_switches.any_running)
+        (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_a_model_that_left_the_settings_is_said_and_the_switch_can_be_given_up(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    async with running(settings) as fleet:
+        for number in range(2):
+            await ingest(fleet, number, TENANT)
+    async with open_guest(settings) as guest:
+        info = Catalogue(settings.models).info(NEW)
+        await guest.database.write(
+            partial(orders.begin, names=[TENANT], wanted=orders.Wanted(info), now=time())
+        )
+    without = configure(models={"default": OLD})
+    async with running(without) as fleet:
+        refused = await until_phase(fleet, SwitchPhase.REFUSED)
+        assert f"no model `{NEW}`" in str(refused.findings["gate"]["reasons"])
+        # Submissions go on in the meantime.
+        await ingest(fleet, 7, TENANT)
+        assert "doc-7" in await found_media(fleet, document(7)["title"])
+        await order(fleet, orders.retire, now=time())
+        await until_phase(fleet, SwitchPhase.ENDED)
+        await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
