@@ -154,6 +154,8 @@ documents = Table(
     Column("view_marks", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("tenant", "media_id"),
+    # For walks through the documents of a tenant, in pages.
+    Index("ix_documents_tenant_id_document_id", "tenant", "document_id"),
     partial_index("ix_documents_cleanup", "cleanup", where="cleanup > 0"),
     partial_index("ix_documents_view_marks", "document_id", where="view_marks > 0"),
 )

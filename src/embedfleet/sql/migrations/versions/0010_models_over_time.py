@@ -51,6 +51,7 @@ def upgrade() -> None:
         ),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_documents_tenant_id_document_id", "documents", ["tenant_id", "document_id"])
     op.create_index("ix_model_switches_campaign", "model_switches", ["campaign"])
     op.create_index("ix_model_switches_running", "model_switches", ["running"])
     op.create_table(
