@@ -53,7 +53,6 @@ def labelled(**more: Any) -> dict[str, Any]:
     } | more
 
 
-@on_both_databases
 async def test_a_worse_model_is_found_and_its_space_is_freed(configure: Configure) -> None:
     settings = configure(**QUICK)
     catalogue = HeldCatalogue(settings.models, spoilt=0.5)
@@ -113,17 +112,17 @@ async def test_a_process_that_dies_goes_on_where_it_was(configure: Configure) ->
         await submit_some(fleet)
         begun = await begin(fleet, **labelled())
 
-        async def in_the_middle() -> bool:
+        async def asked(number: int) -> bool:
             one = await row(fleet, begun.experiment_id)
             counted = partial(experiment_questions.count_asked, experiment=one)
-            return one.phase is ExperimentPhase.ASKING and await fleet.system.database.read(counted) > 30
+            return one.phase is ExperimentPhase.ASKING and await fleet.system.database.read(counted) > number
 
-        await until(in_the_middle, fleet.system.database)
+        await until(lambda: asked(30), fleet.system.database)
     async with running(settings) as fleet:
         one = await row(fleet, begun.experiment_id)
         before = await fleet.system.database.read(lambda conn: experiment_questions.asked(conn, one))
         assert 30 < len(before) < 10 * SOME
-        one = await ended(fleet, begun.experiment_id)
+        await until(lambda: asked(len(before) + 10), fleet.system.database)
         after = await fleet.system.database.read(lambda conn: experiment_questions.asked(conn, one))
         # What was asked before was not asked again: even its times are the same.
         assert after[: len(before)] == before
@@ -152,6 +151,7 @@ async def test_what_is_known_at_the_end_of_its_time_is_said(configure: Configure
         assert one.findings["verdict"]["sentence"].startswith("cannot tell: about 6,")
 
 
+@on_both_databases
 async def test_the_promoted_model_is_switched_to_without_embedding_anything_again(
     configure: Configure,
 ) -> None:

@@ -27,7 +27,7 @@ from embedfleet.cli.ab_options import (
 )
 from embedfleet.cli.ab_report import HEADINGS, RIGHT, cells, say_experiment, say_plan, say_results
 from embedfleet.cli.options import AsJson, Tenant
-from embedfleet.cli.output import confirm, print_json, say_table
+from embedfleet.cli.output import confirm, print_json, say_table, warn
 from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.systems.opening import with_system
 
@@ -148,7 +148,10 @@ def _begun(place: Place, tenant: str | None, wanted: Mapping[str, Any], *, yes: 
         if not yes:
             say_plan(await door.plan(request))
             confirm("Begin?", yes=False)
-        return await door.begin(request)
+        begun = await door.begin(request)
+        if system.stands_still():
+            warn("no orchestrator runs here: the comparison goes on when one does (`embedfleet serve`)")
+        return begun
 
     return with_system(place, begin)
 
@@ -164,7 +167,6 @@ def _source(chosen: Mapping[QuestionSource, bool]) -> QuestionSource:
 
 
 def _read(questions: Path, qrels: Path | None) -> tuple[LabelledQuestion, ...]:
-    from embedfleet.cli.output import warn
     from embedfleet.evaluation.question_files import read_beir, read_trec
     from embedfleet.experiments.schemas import LabelledAnswer, LabelledQuestion
 
