@@ -25,6 +25,7 @@ from embedfleet.leader.service import AfterWrites, Every, LeaderDuty, LeaderServ
 from embedfleet.leader.shadow_ending import ENDING_SECONDS, ShadowEnding
 from embedfleet.leader.store_moving import MOVE_SECONDS, StoreMoving
 from embedfleet.leader.store_upkeep import TEND_SECONDS, StoreUpkeep
+from embedfleet.leader.switch_report import SWITCH_REPORT_SECONDS, SwitchReport
 from embedfleet.leader.traffic_folding import FOLD_SECONDS, TrafficFolding
 from embedfleet.leader.traffic_guard import TrafficGuard
 from embedfleet.leader.unfinished_work import COUNT_SECONDS, UnfinishedWork
@@ -163,7 +164,11 @@ def _moving_duties(base: Foundations, mover: StoreMover | None) -> Sequence[tupl
 def _switching_duties(base: Foundations, switcher: ModelSwitcher | None) -> Sequence[tuple[LeaderDuty, Pace]]:
     if switcher is None:
         return ()
-    return [(ModelSwitching(switcher), AfterWrites(base.database, apart_seconds=SWITCH_SECONDS))]
+    report = SwitchReport(database=base.database, metrics=base.metrics)
+    return [
+        (ModelSwitching(switcher), AfterWrites(base.database, apart_seconds=SWITCH_SECONDS)),
+        (report, Every(SWITCH_REPORT_SECONDS)),
+    ]
 
 
 def _experiment_duties(

@@ -163,6 +163,15 @@ class Metrics:
         self.store_move_rows_total = self._counter(
             "store_move_rows_total", "Rows that a move of the vectors copied, read back or deleted"
         )
+        self.model_switches = self._gauge(
+            "model_switches",
+            "Switches of tenants to other models, by phase; paused ones apart (leader)",
+            "phase",
+        )
+        self.model_switch_remaining_documents = self._gauge(
+            "model_switch_remaining_documents",
+            "Documents that are yet to be embedded with another model; of paused switches none (leader)",
+        )
         self.store_seconds = self._histogram(
             "store_seconds", "One call of the vector store", "operation", _CALL_BUCKETS_SECONDS
         )

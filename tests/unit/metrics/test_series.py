@@ -24,6 +24,8 @@ SERIES = {
     ("store_move_phase_since_seconds", "gauge", ("phase",)),
     ("store_move_remaining_rows", "gauge", ()),
     ("store_move_rows_total", "counter", ()),
+    ("model_switches", "gauge", ("phase",)),
+    ("model_switch_remaining_documents", "gauge", ()),
     ("view_waiting_documents", "gauge", ("view",)),
     ("view_lag_seconds", "gauge", ("view",)),
     ("queue_depth", "gauge", ("stage",)),
