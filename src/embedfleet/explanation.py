@@ -35,6 +35,7 @@ class Cause(StrEnum):
     SHARE_IS_FULL = "share_is_full"
     IN_LINE = "in_line"
     IN_WORK = "in_work"
+    OTHER_MODEL = "other_model"
 
 
 class NextAction(StrEnum):
@@ -115,7 +116,8 @@ class KnownOfJob:
 
     `is_live`: readers see the version that the job made. `other_is_live`: they see another one. `replaced`: a
     later version was submitted. `pools` has every stage before a search. `share_is_full`: the tenant has its
-    share of the embedding queue waiting there, so that chunking passes it over.
+    share of the embedding queue waiting there, so that chunking passes it over. `waits_for_model`: the
+    tenant is switched to another model, and the job ends together with its twin for this one; None: alone.
     """
 
     info: JobInfo
@@ -133,6 +135,7 @@ class KnownOfJob:
     other_tenants: int
     tasks: Sequence[QueuedTask] | None = field(default=None)
     share_is_full: bool = False
+    waits_for_model: str | None = None
 
 
 _STAGES = {
@@ -194,6 +197,12 @@ def _of_unfinished(known: KnownOfJob) -> JobExplanation:
 
 def _of_queued(known: KnownOfJob, stage: Stage) -> JobExplanation:
     """Explain a job that nothing hinders."""
+    if known.waits_for_model is not None and _is_stored(known):
+        why = (
+            f"{_done(known)}; its tenant is switched to another model, and searches find it "
+            f"once model {known.waits_for_model} has embedded it too"
+        )
+        return _answer(known, Cause.OTHER_MODEL, why, NextAction.WAIT)
     if not known.offered:
         why = f"it is about to be offered to the workers; {known.offers_ahead} jobs are offered before it"
         return _answer(known, Cause.OFFER_PENDING, why, NextAction.WAIT)
@@ -209,6 +218,11 @@ def _of_queued(known: KnownOfJob, stage: Stage) -> JobExplanation:
         why = f"{_done(known)}; its tenant's share of the embedding queue is full: it is cut as that empties"
         return _answer(known, Cause.SHARE_IS_FULL, why, NextAction.WAIT)
     return _answer(known, Cause.IN_LINE, f"{_done(known)}; {_line(known, stage)}", NextAction.WAIT)
+
+
+def _is_stored(known: KnownOfJob) -> bool:
+    progress = known.info.progress
+    return progress.sealed and progress.chunks_stored + progress.chunks_dead == progress.chunks_total
 
 
 def _done(known: KnownOfJob) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from support.command import Command
+from support.command import Command, finish
 
 CATALOGUE = """
 models:
@@ -70,6 +71,30 @@ def test_a_refused_switch_says_why_and_can_be_forced(command: Command) -> None:
     assert forced.code == 0, forced.stderr
     assert "forced     by local" in forced.stdout
     assert _model(command) == "shorter"
+
+
+@pytest.mark.slow
+def test_an_interrupted_switch_goes_on_when_the_command_is_given_again(command: Command) -> None:
+    more = command.folder / "more"
+    more.mkdir()
+    for number in range(20):
+        (more / f"{number}.md").write_text(f"# Letter {number}\n\nThe letter number {number} is short.\n")
+    assert command.typed("ingest", more).code == 0
+    process = command.start("models", "switch", "--to", "shorter", "--jobs", "1", "--yes")
+    assert process.stderr is not None
+    assert next(line for line in process.stderr if "in both spaces" in line)
+    process.send_signal(signal.SIGINT)
+    stopped = finish(process)
+    assert stopped.code == 130, stopped
+    assert "it goes on when" in stopped.stderr
+    [half] = command.typed("models", "switches", "--json").document["switches"]
+    assert half["phase"] == "filling"
+
+    again = command.typed("models", "switch", "--to", "shorter", "--yes", "--json")
+    assert again.code == 0, again.stderr
+    [done] = again.document["switches"]
+    assert (done["switch_id"], done["phase"]) == (half["switch_id"], "serving")
+    assert (done["coverage"]["documents"], done["coverage"]["lacking"]) == (23, 0)
 
 
 def _model(command: Command) -> str:

@@ -59,6 +59,16 @@ DELAYED = QueuedTask("t", TaskState.DELAYED, 2, "the model server answers 503", 
 LEASED = QueuedTask("t", TaskState.LEASED, 1, "")
 READY = QueuedTask("u", TaskState.READY, 0, "", ahead=5)
 
+STORED = JobProgress(chunks_total=30, chunks_embedded=30, chunks_stored=29, chunks_dead=1, sealed=True)
+
+
+def switched(progress: JobProgress | None = None) -> KnownOfJob:
+    """A job that ends together with its twin for model `new`."""
+    found = known(JobStatus.STORING, waits_for_model="new")
+    more = {} if progress is None else {"progress": progress}
+    return replace(found, info=found.info.model_copy(update=more))
+
+
 SCENES: list[tuple[KnownOfJob, Cause, NextAction, str]] = [
     (
         known(JobStatus.PENDING, offered=False, offers_ahead=12),
@@ -98,6 +108,8 @@ SCENES: list[tuple[KnownOfJob, Cause, NextAction, str]] = [
         "its tenant's share of the embedding queue is full",
     ),
     (known(JobStatus.STORING), Cause.IN_LINE, NextAction.WAIT, "10 of 30 chunks are stored"),
+    (switched(), Cause.IN_LINE, NextAction.WAIT, "10 of 30 chunks are stored"),
+    (switched(STORED), Cause.OTHER_MODEL, NextAction.WAIT, "once model new has embedded it too"),
     (
         known(JobStatus.EMBEDDING, running=False),
         Cause.NO_ORCHESTRATOR,

@@ -151,8 +151,8 @@ def say_estimate(found: SwitchEstimate) -> None:
     tenants = number_of(len(found.tenants), "tenant")
     say(f"to         {found.to_model}, for {tenants} with {number_of(found.documents, 'document')}{there}")
     cost = "no price is set for the model" if found.cost is None else f"{found.cost:.4f} {found.currency}"
-    exact = "" if found.tokens_are_exact else ", by a sample, as its tokenizer differs"
-    say(f"tokens     {found.tokens:,} in {number_of(found.chunks, 'chunk')}{exact}: {cost}")
+    about = "" if found.tokens_are_exact else "about "
+    say(f"tokens     {about}{found.tokens:,} in {number_of(found.chunks, 'chunk')}: {cost}")
     cached = sum(one.cached_vectors for one in found.tenants)
     if cached:
         say(f"cache      {number_of(cached, 'vector')} of the model are there: their chunks are not embedded")

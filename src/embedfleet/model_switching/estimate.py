@@ -123,7 +123,7 @@ def _look(conn: Connection, names: Sequence[str], wanted: Wanted, leaves_out: bo
 def _ratios(
     samples: Mapping[str, Sequence[str]], new: ModelInfo, catalogue: Catalogue
 ) -> dict[str, float | None]:
-    """Return how many tokens the new model takes for one of each old model; None: the same ones. Blocks."""
+    """Return how many tokens the new model takes for one of each old model; None: as many. Blocks."""
     return {name: _ratio(name, texts, new, catalogue) for name, texts in samples.items()}
 
 
@@ -134,7 +134,7 @@ def _ratio(old_name: str, texts: Sequence[str], new: ModelInfo, catalogue: Catal
         return 1.0  # it has left the catalogue, so its tokenizer cannot be asked
     old_tokenizer, new_tokenizer = load_tokenizer(old.tokenizer_file), load_tokenizer(new.tokenizer_file)
     if old_tokenizer is new_tokenizer or old.tokenizer_file.read_bytes() == new.tokenizer_file.read_bytes():
-        return None
+        return None if new.max_tokens >= old.max_tokens else 1.0
     before = sum(count_tokens(text, old_tokenizer) for text in texts)
     after = sum(count_tokens(text, new_tokenizer) for text in texts)
     return after / before if before else 1.0

@@ -220,7 +220,8 @@ class SwitchEstimate(_Frozen):
     chunks: int = Field(description="Chunks to embed.")
     tokens: int = Field(description="Tokens to embed.")
     tokens_are_exact: bool = Field(
-        description="Whether both models have the same tokenizer. Otherwise the number is by a sample."
+        description="Whether the new model has the same tokenizer and takes texts as long. Otherwise the "
+        "numbers of tokens and chunks are about right."
     )
     cost: float | None = Field(description="Null: no price is set for the model.")
     currency: str

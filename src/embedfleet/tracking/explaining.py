@@ -14,10 +14,11 @@ from embedfleet.eta import CHARS_PER_TOKEN
 from embedfleet.explanation import JobExplanation, KnownOfJob, stage_of
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
-from embedfleet.records import backlog, document_info, identity, jobs
+from embedfleet.records import backlog, document_info, identity, jobs, model_switches
 from embedfleet.records.backlog import Ahead, Work
 from embedfleet.records.job_info import job_info
 from embedfleet.records.jobs import Job
+from embedfleet.records.model_switches import HOLDING
 from embedfleet.records.scope import Scope
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
@@ -104,4 +105,15 @@ class Explainer:
             work=load.before(job.tenant, ahead),
             tokens_left=ahead.chars / CHARS_PER_TOKEN,
             other_tenants=load.others_than(job.tenant),
+            waits_for_model=_waits_for_model(conn, job),
         )
+
+
+def _waits_for_model(conn: Connection, job: Job) -> str | None:
+    """Return the other model of the tenant's switch, if the job ends together with its twin for that one."""
+    switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
+    if switch is None or switch.phase not in HOLDING or job.switch_id is not None:
+        return None
+    unfinished = jobs.unfinished_of_documents(conn, [job.document_id]).get(job.document_id, ())
+    twins = [one for one in unfinished if one.switch_id == switch.switch_id]
+    return job_info(conn, twins[0]).model if twins else None
