@@ -66,6 +66,9 @@ def test_a_refused_switch_says_why_and_can_be_forced(command: Command) -> None:
     refused = command.typed("models", "switch", "--to", "shorter", "--yes", env=refuse)
     assert refused.code == 1
     assert "max_bytes_ratio" in refused.stdout
+    found = {one["check"]: one for one in command.typed("doctor", "--json").document["findings"]}
+    assert found["switches"]["warning"], found["switches"]
+    assert "says why the gate refuses 1 of them" in found["switches"]["detail"]
     assert _model(command) == "static"
     forced = command.typed("models", "switch", "--to", "shorter", "--force", "--yes", env=refuse)
     assert forced.code == 0, forced.stderr

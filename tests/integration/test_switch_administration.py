@@ -14,6 +14,7 @@ from embedfleet.model_switching.administration import SwitchAdministration
 from embedfleet.model_switching.schemas import PaceSource, SwitchOrder
 from embedfleet.model_switching.selection import Selection
 from embedfleet.sql.states import SwitchPhase
+from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
 from support.model_switches import MODELS, NEW, OLD, HeldCatalogue, document, until_phase
 from support.system import TENANT, Configure, Running, running, until
@@ -47,6 +48,7 @@ async def fleet(configure: Configure) -> AsyncIterator[Running]:
         yield found
 
 
+@on_both_databases
 async def test_a_switch_is_estimated_begun_and_seen_to_its_end(fleet: Running) -> None:
     door = door_of(fleet)
     before = await door.estimate(MINE, to_model=NEW)

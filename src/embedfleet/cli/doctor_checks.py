@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedfleet.cli.examination import WORK_SECONDS, Check, Doubt
 from embedfleet.cli.output import explain
+from embedfleet.wording import number_of
 
 if TYPE_CHECKING:
     from embedfleet.records.collections import Collection
@@ -42,6 +43,7 @@ def checks_of(settings: Settings) -> Iterator[Check]:
     yield Check("vectors", _vectors, needs=["settings", "database"], place=_place_of_vectors)
     if settings.vector_store.views:
         yield Check("views", _views, needs=["database"], place=_place_of_database)
+    yield Check("switches", _switches, needs=["database"], place=_place_of_database)
     yield Check("parser", _parser, limit_seconds=WORK_SECONDS)
     yield Check("models", _models)
     yield Check("model", _model, needs=["models"], limit_seconds=WORK_SECONDS)
@@ -349,6 +351,29 @@ def _views(settings: Settings) -> str | Doubt:
         told.append(f"{name}: {behind}")
     found = "; ".join(told)
     return Doubt(f"{found}: see the log of the orchestrator for the reason") if late else found
+
+
+def _switches(settings: Settings) -> str | Doubt:
+    """Tell which tenants are being switched to another model, and of which the gate has refused that."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.records import model_switches
+    from embedfleet.records.model_switches import ModelSwitch
+    from embedfleet.sql.states import SwitchPhase
+
+    async def look() -> list[ModelSwitch]:
+        async with open_guest(settings) as guest:
+            return await guest.database.read(model_switches.running)
+
+    running = asyncio.run(look())
+    if not running:
+        return "no tenant is switched to another model"
+    refused = [one for one in running if one.phase is SwitchPhase.REFUSED]
+    shown = (refused or running)[:_MOST_SHOWN]
+    told = ", ".join(f"{one.tenant} to {one.to_collection.model} ({one.phase})" for one in shown)
+    found = f"{number_of(len(running), 'switch', 'switches')} to another model: {told}"
+    if not refused:
+        return found
+    return Doubt(f"{found}: `embedfleet models switches` says why the gate refuses {len(refused)} of them")
 
 
 def _parser(settings: Settings) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from embedfleet.cli.models_switch_options import EveryTenant, Jobs, Percent, Yes, selection_of
 from embedfleet.cli.models_switch_report import print_switches, say_estimate, say_switches, warn_of_skipped
-from embedfleet.cli.models_switch_run import carry_out, exit_code
+from embedfleet.cli.models_switch_run import CarriedOut, carry_out, exit_code
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import confirm, print_json, say
 from embedfleet.cli.place import Place, somewhere
@@ -18,8 +18,10 @@ from embedfleet.cli.quantities import percent as percent_of
 from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedfleet.cli.systems.port import System
-    from embedfleet.model_switching.schemas import SwitchesBegun, SwitchEstimate
+    from embedfleet.model_switching.schemas import SwitchesBegun, SwitchEstimate, SwitchInfo
 
 
 @somewhere
@@ -60,9 +62,9 @@ def switch(
     if dry_run:
         return
     confirm("Switch?", yes=yes)
-    begun, interrupted = with_system(place, partial(wanted.begin, quiet=as_json))
-    _show(begun, as_json=as_json)
-    if code := exit_code(begun.switches, begun.left_out, interrupted=interrupted):
+    begun, done = with_system(place, partial(wanted.begin, quiet=as_json))
+    _show(begun, done.switches, as_json=as_json)
+    if code := exit_code(done, begun.left_out):
         raise SystemExit(code)
 
 
@@ -83,8 +85,8 @@ class _Wanted:
         door = await system.switches()
         return await door.estimate(selection, to_model=self.to, from_model=self.from_model)
 
-    async def begin(self, system: System, *, quiet: bool) -> tuple[SwitchesBegun, bool]:
-        """Begin, and carry it out if no other process would. Return too whether that was interrupted."""
+    async def begin(self, system: System, *, quiet: bool) -> tuple[SwitchesBegun, CarriedOut]:
+        """Begin, and carry it out if no other process would."""
         door = await system.switches()
         begun = await door.begin(
             await selection_of(system, self.tenant, None, every=self.every),
@@ -94,17 +96,16 @@ class _Wanted:
             most_jobs=self.jobs,
             force=self.force,
         )
-        switches, interrupted = await carry_out(system, begun.switches, quiet=quiet)
-        return begun.model_copy(update={"switches": switches}), interrupted
+        return begun, await carry_out(system, begun.switches, quiet=quiet)
 
 
-def _show(begun: SwitchesBegun, *, as_json: bool) -> None:
+def _show(begun: SwitchesBegun, switches: Sequence[SwitchInfo], *, as_json: bool) -> None:
     if as_json:
         model_set, left_out = list(begun.model_set), [one.json_document() for one in begun.left_out]
-        print_switches(begun.switches, {"model_set": model_set, "left_out": left_out})
+        print_switches(switches, {"model_set": model_set, "left_out": left_out})
         return
     say("")
-    say_switches(begun.switches, none="no documents are to be embedded")
+    say_switches(switches, none="no documents are to be embedded")
     for name in begun.model_set:
         say(f"tenant {name} has the model from now on")
     warn_of_skipped(begun.left_out)

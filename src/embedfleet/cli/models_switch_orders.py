@@ -9,7 +9,7 @@ import typer
 
 from embedfleet.cli.models_switch_options import Campaign, EveryTenant, Jobs, Percent, Yes, selection_of
 from embedfleet.cli.models_switch_report import print_switches, say_switches, warn_of_skipped
-from embedfleet.cli.models_switch_run import carry_out, exit_code
+from embedfleet.cli.models_switch_run import CarriedOut, carry_out, exit_code
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import confirm
 from embedfleet.cli.place import Place, somewhere
@@ -142,16 +142,15 @@ class _Which:
 def _give(place: Place, which: _Which, order: _Order, *, as_json: bool) -> None:
     """Give the order; if no process carries out what it begins, do it here. Then show how it stands."""
 
-    async def act(system: System) -> tuple[SwitchesOrdered, bool]:
+    async def act(system: System) -> tuple[SwitchesOrdered, CarriedOut]:
         ordered = await order(await system.switches(), await which.selection(system))
-        switches, interrupted = await carry_out(system, ordered.switches, quiet=as_json)
-        return ordered.model_copy(update={"switches": switches}), interrupted
+        return ordered, await carry_out(system, ordered.switches, quiet=as_json)
 
-    ordered, interrupted = with_system(place, act)
+    ordered, done = with_system(place, act)
     if as_json:
-        print_switches(ordered.switches, {"refused": [one.json_document() for one in ordered.refused]})
+        print_switches(done.switches, {"refused": [one.json_document() for one in ordered.refused]})
     else:
-        say_switches(ordered.switches, none="nothing was changed")
+        say_switches(done.switches, none="nothing was changed")
         warn_of_skipped(ordered.refused)
-    if code := exit_code(ordered.switches, ordered.refused, interrupted=interrupted):
+    if code := exit_code(done, ordered.refused):
         raise SystemExit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,31 +27,35 @@ _SECONDS_BETWEEN_LINES = 10.0
 _AT_WORK = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.RETIRING)
 
 
-async def carry_out(
-    system: System, begun: Sequence[SwitchInfo], *, quiet: bool
-) -> tuple[tuple[SwitchInfo, ...], bool]:
-    """Work until the new models answer, are refused, or their space is emptied, if no other process would.
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """How switches stand after an order. `here`: this process has worked on them. `interrupted`: a signal has
+    stopped that."""
 
-    Return how the switches stand, and whether a signal has stopped the work.
-    """
-    waiting = [one for one in begun if _is_at_work(one)]
-    if not waiting or not system.stands_still():
-        return tuple(begun), False
+    switches: tuple[SwitchInfo, ...]
+    here: bool = False
+    interrupted: bool = False
+
+
+async def carry_out(system: System, begun: Sequence[SwitchInfo], *, quiet: bool) -> CarriedOut:
+    """Work until the new models answer, are refused, or their space is emptied, if no other process would."""
+    if not any(map(_is_at_work, begun)) or not system.stands_still():
+        return CarriedOut(tuple(begun))
     stop = asyncio.Event()
     with stop_on_signal(stop):
         run = _Run(system, await system.switches(), [one.switch_id for one in begun], stop, quiet=quiet)
-        return await run.run(), run.interrupted
+        return CarriedOut(await run.run(), here=True, interrupted=run.interrupted)
 
 
-def exit_code(switches: Sequence[SwitchInfo], skipped: Sequence[SkippedTenant], *, interrupted: bool) -> int:
-    """Return the exit code: a refused switch and a tenant that is left out are not what was ordered."""
-    if interrupted:
+def exit_code(done: CarriedOut, skipped: Sequence[SkippedTenant]) -> int:
+    """Return the exit code: what was refused here, and tenants that are left out, are not as was ordered."""
+    if done.interrupted:
         warn("interrupted: it goes on when an orchestrator runs, or when the command is given again")
         return INTERRUPTED
-    refused = sum(one.phase is SwitchPhase.REFUSED for one in switches)
+    refused = sum(one.phase is SwitchPhase.REFUSED for one in done.switches) if done.here else 0
     if not refused and not skipped:
         return DONE
-    return PARTLY_DONE if refused < len(switches) else NOTHING_DONE
+    return PARTLY_DONE if refused < len(done.switches) else NOTHING_DONE
 
 
 class _Run:
