@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     )
 
 # What is ordered, as it is typed. The others are called as the order is.
-_COMMANDS = {"serve": "serve --percent P", "throttle": "throttle --jobs N", "force": "switch --force"}
+_COMMANDS = {
+    "serve": "serve --percent P",
+    "throttle": "throttle --jobs N",
+    "force": "switch --to {model} --force",
+}
 _PACES = {
     "model": "the pace of the latest jobs with this model",
     "calibration": "the pace of the model alone on this machine",
@@ -100,7 +104,8 @@ def _lines(one: SwitchInfo) -> Iterator[str]:
         found_left = f"{one.receipt.vectors_left:,} vectors and {one.receipt.documents_left:,} documents"
         yield f"receipt    {found_left} are left of {one.receipt.model}, {readable_time(one.receipt.at)}"
     if one.orders:
-        yield f"orders     {', '.join(f'`models {_COMMANDS.get(order, order)}`' for order in one.orders)}"
+        typed = (_COMMANDS.get(order, order).format(model=one.to_model) for order in one.orders)
+        yield f"orders     {', '.join(f'`models {command}`' for command in typed)}"
 
 
 def _progress(found: SwitchProgress) -> str:

@@ -39,7 +39,10 @@ class CarriedOut:
 
 async def carry_out(system: System, begun: Sequence[SwitchInfo], *, quiet: bool) -> CarriedOut:
     """Work until the new models answer, are refused, or their space is emptied, if no other process would."""
-    if not any(map(_is_at_work, begun)) or not system.stands_still():
+    if not any(map(_is_at_work, begun)):
+        return CarriedOut(tuple(begun))
+    if not system.stands_still():
+        warn("the orchestrators carry it out: `embedfleet models switches` shows how far it is")
         return CarriedOut(tuple(begun))
     stop = asyncio.Event()
     with stop_on_signal(stop):
