@@ -206,7 +206,7 @@ BODIES: dict[str, Any] = {
     },
     "POST /v1/model_switches": {"tenant_id": "new", "to_model": "static"},
     **{
-        f"POST /v1/model_switches:{order}": {"tenant_id": "carol", **more}
+        f"POST /v1/model_switches:{order}": {"tenant_id": "dora", **more}
         for order, more in {
             "pause": {},
             "resume": {},
@@ -267,13 +267,13 @@ async def _send_all_to_the_fleet(seen: Seen) -> None:
 
 
 async def _put_switch(seen: Seen, like: dict[str, Any]) -> None:
-    """Have carol's switch be like that. She has no documents, so nothing serves by itself."""
+    """Have dora's switch be like that. She has no documents, so nothing serves by itself."""
 
     def put(conn: Connection) -> None:
         conn.execute(delete(model_tables.model_switches))
-        wanted = [collections.Wanted("carol", name, name, 4) for name in ("old", "new")]
+        wanted = [collections.Wanted("dora", name, name, 4) for name in ("old", "new")]
         old, new = collections.ensure(conn, wanted).values()
-        begun = model_switches.begin(conn, NewSwitch("c", "carol", old, new, 100.0, "query"), 0.0)
+        begun = model_switches.begin(conn, NewSwitch("c", "dora", old, new, 100.0, "query"), 0.0)
         assert begun is not None
         model_switches.change(conn, begun, **{"most_jobs": 5, **like})
 

@@ -10,16 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
-from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, NotReady
-from embedfleet.explanation import Cause
 from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import JobStatus, ReceiptState
 from embedfleet.records import model_switches, switch_questions
 from embedfleet.records.model_switches import BACKFILL_FLOW
 from embedfleet.sql import tables
 from embedfleet.sql.states import GenerationState, SwitchPhase
-from embedfleet.tracking.explaining import Explainer
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.passing import PassingStore
@@ -148,9 +145,6 @@ async def test_after_the_gate_a_job_ends_together_with_its_twin(configure: Confi
             await until(is_stored, fleet.system.database)
             assert (await fleet.jobs.get_job_status(job_id)).status is JobStatus.STORING
             assert await live_spaces(fleet, "doc-7") == {}
-            system = fleet.system
-            explainer = Explainer(system.database, SystemClock(), system.settings, system.broker)
-            assert (await explainer.of_document(TENANT, "doc-7")).cause is Cause.OTHER_MODEL
         finally:
             catalogue.goes_on.set()
         info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
