@@ -30,6 +30,7 @@ def switch(phase: SwitchPhase, there: int, *, seconds: float | None = None, **mo
         "tenant_id": "alice",
         "from_model": "old",
         "to_model": "new",
+        "trial_of": None,
         "phase": phase,
         "percent": 0.0,
         "wanted_percent": 100.0,
