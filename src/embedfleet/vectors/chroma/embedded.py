@@ -6,7 +6,8 @@ stop everything else: chunking, bookkeeping, the renewal of leases. So Chroma ru
 
 Chroma is thread-safe, but two processes that write one directory corrupt it. So the process that opens a
 store holds the `DataDirectoryLock`, and the child holds a lock in the directory. A call blocks until it is
-answered, so all calls run on one thread that the store owns.
+answered, so all calls run on one thread that the store owns; searches go before writes that wait
+(`call_order`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 
 from embedfleet.errors import VectorStoreDied, VectorStoreUnavailable
 from embedfleet.mark_file import MarkFile
+from embedfleet.vectors.chroma.call_order import CallOrder
 from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, VECTORS_IN_TURN
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import CHILD, ChromaProcess, ProcessLost
@@ -29,6 +31,8 @@ from embedfleet.vectors.port import CollectionKey, Hit
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_OF_SEARCHES = frozenset({"query", "vectors"})
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -42,6 +46,7 @@ class ChromaVectorStore(ChromaStore):
         self._directory = directory
         self._mark_file = MarkFile(directory)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma")
+        self._order = CallOrder()
         self._process: ChromaProcess | None = None
         self._closed = False
 
@@ -92,10 +97,14 @@ class ChromaVectorStore(ChromaStore):
     async def _answer(self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self._closed:
             raise VectorStoreUnavailable(f"the vector store in {self._directory} is closed")
-        return await self._on_thread(lambda: self._call(operation, args, kwargs))
+        return await self._on_thread(
+            lambda: self._call(operation, args, kwargs), urgent=operation in _OF_SEARCHES
+        )
 
-    async def _on_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    async def _on_thread(self, call: Callable[[], _T], *, urgent: bool = False) -> _T:
+        future = self._order.add(call, urgent=urgent)
+        self._thread.submit(self._order.take)
+        return cast(_T, await asyncio.wrap_future(future))
 
     # --- on the thread ---
 
