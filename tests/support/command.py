@@ -56,6 +56,8 @@ class Command:
             "EMBEDFLEET_DATA_DIR": str(self.data_dir),
             "EMBEDFLEET_MODELS__DEFAULT": self.model,
             "XDG_CONFIG_HOME": str(self.folder / "config"),
+            # A machine that is busy with other tests refuses no switch to another model.
+            "EMBEDFLEET_MODEL_SWITCHING__GATE__MAX_LATENCY_RATIO": "1e6",
             "EMBEDFLEET_MONITORING__METRICS_PORT": "0",  # tests run side by side: a fixed port is taken
         }
         return kept | own | dict(more or {})

@@ -44,6 +44,12 @@ class GateSettings(Section):
         gt=0,
         description="The new space may answer this many times as slowly (p95). Raise for a larger model.",
     )
+    quick_search_seconds: float = Field(
+        default=0.1,
+        ge=0,
+        description="A search of the new space that takes no longer (p95) is quick enough, whatever the old "
+        "one takes. Lower where milliseconds count.",
+    )
     max_bytes_ratio: float = Field(
         default=4.0,
         gt=0,
