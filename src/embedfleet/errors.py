@@ -74,8 +74,11 @@ def hint(wrong: str, known: Iterable[str]) -> str:
 
 
 def one_line(message: BaseException | str) -> str:
-    """Return the text, or the exception's message, with each run of white space as one space."""
-    return " ".join(str(message).split())
+    """Return the text, or the exception's message, with each run of white space as one space.
+
+    A lone surrogate, which a message may quote, is written as `\\ud800`: no answer or file can hold it.
+    """
+    return " ".join(str(message).split()).encode("utf-8", "backslashreplace").decode()
 
 
 class Remedy(StrEnum):

@@ -33,6 +33,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
             "pipeline, fleet",
             marks=pytest.mark.slow,
         ),
+        pytest.param("model_switch.py --short", "p95_times_before", marks=pytest.mark.slow),
         pytest.param("interactive.py --short", "query_beside_bulk", marks=pytest.mark.slow),
         pytest.param("ray_launcher.py --rounds 1 --chunks 500", "node_loss", marks=pytest.mark.slow),
         pytest.param("pgvector_index.py --rows 12000", "recall_at_10", marks=pytest.mark.slow),

@@ -44,7 +44,7 @@ def test_what_was_ingested_is_found_with_exactly_the_promised_keys(command: Comm
 
     found = command.run("search", "The cat sat on the mat.", "--json")
     assert (found.code, found.stderr) == (0, "")
-    scope = {"model", "models", "not_searched", "notice", "remedy", "exact", "candidates"}
+    scope = {"model", "models", "not_searched", "notice", "remedy", "exact", "candidates", "impression_id"}
     assert set(found.document) == {"schema_version", "query", "hits"} | scope
     hits = found.document["hits"]
     assert {hit["source"] for hit in hits} == {str(corpus / "cats.md"), str(corpus / "dogs.txt")}
