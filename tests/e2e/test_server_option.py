@@ -214,7 +214,7 @@ def _settled(output: str) -> str:
         r'"(seconds|seconds_before|tokens_per_second|seen_at|free_bytes)": [^,\n]+', r'"\1": X', output
     )
     # An estimate names where its pace is from: what workers do now, or what was done of late.
-    output = re.sub(r'"(pace_)?source": "(past|workers)"', r'"\1source": "X"', output)
+    output = re.sub(r'"((?:pace|rate)_source)": "(past|workers)"', r'"\1": "X"', output)
     output = re.sub(r"; [\d.,]+ [MG]B are free", "", output)
     output = re.sub(r"in \d+\.\d s", "in X s", output)
     return re.sub(r"time +about .*", "time", output)
