@@ -242,6 +242,9 @@ class SearchService:
                 beside = {hidden: serving}
             else:
                 mine = [one for one in mine if one != hidden]
+        elif len(mine) > 1:
+            # A space that was left for another model has no documents: of one space, nothing need be counted.
+            mine = [one for one in mine if documents.any_live_in(conn, one.collection_id)] or mine
         if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
             # Nothing is left out, so that nothing need be counted.
             return SearchScope(mine, switch=switch, experiment=self._experiment(conn, switch, model))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from embedfleet.sql import document_lock
 from embedfleet.sql.paging import key_pages
@@ -61,6 +61,14 @@ def any_live(conn: Connection, tenant: str) -> bool:
     query = select(documents.c.document_id).where(
         documents.c.tenant == tenant, documents.c.live_generation.is_not(None)
     )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def any_live_in(conn: Connection, collection_id: int) -> bool:
+    """Whether readers see any document in the collection. An index of live generations tells."""
+    # The state is a literal and not a parameter: only then does SQLite use the partial index.
+    is_live = generations.c.state == literal_column(f"'{GenerationState.LIVE}'")
+    query = select(generations.c.generation_id).where(generations.c.collection_id == collection_id, is_live)
     return conn.execute(query.limit(1)).first() is not None
 
 

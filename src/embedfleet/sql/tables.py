@@ -183,6 +183,8 @@ generations = Table(
     # The metadata that the caller gave, as JSON; NULL if there is none.
     Column("metadata", Text),
     UniqueConstraint("document_id", "number"),
+    # For the question whether readers see any document of a collection.
+    partial_index("ix_generations_live", "collection_id", where="state = 'live'"),
     sqlite_autoincrement=True,
 )
 

@@ -52,6 +52,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_documents_tenant_id_document_id", "documents", ["tenant_id", "document_id"])
+    is_live = sa.text("state = 'live'")
+    op.create_index(
+        "ix_generations_live",
+        "generations",
+        ["collection_id"],
+        sqlite_where=is_live,
+        postgresql_where=is_live,
+    )
     op.create_index("ix_model_switches_campaign", "model_switches", ["campaign"])
     op.create_index("ix_model_switches_running", "model_switches", ["running"])
     op.create_table(
