@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
@@ -21,110 +23,13 @@ if TYPE_CHECKING:
     from embedfleet.model_switching.schemas import SwitchesOrdered
     from embedfleet.model_switching.selection import Selection
 
+P = ParamSpec("P")
+
 _Order = Callable[["Switches", "Selection"], Awaitable["SwitchesOrdered"]]
 
 
-@somewhere
-def pause(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    as_json: AsJson = False,
-) -> None:
-    """Embed no more stored documents for now. What is submitted is still embedded with both models."""
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.pause(selection), as_json=as_json)
-
-
-@somewhere
-def resume(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    as_json: AsJson = False,
-) -> None:
-    """Go on after `models pause`."""
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.resume(selection), as_json=as_json)
-
-
-@somewhere
-def throttle(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    jobs: Jobs = None,
-    as_json: AsJson = False,
-) -> None:
-    """Change how many stored documents of a tenant are embedded at a time."""
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.throttle(selection, most_jobs=jobs), as_json=as_json)
-
-
-@somewhere
-def serve(
-    place: Place,
-    percent: Percent,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    as_json: AsJson = False,
-) -> None:
-    """Have the new model answer this share of the queries: at once, or once it has passed the gate."""
-    wanted = percent_of(percent, "--percent")
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.serve(selection, percent=wanted), as_json=as_json)
-
-
-@somewhere
-def rollback(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    as_json: AsJson = False,
-) -> None:
-    """Have the old model answer all queries again, at once. Its vectors were kept in step."""
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.rollback(selection), as_json=as_json)
-
-
-@somewhere
-def recheck(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    as_json: AsJson = False,
-) -> None:
-    """Have a refused switch checked again, as after its dead letters were tried again."""
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.recheck(selection), as_json=as_json)
-
-
-@somewhere
-def retire(
-    place: Place,
-    tenant: Tenant = None,
-    campaign: Campaign = None,
-    every: EveryTenant = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Though documents are only there. They stay there.")
-    ] = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete the vectors of the model that answers no query, and end the switch. There is no way back.
-
-    After the switch that is the old model. Before it, or after a rollback, it is the new one: then the switch
-    is given up.
-    """
-    confirm("Delete the vectors of the model that answers no query? There is no way back.", yes=yes)
-    which = _Which(tenant, campaign, every)
-    _give(place, which, lambda door, selection: door.retire(selection, force=force), as_json=as_json)
+# The options of every order.
+_OPTIONS = {"tenant": (Tenant, None), "campaign": (Campaign, None), "every": (EveryTenant, False)}
 
 
 class _Which:
@@ -137,6 +42,112 @@ class _Which:
 
     async def selection(self, system: System) -> Selection:
         return await selection_of(system, self._tenant, self._campaign, every=self._every)
+
+
+def _of_switches(command: Callable[Concatenate[Place, _Which, P], None]) -> Callable[..., None]:
+    """Give the command the options that select switches. It gets them as its second argument."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.name != "which"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+        for name, (kind, default) in _OPTIONS.items()
+    ]
+
+    @wraps(command)
+    def run(place: Place, *args: Any, **named: Any) -> None:
+        command(place, _Which(**{name: named.pop(name) for name in _OPTIONS}), *args, **named)
+
+    run.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return run
+
+
+@somewhere
+@_of_switches
+def pause(
+    place: Place,
+    which: _Which,
+    as_json: AsJson = False,
+) -> None:
+    """Embed no more stored documents for now. What is submitted is still embedded with both models."""
+    _give(place, which, lambda door, selection: door.pause(selection), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def resume(
+    place: Place,
+    which: _Which,
+    as_json: AsJson = False,
+) -> None:
+    """Go on after `models pause`."""
+    _give(place, which, lambda door, selection: door.resume(selection), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def throttle(
+    place: Place,
+    which: _Which,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change how many stored documents of a tenant are embedded at a time."""
+    _give(place, which, lambda door, selection: door.throttle(selection, most_jobs=jobs), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def serve(
+    place: Place,
+    which: _Which,
+    percent: Percent,
+    as_json: AsJson = False,
+) -> None:
+    """Have the new model answer this share of the queries: at once, or once it has passed the gate."""
+    wanted = percent_of(percent, "--percent")
+    _give(place, which, lambda door, selection: door.serve(selection, percent=wanted), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def rollback(
+    place: Place,
+    which: _Which,
+    as_json: AsJson = False,
+) -> None:
+    """Have the old model answer all queries again, at once. Its vectors were kept in step."""
+    _give(place, which, lambda door, selection: door.rollback(selection), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def recheck(
+    place: Place,
+    which: _Which,
+    as_json: AsJson = False,
+) -> None:
+    """Have a refused switch checked again, as after its dead letters were tried again."""
+    _give(place, which, lambda door, selection: door.recheck(selection), as_json=as_json)
+
+
+@somewhere
+@_of_switches
+def retire(
+    place: Place,
+    which: _Which,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though documents are only there. They stay there.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the vectors of the model that answers no query, and end the switch. There is no way back.
+
+    After the switch that is the old model. Before it, or after a rollback, it is the new one: then the switch
+    is given up.
+    """
+    confirm("Delete the vectors of the model that answers no query? There is no way back.", yes=yes)
+    _give(place, which, lambda door, selection: door.retire(selection, force=force), as_json=as_json)
 
 
 def _give(place: Place, which: _Which, order: _Order, *, as_json: bool) -> None:
