@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from embedfleet.errors import Permanent, SpaceMismatch, VectorStoreUnavailable
+from embedfleet.vectors.chroma.directory_users import users_of
 from embedfleet.vectors.chroma.view_store import ChromaViewDirectories, ChromaViewServer
 from embedfleet.vectors.port import VectorRows
 from embedfleet.vectors.view_port import ViewCollection, ViewStore
@@ -115,6 +116,21 @@ async def test_a_directory_that_another_process_has_open_is_left_alone_unless_th
     finally:
         await alone.close()
         await beside.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
+async def test_a_view_at_rest_has_no_file_of_its_directory_open(tmp_path: Path) -> None:
+    mine = collection()
+    view = ChromaViewDirectories(str(tmp_path), beside_reader=False)
+    try:
+        for _ in range(20):  # Chroma closes its files on a thread, so it may be quick by chance
+            await view.ensure(mine)
+            await view.upsert(mine, rows("1a"))
+            assert users_of(tmp_path)
+            await view.rest()
+            assert users_of(tmp_path) == []
+    finally:
+        await view.close()
 
 
 async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:

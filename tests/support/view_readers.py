@@ -17,6 +17,8 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings, System
 from numpy.typing import NDArray
 
+from embedfleet.vectors.chroma.directory_users import wait_until_closed
+
 
 @contextmanager
 def open_client(directory: Path) -> Iterator[ClientAPI]:
@@ -36,6 +38,7 @@ def open_client(directory: Path) -> Iterator[ClientAPI]:
         yield client
     finally:
         client.close()
+        wait_until_closed(directory)
 
 
 @contextmanager

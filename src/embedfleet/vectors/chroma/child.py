@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from embedfleet.errors import EmbedfleetError, StorageFull, VectorStoreUnavailable
 from embedfleet.lifetime import die_with_parent, end_process
 from embedfleet.os_lock import OsLock
+from embedfleet.vectors.chroma.directory_users import wait_until_closed
 from embedfleet.vectors.chroma.frames import (
     OPEN,
     QUERY_IN_TURN,
@@ -88,6 +89,7 @@ class Directory:
     def leave(self) -> None:
         """Close Chroma, and let another process own the directory."""
         self.close()
+        wait_until_closed(self._path, but=_LOCK_FILE)
         self._lock.release()
 
     def _query_in_turn(self, name: str, vector: Sequence[float], space: str, limit: int) -> list[Hit]:
