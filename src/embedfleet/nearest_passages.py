@@ -60,6 +60,11 @@ class Nearest:
     candidates: int
     lost: int = 0
 
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether there was no passage to look at."""
+        return self.exact and not self.candidates and not self.lost
+
 
 class NearestPassages:
     """Looks for passages in the process that owns the vector store."""

@@ -100,7 +100,7 @@ class SearchService:
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
         self._impressions = impressions
         # By the switch and its collection that does not answer: see `_holds_more`.
-        self._more: dict[tuple[int, int], bool] = {}
+        self._more: dict[tuple[int, int], _More] = {}
         self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
@@ -173,6 +173,8 @@ class SearchService:
         answers, errors = await _each(
             scope.collections, lambda one: self._in_one(tenant, request, one, scope.beside.get(one))
         )
+        if not request.says_something:
+            self._forget_more(scope, answers)
         filled = [one for one in answers if one.found.hits]
         hits = [hit for one in filled for hit in one.found.hits]
         if len(filled) > 1:
@@ -262,15 +264,29 @@ class SearchService:
     ) -> bool:
         """Whether the collection of a switch that does not answer has documents that the other one lacks.
 
-        Those were there before the switch began: a tenant with rules may switch code to the model that its
-        prose has. As all that is submitted during the switch is in both, it is counted once for each side.
+        They were there before the switch began, as a tenant with rules may switch code to the model that its
+        prose has; or their twins were given up. The look reads all documents, so its answer is remembered for
+        each side, until the switch says that another document came to be in one space only.
         """
         if hidden.model == serving.model:  # only the newer of the two can be searched at all
             return False
         key = (switch.switch_id, hidden.collection_id)
-        if key not in self._more:
-            self._more[key] = twins.any_stranded(conn, hidden.tenant, kept=serving, dropped=hidden)
-        return self._more[key]
+        known = self._more.get(key)
+        if known is None or known.divergences != switch.divergences:
+            more = twins.any_stranded(conn, hidden.tenant, kept=serving, dropped=hidden)
+            known = self._more[key] = _More(switch.divergences, more)
+        return known.there
+
+    def _forget_more(self, scope: SearchScope, answers: Sequence[_Answer]) -> None:
+        """Remember that a space has nothing of its own any more: a search of all that it has found none.
+
+        What only it had is deleted by now, or the other space has it too.
+        """
+        for one in answers:
+            if scope.switch is not None and one.collection in scope.beside and one.found.is_of_nothing:
+                key = (scope.switch.switch_id, one.collection.collection_id)
+                # By the count of before that search. If there is another such document since, it is higher.
+                self._more[key] = _More(scope.switch.divergences, False)
 
     def _experiment(
         self, conn: Connection, switch: ModelSwitch | None, model: str | None
@@ -321,6 +337,14 @@ class SearchClient:
             return await self._database.until(
                 lambda: self._database.read(lambda conn: searches.response(conn, search_id))
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _More:
+    """Whether a space of a switch had documents of its own, at this number of `ModelSwitch.divergences`."""
+
+    divergences: int
+    there: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)

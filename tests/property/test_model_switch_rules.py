@@ -80,6 +80,7 @@ TWIN_FIRST = Step("completed", which=1)
 )
 @example(before=[*A_SWITCH[:4], CHANGED, Step("given up")], story=[])
 @example(before=[*A_SWITCH[:3], CHANGED, Step("lead"), Step("completed", which=1)], story=[])
+@example(before=[], story=[Step("submit", media="2"), Step("given up", media="2", which=1)])
 @example(before=[Step("submit", media="2")], story=[Step("completed", media="2"), Step("retire")])
 @given(before=st.lists(steps(["submit", *ENDS]), max_size=4), story=st.lists(a_step, max_size=14))
 def test_what_readers_see_is_what_was_made(

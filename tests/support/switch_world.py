@@ -84,6 +84,7 @@ class World:
     seen: dict[str, str] = field(default_factory=dict)
     ended: set[tuple[str, int]] = field(default_factory=set)
     texts: dict[str, str] = field(default_factory=dict)
+    without_own: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def unit(self, work: Callable[[Connection], Any]) -> Any:
         with self.engine.begin() as conn:
@@ -237,6 +238,25 @@ class World:
         if switch is not None and switch.phase in (SwitchPhase.SERVING, SwitchPhase.RETIRING):
             for way in switch.ways:
                 assert not switch_gaps.any_open(conn, way), "a space lacks what the other one shows"
+        if switch is not None:
+            self._check_divergences(conn, switch)
+
+    def _check_divergences(self, conn: Connection, switch: ModelSwitch) -> None:
+        """A space that had no document of its own has none while the switch notes no divergence.
+
+        Searches remember it, of the spaces that do not answer a query or did not.
+        """
+        for hidden in (switch.from_collection, switch.to_collection):
+            is_answering = {SwitchPhase.SERVING: None, SwitchPhase.RETIRING: switch.main}
+            if hidden == is_answering.get(switch.phase, switch.from_collection):
+                continue  # it answers all queries in this phase, and is never the hidden one
+            other = switch.beside(hidden)
+            assert other is not None
+            key = (switch.switch_id, hidden.collection_id)
+            if not twins.any_stranded(conn, self.tenant, kept=other, dropped=hidden):
+                self.without_own[key] = switch.divergences
+            else:
+                assert self.without_own.get(key) != switch.divergences, "a document is hidden"
 
     def _check_jobs(self, conn: Connection, every: Sequence[Job]) -> None:
         unfinished = [job for job in every if job.finished_at is None]

@@ -37,10 +37,14 @@ def publish_done(conn: Connection, candidates: Sequence[Job], now: float) -> Non
     if twins:
         submitted |= _done(conn, twins.values(), of_switches=False)
     ended, failed = _publish(conn, list(submitted.values()), now)
-    if ended and model_switches.any_running(conn):
+    is_switched = bool(ended or twins) and model_switches.any_running(conn)
+    if ended and is_switched:
         ending.end_twins_of(conn, failed, now)
         twins |= _done(conn, ended, of_switches=True)
-    _publish(conn, list(twins.values()), now)
+    with_them, _ = _publish(conn, list(twins.values()), now)
+    if is_switched:
+        # After both, so that a pair that is shown in this unit counts as one in both spaces.
+        model_switches.record_divergences(conn, [job.generation_id for job in (*ended, *with_them)])
 
 
 def _done(conn: Connection, beside: Iterable[Job], *, of_switches: bool) -> dict[str, Job]:

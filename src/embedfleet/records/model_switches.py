@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, or_, select, text, update
 
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import switch_gaps
@@ -68,6 +68,7 @@ class ModelSwitch:
     changed_at: float
     switched_at: float | None
     ended_at: float | None
+    divergences: int = 0
     findings: Mapping[str, Any] = field(default_factory=dict)
     trial_of: str | None = None
 
@@ -233,6 +234,7 @@ def begin(conn: Connection, new: NewSwitch, now: float) -> ModelSwitch | None:
         "most_jobs": new.most_jobs,
         "started_at": now,
         "changed_at": now,
+        "divergences": 0,
         "findings": json.dumps(dict(new.findings)),
     }
     done = conn.execute(upsert(conn.dialect.name, model_switches).values(**row).on_conflict_do_nothing())
@@ -267,6 +269,16 @@ def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
     conn.execute(
         update(model_switches).where(model_switches.c.switch_id == switch.switch_id).values(**values)
     )
+
+
+def record_divergences(conn: Connection, generation_ids: Sequence[int]) -> None:
+    """Note it in each switch of which readers see one of these generations, and none in the other space.
+
+    Before the new space may answer, nothing is noted, as the old one has all documents. While a space is
+    emptied, only what that space alone has is noted.
+    """
+    for ids in key_pages(generation_ids):
+        conn.execute(_DIVERGE, {"ids": ids})
 
 
 def wait_for_completions(conn: Connection) -> None:
@@ -352,6 +364,42 @@ _SWITCHES = (
 _RUNNING = _SWITCHES.where(model_switches.c.running == 1).order_by(model_switches.c.switch_id)
 
 
+_HERE = generations.alias("here")
+_THERE = generations.alias("there")
+_OF_TENANT = model_switches.alias("of_tenant")
+_EMPTIED = case((_OF_TENANT.c.percent >= 100, _OF_TENANT.c.from_collection), else_=_OF_TENANT.c.to_collection)
+_BOTH = (_OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection)
+
+# From the generations to their switch by its tenant, so that many switches cost no more than one.
+_DIVERGED = (
+    select(_OF_TENANT.c.switch_id)
+    .select_from(_HERE)
+    .join(collections, collections.c.collection_id == _HERE.c.collection_id)
+    .join(_OF_TENANT, and_(_OF_TENANT.c.tenant == collections.c.tenant, _OF_TENANT.c.running == 1))
+    .where(
+        _HERE.c.generation_id.in_(bindparam("ids", expanding=True)),
+        _HERE.c.state == GenerationState.LIVE,
+        _HERE.c.collection_id.in_(_BOTH),
+        or_(
+            _OF_TENANT.c.phase == SwitchPhase.SERVING,
+            and_(_OF_TENANT.c.phase == SwitchPhase.RETIRING, _HERE.c.collection_id == _EMPTIED),
+        ),
+        ~exists().where(
+            _THERE.c.document_id == _HERE.c.document_id,
+            _THERE.c.state == GenerationState.LIVE,
+            _THERE.c.collection_id.in_(_BOTH),
+            _THERE.c.collection_id != _HERE.c.collection_id,
+        ),
+    )
+)
+
+_DIVERGE = (
+    update(model_switches)
+    .where(model_switches.c.switch_id.in_(_DIVERGED))
+    .values(divergences=model_switches.c.divergences + 1)
+)
+
+
 def _switch(row: Row[Any]) -> ModelSwitch:
     return ModelSwitch(
         switch_id=row.switch_id,
@@ -373,5 +421,6 @@ def _switch(row: Row[Any]) -> ModelSwitch:
         changed_at=row.changed_at,
         switched_at=row.switched_at,
         ended_at=row.ended_at,
+        divergences=row.divergences,
         findings=json.loads(row.findings),
     )

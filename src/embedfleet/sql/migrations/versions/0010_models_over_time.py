@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.Column("switched_at", sa.Float(), nullable=True),
         sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("divergences", sa.Integer(), nullable=False),
         sa.Column("findings", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("switch_id", name="pk_model_switches"),
         sa.UniqueConstraint("tenant_id", "running", name="uq_model_switches_tenant_id_running"),
