@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from report import write_report
 
 from embedfleet.document_filter import PassageFilter
-from embedfleet.nearest_passages import NearestPassages
 from embedfleet.records.collections import Collection
+from embedfleet.searching.nearest_passages import NearestPassages
 from embedfleet.settings.services import VectorStoreSettings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore

@@ -41,7 +41,7 @@ from embedfleet.model_switching import orders
 from embedfleet.model_switching.orders import Wanted
 from embedfleet.queue_schemas import SearchHits
 from embedfleet.records import documents, model_switches
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.states import SwitchPhase
 from embedfleet.sql.tables import chunks, collections, generations

@@ -11,7 +11,7 @@ import tempfile
 
 from embedfleet.bootstrap import open_owner
 from embedfleet.errors import InvalidRequest, QuotaExceeded
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import load_settings
 from embedfleet.tenant_access import TenantAccess
 

@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 
 from embedfleet.bootstrap import open_owner
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import load_settings
 
 TEXT = """# Fair queues

@@ -29,7 +29,7 @@ from embedfleet.metrics.server import Health
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Depth
 from embedfleet.queue_schemas import Stage
-from embedfleet.search import SearchService
+from embedfleet.searching.search import SearchService
 from embedfleet.service import Service
 from embedfleet.settings import Settings
 from embedfleet.store_moving.mover import StoreMover

@@ -15,7 +15,6 @@ from pydantic import ConfigDict, Field
 from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock, SystemClock
 from embedfleet.errors import EmbedfleetError, InvalidRequest
-from embedfleet.impressions import Impressions
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.parsing.formats import ParsedDocument
@@ -32,6 +31,7 @@ from embedfleet.queue_schemas import (
     UserTierName,
 )
 from embedfleet.records.cursors import Page
+from embedfleet.searching.impressions import Impressions
 from embedfleet.settings import Settings, load_settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database
@@ -280,7 +280,7 @@ class EmbeddingJobManager:
 
     def _search_client(self) -> Searches:
         """Return what asks the running orchestrator, as this process has no search of its own."""
-        from embedfleet.search import SearchClient  # by need: it loads what runs models
+        from embedfleet.searching.search import SearchClient  # by need: it loads what runs models
 
         return SearchClient(self._database, self._clock)
 

@@ -17,7 +17,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.interactive.local import LocalTextEmbedder
 from embedfleet.joining import Purpose, join, vectors_part
-from embedfleet.search import SearchClient, SearchService
+from embedfleet.searching.search import SearchClient, SearchService
 from embedfleet.sql.opening import open_database
 from embedfleet.store_moving.places import settings_of_system
 from embedfleet.vectors.registry import store_kind
@@ -25,7 +25,7 @@ from embedfleet.waiting import cancel_and_wait, repeat
 
 if TYPE_CHECKING:
     from embedfleet.queue_schemas import SearchHits
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
     from embedfleet.settings import Settings
 
 # An owner that ends without an answer is noticed within this time. A look is one lock and one small file.

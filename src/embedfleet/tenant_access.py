@@ -10,7 +10,6 @@ from embedfleet.account import NOTHING_SAID, Account
 from embedfleet.clock import Clock
 from embedfleet.document_metadata import Metadata
 from embedfleet.errors import EmbedfleetError, InvalidRequest
-from embedfleet.impressions import Clicked, Impressions
 from embedfleet.lifecycle.admission import Admission
 from embedfleet.parsing.sandbox import ParserSandbox, StrPath
 from embedfleet.places import NOWHERE, Places
@@ -22,12 +21,13 @@ from embedfleet.queue_schemas import (
     JobRequest,
     SearchHits,
 )
+from embedfleet.searching.impressions import Clicked, Impressions
 from embedfleet.sql.database import Database
 from embedfleet.tracking.submissions import AlsoWrite, Submissions
 from embedfleet.tracking.tenant_jobs import TenantJobs
 
 if TYPE_CHECKING:  # it loads what runs models, which a process that only submits never needs
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
 
 
 class Searches(Protocol):

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from embedfleet.document_filter import PassageFilter
-from embedfleet.nearest_passages import NearestPassages
 from embedfleet.paging import pages
+from embedfleet.searching.nearest_passages import NearestPassages
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import StoreDebt, TenantSpace, VectorRows, VectorStore
 from support.clusters import clustered

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from embedfleet.queue_schemas import Stage
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from support.chroma_server import ChromaServer
 from support.databases import PostgresDatabases
 from support.fleet import (

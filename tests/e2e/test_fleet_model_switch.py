@@ -15,7 +15,7 @@ from embedfleet.bootstrap import GuestSystem
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import Stage
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.sql.states import SwitchPhase
 from support.chroma_server import ChromaServer
 from support.fleet import Fleet, ended, fleet_on, tenant

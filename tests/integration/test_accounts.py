@@ -12,7 +12,7 @@ from embedfleet.places import Places
 from embedfleet.queue_schemas import JobRequest, JobStatus
 from embedfleet.records import events
 from embedfleet.records.scope import EveryTenant
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from support.databases import on_both_databases

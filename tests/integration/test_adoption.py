@@ -35,7 +35,7 @@ from embedfleet.records.collections import Collection, within
 from embedfleet.records.identity import ChunkIds, document_id
 from embedfleet.records.scope import EveryTenant
 from embedfleet.repair.verification import Sampling
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.vectors.registry import source_kind
 from support.chroma_server import ChromaServer

@@ -13,7 +13,7 @@ from embedfleet.errors import ModelUnavailable
 from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.vectors.checksums import cosines
 from support.databases import on_both_databases

@@ -24,7 +24,7 @@ from embedfleet.errors import (
 )
 from embedfleet.progress import JobNow
 from embedfleet.queue_schemas import ChunkingConfig, JobEvent, JobStatus, ReceiptState, Stage, UserTier
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.tracking.tenant_jobs import TenantJobs
 from support.api import Served, serving
 from support.hangs import HANG_SECONDS

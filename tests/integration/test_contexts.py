@@ -8,7 +8,7 @@ from embedfleet.bootstrap import open_repair
 from embedfleet.queue_schemas import ChunkingConfig, JobInfo
 from embedfleet.records.scope import EveryTenant
 from embedfleet.repair.verification import Sampling
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from support.databases import on_both_databases

@@ -13,7 +13,7 @@ from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.queue.broker import Task
 from embedfleet.queue_schemas import CharRange, JobStatus, Stage
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from support.hangs import HANG_SECONDS
 from support.system import ONE_EACH, TENANT, Running, paragraphs, running, take_ledger

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from embedfleet.bootstrap import open_guest
 from embedfleet.document_filter import PassageFilter
 from embedfleet.metrics import Metrics
-from embedfleet.nearest_passages import Nearest, NearestPassages
 from embedfleet.queue_schemas import ChunkingConfig, SearchHits
 from embedfleet.records.collections import Collection
-from embedfleet.search import SearchRequest
+from embedfleet.searching.nearest_passages import Nearest, NearestPassages
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore

@@ -26,7 +26,7 @@ from embedfleet.queue.broker import Broker, Lane
 from embedfleet.queue.memory_broker import MemoryBroker
 from embedfleet.queue.redis_broker import RedisBroker
 from embedfleet.queue_schemas import Stage
-from embedfleet.search import SearchClient, SearchRequest, SearchService
+from embedfleet.searching.search import SearchClient, SearchRequest, SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.opening import open_database

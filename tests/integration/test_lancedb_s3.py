@@ -17,7 +17,7 @@ import pytest
 from embedfleet.errors import VectorStoreUnavailable
 from embedfleet.one_search import search_once
 from embedfleet.queue_schemas import ReceiptState
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.vectors.lancedb.store import LanceVectorStore
 from embedfleet.vectors.lancedb.upkeep import UpkeepLimits
 from embedfleet.vectors.port import StoreDebt, TenantSpace, VectorRows

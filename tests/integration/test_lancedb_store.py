@@ -17,7 +17,7 @@ from embedfleet.one_search import search_once
 from embedfleet.queue_schemas import ReceiptState
 from embedfleet.records.audit import LOCAL
 from embedfleet.records.scope import EveryTenant
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.vectors.lancedb.kind import open_store, place
 from embedfleet.vectors.port import TenantSpace

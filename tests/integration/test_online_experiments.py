@@ -13,12 +13,12 @@ from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, UnknownImpression
 from embedfleet.evaluation.verdicts import Finding
 from embedfleet.experiments.runner import ExperimentRunner
-from embedfleet.impressions import Impressions
 from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.queue_schemas import SearchHits
 from embedfleet.records import impressions
 from embedfleet.records.audit import LOCAL
-from embedfleet.search import SearchRequest
+from embedfleet.searching.impressions import Impressions
+from embedfleet.searching.search import SearchRequest
 from embedfleet.sql import experiment_tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import ExperimentPhase, QuestionSource

@@ -20,7 +20,7 @@ from embedfleet.queue_schemas import (
 )
 from embedfleet.records import collections, searches
 from embedfleet.records.collections import Collection
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from support.databases import on_both_databases

@@ -18,7 +18,7 @@ from embedfleet.records import collections
 from embedfleet.records.scope import EveryTenant
 from embedfleet.repair import expected
 from embedfleet.repair.verification import Sampling
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from support.embedding_server import EmbeddingServer, drops, says, serves, vectors_of
 from support.hangs import HANG_SECONDS

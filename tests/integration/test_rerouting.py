@@ -13,7 +13,7 @@ from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, NotReady
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.model_switching import orders
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import RoutingRule, Settings
 from embedfleet.sql.database import Database
 from support.command import Command

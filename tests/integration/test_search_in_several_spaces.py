@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from embedfleet.errors import UnknownModel
 from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import SearchHits
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.sql import tables
 from support.databases import on_both_databases
 from support.system import TENANT, Configure, Running, running, until

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from embedfleet.errors import InvalidRequest, StoreMoved
-from embedfleet.nearest_passages import NearestPassages
 from embedfleet.queue_schemas import JobStatus, Stage
 from embedfleet.records import collections, store_fence, store_moves
 from embedfleet.records.scope import EveryTenant
-from embedfleet.search import SearchRequest
+from embedfleet.searching.nearest_passages import NearestPassages
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database

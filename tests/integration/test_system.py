@@ -21,7 +21,7 @@ from embedfleet.records import fleet, systems
 from embedfleet.records.scope import EveryTenant, OneTenant
 from embedfleet.repair.backup import database_file, write_backup
 from embedfleet.repair.restoring import restore_database
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.system_parts import PartKind, SystemRecord
 from support.chroma_server import ChromaServer

@@ -27,7 +27,7 @@ from embedfleet.queue_schemas import JobRequest, JobStatus, SearchHits, Stage
 from embedfleet.records import dead_letters, events, generations, job_completion, jobs, receipts
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.receipts import Findings, Searched
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.schema import SCHEMA

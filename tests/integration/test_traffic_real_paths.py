@@ -14,7 +14,7 @@ from embedfleet.bootstrap import open_synchronous_embedder
 from embedfleet.clock import SystemClock
 from embedfleet.records import removals
 from embedfleet.records.audit import LOCAL
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.traffic.administration import TrafficAdministration
 from embedfleet.traffic.fleet_path import FleetPath
 from embedfleet.traffic.paths import IngestRequest, IngestResult, Path

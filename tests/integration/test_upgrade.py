@@ -12,7 +12,7 @@ import pytest
 from embedfleet.bootstrap import open_guest
 from embedfleet.queue_schemas import JobStatus
 from embedfleet.records import events
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from support import old_release

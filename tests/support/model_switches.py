@@ -18,7 +18,7 @@ from embedfleet.model_switching.orders import Wanted
 from embedfleet.queue_schemas import SearchHits
 from embedfleet.records import model_switches
 from embedfleet.records.model_switches import ModelSwitch
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import ModelsSettings
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase

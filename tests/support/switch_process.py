@@ -21,7 +21,7 @@ from embedfleet.bootstrap import OwnerSystem
 from embedfleet.model_switching import coverage, switcher
 from embedfleet.model_switching.asking import TenantQuestions
 from embedfleet.queue_schemas import JobStatus
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database

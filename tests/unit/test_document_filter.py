@@ -22,7 +22,7 @@ from embedfleet.document_filter import (
     parsed,
 )
 from embedfleet.errors import InvalidRequest
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 
 TEAM = Condition("team", Operator.EQ, ("legal",))
 YEAR = Condition("year", Operator.GTE, (2024,))

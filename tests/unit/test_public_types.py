@@ -12,7 +12,7 @@ import pytest
 from embedfleet.errors import ConfigError, EmbedfleetError, InvalidRequest
 from embedfleet.job_manager import JobManagerConfig
 from embedfleet.queue_schemas import ChunkingConfig, ChunkUnit, ContentType, JobRequest, UserTier
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import EventsSettings, ModelsSettings, Settings
 
 SECRET = "hunter2"

@@ -11,6 +11,5 @@ makes of what is taken the rows that `beginning` and `writing` write. `adopting`
 `exporting` reads what is given back and checks it, `export_rows` makes rows of it, `parquet_files` writes
 them, and `export_folder` puts the folder in its place.
 
-May import: views, tracking, search_scope, search_fusion, nearest_passages, score_background, query_embedding,
-impressions, administration and below.
+May import: views, tracking, administration and below.
 """

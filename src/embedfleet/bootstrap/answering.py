@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from embedfleet.clock import Clock, SystemClock
-from embedfleet.impressions import Impressions
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
-from embedfleet.search import SearchService
+from embedfleet.searching.impressions import Impressions
+from embedfleet.searching.search import SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.tenant_access import Searches

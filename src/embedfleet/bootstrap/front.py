@@ -16,7 +16,7 @@ from embedfleet.interactive.local import LocalTextEmbedder
 from embedfleet.interactive.queued import QueuedTextEmbedder
 from embedfleet.joining import Purpose
 from embedfleet.queue.broker import Broker
-from embedfleet.search import SearchClient, SearchService
+from embedfleet.searching.search import SearchClient, SearchService
 from embedfleet.settings import Settings
 from embedfleet.vectors.port import VectorStore
 

@@ -10,7 +10,7 @@ from embedfleet.bootstrap.systems import GuestSystem
 from embedfleet.clock import SystemClock
 from embedfleet.deployment import deployment_of
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
-from embedfleet.search import SearchClient
+from embedfleet.searching.search import SearchClient
 from embedfleet.settings import Settings
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embedfleet.repair.rebuilding import Rebuilding
     from embedfleet.repair.true_vectors import TrueVectors
     from embedfleet.repair.verification import Verification
-    from embedfleet.search import SearchClient, SearchService
+    from embedfleet.searching.search import SearchClient, SearchService
     from embedfleet.settings import Settings
     from embedfleet.sql.database import Database
     from embedfleet.vectors.port import VectorStore

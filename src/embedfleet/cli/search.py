@@ -44,7 +44,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the passages nearest to a query, best first."""
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
 
     filters = filter_fields(where=where, media_ids=media_id, source=source, after=after, before=before)
     request = SearchRequest(query=query, limit=limit, model=model, heading=heading, **filters)

@@ -12,7 +12,7 @@ from embedfleet.host.scaler import Scaler
 from embedfleet.metrics.server import Health
 from embedfleet.queue_schemas import Stage
 from embedfleet.records.fleet import PoolReport
-from embedfleet.search import SearchService
+from embedfleet.searching.search import SearchService
 from embedfleet.settings import Settings
 from embedfleet.trouble import Trouble
 from embedfleet.waiting import repeat

@@ -37,7 +37,7 @@ from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
 from embedfleet.model_switching.switcher import ModelSwitcher
-from embedfleet.search import SearchService
+from embedfleet.searching.search import SearchService
 from embedfleet.store_moving.mover import StoreMover
 from embedfleet.traffic.guarding import LOOK_SECONDS as GUARD_LOOK_SECONDS
 from embedfleet.vectors.port import VectorStore

@@ -7,7 +7,7 @@ from typing import ClassVar
 from embedfleet.clock import Clock
 from embedfleet.leader.service import LeaderDuty
 from embedfleet.leader.waiting_work import WaitingWork
-from embedfleet.search import SearchService
+from embedfleet.searching.search import SearchService
 
 
 class GuestSearches(LeaderDuty):

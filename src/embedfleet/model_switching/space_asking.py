@@ -9,9 +9,9 @@ from time import perf_counter
 from embedfleet.document_filter import PassageFilter
 from embedfleet.evaluation.questions import Passage
 from embedfleet.interactive.embedder import TextEmbedder
-from embedfleet.nearest_passages import NearestPassages
-from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.records.collections import Collection
+from embedfleet.searching.nearest_passages import NearestPassages
+from embedfleet.searching.query_embedding import QueryEmbedding
 from embedfleet.sql.database import Database
 from embedfleet.vectors.port import VectorStore
 

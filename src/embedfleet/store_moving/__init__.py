@@ -1,4 +1,4 @@
 """Moves the vectors to another store while the system works (ADR 31).
 
-May import: search, repair, adoption and below.
+May import: searching, repair, adoption and below.
 """

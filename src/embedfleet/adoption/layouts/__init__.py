@@ -1,7 +1,6 @@
 """The layouts of sources, one file each. To add one, write a file here and a line in `LAYOUTS`.
 
-May import: views, tracking, search_scope, search_fusion, nearest_passages, score_background, query_embedding,
-impressions, administration and below.
+May import: views, tracking, administration and below.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from embedfleet.api.problems import responses
 from embedfleet.errors import Transient
 from embedfleet.positions import MissingJob
 from embedfleet.queue_schemas import Feedback, ModelDocuments, SearchHit
-from embedfleet.search import SearchRequest
+from embedfleet.searching.search import SearchRequest
 from embedfleet.waiting import unless_stopped
 
 router = APIRouter(prefix="/v1", tags=["search"])

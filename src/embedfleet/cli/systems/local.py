@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embedfleet.lifecycle.estimates import Budget
     from embedfleet.model_switching.administration import SwitchAdministration
     from embedfleet.queue_schemas import ChunkingConfig, Receipt, SearchHits
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
     from embedfleet.settings import Settings
     from embedfleet.tracking.explaining import Explainer
     from embedfleet.tracking.operator_jobs import OperatorJobs

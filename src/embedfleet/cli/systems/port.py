@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         UserTier,
     )
     from embedfleet.records.cursors import Page
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
     from embedfleet.settings import RoutingRule
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
     from embedfleet.traffic.orders import StickyBy

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedfleet.inference.model_list import ListedModel
     from embedfleet.lifecycle.estimates import Budget
     from embedfleet.queue_schemas import ChunkingConfig, Receipt, SearchHits
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
     from embedfleet.tracking.worker_pools import OrchestratorInfo, OrchestratorsSeen
 
 

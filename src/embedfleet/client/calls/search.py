@@ -11,7 +11,7 @@ from embedfleet.positions import MissingJob
 from embedfleet.queue_schemas import Feedback, SearchHits
 
 if TYPE_CHECKING:  # it loads what embeds queries, which a client never does
-    from embedfleet.search import SearchRequest
+    from embedfleet.searching.search import SearchRequest
 
 
 class Hits(SearchHits):

@@ -25,18 +25,18 @@ from embedfleet.errors import (
     one_line,
 )
 from embedfleet.evaluation.interleaving import Team
-from embedfleet.impressions import Impressions, mixed
 from embedfleet.interactive.embedder import TextEmbedder
-from embedfleet.nearest_passages import Nearest, NearestPassages
-from embedfleet.query_embedding import QueryEmbedding
 from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches, twins
 from embedfleet.records.collections import Collection
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
-from embedfleet.score_background import ScoreBackgrounds
-from embedfleet.search_fusion import HitsOfSpace, fused_hits
-from embedfleet.search_scope import SearchScope, scope_of_search, sides_of
+from embedfleet.searching.fusion import HitsOfSpace, fused_hits
+from embedfleet.searching.impressions import Impressions, mixed
+from embedfleet.searching.nearest_passages import Nearest, NearestPassages
+from embedfleet.searching.query_embedding import QueryEmbedding
+from embedfleet.searching.scope import SearchScope, scope_of_search, sides_of
+from embedfleet.searching.score_background import ScoreBackgrounds
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.port import VectorStore

@@ -8,7 +8,7 @@ import pytest
 
 from embedfleet.errors import Remedy
 from embedfleet.records.collections import Collection
-from embedfleet.search_scope import scope_of_search
+from embedfleet.searching.scope import scope_of_search
 
 
 def collection(number: int, model: str) -> Collection:

@@ -6,7 +6,7 @@ import numpy as np
 
 from embedfleet.queue_schemas import PassageCopy, SearchHit
 from embedfleet.routing.fusion import Background
-from embedfleet.search_fusion import HitsOfSpace, fused_hits
+from embedfleet.searching.fusion import HitsOfSpace, fused_hits
 
 
 def background(mean: float) -> Background:
