@@ -7,13 +7,16 @@ from time import time
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from embedfleet.errors import InvalidRequest, NotReady, UnknownExperiment
 from embedfleet.evaluation.verdicts import Finding
+from embedfleet.experiments import administration as experiments_administration
+from embedfleet.experiments import ending, runner
 from embedfleet.model_switching import orders
 from embedfleet.records import audit, experiment_questions
 from embedfleet.records.scope import EveryTenant
+from embedfleet.sql.database import Database
 from embedfleet.sql.experiment_tables import experiment_hits, experiments
 from embedfleet.sql.states import ExperimentPhase, QuestionSource, SwitchPhase
 from support.databases import on_both_databases
@@ -173,6 +176,51 @@ async def test_the_promoted_model_is_switched_to_without_embedding_anything_agai
         hits = await search(fleet, document(50)["title"])
         assert hits.model == NEW
         assert "doc-50" in [hit.media_id for hit in hits]
+
+
+async def test_a_promotion_does_not_lose_the_space_to_the_leader_who_frees_those_of_ended_experiments(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = configure(**QUICK)
+    catalogue = HeldCatalogue(settings.models)
+    catalogue.goes_on.clear()  # nothing is asked, so there is no verdict, and its space is not kept
+    end = ending.end
+
+    async def end_and_free(database: Database, *given: Any, **more: Any) -> bool:
+        ended = await end(database, *given, **more)
+        switch = await switch_of(database)
+        if switch.is_trial:
+            await database.write(partial(runner._free, switch=switch, now=time()))
+        return ended
+
+    async with running(settings, catalogue=catalogue) as fleet:
+        try:
+            await submit_some(fleet, 3)
+            begun = await begin(fleet)
+            monkeypatch.setattr(ending, "end", end_and_free)
+            await administration(fleet).promote(begun.experiment_id)
+            switch = await switch_of(fleet.system.database)
+            assert (switch.is_trial, switch.phase) == (False, SwitchPhase.FILLING)
+        finally:
+            catalogue.goes_on.set()
+        assert (await row(fleet, begun.experiment_id)).findings["reason"] == "its model was promoted"
+        await until_phase(fleet, SwitchPhase.SERVING)
+
+
+async def test_a_promotion_while_the_space_is_emptied_is_refused(configure: Configure) -> None:
+    async with running(configure(**QUICK)) as fleet:
+        await submit_some(fleet, 3)
+        begun = await begin(fleet, keep=True)
+        one = await ended(fleet, begun.experiment_id)
+
+        def promote(conn: Connection) -> None:
+            """In one unit, so that the leader does not empty the space in between."""
+            orders.retire_trial(conn, TENANT, time())
+            with pytest.raises(NotReady, match=f"the space of `{NEW}` is being emptied"):
+                experiments_administration._promote(conn, one, fleet.system.catalogue.info(NEW), time())
+
+        await fleet.system.database.write(promote)
+        await until_phase(fleet, SwitchPhase.ENDED)
 
 
 async def test_a_space_is_kept_as_long_as_it_was_asked_for(configure: Configure) -> None:

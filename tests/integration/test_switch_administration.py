@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
+from time import time
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection
 
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.clock import SystemClock
 from embedfleet.errors import InvalidRequest, NotReady, UnknownModel, UnknownSwitch
+from embedfleet.model_switching import orders
 from embedfleet.model_switching.administration import SwitchAdministration
 from embedfleet.model_switching.schemas import PaceSource, SwitchOrder
 from embedfleet.model_switching.selection import Selection
@@ -199,3 +203,62 @@ async def test_orders_that_make_no_sense_are_refused_in_words(fleet: Running) ->
         await door.retire(MINE)
     assert (await door.estimate(MINE, to_model=NEW)).pace_source is PaceSource.MODEL
     assert [name for name, *_ in await deeds(fleet)] == ["begin"]
+
+
+async def test_a_paused_switch_that_is_given_up_comes_to_its_end(fleet: Running) -> None:
+    door = door_of(fleet)
+    await door.begin(MINE, to_model=NEW)
+    await door.pause(MINE)
+    [retired] = (await door.retire(MINE)).switches
+    assert not retired.paused
+    await until_phase(fleet, SwitchPhase.ENDED)
+    # A pause after the gate holds up no emptying either.
+    await door.begin(MINE, to_model=NEW)
+    await until_phase(fleet, SwitchPhase.SERVING)
+    await door.pause(MINE)
+    await door.retire(MINE)
+    await until_phase(fleet, SwitchPhase.ENDED)
+
+
+@on_both_databases
+async def test_while_a_space_is_emptied_no_order_but_to_empty_it_is_taken(fleet: Running) -> None:
+    info = fleet.system.catalogue.info(NEW)
+
+    def of_the_given_up(conn: Connection) -> None:
+        """In one unit, so that the leader does not empty the space in between."""
+        now = time()
+        wanted = orders.Wanted(info)
+        orders.begin(conn, [TENANT], wanted, now)
+        orders.retire(conn, TENANT, now)
+        for order in (
+            partial(orders.pause, conn, TENANT),
+            partial(orders.resume, conn, TENANT),
+            partial(orders.throttle, conn, TENANT, 3),
+            partial(orders.serve, conn, TENANT, 100.0, now),
+            partial(orders.rollback, conn, TENANT, now),
+            partial(orders.recheck, conn, TENANT, now),
+            partial(orders.force, conn, TENANT, now, actor="op"),
+            partial(orders.promote, conn, TENANT),
+        ):
+            with pytest.raises(NotReady, match=f"the space of `{NEW}` is being emptied"):
+                order()
+        # The same switch again would not be it: its space goes.
+        with pytest.raises(InvalidRequest, match=f"the space of `{NEW}` is being emptied"):
+            orders.begin(conn, [TENANT], wanted, now)
+        assert orders.retire(conn, TENANT, now).phase is SwitchPhase.RETIRING
+
+    await fleet.system.database.write(of_the_given_up)
+    await until_phase(fleet, SwitchPhase.ENDED)
+
+    door = door_of(fleet)
+    await door.begin(MINE, to_model=NEW)
+    await until_phase(fleet, SwitchPhase.SERVING)
+
+    def of_the_old_space(conn: Connection) -> None:
+        orders.retire(conn, TENANT, time())
+        # The tenant has the model already, so the order is obeyed.
+        begun = orders.begin(conn, [TENANT], orders.Wanted(info), time())
+        assert [one.phase for one in begun.again] == [SwitchPhase.RETIRING]
+
+    await fleet.system.database.write(of_the_old_space)
+    await until_phase(fleet, SwitchPhase.ENDED)

@@ -195,7 +195,7 @@ class ExperimentAdministration:
         """Switch the tenant to model B, with all that is in its space already. A running experiment ends.
 
         The switch goes through its gate, as any other. Raises UnknownExperiment, and NotReady if model A was
-        found to be better.
+        found to be better, or while the second space is emptied.
         """
         one = await self._database.read(lambda conn: _known(conn, experiment_id))
         now = self._clock.now()
@@ -207,15 +207,16 @@ class ExperimentAdministration:
             )
         info = await asyncio.to_thread(self._catalogue.info, one.collection_b.model)
         settings = self._settings.experiments
-        if one.running:
-            await ending.end(self._database, one, "its model was promoted", settings, now, actor=self._actor)
 
         def promote(conn: Connection) -> None:
             _promote(conn, one, info, now)
             details = {"experiment_id": experiment_id, "model": info.name}
             audit.add(conn, Deed(self._actor, "experiment.promote", one.tenant, details), now)
 
+        # First the promotion: the leader may free the space of an experiment as soon as that has ended.
         await self._database.write(promote)
+        if one.running:
+            await ending.end(self._database, one, "its model was promoted", settings, now, actor=self._actor)
         return await self._info(experiment_id)
 
     async def _info(self, experiment_id: str) -> ExperimentInfo:

@@ -38,9 +38,9 @@ _Order = Callable[[Connection, str, float], ModelSwitch]
 class SwitchAdministration:
     """The switches of all tenants, for operators. `actor` stands in the audit log.
 
-    An order for one tenant raises if it is not possible. An order for many is given to each of them in a
-    transaction of its own, and those that refuse it are named. Any method may raise DatabaseUnavailable; one
-    that changes something may raise StorageFull.
+    An order for one tenant raises if it is not possible: while a space is emptied, any but `retire` raises
+    NotReady. An order for many is given to each of them in a transaction of its own, and those that refuse it
+    are named. Any method may raise DatabaseUnavailable; one that changes something may raise StorageFull.
     """
 
     def __init__(

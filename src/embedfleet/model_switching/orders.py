@@ -145,8 +145,11 @@ def begin_trial(
 
 
 def promote(conn: Connection, tenant: str) -> ModelSwitch:
-    """Make the trial a switch: it goes on through the gate, with all that is in the new space already."""
-    switch = _locked(conn, tenant, trials=True)
+    """Make the trial a switch: it goes on through the gate, with all that is in the new space already.
+
+    Raises NotReady if its space is being emptied.
+    """
+    switch = _open(conn, tenant, trials=True)
     if not switch.is_trial:
         raise InvalidRequest(f"tenant `{tenant}`: the switch under way is no trial: serve queries from it")
     return _changed(conn, switch, trial_of=None, wanted_percent=100.0)
@@ -157,12 +160,14 @@ def retire_trial(conn: Connection, tenant: str, now: float) -> ModelSwitch:
     return _retire(conn, _locked(conn, tenant, trials=True), now, force=False)
 
 
+def _emptied(there: ModelSwitch) -> str:
+    return f"tenant `{there.tenant}`: the space of `{there.other.model}` is being emptied: wait until it is"
+
+
 def _under_way(there: ModelSwitch) -> InvalidRequest:
     model = there.to_collection.model
     if there.phase is SwitchPhase.RETIRING:
-        return InvalidRequest(
-            f"tenant `{there.tenant}`: the space of `{there.other.model}` is being emptied: wait until it is"
-        )
+        return InvalidRequest(_emptied(there))
     if there.is_trial:
         return InvalidRequest(
             f"tenant `{there.tenant}`: the space of `{model}` belongs to experiment `{there.trial_of}`: "
@@ -175,8 +180,12 @@ def _under_way(there: ModelSwitch) -> InvalidRequest:
 
 
 def require_same(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
-    """Return the switch that is under way if it is the wanted one. Raises InvalidRequest for another one."""
-    if there.is_trial or there.to_collection.space != wanted.to.space:
+    """Return the switch that is under way if it is the wanted one.
+
+    Raises InvalidRequest for another one, and for one that was given up: its new space is being emptied.
+    """
+    given_up = there.phase is SwitchPhase.RETIRING and there.other == there.to_collection
+    if there.is_trial or given_up or there.to_collection.space != wanted.to.space:
         raise _under_way(there)
     return there
 
@@ -211,17 +220,17 @@ def _begin_one(
 
 def pause(conn: Connection, tenant: str) -> ModelSwitch:
     """Embed no more documents of before for now. What is submitted is still embedded with both models."""
-    return _changed(conn, _locked(conn, tenant, trials=True), paused=True)
+    return _changed(conn, _open(conn, tenant, trials=True), paused=True)
 
 
 def resume(conn: Connection, tenant: str) -> ModelSwitch:
     """Go on after `pause`."""
-    return _changed(conn, _locked(conn, tenant, trials=True), paused=False)
+    return _changed(conn, _open(conn, tenant, trials=True), paused=False)
 
 
 def throttle(conn: Connection, tenant: str, most_jobs: int | None) -> ModelSwitch:
     """Embed at most this many documents of before at a time; None: as the settings say."""
-    return _changed(conn, _locked(conn, tenant, trials=True), most_jobs=most_jobs)
+    return _changed(conn, _open(conn, tenant, trials=True), most_jobs=most_jobs)
 
 
 def serve(conn: Connection, tenant: str, percent: float, now: float) -> ModelSwitch:
@@ -229,11 +238,9 @@ def serve(conn: Connection, tenant: str, percent: float, now: float) -> ModelSwi
 
     After the gate it holds at once, for every process: it is one row.
     """
-    switch = _locked(conn, tenant)
+    switch = _open(conn, tenant)
     if switch.phase is SwitchPhase.SERVING:
         return _served(conn, switch, percent, now)
-    if switch.phase is SwitchPhase.RETIRING:
-        raise NotReady(f"tenant `{tenant}`: a space is being emptied: wait until it is, then switch again")
     return _changed(conn, switch, wanted_percent=percent)
 
 
@@ -248,7 +255,7 @@ def rollback(conn: Connection, tenant: str, now: float) -> ModelSwitch:
 
 def force(conn: Connection, tenant: str, now: float, *, actor: str) -> ModelSwitch:
     """Pass a gate that has refused the switch, or will. It is recorded who did that."""
-    switch = _locked(conn, tenant)
+    switch = _open(conn, tenant)
     if switch.phase not in (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.REFUSED):
         raise InvalidRequest(f"tenant `{tenant}`: the switch is {switch.phase}: it has passed its gate")
     switch = _changed(conn, switch, forced=True, findings={"forced_by": actor, "forced_at": now})
@@ -257,7 +264,7 @@ def force(conn: Connection, tenant: str, now: float, *, actor: str) -> ModelSwit
 
 def recheck(conn: Connection, tenant: str, now: float) -> ModelSwitch:
     """Have a refused switch checked again."""
-    switch = _locked(conn, tenant)
+    switch = _open(conn, tenant)
     if switch.phase is not SwitchPhase.REFUSED:
         raise InvalidRequest(
             f"tenant `{tenant}`: the switch is {switch.phase}: only a refused one is checked again"
@@ -297,7 +304,8 @@ def _retire(conn: Connection, switch: ModelSwitch, now: float, *, force: bool) -
     if switch.percent >= 100:
         tenants.set_model(conn, tenant, switch.to_collection.model)
     model_switches.enter(conn, switch, SwitchPhase.RETIRING, now, stranded=stranded)
-    return _again(conn, switch)
+    # A pause is for the backfill. The leader would leave a paused switch alone, and never empty the space.
+    return _changed(conn, _again(conn, switch), paused=False)
 
 
 def _served(conn: Connection, switch: ModelSwitch, percent: float, now: float) -> ModelSwitch:
@@ -314,6 +322,14 @@ def _locked(conn: Connection, tenant: str, *, trials: bool = False) -> ModelSwit
     if locked.is_trial and not trials:
         raise _under_way(locked)
     return locked
+
+
+def _open(conn: Connection, tenant: str, *, trials: bool = False) -> ModelSwitch:
+    """Return what `_locked` does. Raises NotReady while a space is emptied: that takes no order."""
+    switch = _locked(conn, tenant, trials=trials)
+    if switch.phase is SwitchPhase.RETIRING:
+        raise NotReady(_emptied(switch))
+    return switch
 
 
 def _changed(conn: Connection, switch: ModelSwitch, **values: object) -> ModelSwitch:

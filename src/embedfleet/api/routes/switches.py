@@ -170,19 +170,19 @@ async def get_switch(parts: Parts, caller: Operator, switch_id: _SwitchId) -> Sw
     return await _switches(parts, caller).show(switch_id)
 
 
-@router.post("/model_switches:pause", responses=responses())
+@router.post("/model_switches:pause", responses=_CONFLICT)
 async def pause_switches(parts: Parts, caller: Operator, which: SelectedSwitches) -> SwitchesOrdered:
     """Embed no more documents of before for now. What is submitted is still embedded with both models."""
     return await _switches(parts, caller).pause(which.selection)
 
 
-@router.post("/model_switches:resume", responses=responses())
+@router.post("/model_switches:resume", responses=_CONFLICT)
 async def resume_switches(parts: Parts, caller: Operator, which: SelectedSwitches) -> SwitchesOrdered:
     """Go on after a pause."""
     return await _switches(parts, caller).resume(which.selection)
 
 
-@router.post("/model_switches:throttle", responses=responses())
+@router.post("/model_switches:throttle", responses=_CONFLICT)
 async def throttle_switches(parts: Parts, caller: Operator, which: Throttle) -> SwitchesOrdered:
     """Embed at most this many documents of a tenant at a time."""
     return await _switches(parts, caller).throttle(which.selection, most_jobs=which.most_jobs)
@@ -200,13 +200,13 @@ async def roll_back_switches(parts: Parts, caller: Operator, which: SelectedSwit
     return await _switches(parts, caller).rollback(which.selection)
 
 
-@router.post("/model_switches:force", responses=responses())
+@router.post("/model_switches:force", responses=_CONFLICT)
 async def force_switches(parts: Parts, caller: Operator, which: SelectedSwitches) -> SwitchesOrdered:
     """Pass a gate that has refused the switch, or will. The audit log has it."""
     return await _switches(parts, caller).force(which.selection)
 
 
-@router.post("/model_switches:recheck", responses=responses())
+@router.post("/model_switches:recheck", responses=_CONFLICT)
 async def recheck_switches(parts: Parts, caller: Operator, which: SelectedSwitches) -> SwitchesOrdered:
     """Have a refused switch checked again."""
     return await _switches(parts, caller).recheck(which.selection)

@@ -64,12 +64,12 @@ def list_switches(
 
 
 def pause_switches(selection: Selection) -> Steps[SwitchesOrdered]:
-    """Embed no more documents of before for now. Raises InvalidRequest."""
+    """Embed no more documents of before for now. Raises InvalidRequest, NotReady."""
     return (yield from _order("pause", selection))
 
 
 def resume_switches(selection: Selection) -> Steps[SwitchesOrdered]:
-    """Go on after a pause. Raises InvalidRequest."""
+    """Go on after a pause. Raises InvalidRequest, NotReady."""
     return (yield from _order("resume", selection))
 
 
@@ -89,12 +89,12 @@ def roll_back_switches(selection: Selection) -> Steps[SwitchesOrdered]:
 
 
 def force_switches(selection: Selection) -> Steps[SwitchesOrdered]:
-    """Pass a gate that has refused the switch, or will. Raises InvalidRequest."""
+    """Pass a gate that has refused the switch, or will. Raises InvalidRequest, NotReady."""
     return (yield from _order("force", selection))
 
 
 def recheck_switches(selection: Selection) -> Steps[SwitchesOrdered]:
-    """Have a refused switch checked again. Raises InvalidRequest."""
+    """Have a refused switch checked again. Raises InvalidRequest, NotReady."""
     return (yield from _order("recheck", selection))
 
 
