@@ -14,20 +14,28 @@ import pytest
 
 from embedfleet.bootstrap import open_guest
 from embedfleet.model_switching import orders
+from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
 from support.hangs import HANG_SECONDS
-from support.model_switches import begin, document, switch_of
-from support.switch_process import POINTS, SOME, settings_in
+from support.model_switches import NEW, begin, document, switch_of
+from support.switch_process import (
+    ORDERED,
+    POINTS,
+    POINTS_THERE_AND_BACK,
+    REFUSED,
+    SOME,
+    settings_in,
+)
 from support.system import TENANT, running
 
 TESTS = Path(__file__).parents[1]
 
 
-async def start(folder: Path, point: str) -> asyncio.subprocess.Process:
+async def start(folder: Path, story: str, point: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "support.switch_process", str(folder), point),
+        *("-m", "support.switch_process", str(folder), story, point),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -48,6 +56,22 @@ async def retire_when_it_serves(database: Database) -> None:
     await database.write(partial(orders.retire, tenant=TENANT, now=time()))
 
 
+async def begin_with_some(settings: Settings) -> None:
+    async with running(settings) as fleet:
+        for job_id in [await fleet.submit(**document(number)) for number in range(SOME)]:
+            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
+        await begin(fleet)
+
+
+async def live_and_die(folder: Path, story: str, points: tuple[str, ...]) -> None:
+    """A process dies at each point in turn, and a last one comes to the end."""
+    for point in (*points, ""):
+        process = await start(folder, story, point)
+        _, told = await asyncio.wait_for(process.communicate(), HANG_SECONDS)
+        ended = 0 if not point else -signal.SIGKILL
+        assert process.returncode == ended, (point, told.decode())
+
+
 @pytest.mark.parametrize(
     "points",
     [
@@ -59,14 +83,28 @@ async def test_a_kill_at_any_point_of_a_switch_loses_and_mixes_nothing(
     tmp_path: Path, points: tuple[str, ...]
 ) -> None:
     settings = settings_in(tmp_path)
-    async with running(settings) as fleet:
-        for job_id in [await fleet.submit(**document(number)) for number in range(SOME)]:
-            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
-        await begin(fleet)
+    await begin_with_some(settings)
     async with open_guest(settings) as guest, asyncio.TaskGroup() as tasks:
         tasks.create_task(retire_when_it_serves(guest.database))
-        for point in (*points, ""):
-            process = await start(tmp_path, point)
-            _, told = await asyncio.wait_for(process.communicate(), HANG_SECONDS)
-            ended = 0 if not point else -signal.SIGKILL
-            assert process.returncode == ended, (point, told.decode())
+        await live_and_die(tmp_path, ORDERED, points)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(("within rollback",), id="one point"),
+        pytest.param(POINTS_THERE_AND_BACK, id="every point", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_kill_on_the_way_there_and_back_loses_and_mixes_nothing(
+    tmp_path: Path, points: tuple[str, ...]
+) -> None:
+    """The gate refuses the model, is passed by force, and the operator rolls back and gives it up."""
+    settings = settings_in(tmp_path)
+    await begin_with_some(settings)
+    await live_and_die(tmp_path, REFUSED, points)
+    async with open_guest(settings) as guest:
+        ended = await switch_of(guest.database)
+        assert (ended.phase, ended.percent, ended.forced) == (SwitchPhase.ENDED, 0.0, True)
+        assert ended.findings["receipt"]["model"] == NEW
+        assert ended.findings["receipt"]["vectors_left"] == 0

@@ -1,7 +1,11 @@
 """A process that owns a system, is switched to another model, and kills itself at a named point.
 
 While it lives it searches and submits. It ends with `WRONG` after a wrong answer, and with 0 at the end of
-its switch. Run: `python -m support.switch_process FOLDER [POINT]`.
+its switch. Run: `python -m support.switch_process FOLDER STORY [POINT]`.
+
+In the story `ordered` somebody else gives the orders, and the switch goes forward. In `refused` the new model
+is broken, and the process orders the way there and back itself: it has the gate check again, forces it, has
+the new space answer a part of the queries, rolls back and retires the new space.
 """
 
 from __future__ import annotations
@@ -13,21 +17,23 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from embedfleet.bootstrap import OwnerSystem
-from embedfleet.model_switching import coverage, switcher
+from embedfleet.model_switching import coverage, orders, switcher
 from embedfleet.model_switching.asking import TenantQuestions
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from support.model_switches import MODELS, document, switch_of
+from support.model_switches import MODELS, HeldCatalogue, document, switch_of
 from support.system import TENANT, Running, make_settings, running, take_ledger
 
 WRONG = 3
@@ -46,9 +52,30 @@ POINTS = (
     *(f"{when} {UNITS[5]}" for when in ("within", "after")),
 )
 
+ORDERED, REFUSED = "ordered", "refused"
+
+POINTS_THERE_AND_BACK = (
+    *(f"{when} record" for when in ("within", "after")),
+    "after submitting",
+    *(
+        f"{when} {order}"
+        for order in ("recheck", "force", "serve", "rollback")
+        for when in ("within", "after")
+    ),
+    *(f"{when} {unit}" for unit in ("retire", "_settle") for when in ("within", "after")),
+    "before dropping",
+    "after dropping",
+    *(f"{when} {unit}" for unit in ("_drop_records", "enter ended") for when in ("within", "after")),
+)
+"""In the order in which the story `refused` passes them. `after submitting`: in the phase `refused`."""
+
 
 def settings_in(folder: Path) -> Settings:
-    return make_settings(folder, models=MODELS, monitoring={"metrics_port": 0})
+    # With so few documents the right one is always among the first ten, so the gate looks at the first one.
+    gate = {"max_latency_ratio": 1e6, "k": 1}
+    return make_settings(
+        folder, models=MODELS, monitoring={"metrics_port": 0}, model_switching={"gate": gate}
+    )
 
 
 def die() -> None:
@@ -129,11 +156,49 @@ async def submit_on(fleet: Running) -> None:
             await fleet.jobs.wait(await fleet.submit(**fields))
 
 
-async def live(folder: Path, point: str) -> None:
+async def order_on(fleet: Running, point: str, submitting: asyncio.Task[None]) -> None:
+    """Order the way there and back: what comes next is told by the switch alone."""
+    database = fleet.system.database
+
+    async def is_up() -> bool | None:
+        phase = (await switch_of(database)).phase
+        return phase in (SwitchPhase.REFUSED, SwitchPhase.SERVING, SwitchPhase.ENDED) or None
+
+    while True:
+        await database.until(is_up)
+        await submitting
+        switch = await switch_of(database)
+        order = next_order(switch, point)
+        if order is None:
+            return
+        if switch.phase is SwitchPhase.REFUSED and point == "after submitting":
+            die()
+        await database.write(order)
+
+
+def next_order(switch: ModelSwitch, point: str) -> Callable[[Connection], Any] | None:
+    if switch.phase is SwitchPhase.REFUSED and "recheck" in point:
+        return partial(orders.recheck, tenant=TENANT, now=time())
+    if switch.phase is SwitchPhase.REFUSED:
+        return partial(orders.force, tenant=TENANT, now=time(), actor="op")
+    if switch.phase is not SwitchPhase.SERVING:
+        return None
+    if switch.percent >= 100:
+        return partial(orders.serve, tenant=TENANT, percent=40.0, now=time())
+    if switch.percent > 0:
+        return partial(orders.rollback, tenant=TENANT, now=time())
+    return partial(orders.retire, tenant=TENANT, now=time())
+
+
+async def live(folder: Path, story: str, point: str) -> None:
     set_trap(point)
-    async with running(settings_in(folder)) as fleet:
+    settings = settings_in(folder)
+    catalogue = HeldCatalogue(settings.models, spoilt=1.0 if story == REFUSED else 0.0)
+    async with running(settings, catalogue=catalogue) as fleet:
         searching = asyncio.create_task(search_on(fleet.system))
         submitting = asyncio.create_task(submit_on(fleet))
+        if story == REFUSED:
+            await order_on(fleet, point, submitting)
 
         async def ended() -> bool | None:
             switch = await switch_of(fleet.system.database)
@@ -147,4 +212,4 @@ async def live(folder: Path, point: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(live(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
+    asyncio.run(live(Path(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))
