@@ -21,6 +21,7 @@ from embedfleet.records import (
     embedding_cache,
     model_switches,
     segments,
+    store_fence,
     switch_gaps,
     twins,
 )
@@ -63,9 +64,11 @@ async def finish(database: Database, store: VectorStore, switch: ModelSwitch) ->
     None: a document is not settled, or a worker has written a vector in between. If the space keeps no
     document, its collection is dropped as a whole, which is a thousand times as quick as a deletion for each
     document. The records follow, so that a crash in between leaves records of vectors that are gone, and not
-    vectors without a record.
+    vectors without a record. Raises StoreMoved if the vectors move to another store in between, which has
+    this collection too: it is emptied there when this is done again.
     """
     dropped = switch.other
+    part_id = store.part_id
     left = await database.read(partial(_left, switch=switch))
     if not left.settled:
         return None
@@ -76,7 +79,8 @@ async def finish(database: Database, store: VectorStore, switch: ModelSwitch) ->
     await store.drop_collection(dropped)
     deleted = 0
     async for page in _documents(database, switch):
-        deleted += await database.write(partial(_drop_records, document_ids=page, switch=switch))
+        drop = partial(_drop_records, document_ids=page, switch=switch, part_id=part_id)
+        deleted += await database.write(drop)
     cached = await _drop_cached(database, dropped)
     if await store.count(dropped):
         return None
@@ -140,7 +144,9 @@ async def _settle_staying(database: Database, switch: ModelSwitch) -> None:
         await database.write(partial(settle, document_ids=page))
 
 
-def _drop_records(conn: Connection, document_ids: Sequence[str], switch: ModelSwitch) -> int:
+def _drop_records(
+    conn: Connection, document_ids: Sequence[str], switch: ModelSwitch, part_id: str | None
+) -> int:
     """Drop what these documents have in the space. Return how many vectors were recorded.
 
     The text of a document stays that the other space has not: its job has failed and may be tried again.
@@ -156,6 +162,7 @@ def _drop_records(conn: Connection, document_ids: Sequence[str], switch: ModelSw
     batches.drop(conn, retired)
     kept = twins.live_in(conn, document_ids, switch.main)
     segments.drop(conn, twins.retired_in(conn, kept, dropped))
+    store_fence.require_open(conn, part_id)
     return deleted
 
 
