@@ -63,9 +63,15 @@ def first_problem(exc: ValidationError) -> Problem:
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     # A key of a mapping that is itself wrong has "[key]" behind its name.
     path = tuple(str(part) for part in problem["loc"] if part != "[key]")
+    return Problem(path, problem["type"], plain_message(problem["msg"]), problem.get("input"))
+
+
+def plain_message(message: str) -> str:
+    """Return a message of Pydantic as a person reads it, who writes lists and does not know of tuples."""
     # Pydantic puts this before the messages of our own validators.
-    message = problem["msg"].removeprefix("Value error, ")
-    return Problem(path, problem["type"], message, problem.get("input"))
+    message = message.removeprefix("Value error, ").removesuffix(" after validation")
+    message = message.replace("Tuple should have", "List should have").replace(" after validation,", ",")
+    return message.replace("Input should be a valid tuple", "Input should be a list")
 
 
 def invalid_request(exc: ValidationError, name: str) -> InvalidRequest:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import time
 
 import pytest
 from huggingface_hub import constants
 
+from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.model_files import bundled_tokenizer, find_bundled_minilm, find_bundled_static
+from embedfleet.model_switching import orders
 from embedfleet.settings import load_settings
+from embedfleet.sql.opening import open_database
 from support.command import Command, Result, finish
 from support.hangs import eventually
 from support.hub import Hub, Repository
@@ -383,6 +388,59 @@ def test_a_model_of_documents_is_not_removed_unless_forced(bench: Bench, corpus:
     assert forced.code == 0, forced.stderr
     assert forced.document["removed"] == "ours"
     assert bench.config.read_text() == BY_HAND.replace("    ours: {backend: stub, dim: 32}\n", "")
+
+
+def test_a_model_that_a_tenant_would_get_is_not_removed(bench: Bench) -> None:
+    bench.config.write_text(BY_HAND)
+    command, environment = bench.command, bench.environment
+    # A tenant without documents only gets the model, and another one has a rule.
+    assert (
+        command.typed("models", "switch", "--tenant", "ann", "--to", "ours", "--yes", env=environment).code
+        == 0
+    )
+    rules = "[{model: ours, content_types: [code]}]"
+    assert command.typed("models", "route", "set", "--tenant", "ben", rules, env=environment).code == 0
+    refused = bench.typed("remove", "ours")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "`ours` is chosen for what ann, ben will submit" in refused.stderr
+    assert bench.config.read_text() == BY_HAND
+    assert (
+        command.typed("models", "switch", "--tenant", "ann", "--to", "stub", "--yes", env=environment).code
+        == 0
+    )
+    assert command.typed("models", "route", "clear", "--tenant", "ben", env=environment).code == 0
+    assert bench.typed("remove", "ours").code == 0
+
+
+def test_a_model_to_which_a_tenant_is_being_switched_is_not_removed(bench: Bench, corpus: Path) -> None:
+    bench.config.write_text(BY_HAND)
+    assert bench.command.typed("ingest", corpus, env=bench.environment).code == 0
+    settings = load_settings(
+        bench.config, environ=bench.environment, overrides={"data_dir": bench.command.data_dir}
+    )
+
+    async def begin() -> None:
+        database = open_database(settings)
+        await database.open()
+        try:
+            info = Catalogue(settings.models).info("ours")
+            await database.write(lambda conn: orders.begin(conn, ["local"], orders.Wanted(info), time()))
+        finally:
+            await database.close()
+
+    asyncio.run(begin())
+    refused = bench.typed("remove", "ours")
+    assert refused.code == 1
+    assert "`ours` is in the switch under way of local: retire that switch first" in refused.stderr
+
+
+def test_a_file_that_is_far_too_long_for_rules_is_not_read_for_minutes(bench: Bench) -> None:
+    bench.config.write_text(BY_HAND)
+    rules = bench.command.folder / "rules.yaml"
+    rules.write_text("- {model: ours, content_types: [code]}\n" * 20_000)
+    refused = bench.command.typed("models", "route", "set", f"@{rules}", env=bench.environment)
+    assert refused.code == 2
+    assert "rules have at most 500,000: leave some out" in " ".join(refused.stderr.split())
 
 
 def test_the_files_of_a_removed_model_are_deleted_on_request(bench: Bench) -> None:

@@ -100,6 +100,15 @@ async def test_a_scope_allows_what_it_says_and_no_more(closed: Closed) -> None:
                 assert f"`{scope}`" in answer.json()["detail"]
 
 
+async def test_what_no_ledger_counts_is_ordered_by_operators_only(closed: Closed) -> None:
+    # A tenant that routes its documents to a dearer model would have them embedded again for nothing.
+    path = "/v1/tenant/routing:move"
+    refused = await closed.ask("alice admin", "POST", path)
+    assert (refused.status_code, "`operator`" in refused.json()["detail"]) == (403, True)
+    moved = await closed.ask("operator", "POST", path, headers={"X-Tenant": "carol"})
+    assert moved.status_code == 200, moved.text
+
+
 async def test_a_key_is_made_rotated_and_revoked_and_revoked_at_once(closed: Closed) -> None:
     made = await closed.ask("alice admin", "POST", "/v1/keys", json={"name": "app", "scopes": ["read"]})
     assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from embedfleet import errors
 from embedfleet.errors import EmbedfleetError, QuotaExceeded, Transient
+from embedfleet.validation import plain_message
 
 # The nearest class of an error in its tree counts.
 _STATUSES: Mapping[type[EmbedfleetError], HTTPStatus] = {
@@ -185,7 +186,7 @@ def problem_of_validation(exc: RequestValidationError) -> Problem:
 
 def _message(first: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> str:
     if first["type"] != "extra_forbidden":
-        return str(first["msg"]).removeprefix("Value error, ")
+        return plain_message(str(first["msg"]))
     missing = [str(one["loc"][-1]) for one in found if one["type"] == "missing"]
     known = f": {errors.hint(str(first['loc'][-1]), missing)}" if missing else ""
     return f"no field has this name{known}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,10 @@ from embedfleet.cli.options import AsJson, ConfigFile, DataDir, file_to_change, 
 from embedfleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from embedfleet.settings import CatalogueFile, ModelSettings, Settings
 
@@ -69,7 +73,8 @@ def _require_entry(file: CatalogueFile, name: str) -> None:
 
 
 def _require_unused(settings: Settings, name: str) -> None:
-    """Raises InvalidRequest if the settings name the model, or documents are embedded with it."""
+    """Raises InvalidRequest if the settings, a tenant or a switch name the model, or documents are embedded
+    with it."""
     from embedfleet.errors import InvalidRequest
 
     uses_of_settings = {
@@ -80,25 +85,61 @@ def _require_unused(settings: Settings, name: str) -> None:
     which = next((place for place, names in uses_of_settings.items() if name in names), None)
     if which is not None:
         raise InvalidRequest(f"`{name}` is in {which}: name another there first, or --force")
-    uses = asyncio.run(_documents_by_tenant(settings, name))
-    if uses:
-        named = ", ".join(f"{tenant} ({documents})" for tenant, documents in sorted(uses.items()))
+    uses = asyncio.run(_uses_in_sql(settings, name))
+    if uses.documents:
+        named = ", ".join(f"{tenant} ({documents})" for tenant, documents in sorted(uses.documents.items()))
         raise InvalidRequest(
-            f"`{name}` is the model of documents of {named}: delete them or ingest them with another model, "
+            f"`{name}` is the model of documents of {named}: delete them or switch them to another model, or "
+            "--force"
+        )
+    if uses.switches:
+        raise InvalidRequest(
+            f"`{name}` is in the switch under way of {', '.join(uses.switches)}: retire that switch first, "
             "or --force"
+        )
+    if uses.routing:
+        raise InvalidRequest(
+            f"`{name}` is chosen for what {', '.join(uses.routing)} will submit, by rules or by a switch: "
+            "change the rules, or switch to another model first, or --force"
         )
 
 
-async def _documents_by_tenant(settings: Settings, name: str) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """Who uses a model: the numbers of its documents by tenant, the tenants that are switched from or to it,
+    and those whose rules or own model name it."""
+
+    documents: Mapping[str, int]
+    switches: Sequence[str]
+    routing: Sequence[str]
+
+
+async def _uses_in_sql(settings: Settings, name: str) -> _Uses:
+    from embedfleet.records import model_switches, tenants
     from embedfleet.records.documents import documents_by_tenant
     from embedfleet.sql.opening import open_database
 
+    def look(conn: Connection) -> _Uses:
+        return _Uses(
+            documents_by_tenant(conn, model=name),
+            [
+                one.tenant
+                for one in model_switches.running(conn)
+                if name in (one.from_collection.model, one.to_collection.model)
+            ],
+            [
+                row.tenant
+                for row in tenants.get_all(conn)
+                if name in (row.routing.model, *(rule.model for rule in row.routing.rules))
+            ],
+        )
+
     if settings.database.url is None and not settings.data_dir.exists():
-        return {}  # no data directory, so no documents: do not create one
+        return _Uses({}, (), ())  # no data directory, so nothing uses it: do not create one
     database = open_database(settings)
     try:
         await database.open()
-        return await database.read(lambda conn: documents_by_tenant(conn, model=name))
+        return await database.read(look)
     finally:
         await database.close()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Which model a document gets by its content, if its caller names none.", no_args_is_help=True
 )
+# YAML takes minutes for ten million characters. The most rules that are allowed are far shorter.
+_MOST_CHARS = 500_000
 _RULES = "A list of rules as in `models.routing.rules`, in YAML; or @FILE, a file with that list."
 Rules = Annotated[str, typer.Argument(metavar="RULES", help=_RULES)]
 ProposedRules = Annotated[
@@ -126,8 +128,13 @@ def _rules(written: str) -> list[RoutingRule]:
 
     try:
         named = written.startswith("@")
-        text = read_text(Path(written[1:])) if named else written
-        rules = parse(text, written[1:] if named else "RULES")
+        text, place = (read_text(Path(written[1:])), written[1:]) if named else (written, "RULES")
+        if len(text) > _MOST_CHARS:
+            raise ConfigError(
+                f"{place}: has {len(text):,} characters, and rules have at most {_MOST_CHARS:,}: "
+                "leave some out"
+            )
+        rules = parse(text, place)
         return list(RoutingRules.model_validate({"rules": rules}).rules)
     except ConfigError as exc:
         raise typer.BadParameter(str(exc), param_hint="RULES") from None

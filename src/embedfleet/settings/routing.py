@@ -33,10 +33,13 @@ class RoutingRule(Section):
 
     model: str = Field(min_length=1, max_length=256, description="The model of the documents that match.")
     content_types: tuple[Literal["text", "markdown", "code"], ...] = Field(
-        default=(), description="One of these: text, markdown, code. Set it to give code a model of its own."
+        default=(),
+        max_length=3,
+        description="One of these: text, markdown, code. Set it to give code a model of its own.",
     )
     languages: tuple[str, ...] = Field(
         default=(),
+        max_length=len(LANGUAGES),
         description="One of these, as two letters (ISO 639-1): de, fr. Set it for models that know few "
         "languages.",
     )

@@ -24,6 +24,9 @@ from embedfleet.settings.routing import unknown_model
         ({"source": ""}, "at least 1 character"),
         ({"source": "a\0"}, "must not hold the character NUL"),
         ({"languages": ["\ud800"]}, "no language `\\ud800`"),
+        ({"languages": ["de"] * 1_000}, "List should have at most"),
+        ({"content_types": ["code"] * 4}, "List should have at most 3 items, not 4"),
+        ({"languages": "de"}, "Input should be a list"),
     ],
 )
 def test_a_wrong_rule_is_refused(rule: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedfleet.administration.schemas import RoutingInfo, RoutingPlan, RoutingStep
-from embedfleet.api.access import Admin, Parts, Writer
+from embedfleet.api.access import Admin, Operator, Parts, Writer
 from embedfleet.api.administering import tenant_administration
 from embedfleet.api.problems import responses
 from embedfleet.settings import RoutingRule
@@ -62,11 +62,14 @@ async def plan_routing(parts: Parts, caller: Writer, proposed: ProposedRules) ->
 @router.post("/tenant/routing:move", responses=responses(HTTPStatus.CONFLICT))
 async def move_routed(
     parts: Parts,
-    caller: Admin,
+    caller: Operator,
     after: Annotated[
         str | None,
         Query(description="`next_cursor` of the step before.", max_length=64, pattern=r"^[0-9a-f]*$"),
     ] = None,
 ) -> RoutingStep:
-    """Look at the next documents, and begin jobs for those that the rules send to another model."""
+    """Look at the next documents, and begin jobs for those that the rules send to another model.
+
+    It is for operators, as the jobs are in no tenant's ledger.
+    """
     return await tenant_administration(parts, caller).move_routed(after=after)
