@@ -253,7 +253,12 @@ class World:
             other = switch.beside(hidden)
             assert other is not None
             key = (switch.switch_id, hidden.collection_id)
-            if not twins.any_stranded(conn, self.tenant, kept=other, dropped=hidden):
+            if switch.phase is SwitchPhase.SERVING:
+                # An older version in the other space counts too.
+                has_own = bool(switch_gaps.measure(conn, hidden, other).documents)
+            else:
+                has_own = twins.any_stranded(conn, self.tenant, kept=other, dropped=hidden)
+            if not has_own:
                 self.without_own[key] = switch.divergences
             else:
                 assert self.without_own.get(key) != switch.divergences, "a document is hidden"

@@ -7,6 +7,7 @@ step finds what is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
@@ -23,6 +24,7 @@ from embedfleet.records.model_switches import BACKFILL_FLOW, ModelSwitch
 from embedfleet.records.switch_gaps import Way
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
+from embedfleet.sql.states import SwitchPhase
 
 PRIORITY = 10
 """Of these jobs. In their line they are alone, so it only tells them from submitted ones."""
@@ -31,8 +33,20 @@ PRIORITY = 10
 _DOCUMENTS_PER_UNIT = 32
 
 # The rest after a look that found nothing to do: the least, and how many seconds for each second of the look.
+# Each further one is twice as long, up to a minute: many tenants that were switched must not cost a look each
+# all the time.
 _REST_SECONDS = 2.0
+_MOST_REST_SECONDS = 60.0
 _REST_PER_SECOND = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """How long a switch is not looked at, and until when, as long as it stands as it did."""
+
+    standing: tuple[SwitchPhase, int]
+    seconds: float
+    until: float
 
 
 class Backfill:
@@ -49,7 +63,7 @@ class Backfill:
         self._most_jobs = most_jobs
         self._default_tier = default_tier
         self._looked_to: dict[Way, str] = {}
-        self._rests_until: dict[int, float] = {}
+        self._rests: dict[int, _Rest] = {}
 
     async def fill(self, switch: ModelSwitch) -> bool:
         """Begin jobs, until as many are under way as may be.
@@ -71,13 +85,24 @@ class Backfill:
         return nothing_left
 
     async def fill_at_times(self, switch: ModelSwitch) -> None:
-        """Fill as `fill` does, but look seldom if the last look found nothing: it reads all documents."""
-        if monotonic() < self._rests_until.get(switch.switch_id, 0.0):
-            return
+        """Fill as `fill` does, but look seldom if the last looks found nothing: each reads all documents.
+
+        A switch that has entered another phase, or noted a divergence of its spaces, is looked at at once.
+        """
+        standing = switch.phase, switch.divergences
+        rest = self._rests.get(switch.switch_id)
+        if rest is not None and rest.standing != standing:
+            rest = None
         begun = monotonic()
+        if rest is not None and begun < rest.until:
+            return
         if await self.fill(switch):
-            seconds = max(_REST_SECONDS, _REST_PER_SECOND * (monotonic() - begun))
-            self._rests_until[switch.switch_id] = monotonic() + seconds
+            now = monotonic()
+            longer = 0.0 if rest is None else min(2 * rest.seconds, _MOST_REST_SECONDS)
+            seconds = max(_REST_SECONDS, longer, _REST_PER_SECOND * (now - begun))
+            self._rests[switch.switch_id] = _Rest(standing, seconds, now + seconds)
+        else:
+            self._rests.pop(switch.switch_id, None)
 
     async def _begin_some(self, switch: ModelSwitch, way: Way, room: int) -> int:
         """Begin up to `room` jobs. Returns how many documents were found; 0: there is none to begin."""

@@ -272,7 +272,7 @@ def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
 
 
 def record_divergences(conn: Connection, generation_ids: Sequence[int]) -> None:
-    """Note it in each switch of which readers see one of these generations, and none in the other space.
+    """Note it in each switch of which one space shows one of these generations, and the other one lacks it.
 
     Before the new space may answer, nothing is noted, as the old one has all documents. While a space is
     emptied, only what that space alone has is noted.
@@ -365,10 +365,12 @@ _RUNNING = _SWITCHES.where(model_switches.c.running == 1).order_by(model_switche
 
 
 _HERE = generations.alias("here")
-_THERE = generations.alias("there")
 _OF_TENANT = model_switches.alias("of_tenant")
 _EMPTIED = case((_OF_TENANT.c.percent >= 100, _OF_TENANT.c.from_collection), else_=_OF_TENANT.c.to_collection)
-_BOTH = (_OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection)
+_BESIDE = case(
+    (_HERE.c.collection_id == _OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection),
+    else_=_OF_TENANT.c.from_collection,
+)
 
 # From the generations to their switch by its tenant, so that many switches cost no more than one.
 _DIVERGED = (
@@ -379,17 +381,12 @@ _DIVERGED = (
     .where(
         _HERE.c.generation_id.in_(bindparam("ids", expanding=True)),
         _HERE.c.state == GenerationState.LIVE,
-        _HERE.c.collection_id.in_(_BOTH),
+        _HERE.c.collection_id.in_((_OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection)),
         or_(
             _OF_TENANT.c.phase == SwitchPhase.SERVING,
             and_(_OF_TENANT.c.phase == SwitchPhase.RETIRING, _HERE.c.collection_id == _EMPTIED),
         ),
-        ~exists().where(
-            _THERE.c.document_id == _HERE.c.document_id,
-            _THERE.c.state == GenerationState.LIVE,
-            _THERE.c.collection_id.in_(_BOTH),
-            _THERE.c.collection_id != _HERE.c.collection_id,
-        ),
+        switch_gaps.is_gap_in(_HERE, _BESIDE),
     )
 )
 

@@ -111,10 +111,15 @@ def _among(conn: Connection, query: Select[Any], document_ids: Sequence[str]) ->
 
 def is_gap(source: Any, target: Collection) -> ColumnElement[bool]:
     """Return the condition that a live generation of the table `source` has a gap in `target`."""
+    return is_gap_in(source, target.collection_id)
+
+
+def is_gap_in(source: Any, collection_id: ColumnElement[int] | int) -> ColumnElement[bool]:
+    """Return the condition that a live generation of `source` has a gap in the collection with this id."""
     there = generations.alias("there")
     return ~exists().where(
         there.c.document_id == source.c.document_id,
-        there.c.collection_id == target.collection_id,
+        there.c.collection_id == collection_id,
         there.c.state == GenerationState.LIVE,
         or_(_same(there, source), there.c.number > source.c.number),
     )

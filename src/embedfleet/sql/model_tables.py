@@ -53,8 +53,8 @@ model_switches = Table(
     # When all queries were first answered from the new space; NULL if they were not, or after a rollback.
     Column("switched_at", Float),
     Column("ended_at", Float),
-    # How often, while the new space may answer, a document came to be seen in one of the two spaces only.
-    # Who remembers whether there is such a document looks again when this has changed.
+    # How often, while the new space may answer, one of the two spaces came to show a version of a document
+    # that the other one lacks. Who remembers whether there are such documents looks again when this changes.
     Column("divergences", Integer, nullable=False),
     # What was counted, measured and decided, as JSON.
     Column("findings", Text, nullable=False),
