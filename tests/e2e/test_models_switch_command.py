@@ -36,6 +36,16 @@ def test_a_tenant_is_switched_back_and_forth_and_the_old_vectors_are_deleted(com
     assert command.typed("models", "switches").stdout == "no switch to another model is under way\n"
     assert command.typed("models", "switch", "--to", "shorter").code == 2  # there is no terminal to ask
 
+    nothing = command.typed("models", "switch", "--to", "static", "--yes")
+    assert nothing.code == 0, nothing.stderr
+    assert nothing.stdout.splitlines() == [
+        "to         static: no documents are to be embedded",
+        "no work    1 tenant: only the model is set (local)",
+        "",
+        "no documents are to be embedded",
+        "tenant local: what it submits goes to static from now on",
+    ]
+
     done = command.typed("models", "switch", "--to", "shorter", "--yes")
     assert done.code == 0, done.stderr
     assert "read back  3 of 3 chunks" in done.stdout

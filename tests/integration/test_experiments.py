@@ -223,6 +223,26 @@ async def test_a_promotion_while_the_space_is_emptied_is_refused(configure: Conf
         await until_phase(fleet, SwitchPhase.ENDED)
 
 
+async def test_a_space_is_retired_by_hand_when_its_experiment_has_ended(configure: Configure) -> None:
+    settings = configure(**QUICK)
+    catalogue = HeldCatalogue(settings.models)
+    catalogue.goes_on.clear()
+    async with running(settings, catalogue=catalogue) as fleet:
+        try:
+            await submit_some(fleet, 3)
+            begun = await begin(fleet, keep=True)
+            with pytest.raises(InvalidRequest, match=f"belongs to experiment `{begun.experiment_id}`"):
+                await order(fleet, orders.retire, now=time())
+        finally:
+            catalogue.goes_on.set()
+        await ended(fleet, begun.experiment_id)
+        assert (await order(fleet, orders.retire, now=time())).phase is SwitchPhase.RETIRING
+        await until_phase(fleet, SwitchPhase.ENDED)
+        # Nothing is in the way of another switch.
+        await begin_switch(fleet)
+        await until_phase(fleet, SwitchPhase.SERVING)
+
+
 async def test_a_space_is_kept_as_long_as_it_was_asked_for(configure: Configure) -> None:
     async with running(configure(**(QUICK | {"experiments": {"keep_days": 0.0}}))) as fleet:
         await submit_some(fleet, 4)

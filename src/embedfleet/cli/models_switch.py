@@ -63,7 +63,7 @@ def switch(
         return
     confirm("Switch?", yes=yes)
     begun, done = with_system(place, partial(wanted.begin, quiet=as_json))
-    _show(begun, done.switches, as_json=as_json)
+    _show(begun, done.switches, to, as_json=as_json)
     if code := exit_code(done, begun.left_out):
         raise SystemExit(code)
 
@@ -99,7 +99,7 @@ class _Wanted:
         return begun, await carry_out(system, begun.switches, quiet=quiet)
 
 
-def _show(begun: SwitchesBegun, switches: Sequence[SwitchInfo], *, as_json: bool) -> None:
+def _show(begun: SwitchesBegun, switches: Sequence[SwitchInfo], to: str, *, as_json: bool) -> None:
     if as_json:
         model_set, left_out = list(begun.model_set), [one.json_document() for one in begun.left_out]
         print_switches(switches, {"model_set": model_set, "left_out": left_out})
@@ -107,5 +107,5 @@ def _show(begun: SwitchesBegun, switches: Sequence[SwitchInfo], *, as_json: bool
     say("")
     say_switches(switches, none="no documents are to be embedded")
     for name in begun.model_set:
-        say(f"tenant {name} has the model from now on")
+        say(f"tenant {name}: what it submits goes to {to} from now on")
     warn_of_skipped(begun.left_out)

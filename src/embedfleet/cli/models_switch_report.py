@@ -152,6 +152,17 @@ def _place(rank: int | None) -> str:
 
 def say_estimate(found: SwitchEstimate) -> None:
     """Write what the switches would take."""
+    if found.tenants:
+        _say_work(found)
+    else:
+        say(f"to         {found.to_model}: no documents are to be embedded")
+    if found.model_set:
+        names = ", ".join(found.model_set[:_MOST_TENANTS])
+        say(f"no work    {number_of(len(found.model_set), 'tenant')}: only the model is set ({names})")
+    warn_of_skipped(found.left_out)
+
+
+def _say_work(found: SwitchEstimate) -> None:
     there = f"; {found.there:,} are there already" if found.there else ""
     tenants = number_of(len(found.tenants), "tenant")
     say(f"to         {found.to_model}, for {tenants} with {number_of(found.documents, 'document')}{there}")
@@ -185,10 +196,6 @@ def say_estimate(found: SwitchEstimate) -> None:
         )
         if len(found.tenants) > _MOST_TENANTS:
             say(f"and {number_of(len(found.tenants) - _MOST_TENANTS, 'more tenant')}")
-    if found.model_set:
-        names = ", ".join(found.model_set[:_MOST_TENANTS])
-        say(f"no work    {number_of(len(found.model_set), 'tenant')}: only the model is set ({names})")
-    warn_of_skipped(found.left_out)
 
 
 def _time(found: SwitchEstimate) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest, NotReady
 from embedfleet.inference.backend import ModelInfo
-from embedfleet.records import collections, documents, model_switches, switch_gaps, tenants
+from embedfleet.records import collections, documents, experiments, model_switches, switch_gaps, tenants
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch, NewSwitch
 from embedfleet.sql.states import SwitchPhase
@@ -171,7 +171,7 @@ def _under_way(there: ModelSwitch) -> InvalidRequest:
     if there.is_trial:
         return InvalidRequest(
             f"tenant `{there.tenant}`: the space of `{model}` belongs to experiment `{there.trial_of}`: "
-            "promote or end that experiment first"
+            "promote that experiment, or end it and retire the space"
         )
     return InvalidRequest(
         f"tenant `{there.tenant}` is switched to `{model}` already: retire that switch first, or roll it "
@@ -280,8 +280,14 @@ def retire(conn: Connection, tenant: str, now: float, *, force: bool = False) ->
     is given up. Raises NotReady while both spaces answer queries, and, unless `force`, if the space that is
     to be emptied has documents that the other one lacks, or a newer version of some. With `force` they are
     embedded with the other model, and those for which that fails stay.
+
+    The space of a trial is left to its experiment while that runs. It may be emptied when that has ended.
     """
-    return _retire(conn, _locked(conn, tenant), now, force=force)
+    switch = _locked(conn, tenant, trials=True)
+    owner = None if switch.trial_of is None else experiments.get(conn, switch.trial_of)
+    if owner is not None and owner.running:
+        raise _under_way(switch)
+    return _retire(conn, switch, now, force=force)
 
 
 def _retire(conn: Connection, switch: ModelSwitch, now: float, *, force: bool) -> ModelSwitch:
