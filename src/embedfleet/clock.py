@@ -25,6 +25,20 @@ class SystemClock:
         return time.time()
 
 
+class SteadyClock:
+    """The wall clock as it was when this was made, and since then the time that has passed.
+
+    The machine's clock is set when its time is corrected or a virtual machine goes on. That moves no deadline
+    of this clock. Its seconds are for one process: two such clocks may be apart.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset
+
+
 class ManualClock:
     """A clock that moves only by `advance`: for tests and simulations."""
 

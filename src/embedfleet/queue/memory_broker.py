@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from loguru import logger
 
-from embedfleet.clock import Clock, SystemClock
+from embedfleet.clock import Clock, SteadyClock
 from embedfleet.errors import BrokerUnavailable, LeaseLost
 from embedfleet.queue.arguments import require_at_least_one, require_not_negative, require_positive
 from embedfleet.queue.broker import (
@@ -27,7 +27,6 @@ from embedfleet.queue.mailboxes import Mailboxes
 from embedfleet.queue.stage_queue import StageQueue
 from embedfleet.queue_schemas import Stage
 
-_SYSTEM_CLOCK = SystemClock()
 _LANES = (None, *Lane)
 
 
@@ -41,16 +40,17 @@ class MemoryBroker:
     def __init__(
         self,
         *,
-        clock: Clock = _SYSTEM_CLOCK,
+        clock: Clock | None = None,
         interactive_burst: int = 8,
         deaths: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         """`deaths`: how often an earlier process died with a task in hand, by (stage, task id).
 
-        These count as deliveries, because the queues of that process lost their own count with it.
+        These count as deliveries, because the queues of that process lost their own count with it. Without a
+        `clock`, leases and pauses last as long as they should even if the machine's clock is set meanwhile.
         """
         require_at_least_one(interactive_burst=interactive_burst)
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._closed = False
         self._epoch = uuid4().hex
         self._mark: str | None = None
@@ -69,7 +69,7 @@ class MemoryBroker:
         # An event is set exactly while a claim in its stage, of its lane or of both, would find a task.
         # `close` sets all of them.
         self._claimable = {(stage, lane): asyncio.Event() for stage in Stage for lane in _LANES}
-        self._mailboxes = Mailboxes(clock)
+        self._mailboxes = Mailboxes(self._clock)
         self._mailbox = uuid4().hex
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -87,3 +88,19 @@ async def test_a_death_of_an_earlier_process_counts_as_a_delivery_of_this_stages
         (Stage.EMBEDDING, "suspect"): 1,
         (Stage.EMBEDDING, "other"): 1,
     }
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_machine_whose_clock_is_set_ends_no_lease_and_prolongs_no_pause(
+    monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """A lease that ends makes its task a suspect, which is then tried alone, although its worker is at work."""
+    broker = MemoryBroker()
+    await broker.enqueue(STAGE, [Task(name, "t", "job", cost=1, payload=b"") for name in ("held", "paused")])
+    lease, paused = await claim_one(broker), await claim_one(broker)
+    await broker.retry_later(paused, delay_seconds=0, reason="busy")
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600 * hours)
+    assert await broker.reap_expired(STAGE) == 0
+    assert await broker.promote_due(STAGE) == 1
+    assert await broker.ack([lease]) == []
