@@ -29,6 +29,7 @@ from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import CollectionKey, VectorRows
 from embedfleet.workers.base_worker import Done, Failures, StageLoop
+from embedfleet.workers.exclusive_slot import ExclusiveSlot
 from embedfleet.workers.services import Services
 from embedfleet.workers.worker import Worker
 from support.hangs import HANG_SECONDS
@@ -177,10 +178,13 @@ class ScriptedLoop(StageLoop):
 
     stage = Stage.EMBEDDING
 
-    def __init__(self, broker: MemoryBroker, **pool: float) -> None:
+    def __init__(self, broker: MemoryBroker, *, slot: ExclusiveSlot | None = None, **pool: float) -> None:
         pools = PoolsSettings(embedding=EmbeddingPoolSettings.model_validate(pool))
         never_opened = Database("sqlite://")
-        super().__init__("scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools))
+        slot = slot or ExclusiveSlot()
+        super().__init__(
+            "scripted", Services(broker, never_opened, Metrics(), ManualClock(), pools, exclusive_slot=slot)
+        )
         self.deliveries: list[Lease] = []
         self.claims: list[int] = []
         self.in_hand: list[int] = []
@@ -442,6 +446,40 @@ async def test_suspects_take_turns_with_the_tasks_of_others_and_do_not_wait_for_
     tenants = [lease.task.tenant for lease in loop.deliveries[:16]]
     assert tenants.count("t") == 8
     assert loop.claims[:15] == [1] * 15  # and each suspect is claimed, and charged, once
+
+
+async def test_a_call_that_hangs_holds_up_a_suspect_and_nothing_else(
+    broker: MemoryBroker, clock: ManualClock
+) -> None:
+    """A suspect is tried alone. What hangs in the same process would otherwise stop every tenant's work."""
+    slot = ExclusiveSlot(patience_seconds=0.01)
+    hung, loop = ScriptedLoop(broker, slot=slot), ScriptedLoop(broker, slot=slot)
+    hung.go_on.clear()
+    hung_stop, stop = asyncio.Event(), asyncio.Event()
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(hung.run(hung_stop))
+        await hung.entered.wait()
+        clock.advance(3600)
+        await broker.reap_expired(Stage.EMBEDDING)  # the task that hangs is a suspect now
+        others = [Task(id=f"o:1:{n}", tenant="t", job_id="o", cost=1, payload=b"x") for n in range(3)]
+        await broker.enqueue(Stage.EMBEDDING, others)
+        tasks.create_task(loop.run(stop))
+        while (await broker.depth(Stage.EMBEDDING)).done < 3:  # noqa: ASYNC110 - the broker sends no signal
+            await asyncio.sleep(0)
+        assert {lease.task.job_id for lease in loop.deliveries} == {"o"}
+        assert (await broker.depth(Stage.EMBEDDING)).delayed == 1
+
+        hung_stop.set()
+        hung.go_on.set()
+        clock.advance(slot.patience_seconds)
+        await broker.promote_due(Stage.EMBEDDING)
+        while (await broker.depth(Stage.EMBEDDING)).done < 4:
+            clock.advance(slot.patience_seconds)  # it comes again if the other loop has not left yet
+            await broker.promote_due(Stage.EMBEDDING)
+            await asyncio.sleep(0)
+        stop.set()
+    suspect = loop.deliveries[-1]
+    assert (suspect.task.job_id, suspect.attempt, loop.in_hand[-1]) == ("j", 2, 1)
 
 
 class PickyStore(ChromaVectorStore):

@@ -47,7 +47,7 @@ class MemoryBroker:
         """`deaths`: how often an earlier process died with a task in hand, by (stage, task id).
 
         These count as deliveries, because the queues of that process lost their own count with it. Without a
-        `clock`, leases and pauses last as long as they should even if the machine's clock is set meanwhile.
+        `clock`, leases and pauses last as long as they should, even if the machine's clock is set.
         """
         require_at_least_one(interactive_burst=interactive_burst)
         self._clock = clock or SteadyClock()

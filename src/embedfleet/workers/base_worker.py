@@ -47,6 +47,10 @@ _LOOK_PAUSE_SECONDS = 0.02
 _LOOK_PAUSE_SECONDS_A_TENANT = 0.0005
 _LONGEST_LOOK_PAUSE_SECONDS = 5.0
 
+_NOT_ALONE = (
+    "it is tried alone, as its worker died or failed before, and other work in the process takes long"
+)
+
 MessageT = TypeVar("MessageT", bound=Message)
 
 Failures = Mapping[str, Exception]
@@ -270,15 +274,22 @@ class StageLoop(ABC):
     async def _work_alone(self, suspect: Lease) -> None:
         """Do the task while nothing else runs or is in hand in the process.
 
-        So if the process dies, no other task is blamed for it.
+        So if the process dies, no other task is blamed for it. If the other loops take long, the task is put
+        off, and they go on.
         """
         try:
             async with self._leases_renewed([suspect]), self._exclusive_slot.exclusive() as exclusive:
                 if exclusive:
                     self._log.debug("tried alone", task=suspect.task.id, attempt=suspect.attempt)
                     await self.work([suspect])
-                else:  # another loop has a suspect too, and waits until this loop no longer shares the slot
+                elif self._exclusive_slot.is_closed:
+                    # Another loop has a suspect too, and waits until this loop no longer shares the slot.
                     await self._settling.hand_back([suspect])
+                else:
+                    # Not handed back: it would be claimed at once, and again, as long as the others work.
+                    await self._settling.let_wait(
+                        suspect, self._exclusive_slot.patience_seconds, _NOT_ALONE, self._stop
+                    )
         except asyncio.CancelledError:
             await self._settling.hand_back([suspect])
             raise

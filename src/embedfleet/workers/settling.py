@@ -145,6 +145,16 @@ class Settling:
         if lost := await call(leases):
             self._log.info("{} leases lost before they were settled", len(lost), task=lost[0].task.id)
 
+    async def let_wait(self, lease: Lease, seconds: float, reason: str, stop: asyncio.Event) -> None:
+        """Give a task back that cannot be tried now, uncounted, so that it is claimed in `seconds` again."""
+        await self._until_told([lease], partial(self._tell_to_wait, lease, seconds, reason), stop)
+
+    async def _tell_to_wait(self, lease: Lease, seconds: float, reason: str) -> None:
+        try:
+            await self._broker.retry_later(lease, delay_seconds=seconds, reason=reason, counted=False)
+        except LeaseLost:
+            self._log.info("lease lost before the task was put off", task=lease.task.id)
+
     async def hand_back(self, leases: Iterable[Lease]) -> None:
         """Give tasks back without counting the attempt, so that other workers may claim them at once.
 

@@ -94,9 +94,10 @@ async def test_a_death_of_an_earlier_process_counts_as_a_delivery_of_this_stages
 async def test_a_machine_whose_clock_is_set_ends_no_lease_and_prolongs_no_pause(
     monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    """A lease that ends makes its task a suspect, which is then tried alone, although its worker is at work."""
+    """A lease that ended would make a suspect, which is tried alone, of a task that is at work."""
     broker = MemoryBroker()
-    await broker.enqueue(STAGE, [Task(name, "t", "job", cost=1, payload=b"") for name in ("held", "paused")])
+    tasks = [Task(name, "t", "job", cost=1, payload=b"") for name in ("held", "paused")]
+    await broker.enqueue(STAGE, tasks)
     lease, paused = await claim_one(broker), await claim_one(broker)
     await broker.retry_later(paused, delay_seconds=0, reason="busy")
     wall = time.time

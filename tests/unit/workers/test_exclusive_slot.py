@@ -57,6 +57,60 @@ async def test_of_two_loops_that_want_exclusive_use_the_second_is_refused_at_onc
         assert await waiting is False
 
 
+async def test_others_are_waited_for_once_and_may_join_again_if_they_take_too_long() -> None:
+    slot = ExclusiveSlot(patience_seconds=0.01)
+    at_work, done = asyncio.Event(), asyncio.Event()
+
+    async def long_at_work() -> None:
+        async with slot.shared():
+            at_work.set()
+            await done.wait()
+
+    async def ask() -> bool:
+        async with slot.shared(), slot.exclusive() as exclusive:
+            assert slot.is_closed is exclusive
+            return exclusive
+
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(long_at_work())
+        await at_work.wait()
+        assert await ask() is False
+        async with slot.shared():  # the way is free
+            pass
+        patience = slot.patience_seconds
+        assert await ask() is False
+        assert slot.patience_seconds == patience, "it waited once more"
+        done.set()
+    assert await ask() is True
+    assert slot.patience_seconds == 0.01
+
+
+async def test_a_loop_gets_exclusive_use_in_the_end_however_long_the_claims_of_others_take() -> None:
+    slot = ExclusiveSlot(patience_seconds=0.0001)
+    stop = asyncio.Event()
+    vain = 0
+
+    async def busy(first_seconds: float) -> None:
+        await asyncio.sleep(
+            first_seconds
+        )  # so that the claims of the two overlap, and the slot is never free
+        while not stop.is_set():
+            async with slot.shared():
+                await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(busy(0))
+        tasks.create_task(busy(0.01))
+        while True:
+            await asyncio.sleep(0.005)
+            async with slot.shared(), slot.exclusive() as exclusive:
+                if exclusive:
+                    break
+                vain += 1
+        stop.set()
+    assert vain
+
+
 async def test_a_loop_cancelled_while_it_waits_leaves_the_way_free() -> None:
     slot = ExclusiveSlot()
 
