@@ -155,6 +155,12 @@ def stage_of(status: JobStatus) -> Stage | None:
     return _STAGES.get(status)
 
 
+def stages_left(status: JobStatus) -> Sequence[Stage]:
+    """Return the stages that a job of this status has to pass before searches find its document, in order."""
+    stage = stage_of(status)
+    return () if stage is None else BEFORE_SEARCH[BEFORE_SEARCH.index(stage) :]
+
+
 def explain(known: KnownOfJob) -> JobExplanation:
     """Return why the document is, or is not, searchable."""
     return _of_ended(known) if known.info.status.terminal else _of_unfinished(known)
@@ -184,7 +190,7 @@ def _of_unfinished(known: KnownOfJob) -> JobExplanation:
     if not known.running:
         why = f"{_done(known)}; it waits in {stage} for an orchestrator: none is running with this database"
         return _answer(known, Cause.NO_ORCHESTRATOR, why, NextAction.START_ORCHESTRATOR)
-    for one in BEFORE_SEARCH[BEFORE_SEARCH.index(stage) :]:
+    for one in stages_left(known.info.status):
         pool = known.pools[one]
         if not pool.power.workers:
             why = f"{_done(known)}; no host has a worker for {one}"

@@ -51,9 +51,10 @@ class WorkerOrchestrator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain. If cancelled, hand back the tasks in hand and end at once."""
+        # Before the first heartbeat, which tells others how many workers this host will have.
+        self._pools.resize(self._initial_sizes)
         # The first heartbeat comes before anything else runs, because a duty asks whether this host leads.
         await self._registration.beat()
-        self._pools.resize(self._initial_sizes)
         workers_ended, services_ended = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._registration.run(services_ended), name=self._registration.name)

@@ -14,6 +14,7 @@ from embedfleet.errors import InvalidRequest, UnknownJob
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.queue_schemas import JobStatus, UserTier
 from embedfleet.records import events, fleet, job_completion, jobs
+from embedfleet.records.fleet import PoolReport
 from embedfleet.records.jobs import NewJob
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
@@ -270,7 +271,18 @@ async def test_a_wait_that_takes_too_long_says_for_which_job_and_what_it_lacks(
     waiting = [info.waiting_for is not None for info in await manager.list_jobs(TENANT)]
     assert waiting == [True, False, True]
 
-    await database.write(lambda conn: fleet.announce(conn, "o1", host="h", pid=1, now=clock.now(), pools={}))
+    async def announce(**workers: int) -> None:
+        pools = {stage: PoolReport(workers=0, target=most, most=most) for stage, most in workers.items()}
+        await database.write(
+            lambda conn: fleet.announce(conn, "o1", host="h", pid=1, now=clock.now(), pools=pools)
+        )
+
+    await announce(chunking=1, embedding=0, storage=1)
+    assert await refusal() == (
+        "job job_a is `pending` after 0 s: it waits for a worker for embedding: no host may have one, so "
+        "change the size of that pool (2 jobs have not ended)"
+    )
+    await announce(chunking=1, embedding=1, storage=1)
     assert (await manager.get_job_status("job_a")).waiting_for is None
     assert await refusal() == ("job job_a is `pending` after 0 s: it goes on (2 jobs have not ended)")
     clock.advance(fleet.SILENT_SECONDS + 1)  # it has died since

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.document_filter import EVERY_DOCUMENT, DocumentFilter
 from embedfleet.errors import InvalidRequest, Remedy, UnknownDeadLetter, UnknownJob, UnknownReceipt
+from embedfleet.explanation import stages_left
 from embedfleet.lifecycle import ending, retrying
 from embedfleet.queue_schemas import (
     CollectionInfo,
@@ -38,13 +39,14 @@ from embedfleet.records import (
     receipts,
 )
 from embedfleet.records.cursors import Page, require_limit
+from embedfleet.records.fleet import RunningOrchestrator
 from embedfleet.records.job_info import job_infos
 from embedfleet.records.jobs import Job, JobFilter
 from embedfleet.records.scope import Scope
 from embedfleet.sql.database import Database
 from embedfleet.tracking.job_ends import OpenJobs
 
-_WAITING_FOR = "an orchestrator: none is running with this database, so look at the settings or start one"
+_NO_ORCHESTRATOR = "an orchestrator: none is running with this database, so look at the settings or start one"
 
 _PAGE = 1_000  # documents in one read
 _MOST_NAMED = 5  # of the jobs that the start of an id may mean
@@ -406,14 +408,12 @@ class ScopedJobs:
     # --- within the scope ---
 
     def _infos(self, conn: Connection, found: Sequence[Job]) -> list[JobInfo]:
-        """Describe these jobs. If no orchestrator runs, the unfinished ones say that they wait for one."""
+        """Describe these jobs. An unfinished one says what it waits for: an orchestrator, or workers."""
         infos = job_infos(conn, found)
-        if all(job.status.terminal for job in found) or fleet.any_running(conn, self._clock.now()):
+        if all(job.status.terminal for job in found):
             return infos
-        return [
-            info if info.status.terminal else info.model_copy(update={"waiting_for": _WAITING_FOR})
-            for info in infos
-        ]
+        running = fleet.running(conn, self._clock.now())
+        return [info.model_copy(update={"waiting_for": _lack(info.status, running)}) for info in infos]
 
     async def _why_not_ended(self, job_ids: Sequence[str], seconds: float) -> str:
         unfinished = [info for info in await self.statuses(job_ids) if not info.status.terminal]
@@ -447,6 +447,18 @@ class ScopedJobs:
                     remedy=Remedy.LIST_DEAD_LETTERS,
                 )
         return [found[one] for one in dict.fromkeys(ids)]
+
+
+def _lack(status: JobStatus, running: Sequence[RunningOrchestrator]) -> str | None:
+    """Return what a job of this status needs and no host has; None if nothing is missing."""
+    if status.terminal:
+        return None
+    if not running:
+        return _NO_ORCHESTRATOR
+    for stage in stages_left(status):
+        if not any(stage in host.pools and host.pools[stage].most for host in running):
+            return f"a worker for {stage}: no host may have one, so change the size of that pool"
+    return None
 
 
 def _unknown_job(job_id: str) -> UnknownJob:
