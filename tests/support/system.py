@@ -28,6 +28,7 @@ from embedfleet.sql.database import Database
 from embedfleet.sql.states import GenerationState, VectorState
 from embedfleet.vectors.chroma.kind import chroma_directory
 from embedfleet.vectors.port import VectorStore
+from support.hang_report import report_hangs
 from support.hangs import HANG_SECONDS
 
 TENANT = "alice"
@@ -127,9 +128,11 @@ async def running(
     owner = open_owner(settings, purpose="test", store=store, broker=broker, catalogue=catalogue)
     async with owner as system, asyncio.TaskGroup() as tasks:
         tasks.create_task(system.orchestrator.run(stop))
+        hangs = tasks.create_task(report_hangs(system), name="hang report")
         try:
             yield Running(system, stop)
         finally:
+            hangs.cancel()
             stop.set()
 
 
