@@ -227,6 +227,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 # Its workers are drained, at the next heartbeat: no test of this module may wait for what they do.
 UNUSED_POOL = "deletion"
+# A running experiment ends with its promotion.
+ROWS = {"POST /v1/experiments/{experiment_id}/promote": 2}
 # They are for operators, and change nothing.
 LOOKS = {"POST /v1/experiments:plan"}
 
@@ -248,15 +250,14 @@ async def test_whatever_only_admins_and_operators_may_do_is_in_the_audit_log(see
             runs = (await seen.ask(seen.operator, "GET", "/v1/traffic/shadows")).json()["shadows"]
             ids["shadow_id"] = runs[0]["shadow_id"]
         if "{experiment_id}" in operation.path:
-            found = (await seen.ask(seen.operator, "GET", "/v1/experiments")).json()["experiments"]
-            ids["experiment_id"] = found[0]["experiment_id"]
+            ids["experiment_id"] = await _begin_experiment(seen, tenant=operation.path.rpartition("/")[2])
         if operation.name == "POST /v1/experiments":
-            job_id = await seen.served.running.submit("compared", "A text of carol.", user_id="carol")
-            await seen.served.running.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
+            await _put_document(seen, "carol")
         before = await _deeds(seen)
         answer = await _send(seen, seen.operator, api, operation, ids)
         assert answer.status_code < 300, (operation.name, answer.text)
-        assert await _deeds(seen) == before + 1, f"{operation.name} leaves no row"
+        rows = ROWS.get(operation.name, 1)
+        assert await _deeds(seen) == before + rows, f"{operation.name} leaves not {rows} rows"
     entry = (await seen.ask(seen.operator, "GET", "/v1/audit?limit=1")).json()["audit"][0]
     assert entry["actor"] == seen.operator.split("_")[1]
 
@@ -267,6 +268,20 @@ async def _send_all_to_the_fleet(seen: Seen) -> None:
     parts = seen.served.parts
     counted = CountKey(int(parts.clock.now()) + 60, "a router", "async", state["change_id"])
     await parts.database.write(lambda conn: traffic_counts.record(conn, {counted: Counts(requests=1)}))
+
+
+async def _put_document(seen: Seen, tenant: str) -> None:
+    job_id = await seen.served.running.submit("compared", "A text.", user_id=tenant)
+    await seen.served.running.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
+
+
+async def _begin_experiment(seen: Seen, tenant: str) -> str:
+    """Begin an experiment of a tenant of its own: soon after one has ended, its space is being emptied."""
+    await _put_document(seen, tenant)
+    body = BODIES["POST /v1/experiments"] | {"tenant": tenant}
+    made = await seen.ask(seen.operator, "POST", "/v1/experiments", json=body)
+    experiment_id: str = made.json()["experiment_id"]
+    return experiment_id
 
 
 async def _put_switch(seen: Seen, like: dict[str, Any]) -> None:
