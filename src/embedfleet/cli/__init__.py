@@ -43,6 +43,7 @@ from embedfleet.cli import (
     verify,
 )
 from embedfleet.cli.arguments import checked
+from embedfleet.cli.help_text import in_paragraphs
 from embedfleet.cli.output import run_safely, say
 from embedfleet.lifetime import end_process
 
@@ -107,7 +108,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done except for some files or rows, 130 interrupted.
     """
-    run_safely(lambda: checked(typer.main.get_command(app))(standalone_mode=False))
+    run_safely(lambda: in_paragraphs(checked(typer.main.get_command(app)))(standalone_mode=False))
 
 
 def run() -> NoReturn:

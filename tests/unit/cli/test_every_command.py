@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from embedfleet.cli import app
+from embedfleet.cli import app, main
 from embedfleet.cli.arguments import checked
 from embedfleet.cli.serve import LauncherChoice
 from embedfleet.settings.pools import OrchestratorSettings
@@ -108,6 +109,19 @@ def test_every_option_says_what_it_does() -> None:
         if not (option.help or "").endswith(".") and "e.g." not in (option.help or "")
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_is_as_wide_as_the_terminal(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["embedfleet", *name.split(), "--help"])
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out
+    paragraphs = [" ".join(part.split()) for part in COMMANDS[name].help.split("\n\n")]
+    assert [part for part in paragraphs if part not in shown] == []
 
 
 @pytest.mark.parametrize("module", sorted(CLI.glob("*.py")), ids=lambda module: module.stem)
