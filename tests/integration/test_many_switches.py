@@ -204,7 +204,7 @@ async def test_a_switch_that_waits_for_orders_is_looked_at_ever_more_seldom(
 
         async def looks(one: ModelSwitch) -> bool:
             with statements() as executed:
-                await filling.fill_at_times(one)
+                await filling.fill_at_times(one, 1.0)
             return bool(executed)
 
         looked: list[float] = []

@@ -34,11 +34,13 @@ from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
 from embedfleet.model_switching.asking import TenantQuestions
+from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
 from embedfleet.repair.true_vectors import TrueVectors
+from embedfleet.searching.search import SearchService
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.store_moving.mover import StoreMover
@@ -87,7 +89,7 @@ async def open_owner(
             search=search,
             store=store,
             mover=mover,
-            switcher=_switcher(settings, database, store, catalogue, models, embedder, clock),
+            switcher=_switcher(settings, database, store, catalogue, models, embedder, clock, search),
             experiments=_experiments(settings, database, store, embedder, clock),
             views=views,
             collector=collector,
@@ -161,16 +163,23 @@ def _switcher(
     models: ModelPool,
     embedder: LocalTextEmbedder,
     clock: Clock,
+    search: SearchService,
 ) -> ModelSwitcher:
-    """Return what switches tenants to other models. Its gate asks in this process."""
+    """Return what switches tenants to other models. Its gate asks in this process.
+
+    It gives way to what `search` answers.
+    """
     caching = settings.embedding_cache.enabled
+    slowdown = settings.model_switching.max_search_slowdown
+    giving_way = GivingWay(database, clock, search.times, max_slowdown=slowdown)
     return ModelSwitcher(
         database,
         store,
-        TenantQuestions(database, store, embedder, settings),
+        TenantQuestions(database, store, embedder, settings, giving_way),
         TrueVectors(database, catalogue, models, caching=caching, now=clock.now()),
         clock,
         settings,
+        giving_way,
     )
 
 

@@ -36,6 +36,7 @@ from embedfleet.leader.waiting_work import WaitingWork
 from embedfleet.leader.webhook import Webhook
 from embedfleet.leader.work_offering import LossSearch, WorkOffering
 from embedfleet.leader.work_summary import SUMMARY_SECONDS, WorkSummary
+from embedfleet.model_switching.held_twins import HeldTwins
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.searching.search import SearchService
 from embedfleet.store_moving.mover import StoreMover
@@ -65,7 +66,7 @@ def leader_services(
     `experiments`, no models are compared.
     """
     waiting = WaitingWork(base.database)
-    reconciler = _reconciler(base)
+    reconciler = _reconciler(base, None if switcher is None else switcher.held_twins)
     publisher = EventPublisher(
         database=base.database,
         waiting=waiting,
@@ -111,7 +112,7 @@ def leader_services(
     return [LeaderService(duty, election=election, pace=pace) for duty, pace in duties]
 
 
-def _reconciler(base: Foundations) -> Reconciler:
+def _reconciler(base: Foundations, held_twins: HeldTwins | None) -> Reconciler:
     return Reconciler(
         database=base.database,
         broker=base.broker,
@@ -120,6 +121,7 @@ def _reconciler(base: Foundations) -> Reconciler:
         metrics=base.metrics,
         reconcile_seconds=base.settings.orchestrator.reconcile_seconds,
         backfill_weight=base.settings.model_switching.backfill_weight,
+        held_twins=held_twins,
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
 from embedfleet.metrics import Metrics
+from embedfleet.model_switching.held_twins import HeldTwins
 from embedfleet.queue.broker import Broker, DeadTask, Task, TenantShare
 from embedfleet.queue.offering import offer
 from embedfleet.queue_schemas import ChunkingTask, DeletionTask, Stage
@@ -57,8 +58,12 @@ class Reconciler:
         metrics: Metrics,
         reconcile_seconds: float = 5.0,
         backfill_weight: float = 0.5,
+        held_twins: HeldTwins | None = None,
     ) -> None:
-        """`backfill_weight`: of the documents that switches to other models embed again, all together."""
+        """`backfill_weight`: of the documents that switches to other models embed again, all together.
+
+        `held_twins`: which of their jobs are not offered yet; without it, none is held.
+        """
         self._database = database
         self._broker = broker
         self._clock = clock
@@ -68,6 +73,7 @@ class Reconciler:
         self._metrics = metrics
         self._reconcile_seconds = reconcile_seconds
         self._backfill_weight = backfill_weight
+        self._held_twins = held_twins or HeldTwins()
         # The id of the last job that the walk has looked at; None between two walks.
         self._walked_to: str | None = None
         self._next_walk_at = float("-inf")
@@ -93,7 +99,10 @@ class Reconciler:
 
     async def offer_jobs(self) -> int:
         """Offer jobs from the outbox to the broker. Returns how many."""
-        waiting = await self._database.read(lambda conn: outbox.unoffered(conn, _OFFERS_PER_PASS))
+        until = self._held_twins.now()
+        waiting = await self._database.read(
+            lambda conn: outbox.unoffered(conn, _OFFERS_PER_PASS, twins_until=until)
+        )
         if not waiting:
             return 0
         await self._set_shares()

@@ -14,6 +14,7 @@ from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.rankings import overlap_at
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured
+from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.records import headings, identity
 from embedfleet.records.collections import Collection
@@ -58,9 +59,15 @@ class TenantQuestions:
     """The gate's questions, asked in the process that owns the vector store. A `Gate`."""
 
     def __init__(
-        self, database: Database, store: VectorStore, embedder: TextEmbedder, settings: Settings
+        self,
+        database: Database,
+        store: VectorStore,
+        embedder: TextEmbedder,
+        settings: Settings,
+        giving_way: GivingWay,
     ) -> None:
         self._database = database
+        self._giving_way = giving_way
         self._settings = settings.model_switching.gate
         self._asking = SpaceAsking(
             database, store, embedder, exact_scan_rows=settings.vector_store.exact_scan_rows
@@ -87,6 +94,7 @@ class TenantQuestions:
     async def _pair(self, question: Question, old: Collection, new: Collection) -> _Pair:
         before, after = await self._answer(question, old), await self._answer(question, new)
         overlap = overlap_at(self._settings.k, before.passages, after.passages)
+        await self._giving_way.rest_after(before.seconds + after.seconds)
         return _Pair(question, before, after, overlap)
 
     async def _answer(self, question: Question, collection: Collection) -> _Answer:

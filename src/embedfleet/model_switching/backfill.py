@@ -65,16 +65,23 @@ class Backfill:
         self._looked_to: dict[Way, str] = {}
         self._rests: dict[int, _Rest] = {}
 
-    async def fill(self, switch: ModelSwitch) -> bool:
-        """Begin jobs, until as many are under way as may be.
+    def jobs_of_share(self, switch: ModelSwitch, share: float) -> int:
+        """Return how many jobs a share, above 0, of those that may be under way is: at least one."""
+        return max(1, round(share * (switch.most_jobs or self._most_jobs)))
+
+    async def fill(self, switch: ModelSwitch, share: float) -> bool:
+        """Begin jobs, until as many are under way as may be. At most this share of them is begun.
+
+        With a share of 0, begin none and return False. Any other allows one at least.
 
         Returns whether nothing is left to do: no such job is under way, and none can begin. Submitted
         documents, and documents whose job has failed, are not counted.
         """
-        if switch.paused:
+        if switch.paused or not share:
             return False
         under_way = await self._database.read(partial(model_switches.unfinished_jobs, switch=switch))
-        room = (switch.most_jobs or self._most_jobs) - under_way
+        most_jobs = switch.most_jobs or self._most_jobs
+        room = min(most_jobs - under_way, self.jobs_of_share(switch, share))
         nothing_left = not under_way
         for way in switch.ways:
             if room <= 0:
@@ -84,11 +91,13 @@ class Backfill:
             nothing_left = nothing_left and not begun
         return nothing_left
 
-    async def fill_at_times(self, switch: ModelSwitch) -> None:
+    async def fill_at_times(self, switch: ModelSwitch, share: float) -> None:
         """Fill as `fill` does, but look seldom if the last looks found nothing: each reads all documents.
 
         A switch that has entered another phase, or noted a divergence of its spaces, is looked at at once.
         """
+        if not share:  # nothing may begin, so this would be no look
+            return
         standing = switch.phase, switch.divergences
         rest = self._rests.get(switch.switch_id)
         if rest is not None and rest.standing != standing:
@@ -96,7 +105,7 @@ class Backfill:
         begun = monotonic()
         if rest is not None and begun < rest.until:
             return
-        if await self.fill(switch):
+        if await self.fill(switch, share):
             now = monotonic()
             longer = 0.0 if rest is None else min(2 * rest.seconds, _MOST_REST_SECONDS)
             seconds = max(_REST_SECONDS, longer, _REST_PER_SECOND * (now - begun))

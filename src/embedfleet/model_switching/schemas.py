@@ -57,6 +57,11 @@ class SwitchProgress(_Frozen):
     seconds_left: float | None = Field(
         description="About how long it takes until all documents are there; null: it cannot be told."
     )
+    jobs_beside_searches: int | None = Field(
+        default=None,
+        description="How many documents are begun at a time, as searches are given way to; null: it is not "
+        "slowed by searches.",
+    )
 
 
 class SwitchCoverage(_Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embedfleet.eta import CHARS_PER_TOKEN, two_digits
-from embedfleet.lifecycle.estimates import pace_of_past
+from embedfleet.lifecycle.estimates import Pace, pace_of_past
 from embedfleet.model_switching.schemas import SwitchOrder, SwitchProgress
 from embedfleet.records.model_switches import ModelSwitch, SwitchCounts
 from embedfleet.sql.states import SwitchPhase
@@ -21,7 +21,8 @@ def progress_of(
 
     There is no time left to tell while it is paused, and of documents that have failed.
     """
-    pace = pace_of_past(past)
+    slowed = switch.findings.get("pace") if switch.phase is SwitchPhase.FILLING else None
+    pace = pace_of_past(past) if slowed is None else _pace_with_rests(past)
     left = counts.documents - counts.there
     only_failed = not counts.under_way and left <= counts.failed
     seconds = None
@@ -37,7 +38,16 @@ def progress_of(
         share=counts.there / counts.documents if counts.documents else 1.0,
         tokens_per_second=None if pace is None else two_digits(pace.tokens_per_second),
         seconds_left=seconds,
+        jobs_beside_searches=None if slowed is None else slowed["jobs"],
     )
+
+
+def _pace_with_rests(past: Sequence[tuple[float, float, int]]) -> Pace | None:
+    """Return the pace of jobs between which the backfill rests for searches: the rests count."""
+    if not past:
+        return None
+    span = max(ended for _, ended, _ in past) - min(begun for begun, _, _ in past)
+    return pace_of_past([(0.0, span, sum(tokens for *_, tokens in past))])
 
 
 def kept_until(switch: ModelSwitch, keep_days: float) -> float | None:
@@ -112,7 +122,12 @@ def _filling(switch: ModelSwitch, progress: SwitchProgress | None) -> str:
     if progress is not None and progress.failed and not progress.under_way:
         failed = number_of(progress.failed, "document")
         return f"{failed} could not be embedded with `{new}`, which the gate is told; `{old}` answers"
-    return f"the documents are embedded with `{new}`{left}, while `{old}` answers; then the gate decides"
+    slowed = ""
+    if progress is not None and progress.jobs_beside_searches is not None:
+        slowed = f", slowed by searches to {progress.jobs_beside_searches:,} at a time"
+    return (
+        f"the documents are embedded with `{new}`{left}{slowed}, while `{old}` answers; then the gate decides"
+    )
 
 
 def _serving(switch: ModelSwitch, until: str | None) -> str:

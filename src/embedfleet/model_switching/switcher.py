@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from embedfleet.model_switching import orders, retiring
 from embedfleet.model_switching.backfill import Backfill
 from embedfleet.model_switching.coverage import Coverage, read_coverage
 from embedfleet.model_switching.gate import Answers, Gate, as_findings, judge
+from embedfleet.model_switching.giving_way import GivingWay
+from embedfleet.model_switching.held_twins import HeldTwins
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records import job_completion, jobs, model_switches, switch_gaps, switch_questions
 from embedfleet.records.model_switches import ModelSwitch
@@ -46,6 +48,7 @@ class ModelSwitcher:
         truth: TrueVectors,
         clock: Clock,
         settings: Settings,
+        giving_way: GivingWay,
     ) -> None:
         self._database = database
         self._store = store
@@ -54,6 +57,7 @@ class ModelSwitcher:
         self._clock = clock
         self._settings = settings
         self._own = settings.model_switching
+        self._giving_way = giving_way
         self._backfill = Backfill(
             database,
             clock,
@@ -61,27 +65,55 @@ class ModelSwitcher:
             default_tier=UserTier(settings.tenants.default_tier),
         )
 
+    @property
+    def held_twins(self) -> HeldTwins:
+        """Which twins are not offered yet, as searches are given way to."""
+        return self._giving_way.held
+
     async def step(self) -> None:
         """Take every switch that is under way as far as it goes now. Without one, do nothing."""
         if not await self._database.read(model_switches.any_running):
+            self._giving_way.no_switch()
             return
         async with self._database.sole(_LOCK) as sole:
             if sole is None:
                 return
             await self._release()
             failures: list[EmbedfleetError] = []
-            for switch in _in_turn(await self._database.read(model_switches.running), self._own.most_tenants):
+            running = await self._carried_on()
+            share = await self._giving_way.allowed(running)
+            for switch in running:
                 await sole.require()
                 try:
-                    await self._take(switch)
+                    await self._take(switch, share)
                 except DatabaseUnavailable:
                     raise
                 except EmbedfleetError as exc:
                     # It must not hold up the others. It is tried again with the next step.
                     logger.bind(tenant=switch.tenant).debug("the switch goes on later: {}", one_line(exc))
                     failures.append(exc)
+            if share:
+                running = await self._carried_on()
+                self._giving_way.begun(running)
+                await self._tell_pace(running)
             if failures:
                 raise failures[0]
+
+    async def _carried_on(self) -> list[ModelSwitch]:
+        """Return the switches that this step carries on. Of a campaign, a few at a time are filled."""
+        return _in_turn(await self._database.read(model_switches.running), self._own.most_tenants)
+
+    async def _tell_pace(self, running: Sequence[ModelSwitch]) -> None:
+        """Keep with each switch that is filled how many documents are begun at a time beside searches."""
+        share = self._giving_way.share
+        for switch in running:
+            if switch.phase is not SwitchPhase.FILLING or switch.paused:
+                continue
+            jobs_at_a_time = None if share is None else self._backfill.jobs_of_share(switch, share)
+            told = switch.findings.get("pace")
+            if jobs_at_a_time != (None if told is None else told["jobs"]):
+                pace = None if jobs_at_a_time is None else {"jobs": jobs_at_a_time}
+                await self._database.write(partial(_keep_pace, switch_id=switch.switch_id, pace=pace))
 
     async def _release(self) -> None:
         """End jobs that waited for another one which has failed, was cancelled, or takes too long."""
@@ -94,24 +126,24 @@ class ModelSwitcher:
         if await self._database.read(partial(job_completion.released, now=now, most=1)):
             await self._database.write(release)
 
-    async def _take(self, switch: ModelSwitch) -> None:
+    async def _take(self, switch: ModelSwitch, share: float) -> None:
         match switch.phase:
             case SwitchPhase.FILLING:
                 if switch.is_trial:
                     # It stays here, where no submission waits for its twin, until it is promoted.
-                    await self._backfill.fill_at_times(switch)
-                elif await self._backfill.fill(switch):
+                    await self._backfill.fill_at_times(switch, share)
+                elif await self._backfill.fill(switch, share):
                     await self._enter(switch, SwitchPhase.CHECKING)
             case SwitchPhase.CHECKING:
-                if await self._backfill.fill(switch) and await self._is_complete(switch):
+                if await self._backfill.fill(switch, share) and await self._is_complete(switch):
                     await self._check(switch)
             case SwitchPhase.REFUSED:
-                await self._backfill.fill_at_times(switch)
+                await self._backfill.fill_at_times(switch, share)
             case SwitchPhase.SERVING:
-                await self._backfill.fill_at_times(switch)
+                await self._backfill.fill_at_times(switch, share)
                 await self._retire_in_time(switch)
             case SwitchPhase.RETIRING:
-                await self._retire(switch)
+                await self._retire(switch, share)
             case _:
                 return
 
@@ -143,8 +175,9 @@ class ModelSwitcher:
         answers: Answers | None = None
         found: Coverage | None = None
         try:
-            found = await read_coverage(self._database, self._store, self._truth, switch)
-            answers = await self._gate.ask(switch)
+            with self._giving_way.asking():
+                found = await read_coverage(self._database, self._store, self._truth, switch)
+                answers = await self._gate.ask(switch)
             reasons = [*([found.fault] if found.fault else []), *judge(answers, self._own.gate)]
         except (InputError, Permanent) as exc:
             reasons = [one_line(exc)]
@@ -183,8 +216,8 @@ class ModelSwitcher:
                 return  # `retire` says why, if an operator orders it
             await self._database.write(partial(orders.retire, tenant=switch.tenant, now=now))
 
-    async def _retire(self, switch: ModelSwitch) -> None:
-        copied = await self._backfill.fill(switch)
+    async def _retire(self, switch: ModelSwitch, share: float) -> None:
+        copied = await self._backfill.fill(switch, share)
         await retiring.settle_all(self._database, switch, self._clock.now())
         if not copied:
             return
@@ -207,6 +240,12 @@ def _in_turn(running: Sequence[ModelSwitch], most_tenants: int) -> list[ModelSwi
     busy = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.RETIRING)
     working = [one for one in running if one.phase in busy and not one.paused][:most_tenants]
     return working + [one for one in running if one.phase not in busy]
+
+
+def _keep_pace(conn: Connection, switch_id: int, pace: Mapping[str, Any] | None) -> None:
+    present = model_switches.lock(conn, switch_id)
+    if present is not None and present.phase is SwitchPhase.FILLING:
+        model_switches.change(conn, present, findings={"pace": pace})
 
 
 def _open(conn: Connection, switch: ModelSwitch, now: float) -> bool:

@@ -347,6 +347,14 @@ def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
     return int(conn.execute(query).scalar_one())
 
 
+def any_begun_by(conn: Connection, instant: float) -> bool:
+    """Whether a job of a switch that was begun by the instant is unfinished."""
+    query = select(jobs.c.job_id).where(
+        jobs.c.finished_at.is_(None), jobs.c.switch_id.is_not(None), jobs.c.created_at <= instant
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
 _FROM = collections.alias("from_collection")
 _TO = collections.alias("to_collection")
 _COLLECTION_COLUMNS = ("collection_id", "model", "space", "dim")

@@ -9,7 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, literal_column, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from embedfleet.records.jobs import UNFINISHED, lock_rows
 from embedfleet.sql.rows import RowsStatement
@@ -75,14 +86,19 @@ class WaitingJob:
         return self.flow or self.tenant
 
 
-def unoffered(conn: Connection, limit: int) -> list[WaitingJob]:
+def unoffered(
+    conn: Connection, limit: int, *, twins_until: Mapping[int, float] | None = None
+) -> list[WaitingJob]:
     """Return up to `limit` unfinished jobs that were not offered, oldest first.
+
+    `twins_until`: by the switch to another model, the instant after which its jobs are left out.
 
     If more wait, a quarter of the places goes to newcomers: tenants with none of the oldest jobs but with
     some of the newest. So a tenant that submits a job does not wait until 100,000 jobs of another tenant are
     offered.
     """
-    oldest = _waiting_jobs(conn, _OLDEST, {"places": limit})
+    until = twins_until or {}
+    oldest = _waiting_jobs(conn, _OLDEST.where(*_not_held(jobs, until)), {"places": limit})
     if len(oldest) < limit:
         return oldest
     given = {
@@ -90,8 +106,18 @@ def unoffered(conn: Connection, limit: int) -> list[WaitingJob]:
         "tenants": sorted({job.tenant for job in oldest}),
         "places": limit // _SHARE_OF_NEWCOMERS,
     }
-    newcomers = _waiting_jobs(conn, _NEWCOMERS, given)
+    newcomers = _waiting_jobs(conn, _NEWCOMERS.where(*_not_held(_NEWEST, until)), given)
     return newcomers + oldest[: limit - len(newcomers)]
+
+
+def _not_held(table: FromClause, twins_until: Mapping[int, float]) -> list[ColumnElement[bool]]:
+    """Return the conditions that a row of jobs is none of the twins that were begun later."""
+    column = table.c
+    return [
+        # A submitted job has no switch. Without the first part, the condition would be unknown for it.
+        or_(column.switch_id.is_(None), column.switch_id != switch_id, column.created_at <= until)
+        for switch_id, until in twins_until.items()
+    ]
 
 
 def _waiting_jobs(conn: Connection, query: Select[Any], given: Mapping[str, object]) -> list[WaitingJob]:

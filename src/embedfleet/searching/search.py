@@ -26,6 +26,7 @@ from embedfleet.errors import (
 )
 from embedfleet.evaluation.interleaving import Team
 from embedfleet.interactive.embedder import TextEmbedder
+from embedfleet.metrics.search_times import SearchTimes
 from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches, twins
 from embedfleet.records.collections import Collection
@@ -99,6 +100,7 @@ class SearchService:
         self._embedder = embedder
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
         self._impressions = impressions
+        self.times = SearchTimes()
         # By the switch and its collection that does not answer: see `_holds_more`.
         self._more: dict[tuple[int, int], _More] = {}
         self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
@@ -118,17 +120,21 @@ class SearchService:
         """
         if request.model is not None:
             self._embedder.require_known(request.model)
-        while True:
-            scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
-            found = await self._in_scope(tenant, request, scope)
-            if scope.switch is None or not await self._is_left(scope.switch, request):
-                break
+        with self.times.timed():
+            found = await self._found(tenant, request)
         hits = found.hits
         if self._impressions is not None:
             hits.impression_id = await self._impressions.keep(
                 tenant, request.query, hits, experiment=found.experiment, teams=found.teams
             )
         return hits
+
+    async def _found(self, tenant: str, request: SearchRequest) -> _Found:
+        while True:
+            scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
+            found = await self._in_scope(tenant, request, scope)
+            if scope.switch is None or not await self._is_left(scope.switch, request):
+                return found
 
     async def _is_left(self, switch: ModelSwitch, request: SearchRequest) -> bool:
         """Whether the space in which this query was answered is being emptied, or has been, by now.

@@ -78,6 +78,13 @@ class ModelSwitchingSettings(Section):
         description="Tenants whose documents are embedded again at a time, of a switch of many. Raise if "
         "they have few documents each.",
     )
+    max_search_slowdown: float = Field(
+        default=1.5,
+        ge=0,
+        description="While searches come to the process of the leader, 95% of them take at most about this "
+        "many times as long as without the documents that are embedded again. Those go slower then, but go "
+        "on. Raise for a quicker switch; 0: no limit.",
+    )
     keep_days: float = Field(
         default=14.0,
         gt=0,

@@ -128,3 +128,14 @@ def test_a_trial_is_moved_by_its_experiment_only() -> None:
     trial = dataclasses.replace(FILLING, trial_of="exp_1", wanted_percent=0.0)
     assert orders_now(trial) == (SwitchOrder.PAUSE, SwitchOrder.THROTTLE)
     assert "on trial for experiment `exp_1`" in sentence(trial, None, None)
+
+
+def test_a_switch_that_searches_slow_says_so_and_its_rests_count() -> None:
+    slowed = dataclasses.replace(FILLING, findings={"pace": {"jobs": 6}})
+    progress = progress_of(slowed, counts(60), PAST)
+    # 1,000 tokens in 100 seconds, with the rest of 90.
+    assert (progress.tokens_per_second, progress.seconds_left) == (10.0, 400.0)
+    assert "slowed by searches to 6 at a time" in sentence(slowed, progress, None)
+    assert progress_of(slowed, counts(60), []).seconds_left is None
+    later = dataclasses.replace(slowed, phase=SwitchPhase.CHECKING)
+    assert progress_of(later, counts(60), PAST).jobs_beside_searches is None
