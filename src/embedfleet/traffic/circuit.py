@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedfleet.clock import Clock
+from embedfleet.clock import Clock, SteadyClock
 from embedfleet.retry import BackOff
 
 # More than chance: where one request in five fails, five in a row come once in 3,000 requests.
@@ -18,8 +18,9 @@ class Circuit:
     too, the pause doubles, up to half a minute; if it succeeds, the path is called as before.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Without a clock, pauses are of time that passes: setting the machine's clock prolongs none."""
+        self._clock = clock or SteadyClock()
         self._failures = 0
         self._back_off = BackOff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._try_at = 0.0

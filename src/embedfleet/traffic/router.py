@@ -112,7 +112,7 @@ class TrafficRouter:
         self._async_limit_seconds = async_limit_seconds
         self._calls = {Path.SYNC: PathCalls(sync_path), Path.ASYNC: PathCalls(async_path)}
         self._turns = DocumentTurns()
-        self._circuit = Circuit(self._clock)
+        self._circuit = Circuit(clock)
         self.trouble = Trouble(over="the fleet answers again")
         self._counting = Counting(self._clock, self._metrics)
         self._removals = Removals(
