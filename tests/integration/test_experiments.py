@@ -212,12 +212,13 @@ async def test_a_promotion_while_the_space_is_emptied_is_refused(configure: Conf
         await submit_some(fleet, 3)
         begun = await begin(fleet, keep=True)
         one = await ended(fleet, begun.experiment_id)
+        wanted_switch = orders.Wanted(fleet.system.catalogue.info(NEW), OLD)
 
         def promote(conn: Connection) -> None:
             """In one unit, so that the leader does not empty the space in between."""
             orders.retire_trial(conn, TENANT, time())
             with pytest.raises(NotReady, match=f"the space of `{NEW}` is being emptied"):
-                experiments_administration._promote(conn, one, fleet.system.catalogue.info(NEW), time())
+                experiments_administration._promote(conn, one, one.arm_b, wanted_switch, time())
 
         await fleet.system.database.write(promote)
         await until_phase(fleet, SwitchPhase.ENDED)

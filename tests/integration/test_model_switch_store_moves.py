@@ -284,4 +284,4 @@ async def test_a_process_with_the_store_of_before_does_not_say_that_a_space_is_e
             await retiring.finish(database, before, switch)
         receipt = await retiring.finish(database, stages.system.store, switch)
         assert receipt is not None
-        assert await stages.system.store.count(switch.other) == 0
+        assert await stages.system.store.count(switch.emptied[0]) == 0

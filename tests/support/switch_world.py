@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -29,6 +29,7 @@ from embedfleet.records import (
     switch_gaps,
     twins,
 )
+from embedfleet.records.arms import ROUTE
 from embedfleet.records.collections import Collection
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
@@ -46,13 +47,21 @@ ENDS = ["completed", "completed with errors", "failed", "given up", "cancelled"]
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens. `which` chooses among the jobs that it may happen to."""
+    """Something that happens. `which` chooses among the jobs that it may happen to.
+
+    `model` is that of a submission; None: it names none.
+    """
 
     what: str
     media: str = "1"
     text: str = TEXTS[0]
     which: int = 0
     percent: float = 100.0
+    model: str | None = None
+
+
+Side = tuple[Sequence[Collection], Sequence[Collection]]
+"""The collections of a side that answers, and the one beside the route, of which it has what they lack."""
 
 
 class Clock:
@@ -109,7 +118,11 @@ class World:
 
     def _submit(self, conn: Connection, step: Step) -> None:
         request = JobRequest(
-            media_id=step.media, user_id=self.tenant, content=step.text, user_tier=UserTier.PREMIUM
+            media_id=step.media,
+            user_id=self.tenant,
+            content=step.text,
+            user_tier=UserTier.PREMIUM,
+            model=step.model,
         )
         known = self.admission.read_routing(conn, [request])
         [job_id] = self.admission.admit(conn, [self.admission.prepare(request, known)])
@@ -159,6 +172,22 @@ class World:
         to = NEW if model else self.catalogue.names()[0]
         orders.begin(conn, [self.tenant], orders.Wanted(self.catalogue.info(to)), self.clock.now())
 
+    def _leave_route(self, conn: Connection, step: Step) -> None:
+        """All documents are to go to the new model, wherever they are."""
+        wanted = orders.Wanted(self.catalogue.info(NEW), ROUTE, step.percent)
+        orders.begin(conn, [self.tenant], wanted, self.clock.now())
+
+    def _try(self, conn: Connection, step: Step) -> None:
+        """The new model is compared with the route."""
+        wanted = orders.Wanted(self.catalogue.info(NEW), ROUTE, 0.0)
+        orders.begin_trial(conn, self.tenant, wanted, "exp", self.clock.now())
+
+    def _promote(self, conn: Connection, step: Step) -> None:
+        orders.promote(conn, self.tenant)
+
+    def _free(self, conn: Connection, step: Step) -> None:
+        orders.retire_trial(conn, self.tenant, self.clock.now())
+
     def _serve(self, conn: Connection, step: Step) -> None:
         orders.serve(conn, self.tenant, step.percent, self.clock.now())
 
@@ -194,15 +223,15 @@ class World:
         return not found and not model_switches.unfinished_jobs(conn, switch)
 
     def _settle(self, conn: Connection, switch: ModelSwitch, filled: bool) -> None:
-        kept, dropped = switch.main, switch.other
-        some = twins.to_settle(conn, self.tenant, kept=kept, dropped=dropped, limit=10)
-        retiring._settle(conn, switch, some, self.clock.now())
-        if filled and retiring._left(conn, switch).settled:
-            way = switch_gaps.Way(switch.switch_id, dropped, kept)
+        for way in switch.home:
+            some = twins.to_settle(conn, self.tenant, kept=way.target, dropped=way.source, limit=10)
+            retiring._settle(conn, switch, way, some, self.clock.now())
+        if filled and all(retiring._left(conn, switch, one).settled for one in switch.emptied):
             every = [self._document(Step("", media=one)) for one in MEDIA]
             document_lock.lock(conn, every)
-            staying = switch_gaps.among(conn, way, every)
-            twins.settle(conn, twins.live_in(conn, staying, kept), kept=dropped, dropped=kept)
+            for way in switch.home:
+                older = twins.live_in(conn, switch_gaps.among(conn, way, every), way.target)
+                twins.settle(conn, older, kept=way.source, dropped=way.target)
             model_switches.enter(conn, switch, SwitchPhase.ENDED, self.clock.now())
 
     # --- looking ---
@@ -246,18 +275,19 @@ class World:
 
         Searches remember it, of the spaces that do not answer a query or did not.
         """
-        for hidden in (switch.from_collection, switch.to_collection):
-            is_answering = {SwitchPhase.SERVING: None, SwitchPhase.RETIRING: switch.main}
-            if hidden == is_answering.get(switch.phase, switch.from_collection):
+        is_answering = {SwitchPhase.SERVING: None, SwitchPhase.RETIRING: switch.main}
+        answering = is_answering.get(switch.phase, switch.old)
+        for hidden in (*switch.sources, switch.to_collection):
+            side = switch.new if hidden == switch.to_collection else switch.old
+            if side == answering:
                 continue  # it answers all queries in this phase, and is never the hidden one
-            other = switch.beside(hidden)
-            assert other is not None
             key = (switch.switch_id, hidden.collection_id)
+            others = switch.beside(hidden)
+            has_own = bool(twins.count_only_in(conn, hidden, others))
             if switch.phase is SwitchPhase.SERVING:
-                # An older version in the other space counts too.
-                has_own = bool(switch_gaps.measure(conn, hidden, other).documents)
-            else:
-                has_own = twins.any_stranded(conn, self.tenant, kept=other, dropped=hidden)
+                # An older version on the other side counts too.
+                ways = [switch_gaps.Way(switch.switch_id, hidden, one, only_known=True) for one in others]
+                has_own = has_own or any(switch_gaps.measure(conn, way).documents for way in ways)
             if not has_own:
                 self.without_own[key] = switch.divergences
             else:
@@ -304,24 +334,35 @@ class World:
         assert bool(live) == (document_id in self.seen), "what readers see is not what was made"
         if live:
             assert row.live_generation in {one.number for one in live}
-        for collection in self._answering(switch, live):
-            hashes = {one.recipe.content_hash for one in live if one.collection == collection}
-            if hashes != {hash_of(self.seen[document_id])}:
-                assert self._is_given_up(conn, switch, collection), "a space that answers shows another text"
+        for side in self._answering(switch, live):
+            seen = self._seen(side, live)
+            assert len(seen) <= 1, "the route shows two versions"
+            if {one.recipe.content_hash for one in seen} != {hash_of(self.seen[document_id])}:
+                assert self._is_given_up(conn, switch, side), "a side that answers shows another text"
 
-    def _answering(self, switch: ModelSwitch | None, live: Sequence[Any]) -> set[Collection]:
-        """The collections that answer queries, and so must show each document that readers see."""
+    def _answering(self, switch: ModelSwitch | None, live: Sequence[Any]) -> list[Side]:
+        """The sides that answer queries, and so must show each document that readers see."""
         if not live:
-            return set()
+            return []
         if switch is None:
-            return {one.collection for one in live}
-        partly = 0 < switch.percent < 100
-        return {switch.from_collection, switch.to_collection} if partly else {switch.main}
+            return [((one.collection,), ()) for one in live]
+        old = (switch.sources, (switch.to_collection,) if switch.leaves_route else ())
+        new = ((switch.to_collection,), ())
+        if 0 < switch.percent < 100:
+            return [old, new]
+        return [new if switch.percent >= 100 else old]
 
-    def _is_given_up(self, conn: Connection, switch: ModelSwitch | None, collection: Collection) -> bool:
+    def _seen(self, side: Side, live: Sequence[Any]) -> list[Any]:
+        """What readers of a side see: what its spaces have, or else what is in the space beside the route."""
+        spaces, beside = side
+        return [one for one in live if one.collection in spaces] or [
+            one for one in live if one.collection in beside
+        ]
+
+    def _is_given_up(self, conn: Connection, switch: ModelSwitch | None, side: Side) -> bool:
         if switch is None:
             return False
-        ways = [way for way in switch.ways if way.target == collection]
+        ways = [way for way in switch.ways if way.target in side[0]]
         return any(switch_gaps.any_given_up(conn, way) for way in ways)
 
     def run_to_the_end(self) -> None:
@@ -347,7 +388,7 @@ class World:
             (table.c.status == JobStatus.FAILED) | (table.c.reason == jobs.CANCELLED),
         )
         if conn.execute(given_up).first() is None:
-            assert switch.phase is SwitchPhase.SERVING
+            assert switch.is_trial or switch.phase is SwitchPhase.SERVING
 
 
 def hash_of(text: str) -> str:
@@ -365,8 +406,8 @@ A_SWITCH = [
 ]
 
 
-def system_of(folder: Path) -> tuple[Admission, Catalogue]:
-    settings = make_settings(folder, models=MODELS)
+def system_of(folder: Path, models: Mapping[str, Any] = MODELS) -> tuple[Admission, Catalogue]:
+    settings = make_settings(folder, models=models)
     catalogue = Catalogue(settings.models)
     return Admission(settings, catalogue, _CLOCK), catalogue
 

@@ -61,7 +61,7 @@ FIELDS: Mapping[str, str] = {
     "error_type": "The kind of error, as in TEI.",
     "events": "The events, in order.",
     "experiment": "The comparison.",
-    "experiment_id": "The id of the comparison of two models.",
+    "experiment_id": "The id of the comparison.",
     "experiments": "The comparisons, or their number.",
     "expires_at": "When it stops working; null: never.",
     "file": "The name of the file.",

@@ -33,9 +33,9 @@ from embedfleet.leader.foundations import Foundations
 from embedfleet.metrics import Metrics
 from embedfleet.metrics.merging import MergedCollector
 from embedfleet.metrics.server import Health
+from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.model_switching.asking import TenantQuestions
 from embedfleet.model_switching.giving_way import GivingWay
-from embedfleet.model_switching.space_asking import SpaceAsking
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
@@ -188,7 +188,7 @@ def _experiments(
 ) -> ExperimentRunner:
     """Return what compares models. It asks them in this process."""
     rows = settings.vector_store.exact_scan_rows
-    asking = SpaceAsking(database, store, embedder, exact_scan_rows=rows)
+    asking = ArmAsking(database, store, embedder, exact_scan_rows=rows)
     return ExperimentRunner(database, asking, clock, settings)
 
 

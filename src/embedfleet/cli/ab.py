@@ -19,6 +19,7 @@ from embedfleet.cli.ab_options import (
     Online,
     Owner,
     Power,
+    PromotedArm,
     Qrels,
     QueryLog,
     Questions,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Comparisons of two models by a tenant's questions, with a verdict in words.", no_args_is_help=True
+    help="Comparisons of two models, or of a model and the route, with a verdict in words.",
+    no_args_is_help=True,
 )
 
 
@@ -66,6 +68,9 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models: embed the documents with the second one, ask both, and stop when it is decided.
+
+    The word `route` stands for what the tenant has by its rules: its documents in several spaces, searched
+    together. So `ab start route MODEL` asks whether that is better than one model for everything.
 
     Before it begins, it says how many questions are needed and what the second space costs. No search sees
     that space, but with --online. What is submitted in that time is in both. Orchestrators do the work.
@@ -132,10 +137,20 @@ def end(place: Place, experiment_id: ExperimentId, as_json: AsJson = False) -> N
 
 @app.command("promote")
 @somewhere
-def promote(place: Place, experiment_id: ExperimentId, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Switch the tenant to model B, with all that is in its space already. It has to pass the gate."""
-    confirm("Switch the tenant to model B when it has passed the gate?", yes=yes)
-    _show(_with_experiments(place, lambda door: door.promote(experiment_id)), as_json=as_json)
+def promote(
+    place: Place,
+    experiment_id: ExperimentId,
+    arm: PromotedArm = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give the tenant B, or the arm that is named: a model is switched to when it has passed the gate.
+
+    Nothing is embedded again. From the route, all documents go to the model, and the tenant's rules end with
+    the switch. If the tenant has the arm already, nothing changes, and the other space is freed.
+    """
+    confirm(f"Give the tenant {arm or 'B'}, if it passes the gate?", yes=yes)
+    _show(_with_experiments(place, lambda door: door.promote(experiment_id, arm)), as_json=as_json)
 
 
 def _begun(place: Place, tenant: str | None, wanted: Mapping[str, Any], *, yes: bool) -> ExperimentInfo:

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-ModelA = Annotated[str, typer.Argument(metavar="A", help="The model of the tenant's documents.")]
-ModelB = Annotated[str, typer.Argument(metavar="B", help="The model to compare with it.")]
+ModelA = Annotated[str, typer.Argument(metavar="A", help="The model of the tenant's documents, or `route`.")]
+ModelB = Annotated[str, typer.Argument(metavar="B", help="The model to compare with it, or `route`.")]
 ExperimentId = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="The comparison's id, as `ab list` shows it.")
+]
+PromotedArm = Annotated[
+    str | None,
+    typer.Argument(metavar="ARM", help="A model of the comparison, or `route`.", show_default="B"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Questions = Annotated[

@@ -1,12 +1,13 @@
-"""How comparisons of two models are shown to people."""
+"""How comparisons are shown to people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from embedfleet.cli.models_switch_report import megabytes, told_time
 from embedfleet.cli.output import readable, readable_time, say, say_table
-from embedfleet.wording import readable_seconds
+from embedfleet.wording import number_of, readable_seconds
 
 if TYPE_CHECKING:
     from embedfleet.experiments.schemas import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         QuestionInfo,
         SpaceFigures,
     )
+    from embedfleet.model_switching.schemas import SwitchEstimate
 
 HEADINGS = ("experiment", "tenant", "A", "B", "phase", "asked", "verdict", "expires or ended")
 RIGHT = (5,)
@@ -50,11 +52,21 @@ def say_plan(plan: PlannedExperiment) -> None:
         reasons = f" ({readable(plan.left_out)})" if plan.left_out else ""
         say(f"questions    {plan.questions:,} of {plan.source}, {left_out:,} left out{reasons}")
     say(f"needed       {_needed(plan.plan, plan.rule.smallest_difference, plan.rule.power)}")
-    cost = plan.to_embed
-    money = "no price is set" if cost.cost is None else f"{cost.cost:.2f} {cost.currency}"
-    size = f"{cost.documents:,} documents, about {cost.tokens:,} tokens ({money})"
-    say(f"to embed     {size}, where {plan.model_b} does not have them yet")
+    _say_work(plan.to_embed)
     _say_warnings(plan.warnings)
+
+
+def _say_work(work: SwitchEstimate) -> None:
+    """Write what has to be embedded. What the model has already is not among it."""
+    money = "no price is set" if work.cost is None else f"{work.cost:.2f} {work.currency}"
+    about = "" if work.tokens_are_exact else "about "
+    lacking = number_of(work.documents - work.there, "document")
+    there = f"; {work.there:,} are there already" if work.there else ""
+    say(f"to embed     {lacking} with {work.to_model}, {about}{work.tokens:,} tokens ({money}){there}")
+    say(f"time         {told_time(work)}")
+    free = "" if work.free_bytes is None else f"; {megabytes(work.free_bytes)} are free"
+    rows = megabytes(work.text_bytes + work.record_bytes)
+    say(f"disk         {megabytes(work.vector_bytes)} of vectors and {rows} in SQL{free}")
 
 
 def say_experiment(one: ExperimentInfo) -> None:
@@ -94,6 +106,9 @@ def say_results(found: ExperimentResults) -> None:
         map(_space, found.spaces),
         right=range(1, 7),
     )
+    for space in found.spaces:
+        if space.models != (space.model,):
+            say(f"{space.model:<13}{', '.join(space.models)}")
     if found.slices:
         say("")
         say_table(

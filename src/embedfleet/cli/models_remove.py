@@ -125,7 +125,7 @@ async def _uses_in_sql(settings: Settings, name: str) -> _Uses:
             [
                 one.tenant
                 for one in model_switches.running(conn)
-                if name in (one.from_collection.model, one.to_collection.model)
+                if name in {each.model for each in (*one.sources, one.to_collection)}
             ],
             [
                 row.tenant

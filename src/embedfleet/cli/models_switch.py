@@ -33,7 +33,10 @@ def switch(
     from_model: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="MODEL", help="The model to leave.", show_default="the only one with documents"
+            "--from",
+            metavar="MODEL",
+            help="The model to leave, or `route` for all that the tenant has.",
+            show_default="the only one with documents",
         ),
     ] = None,
     percent: Percent = "100",

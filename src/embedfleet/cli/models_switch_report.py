@@ -164,7 +164,7 @@ def say_estimate(found: SwitchEstimate) -> None:
 
 def _say_work(found: SwitchEstimate) -> None:
     there = f"; {found.there:,} are there already" if found.there else ""
-    tenants = number_of(len(found.tenants), "tenant")
+    tenants = number_of(len({one.tenant_id for one in found.tenants}), "tenant")
     say(f"to         {found.to_model}, for {tenants} with {number_of(found.documents, 'document')}{there}")
     cost = "no price is set for the model" if found.cost is None else f"{found.cost:.4f} {found.currency}"
     about = "" if found.tokens_are_exact else "about "
@@ -172,11 +172,11 @@ def _say_work(found: SwitchEstimate) -> None:
     cached = sum(one.cached_vectors for one in found.tenants)
     if cached:
         say(f"cache      {number_of(cached, 'vector')} of the model are there: their chunks are not embedded")
-    say(f"time       {_time(found)}")
-    free = "" if found.free_bytes is None else f"; {_megabytes(found.free_bytes)} are free"
+    say(f"time       {told_time(found)}")
+    free = "" if found.free_bytes is None else f"; {megabytes(found.free_bytes)} are free"
     say(
-        f"disk       {_megabytes(found.vector_bytes)} of vectors, {_megabytes(found.text_bytes)} of texts "
-        f"and {_megabytes(found.record_bytes)} of rows in SQL{free}"
+        f"disk       {megabytes(found.vector_bytes)} of vectors, {megabytes(found.text_bytes)} of texts "
+        f"and {megabytes(found.record_bytes)} of rows in SQL{free}"
     )
     if len(found.tenants) > 1:
         say_table(
@@ -198,12 +198,14 @@ def _say_work(found: SwitchEstimate) -> None:
             say(f"and {number_of(len(found.tenants) - _MOST_TENANTS, 'more tenant')}")
 
 
-def _time(found: SwitchEstimate) -> str:
+def told_time(found: SwitchEstimate) -> str:
+    """Say how long the work takes, and where its pace is from."""
     if found.seconds is None or found.tokens_per_second is None or found.pace_source is None:
         return "not known: nothing was embedded with the model here yet"
     pace = f"{found.tokens_per_second:,.0f} tokens a second, {_PACES[found.pace_source]}"
     return f"about {readable_seconds(found.seconds)} at {pace}"
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """Return a size in megabytes, or in gigabytes."""
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 from embedfleet.clock import Clock
 from embedfleet.errors import ConfigError, InvalidRequest, NotReady, Remedy, UnknownExperiment
 from embedfleet.evaluation.planning import MINIMAL_QUERIES
-from embedfleet.evaluation.verdicts import Finding
 from embedfleet.experiments import ending, judging, telling
 from embedfleet.experiments.drawing import Drawn, drawn
 from embedfleet.experiments.judging import Pilot
@@ -28,6 +27,8 @@ from embedfleet.experiments.schemas import (
 from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.model_switching import orders
+from embedfleet.model_switching.estimate import estimate_filling
+from embedfleet.model_switching.orders import Wanted
 from embedfleet.records import (
     audit,
     collections,
@@ -36,6 +37,7 @@ from embedfleet.records import (
     experiments,
     model_switches,
 )
+from embedfleet.records.arms import ROUTE, Arm
 from embedfleet.records.audit import Deed
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Page, require_limit
@@ -58,11 +60,16 @@ _PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A request that was checked: `infos` of models A and B, and the collection that has A's documents."""
+    """A request that was checked.
+
+    `own` is the arm that the tenant has, `sources` are its collections beside the one of the model `new`,
+    which is compared with it.
+    """
 
     experiment_id: str
-    infos: Sequence[ModelInfo]
-    source: Collection
+    own: Arm
+    sources: Sequence[Collection]
+    new: ModelInfo
     drawn: Drawn
 
 
@@ -87,22 +94,22 @@ class ExperimentAdministration:
         Raises as `begin` does.
         """
         wanted = await self._prepared(request)
-        return await self._database.read(
-            partial(
-                telling.planned,
-                request=request,
-                collection=wanted.source,
-                drawn=wanted.drawn,
-                settings=self._settings,
-                warnings=_warnings(request, wanted.drawn),
-            )
+        to_embed = await estimate_filling(
+            self._database,
+            wanted.sources,
+            wanted.new,
+            settings=self._settings,
+            catalogue=self._catalogue,
+            now=self._clock.now(),
         )
+        return telling.planned(request, wanted.drawn, to_embed, _warnings(request, wanted.drawn))
 
     async def begin(self, request: ExperimentRequest) -> ExperimentInfo:
         """Begin a comparison. It ends by itself: when it is decided, and after `days` at the latest.
 
         Raises InvalidRequest for a wrong value, while the tenant has another experiment or switch under way,
-        or if it has no documents of model A; UnknownModel; and ConfigError without the extra `evaluation`.
+        or if it has no documents of model A, or of the route none beside those of the model; UnknownModel;
+        and ConfigError without the extra `evaluation`.
         """
         wanted = await self._prepared(request)
         now = self._clock.now()
@@ -116,14 +123,14 @@ class ExperimentAdministration:
         }
 
         def begin(conn: Connection) -> Experiment:
-            switch = _spaces(conn, request, wanted, now)
-            a, b = switch.from_collection, switch.to_collection
+            switch = self._spaces(conn, request, wanted, now)
+            arms = _arms(request, wanted, switch)
             new = Experiment(
                 experiment_id=wanted.experiment_id,
                 tenant=request.tenant,
                 owner=request.owner,
-                collection_a=a if a.model == request.model_a else b,
-                collection_b=b if a.model == request.model_a else a,
+                arm_a=arms[0],
+                arm_b=arms[1],
                 source=request.source,
                 phase=ExperimentPhase.PREPARING,
                 keep=request.keep,
@@ -191,33 +198,63 @@ class ExperimentAdministration:
         await self._database.write(free)
         return await self._info(experiment_id)
 
-    async def promote(self, experiment_id: str) -> ExperimentInfo:
-        """Switch the tenant to model B, with all that is in its space already. A running experiment ends.
+    async def promote(self, experiment_id: str, arm: str | None = None) -> ExperimentInfo:
+        """Give the tenant an arm of the experiment: a model, or `route`; None: B. A running experiment ends.
 
-        The switch goes through its gate, as any other. Raises UnknownExperiment, and NotReady if model A was
-        found to be better, or while the second space is emptied.
+        A model is switched to, with all that is in its space already: the switch goes through its gate, as
+        any other. From the route, it takes all documents, and ends the tenant's rules when it ends. The arm
+        that the tenant has stays as it is, and the other space is freed. Raises UnknownExperiment,
+        InvalidRequest for another arm, and NotReady if the other arm was found to be better, or while the
+        second space is emptied.
         """
         one = await self._database.read(lambda conn: _known(conn, experiment_id))
+        chosen = _arm_of(one, arm)
         now = self._clock.now()
         verdict = one.findings.get("verdict")
-        if verdict is not None and verdict["finding"] == Finding.A_BETTER:
+        rival = one.arm_a if chosen == one.arm_b else one.arm_b
+        if verdict is not None and verdict["finding"] == ending.better_of(one, rival):
+            remedy = f"promote `{rival.name}`" if rival == one.other else "order the switch itself"
             raise NotReady(
-                f"experiment `{experiment_id}`: {verdict['sentence']}, so there is nothing to promote: order "
-                "the switch itself if you want it all the same"
+                f"experiment `{experiment_id}`: {verdict['sentence']}, so there is nothing to promote: "
+                f"{remedy} if you want it all the same"
             )
-        info = await asyncio.to_thread(self._catalogue.info, one.collection_b.model)
+        wanted = None
+        if chosen.collection is not None:
+            info = await asyncio.to_thread(self._catalogue.info, chosen.collection.model)
+            wanted = self._wanted(info, one.own.name)
         settings = self._settings.experiments
 
         def promote(conn: Connection) -> None:
-            _promote(conn, one, info, now)
-            details = {"experiment_id": experiment_id, "model": info.name}
+            _promote(conn, one, chosen, wanted, now)
+            details = {"experiment_id": experiment_id, "model": chosen.name}
             audit.add(conn, Deed(self._actor, "experiment.promote", one.tenant, details), now)
 
         # First the promotion: the leader may free the space of an experiment as soon as that has ended.
-        await self._database.write(promote)
+        is_new = chosen != one.own
+        if is_new:
+            await self._database.write(promote)
         if one.running:
-            await ending.end(self._database, one, "its model was promoted", settings, now, actor=self._actor)
+            told = "its route was promoted" if chosen.is_route else "its model was promoted"
+            await ending.end(self._database, one, told, settings, now, actor=self._actor)
+        if not is_new:
+            await self._database.write(promote)
         return await self._info(experiment_id)
+
+    def _wanted(self, info: ModelInfo, from_model: str, *, percent: float = 100.0) -> Wanted:
+        rules_apply = bool(self._settings.models.routing.rules)
+        return Wanted(info, from_model, percent, rules_apply=rules_apply)
+
+    def _spaces(
+        self, conn: Connection, request: ExperimentRequest, wanted: _Prepared, now: float
+    ) -> ModelSwitch:
+        """Return the switch that keeps both arms in step: one under way, or a trial that begins now."""
+        switch = model_switches.running_of(conn, [request.tenant]).get(request.tenant)
+        if switch is not None and not switch.is_trial and switch.writes_both:
+            sides = {_space_of(switch.old), _space_of(switch.new)}
+            if sides == {_space_of(wanted.own), wanted.new.space}:
+                return switch
+        trial = self._wanted(wanted.new, wanted.own.name, percent=0.0)
+        return orders.begin_trial(conn, request.tenant, trial, wanted.experiment_id, now)
 
     async def _info(self, experiment_id: str) -> ExperimentInfo:
         return await self._database.read(lambda conn: telling.info(conn, _known(conn, experiment_id)))
@@ -225,25 +262,30 @@ class ExperimentAdministration:
     async def _prepared(self, request: ExperimentRequest) -> _Prepared:
         """Check the request, and draw its questions."""
         _check(request)
-        infos = [
-            await asyncio.to_thread(self._catalogue.info, name) for name in (request.model_a, request.model_b)
-        ]
-        if infos[0].space == infos[1].space:
+        names = [request.model_a, request.model_b]
+        if ROUTE in names and ROUTE in self._catalogue.names():
             raise InvalidRequest(
-                f"models `{request.model_a}` and `{request.model_b}` have one space, so their answers are "
-                "the same: name another model"
+                f"`{ROUTE}` means the tenant's routing here, and a model has this name: give the model "
+                "another name in the settings"
+            )
+        infos = {name: await asyncio.to_thread(self._catalogue.info, name) for name in names if name != ROUTE}
+        if len({one.space for one in infos.values()} | {ROUTE for name in names if name == ROUTE}) < 2:
+            raise InvalidRequest(
+                f"`{request.model_a}` and `{request.model_b}` have one space, so their answers are the same: "
+                "name another model"
             )
         now = self._clock.now()
-        source = await self._database.read(partial(_source, request=request, infos=infos))
+        own, sources = await self._database.read(partial(_own, request=request, infos=infos))
+        new = infos[request.model_a if request.model_b == ROUTE else request.model_b]
         experiment_id = f"exp_{int(now * 1000):012x}{secrets.token_hex(4)}"
         since = now - self._settings.experiments.query_log_days * _SECONDS_PER_DAY
         seed = int(experiment_id[4:], 16)
-        found = await drawn(self._database, request, source, seed=seed, since=since)
+        found = await drawn(self._database, request, own, seed=seed, since=since)
         if not found.questions and not request.online:
             raise InvalidRequest(
                 f"tenant `{request.tenant}`: no question could be made from {_PLACES[request.source]}"
             )
-        return _Prepared(experiment_id, infos, source, found)
+        return _Prepared(experiment_id, own, sources, new, found)
 
 
 def _check(request: ExperimentRequest) -> None:
@@ -261,56 +303,84 @@ def _check(request: ExperimentRequest) -> None:
         )
 
 
-def _source(conn: Connection, request: ExperimentRequest, infos: Sequence[ModelInfo]) -> Collection:
-    """Return the collection with the documents of model A. Raises InvalidRequest if it cannot be compared."""
+def _own(
+    conn: Connection, request: ExperimentRequest, infos: Mapping[str, ModelInfo]
+) -> tuple[Arm, Sequence[Collection]]:
+    """Return the arm that the tenant has, and its collections beside that of the model it is compared with.
+
+    Raises InvalidRequest if the two cannot be compared.
+    """
     tenant = request.tenant
     live = documents.live_by_collection(conn, tenant)
     filled = [one for one in collections.of_tenant(conn, tenant) if live.get(one.collection_id)]
-    found = [one for one in filled if one.space == infos[0].space]
+    told = ", ".join(f"`{one.model}`" for one in filled) or "none"
+    if len(infos) < 2:
+        [(name, info)] = infos.items()
+        others = [one for one in filled if one.space != info.space]
+        if not others:
+            raise InvalidRequest(
+                f"tenant `{tenant}` has documents of {told} only, so its route and model `{name}` for "
+                "everything are the same: route some documents to other models first"
+            )
+        return Arm(None), others
+    found = [one for one in filled if one.space == infos[request.model_a].space]
     if not found:
-        told = ", ".join(f"`{one.model}`" for one in filled) or "none"
         raise InvalidRequest(
             f"tenant `{tenant}` has no documents of model `{request.model_a}`, but of {told}: name one of "
             "these as model A",
             field="model_a",
         )
     switch = model_switches.running_of(conn, [tenant]).get(tenant)
-    if switch is None and any(one.space == infos[1].space for one in filled):
+    if switch is None and any(one.space == infos[request.model_b].space for one in filled):
         raise InvalidRequest(
             f"tenant `{tenant}` has different documents of `{request.model_a}` and of `{request.model_b}`: "
-            "only models that have the same documents can be compared",
+            f"only models that have the same documents can be compared. Compare `{ROUTE}`, which is all that "
+            "the tenant has, with one of them",
             field="model_b",
         )
-    return found[0]
+    return Arm(found[0]), found[:1]
 
 
-def _spaces(conn: Connection, request: ExperimentRequest, wanted: _Prepared, now: float) -> ModelSwitch:
-    """Return the switch that keeps both spaces in step: one that is under way, or a trial that begins now."""
-    switch = model_switches.running_of(conn, [request.tenant]).get(request.tenant)
-    spaces = {one.space for one in wanted.infos}
-    if switch is not None and not switch.is_trial and switch.writes_both and _spaces_of(switch) == spaces:
-        return switch
-    return orders.begin_trial(
-        conn, request.tenant, wanted.infos[1], wanted.source.model, wanted.experiment_id, now
-    )
+def _arms(request: ExperimentRequest, wanted: _Prepared, switch: ModelSwitch) -> tuple[Arm, Arm]:
+    """Return the sides of the switch as A and B."""
+    is_new = _space_of(switch.new) == wanted.new.space
+    new, own = (switch.new, switch.old) if is_new else (switch.old, switch.new)
+    return (new, own) if request.model_b == ROUTE else (own, new)
 
 
-def _spaces_of(switch: ModelSwitch) -> set[str]:
-    return {switch.from_collection.space, switch.to_collection.space}
-
-
-def _promote(conn: Connection, one: Experiment, info: ModelInfo, now: float) -> None:
+def _promote(conn: Connection, one: Experiment, chosen: Arm, wanted: Wanted | None, now: float) -> None:
     tenant = one.tenant
     switch = model_switches.running_of(conn, [tenant]).get(tenant)
-    if switch is not None and switch.trial_of == one.experiment_id:
+    mine = switch if switch is not None and one.is_of(switch.old, switch.new) else None
+    if mine is not None and not mine.is_trial:
+        orders.serve(conn, tenant, 100.0 if chosen == mine.new else 0.0, now)
+    elif chosen == one.own:
+        # The tenant has it. What was filled for the comparison is not needed any more.
+        present = experiments.lock(conn, one.experiment_id)
+        assert present is not None
+        experiments.change(conn, present, keep=False, kept_until=now)
+    elif mine is not None and mine.trial_of == one.experiment_id:
         orders.promote(conn, tenant)
-    elif switch is not None and not switch.is_trial and switch.to_collection == one.collection_b:
-        orders.serve(conn, tenant, 100.0, now)
-    elif switch is not None and not switch.is_trial and switch.from_collection == one.collection_b:
-        orders.rollback(conn, tenant, now)
-    else:
+    elif wanted is not None:
         # Its space was freed. What is still in the cache of vectors costs nothing again.
-        orders.begin(conn, [tenant], orders.Wanted(info, from_model=one.collection_a.model), now)
+        orders.begin(conn, [tenant], wanted, now)
+
+
+def _space_of(arm: Arm) -> str | None:
+    """Return the space of an arm; None: it is the route."""
+    return None if arm.collection is None else arm.collection.space
+
+
+def _arm_of(one: Experiment, name: str | None) -> Arm:
+    """Return the arm of this name; B for None. Raises InvalidRequest."""
+    found = one.arm_b if name is None else next((arm for arm in one.arms if arm.name == name), None)
+    if found is None:
+        raise InvalidRequest(
+            f"experiment `{one.experiment_id}` has no arm `{name}`: name `{one.arm_a.name}` or "
+            f"`{one.arm_b.name}`",
+            field="arm",
+        )
+    return found
 
 
 def _known(conn: Connection, experiment_id: str) -> Experiment:

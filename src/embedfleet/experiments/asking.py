@@ -1,4 +1,4 @@
-"""Asks both models the questions of an experiment, and records what each answered."""
+"""Asks both arms the questions of an experiment, and records what each answered."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from embedfleet.clock import Clock
 from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.rankings import overlap_at
 from embedfleet.experiments.metrics import ComparedMetric
-from embedfleet.model_switching.space_asking import SpaceAnswer, SpaceAsking
+from embedfleet.model_switching.arm_asking import ArmAnswer, ArmAsking
 from embedfleet.records import experiment_questions, identity
-from embedfleet.records.collections import Collection
+from embedfleet.records.arms import Arm
 from embedfleet.records.experiment_questions import TEAMS, FoundPassage, StoredQuestion
 from embedfleet.records.experiments import Experiment
 from embedfleet.sql.database import Database
@@ -30,11 +30,11 @@ class Asker:
     """
 
     database: Database
-    asking: SpaceAsking
+    asking: ArmAsking
     clock: Clock
 
     async def ask(self, experiment: Experiment, stored: StoredQuestion, *, twice: bool = False) -> None:
-        """Ask both models a question; `twice`: A again, and note whether its answer is the same.
+        """Ask both arms a question; `twice`: A again, and note whether its answer is the same.
 
         Raises InvalidRequest, UnknownModel, SpaceMismatch and ModelError if a model cannot be asked.
         """
@@ -54,16 +54,16 @@ class Asker:
         )
 
     async def warm(self, experiment: Experiment, text: str) -> None:
-        """Load both models and open both spaces, so that the first question is not slower than the others."""
-        for collection in _spaces(experiment):
-            await self.asking.ask(collection, text, most=1)
+        """Load all models and open all spaces, so that the first question is not slower than the others."""
+        for arm in experiment.arms:
+            await self.asking.ask(experiment.tenant, arm, text, most=1)
 
     async def _asked(
         self, experiment: Experiment, question: Question, *, twice: bool
     ) -> tuple[dict[str, Any], dict[str, Sequence[FoundPassage]]]:
         metric = ComparedMetric.parse(experiment.rule["metric"])
         most = metric.passages(question)
-        answers = [await self._answer(one, question, most) for one in _spaces(experiment)]
+        answers = [await self._answer(experiment.tenant, arm, question, most) for arm in experiment.arms]
         a, b = ([_named(experiment.tenant, hit) for hit in one.passages] for one in answers)
         result: dict[str, Any] = {
             "a": metric.scores_of(question, a),
@@ -74,16 +74,12 @@ class Asker:
             "chars": len(question.text),
         }
         if twice:
-            again = await self._answer(experiment.collection_a, question, most)
+            again = await self._answer(experiment.tenant, experiment.arm_a, question, most)
             result["equal"] = list(again.passages) == list(answers[0].passages)
         return result, {team: _found(question, found) for team, found in zip(TEAMS, (a, b), strict=True)}
 
-    async def _answer(self, collection: Collection, question: Question, most: int) -> SpaceAnswer:
-        return await self.asking.ask(collection, question.text, most=most)
-
-
-def _spaces(experiment: Experiment) -> tuple[Collection, Collection]:
-    return experiment.collection_a, experiment.collection_b
+    async def _answer(self, tenant: str, arm: Arm, question: Question, most: int) -> ArmAnswer:
+        return await self.asking.ask(tenant, arm, question.text, most=most)
 
 
 def _named(tenant: str, passage: Passage) -> Passage:

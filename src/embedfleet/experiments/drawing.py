@@ -12,7 +12,7 @@ from embedfleet.evaluation.known_items import KnownItems, draw
 from embedfleet.evaluation.questions import Answer
 from embedfleet.experiments.schemas import MOST_QUESTIONS, ExperimentRequest
 from embedfleet.records import documents, headings, identity, impressions
-from embedfleet.records.collections import Collection
+from embedfleet.records.arms import Arm
 from embedfleet.records.experiment_questions import NewQuestion
 from embedfleet.routing.language import language_of
 from embedfleet.sql.database import Database
@@ -36,15 +36,15 @@ class Drawn:
 
 
 async def drawn(
-    database: Database, request: ExperimentRequest, collection: Collection, *, seed: int, since: float
+    database: Database, request: ExperimentRequest, own: Arm, *, seed: int, since: float
 ) -> Drawn:
     """Draw the questions of an experiment. The same seed gives the same order.
 
-    `since`: searches of before are not taken.
+    `own` is the arm that the tenant has. `since`: searches of before are not taken.
     """
     match request.source:
         case QuestionSource.KNOWN_ITEMS:
-            found = await _known_items(database, collection, seed)
+            found = await _known_items(database, request.tenant, own, seed)
         case QuestionSource.LABELLED:
             found = await _labelled(database, request)
         case QuestionSource.QUERY_LOG:
@@ -56,16 +56,14 @@ async def drawn(
     return Drawn(questions[:MOST_QUESTIONS], found.left_out)
 
 
-async def _known_items(database: Database, collection: Collection, seed: int) -> Drawn:
-    known = await database.read(
-        partial(headings.of_collection, collection=collection, most_chunks=_MOST_CHUNKS)
-    )
+async def _known_items(database: Database, tenant: str, own: Arm, seed: int) -> Drawn:
+    known = await database.read(partial(headings.of_arm, tenant=tenant, arm=own, most_chunks=_MOST_CHUNKS))
     items: KnownItems = await asyncio.to_thread(draw, known, MOST_QUESTIONS, seed=seed)
     languages = await asyncio.to_thread(lambda: [_sure_language(one.text) for one in items.questions])
     questions = [
         NewQuestion(
-            [_by_id(collection.tenant, answer) for answer in one.answers],
-            document_id=identity.document_id(collection.tenant, one.answers[0].document),
+            [_by_id(tenant, answer) for answer in one.answers],
+            document_id=identity.document_id(tenant, one.answers[0].document),
             is_title=one.answers[0].span is None,
             start=0 if one.answers[0].span is None else one.answers[0].span[0],
             language=language,

@@ -15,6 +15,7 @@ from embedfleet.experiments.judging import Pilot
 from embedfleet.experiments.metrics import ComparedMetric
 from embedfleet.experiments.schemas import Checks, PlanInfo, VerdictInfo, rule_of
 from embedfleet.records import audit, experiment_questions, experiments, impressions
+from embedfleet.records.arms import Arm
 from embedfleet.records.audit import Deed
 from embedfleet.records.experiments import Experiment
 from embedfleet.settings import ExperimentSettings
@@ -33,7 +34,7 @@ async def look(
 ) -> VerdictInfo | None:
     """Return what is known by now; None: nothing that counts was asked or clicked yet."""
     rule = rule_of(one.rule)
-    a, b = one.collection_a.model, one.collection_b.model
+    a, b = one.arm_a.name, one.arm_b.name
     plan = judging.plan_of(rule, PlanInfo.model_validate(one.findings["plan"]))
     if one.source is QuestionSource.CLICKS:
         values = await preferences(database, one, settings, now)
@@ -78,10 +79,10 @@ async def end(
     """End the experiment with what is known by now, and note it in the audit log.
 
     Returns False if it had ended before. With `is_trusted` False there is no verdict. The second space is
-    kept for some days, to be promoted, unless A is better or nothing is known.
+    kept for some days, to be promoted, unless the tenant's own arm is better or nothing is known.
     """
     verdict = await look(database, one, settings, now) if is_trusted else None
-    keeps = verdict is not None and verdict.finding is not Finding.A_BETTER
+    keeps = verdict is not None and verdict.finding is not better_of(one, one.own)
     kept_until = now + settings.keep_days * _SECONDS_PER_DAY if keeps else now
     told = "no verdict" if verdict is None else verdict.sentence
 
@@ -114,11 +115,16 @@ async def end(
     return True
 
 
+def better_of(one: Experiment, arm: Arm) -> Finding:
+    """Return the finding that this arm is the better one."""
+    return Finding.A_BETTER if arm == one.arm_a else Finding.B_BETTER
+
+
 def mistrusted(checks: Checks) -> str:
     """Say why a comparison that fails its A/A check has no verdict."""
     if checks.unequal and checks.alarms <= checks.allowed:
         return (
-            f"the A/A check failed: model A answered {checks.unequal:,} of {checks.repeated:,} questions "
+            f"the A/A check failed: A answered {checks.unequal:,} of {checks.repeated:,} questions "
             "otherwise when it was asked again, so differences mean nothing; look whether documents come in, "
             "or whether the index is damaged"
         )

@@ -19,7 +19,7 @@ from embedfleet.experiments.judging import Pilot
 from embedfleet.experiments.metrics import ComparedMetric
 from embedfleet.experiments.schemas import PlanInfo, VerdictInfo, rule_of
 from embedfleet.model_switching import orders
-from embedfleet.model_switching.space_asking import SpaceAsking
+from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.records import experiment_questions, experiments, impressions, model_switches, switch_gaps
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
@@ -40,7 +40,7 @@ class ExperimentRunner:
     with its process says which one.
     """
 
-    def __init__(self, database: Database, asking: SpaceAsking, clock: Clock, settings: Settings) -> None:
+    def __init__(self, database: Database, asking: ArmAsking, clock: Clock, settings: Settings) -> None:
         self._database = database
         self._asker = Asker(database, asking, clock)
         self._clock = clock
@@ -204,7 +204,7 @@ def switch_of(conn: Connection, experiment: Experiment) -> ModelSwitch | None:
     switch = model_switches.running_of(conn, [experiment.tenant]).get(experiment.tenant)
     if switch is None or not switch.writes_both:
         return None
-    return switch if switch.beside(experiment.collection_a) == experiment.collection_b else None
+    return switch if experiment.is_of(switch.old, switch.new) else None
 
 
 def _plan_of(one: Experiment) -> Plan:

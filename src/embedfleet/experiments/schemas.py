@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 from embedfleet.evaluation.planning import DEFAULT_POWER
 from embedfleet.evaluation.verdicts import Finding
 from embedfleet.experiments.metrics import ComparedMetric
+from embedfleet.model_switching.schemas import SwitchEstimate
 from embedfleet.queue_schemas.vocabulary import Frozen, TenantId
 from embedfleet.sql.states import ExperimentPhase, QuestionSource
 from embedfleet.validation import Checked
@@ -40,8 +41,12 @@ class ExperimentRequest(Checked):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tenant: TenantId
-    model_a: str = Field(max_length=256, description="The model of the tenant's documents.")
-    model_b: str = Field(max_length=256, description="The model to compare with it.")
+    model_a: str = Field(
+        max_length=256, description="The model of the tenant's documents, or `route`: what the tenant has."
+    )
+    model_b: str = Field(
+        max_length=256, description="The model to compare with it, or `route` if A is a model for everything."
+    )
     owner: str = Field(max_length=200, description="Who decides by it.")
     source: QuestionSource = Field(
         default=QuestionSource.KNOWN_ITEMS, description="Where the questions come from."
@@ -112,13 +117,14 @@ class PlanInfo(Frozen):
     )
 
 
-class Cost(Frozen):
-    """What filling the second space takes. `cost` is None if the model has no price."""
+class Promotion(Checked):
+    """Which arm of a comparison the tenant is to have. A wrong value raises InvalidRequest."""
 
-    documents: int
-    tokens: int = Field(description="Tokens of the documents, as model A counts them.")
-    cost: float | None = Field(description="What the tokens cost; null: the model has no price.")
-    currency: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arm: str | None = Field(
+        default=None, max_length=256, description="A model of the comparison, or `route`; null: B."
+    )
 
 
 class PlannedExperiment(Frozen):
@@ -132,7 +138,7 @@ class PlannedExperiment(Frozen):
     plan: PlanInfo = Field(description="How many are needed.")
     questions: int = Field(description="Questions that can be asked.")
     left_out: dict[str, int]
-    to_embed: Cost
+    to_embed: SwitchEstimate = Field(description="What filling the second space takes.")
     warnings: tuple[str, ...] = ()
 
     def json_document(self) -> dict[str, Any]:
@@ -172,8 +178,9 @@ class Checks(Frozen):
 
 
 class ExperimentInfo(Frozen):
-    """A comparison of two models. `asked` of the `questions` were asked; online: answers that count.
+    """A comparison of two models, or of a model with the route.
 
+    `asked` of the `questions` were asked; online: answers that count.
     `reason` says why it ended. `space_kept_until`: when the second space is freed; None: it is not kept, or
     until the experiment is ended by hand (`keep`).
     """
@@ -205,7 +212,7 @@ class ExperimentInfo(Frozen):
 
 
 class Figures(Frozen):
-    """Both models by one metric, or on one kind of questions. `low` to `high` bound B minus A.
+    """Both arms by one metric, or on one kind of questions. `low` to `high` bound B minus A.
 
     The bounds are of one look: read them when the experiment has ended.
     """
@@ -213,28 +220,32 @@ class Figures(Frozen):
     name: str
     value: str = Field(description="Which metric, or which questions.")
     queries: int
-    a: float = Field(description="The mean score of model A.")
-    b: float = Field(description="The mean score of model B.")
+    a: float = Field(description="The mean score of A.")
+    b: float = Field(description="The mean score of B.")
     difference: float
     low: float
     high: float
 
 
 class SpaceFigures(Frozen):
-    """What a model costs: of the tenant's documents in its space, and of one search (p95)."""
+    """What a model costs: of the tenant's documents in its space, and of one search (p95).
 
-    model: str
+    The route has a space for each of `models`.
+    """
+
+    model: str = Field(description="The model, or `route`.")
+    models: tuple[str, ...] = Field(description="The models of its spaces.")
     documents: int
     chunks: int
     tokens: int
-    cost: float | None = Field(description="What the tokens cost; null: the model has no price.")
+    cost: float | None = Field(description="What the tokens cost; null: a model has no price.")
     currency: str
-    bytes_per_vector: int
+    bytes_per_vector: int = Field(description="Of several spaces: the average, weighted by their chunks.")
     p95_seconds: float | None
 
 
 class PassageInfo(Frozen):
-    """A passage that a model found. `text` is None if its document has changed since."""
+    """A passage that an arm found. `text` is None if its document has changed since."""
 
     media_id: str
     source: str | None
@@ -245,14 +256,14 @@ class PassageInfo(Frozen):
 
 
 class QuestionInfo(Frozen):
-    """A question with the first hits of both models, side by side."""
+    """A question with the first hits of both arms, side by side."""
 
     text: str | None = Field(description="The question; null: it is gone.")
     right: tuple[str, ...]
     score_a: float
     score_b: float
-    a: tuple[PassageInfo, ...] = Field(description="The first hits of model A.")
-    b: tuple[PassageInfo, ...] = Field(description="The first hits of model B.")
+    a: tuple[PassageInfo, ...] = Field(description="The first hits of A.")
+    b: tuple[PassageInfo, ...] = Field(description="The first hits of B.")
 
 
 class ExperimentResults(Frozen):

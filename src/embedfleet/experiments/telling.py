@@ -12,7 +12,6 @@ from embedfleet.experiments import judging
 from embedfleet.experiments.drawing import Drawn
 from embedfleet.experiments.schemas import (
     Checks,
-    Cost,
     ExperimentInfo,
     ExperimentRequest,
     ExperimentResults,
@@ -24,28 +23,22 @@ from embedfleet.experiments.schemas import (
     VerdictInfo,
     rule_of,
 )
-from embedfleet.records import experiment_questions, impressions, spaces
-from embedfleet.records.collections import Collection
+from embedfleet.model_switching.schemas import SwitchEstimate
+from embedfleet.records import arm_sizes, experiment_questions, impressions
+from embedfleet.records.arms import Arm
 from embedfleet.records.experiment_questions import AskedQuestion, ShownPassage, ShownQuestion
 from embedfleet.records.experiments import Experiment
 from embedfleet.settings import Settings
 from embedfleet.sql.states import QuestionSource
 
-_BYTES_PER_NUMBER = 4
 _LONGEST_TEXT = 300
 
 
 def planned(
-    conn: Connection,
-    request: ExperimentRequest,
-    collection: Collection,
-    drawn: Drawn,
-    settings: Settings,
-    warnings: Sequence[str],
+    request: ExperimentRequest, drawn: Drawn, to_embed: SwitchEstimate, warnings: Sequence[str]
 ) -> PlannedExperiment:
-    """Return what an experiment would do. Tokens are those of model A: another tokenizer makes others."""
+    """Return what an experiment would do."""
     plan = judging.first_plan(request.rule, online=request.online)
-    size = spaces.size_of(conn, collection)
     return PlannedExperiment(
         tenant=request.tenant,
         model_a=request.model_a,
@@ -55,12 +48,7 @@ def planned(
         plan=judging.plan_info(plan, by_pilot=False),
         questions=len(drawn.questions),
         left_out=drawn.left_out,
-        to_embed=Cost(
-            documents=size.documents,
-            tokens=size.tokens,
-            cost=settings.prices.cost(request.model_b, size.tokens),
-            currency=settings.prices.currency,
-        ),
+        to_embed=to_embed,
         warnings=tuple(warnings),
     )
 
@@ -74,14 +62,14 @@ def info(conn: Connection, one: Experiment) -> ExperimentInfo:
     if found.get("lacking"):
         warnings.append(
             f"{found['lacking']:,} of {found['documents']:,} documents could not be embedded with "
-            f"`{one.collection_b.model}`: what is asked about them counts against it"
+            f"`{one.other.name}`: what is asked about them counts against it"
         )
     return ExperimentInfo(
         experiment_id=one.experiment_id,
         tenant=one.tenant,
         owner=one.owner,
-        model_a=one.collection_a.model,
-        model_b=one.collection_b.model,
+        model_a=one.arm_a.name,
+        model_b=one.arm_b.name,
         source=one.source,
         phase=one.phase,
         rule=rule_of(one.rule),
@@ -112,8 +100,8 @@ def results(conn: Connection, one: Experiment, settings: Settings) -> Experiment
         slices=tuple(judging.sliced(asked, metric)),
         overlap=judging.overlap_of(asked),
         spaces=(
-            _space(conn, one.collection_a, judging.p95(asked, "a"), settings),
-            _space(conn, one.collection_b, judging.p95(asked, "b"), settings),
+            _space(conn, one.arm_a, judging.p95(asked, "a"), settings),
+            _space(conn, one.arm_b, judging.p95(asked, "b"), settings),
         ),
         worst=told(worst),
         best=told(best),
@@ -126,18 +114,19 @@ def _asked(conn: Connection, one: Experiment) -> int:
     return experiment_questions.count_asked(conn, one)
 
 
-def _space(
-    conn: Connection, collection: Collection, p95_seconds: float | None, settings: Settings
-) -> SpaceFigures:
-    size = spaces.size_of(conn, collection)
+def _space(conn: Connection, arm: Arm, p95_seconds: float | None, settings: Settings) -> SpaceFigures:
+    size = arm_sizes.size_of(conn, arm)
+    costs = [settings.prices.cost(one.model, each.tokens) for one, each in size.spaces.items()]
+    known = [cost for cost in costs if cost is not None]
     return SpaceFigures(
-        model=collection.model,
-        documents=size.documents,
-        chunks=size.chunks,
-        tokens=size.tokens,
-        cost=settings.prices.cost(collection.model, size.tokens),
+        model=arm.name,
+        models=tuple(one.model for one in size.spaces),
+        documents=size.total.documents,
+        chunks=size.total.chunks,
+        tokens=size.total.tokens,
+        cost=sum(known) if known and len(known) == len(costs) else None,
         currency=settings.prices.currency,
-        bytes_per_vector=_BYTES_PER_NUMBER * collection.dim,
+        bytes_per_vector=size.bytes_per_vector,
         p95_seconds=p95_seconds,
     )
 

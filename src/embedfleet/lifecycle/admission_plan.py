@@ -294,8 +294,8 @@ class _Planner:
         request = submission.request
         tier = self._tier(request)
         self._check_priority(request)
-        collection = self._collection(request.user_id, submission.model)
         document = self._document(submission.document_id)
+        collection, beside = self._places(request.user_id, submission.model, document)
         same = document.version_of(submission.recipe, collection, strict=request.strict)
         if same is not None:
             self._describe(submission, same)
@@ -304,7 +304,7 @@ class _Planner:
             return
         self.plan.job_ids.append(ticket.job_id)
         if same is None:
-            self._begin(submission, ticket, tier, collection, document)
+            self._begin(submission, ticket, tier, collection, beside, document)
             return
         assert same.generation_id is not None, "what this plan begins has an unfinished job"
         if document.unfinished:
@@ -312,11 +312,18 @@ class _Planner:
             self.plan.left_over.append(submission.document_id)
         self.plan.unchanged.append(Unchanged(submission, ticket, tier, same.generation_id))
 
-    def _collection(self, tenant: str, model: ModelInfo) -> Collection:
-        """Return the collection of the model; while it is one of a switch, the one of most queries."""
+    def _places(
+        self, tenant: str, model: ModelInfo, document: _Document
+    ) -> tuple[Collection, Collection | None]:
+        """Return the collection of the version, and that of its twin, as a switch that is under way says."""
         collection = self._known.collections[tenant, model.space]
         switch = self._known.switches.get(tenant)
-        return collection if switch is None or switch.beside(collection) is None else switch.main
+        if switch is None:
+            return collection, None
+        by_id = {one.collection_id: one for one in (*switch.sources, switch.to_collection)}
+        there = [by_id[one.collection_id] for one in document.versions if one.collection_id in by_id]
+        place, beside = switch.places(collection, there)
+        return place, beside if switch.writes_both else None
 
     def _tier(self, request: JobRequest) -> UserTier:
         """Return the tier of the tenant. A tier that the request names is the tenant's from then on."""
@@ -346,6 +353,7 @@ class _Planner:
         ticket: Ticket,
         tier: UserTier,
         collection: Collection,
+        beside: Collection | None,
         document: _Document,
     ) -> None:
         request = submission.request
@@ -363,17 +371,14 @@ class _Planner:
             metadata,
             begun=len(self.plan.begun),
         )
-        twin = self._twin(request.user_id, collection, document, ticket)
+        twin = None if beside is None else self._twin(request.user_id, beside, document, ticket)
         number = document.begin(version, ticket.job_id)
         self.plan.begun.append(Begun(submission, ticket, tier, collection, number, metadata, twin))
 
-    def _twin(self, tenant: str, collection: Collection, document: _Document, ticket: Ticket) -> Twin | None:
-        """Begin what the other space of a switch gets; None if the collection is not one of a switch."""
-        switch = self._known.switches.get(tenant)
-        other = None if switch is None else switch.beside(collection)
-        if switch is None or other is None or not switch.writes_both:
-            return None
-        return Twin(switch.switch_id, other, document.begin_twin(ticket.twin_job_id))
+    def _twin(self, tenant: str, beside: Collection, document: _Document, ticket: Ticket) -> Twin:
+        """Begin what the other side of the tenant's switch gets."""
+        switch = self._known.switches[tenant]
+        return Twin(switch.switch_id, beside, document.begin_twin(ticket.twin_job_id))
 
     def _describe(self, submission: Submission, version: _Version) -> None:
         """Give a version, which need not be made again, the metadata of the submission."""

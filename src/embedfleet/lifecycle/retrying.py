@@ -81,10 +81,10 @@ def _newest_in_spaces(
 ) -> Generation | None:
     """Return the newest generation of the document that is `mine` or would replace it.
 
-    While the tenant is switched to another model, each of the two spaces has generations of its own.
+    While the tenant is switched to another model, each of the two sides has generations of its own.
     """
-    beside = None if switch is None else switch.beside(mine.collection)
-    return next((one for one in made if one.collection != beside), None)
+    beside = () if switch is None else switch.beside(mine.collection)
+    return next((one for one in made if one.collection not in beside), None)
 
 
 def _require_space(
@@ -96,14 +96,22 @@ def _require_space(
     if switch is None:
         return
     beside = switch.beside(mine.collection)
-    if beside is None:
+    if not beside:
         return
-    if switch.phase is SwitchPhase.RETIRING and mine.collection == switch.other:
+    originals = [one for one in made if one.collection in beside and one.state is GenerationState.LIVE]
+    if job.switch_id is None and switch.leaves_route and mine.collection == switch.to_collection:
+        # It has no twin. Made now, it would stand beside the version of the route and not replace it.
+        if originals and switch.main.is_route:
+            raise InvalidRequest(
+                f"job {job.job_id}: its document is in the space of `{originals[0].collection.model}`, and "
+                f"the tenant is being switched to `{mine.collection.model}`: submit the document again"
+            )
+        return
+    if switch.phase is SwitchPhase.RETIRING and mine.collection in switch.emptied:
         raise InvalidRequest(
             f"job {job.job_id}: the space of `{mine.collection.model}` is being emptied: "
             "submit its document again"
         )
-    originals = [one for one in made if one.collection == beside and one.state is GenerationState.LIVE]
     if job.switch_id is not None and not any(one.recipe.same_outcome(mine.recipe) for one in originals):
         raise InvalidRequest(
             f"job {job.job_id}: try the submitted job of its document again: this one copies it"
@@ -113,8 +121,12 @@ def _require_space(
 def _begin_twin(conn: Connection, job: Job, mine: Generation, now: float) -> None:
     """Have the version made in the other space of a switch, too, as when it was submitted."""
     switch = model_switches.running_of(conn, [job.tenant]).get(job.tenant)
-    beside = None if switch is None or not switch.writes_both else switch.beside(mine.collection)
-    if switch is None or beside is None or job.switch_id is not None:
+    if switch is None or not switch.writes_both or job.switch_id is not None:
+        return
+    made = generations.generations_of(conn, job.document_id)
+    there = [one.collection for one in made if one.state is GenerationState.LIVE]
+    beside = next((one for one in switch.places(mine.collection, there) if one != mine.collection), None)
+    if beside is None:
         return
     ending.end_twins_of(conn, [job], now)
     twin_id = twins.add_beside(conn, mine, beside, chunker_version=PARTITION_VERSION)

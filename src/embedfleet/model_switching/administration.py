@@ -60,7 +60,7 @@ class SwitchAdministration:
 
         Raises UnknownModel, and InvalidRequest as `begin`.
         """
-        wanted = Wanted(self._catalogue.info(to_model), from_model)
+        wanted = self._wanted(to_model, from_model)
         return await estimate(
             self._database,
             await self._database.read(partial(_whole_names, selection=selection)),
@@ -93,7 +93,7 @@ class SwitchAdministration:
         """
         _require_percent(percent)
         _require_most_jobs(most_jobs)
-        wanted = Wanted(self._catalogue.info(to_model), from_model, percent, most_jobs)
+        wanted = self._wanted(to_model, from_model, percent, most_jobs)
 
         def begin(conn: Connection) -> Begun:
             now = self._clock.now()
@@ -111,6 +111,12 @@ class SwitchAdministration:
             model_set=(*begun.without_documents, *begun.there_already),
             left_out=_skipped(begun.left_out),
         )
+
+    def _wanted(
+        self, to_model: str, from_model: str | None, percent: float = 100.0, most_jobs: int | None = None
+    ) -> Wanted:
+        rules_apply = bool(self._settings.models.routing.rules)
+        return Wanted(self._catalogue.info(to_model), from_model, percent, most_jobs, rules_apply)
 
     async def show(self, switch_id: int) -> SwitchInfo:
         """Return a switch, with the questions that the new space answers worst. Raises UnknownSwitch."""
@@ -263,7 +269,7 @@ class SwitchAdministration:
     ) -> None:
         told = {
             "switch_id": switch.switch_id,
-            "from": switch.from_collection.model,
+            "from": switch.old.name,
             "to": switch.to_collection.model,
             **details,
         }

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from sqlalchemy import Connection
 
 from embedfleet.evaluation.intervals import paired_interval
 from embedfleet.evaluation.known_items import draw
 from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.rankings import overlap_at
 from embedfleet.interactive.embedder import TextEmbedder
+from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured
 from embedfleet.model_switching.giving_way import GivingWay
-from embedfleet.model_switching.space_asking import SpaceAsking
-from embedfleet.records import headings, identity
-from embedfleet.records.collections import Collection
+from embedfleet.records import arm_sizes, headings, identity
+from embedfleet.records.arms import Arm
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
@@ -26,7 +27,6 @@ from embedfleet.vectors.port import VectorStore
 # The titles and headings of these chunks give hundreds of questions, and are read in about a second.
 _MOST_CHUNKS = 50_000
 _WORST = 10
-_BYTES_PER_NUMBER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +69,37 @@ class TenantQuestions:
         self._database = database
         self._giving_way = giving_way
         self._settings = settings.model_switching.gate
-        self._asking = SpaceAsking(
+        self._asking = ArmAsking(
             database, store, embedder, exact_scan_rows=settings.vector_store.exact_scan_rows
         )
 
     async def ask(self, switch: ModelSwitch) -> Answers | None:
-        old, new = switch.from_collection, switch.to_collection
         known = await self._database.read(
-            partial(headings.of_collection, collection=old, most_chunks=_MOST_CHUNKS)
+            partial(headings.of_arm, tenant=switch.tenant, arm=switch.old, most_chunks=_MOST_CHUNKS)
         )
         # Another seed for each switch, so that no two ask the same; the same one if the process dies.
         questions = draw(known, self._settings.questions, seed=switch.switch_id).questions
         if not questions:
             return None
-        await self._warm(questions[0].text, old, new)
-        pairs = [await self._pair(question, old, new) for question in questions]
+        await self._warm(questions[0].text, switch)
+        pairs = [await self._pair(question, switch) for question in questions]
+        old, new = await self._database.read(partial(_bytes_of, arms=(switch.old, switch.new)))
         return Answers(self._measured(pairs, old, new), _worst(pairs, switch.tenant))
 
-    async def _warm(self, text: str, old: Collection, new: Collection) -> None:
-        """Load both models and open both spaces, so that the first question is not slower than the others."""
-        for collection in (old, new):
-            await self._answer(Question("", text, ()), collection)
+    async def _warm(self, text: str, switch: ModelSwitch) -> None:
+        """Load all models and open all spaces, so that the first question is not slower than the others."""
+        for arm in (switch.old, switch.new):
+            await self._answer(Question("", text, ()), switch.tenant, arm)
 
-    async def _pair(self, question: Question, old: Collection, new: Collection) -> _Pair:
-        before, after = await self._answer(question, old), await self._answer(question, new)
+    async def _pair(self, question: Question, switch: ModelSwitch) -> _Pair:
+        before = await self._answer(question, switch.tenant, switch.old)
+        after = await self._answer(question, switch.tenant, switch.new)
         overlap = overlap_at(self._settings.k, before.passages, after.passages)
         await self._giving_way.rest_after(before.seconds + after.seconds)
         return _Pair(question, before, after, overlap)
 
-    async def _answer(self, question: Question, collection: Collection) -> _Answer:
-        found = await self._asking.ask(collection, question.text, most=self._settings.k)
+    async def _answer(self, question: Question, tenant: str, arm: Arm) -> _Answer:
+        found = await self._asking.ask(tenant, arm, question.text, most=self._settings.k)
         ranks = (
             place
             for place, passage in enumerate(found.passages, start=1)
@@ -106,7 +107,7 @@ class TenantQuestions:
         )
         return _Answer(found.passages, next(ranks, None), found.seconds)
 
-    def _measured(self, pairs: Sequence[_Pair], old: Collection, new: Collection) -> Measured:
+    def _measured(self, pairs: Sequence[_Pair], old_bytes: int, new_bytes: int) -> Measured:
         old_found = np.array([pair.old.rank is not None for pair in pairs], dtype=float)
         new_found = np.array([pair.new.rank is not None for pair in pairs], dtype=float)
         difference = paired_interval(new_found - old_found)
@@ -120,9 +121,13 @@ class TenantQuestions:
             overlap=float(np.mean([pair.overlap for pair in pairs])),
             old_p95_seconds=_p95([pair.old.seconds for pair in pairs]),
             new_p95_seconds=_p95([pair.new.seconds for pair in pairs]),
-            old_bytes=_BYTES_PER_NUMBER * old.dim,
-            new_bytes=_BYTES_PER_NUMBER * new.dim,
+            old_bytes=old_bytes,
+            new_bytes=new_bytes,
         )
+
+
+def _bytes_of(conn: Connection, arms: Sequence[Arm]) -> list[int]:
+    return [arm_sizes.size_of(conn, arm).bytes_per_vector for arm in arms]
 
 
 def _p95(seconds: Sequence[float]) -> float:

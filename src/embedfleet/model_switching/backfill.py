@@ -95,10 +95,11 @@ class Backfill:
         """Fill as `fill` does, but look seldom if the last looks found nothing: each reads all documents.
 
         A switch that has entered another phase, or noted a divergence of its spaces, is looked at at once.
+        From the route, most of what is noted are documents of the new space alone, which need no copy.
         """
         if not share:  # nothing may begin, so this would be no look
             return
-        standing = switch.phase, switch.divergences
+        standing = switch.phase, 0 if switch.leaves_route else switch.divergences
         rest = self._rests.get(switch.switch_id)
         if rest is not None and rest.standing != standing:
             rest = None

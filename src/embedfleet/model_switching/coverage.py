@@ -23,7 +23,7 @@ from embedfleet.vectors.port import VectorStore
 class Coverage:
     """What was read back of the new space.
 
-    `documents`: live in the old space. `lacking`: those that the new one has not, as they are. `chunks`: of
+    `documents`: live on the old side. `lacking`: those that the new one has not, as they are. `chunks`: of
     the documents that it has. `read`: those whose vector was read back, with the right checksum. `missing`
     and `wrong`: vectors that SQL records and the store has not, or has otherwise. `given_up`: chunks without
     a vector, as the model or the store has refused them.
@@ -74,7 +74,7 @@ async def read_coverage(
     database: Database, store: VectorStore, truth: TrueVectors, switch: ModelSwitch
 ) -> Coverage:
     """Read all vectors of the new space back, and count. Keeps the ids of its chunks in memory."""
-    new = switch.other
+    new = switch.to_collection
     found = await Verification(database, store, truth).check(new)
     bad = len(found.missing) + len(found.wrong) + len(found.undecided)
 

@@ -37,7 +37,7 @@ def describe(conn: Connection, switch: ModelSwitch, *, keep_days: float, worst: 
         switch_id=switch.switch_id,
         campaign=switch.campaign,
         tenant_id=switch.tenant,
-        from_model=switch.from_collection.model,
+        from_model=switch.old.name,
         to_model=switch.to_collection.model,
         trial_of=switch.trial_of,
         phase=switch.phase,
@@ -95,8 +95,8 @@ def _receipt(switch: ModelSwitch) -> RetireReceipt | None:
         return None
     return RetireReceipt(
         at=utc(found["at"]),
-        model=switch.other.model,
-        space=switch.other.space,
+        model=found["model"],
+        space=found["space"],
         documents_left=found["documents_left"],
         vectors_left=found["vectors_left"],
         cached_vectors_deleted=found.get("cached_vectors_deleted", 0),

@@ -19,7 +19,7 @@ from embedfleet.inference.backend import ModelInfo
 from embedfleet.inference.calibration import Calibrations
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.estimates import pace_of_past
-from embedfleet.model_switching.orders import Wanted, require_same, source_of
+from embedfleet.model_switching.orders import Wanted, require_same, sources_of
 from embedfleet.model_switching.schemas import (
     PaceSource,
     SkippedTenant,
@@ -64,16 +64,49 @@ async def estimate(
 ) -> SwitchEstimate:
     """Estimate the switches of these tenants. Raises as `orders.begin`, and leaves out as it does."""
     found = await database.read(partial(_look, names=names, wanted=wanted, leaves_out=leaves_out))
-    ratios = await asyncio.to_thread(_ratios, found.samples, wanted.to, catalogue)
+    return await _estimated(database, found, wanted.to, settings=settings, catalogue=catalogue, now=now)
+
+
+async def estimate_filling(
+    database: Database,
+    sources: Sequence[Collection],
+    to: ModelInfo,
+    *,
+    settings: Settings,
+    catalogue: Catalogue,
+    now: float,
+) -> SwitchEstimate:
+    """Estimate what it takes that the space of a model has all documents of these collections."""
+
+    def look(conn: Connection) -> _Found:
+        looked = _Look(conn, to)
+        for one in sources:
+            looked.add(one)
+        return _Found(looked.sizes, (), {}, looked.samples)
+
+    found = await database.read(look)
+    return await _estimated(database, found, to, settings=settings, catalogue=catalogue, now=now)
+
+
+async def _estimated(
+    database: Database,
+    found: _Found,
+    to: ModelInfo,
+    *,
+    settings: Settings,
+    catalogue: Catalogue,
+    now: float,
+) -> SwitchEstimate:
+    ratios = await asyncio.to_thread(_ratios, found.samples, to, catalogue)
     tenants = [
-        _of_tenant(one, sizes, wanted.to, ratios.get(one.model) or 1.0, settings)
+        _of_tenant(one, sizes, to, ratios.get(one.model) or 1.0, settings)
         for one, sizes in found.sizes.items()
     ]
     old_spaces = sorted({one.space for one in found.sizes})
-    pace = await _pace(database, wanted.to, old_spaces, settings, catalogue, now)
+    pace = await _pace(database, to, old_spaces, settings, catalogue, now)
     tokens = sum(one.tokens for one in tenants)
     return SwitchEstimate(
-        to_model=wanted.to.name,
+        to_model=to.name,
         tenants=tuple(tenants),
         model_set=tuple(found.model_set),
         left_out=tuple(SkippedTenant(tenant_id=name, reason=why) for name, why in found.left_out.items()),
@@ -82,7 +115,7 @@ async def estimate(
         chunks=sum(one.chunks for one in tenants),
         tokens=tokens,
         tokens_are_exact=all(ratio is None for ratio in ratios.values()),
-        cost=settings.prices.cost(wanted.to.name, tokens),
+        cost=settings.prices.cost(to.name, tokens),
         currency=settings.prices.currency,
         text_bytes=sum(one.text_bytes for one in tenants),
         vector_bytes=sum(one.vector_bytes for one in tenants),
@@ -96,30 +129,43 @@ async def estimate(
 
 def _look(conn: Connection, names: Sequence[str], wanted: Wanted, leaves_out: bool) -> _Found:
     under_way = model_switches.running_of(conn, names)
-    sizes: dict[Collection, SwitchSizes] = {}
+    looked = _Look(conn, wanted.to)
     model_set: list[str] = []
     left_out: dict[str, str] = {}
-    samples: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         try:
             if name in under_way:
-                source: Collection | None = require_same(under_way[name], wanted).from_collection
+                sources: Sequence[Collection] = require_same(under_way[name], wanted).sources
             else:
-                source = source_of(conn, name, wanted)
+                sources = sources_of(conn, name, wanted)
         except InvalidRequest as exc:
             if not leaves_out:
                 raise
             left_out[name] = str(exc)
             continue
-        if source is None or source.space == wanted.to.space:
+        left = [one for one in sources if one.space != wanted.to.space]
+        if not left:
             model_set.append(name)
-            continue
-        target = collections.find(conn, name, wanted.to.space)
-        sizes[source] = switch_sizes.sizes(conn, source, target)
-        texts = samples.setdefault(source.model, [])
+        for one in left:
+            looked.add(one)
+    return _Found(looked.sizes, model_set, left_out, looked.samples)
+
+
+class _Look:
+    """Looks at one collection after the other: how much of it the new space lacks, and some of its texts."""
+
+    def __init__(self, conn: Connection, to: ModelInfo) -> None:
+        self._conn = conn
+        self._to = to
+        self.sizes: dict[Collection, SwitchSizes] = {}
+        self.samples: dict[str, list[str]] = {}
+
+    def add(self, source: Collection) -> None:
+        target = collections.find(self._conn, source.tenant, self._to.space)
+        self.sizes[source] = switch_sizes.sizes(self._conn, source, target)
+        texts = self.samples.setdefault(source.model, [])
         if len(texts) < _SAMPLED_DOCUMENTS:
-            texts += switch_sizes.some_texts(conn, source, _SAMPLED_DOCUMENTS - len(texts))
-    return _Found(sizes, model_set, left_out, samples)
+            texts += switch_sizes.some_texts(self._conn, source, _SAMPLED_DOCUMENTS - len(texts))
 
 
 def _ratios(

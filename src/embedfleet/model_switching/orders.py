@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 
 from embedfleet.errors import InvalidRequest, NotReady
 from embedfleet.inference.backend import ModelInfo
-from embedfleet.records import collections, documents, experiments, model_switches, switch_gaps, tenants
+from embedfleet.records import collections, documents, experiments, model_switches, tenants, twins
+from embedfleet.records.arms import ROUTE
 from embedfleet.records.collections import Collection
 from embedfleet.records.model_switches import ModelSwitch, NewSwitch
+from embedfleet.settings.routing import RoutingRule
 from embedfleet.sql.states import SwitchPhase
 
 MOST_JOBS = 10_000
@@ -27,15 +29,21 @@ MOST_JOBS = 10_000
 class Wanted:
     """The switch that is wanted of each tenant.
 
-    `from_model` names the model that is left; None: the only one that the tenant has documents of. `percent`
-    is the share of queries that the new space gets once it has passed the gate. `most_jobs`: as in
-    `ModelSwitchingSettings`; None: as the settings say.
+    `from_model` names the model that is left; `ROUTE`: all others that the tenant has; None: the only one
+    that the tenant has documents of. `percent` is the share of queries that the new space gets once it has
+    passed the gate. `most_jobs`: as in `ModelSwitchingSettings`; None: as the settings say. `rules_apply`:
+    rules of the settings send documents to models.
     """
 
     to: ModelInfo
     from_model: str | None = None
     percent: float = 100.0
     most_jobs: int | None = None
+    rules_apply: bool = False
+
+    @property
+    def leaves_route(self) -> bool:
+        return self.from_model == ROUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +82,39 @@ def begin(
             if name in under_way:
                 again.append(require_same(under_way[name], wanted))
                 continue
-            source = source_of(conn, name, wanted)
+            sources = sources_of(conn, name, wanted)
         except InvalidRequest as exc:
             if not leaves_out:
                 raise
             left_out[name] = str(exc)
             continue
-        if source is None:
-            without.append(name)
-            tenants.set_model(conn, name, wanted.to.name)
-        elif source.space == wanted.to.space:
-            there.append(name)
-            tenants.set_model(conn, name, wanted.to.name)
-        else:
+        if any(one.space != wanted.to.space for one in sources):
+            source = None if wanted.leaves_route else sources[0]
             switches.append(_begin_one(conn, name, source, wanted, campaign, len(names), now))
+            continue
+        (there if sources else without).append(name)
+        tenants.set_model(conn, name, wanted.to.name)
+        if wanted.leaves_route:
+            tenants.set_rules(conn, name, _only(wanted.to.name, rules_apply=wanted.rules_apply))
     return Begun([*again, *switches], without, there, left_out, again)
 
 
-def source_of(conn: Connection, tenant: str, wanted: Wanted) -> Collection | None:
-    """Return the collection that the tenant would leave; that of the new model if it has no other one.
+def sources_of(conn: Connection, tenant: str, wanted: Wanted) -> Sequence[Collection]:
+    """Return the collections that the tenant would leave; that of the new model if it has no other one.
 
-    None: it has no documents. Raises InvalidRequest if several models have documents and none was named.
+    Of the route there may be several. None: it has no documents. Raises InvalidRequest if several models have
+    documents and none was named.
     """
     live = documents.live_by_collection(conn, tenant)
     filled = [one for one in collections.of_tenant(conn, tenant) if live.get(one.collection_id)]
     others = [one for one in filled if one.space != wanted.to.space]
+    if wanted.leaves_route:
+        if any(one.model == ROUTE for one in filled):
+            raise InvalidRequest(
+                f"tenant `{tenant}`: `{ROUTE}` means all of its models, and one of them has this name: leave "
+                "the others first, one by one"
+            )
+        return others or filled
     if wanted.from_model is not None:
         named = [one for one in others if one.model == wanted.from_model]
         if not named:
@@ -106,41 +122,45 @@ def source_of(conn: Connection, tenant: str, wanted: Wanted) -> Collection | Non
                 f"tenant `{tenant}` has no documents of model `{wanted.from_model}`, but of "
                 f"{_told(filled) or 'none'}: name one of these"
             )
-        return named[-1]
+        return named[-1:]
     if len(others) > 1:
         raise InvalidRequest(
-            f"tenant `{tenant}` has documents of several models ({_told(others)}): say which one to leave"
+            f"tenant `{tenant}` has documents of several models ({_told(others)}): say which one to leave, "
+            f"or `{ROUTE}` for all of them"
         )
-    return others[0] if others else next(iter(filled), None)
+    return others or filled
 
 
 def _told(some: Sequence[Collection]) -> str:
     return ", ".join(f"`{one.model}`" for one in some)
 
 
-def begin_trial(
-    conn: Connection, tenant: str, info: ModelInfo, from_model: str, experiment_id: str, now: float
-) -> ModelSwitch:
+def begin_trial(conn: Connection, tenant: str, wanted: Wanted, experiment_id: str, now: float) -> ModelSwitch:
     """Fill the space of a model for an experiment. It is kept in step, and answers no query until `promote`.
 
     A trial of the same model, which another experiment has left, is taken over. Raises InvalidRequest if the
     tenant has another switch under way.
     """
     tenants.lock(conn, [tenant])
-    there = model_switches.running_of(conn, [tenant]).get(tenant)
-    wanted = Wanted(info, from_model=from_model, percent=0.0)
+    info, there = wanted.to, model_switches.running_of(conn, [tenant]).get(tenant)
     if there is not None:
         locked = model_switches.lock(conn, there.switch_id)
         assert locked is not None
-        if not locked.is_trial or locked.to_collection.space != info.space or not locked.writes_both:
+        same = (
+            locked.to_collection.space == info.space
+            and locked.old.name == wanted.from_model
+            and locked.writes_both
+        )
+        if not locked.is_trial or not same:
             raise _under_way(locked)
         return _changed(conn, locked, trial_of=experiment_id)
-    source = source_of(conn, tenant, wanted)
-    if source is None or source.space == info.space:
+    sources = sources_of(conn, tenant, wanted)
+    if all(one.space == info.space for one in sources):
         raise InvalidRequest(
-            f"tenant `{tenant}` has no documents of model `{from_model}` beside those of `{info.name}`: name "
-            "the model of its documents"
+            f"tenant `{tenant}` has no documents beside those of `{info.name}`: there is nothing to compare "
+            "it with"
         )
+    source = None if wanted.leaves_route else sources[0]
     return _begin_one(conn, tenant, source, wanted, uuid4().hex, 1, now, trial_of=experiment_id)
 
 
@@ -161,7 +181,7 @@ def retire_trial(conn: Connection, tenant: str, now: float) -> ModelSwitch:
 
 
 def _emptied(there: ModelSwitch) -> str:
-    return f"tenant `{there.tenant}`: the space of `{there.other.model}` is being emptied: wait until it is"
+    return f"tenant `{there.tenant}`: the space of `{there.other.name}` is being emptied: wait until it is"
 
 
 def _under_way(there: ModelSwitch) -> InvalidRequest:
@@ -184,16 +204,25 @@ def require_same(there: ModelSwitch, wanted: Wanted) -> ModelSwitch:
 
     Raises InvalidRequest for another one, and for one that was given up: its new space is being emptied.
     """
-    given_up = there.phase is SwitchPhase.RETIRING and there.other == there.to_collection
-    if there.is_trial or given_up or there.to_collection.space != wanted.to.space:
+    given_up = there.phase is SwitchPhase.RETIRING and there.other == there.new
+    is_wanted = there.to_collection.space == wanted.to.space and wanted.from_model in (None, there.old.name)
+    if there.is_trial or given_up or not is_wanted:
         raise _under_way(there)
     return there
+
+
+def _only(model: str, *, rules_apply: bool) -> Sequence[RoutingRule]:
+    """Return the rules of a tenant whose documents are all to be of this model, which is its own.
+
+    They are none, unless rules of the settings would go on to send some to other models.
+    """
+    return [RoutingRule(model=model)] if rules_apply else []
 
 
 def _begin_one(
     conn: Connection,
     tenant: str,
-    source: Collection,
+    source: Collection | None,
     wanted: Wanted,
     campaign: str,
     tenants_in_all: int,
@@ -203,15 +232,22 @@ def _begin_one(
 ) -> ModelSwitch:
     info = wanted.to
     target = collections.Wanted(tenant, info.name, info.space, info.dim)
+    to_collection = collections.ensure(conn, [target])[target.key]
+    if source is None and twins.any_moving_into(conn, to_collection):
+        # When its job has ended, it would stand beside its version of the route, and not replace it.
+        raise InvalidRequest(
+            f"tenant `{tenant}`: a document is moving to model `{info.name}`: wait until its job has ended"
+        )
     new = NewSwitch(
         campaign=campaign,
         tenant=tenant,
         from_collection=source,
-        to_collection=collections.ensure(conn, [target])[target.key],
+        to_collection=to_collection,
         wanted_percent=wanted.percent,
         sticky_by="query" if tenants_in_all == 1 else "tenant",
         most_jobs=wanted.most_jobs,
         trial_of=trial_of,
+        findings={"rules_apply": wanted.rules_apply} if source is None else {},
     )
     begun = model_switches.begin(conn, new, now)
     assert begun is not None, "the tenant is locked, and had no switch under way"
@@ -299,16 +335,20 @@ def _retire(conn: Connection, switch: ModelSwitch, now: float, *, force: bool) -
             f"tenant `{tenant}`: both spaces answer queries ({switch.percent:g} % the new one): serve all "
             "queries from one of them first"
         )
-    stranded = switch_gaps.measure(conn, switch.other, switch.main).documents
+    stranded = model_switches.stranded(conn, switch)
     if stranded and not force:
         raise NotReady(
             f"tenant `{tenant}`: {stranded:,} documents are only, or are newer, in the space of "
-            f"`{switch.other.model}`, which is to be emptied: look why, or force it: those that cannot be "
-            f"embedded with `{switch.main.model}` then stay there"
+            f"`{switch.other.name}`, which is to be emptied: look why, or force it: those that cannot be "
+            f"embedded with `{switch.main.name}` then stay there"
         )
     tenants.lock(conn, [tenant])
     if switch.percent >= 100:
-        tenants.set_model(conn, tenant, switch.to_collection.model)
+        model = switch.to_collection.model
+        tenants.set_model(conn, tenant, model)
+        if switch.leaves_route:
+            applies = bool(switch.findings.get("rules_apply"))
+            tenants.set_rules(conn, tenant, _only(model, rules_apply=applies))
     model_switches.enter(conn, switch, SwitchPhase.RETIRING, now, stranded=stranded)
     # A pause is for the backfill. The leader would leave a paused switch alone, and never empty the space.
     return _changed(conn, _again(conn, switch), paused=False)

@@ -1,11 +1,13 @@
-"""Empties the space that answers no query any more, and counts what is left of it.
+"""Empties the side of a switch that answers no query any more, and counts what is left of it.
 
-Each document keeps its generation in the other space, and what the retired one had is dropped. Every step may
-be repeated.
+Each document keeps its generation on the other side, and what the retired one had is dropped. Every step may
+be repeated. A space that was filled beside the route keeps the documents that only it has: they are of the
+route, too.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,77 +42,97 @@ _CACHED_VECTORS_PER_UNIT = 5_000
 
 async def settle_all(database: Database, switch: ModelSwitch, now: float) -> None:
     """Settle all documents that can be settled now."""
-    after = ""
-    while True:
-        found = await database.read(
-            partial(
-                twins.to_settle,
-                tenant=switch.tenant,
-                kept=switch.main,
-                dropped=switch.other,
-                limit=_DOCUMENTS_PER_UNIT,
-                after=after,
+    for way in switch.home:
+        after = ""
+        while True:
+            found = await database.read(
+                partial(
+                    twins.to_settle,
+                    tenant=switch.tenant,
+                    kept=way.target,
+                    dropped=way.source,
+                    limit=_DOCUMENTS_PER_UNIT,
+                    after=after,
+                )
             )
-        )
-        if not found:
-            return
-        await database.write(partial(_settle, switch=switch, document_ids=found, now=now))
-        after = found[-1]
+            if not found:
+                break
+            await database.write(partial(_settle, switch=switch, way=way, document_ids=found, now=now))
+            after = found[-1]
 
 
 async def finish(database: Database, store: VectorStore, switch: ModelSwitch) -> dict[str, Any] | None:
-    """Empty the space and return the receipt.
+    """Empty the side and return the receipt.
 
-    None: a document is not settled, or a worker has written a vector in between. If the space keeps no
-    document, its collection is dropped as a whole, which is a thousand times as quick as a deletion for each
-    document. The records follow, so that a crash in between leaves records of vectors that are gone, and not
-    vectors without a record. Raises StoreMoved if the vectors move to another store in between, which has
-    this collection too: it is emptied there when this is done again.
+    None: a document is not settled, or a worker has written a vector in between. A collection that keeps no
+    document is dropped as a whole, which is a thousand times as quick as a deletion for each document. The
+    records follow, so that a crash in between leaves records of vectors that are gone, and not vectors
+    without a record. Raises StoreMoved if the vectors move to another store in between, which has these
+    collections too: they are emptied there when this is done again.
     """
-    dropped = switch.other
     part_id = store.part_id
-    left = await database.read(partial(_left, switch=switch))
-    if not left.settled:
+    left = {one: await database.read(partial(_left, switch=switch, dropped=one)) for one in switch.emptied}
+    if not all(one.settled for one in left.values()):
         return None
-    if left.documents:
-        await _settle_staying(database, switch)
-        await _leave_to_deletion_workers(database, switch)
-        return {**_names(dropped), "documents_left": left.documents, "vectors_left": left.vectors}
+    total: Counter[str] = Counter()
+    for dropped, one in left.items():
+        if one.stays:
+            await _settle_staying(database, switch)
+            await _leave_to_deletion_workers(database, switch)
+            total.update(documents_left=one.documents, vectors_left=one.vectors)
+            continue
+        counted = await _dropped(database, store, switch, dropped, part_id)
+        if counted is None:
+            return None
+        total.update(counted)
+    keys = ("documents_left", "records_of_vectors_deleted", "cached_vectors_deleted", "vectors_left")
+    return {
+        "model": ", ".join(one.model for one in left),
+        "space": ", ".join(one.space for one in left),
+        **{key: total[key] for key in keys},
+    }
+
+
+async def _dropped(
+    database: Database, store: VectorStore, switch: ModelSwitch, dropped: Collection, part_id: str | None
+) -> dict[str, int] | None:
+    """Drop the collection with its records, and return what was deleted. None: vectors were written since."""
     await store.drop_collection(dropped)
     deleted = 0
     async for page in _documents(database, switch):
-        drop = partial(_drop_records, document_ids=page, switch=switch, part_id=part_id)
+        drop = partial(_drop_records, document_ids=page, switch=switch, dropped=dropped, part_id=part_id)
         deleted += await database.write(drop)
     cached = await _drop_cached(database, dropped)
     if await store.count(dropped):
         return None
-    return {
-        **_names(dropped),
-        "documents_left": 0,
-        "records_of_vectors_deleted": deleted,
-        "cached_vectors_deleted": cached,
-        "vectors_left": 0,
-    }
+    return {"records_of_vectors_deleted": deleted, "cached_vectors_deleted": cached}
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """What is in use in the space that is emptied. `settled`: all its documents are those that stay there."""
+    """What is in use in a collection that is emptied. `settled`: all its documents are those that stay there.
+
+    `stays`: the collection must not be dropped as a whole.
+    """
 
     settled: bool
+    stays: bool
     documents: int
     vectors: int
 
 
-def _left(conn: Connection, switch: ModelSwitch) -> _Left:
-    """Documents stay that readers see, and that could not be copied into the space that is kept."""
-    in_use = twins.count_in_use(conn, switch.other)
-    staying = switch_gaps.measure(conn, switch.other, switch.main).documents
-    return _Left(in_use == staying, in_use, twins.recorded_chunks(conn, switch.other))
+def _left(conn: Connection, switch: ModelSwitch, dropped: Collection) -> _Left:
+    """Documents stay that readers see, and that could not be copied to the side that is kept.
 
-
-def _names(collection: Collection) -> dict[str, Any]:
-    return {"model": collection.model, "space": collection.space}
+    Where the route is kept, the documents stay, too, that only the new space has, and more may come in.
+    """
+    keeps_own = switch.leaves_route and switch.main.is_route
+    in_use = twins.count_in_use(conn, dropped)
+    copies = twins.count_copies_in_use(conn, dropped, switch.sources) if keeps_own else in_use
+    homes = [way for way in switch.home if way.source == dropped]
+    staying = sum(switch_gaps.measure(conn, way).documents for way in homes)
+    stays = keeps_own or in_use > 0
+    return _Left(copies == staying, stays, in_use, twins.recorded_chunks(conn, dropped))
 
 
 async def _documents(database: Database, switch: ModelSwitch) -> AsyncIterator[list[str]]:
@@ -122,36 +144,39 @@ async def _documents(database: Database, switch: ModelSwitch) -> AsyncIterator[l
         yield page
 
 
-def _settle(conn: Connection, switch: ModelSwitch, document_ids: Sequence[str], now: float) -> None:
+def _settle(conn: Connection, switch: ModelSwitch, way: Way, document_ids: Sequence[str], now: float) -> None:
     document_lock.lock(conn, document_ids)
     present = model_switches.get(conn, switch.switch_id)
     if present is None or present.phase is not SwitchPhase.RETIRING:
         return
     ending.supersede(conn, twins.unfinished_jobs_of(conn, document_ids, switch.switch_id), now)
-    twins.settle(conn, document_ids, kept=switch.main, dropped=switch.other)
+    twins.settle(conn, document_ids, kept=way.target, dropped=way.source)
 
 
 async def _settle_staying(database: Database, switch: ModelSwitch) -> None:
-    """Retire the older versions, in the space that is kept, of the documents that stay in the other one."""
-    way = Way(switch.switch_id, switch.other, switch.main)
+    """Retire the older versions, on the side that is kept, of the documents that stay on the other one."""
 
-    def settle(conn: Connection, document_ids: Sequence[str]) -> None:
+    def settle(conn: Connection, way: Way, document_ids: Sequence[str]) -> None:
         document_lock.lock(conn, document_ids)
-        older = twins.live_in(conn, switch_gaps.among(conn, way, document_ids), switch.main)
-        twins.settle(conn, older, kept=switch.other, dropped=switch.main)
+        older = twins.live_in(conn, switch_gaps.among(conn, way, document_ids), way.target)
+        twins.settle(conn, older, kept=way.source, dropped=way.target)
 
     async for page in _documents(database, switch):
-        await database.write(partial(settle, document_ids=page))
+        for way in switch.home:
+            await database.write(partial(settle, way=way, document_ids=page))
 
 
 def _drop_records(
-    conn: Connection, document_ids: Sequence[str], switch: ModelSwitch, part_id: str | None
+    conn: Connection,
+    document_ids: Sequence[str],
+    switch: ModelSwitch,
+    dropped: Collection,
+    part_id: str | None,
 ) -> int:
-    """Drop what these documents have in the space. Return how many vectors were recorded.
+    """Drop what these documents have in the collection. Return how many vectors were recorded.
 
-    The text of a document stays that the other space has not: its job has failed and may be tried again.
+    The text of a document stays that the other side has not: its job has failed and may be tried again.
     """
-    dropped = switch.other
     document_lock.lock(conn, document_ids)
     present = model_switches.get(conn, switch.switch_id)
     if present is None or present.phase is not SwitchPhase.RETIRING:
@@ -160,8 +185,10 @@ def _drop_records(
     deleted = twins.drop_vectors(conn, document_ids, dropped)
     chunks.drop(conn, retired)
     batches.drop(conn, retired)
-    kept = twins.live_in(conn, document_ids, switch.main)
-    segments.drop(conn, twins.retired_in(conn, kept, dropped))
+    for way in switch.home:
+        if way.source == dropped:
+            kept = twins.live_in(conn, document_ids, way.target)
+            segments.drop(conn, twins.retired_in(conn, kept, dropped))
     store_fence.require_open(conn, part_id)
     return deleted
 

@@ -135,7 +135,7 @@ class SwitchInfo(_Frozen):
     switch_id: int = Field(description="The number of the switch.")
     campaign: str = Field(description="Joins the switches that one order began.")
     tenant_id: str
-    from_model: str = Field(description="The model that is left.")
+    from_model: str = Field(description="The model that is left; `route`: all others of the tenant.")
     to_model: str = Field(description="The model that is switched to.")
     trial_of: str | None = Field(
         description="The experiment that the new space is filled for; null: it is to answer queries."

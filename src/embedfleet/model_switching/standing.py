@@ -78,7 +78,7 @@ def orders_now(switch: ModelSwitch) -> tuple[SwitchOrder, ...]:
 
 def sentence(switch: ModelSwitch, progress: SwitchProgress | None, until: str | None) -> str:
     """Say how the switch stands, and what is next. `until`: when the old space is retired by itself."""
-    new, old = switch.to_collection.model, switch.from_collection.model
+    new, old = switch.new.name, switch.old.name
     match switch.phase:
         case SwitchPhase.FILLING:
             return _filling(switch, progress)
@@ -96,15 +96,15 @@ def sentence(switch: ModelSwitch, progress: SwitchProgress | None, until: str | 
             return _serving(switch, until)
         case SwitchPhase.RETIRING:
             return (
-                f"the space of `{switch.other.model}` is emptied, and `{switch.main.model}` answers all "
+                f"the space of `{switch.other.name}` is emptied, and `{switch.main.name}` answers all "
                 "queries; wait for the receipt"
             )
         case SwitchPhase.ENDED:
-            return f"it has ended: `{switch.main.model}` answers all queries"
+            return f"it has ended: `{switch.main.name}` answers all queries"
 
 
 def _filling(switch: ModelSwitch, progress: SwitchProgress | None) -> str:
-    new, old = switch.to_collection.model, switch.from_collection.model
+    new, old = switch.new.name, switch.old.name
     if switch.is_trial:
         return (
             f"`{new}` is on trial for experiment `{switch.trial_of}`: its space is filled and kept in step, "
@@ -131,7 +131,7 @@ def _filling(switch: ModelSwitch, progress: SwitchProgress | None) -> str:
 
 
 def _serving(switch: ModelSwitch, until: str | None) -> str:
-    new, old = switch.to_collection.model, switch.from_collection.model
+    new, old = switch.new.name, switch.old.name
     if switch.percent >= 100:
         return (
             f"`{new}` answers all queries, and the space of `{old}` is kept in step until {until}: until "

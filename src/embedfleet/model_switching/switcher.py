@@ -268,11 +268,11 @@ def _open(conn: Connection, switch: ModelSwitch, now: float) -> bool:
 
 def _is_lacking(conn: Connection, switch: ModelSwitch) -> bool:
     """Whether the new space lacks a document that it is to have, or may lack one when its job ends."""
-    [way] = switch.ways
-    return switch_gaps.any_open(conn, way) or switch_gaps.any_unpaired(conn, way)
+    if any(switch_gaps.any_open(conn, way) for way in switch.ways):
+        return True
+    return switch_gaps.any_unpaired(conn, switch.switch_id, switch.paired)
 
 
 def _is_content_with_gaps(conn: Connection, switch: ModelSwitch) -> bool:
     """Whether no document was given up, or the switch is forced to pass without those."""
-    [way] = switch.ways
-    return switch.forced or not switch_gaps.any_given_up(conn, way)
+    return switch.forced or not any(switch_gaps.any_given_up(conn, way) for way in switch.ways)

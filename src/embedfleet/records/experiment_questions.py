@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, func, insert, select, update
 
 from embedfleet.evaluation.known_items import question_of
 from embedfleet.evaluation.questions import Answer, Question
-from embedfleet.records import segments
+from embedfleet.records import arms, segments
 from embedfleet.records.chunks import HEADING_SEPARATOR
 from embedfleet.records.experiments import Experiment
 from embedfleet.sql.experiment_tables import (
@@ -56,7 +56,7 @@ class StoredQuestion:
 
 @dataclass(frozen=True, slots=True)
 class FoundPassage:
-    """A passage that a model found."""
+    """A passage that an arm found."""
 
     document_id: str
     start: int
@@ -88,7 +88,7 @@ class ShownPassage:
 
 @dataclass(frozen=True, slots=True)
 class ShownQuestion:
-    """A question with the first hits of each model. `text` is None if it is gone."""
+    """A question with the first hits of each arm. `text` is None if it is gone."""
 
     place: int
     text: str | None
@@ -240,12 +240,12 @@ def shown(conn: Connection, experiment: Experiment, places: Sequence[int]) -> li
 
 
 def _texts(experiment: Experiment) -> Any:
-    """Select the questions with what their texts are made of: in collection A the tenant has them all."""
+    """Select the questions with what their texts are made of: the tenant has them all in its own arm."""
     table = experiment_questions
     live = and_(
         generations.c.document_id == table.c.document_id,
         generations.c.state == GenerationState.LIVE,
-        generations.c.collection_id == experiment.collection_a.collection_id,
+        arms.describes(experiment.own),
     )
     heading = (
         select(chunks.c.heading)
@@ -266,6 +266,7 @@ def _texts(experiment: Experiment) -> Any:
             heading.label("heading"),
             impressions.c.query,
         )
+        .outerjoin(documents, documents.c.document_id == table.c.document_id)
         .outerjoin(generations, live)
         .outerjoin(impressions, impressions.c.impression_id == table.c.impression_id)
         .where(table.c.experiment_id == experiment.experiment_id)
@@ -324,7 +325,7 @@ def _hits(
                 and_(
                     generations.c.document_id == experiment_hits.c.document_id,
                     generations.c.state == GenerationState.LIVE,
-                    generations.c.collection_id == experiment.collection_a.collection_id,
+                    arms.describes(experiment.own),
                 ),
             )
             .where(

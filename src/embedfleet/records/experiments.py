@@ -1,4 +1,6 @@
-"""Experiments: comparisons of two models for a tenant. A tenant has at most one under way.
+"""Experiments: comparisons of two arms, which are models or the route, for a tenant.
+
+A tenant has at most one under way.
 
 What a rule and what findings say is JSON here: the package `experiments` reads it.
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, exists, select, update
 
+from embedfleet.records.arms import Arm
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.sql.experiment_tables import (
@@ -30,13 +33,13 @@ _LISTING = Listing("experiments", (float, str))
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A comparison of the models of two collections of a tenant. Instants are Unix times."""
+    """A comparison of two arms of a tenant. Instants are Unix times."""
 
     experiment_id: str
     tenant: str
     owner: str
-    collection_a: Collection
-    collection_b: Collection
+    arm_a: Arm
+    arm_b: Arm
     source: QuestionSource
     phase: ExperimentPhase
     keep: bool
@@ -50,6 +53,28 @@ class Experiment:
     def running(self) -> bool:
         return self.phase is not ExperimentPhase.ENDED
 
+    @property
+    def arms(self) -> tuple[Arm, Arm]:
+        return self.arm_a, self.arm_b
+
+    @property
+    def has_route(self) -> bool:
+        return self.arm_a.is_route or self.arm_b.is_route
+
+    @property
+    def own(self) -> Arm:
+        """The arm that the tenant has without the experiment."""
+        return self.arm_b if self.arm_b.is_route else self.arm_a
+
+    @property
+    def other(self) -> Arm:
+        """The arm whose space is filled for the experiment."""
+        return self.arm_a if self.arm_b.is_route else self.arm_b
+
+    def is_of(self, *arms: Arm) -> bool:
+        """Whether these two arms are compared, in either order."""
+        return set(self.arms) == set(arms)
+
 
 def begin(conn: Connection, new: Experiment) -> bool:
     """Write an experiment that begins. Return False if the tenant has one under way; nothing is written."""
@@ -57,8 +82,8 @@ def begin(conn: Connection, new: Experiment) -> bool:
         experiment_id=new.experiment_id,
         tenant=new.tenant,
         owner=new.owner,
-        collection_a=new.collection_a.collection_id,
-        collection_b=new.collection_b.collection_id,
+        collection_a=_id_of(new.arm_a),
+        collection_b=_id_of(new.arm_b),
         source=new.source,
         phase=new.phase,
         running=1,
@@ -174,8 +199,8 @@ _ROWS = (
         *(_A.c[name].label(f"a_{name}") for name in _COLLECTION_COLUMNS),
         *(_B.c[name].label(f"b_{name}") for name in _COLLECTION_COLUMNS),
     )
-    .join(_A, _A.c.collection_id == experiments.c.collection_a)
-    .join(_B, _B.c.collection_id == experiments.c.collection_b)
+    .outerjoin(_A, _A.c.collection_id == experiments.c.collection_a)
+    .outerjoin(_B, _B.c.collection_id == experiments.c.collection_b)
 )
 
 
@@ -184,13 +209,34 @@ def _one(rows: Any) -> Experiment | None:
     return None if row is None else _experiment(row)
 
 
+def _id_of(arm: Arm) -> int | None:
+    return None if arm.collection is None else arm.collection.collection_id
+
+
+def _arms(row: Row[Any]) -> tuple[Arm, Arm]:
+    a, b = (
+        None
+        if getattr(row, f"collection_{side}") is None
+        else Collection(
+            getattr(row, f"{side}_collection_id"),
+            row.tenant,
+            getattr(row, f"{side}_model"),
+            getattr(row, f"{side}_space"),
+            getattr(row, f"{side}_dim"),
+        )
+        for side in ("a", "b")
+    )
+    return Arm(a, b if a is None else None), Arm(b, a if b is None else None)
+
+
 def _experiment(row: Row[Any]) -> Experiment:
+    arm_a, arm_b = _arms(row)
     return Experiment(
         experiment_id=row.experiment_id,
         tenant=row.tenant,
         owner=row.owner,
-        collection_a=Collection(row.a_collection_id, row.tenant, row.a_model, row.a_space, row.a_dim),
-        collection_b=Collection(row.b_collection_id, row.tenant, row.b_model, row.b_space, row.b_dim),
+        arm_a=arm_a,
+        arm_b=arm_b,
         source=QuestionSource(row.source),
         phase=ExperimentPhase(row.phase),
         keep=bool(row.keep),

@@ -228,7 +228,8 @@ def mark_live(conn: Connection, made: Sequence[tuple[str, int]]) -> Shown:
         live = _GO_LIVE.run(conn, several, live=GenerationState.LIVE)
         if live:
             keys = [(row.document_id, row.number, row.collection_id) for row in live]
-            _SHOW.run(conn, [(row.document_id, row.generation_id) for row in live])
+            now_live = [(row.document_id, row.generation_id) for row in live]
+            _SHOW.run(conn, now_live, live=GenerationState.LIVE)
             shown.update(row.document_id for row in live)
             # A first generation has none before it.
             later = [key for key in keys if key[1] > 1]
@@ -345,11 +346,27 @@ _GENERATIONS_BY_ID = _SELECT_GENERATION.where(
 
 
 def _beside(one: str, other: str) -> str:
-    """Return SQL that is true if these collections are the two of a switch that is under way."""
+    """Return SQL that is true if these collections are on the two sides of a switch that is under way.
+
+    Both are of one tenant: that of a document. So a switch from the route, which has no `from_collection`,
+    has all but the new one on its old side.
+    """
     return (
         "EXISTS (SELECT 1 FROM model_switches WHERE model_switches.running = 1 AND "
         f"((model_switches.from_collection = {one} AND model_switches.to_collection = {other}) OR "
-        f"(model_switches.from_collection = {other} AND model_switches.to_collection = {one})))"
+        f"(model_switches.from_collection = {other} AND model_switches.to_collection = {one}) OR "
+        f"(model_switches.from_collection IS NULL AND {one} <> {other} AND "
+        f"model_switches.to_collection IN ({one}, {other}))))"
+    )
+
+
+def _is_of(side: str, collection: str) -> str:
+    """Return SQL that is true if the collection is on this side of `model_switches`, `old` or `new`."""
+    if side == "new":
+        return f"model_switches.to_collection = {collection}"
+    return (
+        f"CASE WHEN model_switches.from_collection IS NULL THEN model_switches.to_collection <> {collection} "
+        f"ELSE model_switches.from_collection = {collection} END"
     )
 
 
@@ -366,16 +383,17 @@ _GO_LIVE = RowsStatement(
 )
 
 # The document is described by its newest live generation. But while a switch is under way, it is by that of
-# the space of most queries, unless only the other space has one.
+# the side of most queries, unless only the other one has one.
 _SHOW = RowsStatement(
     "WITH given(document_id, generation_id) AS (VALUES {rows}) "
     "UPDATE documents SET live_generation = CASE WHEN EXISTS ("
     "SELECT 1 FROM generations AS main JOIN model_switches ON model_switches.running = 1 "
-    "AND main.collection_id = CASE WHEN model_switches.percent >= 100 "
-    "THEN model_switches.to_collection ELSE model_switches.from_collection END "
-    "AND generations.collection_id = CASE WHEN model_switches.percent >= 100 "
-    "THEN model_switches.from_collection ELSE model_switches.to_collection END "
-    "WHERE main.document_id = documents.document_id AND main.number = documents.live_generation) "
+    "AND ((model_switches.percent >= 100 "
+    f"AND {_is_of('new', 'main.collection_id')} AND {_is_of('old', 'generations.collection_id')}) "
+    "OR (model_switches.percent < 100 "
+    f"AND {_is_of('old', 'main.collection_id')} AND {_is_of('new', 'generations.collection_id')})) "
+    "WHERE main.document_id = documents.document_id AND main.number = documents.live_generation "
+    "AND main.state = {live}) "
     "THEN documents.live_generation ELSE generations.number END, "
     # A row that was written while the metadata changed gets the metadata of now from a cleanup. That
     # describes the generation that readers see, so it comes after the flip.

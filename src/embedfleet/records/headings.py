@@ -1,18 +1,20 @@
-"""The titles and headings of the documents that readers see in one space: what known items are drawn from."""
+"""The titles and headings of the documents that readers see: what known items are drawn from."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
 from embedfleet.evaluation.known_items import Heading
+from embedfleet.records.arms import Arm, describes
 from embedfleet.records.chunks import HEADING_SEPARATOR
-from embedfleet.records.collections import Collection
 from embedfleet.sql.states import GenerationState
 from embedfleet.sql.tables import chunks, documents, generations
 
 
-def of_collection(conn: Connection, collection: Collection, *, most_chunks: int) -> list[Heading]:
+def of_arm(conn: Connection, tenant: str, arm: Arm, *, most_chunks: int) -> list[Heading]:
     """Return the headings of up to `most_chunks` chunks, document by document, in the order of the text.
+
+    They are those of one space, or, of the route, those that describe the documents.
 
     The documents come in the order of their ids, which are hashes: so those that come first are a sample.
     """
@@ -28,8 +30,8 @@ def of_collection(conn: Connection, collection: Collection, *, most_chunks: int)
         .join(generations, generations.c.document_id == documents.c.document_id)
         .join(chunks, chunks.c.generation_id == generations.c.generation_id)
         .where(
-            documents.c.tenant == collection.tenant,
-            generations.c.collection_id == collection.collection_id,
+            documents.c.tenant == tenant,
+            describes(arm),
             generations.c.state == GenerationState.LIVE,
         )
         .order_by(documents.c.document_id, chunks.c.chunk_index)

@@ -1,7 +1,8 @@
 """The switches of tenants to another model: how far each is, and which documents it still lacks.
 
 While a switch is under way, a document may be live in two spaces: in each of them one of its generations is.
-A query looks in one space only.
+A query looks in one space only. A switch from the route leaves all other spaces that the tenant has: a query
+then looks in the new space, or in all others and at what only the new one has.
 """
 
 from __future__ import annotations
@@ -12,14 +13,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import collections as collection_records
 from embedfleet.records import switch_gaps
+from embedfleet.records.arms import Arm
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Listing, Page
 from embedfleet.records.scope import Scope
-from embedfleet.records.switch_gaps import Way
+from embedfleet.records.switch_gaps import Gaps, Way
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.states import GenerationState, SwitchPhase
@@ -50,12 +66,16 @@ _PREFIX = b"embedfleet model switch 1\0"
 
 @dataclass(frozen=True, slots=True)
 class ModelSwitch:
-    """A switch of one tenant from the space of one collection to that of another."""
+    """A switch of one tenant from the space of one collection to that of another.
+
+    From the route, `from_collection` is None, and `route` has the tenant's other collections, oldest first.
+    A document that is in none of them belongs to the new space alone: it has no twin.
+    """
 
     switch_id: int
     campaign: str
     tenant: str
-    from_collection: Collection
+    from_collection: Collection | None
     to_collection: Collection
     phase: SwitchPhase
     percent: float
@@ -71,6 +91,7 @@ class ModelSwitch:
     divergences: int = 0
     findings: Mapping[str, Any] = field(default_factory=dict)
     trial_of: str | None = None
+    route: tuple[Collection, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -87,48 +108,113 @@ class ModelSwitch:
         return self.trial_of is not None
 
     @property
-    def main(self) -> Collection:
-        """The collection that describes the tenant's documents: that of most queries."""
-        return self.to_collection if self.percent >= 100 else self.from_collection
+    def leaves_route(self) -> bool:
+        """Whether it leads from the route, and not from one space."""
+        return self.from_collection is None
 
     @property
-    def other(self) -> Collection:
-        """The collection beside the main one."""
-        return self.from_collection if self.percent >= 100 else self.to_collection
+    def old(self) -> Arm:
+        """What answers before the switch, and after a rollback."""
+        return Arm(self.from_collection, self.to_collection if self.leaves_route else None)
+
+    @property
+    def new(self) -> Arm:
+        """What answers after the switch."""
+        return Arm(self.to_collection)
+
+    @property
+    def main(self) -> Arm:
+        """What answers most queries. Its generations describe the tenant's documents."""
+        return self.new if self.percent >= 100 else self.old
+
+    @property
+    def other(self) -> Arm:
+        """What is beside the main one, and is emptied in the end."""
+        return self.old if self.percent >= 100 else self.new
+
+    @property
+    def sources(self) -> tuple[Collection, ...]:
+        """The collections that are left: one, or those of the route."""
+        return self.route if self.from_collection is None else (self.from_collection,)
+
+    @property
+    def paired(self) -> tuple[Collection, ...]:
+        """The collections in which each submitted version has a twin. One of the route alone has none."""
+        return self.sources if self.leaves_route else (*self.sources, self.to_collection)
+
+    @property
+    def emptied(self) -> tuple[Collection, ...]:
+        """The collections of the other side."""
+        return self.sources if self.percent >= 100 else (self.to_collection,)
+
+    @property
+    def out(self) -> Sequence[Way]:
+        """The ways from the main side to the other one."""
+        return self._back if self.percent >= 100 else self._there
+
+    @property
+    def home(self) -> Sequence[Way]:
+        """The ways from the other side to the main one."""
+        return self._there if self.percent >= 100 else self._back
+
+    @property
+    def _there(self) -> Sequence[Way]:
+        return tuple(Way(self.switch_id, one, self.to_collection) for one in self.sources)
+
+    @property
+    def _back(self) -> Sequence[Way]:
+        # A document that was never in a space of the route is not brought there.
+        known = self.leaves_route
+        return tuple(Way(self.switch_id, self.to_collection, one, only_known=known) for one in self.sources)
 
     @property
     def ways(self) -> Sequence[Way]:
-        """The ways in which documents are copied from the one space into the other in this phase.
+        """The ways in which documents are copied from the one side to the other in this phase.
 
         Once the new space may answer queries, it may have a version that the old one lacks, too. While a
-        space is emptied, what only that one has is copied into the other.
+        side is emptied, what only that one has is copied to the other.
         """
-        there = Way(self.switch_id, self.from_collection, self.to_collection)
-        back = Way(self.switch_id, self.to_collection, self.from_collection)
         if self.phase is SwitchPhase.SERVING:
-            return there, back
+            return (*self._there, *self._back)
         if self.phase is SwitchPhase.RETIRING:
-            return (there if self.main == self.to_collection else back,)
-        return (there,) if self.writes_both else ()
+            return self.home
+        return self._there if self.writes_both else ()
 
-    def beside(self, collection: Collection) -> Collection | None:
-        """Return the other one of the two collections; None if this one is neither."""
-        if collection == self.from_collection:
-            return self.to_collection
-        return self.from_collection if collection == self.to_collection else None
+    def beside(self, collection: Collection) -> Sequence[Collection]:
+        """Return the collections whose generations one in this collection does not replace.
 
-    def serving(self, query: str) -> Collection:
-        """Return the collection that answers this query of the tenant. The same query gets the same one."""
-        if self.percent <= 0:
-            return self.from_collection
-        if self.percent >= 100:
-            return self.to_collection
+        They are those of the other side. There are none if this one is on neither side.
+        """
+        if collection == self.to_collection:
+            return self.sources
+        return (self.to_collection,) if collection in self.sources else ()
+
+    def places(self, chosen: Collection, there: Sequence[Collection]) -> tuple[Collection, Collection | None]:
+        """Return where a version is made for which `chosen` was chosen, and where its twin is.
+
+        `there` are the collections that the document is in, or is being made in, the newest version first.
+        None: it has no twin, since it is of neither side, or of the new space alone. While the route answers,
+        a document of it stays where it is though the new space was chosen. So no document of the route gets
+        lost among the copies.
+        """
+        if not self.beside(chosen):
+            return chosen, None
+        source = self.from_collection
+        if source is None:
+            known = [one for one in (chosen, *there) if one in self.sources]
+            if not known:
+                return self.to_collection, None
+            source = known[0]
+        return (self.to_collection, source) if self.percent >= 100 else (source, self.to_collection)
+
+    def serving(self, query: str) -> Arm:
+        """Return what answers this query of the tenant. The same query gets the same one."""
+        if self.percent <= 0 or self.percent >= 100:
+            return self.main
         # Rounded, as 0.07 x 100 is a little more than 7 as a float.
         limit = round(self.percent * (BUCKETS / 100))
         key = query if self.sticky_by == "query" else ""
-        return (
-            self.to_collection if _bucket(self.campaign, self.tenant, key) < limit else self.from_collection
-        )
+        return self.new if _bucket(self.campaign, self.tenant, key) < limit else self.old
 
 
 def _bucket(campaign: str, tenant: str, query: str) -> int:
@@ -139,11 +225,11 @@ def _bucket(campaign: str, tenant: str, query: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NewSwitch:
-    """A switch to begin."""
+    """A switch to begin. `from_collection` is None: it leads from the route."""
 
     campaign: str
     tenant: str
-    from_collection: Collection
+    from_collection: Collection | None
     to_collection: Collection
     wanted_percent: float
     sticky_by: str
@@ -157,7 +243,7 @@ class NewSwitch:
 
 def running(conn: Connection) -> list[ModelSwitch]:
     """Return the switches that are under way, oldest first."""
-    return [_switch(row) for row in conn.execute(_RUNNING)]
+    return _switches(conn, conn.execute(_RUNNING).all())
 
 
 def any_running(conn: Connection) -> bool:
@@ -169,22 +255,22 @@ def running_of(conn: Connection, tenants: Sequence[str]) -> dict[str, ModelSwitc
     """Return the switches of these tenants that are under way, by tenant."""
     found: dict[str, ModelSwitch] = {}
     for names in key_pages(tenants):
-        for row in conn.execute(_RUNNING.where(model_switches.c.tenant.in_(names))):
-            found[row.tenant] = _switch(row)
+        rows = conn.execute(_RUNNING.where(model_switches.c.tenant.in_(names))).all()
+        found |= {one.tenant: one for one in _switches(conn, rows)}
     return found
 
 
 def get(conn: Connection, switch_id: int) -> ModelSwitch | None:
     """Return the switch with this id; None if there is none."""
-    row = conn.execute(_SWITCHES.where(model_switches.c.switch_id == switch_id)).one_or_none()
-    return None if row is None else _switch(row)
+    rows = conn.execute(_SWITCHES.where(model_switches.c.switch_id == switch_id)).all()
+    return next(iter(_switches(conn, rows)), None)
 
 
 def newest_of(conn: Connection, tenant: str) -> ModelSwitch | None:
     """Return the tenant's switch that began last, though it may have ended; None if it never had one."""
     mine = _SWITCHES.where(model_switches.c.tenant == tenant)
-    row = conn.execute(mine.order_by(model_switches.c.switch_id.desc()).limit(1)).one_or_none()
-    return None if row is None else _switch(row)
+    rows = conn.execute(mine.order_by(model_switches.c.switch_id.desc()).limit(1)).all()
+    return next(iter(_switches(conn, rows)), None)
 
 
 def page(
@@ -201,8 +287,8 @@ def page(
         query = query.where(model_switches.c.running == 1)
     if after is not None:
         query = query.where(model_switches.c.switch_id < _LISTING.key_after(after)[0])
-    rows = conn.execute(query.order_by(model_switches.c.switch_id.desc()).limit(limit + 1))
-    return _LISTING.page([_switch(row) for row in rows], limit, lambda one: (one.switch_id,))
+    rows = conn.execute(query.order_by(model_switches.c.switch_id.desc()).limit(limit + 1)).all()
+    return _LISTING.page(_switches(conn, rows), limit, lambda one: (one.switch_id,))
 
 
 def tenants_under_way(conn: Connection, *, campaign: str | None = None) -> list[str]:
@@ -221,7 +307,7 @@ def begin(conn: Connection, new: NewSwitch, now: float) -> ModelSwitch | None:
     row = {
         "campaign": new.campaign,
         "tenant": new.tenant,
-        "from_collection": new.from_collection.collection_id,
+        "from_collection": None if new.from_collection is None else new.from_collection.collection_id,
         "to_collection": new.to_collection.collection_id,
         "phase": SwitchPhase.FILLING,
         "running": 1,
@@ -274,8 +360,9 @@ def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
 def record_divergences(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Note it in each switch of which one space shows one of these generations, and the other one lacks it.
 
-    Before the new space may answer, nothing is noted, as the old one has all documents. While a space is
-    emptied, only what that space alone has is noted.
+    Before the new space may answer, nothing is noted, as the old one has all documents; but of the space that
+    is filled beside the route, which gets documents of its own at any time. While a space is emptied, only
+    what that space alone has is noted.
     """
     for ids in key_pages(generation_ids):
         conn.execute(_DIVERGE, {"ids": ids})
@@ -294,16 +381,26 @@ def wait_for_completions(conn: Connection) -> None:
 
 
 def count_lacking(conn: Connection, switch: ModelSwitch) -> int:
-    """Count the documents of the main space that the other space has not, or only as an older version."""
-    return switch_gaps.measure(conn, switch.main, switch.other).documents
+    """Count the documents of the main side that the other one has not, or only as an older version."""
+    return _gaps(conn, switch).documents
+
+
+def stranded(conn: Connection, switch: ModelSwitch) -> int:
+    """Count the documents that only the other side has, or that are newer there."""
+    return sum(switch_gaps.measure(conn, way).documents for way in switch.home)
+
+
+def _gaps(conn: Connection, switch: ModelSwitch) -> Gaps:
+    found = [switch_gaps.measure(conn, way) for way in switch.out]
+    return Gaps(sum(one.documents for one in found), sum(one.chars for one in found))
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchCounts:
-    """Documents that are live in the main space, those of them that the other space has as they are, the
+    """Documents that are live on the main side, those of them that the other one has as they are, the
     unfinished jobs of the switch, and the jobs of the switch that failed.
 
-    `chars_left`: the characters of the documents that the other space has not.
+    `chars_left`: the characters of the documents that the other side has not.
     """
 
     documents: int
@@ -316,23 +413,23 @@ class SwitchCounts:
 def counts(conn: Connection, switch: ModelSwitch) -> SwitchCounts:
     """Count how far the switch is. The cost grows with the tenant's documents."""
     live = (
-        select(func.count())
+        select(func.count(documents.c.document_id.distinct()))
         .select_from(documents.join(generations, generations.c.document_id == documents.c.document_id))
         .where(
-            generations.c.collection_id == switch.main.collection_id,
+            generations.c.collection_id.in_([way.source.collection_id for way in switch.out]),
             generations.c.state == GenerationState.LIVE,
             documents.c.tenant == switch.tenant,
             documents.c.deleted_at.is_(None),
         )
     )
-    total = int(conn.execute(live).scalar_one())
+    total = int(conn.execute(live).scalar_one() or 0)
     mine = jobs.c.switch_id == switch.switch_id
     states = select(
         func.count().filter(jobs.c.finished_at.is_(None)),
         func.count().filter(jobs.c.status == JobStatus.FAILED),
     ).where(mine, jobs.c.tenant == switch.tenant)
     under_way, failed = conn.execute(states).one()
-    gaps = switch_gaps.measure(conn, switch.main, switch.other)
+    gaps = _gaps(conn, switch)
     return SwitchCounts(total, total - gaps.documents, under_way, failed, gaps.chars)
 
 
@@ -365,7 +462,7 @@ _SWITCHES = (
         *(_FROM.c[name].label(f"from_{name}") for name in _COLLECTION_COLUMNS),
         *(_TO.c[name].label(f"to_{name}") for name in _COLLECTION_COLUMNS),
     )
-    .join(_FROM, _FROM.c.collection_id == model_switches.c.from_collection)
+    .outerjoin(_FROM, _FROM.c.collection_id == model_switches.c.from_collection)
     .join(_TO, _TO.c.collection_id == model_switches.c.to_collection)
 )
 
@@ -374,11 +471,23 @@ _RUNNING = _SWITCHES.where(model_switches.c.running == 1).order_by(model_switche
 
 _HERE = generations.alias("here")
 _OF_TENANT = model_switches.alias("of_tenant")
-_EMPTIED = case((_OF_TENANT.c.percent >= 100, _OF_TENANT.c.from_collection), else_=_OF_TENANT.c.to_collection)
-_BESIDE = case(
-    (_HERE.c.collection_id == _OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection),
-    else_=_OF_TENANT.c.from_collection,
+_FROM_ROUTE = _OF_TENANT.c.from_collection.is_(None)
+_IS_NEW = _HERE.c.collection_id == _OF_TENANT.c.to_collection
+_IS_OLD = or_(
+    _HERE.c.collection_id == _OF_TENANT.c.from_collection,
+    and_(_FROM_ROUTE, _HERE.c.collection_id != _OF_TENANT.c.to_collection),
 )
+
+
+def _is_beside(there: Any) -> ColumnElement[bool]:
+    """Return the condition that a generation is on the other side than `_HERE`."""
+    is_old = there.c.collection_id == _OF_TENANT.c.from_collection
+    of_route = and_(_FROM_ROUTE, there.c.collection_id != _OF_TENANT.c.to_collection)
+    is_new = there.c.collection_id == _OF_TENANT.c.to_collection
+    return or_(and_(_IS_NEW, or_(is_old, of_route)), and_(_IS_OLD, is_new))
+
+
+_IS_EMPTIED = case((_OF_TENANT.c.percent >= 100, _IS_OLD), else_=_IS_NEW)
 
 # From the generations to their switch by its tenant, so that many switches cost no more than one.
 _DIVERGED = (
@@ -389,12 +498,13 @@ _DIVERGED = (
     .where(
         _HERE.c.generation_id.in_(bindparam("ids", expanding=True)),
         _HERE.c.state == GenerationState.LIVE,
-        _HERE.c.collection_id.in_((_OF_TENANT.c.from_collection, _OF_TENANT.c.to_collection)),
+        or_(_IS_OLD, _IS_NEW),
         or_(
             _OF_TENANT.c.phase == SwitchPhase.SERVING,
-            and_(_OF_TENANT.c.phase == SwitchPhase.RETIRING, _HERE.c.collection_id == _EMPTIED),
+            and_(_OF_TENANT.c.phase == SwitchPhase.RETIRING, _IS_EMPTIED),
+            and_(_FROM_ROUTE, _IS_NEW),
         ),
-        switch_gaps.is_gap_in(_HERE, _BESIDE),
+        switch_gaps.is_gap_in(_HERE, _is_beside),
     )
 )
 
@@ -405,14 +515,24 @@ _DIVERGE = (
 )
 
 
-def _switch(row: Row[Any]) -> ModelSwitch:
+def _switches(conn: Connection, rows: Sequence[Row[Any]]) -> list[ModelSwitch]:
+    return [_switch(row, _route(conn, row) if row.from_collection is None else ()) for row in rows]
+
+
+def _route(conn: Connection, row: Row[Any]) -> tuple[Collection, ...]:
+    mine = collection_records.of_tenant(conn, row.tenant)
+    return tuple(one for one in mine if one.collection_id != row.to_collection)
+
+
+def _switch(row: Row[Any], route: tuple[Collection, ...]) -> ModelSwitch:
+    source = None
+    if row.from_collection is not None:
+        source = Collection(row.from_collection_id, row.tenant, row.from_model, row.from_space, row.from_dim)
     return ModelSwitch(
         switch_id=row.switch_id,
         campaign=row.campaign,
         tenant=row.tenant,
-        from_collection=Collection(
-            row.from_collection_id, row.tenant, row.from_model, row.from_space, row.from_dim
-        ),
+        from_collection=source,
         to_collection=Collection(row.to_collection_id, row.tenant, row.to_model, row.to_space, row.to_dim),
         phase=SwitchPhase(row.phase),
         percent=row.percent,
@@ -428,4 +548,5 @@ def _switch(row: Row[Any]) -> ModelSwitch:
         ended_at=row.ended_at,
         divergences=row.divergences,
         findings=json.loads(row.findings),
+        route=route,
     )

@@ -44,13 +44,13 @@ def live_passages(
     chunk_ids: Sequence[str],
     wanted: PassageFilter,
     *,
-    but_in: int | None = None,
+    but_in: Sequence[int] = (),
 ) -> dict[str, Passage]:
     """Return the passages among these ids that readers of the tenant may see and the filter allows, by id.
 
     They are the chunks of the tenant's live generations. All other ids are left out. An id belongs to one
     space, so passages of one collection are never mixed with those of another. Documents that readers see in
-    the collection `but_in` are left out.
+    one of the collections `but_in` are left out.
     """
     # The tenant is compared as an expression, so that no index of it is used. SQLite has no statistics: it
     # would look through all documents of the tenant, and not for the few chunks.
@@ -74,12 +74,12 @@ def allowed_ids(
     wanted: PassageFilter,
     limit: int | None = None,
     *,
-    but_in: int | None = None,
+    but_in: Sequence[int] = (),
 ) -> list[str]:
     """Return the ids of the live passages of a collection that the filter allows; with a limit, some of them.
 
-    Documents that readers see in the collection `but_in` are left out. A passage that was given up has an id
-    too, but no vector.
+    Documents that readers see in one of the collections `but_in` are left out. A passage that was given up
+    has an id too, but no vector.
     """
     query = _live(select(chunks.c.chunk_id)).where(
         documents.c.tenant == tenant,
@@ -90,14 +90,14 @@ def allowed_ids(
     return [chunk_id.hex() for chunk_id in conn.execute(query.limit(limit)).scalars()]
 
 
-def _not_live_in(collection_id: int | None) -> list[ColumnElement[bool]]:
-    """Restrict a query over documents to those that readers do not see in this collection; None: all."""
-    if collection_id is None:
+def _not_live_in(collection_ids: Sequence[int]) -> list[ColumnElement[bool]]:
+    """Restrict a query over documents to those that readers see in none of these collections."""
+    if not collection_ids:
         return []
     there = generations.alias("there")
     live = select(there.c.generation_id).where(
         there.c.document_id == documents.c.document_id,
-        there.c.collection_id == collection_id,
+        there.c.collection_id.in_(list(collection_ids)),
         there.c.state == GenerationState.LIVE,
     )
     return [~live.exists()]
@@ -113,8 +113,12 @@ class SampledPassage:
     end: int
 
 
-def sample(conn: Connection, tenant: str, collection_id: int, most: int) -> list[SampledPassage]:
+def sample(
+    conn: Connection, tenant: str, collection_id: int, most: int, *, but_in: Sequence[int] = ()
+) -> list[SampledPassage]:
     """Return up to `most` live passages of a collection. Which ones has nothing to do with their content.
+
+    Documents that readers see in one of the collections `but_in` are left out.
 
     The ids of documents and chunks are hashes, so those that come first in their order are a sample. It is
     the same one until the documents change. The cost does not grow with the collection.
@@ -126,6 +130,7 @@ def sample(conn: Connection, tenant: str, collection_id: int, most: int) -> list
             documents.c.tenant == tenant,
             generations.c.collection_id == collection_id,
             generations.c.state == GenerationState.LIVE,
+            *_not_live_in(but_in),
         )
         .order_by(generations.c.document_id)
         .limit(_SAMPLED_DOCUMENTS)

@@ -7,7 +7,7 @@ gaps at any moment, so nothing about them is remembered anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,15 @@ from embedfleet.sql.tables import documents, generations, jobs
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """From which space of a switch documents are copied into which."""
+    """From which space of a switch documents are copied into which.
+
+    `only_known`: only those of which readers see an older version in the target.
+    """
 
     switch_id: int
     source: Collection
     target: Collection
+    only_known: bool = False
 
 
 def to_copy(conn: Connection, way: Way, *, limit: int, after: str = "") -> list[str]:
@@ -69,16 +73,16 @@ class Gaps:
     chars: int
 
 
-def measure(conn: Connection, source: Collection, target: Collection) -> Gaps:
-    """Count the documents that have a gap in `target`."""
-    gaps = _gaps(Way(0, source, target)).add_columns(generations.c.chars).subquery()
+def measure(conn: Connection, way: Way) -> Gaps:
+    """Count the documents that have a gap."""
+    gaps = _gaps(way).add_columns(generations.c.chars).subquery()
     sums = select(func.count(), func.coalesce(func.sum(gaps.c.chars), 0)).select_from(gaps)
     found, chars = conn.execute(sums).one()
     return Gaps(found, int(chars))
 
 
-def any_unpaired(conn: Connection, way: Way) -> bool:
-    """Whether a submitted job for one of the two spaces is under way without one for the other space.
+def any_unpaired(conn: Connection, switch_id: int, paired: Sequence[Collection]) -> bool:
+    """Whether a submitted job for one of the `paired` collections is under way without its twin.
 
     It was submitted before the switch began, or its twin has failed.
     """
@@ -87,14 +91,14 @@ def any_unpaired(conn: Connection, way: Way) -> bool:
         select(jobs.c.job_id)
         .join(generations, generations.c.generation_id == jobs.c.generation_id)
         .where(
-            jobs.c.tenant == way.source.tenant,
+            jobs.c.tenant.in_([one.tenant for one in paired]),
             jobs.c.finished_at.is_(None),
             jobs.c.switch_id.is_(None),
-            generations.c.collection_id.in_((way.source.collection_id, way.target.collection_id)),
+            generations.c.collection_id.in_([one.collection_id for one in paired]),
             ~exists().where(
                 twin.c.document_id == jobs.c.document_id,
                 twin.c.finished_at.is_(None),
-                twin.c.switch_id == way.switch_id,
+                twin.c.switch_id == switch_id,
             ),
         )
     )
@@ -111,15 +115,15 @@ def _among(conn: Connection, query: Select[Any], document_ids: Sequence[str]) ->
 
 def is_gap(source: Any, target: Collection) -> ColumnElement[bool]:
     """Return the condition that a live generation of the table `source` has a gap in `target`."""
-    return is_gap_in(source, target.collection_id)
+    return is_gap_in(source, lambda there: there.c.collection_id == target.collection_id)
 
 
-def is_gap_in(source: Any, collection_id: ColumnElement[int] | int) -> ColumnElement[bool]:
-    """Return the condition that a live generation of `source` has a gap in the collection with this id."""
+def is_gap_in(source: Any, is_target: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Return the condition that a live generation of `source` has a gap where `is_target` is true."""
     there = generations.alias("there")
     return ~exists().where(
         there.c.document_id == source.c.document_id,
-        there.c.collection_id == collection_id,
+        is_target(there),
         there.c.state == GenerationState.LIVE,
         or_(_same(there, source), there.c.number > source.c.number),
     )
@@ -130,6 +134,12 @@ def _same(one: Any, other: Any) -> ColumnElement[bool]:
 
 
 def _gaps(way: Way) -> Select[Any]:
+    known = generations.alias("known")
+    is_known = exists().where(
+        known.c.document_id == documents.c.document_id,
+        known.c.collection_id == way.target.collection_id,
+        known.c.state == GenerationState.LIVE,
+    )
     return (
         select(documents.c.document_id)
         .join(generations, generations.c.document_id == documents.c.document_id)
@@ -139,6 +149,7 @@ def _gaps(way: Way) -> Select[Any]:
             generations.c.collection_id == way.source.collection_id,
             generations.c.state == GenerationState.LIVE,
             is_gap(generations, way.target),
+            *([is_known] if way.only_known else []),
         )
     )
 

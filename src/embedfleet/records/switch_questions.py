@@ -11,6 +11,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
+from embedfleet.records import arms
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.sql.model_tables import switch_questions
 from embedfleet.sql.states import GenerationState
@@ -90,7 +91,7 @@ def of_switch(conn: Connection, switch: ModelSwitch) -> list[WorstQuestion]:
             switch_questions.c.switch_id == switch.switch_id,
             documents.c.deleted_at.is_(None),
             generations.c.state == GenerationState.LIVE,
-            generations.c.collection_id == switch.from_collection.collection_id,
+            arms.describes(switch.old),
         )
         .order_by(switch_questions.c.place, chunks.c.chunk_index)
     )

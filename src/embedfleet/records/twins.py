@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, update
 
 from embedfleet.records import segments, switch_gaps
 from embedfleet.records.collections import Collection
@@ -199,28 +198,64 @@ def unfinished_jobs_of(conn: Connection, document_ids: Sequence[str], switch_id:
     return found
 
 
-def any_stranded(conn: Connection, tenant: str, *, kept: Collection, dropped: Collection) -> bool:
-    """Whether any document of the tenant is live in `dropped` and not in `kept`."""
-    return conn.execute(_stranded(tenant, kept=kept, dropped=dropped).limit(1)).first() is not None
-
-
-def _stranded(tenant: str, *, kept: Collection, dropped: Collection) -> Select[Any]:
-    other = generations.alias("other")
-    return (
-        select(documents.c.document_id)
+def count_only_in(conn: Connection, collection: Collection, others: Sequence[Collection]) -> int:
+    """Count the documents that readers see in the collection and in none of the others."""
+    query = (
+        select(func.count())
+        .select_from(documents)
         .join(generations, generations.c.document_id == documents.c.document_id)
         .where(
-            documents.c.tenant == tenant,
-            generations.c.collection_id == dropped.collection_id,
+            documents.c.tenant == collection.tenant,
+            generations.c.collection_id == collection.collection_id,
             generations.c.state == GenerationState.LIVE,
-            ~select(other.c.generation_id)
-            .where(
-                other.c.document_id == documents.c.document_id,
-                other.c.collection_id == kept.collection_id,
-                other.c.state == GenerationState.LIVE,
-            )
-            .exists(),
+            ~_live_in_any(others),
         )
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def count_copies_in_use(conn: Connection, collection: Collection, others: Sequence[Collection]) -> int:
+    """Count those of `count_in_use` whose documents readers see in one of the others, too."""
+    query = (
+        select(func.count())
+        .select_from(generations)
+        .join(documents, documents.c.document_id == generations.c.document_id)
+        .where(
+            generations.c.collection_id == collection.collection_id,
+            generations.c.state != GenerationState.RETIRED,
+            _live_in_any(others),
+        )
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def any_moving_into(conn: Connection, collection: Collection) -> bool:
+    """Whether a submitted job makes a document in the collection that readers see in another one."""
+    made = generations.alias("made")
+    query = (
+        select(jobs.c.job_id)
+        .join(made, made.c.generation_id == jobs.c.generation_id)
+        .where(
+            jobs.c.tenant == collection.tenant,
+            jobs.c.finished_at.is_(None),
+            made.c.collection_id == collection.collection_id,
+            exists().where(
+                generations.c.document_id == made.c.document_id,
+                generations.c.collection_id != collection.collection_id,
+                generations.c.state == GenerationState.LIVE,
+            ),
+        )
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def _live_in_any(others: Sequence[Collection]) -> ColumnElement[bool]:
+    """Return the condition on a document that readers see it in one of these collections."""
+    there = generations.alias("there")
+    return exists().where(
+        there.c.document_id == documents.c.document_id,
+        there.c.collection_id.in_([one.collection_id for one in others]),
+        there.c.state == GenerationState.LIVE,
     )
 
 

@@ -60,11 +60,6 @@ class Nearest:
     candidates: int
     lost: int = 0
 
-    @property
-    def is_of_nothing(self) -> bool:
-        """Whether there was no passage to look at."""
-        return self.exact and not self.candidates and not self.lost
-
 
 class NearestPassages:
     """Looks for passages in the process that owns the vector store."""
@@ -82,11 +77,12 @@ class NearestPassages:
         wanted: PassageFilter,
         *,
         most: int,
-        but_in: Collection | None = None,
+        but_in: Sequence[Collection] = (),
     ) -> Nearest:
         """Return the `most` nearest texts of live passages that the filter allows.
 
-        Documents that readers see in the collection `but_in` too are left out: another search finds them.
+        Documents that readers see in one of the collections `but_in` too are left out: another search finds
+        them.
         Passages of the same text are one hit. Without a filter there may be fewer hits if the 20,000 nearest
         passages are of fewer texts.
         """
@@ -102,9 +98,9 @@ class NearestPassages:
         vector: NDArray[np.float32],
         wanted: PassageFilter,
         most: int,
-        but_in: Collection | None,
+        but_in: Sequence[Collection],
     ) -> Nearest:
-        left_out = None if but_in is None else but_in.collection_id
+        left_out = [one.collection_id for one in but_in]
         part_id = self._store.part_id
         search = _Search(self._database, self._store, part_id, collection, vector, wanted, most, left_out)
         if not search.leaves_out:
@@ -128,12 +124,12 @@ class _Search:
     vector: NDArray[np.float32]
     wanted: PassageFilter
     most: int
-    but_in: int | None = None
+    but_in: Sequence[int] = ()
 
     @property
     def leaves_out(self) -> bool:
         """Whether any passage is left out, as far as it can be told."""
-        return self.wanted.says_something or self.but_in is not None
+        return self.wanted.says_something or bool(self.but_in)
 
     async def allowed(self, limit: int | None) -> list[str]:
         """Return the ids of the allowed passages; with a limit, some of them."""
@@ -248,7 +244,7 @@ def _hits(
     near: Sequence[Hit],
     wanted: PassageFilter,
     most: int,
-    but_in: int | None,
+    but_in: Sequence[int],
 ) -> tuple[list[SearchHit], int]:
     """Return the passages of up to `most` different texts among these rows that are allowed, in order.
 

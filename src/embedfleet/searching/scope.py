@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from embedfleet.errors import Remedy
 from embedfleet.queue_schemas import ModelDocuments
+from embedfleet.records.arms import ArmSpaces
 from embedfleet.records.collections import Collection
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
@@ -23,8 +24,8 @@ class SearchScope:
     `documents` counts the documents that readers see, by collection id; empty if nothing was counted.
     `switch` is the tenant's switch to another model that was under way when this was decided, and
     `experiment` the online experiment that mixes the hits of both of its models.
-    `beside` has a collection of a switch to another model that does not answer the query, with the one that
-    does: only those of its documents are looked for that the other one lacks.
+    `beside` has the collections of the side of a switch to another model that does not answer the query, with
+    those of the side that does: only those of their documents are looked for that the other side lacks.
     """
 
     collections: Sequence[Collection]
@@ -33,7 +34,7 @@ class SearchScope:
     remedy: Remedy | None = None
     documents: Mapping[int, int] = field(default_factory=dict)
     switch: ModelSwitch | None = None
-    beside: Mapping[Collection, Collection] = field(default_factory=dict)
+    beside: Mapping[Collection, Sequence[Collection]] = field(default_factory=dict)
     experiment: Experiment | None = None
 
     def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
@@ -43,17 +44,33 @@ class SearchScope:
         )
 
 
-def sides_of(switch: ModelSwitch, query: str, model: str | None) -> tuple[Collection, Collection | None]:
-    """Return the collection of a switch to another model that answers this query, and the one that does not.
+def sides_of(
+    switch: ModelSwitch, query: str, model: str | None
+) -> tuple[Sequence[Collection], Sequence[Collection]]:
+    """Return the collections of the side of a switch that answers this query, and those of the other side.
 
-    Both have the same documents, but for those that the second had before the switch began. A query that
-    names the model of one of the two gets that one; any other query gets the one that serves it.
+    Both have the same documents, but for those that the second had before the switch began, or that a space
+    beside the route has of its own. A query that names a model of one side gets that side; any other query
+    gets the one that serves it. No query gets a space that is on trial beside the route: the route may have
+    documents of that model, and they alone are looked for.
     """
-    serving = switch.serving(query)
-    other = switch.beside(serving)
-    if other is not None and model == other.model != serving.model:
+    sides: list[Sequence[Collection]] = [switch.sources, (switch.to_collection,)]
+    if switch.serving(query) == switch.new:
+        sides.reverse()
+    serving, other = sides
+    on_trial = switch.leaves_route and switch.is_trial
+    if not on_trial and _has_model(other, model) and not _has_model(serving, model):
         serving, other = other, serving
     return serving, other
+
+
+def scope_of_spaces(spaces: ArmSpaces) -> SearchScope:
+    """Return the scope of a search that looks into these spaces and no others."""
+    return SearchScope(spaces.collections, documents=spaces.documents, beside=spaces.but_in)
+
+
+def _has_model(side: Sequence[Collection], model: str | None) -> bool:
+    return any(one.model == model for one in side)
 
 
 def scope_of_search(

@@ -57,12 +57,18 @@ class ScoreBackgrounds:
         self._one_at_a_time = asyncio.Lock()
 
     async def of(
-        self, tenant: str, space: Collection, spaces: Sequence[Collection], documents: Mapping[int, int]
+        self,
+        tenant: str,
+        space: Collection,
+        spaces: Sequence[Collection],
+        documents: Mapping[int, int],
+        but_in: Mapping[Collection, Sequence[Collection]],
     ) -> Background:
         """Return the background of this space, which is one of the tenant's `spaces`.
 
-        `documents` counts the documents that readers see in each, by collection id. Raises Transient if the
-        vectors of the space are being removed, and what the embedder raises for its model.
+        `documents` counts the documents that readers see in each, by collection id. Of a space in `but_in`,
+        documents that the collections there have too do not count: no search sees them. Raises Transient if
+        the vectors of the space are being removed, and what the embedder raises for its model.
         """
         there = documents[space.collection_id]
         found = await self._kept(space, there)
@@ -71,7 +77,7 @@ class ScoreBackgrounds:
             async with self._one_at_a_time:
                 found = await self._kept(space, there)
                 if found is None:
-                    found = await self._make(tenant, space, spaces)
+                    found = await self._make(tenant, space, spaces, but_in)
                     await self._keep(space, KeptBackground(found, there))
         return found
 
@@ -85,13 +91,19 @@ class ScoreBackgrounds:
         now = self._clock.now()
         await self._database.write(lambda conn: score_backgrounds.put(conn, space.collection_id, kept, now))
 
-    async def _make(self, tenant: str, space: Collection, spaces: Sequence[Collection]) -> Background:
+    async def _make(
+        self,
+        tenant: str,
+        space: Collection,
+        spaces: Sequence[Collection],
+        but_in: Mapping[Collection, Sequence[Collection]],
+    ) -> Background:
         """Compare a sample of the space with questions from the other spaces."""
 
         def look(conn: Connection) -> tuple[list[SampledPassage], list[str]]:
-            own = passages.sample(conn, tenant, space.collection_id, PASSAGES_OF_A_SPACE)
+            own = _sample(conn, space, PASSAGES_OF_A_SPACE, but_in)
             others = [one for one in spaces if one.collection_id != space.collection_id]
-            return own, [text for other in others for text in _texts_of_sample(conn, tenant, other)]
+            return own, [text for other in others for text in _texts_of_sample(conn, other, but_in)]
 
         own, foreign = await self._database.read(look)
         vectors = await self._vectors(space, [one.chunk_id for one in own])
@@ -124,8 +136,17 @@ class ScoreBackgrounds:
         return vectors
 
 
-def _texts_of_sample(conn: Connection, tenant: str, space: Collection) -> list[str]:
-    some = passages.sample(conn, tenant, space.collection_id, QUESTIONS_OF_A_SPACE)
+def _sample(
+    conn: Connection, space: Collection, most: int, but_in: Mapping[Collection, Sequence[Collection]]
+) -> list[SampledPassage]:
+    left_out = [one.collection_id for one in but_in.get(space, ())]
+    return passages.sample(conn, space.tenant, space.collection_id, most, but_in=left_out)
+
+
+def _texts_of_sample(
+    conn: Connection, space: Collection, but_in: Mapping[Collection, Sequence[Collection]]
+) -> list[str]:
+    some = _sample(conn, space, QUESTIONS_OF_A_SPACE, but_in)
     spans = [(one.generation_id, [(one.start, one.end)]) for one in some]
     return [texts[0] for texts in segments.texts_of(conn, spans) if texts is not None]
 

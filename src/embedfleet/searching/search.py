@@ -29,6 +29,7 @@ from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.metrics.search_times import SearchTimes
 from embedfleet.queue_schemas import SearchHit, SearchHits
 from embedfleet.records import collections, documents, job_counts, model_switches, searches, twins
+from embedfleet.records.arms import Arm, spaces_of
 from embedfleet.records.collections import Collection
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
@@ -36,7 +37,7 @@ from embedfleet.searching.fusion import HitsOfSpace, fused_hits
 from embedfleet.searching.impressions import Impressions, mixed
 from embedfleet.searching.nearest_passages import Nearest, NearestPassages
 from embedfleet.searching.query_embedding import QueryEmbedding
-from embedfleet.searching.scope import SearchScope, scope_of_search, sides_of
+from embedfleet.searching.scope import SearchScope, scope_of_search, scope_of_spaces, sides_of
 from embedfleet.searching.score_background import ScoreBackgrounds
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
@@ -48,6 +49,9 @@ from embedfleet.wording import number_of
 _ABANDONED_AFTER_SECONDS = 3600.0
 
 _MIXED = "the hits are of two models that are compared, in turn: their scores do not compare"
+_MIXED_WITH_ROUTE = (
+    "the hits are of the route and of a model that is compared with it, in turn: their scores do not compare"
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,6 +82,76 @@ class SearchRequest(PassageFilter):
         return value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SpaceAnswer:
+    """What a search found in one collection. `unknown` is as in `unknown_share`."""
+
+    collection: Collection
+    found: Nearest
+    unknown: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundInSpaces:
+    """The hits, nearest or rarest first. `errors`: why a collection was not searched."""
+
+    hits: Sequence[SearchHit]
+    answers: Sequence[SpaceAnswer]
+    errors: Mapping[Collection, EmbedfleetError]
+
+
+class SpacesSearch:
+    """Searches the spaces of a scope, and makes one list of their hits. Which they are, others decide."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: VectorStore,
+        embedder: TextEmbedder,
+        *,
+        exact_scan_rows: int,
+        embedding_seconds: float | None = None,
+    ) -> None:
+        """The last two are as in `SearchService`."""
+        self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
+        self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
+        self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
+
+    async def find(self, tenant: str, request: SearchRequest, scope: SearchScope) -> FoundInSpaces:
+        """Search all collections at once. Raises the first error if all of them fail."""
+        answers, errors = await _each(
+            scope.collections, lambda one: self._in_one(tenant, request, one, scope)
+        )
+        filled = [one for one in answers if one.found.hits]
+        hits = [hit for one in filled for hit in one.found.hits]
+        if len(filled) > 1:
+            spaces, failed = await _each(filled, lambda one: self._calibrated(tenant, one, scope))
+            hits = fused_hits(spaces, most=request.limit)
+            errors |= {one.collection: exc for one, exc in failed.items()}
+            answers = [one for one in answers if one.collection not in errors]
+        if errors and not answers:
+            raise next(iter(errors.values()))
+        return FoundInSpaces(hits, answers, errors)
+
+    async def _in_one(
+        self, tenant: str, request: SearchRequest, collection: Collection, scope: SearchScope
+    ) -> SpaceAnswer:
+        query = await self._queries.embed(tenant, request.query, collection)
+        but_in = scope.beside.get(collection, ())
+        found = await self._passages.find(
+            collection, query.vector, request, most=request.limit, but_in=but_in
+        )
+        hits = [hit.model_copy(update={"model": collection.model}) for hit in found.hits]
+        return SpaceAnswer(collection, replace(found, hits=hits), query.unknown_share)
+
+    async def _calibrated(self, tenant: str, answer: SpaceAnswer, scope: SearchScope) -> HitsOfSpace:
+        space = answer.collection
+        background = await self._backgrounds.of(
+            tenant, space, scope.collections, scope.documents, scope.beside
+        )
+        return HitsOfSpace(space.model, answer.found.hits, background)
+
+
 class SearchService:
     """Answers searches in the process that owns the vector store."""
 
@@ -96,14 +170,15 @@ class SearchService:
         `embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes.
         """
         self._database = database
-        self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._embedder = embedder
-        self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
+        self._spaces = SpacesSearch(
+            database, store, embedder, exact_scan_rows=exact_scan_rows, embedding_seconds=embedding_seconds
+        )
         self._impressions = impressions
         self.times = SearchTimes()
-        # By the switch and its collection that does not answer: see `_holds_more`.
-        self._more: dict[tuple[int, int], _More] = {}
-        self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
+        # By the switch and its collection that does not answer: the `divergences` with which it had no
+        # document of its own. See `_holds_alone`.
+        self._nothing_alone: dict[tuple[int, int], int] = {}
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchHits:
         """Return the `limit` nearest live passages, nearest first, with what was searched and what was not.
@@ -113,7 +188,7 @@ class SearchService:
 
         Documents of several models are searched with each, and the hits are ordered by how rare their scores
         are for their model. A model that fails is named in `not_searched`, with the reason. While an online
-        experiment compares two models, both answer, and their hits take turns.
+        experiment compares two models, or a model with the route, both answer, and their hits take turns.
 
         Raises InvalidRequest if the query is too long for the only model. Raises UnknownModel and
         SpaceMismatch.
@@ -155,61 +230,24 @@ class SearchService:
             mixed = await self._mixed(tenant, request, scope, scope.experiment)
             if mixed is not None:
                 return mixed
-        if len(scope.collections) > 1:
-            return _Found(await self._in_several(tenant, request, scope))
-        answers = [await self._in_one(tenant, request, one) for one in scope.collections]
-        hits = [hit for one in answers for hit in one.found.hits]
-        return _Found(_answer_of(hits, answers, scope, tenant, request))
+        found = await self._spaces.find(tenant, request, scope)
+        return _Found(_answer_of(found.hits, found.answers, _without(scope, found.errors), tenant, request))
 
     async def _mixed(
         self, tenant: str, request: SearchRequest, scope: SearchScope, experiment: Experiment
     ) -> _Found | None:
-        """Ask both models of an online experiment, and mix their hits. None: one of them did not answer."""
-        spaces = (experiment.collection_a, experiment.collection_b)
-        answers, errors = await _each(spaces, lambda one: self._in_one(tenant, request, one))
-        if errors:
+        """Ask both arms of an online experiment, and mix their hits. None: one of them did not answer."""
+        look = partial(_scopes_of, arms=(experiment.arm_a, experiment.arm_b))
+        scopes = await self._database.read(look)
+        found, errors = await _each(range(2), lambda place: self._spaces.find(tenant, request, scopes[place]))
+        if errors or any(one.errors for one in found):
             return None
-        a, b = (one.found.hits for one in answers)
+        a, b = (one.hits for one in found)
         hits, teams = mixed(a, b, length=request.limit, rng=Random(uuid.uuid4().int))
-        scope = replace(scope, notice=_MIXED if scope.notice is None else f"{scope.notice}; {_MIXED}")
+        notice = _MIXED_WITH_ROUTE if experiment.has_route else _MIXED
+        scope = replace(scope, notice=notice if scope.notice is None else f"{scope.notice}; {notice}")
+        answers = [answer for one in found for answer in one.answers]
         return _Found(_answer_of(hits, answers, scope, tenant, request), experiment, teams)
-
-    async def _in_several(self, tenant: str, request: SearchRequest, scope: SearchScope) -> SearchHits:
-        """Search all collections at once. Raises the first error if all of them fail."""
-        answers, errors = await _each(
-            scope.collections, lambda one: self._in_one(tenant, request, one, scope.beside.get(one))
-        )
-        if not request.says_something:
-            self._forget_more(scope, answers)
-        filled = [one for one in answers if one.found.hits]
-        hits = [hit for one in filled for hit in one.found.hits]
-        if len(filled) > 1:
-            spaces, failed = await _each(filled, lambda one: self._calibrated(tenant, one, scope))
-            hits = fused_hits(spaces, most=request.limit)
-            errors |= {one.collection: exc for one, exc in failed.items()}
-            answers = [one for one in answers if one.collection not in errors]
-        if not answers:
-            raise next(iter(errors.values()))
-        return _answer_of(hits, answers, _without(scope, errors), tenant, request)
-
-    async def _in_one(
-        self,
-        tenant: str,
-        request: SearchRequest,
-        collection: Collection,
-        but_in: Collection | None = None,
-    ) -> _Answer:
-        query = await self._queries.embed(tenant, request.query, collection)
-        found = await self._passages.find(
-            collection, query.vector, request, most=request.limit, but_in=but_in
-        )
-        hits = [hit.model_copy(update={"model": collection.model}) for hit in found.hits]
-        return _Answer(collection, replace(found, hits=hits), query.unknown_share)
-
-    async def _calibrated(self, tenant: str, answer: _Answer, scope: SearchScope) -> HitsOfSpace:
-        space = answer.collection
-        background = await self._backgrounds.of(tenant, space, scope.collections, scope.documents)
-        return HitsOfSpace(space.model, answer.found.hits, background)
 
     @property
     def loaded_models(self) -> list[str]:
@@ -242,67 +280,63 @@ class SearchService:
     def _scope(self, conn: Connection, tenant: str, request: SearchRequest) -> SearchScope:
         mine = collections.of_tenant(conn, tenant)
         model = request.model
-        beside: dict[Collection, Collection] = {}
+        beside: dict[Collection, Sequence[Collection]] = {}
+        own: dict[int, int] = {}
         switch = model_switches.running_of(conn, [tenant]).get(tenant) if len(mine) > 1 else None
         if switch is not None:
             serving, hidden = sides_of(switch, request.query, model)
-            if model is None and hidden in mine and self._holds_more(conn, switch, hidden, serving):
-                beside = {hidden: serving}
-            else:
-                mine = [one for one in mine if one != hidden]
+            for one in hidden:
+                wanted = model is None or (switch.leaves_route and switch.is_trial and model == one.model)
+                if wanted and one in mine and (only := self._holds_alone(conn, switch, one, serving)):
+                    beside[one], own[one.collection_id] = serving, only
+            mine = [one for one in mine if one not in hidden or one in beside]
         elif len(mine) > 1:
             # A space that was left for another model has no documents: of one space, nothing need be counted.
             mine = [one for one in mine if documents.any_live_in(conn, one.collection_id)] or mine
-        if len(mine) == 1 and model in (None, mine[0].model) and documents.any_live(conn, tenant):
+        experiment = None if switch is None else self._experiment(conn, switch, model)
+        one_space = len(mine) == 1 and not beside and model in (None, mine[0].model)
+        if one_space and documents.any_live(conn, tenant):
             # Nothing is left out, so that nothing need be counted.
-            return SearchScope(mine, switch=switch, experiment=self._experiment(conn, switch, model))
+            return SearchScope(mine, switch=switch, experiment=experiment)
         scope = scope_of_search(
             tenant,
             mine,
-            documents.live_by_collection(conn, tenant),
+            documents.live_by_collection(conn, tenant) | own,
             model=model,
             unfinished=job_counts.count_unfinished(conn, [tenant]).get(tenant, 0),
         )
-        return replace(scope, switch=switch, beside=beside)
+        return replace(scope, switch=switch, beside=beside, experiment=experiment)
 
-    def _holds_more(
-        self, conn: Connection, switch: ModelSwitch, hidden: Collection, serving: Collection
-    ) -> bool:
-        """Whether the collection of a switch that does not answer has documents that the other one lacks.
+    def _holds_alone(
+        self, conn: Connection, switch: ModelSwitch, hidden: Collection, serving: Sequence[Collection]
+    ) -> int:
+        """Count the documents of a collection that does not answer that none of those that do have.
 
         They were there before the switch began, as a tenant with rules may switch code to the model that its
-        prose has; or their twins were given up. The look reads all documents, so its answer is remembered for
-        each side, until the switch says that another document came to be in one space only.
+        prose has; or their twins were given up; or they are of the space beside the route. The look reads all
+        documents. So it is remembered for each side that there are none, until the switch says that another
+        document came to be in one space only.
         """
-        if hidden.model == serving.model:  # only the newer of the two can be searched at all
-            return False
+        if any(hidden.model == one.model for one in serving):
+            return 0  # only the newer of the two can be searched at all
         key = (switch.switch_id, hidden.collection_id)
-        known = self._more.get(key)
-        if known is None or known.divergences != switch.divergences:
-            more = twins.any_stranded(conn, hidden.tenant, kept=serving, dropped=hidden)
-            known = self._more[key] = _More(switch.divergences, more)
-        return known.there
+        if self._nothing_alone.get(key) == switch.divergences:
+            return 0
+        only = twins.count_only_in(conn, hidden, serving)
+        if not only:
+            self._nothing_alone[key] = switch.divergences
+        return only
 
-    def _forget_more(self, scope: SearchScope, answers: Sequence[_Answer]) -> None:
-        """Remember that a space has nothing of its own any more: a search of all that it has found none.
-
-        What only it had is deleted by now, or the other space has it too.
-        """
-        for one in answers:
-            if scope.switch is not None and one.collection in scope.beside and one.found.is_of_nothing:
-                key = (scope.switch.switch_id, one.collection.collection_id)
-                # By the count of before that search. If there is another such document since, it is higher.
-                self._more[key] = _More(scope.switch.divergences, False)
-
-    def _experiment(
-        self, conn: Connection, switch: ModelSwitch | None, model: str | None
-    ) -> Experiment | None:
+    def _experiment(self, conn: Connection, switch: ModelSwitch, model: str | None) -> Experiment | None:
         """Return the online experiment that mixes the hits of this search. One that names a model is left."""
-        if switch is None or model is not None or self._impressions is None or not switch.writes_both:
+        if model is not None or self._impressions is None or not switch.writes_both:
             return None
         found = self._impressions.showing(conn, switch.tenant)
-        is_of_it = found is not None and switch.beside(found.collection_a) == found.collection_b
-        return found if is_of_it else None
+        return found if found is not None and found.is_of(switch.old, switch.new) else None
+
+
+def _scopes_of(conn: Connection, arms: Sequence[Arm]) -> list[SearchScope]:
+    return [scope_of_spaces(spaces_of(conn, arm)) for arm in arms]
 
 
 class SearchClient:
@@ -345,23 +379,6 @@ class SearchClient:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _More:
-    """Whether a space of a switch had documents of its own, at this number of `ModelSwitch.divergences`."""
-
-    divergences: int
-    there: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answer:
-    """What a search found in one collection. `unknown` is as in `unknown_share`."""
-
-    collection: Collection
-    found: Nearest
-    unknown: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
     """The answer of a search. If an online experiment has mixed it, `teams` says whose each hit is."""
@@ -401,7 +418,7 @@ def _without(scope: SearchScope, errors: Mapping[Collection, EmbedfleetError]) -
 
 def _answer_of(
     hits: Sequence[SearchHit],
-    answers: Sequence[_Answer],
+    answers: Sequence[SpaceAnswer],
     scope: SearchScope,
     tenant: str,
     request: SearchRequest,

@@ -30,9 +30,9 @@ experiments = Table(
     Column("tenant_id", Text, nullable=False, key="tenant"),
     # Who decides by it.
     Column("owner", Text, nullable=False),
-    # The collections of model A, which the tenant has, and of model B.
-    Column("collection_a", Id, ForeignKey("collections.collection_id"), nullable=False),
-    Column("collection_b", Id, ForeignKey("collections.collection_id"), nullable=False),
+    # The collections of model A and of model B; NULL: that arm is the tenant's route.
+    Column("collection_a", Id, ForeignKey("collections.collection_id")),
+    Column("collection_b", Id, ForeignKey("collections.collection_id")),
     # `QuestionSource`.
     Column("source", String(16), nullable=False),
     # `ExperimentPhase`.

@@ -28,7 +28,8 @@ model_switches = Table(
     # Joins the switches that one command began for several tenants.
     Column("campaign", String(32), nullable=False, index=True),
     Column("tenant_id", Text, nullable=False, key="tenant"),
-    Column("from_collection", Id, ForeignKey("collections.collection_id"), nullable=False),
+    # NULL: from the route, which is all other collections of the tenant.
+    Column("from_collection", Id, ForeignKey("collections.collection_id")),
     Column("to_collection", Id, ForeignKey("collections.collection_id"), nullable=False),
     # `SwitchPhase`.
     Column("phase", String(16), nullable=False),

@@ -1,4 +1,4 @@
-"""Comparisons of two models by a tenant's questions. For operators."""
+"""Comparisons of two models, or of a model with the route, by a tenant's questions. For operators."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from embedfleet.experiments.schemas import (
     ExperimentRequest,
     ExperimentResults,
     PlannedExperiment,
+    Promotion,
 )
 from embedfleet.records.audit import LOCAL
 
 router = APIRouter(tags=["experiments"])
 
-_ExperimentId = Annotated[
-    str, Path(description="The id of a comparison of two models.", max_length=64, pattern=NO_NUL)
-]
+_ExperimentId = Annotated[str, Path(description="The id of a comparison.", max_length=64, pattern=NO_NUL)]
 
 
 class ExperimentPage(BaseModel):
@@ -45,6 +44,7 @@ async def plan_experiment(parts: Parts, caller: Operator, wanted: ExperimentRequ
 async def begin_experiment(parts: Parts, caller: Operator, wanted: ExperimentRequest) -> ExperimentInfo:
     """Begin a comparison. It ends by itself: when it is decided, and at its expiry at the latest.
 
+    One of the two may be `route`: what the tenant has by its rules, in several spaces.
     The documents are embedded with the second model first. No search sees that space, but online.
     """
     return await _experiments(parts, caller).begin(wanted)
@@ -72,9 +72,16 @@ async def end_experiment(parts: Parts, caller: Operator, experiment_id: _Experim
 
 
 @router.post("/v1/experiments/{experiment_id}/promote", responses=responses(HTTPStatus.NOT_FOUND))
-async def promote_experiment(parts: Parts, caller: Operator, experiment_id: _ExperimentId) -> ExperimentInfo:
-    """Switch the tenant to model B, with all that is in its space already. It has to pass the gate."""
-    return await _experiments(parts, caller).promote(experiment_id)
+async def promote_experiment(
+    parts: Parts, caller: Operator, experiment_id: _ExperimentId, wanted: Promotion | None = None
+) -> ExperimentInfo:
+    """Give the tenant B, or the arm that is named. A model has to pass the gate; nothing is embedded again.
+
+    From the route, all documents go to the model, and the tenant's rules end with the switch. If the tenant
+    has the arm already, nothing changes, and the other space is freed.
+    """
+    arm = None if wanted is None else wanted.arm
+    return await _experiments(parts, caller).promote(experiment_id, arm)
 
 
 def _experiments(parts: ApiParts, caller: Principal) -> ExperimentAdministration:

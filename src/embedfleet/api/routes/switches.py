@@ -50,7 +50,7 @@ _ModelQuery = Annotated[
 ]
 _FromQuery = Annotated[
     str | None,
-    Query(max_length=LONGEST_MODEL, pattern=NO_NUL, description="The model to leave; needed with several."),
+    Query(max_length=LONGEST_MODEL, pattern=NO_NUL, description="The model to leave, or `route`."),
 ]
 _SwitchId = Annotated[int, Path(description="The number of a switch.", ge=1, le=LARGEST_POSITION)]
 
@@ -67,7 +67,8 @@ class NewSwitches(BaseModel):
         default=None,
         max_length=LONGEST_MODEL,
         pattern=NO_NUL,
-        description="The model to leave. It must be named if a tenant has documents of several.",
+        description="The model to leave. It must be named if a tenant has documents of several. `route`: all "
+        "of them.",
     )
     percent: _Percent = 100.0
     most_jobs: _MostJobs = None

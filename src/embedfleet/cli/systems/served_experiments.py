@@ -36,5 +36,5 @@ class ServedExperiments:
     async def end(self, experiment_id: str) -> ExperimentInfo:
         return await self._client.end_experiment(experiment_id)
 
-    async def promote(self, experiment_id: str) -> ExperimentInfo:
-        return await self._client.promote_experiment(experiment_id)
+    async def promote(self, experiment_id: str, arm: str | None = None) -> ExperimentInfo:
+        return await self._client.promote_experiment(experiment_id, arm)

@@ -1,4 +1,4 @@
-"""Comparisons of two models, for operators, and feedback on the answers of searches.
+"""Comparisons of two models, or of a model and the route, for operators, and feedback on searches.
 
 The contracts are those of `experiments.administration.ExperimentAdministration`.
 """
@@ -13,6 +13,7 @@ from embedfleet.experiments.schemas import (
     ExperimentRequest,
     ExperimentResults,
     PlannedExperiment,
+    Promotion,
 )
 from embedfleet.records.cursors import Page
 
@@ -56,6 +57,10 @@ def end_experiment(experiment_id: str) -> Steps[ExperimentInfo]:
     return record(ExperimentInfo, (yield Ask("POST", f"{_PATH}/{segment(experiment_id)}/end")))
 
 
-def promote_experiment(experiment_id: str) -> Steps[ExperimentInfo]:
-    """Switch the tenant to model B of a comparison. Raises UnknownExperiment and NotReady."""
-    return record(ExperimentInfo, (yield Ask("POST", f"{_PATH}/{segment(experiment_id)}/promote")))
+def promote_experiment(experiment_id: str, arm: str | None = None) -> Steps[ExperimentInfo]:
+    """Give the tenant an arm of a comparison: a model, or `route`; None: B.
+
+    Raises UnknownExperiment, InvalidRequest for another arm, and NotReady if the other arm is better.
+    """
+    path = f"{_PATH}/{segment(experiment_id)}/promote"
+    return record(ExperimentInfo, (yield Ask("POST", path, json=document(Promotion(arm=arm)))))

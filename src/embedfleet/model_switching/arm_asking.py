@@ -1,0 +1,54 @@
+"""Asks one arm of a tenant a question, as a search would, and takes the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+from embedfleet.evaluation.questions import Passage
+from embedfleet.interactive.embedder import TextEmbedder
+from embedfleet.records.arms import Arm, spaces_of
+from embedfleet.searching.scope import SearchScope, scope_of_spaces
+from embedfleet.searching.search import SearchRequest, SpacesSearch
+from embedfleet.sql.database import Database
+from embedfleet.vectors.port import VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """The passages that an arm gave, nearest first, and how long the search took."""
+
+    passages: Sequence[Passage]
+    seconds: float
+
+
+class ArmAsking:
+    """Asks in the process that owns the vector store and the models."""
+
+    def __init__(
+        self, database: Database, store: VectorStore, embedder: TextEmbedder, *, exact_scan_rows: int
+    ) -> None:
+        self._database = database
+        self._spaces = SpacesSearch(database, store, embedder, exact_scan_rows=exact_scan_rows)
+
+    async def ask(self, tenant: str, arm: Arm, text: str, *, most: int) -> ArmAnswer:
+        """Return the `most` nearest passages.
+
+        Raises as `QueryEmbedding.embed` does, also if only one of several models fails: an answer without a
+        part of the documents would count against the arm.
+        """
+        begun = perf_counter()
+        scope = await self._scope(arm)
+        found = await self._spaces.find(tenant, SearchRequest(query=text, limit=most), scope)
+        seconds = perf_counter() - begun
+        if found.errors:
+            raise next(iter(found.errors.values()))
+        return ArmAnswer([Passage(hit.media_id, hit.start, hit.end) for hit in found.hits], seconds)
+
+    async def _scope(self, arm: Arm) -> SearchScope:
+        """One space is searched with all that it has. Of the route, each search looks what is where."""
+        if arm.collection is not None:
+            return SearchScope([arm.collection])
+        return scope_of_spaces(await self._database.read(partial(spaces_of, arm=arm)))
