@@ -54,14 +54,34 @@ def test_the_new_space_opens_after_the_units_that_complete_jobs(world: World) ->
         world.unit(
             lambda other: model_switches.enter(other, switch_in(world, other), SwitchPhase.CHECKING, 1.0)
         )
-        opening = threads.submit(
-            world.unit, lambda other: switcher._open(other, switch_in(world, other), 1.0)
-        )
+        opening = threads.submit(look_and_open, world)
         until_it_waits(world.engine, opening)
         conn.commit()
         assert opening.result(HANG_SECONDS) is False
     world.run_to_the_end()
     assert world.unit(lambda conn: switch_in(world, conn)).phase is SwitchPhase.SERVING
+
+
+def look_and_open(world: World) -> bool:
+    """As the leader does, in its three units."""
+    world.unit(model_switches.wait_for_completions)
+    looked = world.unit(lambda conn: switcher._complete_at(conn, switch_in(world, conn)))
+    if looked is None:
+        return False
+    opened: bool = world.unit(lambda conn: switcher._open(conn, switch_in(world, conn), looked, 1.0))
+    return opened
+
+
+def test_a_version_that_is_shown_between_the_look_and_the_opening_is_noticed(world: World) -> None:
+    """Its twin was given up meanwhile."""
+    for step in (Step("submit", media="2"), Step("completed", media="2"), Step("begin"), Step("lead")):
+        world.take(step)
+    for step in (Step("completed", media="2"), Step("lead"), Step("look"), Step("submit")):
+        world.take(step)
+    assert world.looked is not None
+    for step in (Step("given up", which=1), Step("completed"), Step("open")):
+        world.take(step)
+    assert world.unit(lambda conn: switch_in(world, conn)).phase is SwitchPhase.CHECKING
 
 
 def switch_in(world: World, conn: Connection) -> model_switches.ModelSwitch:

@@ -32,7 +32,7 @@ def steps(what: Sequence[str]) -> st.SearchStrategy[Step]:
 a_step = st.one_of(
     steps(["submit"]),
     steps(["completed", "completed", *ENDS]),
-    steps(["lead"]),
+    steps(["lead", "look", "open"]),
     steps(["lead", "serve", "retire", "begin", "delete", "retry", "retry", "force"]),
 )
 

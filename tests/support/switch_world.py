@@ -94,6 +94,7 @@ class World:
     ended: set[tuple[str, int]] = field(default_factory=set)
     texts: dict[str, str] = field(default_factory=dict)
     without_own: dict[tuple[int, int], int] = field(default_factory=dict)
+    looked: int | None = None
 
     def unit(self, work: Callable[[Connection], Any]) -> Any:
         with self.engine.begin() as conn:
@@ -207,9 +208,21 @@ class World:
         if switch.phase is SwitchPhase.FILLING and filled:
             model_switches.enter(conn, switch, SwitchPhase.CHECKING, self.clock.now())
         elif switch.phase is SwitchPhase.CHECKING and filled:
-            switcher._open(conn, switch, self.clock.now())
+            self._look(conn, step)
+            self._open(conn, step)
         elif switch.phase is SwitchPhase.RETIRING:
             self._settle(conn, switch, filled)
+
+    def _look(self, conn: Connection, step: Step) -> None:
+        """The leader looks whether a document is lacking."""
+        switch = self.switch(conn)
+        self.looked = None if switch is None else switcher._complete_at(conn, switch)
+
+    def _open(self, conn: Connection, step: Step) -> None:
+        """It opens the new space by what it has looked up, perhaps long before."""
+        switch = self.switch(conn)
+        if switch is not None and self.looked is not None:
+            switcher._open(conn, switch, self.looked, self.clock.now())
 
     def _fill(self, conn: Connection, switch: ModelSwitch) -> bool:
         """As `Backfill.fill` does, in one unit."""
@@ -275,7 +288,12 @@ class World:
 
         Searches remember it, of the spaces that do not answer a query or did not.
         """
-        is_answering = {SwitchPhase.SERVING: None, SwitchPhase.RETIRING: switch.main}
+        # In `checking` the new one is not asked yet, but is opened by what was looked up.
+        is_answering = {
+            SwitchPhase.CHECKING: None,
+            SwitchPhase.SERVING: None,
+            SwitchPhase.RETIRING: switch.main,
+        }
         answering = is_answering.get(switch.phase, switch.old)
         for hidden in (*switch.sources, switch.to_collection):
             side = switch.new if hidden == switch.to_collection else switch.old
@@ -284,7 +302,7 @@ class World:
             key = (switch.switch_id, hidden.collection_id)
             others = switch.beside(hidden)
             has_own = bool(twins.count_only_in(conn, hidden, others))
-            if switch.phase is SwitchPhase.SERVING:
+            if switch.phase in (SwitchPhase.CHECKING, SwitchPhase.SERVING):
                 # An older version on the other side counts too.
                 ways = [switch_gaps.Way(switch.switch_id, hidden, one, only_known=True) for one in others]
                 has_own = has_own or any(switch_gaps.measure(conn, way).documents for way in ways)

@@ -157,8 +157,14 @@ class ModelSwitcher:
             switch = await self._judged(switch)
         if switch.phase is not SwitchPhase.CHECKING:
             return
+        # So that each unit that began before the phase `checking` has ended. The others note what they leave
+        # lacking, and then what is looked up here does not count.
+        await self._database.write(model_switches.wait_for_completions)
+        looked = await self._database.read(partial(_complete_at, switch=switch))
+        if looked is None:
+            return
         now = self._clock.now()
-        if await self._database.write(partial(_open, switch=switch, now=now)):
+        if await self._database.write(partial(_open, switch=switch, looked=looked, now=now)):
             logger.bind(tenant=switch.tenant).info(
                 "{} % of the queries are answered with model {} now",
                 f"{switch.wanted_percent:g}",
@@ -248,17 +254,29 @@ def _keep_pace(conn: Connection, switch_id: int, pace: Mapping[str, Any] | None)
         model_switches.change(conn, present, findings={"pace": pace})
 
 
-def _open(conn: Connection, switch: ModelSwitch, now: float) -> bool:
+def _complete_at(conn: Connection, switch: ModelSwitch) -> int | None:
+    """Look through the documents. Return how many divergences were noted before; None if one is lacking."""
+    present = model_switches.get(conn, switch.switch_id)
+    if present is None or present.phase is not SwitchPhase.CHECKING:
+        return None
+    if _is_lacking(conn, present) or not _is_content_with_gaps(conn, present):
+        return None
+    return present.divergences
+
+
+def _open(conn: Connection, switch: ModelSwitch, looked: int, now: float) -> bool:
     """Have the new space answer its share of queries, if no document is lacking at this very moment.
 
-    Returns whether it does. The units that complete jobs are waited for: a document that one of them shows in
-    the old space alone would be missing in the answers.
+    Returns whether it does. `looked`: what `_complete_at` has returned. The units that complete jobs are
+    waited for: a document that one of them shows in the old space alone would be missing in the answers. They
+    wait for this unit, so it does not look through the documents again: if one was shown so since, there is a
+    divergence more.
     """
     model_switches.wait_for_completions(conn)
     present = model_switches.lock(conn, switch.switch_id)
-    if present is None or present.phase is not SwitchPhase.CHECKING:
+    if present is None or present.phase is not SwitchPhase.CHECKING or present.divergences != looked:
         return False
-    if _is_lacking(conn, present) or not _is_content_with_gaps(conn, present):
+    if switch_gaps.any_unpaired(conn, present.switch_id, present.paired):
         return False
     percent = present.wanted_percent
     model_switches.enter(conn, present, SwitchPhase.SERVING, now)

@@ -360,9 +360,9 @@ def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
 def record_divergences(conn: Connection, generation_ids: Sequence[int]) -> None:
     """Note it in each switch of which one space shows one of these generations, and the other one lacks it.
 
-    Before the new space may answer, nothing is noted, as the old one has all documents; but of the space that
-    is filled beside the route, which gets documents of its own at any time. While a space is emptied, only
-    what that space alone has is noted.
+    While the documents of before are embedded, nothing is noted, as each version is in the old space first;
+    but of the space that is filled beside the route, which gets documents of its own at any time. While a
+    space is emptied, only what that space alone has is noted.
     """
     for ids in key_pages(generation_ids):
         conn.execute(_DIVERGE, {"ids": ids})
@@ -500,7 +500,7 @@ _DIVERGED = (
         _HERE.c.state == GenerationState.LIVE,
         or_(_IS_OLD, _IS_NEW),
         or_(
-            _OF_TENANT.c.phase == SwitchPhase.SERVING,
+            _OF_TENANT.c.phase.in_((SwitchPhase.CHECKING, SwitchPhase.SERVING)),
             and_(_OF_TENANT.c.phase == SwitchPhase.RETIRING, _IS_EMPTIED),
             and_(_FROM_ROUTE, _IS_NEW),
         ),

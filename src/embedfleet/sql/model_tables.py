@@ -54,7 +54,7 @@ model_switches = Table(
     # When all queries were first answered from the new space; NULL if they were not, or after a rollback.
     Column("switched_at", Float),
     Column("ended_at", Float),
-    # How often, while the new space may answer, one of the two spaces came to show a version of a document
+    # How often, from the gate on, one of the two spaces came to show a version of a document
     # that the other one lacks. Who remembers whether there are such documents looks again when this changes.
     Column("divergences", Integer, nullable=False),
     # What was counted, measured and decided, as JSON.
