@@ -21,6 +21,6 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 Chars = BigInteger()
 
 
-def partial_index(name: str, column: str, *, where: str) -> Index:
+def partial_index(name: str, *columns: str, where: str) -> Index:
     """Build an index of the rows that meet the condition. It stays small if few rows do."""
-    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))

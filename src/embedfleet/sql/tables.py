@@ -183,8 +183,9 @@ generations = Table(
     # The metadata that the caller gave, as JSON; NULL if there is none.
     Column("metadata", Text),
     UniqueConstraint("document_id", "number"),
-    # For the question whether readers see any document of a collection.
-    partial_index("ix_generations_live", "collection_id", where="state = 'live'"),
+    # For the questions whether readers see any document of a collection, and whether they see this one there.
+    # With the collection alone, SQLite would look through all its documents for each.
+    partial_index("ix_generations_live", "collection_id", "document_id", where="state = 'live'"),
     sqlite_autoincrement=True,
 )
 

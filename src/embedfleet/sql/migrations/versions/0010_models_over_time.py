@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_generations_live",
         "generations",
-        ["collection_id"],
+        ["collection_id", "document_id"],
         sqlite_where=is_live,
         postgresql_where=is_live,
     )
