@@ -1,4 +1,4 @@
-"""A tenant routes to three models: a search looks into all of their spaces, and other rules move documents."""
+"""A tenant routes to three models: a search looks into all of their spaces, other rules move documents."""
 
 from __future__ import annotations
 

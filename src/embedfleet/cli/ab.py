@@ -31,6 +31,7 @@ from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import confirm, print_json, say_table, warn
 from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.systems.opening import with_system
+from embedfleet.wording import number_of
 
 if TYPE_CHECKING:
     from embedfleet.cli.systems.port import Experiments, System
@@ -192,9 +193,10 @@ def _read(questions: Path, qrels: Path | None) -> tuple[LabelledQuestion, ...]:
     else:
         found = read_trec(questions, qrels)
     if found.unanswered or found.orphans:
+        are = "is" if found.unanswered == 1 else "are"
         warn(
-            f"{found.unanswered:,} questions without a right answer are left out, and {found.orphans:,} "
-            "judgements without a question"
+            f"{number_of(found.unanswered, 'question')} without a right answer {are} left out, and "
+            f"{number_of(found.orphans, 'judgement')} without a question"
         )
     return tuple(
         LabelledQuestion(
