@@ -118,6 +118,7 @@ def bodies(ids: Ids) -> dict[tuple[str, str], Any]:
         ("POST", "/v1/traffic/shadows"): {"owner": "bob", "rule": {"requests": 1}, "expires_seconds": 60},
         ("POST", "/v1/experiments:plan"): EXPERIMENT,
         ("POST", "/v1/experiments"): EXPERIMENT,
+        ("POST", "/v1/experiments/{experiment_id}/promote"): {"arm": "route"},
         ("POST", "/v1/embeddings"): {"model": "stub", "input": "A text of bob."},
         ("POST", "/embed"): {"inputs": "A text of bob."},
         ("POST", "/v2/embed"): {"model": "stub", "input_type": "search_query", "texts": ["A text of bob."]},
