@@ -86,6 +86,8 @@ FILLED = [Step("lead"), Step("completed"), Step("lead"), Step("lead")]
     story=[*FILLED, Step("submit", text=TEXTS[1], model=OLD), Step("completed"), Step("serve", percent=0.0)],
 )
 @example(how="leave route", story=[*FILLED, Step("retire"), Step("lead"), Step("lead")])
+# A job that failed is tried again after an older version was copied into the space that is being emptied.
+@example(how="try", story=[MOVED, Step("failed"), Step("lead"), Step("retire"), Step("retry")])
 @given(how=st.sampled_from(["try", "leave route"]), story=st.lists(a_step, max_size=14))
 def test_the_route_shows_each_document_once(
     engine: Engine, system: tuple[Admission, Catalogue], how: str, story: list[Step]

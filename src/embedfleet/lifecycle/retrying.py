@@ -41,6 +41,9 @@ def retry(conn: Connection, job: Job, now: float) -> None:
         # each chunk.
         jobs.restart_partition(conn, job.job_id, now)
         generations.set_generation_state(conn, [job.generation_id], GenerationState.BUILDING)
+        if job.switch_id is None:
+            # The other space of a switch may have got a copy of an older version since, with a higher number.
+            generations.make_newest(conn, newest)
         _begin_twin(conn, job, newest, now)
     job_completion.reopen(conn, job.job_id, now)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from embedfleet import document_metadata
 from embedfleet.account import NOTHING_SAID, Account
@@ -255,6 +255,19 @@ def set_generation_state(conn: Connection, generation_ids: Sequence[int], state:
     """Set the state of these generations, whatever their states were before."""
     for ids in key_pages(generation_ids):
         conn.execute(_SET_STATE, {"ids": ids, "new": state})
+
+
+def make_newest(conn: Connection, generation: Generation) -> None:
+    """Give the generation the highest number of its document, unless it has it already. It must not be live.
+
+    Numbers tell which version is newer, also between the two spaces of a switch to another model.
+    """
+    document_lock.require(conn, generation.document_id)
+    there = select(func.max(generations.c.number)).where(generations.c.document_id == generation.document_id)
+    highest = conn.execute(there).scalar_one()
+    if highest > generation.number:
+        mine = update(generations).where(generations.c.generation_id == generation.generation_id)
+        conn.execute(mine.values(number=highest + 1))
 
 
 def abandon(conn: Connection, generation_ids: Sequence[int]) -> None:
