@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import time
 
 from sqlalchemy import select
 
+from embedfleet.lifecycle import cleanup
 from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import identity
 from embedfleet.sql import tables
 from embedfleet.sql.states import SwitchPhase
 from support.databases import on_both_databases
@@ -24,7 +27,7 @@ from support.model_switches import (
     until_phase,
 )
 from support.statements import Statement, statements
-from support.system import Configure, Running, running, until
+from support.system import TENANT, Configure, Running, running, until
 
 pytestmark = on_both_databases
 
@@ -56,6 +59,10 @@ async def submit_without_its_twin(fleet: Running, catalogue: HeldCatalogue, numb
         catalogue.goes_on.set()
     info = await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
     assert (info.status, info.model) == (JobStatus.COMPLETED, NEW)
+    # Whenever a cleanup comes: it leaves what the twin needs to be tried again.
+    document_id = identity.document_id(TENANT, f"doc-{number}")
+    clean = partial(cleanup.drop_unneeded_rows, document_id=document_id, requests=0, now=time())
+    await fleet.system.database.write(clean)
     return twin_id
 
 

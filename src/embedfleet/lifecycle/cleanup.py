@@ -23,6 +23,7 @@ from embedfleet.records import (
     embedding_cache,
     events,
     jobs,
+    model_switches,
     segments,
     store_fence,
     views,
@@ -130,16 +131,22 @@ def _drop_document(conn: Connection, document_id: str, generations: Sequence[Gen
 def _drop_replaced(conn: Connection, generations: Sequence[Generation]) -> None:
     """Drop the chunks, batches and texts of retired generations before the live ones. Their jobs stay.
 
-    A retired generation after a live one of its space stays: its job has failed and may be tried again.
+    A retired generation after a live one of its space stays: its job has failed and may be tried again. So
+    does one of either side of a switch to another model that only the other side has a live one to.
     """
-    live = _live_generations(generations)
-    newest = max((one.number for one in live), default=0)
-    newest_in = {one.collection: one.number for one in live}
-    replaced = [
-        one.generation_id
-        for one in generations
-        if one.state is GenerationState.RETIRED and one.number < newest_in.get(one.collection, newest)
-    ]
+    newest_in = {one.collection: one.number for one in reversed(_live_generations(generations))}
+    retired = [one for one in generations if one.state is GenerationState.RETIRED]
+    tenants = {one.collection.tenant for one in retired if one.collection not in newest_in}
+    switches = model_switches.running_of(conn, sorted(tenants)) if newest_in and tenants else {}
+
+    def is_replaced(one: Generation) -> bool:
+        if one.collection in newest_in:
+            return one.number < newest_in[one.collection]
+        switch = switches.get(one.collection.tenant)
+        beside = () if switch is None else switch.beside(one.collection)
+        return any(one.number < number for live, number in newest_in.items() if live not in beside)
+
+    replaced = [one.generation_id for one in retired if is_replaced(one)]
     chunks.drop(conn, replaced)
     batches.drop(conn, replaced)
     segments.drop(conn, replaced)
