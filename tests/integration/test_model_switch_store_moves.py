@@ -144,6 +144,7 @@ def once_within(
     return call
 
 
+@pytest.mark.slow
 @on_both_databases
 async def test_the_vectors_move_in_every_phase_of_a_switch(
     configure: Configure, monkeypatch: pytest.MonkeyPatch

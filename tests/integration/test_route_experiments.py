@@ -197,6 +197,7 @@ async def test_rules_of_the_settings_do_not_take_a_promoted_model_away(configure
         assert code.model == NEW
 
 
+@pytest.mark.slow
 async def test_either_side_may_be_the_route_and_is_promoted_by_its_name(configure: Configure) -> None:
     settings = configure(**QUICK)
     async with running(settings, catalogue=HeldCatalogue(settings.models, spoilt=0.6)) as fleet:
