@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, create_engine, select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from embedfleet.errors import InvalidRequest, QuotaExceeded
 from embedfleet.inference.catalogue import Catalogue
@@ -22,7 +21,6 @@ from embedfleet.lifecycle.model_choice import NOTHING_KNOWN
 from embedfleet.queue_schemas import JobRequest, JobStatus, UserTier
 from embedfleet.records import generations, identity, job_completion, jobs, segments
 from embedfleet.sql import document_lock, tables
-from embedfleet.sql.schema import SCHEMA
 from support.system import make_settings
 
 TENANTS, MEDIA = "ab", "12"
@@ -219,17 +217,6 @@ def complete(conn: Connection, job: jobs.Job, status: JobStatus, now: float) -> 
     conn.execute(counted.values(sealed=True, chunks_total=3, chunks_stored=3, coverage=1.0))
     job_completion.finish(conn, [job.job_id], status, reason="", now=now)
     generations.mark_live(conn, [(job.document_id, job.generation_id)])
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    if database_url.startswith("sqlite"):
-        engine = create_engine("sqlite://")
-        SCHEMA.create_all(engine)
-    else:
-        engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import chromadb
@@ -10,14 +10,13 @@ import pytest
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from embedfleet.document_filter import AllOf, Condition, Operator, PassageFilter, Where
 from embedfleet.document_metadata import Metadata
 from embedfleet.records import passages
 from embedfleet.routing.metadata_match import meets
 from embedfleet.sql import document_lock
-from embedfleet.sql.schema import SCHEMA
 from support.examples import examples
 from support.passages import Document, write_live
 
@@ -105,17 +104,6 @@ def kind(value: object) -> type:
 
 def equal(value: object, other: object) -> bool:
     return kind(value) == kind(other) and not isinstance(value, list) and value == other
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    if database_url.startswith("sqlite"):
-        engine = create_engine("sqlite://")
-        SCHEMA.create_all(engine)
-    else:
-        engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

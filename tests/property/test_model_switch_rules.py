@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine
 
 from embedfleet.errors import InvalidRequest
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle import retrying
 from embedfleet.lifecycle.admission import Admission
-from embedfleet.sql.schema import SCHEMA
 from support.examples import examples
 from support.switch_world import A_SWITCH, ENDS, MEDIA, TEXTS, Step, new_world, system_of
 
@@ -35,17 +34,6 @@ a_step = st.one_of(
     steps(["lead", "look", "open"]),
     steps(["lead", "serve", "retire", "begin", "delete", "retry", "retry", "force"]),
 )
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    if database_url.startswith("sqlite"):
-        engine = create_engine("sqlite://")
-        SCHEMA.create_all(engine)
-    else:
-        engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

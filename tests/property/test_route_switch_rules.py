@@ -5,16 +5,15 @@ A search of the route sees each document once, as it was made last, and no copy 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.lifecycle.admission import Admission
-from embedfleet.sql.schema import SCHEMA
 from support.examples import examples
 from support.model_switches import MODELS, NEW, OLD
 from support.switch_world import ENDS, MEDIA, TEXTS, Step, new_world, system_of
@@ -41,17 +40,6 @@ a_step = st.one_of(
     steps(["lead"]),
     steps(["lead", "serve", "retire", "leave route", "try", "promote", "free", "delete", "retry", "force"]),
 )
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    if database_url.startswith("sqlite"):
-        engine = create_engine("sqlite://")
-        SCHEMA.create_all(engine)
-    else:
-        engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
