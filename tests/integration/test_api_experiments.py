@@ -10,11 +10,12 @@ import pytest_asyncio
 from embedfleet.client import AsyncClient
 from embedfleet.errors import InvalidRequest, UnknownExperiment, UnknownImpression, UnknownModel
 from embedfleet.experiments.administration import ExperimentAdministration
+from embedfleet.experiments.schemas import PlannedExperiment
 from embedfleet.records.audit import LOCAL
 from embedfleet.sql.states import ExperimentPhase, QuestionSource
 from support.api import Served, serving
 from support.experiments import wanted
-from support.model_switches import MODELS, NEW, OLD, document
+from support.model_switches import MODELS, NEW, OLD, document, settled
 from support.system import TENANT, make_settings, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,7 +46,7 @@ async def test_a_client_plans_begins_sees_ends_and_promotes(
     client: AsyncClient, here: ExperimentAdministration, served: Served
 ) -> None:
     request = wanted(source=QuestionSource.CLICKS)
-    assert await client.plan_experiment(wanted()) == await here.plan(wanted())
+    assert _settled(await client.plan_experiment(wanted())) == _settled(await here.plan(wanted()))
     assert await client.list_experiments() == []
     begun = await client.begin_experiment(request)
     assert (begun.tenant, begun.model_a, begun.model_b, begun.owner) == (TENANT, OLD, NEW, "Ada")
@@ -66,6 +67,10 @@ async def test_a_client_plans_begins_sees_ends_and_promotes(
     assert ended.reason == "its model was promoted"
     again = await client.end_experiment(begun.experiment_id)
     assert (again.reason, again.ended_at) == (ended.reason, ended.ended_at)
+
+
+def _settled(planned: PlannedExperiment) -> PlannedExperiment:
+    return planned.model_copy(update={"to_embed": settled(planned.to_embed)})
 
 
 async def test_errors_are_those_of_our_tree(client: AsyncClient) -> None:

@@ -15,7 +15,7 @@ from embedfleet.model_switching.selection import Selection
 from embedfleet.records.audit import LOCAL
 from embedfleet.sql.states import SwitchPhase
 from support.api import Served, serving
-from support.model_switches import MODELS, NEW, OLD, document, until_phase
+from support.model_switches import MODELS, NEW, OLD, document, settled, until_phase
 from support.system import TENANT, make_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,7 +49,7 @@ async def test_a_client_does_what_an_operator_beside_the_database_does(
     served: Served, through: ServedSwitches, here: SwitchAdministration
 ) -> None:
     estimate = await through.estimate(MINE, to_model=NEW)
-    assert estimate.tenants == (await here.estimate(MINE, to_model=NEW)).tenants
+    assert settled(estimate) == settled(await here.estimate(MINE, to_model=NEW))
     [begun] = (await through.begin(MINE, to_model=NEW, percent=0, most_jobs=7)).switches
     assert (begun.from_model, begun.wanted_percent, begun.most_jobs) == (OLD, 0, 7)
     await until_phase(served.running, SwitchPhase.SERVING)

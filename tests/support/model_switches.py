@@ -15,6 +15,7 @@ from embedfleet.inference.backend import EmbeddingBackend, ModelInfo, TokenBatch
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.model_switching import orders
 from embedfleet.model_switching.orders import Wanted
+from embedfleet.model_switching.schemas import SwitchEstimate
 from embedfleet.queue_schemas import SearchHits
 from embedfleet.records import model_switches
 from embedfleet.records.model_switches import ModelSwitch
@@ -27,6 +28,12 @@ from support.system import TENANT, Running, until
 OLD, NEW = "static", "shorter"
 MODELS: dict[str, Any] = {"default": OLD, "catalogue": {NEW: {"backend": "static", "dimensions": 128}}}
 """The bundled token table, and its first 128 dimensions: a space of its own that finds nearly the same."""
+
+
+def settled(estimate: SwitchEstimate) -> SwitchEstimate:
+    """The estimate without what differs between two moments: the free space of the disk, and the pace."""
+    moment = {"free_bytes": None, "seconds": None, "tokens_per_second": None, "pace_source": None}
+    return estimate.model_copy(update=moment)
 
 
 class HeldCatalogue(Catalogue):
