@@ -36,6 +36,7 @@ from embedfleet.metrics.server import Health
 from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.model_switching.asking import TenantQuestions
 from embedfleet.model_switching.giving_way import GivingWay
+from embedfleet.model_switching.hold_ups import HoldUps
 from embedfleet.model_switching.switcher import ModelSwitcher
 from embedfleet.queue.broker import Broker
 from embedfleet.queue_schemas import Stage
@@ -89,7 +90,7 @@ async def open_owner(
             search=search,
             store=store,
             mover=mover,
-            switcher=_switcher(settings, database, store, catalogue, models, embedder, clock, search),
+            switcher=_switcher(settings, database, broker, store, catalogue, models, embedder, clock, search),
             experiments=_experiments(settings, database, store, embedder, clock),
             views=views,
             collector=collector,
@@ -158,6 +159,7 @@ async def _entered_store(
 def _switcher(
     settings: Settings,
     database: Database,
+    broker: Broker,
     store: VectorStore,
     catalogue: Catalogue,
     models: ModelPool,
@@ -180,6 +182,7 @@ def _switcher(
         clock,
         settings,
         giving_way,
+        HoldUps(database, broker),
     )
 
 

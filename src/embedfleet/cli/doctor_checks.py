@@ -354,7 +354,7 @@ def _views(settings: Settings) -> str | Doubt:
 
 
 def _switches(settings: Settings) -> str | Doubt:
-    """Tell which tenants are being switched to another model, and of which the gate has refused that."""
+    """Tell which tenants are being switched to another model, and which of these switches do not go on."""
     from embedfleet.bootstrap import open_guest
     from embedfleet.records import model_switches
     from embedfleet.records.model_switches import ModelSwitch
@@ -368,12 +368,17 @@ def _switches(settings: Settings) -> str | Doubt:
     if not running:
         return "no tenant is switched to another model"
     refused = [one for one in running if one.phase is SwitchPhase.REFUSED]
-    shown = (refused or running)[:_MOST_SHOWN]
+    waiting = [one for one in running if one.findings.get("waits_for")]
+    shown = (refused or waiting or running)[:_MOST_SHOWN]
     told = ", ".join(f"{one.tenant} to {one.to_collection.model} ({one.phase})" for one in shown)
     found = f"{number_of(len(running), 'switch', 'switches')} to another model: {told}"
-    if not refused:
-        return found
-    return Doubt(f"{found}: `embedfleet models switches` says why the gate refuses {len(refused)} of them")
+    if refused:
+        return Doubt(
+            f"{found}: `embedfleet models switches` says why the gate refuses {len(refused)} of them"
+        )
+    if waiting:
+        return Doubt(f"{found}: the first of them waits: {waiting[0].findings['waits_for']}")
+    return found
 
 
 def _parser(settings: Settings) -> str:

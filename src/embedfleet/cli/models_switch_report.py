@@ -51,6 +51,8 @@ def say_switches(found: Sequence[SwitchInfo], *, none: str) -> None:
         for one in found:
             for reason in () if one.gate is None or one.gate.passed else one.gate.reasons:
                 say(f"refused: tenant {one.tenant_id}: {reason}")
+            if one.waits_for is not None:
+                say(f"waits: tenant {one.tenant_id}: {one.waits_for}")
 
 
 def warn_of_skipped(skipped: Sequence[SkippedTenant]) -> None:
@@ -81,11 +83,15 @@ def _lines(one: SwitchInfo) -> Iterator[str]:
     since = f"since {readable_time(one.changed_at)}, begun {readable_time(one.started_at)}"
     yield f"phase      {one.phase}{', paused' if one.paused else ''}, {since}"
     yield f"           {one.says}"
+    if one.waits_for is not None:
+        yield f"waits      {one.waits_for}"
     share = "" if one.percent == one.wanted_percent else f"; {one.wanted_percent:g}% once the gate is passed"
     if one.ended_at is None and one.trial_of is None:
         yield f"queries    {one.percent:g}% are answered with {one.to_model}{share}"
     if one.progress is not None:
         yield f"documents  {_progress(one.progress)}"
+        if one.progress.failed_because is not None:
+            yield f"failed     {one.progress.failed_because}"
     if one.coverage is not None:
         found = one.coverage
         yield (

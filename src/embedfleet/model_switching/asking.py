@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from sqlalchemy import Connection
 
+from embedfleet.errors import ModelError, ModelUnavailable, one_line
 from embedfleet.evaluation.intervals import paired_interval
 from embedfleet.evaluation.known_items import draw
 from embedfleet.evaluation.questions import Passage, Question
@@ -87,9 +88,21 @@ class TenantQuestions:
         return Answers(self._measured(pairs, old, new), _worst(pairs, switch.tenant))
 
     async def _warm(self, text: str, switch: ModelSwitch) -> None:
-        """Load all models and open all spaces, so that the first question is not slower than the others."""
-        for arm in (switch.old, switch.new):
-            await self._answer(Question("", text, ()), switch.tenant, arm)
+        """Load all models and open all spaces, so that the first question is not slower than the others.
+
+        The new model first: without it the gate must not be passed, so it is waited for in any case.
+        """
+        question = Question("", text, ())
+        await self._answer(question, switch.tenant, switch.new)
+        try:
+            await self._answer(question, switch.tenant, switch.old)
+        except ModelUnavailable as exc:
+            if not switch.forced:
+                raise
+            # The model that is left may never come back, and the order is to go on without what it shows.
+            raise ModelError(
+                f"the space of `{switch.old.name}` cannot be asked: {one_line(exc)}", remedy=exc.remedy
+            ) from exc
 
     async def _pair(self, question: Question, switch: ModelSwitch) -> _Pair:
         before = await self._answer(question, switch.tenant, switch.old)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from embedfleet.errors import one_line
 from embedfleet.records import model_switches, twins
 from embedfleet.records.model_switches import ModelSwitch, SwitchCounts
 from embedfleet.repair.true_vectors import TrueVectors
@@ -26,7 +27,8 @@ class Coverage:
     `documents`: live on the old side. `lacking`: those that the new one has not, as they are. `chunks`: of
     the documents that it has. `read`: those whose vector was read back, with the right checksum. `missing`
     and `wrong`: vectors that SQL records and the store has not, or has otherwise. `given_up`: chunks without
-    a vector, as the model or the store has refused them.
+    a vector, as the model or the store has refused them. `because`: the reason that most dead letters of the
+    switch have.
     """
 
     documents: int
@@ -36,6 +38,7 @@ class Coverage:
     missing: int
     wrong: int
     given_up: int
+    because: str | None = None
 
     @property
     def share(self) -> float:
@@ -55,8 +58,8 @@ class Coverage:
             )
         if self.lacking:
             return (
-                f"{self.lacking:,} of {self.documents:,} documents could not be embedded with the new model: "
-                "look at the dead letters, try them again, or force the switch without them"
+                f"{self.lacking:,} of {self.documents:,} documents could not be embedded with the new model"
+                f"{self._why}: look at the dead letters, try them again, or force the switch without them"
             )
         if self.given_up:
             return (
@@ -65,9 +68,15 @@ class Coverage:
             )
         return None
 
+    @property
+    def _why(self) -> str:
+        return "" if self.because is None else f" (most of them: {one_line(self.because)})"
+
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that is kept with the switch."""
-        return {**asdict(self), "share": self.share}
+        found = asdict(self)
+        del found["because"]  # the reasons of the gate say it
+        return {**found, "share": self.share}
 
 
 async def read_coverage(
@@ -78,12 +87,13 @@ async def read_coverage(
     found = await Verification(database, store, truth).check(new)
     bad = len(found.missing) + len(found.wrong) + len(found.undecided)
 
-    def count(conn: Connection) -> tuple[SwitchCounts, int, int]:
+    def count(conn: Connection) -> tuple[SwitchCounts, int, int, str | None]:
         """In one snapshot: documents come and go."""
         live, recorded = twins.live_chunks(conn, new), twins.recorded_chunks(conn, new)
-        return model_switches.counts(conn, switch), live, recorded
+        because = model_switches.why_jobs_failed(conn, switch)
+        return model_switches.counts(conn, switch), live, recorded, because
 
-    counted, chunks, recorded = await database.read(count)
+    counted, chunks, recorded, because = await database.read(count)
     return Coverage(
         documents=counted.documents,
         lacking=counted.documents - counted.there,
@@ -92,4 +102,5 @@ async def read_coverage(
         missing=len(found.missing),
         wrong=len(found.wrong) + len(found.undecided),
         given_up=chunks - recorded,
+        because=because,
     )

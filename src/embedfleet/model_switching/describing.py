@@ -29,7 +29,8 @@ def describe(conn: Connection, switch: ModelSwitch, *, keep_days: float, worst: 
     progress = None
     if switch.running:
         counts = model_switches.counts(conn, switch)
-        progress = progress_of(switch, counts, past_work.latest_jobs_of_switch(conn, switch))
+        because = model_switches.why_jobs_failed(conn, switch) if counts.failed else None
+        progress = progress_of(switch, counts, past_work.latest_jobs_of_switch(conn, switch), because)
     until = _time(kept_until(switch, keep_days))
     found = switch.findings
     coverage = found.get("coverage")
@@ -59,6 +60,7 @@ def describe(conn: Connection, switch: ModelSwitch, *, keep_days: float, worst: 
         worst=_worst(conn, switch) if worst else (),
         stranded=found.get("stranded"),
         receipt=_receipt(switch),
+        waits_for=found.get("waits_for") if switch.running else None,
         says=sentence(switch, progress, None if until is None else f"{until:%Y-%m-%d %H:%M} UTC"),
         orders=orders_now(switch),
     )

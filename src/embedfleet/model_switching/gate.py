@@ -68,7 +68,9 @@ class Gate(Protocol):
     async def ask(self, switch: ModelSwitch) -> Answers | None:
         """Return how both spaces answered; None if the tenant's documents have no titles or headings.
 
-        Raises ModelError, UnknownModel or SpaceMismatch if this process does not have one of the models.
+        Raises ModelError, UnknownModel or SpaceMismatch if this process does not have one of the models, and
+        ModelUnavailable while one cannot be used. For a forced switch the model that is left is not waited
+        for: then that is a ModelError, too.
         """
         ...
 

@@ -52,6 +52,9 @@ class SwitchProgress(_Frozen):
     there: int = Field(description="Those of them that the other space has, as they are.")
     under_way: int = Field(description="Documents that are embedded a second time now.")
     failed: int = Field(description="Documents that could not be embedded a second time.")
+    failed_because: str | None = Field(
+        default=None, description="The reason that most of these have; null: none has failed."
+    )
     share: float = Field(description="`there` of `documents`, from 0 to 1.")
     tokens_per_second: float | None = Field(description="The measured pace; null: nothing was measured yet.")
     seconds_left: float | None = Field(
@@ -163,6 +166,11 @@ class SwitchInfo(_Frozen):
         description="Documents that are only in the space which is emptied, and stay in it."
     )
     receipt: RetireReceipt | None = Field(description="Null: no space was emptied yet.")
+    waits_for: str | None = Field(
+        default=None,
+        description="Why it does not go on now, such as a model that cannot be loaded or a store that is "
+        "away; null: nothing is in its way, or it waits for an order.",
+    )
     says: str = Field(description="How it stands and what is next, in a sentence.")
     orders: tuple[SwitchOrder, ...] = Field(description="What can be ordered now.")
 

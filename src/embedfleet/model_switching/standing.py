@@ -15,9 +15,14 @@ _SECONDS_PER_DAY = 86_400.0
 
 
 def progress_of(
-    switch: ModelSwitch, counts: SwitchCounts, past: Sequence[tuple[float, float, int]]
+    switch: ModelSwitch,
+    counts: SwitchCounts,
+    past: Sequence[tuple[float, float, int]],
+    failed_because: str | None = None,
 ) -> SwitchProgress:
     """Return how far the switch is. `past` are (begun, ended, tokens) of its latest jobs.
+
+    `failed_because`: the reason that most of its failed jobs have.
 
     There is no time left to tell while it is paused, and of documents that have failed.
     """
@@ -35,6 +40,7 @@ def progress_of(
         there=counts.there,
         under_way=counts.under_way,
         failed=counts.failed,
+        failed_because=failed_because,
         share=counts.there / counts.documents if counts.documents else 1.0,
         tokens_per_second=None if pace is None else two_digits(pace.tokens_per_second),
         seconds_left=seconds,

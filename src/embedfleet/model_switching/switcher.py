@@ -18,6 +18,7 @@ from embedfleet.model_switching.coverage import Coverage, read_coverage
 from embedfleet.model_switching.gate import Answers, Gate, as_findings, judge
 from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.model_switching.held_twins import HeldTwins
+from embedfleet.model_switching.hold_ups import HoldUps
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records import job_completion, jobs, model_switches, switch_gaps, switch_questions
 from embedfleet.records.model_switches import ModelSwitch
@@ -49,6 +50,7 @@ class ModelSwitcher:
         clock: Clock,
         settings: Settings,
         giving_way: GivingWay,
+        hold_ups: HoldUps,
     ) -> None:
         self._database = database
         self._store = store
@@ -58,6 +60,7 @@ class ModelSwitcher:
         self._settings = settings
         self._own = settings.model_switching
         self._giving_way = giving_way
+        self._hold_ups = hold_ups
         self._backfill = Backfill(
             database,
             clock,
@@ -81,17 +84,21 @@ class ModelSwitcher:
             await self._release()
             failures: list[EmbedfleetError] = []
             running = await self._carried_on()
+            put_off = await self._hold_ups.reasons()
             share = await self._giving_way.allowed(running)
             for switch in running:
                 await sole.require()
+                waits_for = put_off.get(switch.switch_id)
                 try:
                     await self._take(switch, share)
                 except DatabaseUnavailable:
                     raise
                 except EmbedfleetError as exc:
                     # It must not hold up the others. It is tried again with the next step.
-                    logger.bind(tenant=switch.tenant).debug("the switch goes on later: {}", one_line(exc))
+                    waits_for = one_line(exc)
+                    logger.bind(tenant=switch.tenant).debug("the switch goes on later: {}", waits_for)
                     failures.append(exc)
+                await self._tell_hold_up(switch, waits_for)
             if share:
                 running = await self._carried_on()
                 self._giving_way.begun(running)
@@ -114,6 +121,12 @@ class ModelSwitcher:
             if jobs_at_a_time != (None if told is None else told["jobs"]):
                 pace = None if jobs_at_a_time is None else {"jobs": jobs_at_a_time}
                 await self._database.write(partial(_keep_pace, switch_id=switch.switch_id, pace=pace))
+
+    async def _tell_hold_up(self, switch: ModelSwitch, waits_for: str | None) -> None:
+        """Keep with the switch why it does not go on now, for those who look at it."""
+        if waits_for != switch.findings.get("waits_for"):
+            keep = partial(_keep_hold_up, switch_id=switch.switch_id, waits_for=waits_for)
+            await self._database.write(keep)
 
     async def _release(self) -> None:
         """End jobs that waited for another one which has failed, was cancelled, or takes too long."""
@@ -184,33 +197,37 @@ class ModelSwitcher:
             with self._giving_way.asking():
                 found = await read_coverage(self._database, self._store, self._truth, switch)
                 answers = await self._gate.ask(switch)
-            reasons = [*([found.fault] if found.fault else []), *judge(answers, self._own.gate)]
+            reasons = list(judge(answers, self._own.gate))
         except (InputError, Permanent) as exc:
             reasons = [one_line(exc)]
+        if found is not None and found.fault is not None:
+            reasons.insert(0, found.fault)
         now = self._clock.now()
-        gate = {**as_findings(answers, reasons), "passed": not reasons or switch.forced, "at": now}
         coverage = None if found is None else found.json_document()
-        refused = bool(reasons) and not switch.forced
-        if reasons:
-            logger.bind(tenant=switch.tenant).warning(
-                "the gate {} the switch to model {}: {}",
-                "refuses" if refused else "would refuse, but is forced to pass,",
-                switch.to_collection.model,
-                "; ".join(reasons),
-            )
 
         def record(conn: Connection) -> ModelSwitch:
             present = model_switches.lock(conn, switch.switch_id)
             if present is None or present.phase is not SwitchPhase.CHECKING:
                 return present or switch
             switch_questions.replace(conn, present, () if answers is None else answers.worst)
-            phase = SwitchPhase.REFUSED if refused else SwitchPhase.CHECKING
+            # As the switch is now: it may have been forced while the gate asked.
+            passed = not reasons or present.forced
+            phase = SwitchPhase.CHECKING if passed else SwitchPhase.REFUSED
+            gate = {**as_findings(answers, reasons), "passed": passed, "at": now}
             model_switches.enter(conn, present, phase, now, gate=gate, coverage=coverage)
             again = model_switches.get(conn, switch.switch_id)
             assert again is not None
             return again
 
-        return await self._database.write(record)
+        judged = await self._database.write(record)
+        if reasons:
+            logger.bind(tenant=switch.tenant).warning(
+                "the gate {} the switch to model {}: {}",
+                "refuses" if judged.phase is SwitchPhase.REFUSED else "would refuse, but does not,",
+                switch.to_collection.model,
+                "; ".join(reasons),
+            )
+        return judged
 
     async def _retire_in_time(self, switch: ModelSwitch) -> None:
         """Retire the old space by itself when it was kept for long enough."""
@@ -218,7 +235,7 @@ class ModelSwitcher:
             return
         now = self._clock.now()
         if now >= switch.switched_at + self._own.keep_days * _SECONDS_PER_DAY:
-            if await self._database.read(partial(model_switches.count_lacking, switch=switch)):
+            if await self._database.read(partial(model_switches.stranded, switch=switch)):
                 return  # `retire` says why, if an operator orders it
             await self._database.write(partial(orders.retire, tenant=switch.tenant, now=now))
 
@@ -246,6 +263,12 @@ def _in_turn(running: Sequence[ModelSwitch], most_tenants: int) -> list[ModelSwi
     busy = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.RETIRING)
     working = [one for one in running if one.phase in busy and not one.paused][:most_tenants]
     return working + [one for one in running if one.phase not in busy]
+
+
+def _keep_hold_up(conn: Connection, switch_id: int, waits_for: str | None) -> None:
+    present = model_switches.lock(conn, switch_id)
+    if present is not None and present.running:
+        model_switches.change(conn, present, findings={"waits_for": waits_for})
 
 
 def _keep_pace(conn: Connection, switch_id: int, pace: Mapping[str, Any] | None) -> None:

@@ -39,7 +39,7 @@ from embedfleet.records.switch_gaps import Gaps, Way
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.states import GenerationState, SwitchPhase
-from embedfleet.sql.tables import collections, documents, generations, jobs
+from embedfleet.sql.tables import collections, dead_letters, documents, generations, jobs
 from embedfleet.sql.upsert import upsert
 
 _LISTING = Listing("switches", (int,))
@@ -338,14 +338,19 @@ def lock(conn: Connection, switch_id: int) -> ModelSwitch | None:
 def enter(conn: Connection, switch: ModelSwitch, phase: SwitchPhase, now: float, **found: Any) -> bool:
     """Enter the phase, unless another unit has changed the phase since the switch was read. Returns whether.
 
-    `found` is added to the findings.
+    `found` is added to the findings that there are now: an order may have added some since the read.
     """
+    present = lock(conn, switch.switch_id)
+    if present is None or present.phase is not switch.phase:
+        return False
     values: dict[str, Any] = {"phase": phase, "changed_at": now}
-    values["findings"] = json.dumps({**switch.findings, **found})
+    values["findings"] = json.dumps({**present.findings, **found})
     if phase is SwitchPhase.ENDED:
         values |= {"running": None, "ended_at": now}
-    same = and_(model_switches.c.switch_id == switch.switch_id, model_switches.c.phase == switch.phase)
-    return bool(conn.execute(update(model_switches).where(same).values(**values)).rowcount)
+    conn.execute(
+        update(model_switches).where(model_switches.c.switch_id == switch.switch_id).values(**values)
+    )
+    return True
 
 
 def change(conn: Connection, switch: ModelSwitch, **values: Any) -> None:
@@ -442,6 +447,43 @@ def unfinished_jobs(conn: Connection, switch: ModelSwitch) -> int:
         jobs.c.flow == BACKFILL_FLOW,
     )
     return int(conn.execute(query).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedJob:
+    """A job of a switch that has not ended."""
+
+    job_id: str
+    status: JobStatus
+
+
+def oldest_unfinished_jobs(conn: Connection) -> dict[int, UnfinishedJob]:
+    """Return of each switch the job that has been under way for longest, by the id of the switch.
+
+    One without unfinished jobs is left out.
+    """
+    mine = (jobs.c.finished_at.is_(None), jobs.c.switch_id.is_not(None))
+    oldest = select(func.min(jobs.c.job_id)).where(*mine).group_by(jobs.c.switch_id)  # ids grow with time
+    query = select(jobs.c.switch_id, jobs.c.job_id, jobs.c.status).where(*mine, jobs.c.job_id.in_(oldest))
+    return {row.switch_id: UnfinishedJob(row.job_id, JobStatus(row.status)) for row in conn.execute(query)}
+
+
+def why_jobs_failed(conn: Connection, switch: ModelSwitch) -> str | None:
+    """Return the reason that most open dead letters of the jobs of the switch have; None if there is none."""
+    query = (
+        select(dead_letters.c.reason)
+        .join(jobs, jobs.c.job_id == dead_letters.c.job_id)
+        .where(
+            jobs.c.tenant == switch.tenant,
+            jobs.c.switch_id == switch.switch_id,
+            jobs.c.status == JobStatus.FAILED,
+            dead_letters.c.ended.is_(None),
+        )
+        .group_by(dead_letters.c.reason)
+        .order_by(func.count().desc(), dead_letters.c.reason)
+        .limit(1)
+    )
+    return conn.execute(query).scalar()
 
 
 def any_begun_by(conn: Connection, instant: float) -> bool:

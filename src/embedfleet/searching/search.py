@@ -21,7 +21,11 @@ from embedfleet.errors import (
     DatabaseUnavailable,
     EmbedfleetError,
     InvalidRequest,
+    ModelError,
+    ModelUnavailable,
     Remedy,
+    SpaceMismatch,
+    UnknownModel,
     one_line,
 )
 from embedfleet.evaluation.interleaving import Team
@@ -230,7 +234,12 @@ class SearchService:
             mixed = await self._mixed(tenant, request, scope, scope.experiment)
             if mixed is not None:
                 return mixed
-        found = await self._spaces.find(tenant, request, scope)
+        try:
+            found = await self._spaces.find(tenant, request, scope)
+        except (UnknownModel, SpaceMismatch, ModelError, ModelUnavailable) as exc:
+            if scope.switch is None or request.model is not None:
+                raise
+            raise _while_switched(exc, scope.switch) from exc
         return _Found(_answer_of(found.hits, found.answers, _without(scope, found.errors), tenant, request))
 
     async def _mixed(
@@ -402,6 +411,18 @@ async def _each(
     outcomes = dict(zip(items, await asyncio.gather(*map(outcome, items)), strict=True))
     results = [one for one in outcomes.values() if not isinstance(one, EmbedfleetError)]
     return results, {item: one for item, one in outcomes.items() if isinstance(one, EmbedfleetError)}
+
+
+def _while_switched(failure: EmbedfleetError, switch: ModelSwitch) -> EmbedfleetError:
+    """Return the failure of the model that answers, with the way out: the tenant has another one."""
+    told = (
+        f"{one_line(failure)}; tenant `{switch.tenant}` is being switched from `{switch.old.name}` to "
+        f"`{switch.new.name}`: an operator can have the other one answer"
+    )
+    remedy = failure.remedy or Remedy.LIST_SWITCHES
+    if isinstance(failure, ModelUnavailable):
+        return ModelUnavailable(told, remedy=remedy, retry_after_seconds=failure.retry_after_seconds)
+    return type(failure)(told, remedy=remedy)
 
 
 def _without(scope: SearchScope, errors: Mapping[Collection, EmbedfleetError]) -> SearchScope:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from embedfleet.cli.models_switch_report import say_switches
 from embedfleet.cli.models_switch_run import CarriedOut, exit_code, progress_words
 from embedfleet.model_switching.schemas import SkippedTenant, SwitchInfo, SwitchProgress
 from embedfleet.sql.states import SwitchPhase
@@ -89,3 +90,20 @@ def test_the_exit_code_says_whether_all_was_done_as_ordered() -> None:
     assert exit_code(CarriedOut((served,), here=True, interrupted=True), []) == 130
     # A refused switch that is paused, or whose share is changed, has taken that order.
     assert exit_code(CarriedOut((refused,)), []) == 0
+
+
+def test_a_switch_that_does_not_go_on_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    held_up = switch(SwitchPhase.FILLING, 0, waits_for="model `new`: its weights cannot be read")
+    say_switches([held_up], none="none")
+    assert "waits      model `new`: its weights cannot be read" in capsys.readouterr().out.splitlines()
+    say_switches([held_up, switch(SwitchPhase.FILLING, 0)], none="none")
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "waits: tenant alice: model `new`: its weights cannot be read"
+
+
+def test_copies_that_failed_say_why(capsys: pytest.CaptureFixture[str]) -> None:
+    found = switch(SwitchPhase.FILLING, 0)
+    assert found.progress is not None
+    failed = found.progress.model_copy(update={"failed": 3, "failed_because": "no weights"})
+    say_switches([found.model_copy(update={"progress": failed})], none="none")
+    assert "failed     no weights" in capsys.readouterr().out.splitlines()
