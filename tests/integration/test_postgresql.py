@@ -322,6 +322,24 @@ async def test_a_unit_that_is_slow_rather_than_stopped_comes_to_an_end(
         assert limits[-1] == "100ms", "the longer limit ended with its unit"
 
 
+async def test_a_slow_read_whose_connection_is_lost_at_its_end_runs_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_IDLE_IN_TRANSACTION_SECONDS", 0.1)
+    runs: list[dict[str, int]] = []
+
+    def slow(conn: Connection) -> dict[str, int]:
+        runs.append(chars_of(conn, ["x"]))
+        if len(runs) == 1:
+            sleep(0.3)  # the server ends the first run here, which is noticed when it ends
+        return runs[-1]
+
+    async with opened(postgres_url) as database:
+        await database.write(lambda conn: add(conn, "x"))
+        assert await database.read(slow) == {"x": 1}
+    assert len(runs) > 1
+
+
 def show_idle_limit(conn: Connection) -> str:
     return str(conn.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one())
 

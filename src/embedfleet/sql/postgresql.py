@@ -4,7 +4,8 @@ Write units run side by side under READ COMMITTED. Each statement sees the commi
 that has waited for a lock sees the changes of the unit that held it. (REPEATABLE READ would keep the snapshot
 from before the wait.) The server itself groups commits. A unit runs again after a conflict with another one
 (deadlock, serialisation, a unique key that the other took first), or if its connection was lost before the
-commit. Read units run REPEATABLE READ, READ ONLY, so they see one snapshot.
+commit; one that only reads also if it was lost then. Read units run REPEATABLE READ, READ ONLY, so they see
+one snapshot.
 
 A process that is stopped or cut off during a unit must not keep its locks. So the server ends a transaction
 that was idle for `_IDLE_IN_TRANSACTION_SECONDS`. A unit that lost its connection may be idle twice as long in
@@ -149,9 +150,10 @@ class PostgresqlEngine:
                 except DBAPIError as exc:
                     if _sqlstate(exc) == _LOCK_TIMEOUT and time.monotonic() < give_up_at:
                         continue
-                    # If the connection was lost during the commit, the unit may have been kept. To run it
-                    # again is the caller's decision.
-                    dead = exc.connection_invalidated and not committing
+                    # If the connection was lost during the commit, what was written may have been kept. To
+                    # run the unit again is the caller's decision.
+                    may_be_kept = committing and engine is not self._snapshots
+                    dead = exc.connection_invalidated and not may_be_kept
                     lost += dead
                     back_off.add_failure()
                     if back_off.failures == _MAX_RUNS or not (dead or _sqlstate(exc) in _RUN_AGAIN):
