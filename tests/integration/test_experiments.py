@@ -15,6 +15,7 @@ from embedfleet.experiments import administration as experiments_administration
 from embedfleet.experiments import ending, runner
 from embedfleet.model_switching import orders
 from embedfleet.records import audit, experiment_questions
+from embedfleet.records import experiments as records
 from embedfleet.records.scope import EveryTenant
 from embedfleet.sql.database import Database
 from embedfleet.sql.experiment_tables import experiment_hits, experiments
@@ -276,6 +277,26 @@ async def test_an_experiment_whose_space_is_taken_away_ends(configure: Configure
         await order(fleet, orders.retire, now=time())
         one = await ended(fleet, begun.experiment_id)
         assert one.findings["reason"].startswith("its second space is gone")
+
+
+async def test_an_end_by_hand_keeps_what_was_found_since_the_experiment_was_read(
+    configure: Configure,
+) -> None:
+    settings = configure(**QUICK)
+    catalogue = HeldCatalogue(settings.models)
+    catalogue.goes_on.clear()  # so that the leader finds nothing
+    async with running(settings, catalogue=catalogue) as fleet:
+        try:
+            await submit_some(fleet, 3)
+            begun = await begin(fleet, source=QuestionSource.CLICKS)
+            read, database = await row(fleet, begun.experiment_id), fleet.system.database
+            enter = partial(records.enter, one=read, phase=ExperimentPhase.SHOWING, documents=3, lacking=1)
+            assert await database.write(enter)
+            assert await ending.end(database, read, "it was ended by hand", settings.experiments, time())
+            found = (await row(fleet, begun.experiment_id)).findings
+            assert (found["reason"], found["lacking"]) == ("it was ended by hand", 1)
+        finally:
+            catalogue.goes_on.set()
 
 
 async def test_what_cannot_be_compared_is_said(configure: Configure) -> None:

@@ -84,6 +84,15 @@ def test_a_version_that_is_shown_between_the_look_and_the_opening_is_noticed(wor
     assert world.unit(lambda conn: switch_in(world, conn)).phase is SwitchPhase.CHECKING
 
 
+def test_a_step_of_the_leader_keeps_what_an_order_has_noted_since_it_read_the_switch(world: World) -> None:
+    for step in (Step("submit"), Step("completed"), Step("begin")):
+        world.take(step)
+    read = world.unit(lambda conn: switch_in(world, conn))
+    world.take(Step("force"))
+    assert world.unit(lambda conn: model_switches.enter(conn, read, SwitchPhase.CHECKING, 1.0))
+    assert world.unit(lambda conn: switch_in(world, conn)).findings["forced_by"] == "op"
+
+
 def switch_in(world: World, conn: Connection) -> model_switches.ModelSwitch:
     found = world.switch(conn)
     assert found is not None

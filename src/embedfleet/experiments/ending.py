@@ -91,7 +91,6 @@ async def end(
             conn,
             one,
             now,
-            keep=one.keep,
             reason=reason,
             verdict=None if verdict is None else verdict.model_dump(mode="json"),
             kept_until=kept_until,

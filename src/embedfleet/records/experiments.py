@@ -157,29 +157,33 @@ def enter(conn: Connection, one: Experiment, phase: ExperimentPhase, **found: An
 
     `found` is added to the findings.
     """
-    same = (experiments.c.experiment_id == one.experiment_id) & (experiments.c.phase == one.phase)
-    values = {"phase": phase, "findings": json.dumps({**one.findings, **found})}
-    return bool(conn.execute(update(experiments).where(same).values(**values)).rowcount)
+    present = lock(conn, one.experiment_id)
+    if present is None or present.phase is not one.phase:
+        return False
+    _change(conn, present, found, phase=phase)
+    return True
 
 
-def end(conn: Connection, one: Experiment, now: float, *, keep: bool, **found: Any) -> bool:
-    """End the experiment. Return False if it had ended before, and change nothing then."""
-    mine = (experiments.c.experiment_id == one.experiment_id) & (experiments.c.running == 1)
-    values: dict[str, Any] = {
-        "phase": ExperimentPhase.ENDED,
-        "running": None,
-        "keep": keep,
-        "ended_at": now,
-        "findings": json.dumps({**one.findings, **found}),
-    }
-    return bool(conn.execute(update(experiments).where(mine).values(**values)).rowcount)
+def end(conn: Connection, one: Experiment, now: float, **found: Any) -> bool:
+    """End the experiment. Return False if it had ended before, and change nothing then.
+
+    `found` is added to the findings.
+    """
+    # It may have entered another phase since it was read: what was found there stays.
+    present = lock(conn, one.experiment_id)
+    if present is None or not present.running:
+        return False
+    _change(conn, present, found, phase=ExperimentPhase.ENDED, running=None, ended_at=now)
+    return True
 
 
-def change(conn: Connection, one: Experiment, *, keep: bool | None = None, **found: Any) -> None:
-    """Add to the findings of an experiment that this unit has locked, and say whether its space is kept."""
-    values: dict[str, Any] = {"findings": json.dumps({**one.findings, **found})}
-    if keep is not None:
-        values["keep"] = keep
+def keep_no_longer(conn: Connection, one: Experiment, now: float) -> None:
+    """Let the space of an experiment that this unit has locked be freed."""
+    _change(conn, one, {"kept_until": now}, keep=False)
+
+
+def _change(conn: Connection, one: Experiment, found: Mapping[str, Any], **values: Any) -> None:
+    values["findings"] = json.dumps({**one.findings, **found})
     conn.execute(update(experiments).where(experiments.c.experiment_id == one.experiment_id).values(**values))
 
 
