@@ -6,20 +6,29 @@ from functools import partial
 from time import time
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import Connection, select, update
 
-from embedfleet.errors import InvalidRequest, NotReady, UnknownExperiment
+from embedfleet.clock import SystemClock
+from embedfleet.errors import InvalidRequest, NotReady, UnknownExperiment, VectorStoreUnavailable
 from embedfleet.evaluation.verdicts import Finding
 from embedfleet.experiments import administration as experiments_administration
 from embedfleet.experiments import ending, runner
+from embedfleet.experiments.runner import ExperimentRunner
 from embedfleet.model_switching import orders
+from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.records import audit, experiment_questions
 from embedfleet.records import experiments as records
 from embedfleet.records.scope import EveryTenant
 from embedfleet.sql.database import Database
 from embedfleet.sql.experiment_tables import experiment_hits, experiments
 from embedfleet.sql.states import ExperimentPhase, QuestionSource, SwitchPhase
+from embedfleet.vectors.chroma.embedded import ChromaVectorStore
+from embedfleet.vectors.chroma.kind import chroma_directory
+from embedfleet.vectors.passing import PassingStore
+from embedfleet.vectors.port import CollectionKey, Hit, VectorStore
 from support.databases import on_both_databases
 from support.experiments import administration, begin, ended, questions, row, wanted
 from support.hangs import HANG_SECONDS
@@ -35,6 +44,7 @@ from support.model_switches import (
     until_phase,
 )
 from support.model_switches import begin as begin_switch
+from support.stages_by_hand import stages_by_hand
 from support.system import TENANT, Configure, Running, running, take_ledger, until
 
 SOME = 26
@@ -261,6 +271,55 @@ async def test_a_space_is_kept_as_long_as_it_was_asked_for(configure: Configure)
         await until_phase(fleet, SwitchPhase.ENDED)
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_a_step_that_finds_nothing_to_do_writes_nothing(configure: Configure) -> None:
+    """A step follows each write: one that wrote would follow itself, as long as a space is kept."""
+    settings = configure(**QUICK)
+    async with running(settings) as fleet:
+        await submit_some(fleet, 4)
+        begun = await begin(fleet, keep=True)
+        await ended(fleet, begun.experiment_id)
+    async with stages_by_hand(settings) as stages:
+        system = stages.system
+        asking = ArmAsking(system.database, system.store, system.embedder, exact_scan_rows=1_000)
+        found = ExperimentRunner(system.database, asking, SystemClock(), settings)
+        before = await system.database.writes_noticed()
+        for _ in range(10):
+            await found.step()
+        # What was written before this has been noticed when it is done.
+        await system.database.write(lambda conn: None)
+        assert await system.database.writes_noticed() < before + 10
+        await administration(stages).end(begun.experiment_id)
+        await found.step()
+        assert (await switch_of(system.database)).phase is SwitchPhase.RETIRING
+
+
+class StoreAwayFor(PassingStore):
+    """The vectors of this tenant cannot be searched for now."""
+
+    def __init__(self, inner: VectorStore, tenant: str) -> None:
+        super().__init__(inner)
+        self.tenant: str | None = tenant
+
+    async def query(self, collection: CollectionKey, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
+        if collection.tenant == self.tenant:
+            raise VectorStoreUnavailable("its node is away")
+        return await super().query(collection, vector, limit=limit)
+
+
+async def test_an_experiment_that_waits_for_a_service_holds_up_no_other(configure: Configure) -> None:
+    settings = configure(**QUICK)
+    store = StoreAwayFor(await ChromaVectorStore.open(chroma_directory(settings.data_dir)), "first")
+    async with running(settings, store=store) as fleet:
+        for tenant in ("first", "second"):
+            for number in range(3):
+                await fleet.ingest(**document(number), user_id=tenant)
+        first, second = [await begin(fleet, tenant=tenant) for tenant in ("first", "second")]
+        await ended(fleet, second.experiment_id)
+        assert (await row(fleet, first.experiment_id)).running
+        store.tenant = None
+        await ended(fleet, first.experiment_id)
 
 
 async def test_an_experiment_whose_space_is_taken_away_ends(configure: Configure) -> None:

@@ -23,6 +23,7 @@ from embedfleet.records.impressions import ShownHit
 from embedfleet.sql import experiment_tables
 from embedfleet.sql.database import Database
 from support.model_switches import NEW, OLD, document
+from support.stages_by_hand import StagesByHand
 from support.system import TENANT, Running, until
 
 _WAYS = (
@@ -51,7 +52,7 @@ def questions(documents: int, ways: int = len(_WAYS)) -> tuple[LabelledQuestion,
     return tuple(found)
 
 
-def administration(fleet: Running, actor: str = "op") -> ExperimentAdministration:
+def administration(fleet: Running | StagesByHand, actor: str = "op") -> ExperimentAdministration:
     system = fleet.system
     return ExperimentAdministration(
         system.database, SystemClock(), system.catalogue, system.settings, actor=actor

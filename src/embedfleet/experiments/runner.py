@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from loguru import logger
 from sqlalchemy import Connection
 
 from embedfleet.clock import Clock
-from embedfleet.errors import InputError, NotReady, Permanent, one_line
+from embedfleet.errors import DatabaseUnavailable, EmbedfleetError, InputError, NotReady, Permanent, one_line
 from embedfleet.evaluation.planning import Plan
 from embedfleet.evaluation.verdicts import Finding
 from embedfleet.experiments import ending, judging
@@ -31,6 +32,8 @@ _LOCK = "experiments"
 _SECONDS_PER_DAY = 86_400.0
 # The most rows that one unit drops, so that others need not wait long for it.
 _ROWS_PER_UNIT = 500
+# To find that a space cannot be emptied, all of its documents are looked through.
+_STAYS_SECONDS = 60.0
 
 
 class ExperimentRunner:
@@ -47,6 +50,8 @@ class ExperimentRunner:
         self._settings = settings.experiments
         # The experiments whose models are loaded. It is of this process, and costs two searches to learn.
         self._warm: set[str] = set()
+        # The trials that could not be emptied, and when each is tried again.
+        self._stays_until: dict[int, float] = {}
 
     async def step(self) -> None:
         """Take every experiment as far as it goes in a short time. Without one, do nothing."""
@@ -55,12 +60,20 @@ class ExperimentRunner:
         async with self._database.sole(_LOCK) as sole:
             if sole is None:
                 return
+            failures: list[EmbedfleetError] = []
             for one in await self._database.read(experiments.running):
                 await sole.require()
-                await self._take(one)
-            for switch in await self._database.read(model_switches.running):
-                if switch.is_trial and switch.phase is not SwitchPhase.RETIRING:
-                    await self._database.write(partial(_free, switch=switch, now=self._clock.now()))
+                try:
+                    await self._take(one)
+                except DatabaseUnavailable:
+                    raise
+                except EmbedfleetError as exc:
+                    # It must not hold up the others. It is tried again with the next step.
+                    logger.bind(tenant=one.tenant).debug("the experiment goes on later: {}", one_line(exc))
+                    failures.append(exc)
+            await self._free_spaces()
+            if failures:
+                raise failures[0]
 
     async def trim(self) -> None:
         """Drop searches and clicks that are too old, but for those of running experiments."""
@@ -91,6 +104,23 @@ class ExperimentRunner:
         except (InputError, Permanent) as exc:
             # A model is gone or broken. What is away for a time is Transient, and is waited for.
             await self._end(one, f"a model could not be asked: {one_line(exc)}")
+
+    async def _free_spaces(self) -> None:
+        """Empty the spaces of experiments that have ended, unless they are still kept.
+
+        A look comes first: a step follows each write, so one that wrote each time would follow itself.
+        """
+        for switch in await self._database.read(partial(_to_free, now=self._clock.now())):
+            if monotonic() < self._stays_until.get(switch.switch_id, 0.0):
+                continue
+            why = await self._database.write(partial(_free, switch=switch, now=self._clock.now()))
+            if why is None:
+                self._stays_until.pop(switch.switch_id, None)
+                continue
+            if switch.switch_id not in self._stays_until:
+                # Documents are in the second space only. Nothing is lost, and an operator has to look.
+                logger.bind(tenant=switch.tenant).warning("a space of an experiment stays: {}", why)
+            self._stays_until[switch.switch_id] = monotonic() + _STAYS_SECONDS
 
     async def _prepare(self, one: Experiment, switch: ModelSwitch) -> None:
         """Wait until the second space is complete, but for documents that it could not get."""
@@ -211,16 +241,27 @@ def _plan_of(one: Experiment) -> Plan:
     return judging.plan_of(rule_of(one.rule), PlanInfo.model_validate(one.findings["plan"]))
 
 
-def _free(conn: Connection, switch: ModelSwitch, now: float) -> None:
-    """Empty the space of a trial whose experiment has ended and keeps it no longer."""
-    one = None if switch.trial_of is None else experiments.lock(conn, switch.trial_of)
+def _to_free(conn: Connection, now: float) -> list[ModelSwitch]:
+    """Return the trials whose experiment has ended and keeps its space no longer."""
+    return [one for one in model_switches.running_trials(conn) if _is_free(conn, one, now)]
+
+
+def _is_free(conn: Connection, trial: ModelSwitch, now: float) -> bool:
+    if trial.trial_of is None or trial.phase is SwitchPhase.RETIRING:
+        return False
+    one = experiments.get(conn, trial.trial_of)
+    return one is None or not (one.running or one.keep or now < one.findings.get("kept_until", 0.0))
+
+
+def _free(conn: Connection, switch: ModelSwitch, now: float) -> str | None:
+    """Empty the space of a trial that is still free. Return why it stays; None: nothing is in the way."""
+    if switch.trial_of is not None:
+        experiments.lock(conn, switch.trial_of)
     present = model_switches.lock(conn, switch.switch_id)
-    if present is None or present.trial_of != switch.trial_of:
-        return
-    if one is not None and (one.running or one.keep or now < one.findings.get("kept_until", 0.0)):
-        return
+    if present is None or present.trial_of != switch.trial_of or not _is_free(conn, present, now):
+        return None
     try:
         orders.retire_trial(conn, switch.tenant, now)
     except NotReady as exc:
-        # Documents are in the second space only. Nothing is lost, and an operator has to look.
-        logger.bind(tenant=switch.tenant).warning("a space of an experiment stays: {}", one_line(exc))
+        return one_line(exc)
+    return None

@@ -246,6 +246,11 @@ def running(conn: Connection) -> list[ModelSwitch]:
     return _switches(conn, conn.execute(_RUNNING).all())
 
 
+def running_trials(conn: Connection) -> list[ModelSwitch]:
+    """Return those of `running` whose new space is filled for an experiment only."""
+    return _switches(conn, conn.execute(_RUNNING.where(model_switches.c.trial_of.is_not(None))).all())
+
+
 def any_running(conn: Connection) -> bool:
     """Whether a switch is under way."""
     return bool(conn.execute(select(exists().where(model_switches.c.running == 1))).scalar())
