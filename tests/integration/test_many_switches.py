@@ -28,9 +28,10 @@ from embedfleet.searching.search import SearchRequest
 from embedfleet.sql import tables
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.states import SwitchPhase
+from support import experiments
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
-from support.model_switches import MODELS, NEW, OLD, begin, document, until_phase
+from support.model_switches import MODELS, NEW, OLD, begin, document, switch_of, until_phase
 from support.stages_by_hand import StagesByHand, stages_by_hand
 from support.statements import statements
 from support.system import Configure, Running, running, take_ledger, until
@@ -147,6 +148,19 @@ async def test_a_campaign_is_begun_rolled_back_and_retired(configure: Configure,
         assert await models_of(fleet, [*served, refused.tenant_id]) == {OLD}
         await fleet.settled()
         (await take_ledger(fleet.system)).assert_exact()
+
+
+async def test_a_space_that_is_kept_for_a_comparison_keeps_no_tenant_from_its_turn(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS, model_switching={"most_tenants": 1})
+    async with running(settings) as fleet:
+        await fill(fleet, range(3))
+        compared = await experiments.begin(fleet, tenant=name_of(0), keep=True)
+        await experiments.ended(fleet, compared.experiment_id)
+        assert (await switch_of(fleet.system.database, name_of(0))).is_trial
+        await begin(fleet, name_of(1))
+        await until_phase(fleet, SwitchPhase.SERVING, tenant=name_of(1))
 
 
 @on_both_databases

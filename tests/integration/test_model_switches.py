@@ -8,14 +8,15 @@ from time import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from embedfleet.errors import InvalidRequest, NotReady
 from embedfleet.model_switching import orders
-from embedfleet.queue_schemas import JobStatus, ReceiptState
+from embedfleet.queue_schemas import JobStatus, ReceiptState, Stage
 from embedfleet.records import model_switches, switch_questions
 from embedfleet.records.model_switches import BACKFILL_FLOW
 from embedfleet.sql import tables
+from embedfleet.sql.model_tables import model_switches as switches
 from embedfleet.sql.states import GenerationState, SwitchPhase
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
 from embedfleet.vectors.chroma.kind import chroma_directory
@@ -36,6 +37,7 @@ from support.model_switches import (
     switch_of,
     until_phase,
 )
+from support.stages_by_hand import stages_by_hand
 from support.system import TENANT, Configure, Running, running, take_ledger, until
 
 pytestmark = on_both_databases
@@ -216,6 +218,35 @@ async def test_a_rollback_is_instant_and_finds_what_came_in_after_the_switch(con
         (await take_ledger(fleet.system)).assert_exact()
         collections = await fleet.jobs.of(TENANT).list_collections()
         assert {one.model: one.documents for one in collections} == {OLD: 4, NEW: 0}
+
+
+@on_both_databases
+async def test_an_old_space_is_retired_by_itself_in_time_though_it_lacks_a_document(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    async with running(settings) as fleet:
+        await submit_some(fleet, 2)
+        await begin(fleet)
+        await until_phase(fleet, SwitchPhase.SERVING)
+    async with stages_by_hand(settings) as stages:
+        database = stages.system.database
+        await stages.submit([(TENANT, "doc-7", document(7)["content"])])
+        twin = select(tables.jobs.c.job_id).where(
+            tables.jobs.c.switch_id.is_not(None), tables.jobs.c.finished_at.is_(None)
+        )
+        [twin_id] = await database.read(lambda conn: conn.execute(twin).scalars().all())
+        await stages.system.jobs.of_all_tenants().cancel(twin_id)
+        for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
+            assert await stages.do(stage, 1) == 1
+        switch = await switch_of(database)
+        assert await database.read(lambda conn: model_switches.count_lacking(conn, switch)) == 1
+        long_ago = update(switches).values(switched_at=0.0)
+        await database.write(lambda conn: conn.execute(long_ago))
+    async with running(settings) as fleet:
+        await until_phase(fleet, SwitchPhase.ENDED)
+        await fleet.settled()
+        (await take_ledger(fleet.system)).assert_exact()
 
 
 async def test_a_share_of_the_queries_is_sticky_and_both_spaces_are_kept(configure: Configure) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from loguru import logger
@@ -19,6 +20,7 @@ from embedfleet.model_switching.gate import Answers, Gate, as_findings, judge
 from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.model_switching.held_twins import HeldTwins
 from embedfleet.model_switching.hold_ups import HoldUps
+from embedfleet.model_switching.standing import kept_until
 from embedfleet.queue_schemas import UserTier
 from embedfleet.records import job_completion, jobs, model_switches, switch_gaps, switch_questions
 from embedfleet.records.model_switches import ModelSwitch
@@ -29,9 +31,10 @@ from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.port import VectorStore
 
 _LOCK = "model_switches"
-_SECONDS_PER_DAY = 86_400.0
 # The number of jobs that waited for another one and are ended in one unit.
 _MOST_RELEASED = 500
+# To find that an old space cannot be retired, all of its documents are looked through.
+_KEPT_ON_SECONDS = 60.0
 
 
 class ModelSwitcher:
@@ -61,6 +64,8 @@ class ModelSwitcher:
         self._own = settings.model_switching
         self._giving_way = giving_way
         self._hold_ups = hold_ups
+        # The switches whose old space could not be retired in time, and when each is looked at again.
+        self._kept_on_until: dict[int, float] = {}
         self._backfill = Backfill(
             database,
             clock,
@@ -230,14 +235,19 @@ class ModelSwitcher:
         return judged
 
     async def _retire_in_time(self, switch: ModelSwitch) -> None:
-        """Retire the old space by itself when it was kept for long enough."""
-        if switch.switched_at is None:
-            return
+        """Retire the old space by itself when it was kept for long enough.
+
+        As long as documents are only, or are newer, in the old space, it is kept: an operator who orders to
+        retire it is told why.
+        """
+        until = kept_until(switch, self._own.keep_days)
         now = self._clock.now()
-        if now >= switch.switched_at + self._own.keep_days * _SECONDS_PER_DAY:
-            if await self._database.read(partial(model_switches.stranded, switch=switch)):
-                return  # `retire` says why, if an operator orders it
-            await self._database.write(partial(orders.retire, tenant=switch.tenant, now=now))
+        if until is None or now < until or monotonic() < self._kept_on_until.get(switch.switch_id, 0.0):
+            return
+        if await self._database.read(partial(model_switches.stranded, switch=switch)):
+            self._kept_on_until[switch.switch_id] = monotonic() + _KEPT_ON_SECONDS
+            return
+        await self._database.write(partial(orders.retire, tenant=switch.tenant, now=now))
 
     async def _retire(self, switch: ModelSwitch, share: float) -> None:
         copied = await self._backfill.fill(switch, share)
@@ -260,9 +270,17 @@ class ModelSwitcher:
 
 def _in_turn(running: Sequence[ModelSwitch], most_tenants: int) -> list[ModelSwitch]:
     """Return the switches to carry on: of those that are filled or emptied, the oldest few."""
+    working = [one for one in running if _takes_a_turn(one) and not one.paused][:most_tenants]
+    return working + [one for one in running if not _takes_a_turn(one)]
+
+
+def _takes_a_turn(switch: ModelSwitch) -> bool:
+    """Whether the switch leaves its phase when its work is done.
+
+    A trial is filled until its experiment ends, which takes days: it would keep others from their turns.
+    """
     busy = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.RETIRING)
-    working = [one for one in running if one.phase in busy and not one.paused][:most_tenants]
-    return working + [one for one in running if one.phase not in busy]
+    return switch.phase in busy and not (switch.is_trial and switch.phase is SwitchPhase.FILLING)
 
 
 def _keep_hold_up(conn: Connection, switch_id: int, waits_for: str | None) -> None:
