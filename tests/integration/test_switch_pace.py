@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic, time
 from typing import Any
 
 from sqlalchemy import Connection
 
 from embedfleet.bootstrap import OwnerSystem, open_owner
+from embedfleet.clock import SystemClock
 from embedfleet.metrics.search_times import SearchTime, SearchTimes
 from embedfleet.model_switching import orders
+from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.records import jobs, outbox
+from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.sql.states import SwitchPhase
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
@@ -78,6 +82,42 @@ async def test_the_pace_falls_with_slow_searches_and_rises_with_quick_ones(confi
         (await take_ledger(fleet.system)).assert_exact()
 
 
+async def test_a_new_order_begins_slowly_though_the_last_one_hardly_slowed_searches(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    async with running(settings) as fleet:
+        for number, tenant in enumerate(("first", "second")):
+            await fleet.ingest(**document(number), user_id=tenant)
+    async with open_owner(settings, purpose="test") as system:
+        searches = SearchTimes()
+        giving_way = GivingWay(system.database, SystemClock(), searches, max_slowdown=1.5)
+
+        async def shares(switches: list[ModelSwitch], steps: int) -> list[float | None]:
+            found = []
+            for _ in range(steps):
+                for _ in range(50):
+                    searches.note(SearchTime(monotonic() - 0.001, monotonic()))
+                await giving_way.allowed(switches)
+                found.append(giving_way.share)
+            return found
+
+        first = await begin_for(system, "first")
+        first_share, *_, last_share = await shares([first], 30)
+        assert last_share == 1.0
+        second = await begin_for(system, "second")
+        # The first one is kept in step by now.
+        kept = replace(first, phase=SwitchPhase.SERVING, percent=100.0)
+        assert (await shares([kept, second], 1))[0] == first_share
+        assert (await shares([kept, second], 30))[-1] == 1.0
+
+
+async def begin_for(system: OwnerSystem, tenant: str) -> ModelSwitch:
+    wanted = orders.Wanted(system.catalogue.info(NEW))
+    begun = await system.database.write(lambda conn: orders.begin(conn, [tenant], wanted, time()))
+    return begun.switches[0]
+
+
 async def submit(system: OwnerSystem, number: int) -> None:
     fields: dict[str, Any] = document(number)
     await system.jobs.create_job(user_id=TENANT, **fields)
@@ -89,10 +129,7 @@ async def test_a_twin_of_a_later_submission_is_offered_in_the_next_turn(configur
         await fleet.ingest(**document(0))
         await fleet.settled()
     async with open_owner(settings, purpose="test") as system:
-        info = system.catalogue.info(NEW)
-        wanted = orders.Wanted(info)
-        begun = await system.database.write(lambda conn: orders.begin(conn, [TENANT], wanted, time()))
-        [switch] = begun.switches
+        switch = await begin_for(system, TENANT)
         await submit(system, 1)
         turn = time()
         await submit(system, 2)

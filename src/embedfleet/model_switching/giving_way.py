@@ -47,16 +47,13 @@ class GivingWay:
         self._until: float | None = None
         self._turn_began: float | None = None
         self._rests_until = 0.0
+        # The orders that had a switch to carry on in the last step.
+        self._campaigns: set[str] = set()
 
     @property
     def share(self) -> float | None:
         """The share at which documents are begun; None: searches need not be given way to."""
         return self._pace.share(monotonic())
-
-    @property
-    def slowdown(self) -> float | None:
-        """As `SearchPace.slowdown`."""
-        return self._pace.slowdown
 
     def no_switch(self) -> None:
         """Hear of the searches while no switch is under way: they tell what a search takes without one."""
@@ -69,6 +66,7 @@ class GivingWay:
         After a step that began documents, call `begun`.
         """
         self._pace.hear(self._searches.take())
+        self._meet(running)
         share = self.share
         if share is None:
             self._forget(running)
@@ -88,6 +86,13 @@ class GivingWay:
             return 0.0
         self._pace.turn_begins(monotonic())
         return share
+
+    def _meet(self, running: Sequence[ModelSwitch]) -> None:
+        """Look whether a switch of a new order is filled. Of one order, all switches go on with its share."""
+        filled = {one.campaign for one in running if one.phase is SwitchPhase.FILLING}
+        if not filled <= self._campaigns:
+            self._pace.begin_again()
+        self._campaigns = {one.campaign for one in running}
 
     def begun(self, running: Sequence[ModelSwitch]) -> None:
         """Let what was begun until now be offered, with the twins that were held. It is one turn."""

@@ -64,6 +64,15 @@ class SearchPace:
         if self._turns and self._turns[-1][1] > now:
             self._turns[-1] = (self._turns[-1][0], now)
 
+    def begin_again(self) -> None:
+        """Go on with the first share at most, as other documents are embedded with another model now.
+
+        While hardly any was embedded, searches were quick, which has raised the share.
+        """
+        self._share = min(self._share, _FIRST_SHARE)
+        self._latest.clear()
+        self._new = 0
+
     def hear(self, searches: Iterable[SearchTime]) -> None:
         """Count searches that have ended, and decide about the share when there are enough."""
         for search in searches:
