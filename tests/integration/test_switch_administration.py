@@ -8,7 +8,7 @@ from time import time
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from embedfleet.administration.operator_administration import OperatorAdministration
 from embedfleet.clock import SystemClock
@@ -17,6 +17,7 @@ from embedfleet.model_switching import orders
 from embedfleet.model_switching.administration import SwitchAdministration
 from embedfleet.model_switching.schemas import PaceSource, SwitchOrder
 from embedfleet.model_switching.selection import Selection
+from embedfleet.sql import tables
 from embedfleet.sql.states import SwitchPhase
 from support.databases import on_both_databases
 from support.hangs import HANG_SECONDS
@@ -92,6 +93,20 @@ async def test_a_switch_is_estimated_begun_and_seen_to_its_end(fleet: Running) -
     assert (ended.receipt.model, ended.receipt.vectors_left, ended.receipt.documents_left) == (OLD, 0, 0)
     assert (ended.progress, ended.orders) == (None, ())
     assert await deeds(fleet) == [("begin", "op", TENANT), ("retire", "op", TENANT)]
+
+
+@on_both_databases
+async def test_an_estimate_counts_as_there_what_no_switch_would_copy(fleet: Running) -> None:
+    door = door_of(fleet)
+    await door.begin(MINE, to_model=NEW)
+    switch = await until_phase(fleet, SwitchPhase.SERVING)
+    await door.pause(MINE)  # so that nothing is copied
+    made = tables.generations.c
+    others = made.collection_id == switch.to_collection.collection_id
+    # As if newer versions of the same texts, cut otherwise, had no copy.
+    cut = update(tables.generations).where(others).values(chunking="{}", number=0)
+    await fleet.system.database.write(lambda conn: conn.execute(cut))
+    assert (await door.estimate(MINE, to_model=NEW)).there == 0
 
 
 async def test_progress_and_time_left_are_measured_from_the_jobs_of_the_switch(configure: Configure) -> None:

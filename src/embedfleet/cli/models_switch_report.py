@@ -140,14 +140,14 @@ def _measured(found: GateMeasurements) -> Iterator[str]:
 
 
 def _say_worst(worst: Sequence[WorstQuestion]) -> None:
-    lost = [one for one in worst if one.new_rank is None or one.new_rank > (one.old_rank or one.new_rank)]
-    if not lost:
+    worse = [one for one in worst if one.is_worse]
+    if not worse:
         return
     say("")
     say("questions that the new model answers worse, by the place of the right document:")
     rows = [
         (_place(one.old_rank), _place(one.new_rank), f"{one.overlap:.0%}", one.media_id, one.question)
-        for one in lost
+        for one in worse
     ]
     say_table(("old", "new", "overlap", "document", "question"), rows, right=(0, 1, 2))
 

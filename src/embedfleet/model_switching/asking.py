@@ -48,13 +48,6 @@ class _Pair:
     new: _Answer
     overlap: float
 
-    @property
-    def badness(self) -> tuple[bool, int, float]:
-        """The greatest is the worst for the new space: found before and lost, then far down, then unlike."""
-        lost = self.old.rank is not None and self.new.rank is None
-        far = (self.new.rank or 0) - (self.old.rank or 0)
-        return lost, far, -self.overlap
-
 
 class TenantQuestions:
     """The gate's questions, asked in the process that owns the vector store. A `Gate`."""
@@ -148,8 +141,7 @@ def _p95(seconds: Sequence[float]) -> float:
 
 
 def _worst(pairs: Sequence[_Pair], tenant: str) -> list[AskedQuestion]:
-    worst = sorted(pairs, key=lambda pair: pair.badness, reverse=True)[:_WORST]
-    return [
+    asked = [
         AskedQuestion(
             document_id=identity.document_id(tenant, answer.document),
             is_title=answer.span is None,
@@ -158,6 +150,7 @@ def _worst(pairs: Sequence[_Pair], tenant: str) -> list[AskedQuestion]:
             new_rank=pair.new.rank,
             overlap=pair.overlap,
         )
-        for pair in worst
+        for pair in pairs
         for answer in pair.question.answers[:1]
     ]
+    return sorted(asked, key=lambda one: one.badness, reverse=True)[:_WORST]

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.settings import GateSettings
 
+# The place of a document that is not among the first k, of which there are at most a hundred.
+_BEYOND = 101
+
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
@@ -27,6 +30,12 @@ class AskedQuestion:
     old_rank: int | None
     new_rank: int | None
     overlap: float
+
+    @property
+    def badness(self) -> tuple[bool, int, float]:
+        """The greatest is the worst for the new space: found before and lost, then fallen, then unlike."""
+        lost = self.old_rank is not None and self.new_rank is None
+        return lost, (self.new_rank or _BEYOND) - (self.old_rank or _BEYOND), -self.overlap
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,11 @@ class WorstQuestion(_Frozen):
     new_rank: int | None = Field(description="Its place in the new space; null: not found.")
     overlap: float = Field(description="The share of hits that both spaces have in common.")
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the old space has found the document, and the new one not, or farther down."""
+        return self.old_rank is not None and (self.new_rank is None or self.new_rank > self.old_rank)
+
 
 class RetireReceipt(_Frozen):
     """What was left when a space was emptied."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, func, select
 
-from embedfleet.records import segments
+from embedfleet.records import segments, switch_gaps
 from embedfleet.records.collections import Collection
 from embedfleet.sql.states import GenerationState
 from embedfleet.sql.tables import chunks, documents, embeddings, generations
@@ -17,7 +17,8 @@ from embedfleet.sql.tables import segments as segment_rows
 
 @dataclass(frozen=True, slots=True)
 class SwitchSizes:
-    """`documents` are live in the space that is left, and `there` of them are in the new one as they are.
+    """`documents` are live in the space that is left, and `there` of them have no gap in the new one
+    (`switch_gaps`).
 
     `chunks`, `tokens` (of the old model) and `text_bytes` (compressed, in SQL) are of the others.
     `cached_vectors`: vectors of the new space in the embedding cache.
@@ -38,7 +39,7 @@ def sizes(conn: Connection, source: Collection, target: Collection | None) -> Sw
     """
     live = _live(source)
     total = conn.execute(select(func.count()).select_from(live.subquery())).scalar_one()
-    lacking = _lacking(live, target).subquery()
+    lacking = (live if target is None else live.where(switch_gaps.is_gap(generations, target))).subquery()
     lacks = conn.execute(select(func.count()).select_from(lacking)).scalar_one()
     mine = select(lacking.c.generation_id)
     made = select(func.count(), func.coalesce(func.sum(chunks.c.tokens), 0)).where(
@@ -77,20 +78,6 @@ def _live(source: Collection) -> Select[Any]:
             generations.c.state == GenerationState.LIVE,
         )
     )
-
-
-def _lacking(live: Select[Any], target: Collection | None) -> Select[Any]:
-    if target is None:
-        return live
-    there = generations.alias("there")
-    same = exists().where(
-        there.c.document_id == generations.c.document_id,
-        there.c.collection_id == target.collection_id,
-        there.c.content_hash == generations.c.content_hash,
-        there.c.content_type == generations.c.content_type,
-        there.c.state == GenerationState.LIVE,
-    )
-    return live.where(~same)
 
 
 def _cached(conn: Connection, target: Collection) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
-from embedfleet.model_switching.gate import Answers, Measured, judge
+from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured, judge
 from embedfleet.settings import GateSettings
 
 EQUAL = {
@@ -22,6 +23,26 @@ EQUAL = {
     "old_bytes": 1_024,
     "new_bytes": 1_536,
 }
+
+
+def asked(old_rank: int | None, new_rank: int | None, overlap: float = 0.5) -> AskedQuestion:
+    return AskedQuestion("d", True, 0, old_rank, new_rank, overlap)
+
+
+def test_the_worst_question_is_lost_from_the_first_place_and_the_best_is_found_for_the_first_time() -> None:
+    from_the_worst = [
+        asked(1, None),
+        asked(9, None),
+        asked(1, 10),
+        asked(1, 3),
+        asked(None, None, overlap=0.0),
+        asked(2, 2),
+        asked(3, 1),
+        asked(None, 10),
+        asked(None, 1),
+    ]
+    shuffled = random.Random(1).sample(from_the_worst, len(from_the_worst))
+    assert sorted(shuffled, key=lambda one: one.badness, reverse=True) == from_the_worst
 
 
 def reasons(**changed: Any) -> list[str]:
