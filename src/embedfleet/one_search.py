@@ -17,7 +17,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.inference.pool import ModelPool
 from embedfleet.interactive.local import LocalTextEmbedder
 from embedfleet.joining import Purpose, join, vectors_part
-from embedfleet.searching.search import SearchClient, SearchService
+from embedfleet.searching.search import SearchClient, SearchService, SpacesSearch
 from embedfleet.sql.opening import open_database
 from embedfleet.store_moving.places import settings_of_system
 from embedfleet.vectors.registry import store_kind
@@ -81,13 +81,9 @@ async def _search_here(settings: Settings, tenant: str, request: SearchRequest) 
         stack.push_async_callback(models.close)
         embedder = LocalTextEmbedder(catalogue, models)
         stack.push_async_callback(embedder.close)
-        service = SearchService(
-            database=database,
-            store=store,
-            embedder=embedder,
-            exact_scan_rows=settings.vector_store.exact_scan_rows,
-        )
-        return await service.search(tenant, request)
+        rows = settings.vector_store.exact_scan_rows
+        spaces = SpacesSearch(database, store, embedder, exact_scan_rows=rows)
+        return await SearchService(database, spaces).search(tenant, request)
 
 
 async def _ask(owner: Owner, settings: Settings, tenant: str, request: SearchRequest) -> SearchHits | None:

@@ -282,7 +282,7 @@ async def test_a_step_that_finds_nothing_to_do_writes_nothing(configure: Configu
         await ended(fleet, begun.experiment_id)
     async with stages_by_hand(settings) as stages:
         system = stages.system
-        asking = ArmAsking(system.database, system.store, system.embedder, exact_scan_rows=1_000)
+        asking = ArmAsking(system.database, system.search.spaces)
         found = ExperimentRunner(system.database, asking, SystemClock(), settings)
         before = await system.database.writes_noticed()
         for _ in range(10):

@@ -162,7 +162,7 @@ async def test_old_searches_are_forgotten_and_those_of_a_deleted_tenant(configur
         system, database = fleet.system, fleet.system.database
         hits = await search(fleet, "copper gardens")
         await keep_answer(database, TENANT, "imp_old", query="old", shown_seconds_ago=31 * 86_400.0)
-        asking = ArmAsking(database, system.store, system.embedder, exact_scan_rows=100)
+        asking = ArmAsking(database, system.search.spaces)
         await ExperimentRunner(database, asking, SystemClock(), system.settings).trim()
         left = partial(impressions.logged, tenant=TENANT, since=0.0)
         assert [one.impression_id for one in await database.read(left)] == [hits.impression_id]

@@ -9,7 +9,7 @@ from embedfleet.inference.catalogue import Catalogue
 from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.job_manager import EmbeddingJobManager, JobManagerConfig
 from embedfleet.searching.impressions import Impressions
-from embedfleet.searching.search import SearchService
+from embedfleet.searching.search import SearchService, SpacesSearch
 from embedfleet.settings import Settings
 from embedfleet.sql.database import Database
 from embedfleet.tenant_access import Searches
@@ -25,14 +25,10 @@ def search_service(
     seconds: float | None = None,
 ) -> SearchService:
     """`seconds`: how long the embedding of a query may take; None: as long as it takes."""
-    return SearchService(
-        database=database,
-        store=store,
-        embedder=embedder,
-        exact_scan_rows=settings.vector_store.exact_scan_rows,
-        embedding_seconds=seconds,
-        impressions=Impressions(database, SystemClock(), settings.experiments),
-    )
+    rows = settings.vector_store.exact_scan_rows
+    spaces = SpacesSearch(database, store, embedder, exact_scan_rows=rows, embedding_seconds=seconds)
+    impressions = Impressions(database, SystemClock(), settings.experiments)
+    return SearchService(database, spaces, impressions=impressions)
 
 
 def entered_jobs(

@@ -90,8 +90,8 @@ async def open_owner(
             search=search,
             store=store,
             mover=mover,
-            switcher=_switcher(settings, database, broker, store, catalogue, models, embedder, clock, search),
-            experiments=_experiments(settings, database, store, embedder, clock),
+            switcher=_switcher(settings, database, broker, store, catalogue, models, clock, search),
+            experiments=ExperimentRunner(database, ArmAsking(database, search.spaces), clock, settings),
             views=views,
             collector=collector,
             health=(health := Health()),
@@ -163,7 +163,6 @@ def _switcher(
     store: VectorStore,
     catalogue: Catalogue,
     models: ModelPool,
-    embedder: LocalTextEmbedder,
     clock: Clock,
     search: SearchService,
 ) -> ModelSwitcher:
@@ -172,27 +171,19 @@ def _switcher(
     It gives way to what `search` answers.
     """
     caching = settings.embedding_cache.enabled
-    slowdown = settings.model_switching.max_search_slowdown
-    giving_way = GivingWay(database, clock, search.times, max_slowdown=slowdown)
+    own = settings.model_switching
+    giving_way = GivingWay(database, clock, search.times, max_slowdown=own.max_search_slowdown)
+    asking = ArmAsking(database, search.spaces)
     return ModelSwitcher(
         database,
         store,
-        TenantQuestions(database, store, embedder, settings, giving_way),
+        TenantQuestions(database, asking, own.gate, giving_way),
         TrueVectors(database, catalogue, models, caching=caching, now=clock.now()),
         clock,
         settings,
         giving_way,
         HoldUps(database, broker),
     )
-
-
-def _experiments(
-    settings: Settings, database: Database, store: VectorStore, embedder: LocalTextEmbedder, clock: Clock
-) -> ExperimentRunner:
-    """Return what compares models. It asks them in this process."""
-    rows = settings.vector_store.exact_scan_rows
-    asking = ArmAsking(database, store, embedder, exact_scan_rows=rows)
-    return ExperimentRunner(database, asking, clock, settings)
 
 
 def _series(settings: Settings) -> tuple[Metrics, MergedCollector]:

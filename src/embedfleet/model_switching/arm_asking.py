@@ -8,12 +8,10 @@ from functools import partial
 from time import perf_counter
 
 from embedfleet.evaluation.questions import Passage
-from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.records.arms import Arm, spaces_of
 from embedfleet.searching.scope import SearchScope, scope_of_spaces
 from embedfleet.searching.search import SearchRequest, SpacesSearch
 from embedfleet.sql.database import Database
-from embedfleet.vectors.port import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +25,9 @@ class ArmAnswer:
 class ArmAsking:
     """Asks in the process that owns the vector store and the models."""
 
-    def __init__(
-        self, database: Database, store: VectorStore, embedder: TextEmbedder, *, exact_scan_rows: int
-    ) -> None:
+    def __init__(self, database: Database, spaces: SpacesSearch) -> None:
         self._database = database
-        self._spaces = SpacesSearch(database, store, embedder, exact_scan_rows=exact_scan_rows)
+        self._spaces = spaces
 
     async def ask(self, tenant: str, arm: Arm, text: str, *, most: int) -> ArmAnswer:
         """Return the `most` nearest passages.

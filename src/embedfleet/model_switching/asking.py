@@ -14,16 +14,14 @@ from embedfleet.evaluation.intervals import paired_interval
 from embedfleet.evaluation.known_items import draw
 from embedfleet.evaluation.questions import Passage, Question
 from embedfleet.evaluation.rankings import overlap_at
-from embedfleet.interactive.embedder import TextEmbedder
 from embedfleet.model_switching.arm_asking import ArmAsking
 from embedfleet.model_switching.gate import Answers, AskedQuestion, Measured
 from embedfleet.model_switching.giving_way import GivingWay
 from embedfleet.records import arm_sizes, headings, identity
 from embedfleet.records.arms import Arm
 from embedfleet.records.model_switches import ModelSwitch
-from embedfleet.settings import Settings
+from embedfleet.settings import GateSettings
 from embedfleet.sql.database import Database
-from embedfleet.vectors.port import VectorStore
 
 # The titles and headings of these chunks give hundreds of questions, and are read in about a second.
 _MOST_CHUNKS = 50_000
@@ -53,19 +51,12 @@ class TenantQuestions:
     """The gate's questions, asked in the process that owns the vector store. A `Gate`."""
 
     def __init__(
-        self,
-        database: Database,
-        store: VectorStore,
-        embedder: TextEmbedder,
-        settings: Settings,
-        giving_way: GivingWay,
+        self, database: Database, asking: ArmAsking, settings: GateSettings, giving_way: GivingWay
     ) -> None:
         self._database = database
         self._giving_way = giving_way
-        self._settings = settings.model_switching.gate
-        self._asking = ArmAsking(
-            database, store, embedder, exact_scan_rows=settings.vector_store.exact_scan_rows
-        )
+        self._settings = settings
+        self._asking = asking
 
     async def ask(self, switch: ModelSwitch) -> Answers | None:
         known = await self._database.read(

@@ -116,10 +116,23 @@ class SpacesSearch:
         exact_scan_rows: int,
         embedding_seconds: float | None = None,
     ) -> None:
-        """The last two are as in `SearchService`."""
+        """`exact_scan_rows` is as in `NearestPassages`.
+
+        `embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes.
+        """
+        self._embedder = embedder
         self._passages = NearestPassages(database, store, exact_scan_rows=exact_scan_rows)
         self._queries = QueryEmbedding(embedder, longest_wait_seconds=embedding_seconds)
         self._backgrounds = ScoreBackgrounds(database, store, embedder, embedding_seconds=embedding_seconds)
+
+    @property
+    def loaded_models(self) -> list[str]:
+        """The names of the models that are ready in this process, sorted."""
+        return self._embedder.loaded_models
+
+    def require_known(self, model: str) -> None:
+        """Raise UnknownModel if no query can be embedded with a model of this name."""
+        self._embedder.require_known(model)
 
     async def find(self, tenant: str, request: SearchRequest, scope: SearchScope) -> FoundInSpaces:
         """Search all collections at once. Raises the first error if all of them fail."""
@@ -160,24 +173,11 @@ class SearchService:
     """Answers searches in the process that owns the vector store."""
 
     def __init__(
-        self,
-        *,
-        database: Database,
-        store: VectorStore,
-        embedder: TextEmbedder,
-        exact_scan_rows: int,
-        embedding_seconds: float | None = None,
-        impressions: Impressions | None = None,
+        self, database: Database, spaces: SpacesSearch, *, impressions: Impressions | None = None
     ) -> None:
-        """`exact_scan_rows` is as in `NearestPassages`. Without `impressions`, no answer takes feedback.
-
-        `embedding_seconds`: the longest wait for the vector of a query. None: as long as it takes.
-        """
+        """Without `impressions`, no answer takes feedback."""
         self._database = database
-        self._embedder = embedder
-        self._spaces = SpacesSearch(
-            database, store, embedder, exact_scan_rows=exact_scan_rows, embedding_seconds=embedding_seconds
-        )
+        self.spaces = spaces
         self._impressions = impressions
         self.times = SearchTimes()
         # By the switch and its collection that does not answer: the `divergences` with which it had no
@@ -198,7 +198,7 @@ class SearchService:
         SpaceMismatch.
         """
         if request.model is not None:
-            self._embedder.require_known(request.model)
+            self.spaces.require_known(request.model)
         with self.times.timed():
             found = await self._found(tenant, request)
         hits = found.hits
@@ -235,7 +235,7 @@ class SearchService:
             if mixed is not None:
                 return mixed
         try:
-            found = await self._spaces.find(tenant, request, scope)
+            found = await self.spaces.find(tenant, request, scope)
         except (UnknownModel, SpaceMismatch, ModelError, ModelUnavailable) as exc:
             if scope.switch is None or request.model is not None:
                 raise
@@ -248,7 +248,7 @@ class SearchService:
         """Ask both arms of an online experiment, and mix their hits. None: one of them did not answer."""
         look = partial(_scopes_of, arms=(experiment.arm_a, experiment.arm_b))
         scopes = await self._database.read(look)
-        found, errors = await _each(range(2), lambda place: self._spaces.find(tenant, request, scopes[place]))
+        found, errors = await _each(range(2), lambda place: self.spaces.find(tenant, request, scopes[place]))
         if errors or any(one.errors for one in found):
             return None
         a, b = (one.hits for one in found)
@@ -260,8 +260,8 @@ class SearchService:
 
     @property
     def loaded_models(self) -> list[str]:
-        """The names of the models that are ready in this process, sorted."""
-        return self._embedder.loaded_models
+        """As `SpacesSearch.loaded_models`."""
+        return self.spaces.loaded_models
 
     async def answer_waiting(self) -> int:
         """Answer the searches that other processes asked through SQL. Returns how many."""
