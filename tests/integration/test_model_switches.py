@@ -37,7 +37,7 @@ from support.model_switches import (
     switch_of,
     until_phase,
 )
-from support.stages_by_hand import stages_by_hand
+from support.stages_by_hand import StagesByHand, stages_by_hand
 from support.system import TENANT, Configure, Running, running, take_ledger, until
 
 pytestmark = on_both_databases
@@ -220,7 +220,48 @@ async def test_a_rollback_is_instant_and_finds_what_came_in_after_the_switch(con
         assert {one.model: one.documents for one in collections} == {OLD: 4, NEW: 0}
 
 
-@on_both_databases
+async def submit_without_a_copy(stages: StagesByHand, number: int) -> str:
+    """A document comes in whose copy in the other space is cancelled. Return the job of the copy."""
+    database = stages.system.database
+    await stages.submit([(TENANT, f"doc-{number}", document(number)["content"])])
+    twin = select(tables.jobs.c.job_id).where(
+        tables.jobs.c.switch_id.is_not(None), tables.jobs.c.finished_at.is_(None)
+    )
+    [twin_id] = await database.read(lambda conn: conn.execute(twin).scalars().all())
+    await stages.system.jobs.of_all_tenants().cancel(twin_id)
+    for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
+        assert await stages.do(stage, 1) == 1
+    return str(twin_id)
+
+
+async def test_a_space_with_documents_of_its_own_is_retired_by_force_and_keeps_what_cannot_be_copied(
+    configure: Configure,
+) -> None:
+    settings = configure(models=MODELS)
+    async with running(settings) as fleet:
+        await submit_some(fleet, 2)
+        await begin(fleet)
+        await until_phase(fleet, SwitchPhase.SERVING)
+    async with stages_by_hand(settings) as stages:
+        await submit_without_a_copy(stages, 7)
+        again = await submit_without_a_copy(stages, 8)
+        # That of the second one may be tried again: no operator has cancelled it.
+        lost = update(tables.jobs).where(tables.jobs.c.job_id == again).values(reason=None)
+        await stages.system.database.write(lambda conn: conn.execute(lost))
+        await order(stages, orders.rollback, now=time())
+        with pytest.raises(NotReady, match=f"2 documents are only, or are newer, in the space of `{NEW}`"):
+            await order(stages, orders.retire, now=time())
+        await order(stages, orders.retire, now=time(), force=True)
+    async with running(settings) as fleet:
+        ended = await until_phase(fleet, SwitchPhase.ENDED)
+        assert ended.findings["receipt"]["documents_left"] == 1
+        collections = await fleet.jobs.of(TENANT).list_collections()
+        assert {one.model: one.documents for one in collections} == {OLD: 3, NEW: 1}
+        assert {"doc-7", "doc-8"} <= set(await found_media(fleet, document(7)["title"], limit=4))
+        await fleet.settled()
+        (await take_ledger(fleet.system)).assert_exact()
+
+
 async def test_an_old_space_is_retired_by_itself_in_time_though_it_lacks_a_document(
     configure: Configure,
 ) -> None:
@@ -231,14 +272,7 @@ async def test_an_old_space_is_retired_by_itself_in_time_though_it_lacks_a_docum
         await until_phase(fleet, SwitchPhase.SERVING)
     async with stages_by_hand(settings) as stages:
         database = stages.system.database
-        await stages.submit([(TENANT, "doc-7", document(7)["content"])])
-        twin = select(tables.jobs.c.job_id).where(
-            tables.jobs.c.switch_id.is_not(None), tables.jobs.c.finished_at.is_(None)
-        )
-        [twin_id] = await database.read(lambda conn: conn.execute(twin).scalars().all())
-        await stages.system.jobs.of_all_tenants().cancel(twin_id)
-        for stage in (Stage.CHUNKING, Stage.EMBEDDING, Stage.STORAGE):
-            assert await stages.do(stage, 1) == 1
+        await submit_without_a_copy(stages, 7)
         switch = await switch_of(database)
         assert await database.read(lambda conn: model_switches.count_lacking(conn, switch)) == 1
         long_ago = update(switches).values(switched_at=0.0)

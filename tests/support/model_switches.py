@@ -23,6 +23,7 @@ from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import ModelsSettings
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import SwitchPhase
+from support.stages_by_hand import StagesByHand
 from support.system import TENANT, Running, until
 
 OLD, NEW = "static", "shorter"
@@ -133,7 +134,7 @@ async def until_phase(fleet: Running, *phases: SwitchPhase, tenant: str = TENANT
     return await switch_of(fleet.system.database, tenant)
 
 
-async def order(fleet: Running, what: Callable[..., ModelSwitch], **more: Any) -> ModelSwitch:
+async def order(fleet: Running | StagesByHand, what: Callable[..., ModelSwitch], **more: Any) -> ModelSwitch:
     """Give an order of `model_switching.orders` for the tenant."""
     return await fleet.system.database.write(lambda conn: what(conn, TENANT, **more))
 

@@ -136,7 +136,11 @@ def retire(
     place: Place,
     which: _Which,
     force: Annotated[
-        bool, typer.Option("--force", help="Though documents are only there. They stay there.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Though documents are only there. Those that the other model cannot embed stay.",
+        ),
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,

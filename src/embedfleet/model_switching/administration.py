@@ -211,7 +211,8 @@ class SwitchAdministration:
         """Empty the space that answers no query, and end the switch. There is no way back from here.
 
         Raises NotReady while both spaces answer queries, and, unless `force`, if documents are only in the
-        space that is to be emptied; with `force` they stay in it.
+        space that is to be emptied. With `force` they are embedded with the other model; those for which
+        that fails stay.
         """
         return await self._give(
             SwitchOrder.RETIRE,

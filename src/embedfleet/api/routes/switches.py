@@ -105,7 +105,10 @@ class Throttle(SelectedSwitches):
 class Retiring(SelectedSwitches):
     """Which space is emptied: the one that answers no query."""
 
-    force: bool = Field(default=False, description="Though documents are only there. They stay there.")
+    force: bool = Field(
+        default=False,
+        description="Though documents are only there. Those that the other model cannot embed stay.",
+    )
 
 
 class SwitchPage(BaseModel):
