@@ -232,4 +232,10 @@ async def test_a_switch_that_waits_for_orders_is_looked_at_ever_more_seldom(
         # What may have opened a gap ends the rest.
         assert await looks(switch) is (now >= looked[-1] + 60.0)
         assert await looks(replace(switch, divergences=1))
-        assert await looks(replace(switch, phase=SwitchPhase.REFUSED))
+        refused = replace(switch, phase=SwitchPhase.REFUSED)
+        assert await looks(refused)
+        # Of a switch that has ended, nothing is remembered.
+        filling.forget_but([switch])
+        assert not await looks(refused)
+        filling.forget_but([])
+        assert await looks(refused)

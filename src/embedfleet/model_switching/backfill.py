@@ -65,6 +65,12 @@ class Backfill:
         self._looked_to: dict[Way, str] = {}
         self._rests: dict[int, _Rest] = {}
 
+    def forget_but(self, running: Sequence[ModelSwitch]) -> None:
+        """Forget how far the switches were looked at that are not under way any more."""
+        ids = {one.switch_id for one in running}
+        self._looked_to = {way: place for way, place in self._looked_to.items() if way.switch_id in ids}
+        self._rests = {switch_id: rest for switch_id, rest in self._rests.items() if switch_id in ids}
+
     def jobs_of_share(self, switch: ModelSwitch, share: float) -> int:
         """Return how many jobs a share, above 0, of those that may be under way is: at least one."""
         return max(1, round(share * (switch.most_jobs or self._most_jobs)))

@@ -82,6 +82,7 @@ class ModelSwitcher:
         """Take every switch that is under way as far as it goes now. Without one, do nothing."""
         if not await self._database.read(model_switches.any_running):
             self._giving_way.no_switch()
+            self._backfill.forget_but(())
             return
         async with self._database.sole(_LOCK) as sole:
             if sole is None:
@@ -113,7 +114,9 @@ class ModelSwitcher:
 
     async def _carried_on(self) -> list[ModelSwitch]:
         """Return the switches that this step carries on. Of a campaign, a few at a time are filled."""
-        return _in_turn(await self._database.read(model_switches.running), self._own.most_tenants)
+        running = await self._database.read(model_switches.running)
+        self._backfill.forget_but(running)
+        return _in_turn(running, self._own.most_tenants)
 
     async def _tell_pace(self, running: Sequence[ModelSwitch]) -> None:
         """Keep with each switch that is filled how many documents are begun at a time beside searches."""

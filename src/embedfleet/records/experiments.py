@@ -12,17 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, select, update
+from sqlalchemy import Connection, Row, exists, select, update
 
 from embedfleet.records.arms import Arm
 from embedfleet.records.collections import Collection
 from embedfleet.records.cursors import Listing, Page
-from embedfleet.sql.experiment_tables import (
-    experiment_answers,
-    experiment_hits,
-    experiment_questions,
-    experiments,
-)
+from embedfleet.sql.experiment_tables import experiments
 from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.states import ExperimentPhase, QuestionSource
 from embedfleet.sql.tables import collections
@@ -185,12 +180,6 @@ def keep_no_longer(conn: Connection, one: Experiment, now: float) -> None:
 def _change(conn: Connection, one: Experiment, found: Mapping[str, Any], **values: Any) -> None:
     values["findings"] = json.dumps({**one.findings, **found})
     conn.execute(update(experiments).where(experiments.c.experiment_id == one.experiment_id).values(**values))
-
-
-def forget_questions(conn: Connection, one: Experiment) -> None:
-    """Drop the questions of the experiment, with all that was answered."""
-    for table in (experiment_hits, experiment_answers, experiment_questions):
-        conn.execute(delete(table).where(table.c.experiment_id == one.experiment_id))
 
 
 _A = collections.alias("a")
