@@ -20,11 +20,14 @@ from embedfleet.sql.states import SwitchPhase
 from support.hangs import HANG_SECONDS
 from support.model_switches import NEW, begin, document, switch_of
 from support.switch_process import (
+    FROM_ROUTE,
     ORDERED,
     POINTS,
+    POINTS_FROM_ROUTE,
     POINTS_THERE_AND_BACK,
     REFUSED,
     SOME,
+    home_of,
     settings_in,
 )
 from support.system import TENANT, running
@@ -107,4 +110,28 @@ async def test_a_kill_on_the_way_there_and_back_loses_and_mixes_nothing(
         ended = await switch_of(guest.database)
         assert (ended.phase, ended.percent, ended.forced) == (SwitchPhase.ENDED, 0.0, True)
         assert ended.findings["receipt"]["model"] == NEW
+        assert ended.findings["receipt"]["vectors_left"] == 0
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(("after promote",), id="one point", marks=pytest.mark.slow),
+        pytest.param(POINTS_FROM_ROUTE, id="every point", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_kill_while_a_model_is_promoted_against_the_route_loses_and_mixes_nothing(
+    tmp_path: Path, points: tuple[str, ...]
+) -> None:
+    """From the comparison to the end of the switch, which ends the route."""
+    settings = settings_in(tmp_path)
+    async with running(settings) as fleet:
+        for number in range(SOME):
+            fields = document(number)
+            job_id = await fleet.submit(**fields, model=home_of(fields["media_id"]))
+            await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
+    await live_and_die(tmp_path, FROM_ROUTE, points)
+    async with open_guest(settings) as guest:
+        ended = await switch_of(guest.database)
+        assert (ended.phase, ended.percent, ended.is_trial) == (SwitchPhase.ENDED, 100.0, False)
         assert ended.findings["receipt"]["vectors_left"] == 0

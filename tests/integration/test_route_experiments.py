@@ -22,9 +22,11 @@ from support.databases import on_both_databases
 from support.experiments import administration, begin, ended, questions, row, wanted
 from support.hangs import HANG_SECONDS
 from support.model_switches import (
-    MODELS,
+    MODEL_OF,
     NEW,
     OLD,
+    THIRD,
+    THREE,
     HeldCatalogue,
     document,
     found_media,
@@ -35,13 +37,7 @@ from support.model_switches import (
 )
 from support.system import TENANT, Configure, Running, running, take_ledger, until
 
-THIRD = "shortest"
-THREE: dict[str, Any] = MODELS | {
-    "catalogue": MODELS["catalogue"] | {THIRD: {"backend": "static", "dimensions": 64}}
-}
 QUICK: dict[str, Any] = {"models": THREE, "experiments": {"pilot_questions": 10, "questions_per_step": 60}}
-MODEL_OF = (OLD, THIRD, NEW)
-"""Of the documents in turn. What is compared with the route has some of them, too."""
 SOME = 26
 LABELLED: dict[str, Any] = {
     "model_a": "route",

@@ -31,6 +31,14 @@ MODELS: dict[str, Any] = {"default": OLD, "catalogue": {NEW: {"backend": "static
 """The bundled token table, and its first 128 dimensions: a space of its own that finds nearly the same."""
 
 
+THIRD = "shortest"
+THREE: dict[str, Any] = MODELS | {
+    "catalogue": MODELS["catalogue"] | {THIRD: {"backend": "static", "dimensions": 64}}
+}
+MODEL_OF = (OLD, THIRD, NEW)
+"""Of documents of a route, in turn. What is compared with the route has some of them, too."""
+
+
 def settled(estimate: SwitchEstimate) -> SwitchEstimate:
     """The estimate without what differs between two moments: the free space of the disk, and the pace."""
     moment = {"free_bytes": None, "seconds": None, "tokens_per_second": None, "pace_source": None}

@@ -5,7 +5,8 @@ its switch. Run: `python -m support.switch_process FOLDER STORY [POINT]`.
 
 In the story `ordered` somebody else gives the orders, and the switch goes forward. In `refused` the new model
 is broken, and the process orders the way there and back itself: it has the gate check again, forces it, has
-the new space answer a part of the queries, rolls back and retires the new space.
+the new space answer a part of the queries, rolls back and retires the new space. In `route` the tenant has
+documents of three models: the process has its route compared with one of them, which it then promotes.
 """
 
 from __future__ import annotations
@@ -26,14 +27,19 @@ from embedfleet.bootstrap import OwnerSystem
 from embedfleet.model_switching import coverage, orders, switcher
 from embedfleet.model_switching.asking import TenantQuestions
 from embedfleet.queue_schemas import JobStatus
+from embedfleet.records import model_switches
+from embedfleet.records.arms import ROUTE
 from embedfleet.records.model_switches import ModelSwitch
 from embedfleet.searching.search import SearchRequest
 from embedfleet.settings import Settings
 from embedfleet.sql import tables
 from embedfleet.sql.database import Database
-from embedfleet.sql.states import SwitchPhase
+from embedfleet.sql.states import ExperimentPhase, SwitchPhase
 from embedfleet.vectors.chroma.embedded import ChromaVectorStore
-from support.model_switches import MODELS, HeldCatalogue, document, switch_of
+from support.experiments import administration
+from support.experiments import begin as begin_experiment
+from support.experiments import ended as ended_experiment
+from support.model_switches import MODEL_OF, OLD, THREE, HeldCatalogue, document, switch_of
 from support.system import TENANT, Running, make_settings, running, take_ledger
 
 WRONG = 3
@@ -52,7 +58,7 @@ POINTS = (
     *(f"{when} {UNITS[5]}" for when in ("within", "after")),
 )
 
-ORDERED, REFUSED = "ordered", "refused"
+ORDERED, REFUSED, FROM_ROUTE = "ordered", "refused", "route"
 
 POINTS_THERE_AND_BACK = (
     *(f"{when} record" for when in ("within", "after")),
@@ -70,12 +76,40 @@ POINTS_THERE_AND_BACK = (
 """In the order in which the story `refused` passes them. `after submitting`: in the phase `refused`."""
 
 
+POINTS_FROM_ROUTE = (
+    *(
+        f"{when} {unit}"
+        for unit in ("begin", "_begin", "enter piloting", "enter asking")
+        for when in ("within", "after")
+    ),
+    *(f"{when} {unit}" for unit in ("end_experiment", "promote") for when in ("within", "after")),
+    *(f"{when} enter checking" for when in ("within", "after")),
+    "after reading back",
+    "after asking",
+    *(f"{when} {unit}" for unit in ("record", "_open", "retire", "_settle") for when in ("within", "after")),
+    "before dropping",
+    "after dropping",
+    *(f"{when} {unit}" for unit in ("_drop_records", "enter ended") for when in ("within", "after")),
+)
+"""In the order in which the story `route` passes them."""
+
+
 def settings_in(folder: Path) -> Settings:
     # With so few documents the right one is always among the first ten, so the gate looks at the first one.
     gate = {"max_latency_ratio": 1e6, "k": 1}
     return make_settings(
-        folder, models=MODELS, monitoring={"metrics_port": 0}, model_switching={"gate": gate}
+        folder,
+        models=THREE,
+        monitoring={"metrics_port": 0},
+        model_switching={"gate": gate},
+        experiments={"pilot_questions": 10, "questions_per_step": 60},
     )
+
+
+def home_of(media_id: str) -> str:
+    """The model that a document has by the route."""
+    number = int(media_id.removeprefix("doc-"))
+    return MODEL_OF[number % 3] if number < SOME else OLD
 
 
 def die() -> None:
@@ -83,11 +117,11 @@ def die() -> None:
 
 
 def name_of(work: Callable[..., Any]) -> str:
-    """The name of the function of a unit; with the phase, if it is one that a switch enters."""
+    """The name of the function of a unit; with the phase, if it is one that a switch or experiment enters."""
     if not isinstance(work, partial):
         return getattr(work, "__name__", "")
     phase = work.keywords.get("phase")
-    return work.func.__name__ + (f" {phase}" if isinstance(phase, SwitchPhase) else "")
+    return work.func.__name__ + (f" {phase}" if isinstance(phase, SwitchPhase | ExperimentPhase) else "")
 
 
 def set_trap(point: str) -> None:
@@ -135,25 +169,33 @@ def completed(conn: Connection) -> set[str]:
     return set(conn.execute(query).scalars())
 
 
-async def search_on(system: OwnerSystem) -> None:
+async def search_on(system: OwnerSystem, story: str) -> None:
     """Search without a pause, and end the process after a wrong answer."""
     while True:
         expected = await system.database.read(completed)
         hits = await system.search.search(TENANT, SearchRequest(query="boats in winter", limit=1000))
         found = {hit.media_id for hit in hits}
         models = {hit.model for hit in hits}
-        if not expected <= found or len(models) != 1:
+        is_of_route = story == FROM_ROUTE and all(hit.model == home_of(hit.media_id) for hit in hits)
+        if not expected <= found or not (is_of_route or len(models) == 1):
             sys.stderr.write(f"lacking {sorted(expected - found)}, models {models}, {hits.notice}\n")
             sys.stderr.flush()
             os._exit(WRONG)
 
 
-async def submit_on(fleet: Running) -> None:
-    """Submit documents, new ones and changed ones by turns."""
+async def submit_on(fleet: Running, story: str) -> None:
+    """Submit documents, new ones and changed ones by turns.
+
+    While the tenant has its route, each names its model. It is left by an order of this process that comes
+    after the submissions.
+    """
+    switch = await fleet.system.database.read(partial(model_switches.newest_of, tenant=TENANT))
+    has_route = switch is None or switch.writes_both
     for number in range(2):
         new = 100 + os.getpid() * 2 % 800 + number
         for fields in (document(new), document(number, more=f"It is {os.getpid()}.")):
-            await fleet.jobs.wait(await fleet.submit(**fields))
+            more = {"model": home_of(fields["media_id"])} if story == FROM_ROUTE and has_route else {}
+            await fleet.jobs.wait(await fleet.submit(**fields, **more))
 
 
 async def order_on(fleet: Running, point: str, submitting: asyncio.Task[None]) -> None:
@@ -190,15 +232,38 @@ def next_order(switch: ModelSwitch, point: str) -> Callable[[Connection], Any] |
     return partial(orders.retire, tenant=TENANT, now=time())
 
 
+async def promote_on(fleet: Running, submitting: asyncio.Task[None]) -> None:
+    """Have the route compared with a model, promote it, and retire the other spaces.
+
+    What comes next is told by the experiment and the switch alone.
+    """
+    database, door = fleet.system.database, administration(fleet)
+    known = await door.list_experiments()
+    begun = known[0] if len(known) else await begin_experiment(fleet, model_a=ROUTE, keep=True)
+    await ended_experiment(fleet, begun.experiment_id)
+    if (await switch_of(database)).is_trial:
+        await door.promote(begun.experiment_id)
+
+    async def is_up() -> bool | None:
+        return (await switch_of(database)).phase not in (SwitchPhase.FILLING, SwitchPhase.CHECKING) or None
+
+    await database.until(is_up)
+    await submitting
+    if (await switch_of(database)).phase is not SwitchPhase.ENDED:
+        await database.write(partial(orders.retire, tenant=TENANT, now=time()))
+
+
 async def live(folder: Path, story: str, point: str) -> None:
     set_trap(point)
     settings = settings_in(folder)
     catalogue = HeldCatalogue(settings.models, spoilt=1.0 if story == REFUSED else 0.0)
     async with running(settings, catalogue=catalogue) as fleet:
-        searching = asyncio.create_task(search_on(fleet.system))
-        submitting = asyncio.create_task(submit_on(fleet))
+        searching = asyncio.create_task(search_on(fleet.system, story))
+        submitting = asyncio.create_task(submit_on(fleet, story))
         if story == REFUSED:
             await order_on(fleet, point, submitting)
+        elif story == FROM_ROUTE:
+            await promote_on(fleet, submitting)
 
         async def ended() -> bool | None:
             switch = await switch_of(fleet.system.database)

@@ -86,7 +86,7 @@ async def end(
     kept_until = now + settings.keep_days * _SECONDS_PER_DAY if keeps else now
     told = "no verdict" if verdict is None else verdict.sentence
 
-    def write(conn: Connection) -> bool:
+    def end_experiment(conn: Connection) -> bool:
         ended = experiments.end(
             conn,
             one,
@@ -106,7 +106,7 @@ async def end(
             audit.add(conn, Deed(actor, "experiment.end", one.tenant, details), now)
         return ended
 
-    if not await database.write(write):
+    if not await database.write(end_experiment):
         return False
     logger.bind(tenant=one.tenant).info(
         "experiment {} of {} has ended, as {}: {}", one.experiment_id, one.owner, reason, told

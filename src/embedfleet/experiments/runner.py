@@ -226,7 +226,7 @@ class ExperimentRunner:
         )
 
     async def _enter(self, one: Experiment, phase: ExperimentPhase, **found: Any) -> None:
-        await self._database.write(lambda conn: experiments.enter(conn, one, phase, **found))
+        await self._database.write(partial(experiments.enter, one=one, phase=phase, **found))
 
 
 def switch_of(conn: Connection, experiment: Experiment) -> ModelSwitch | None:
