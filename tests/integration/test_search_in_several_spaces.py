@@ -84,7 +84,12 @@ async def test_a_model_that_is_gone_is_named_and_the_others_answer(configure: Co
         (left_out,) = hits.not_searched
         assert (left_out.model, left_out.documents) == ("other", 1)
         assert "no model `other` in the catalogue" in (left_out.reason or "")
-        assert hits.notice == f"1 document of model `other` not searched: {left_out.reason}"
+        lacking = f"1 document of model `other` not searched: {left_out.reason}"
+        assert hits.notice == lacking
+        # What a filter allows is known of the spaces that were searched only.
+        none = SearchRequest(query="words", media_ids=["1"])
+        found = await fleet.system.search.search(TENANT, none)
+        assert found.notice == f"{lacking}; the filter allows no passage of tenant `{TENANT}`"
         await fleet.jobs.of(TENANT).delete_document(media_id="2")
         with pytest.raises(UnknownModel):
             await asked(fleet, "words")

@@ -7,7 +7,7 @@ each model that has documents, unless it names one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from embedfleet.errors import Remedy
 from embedfleet.queue_schemas import ModelDocuments
@@ -36,6 +36,10 @@ class SearchScope:
     switch: ModelSwitch | None = None
     beside: Mapping[Collection, Sequence[Collection]] = field(default_factory=dict)
     experiment: Experiment | None = None
+
+    def with_notice(self, text: str) -> SearchScope:
+        """Return the scope that says this, too."""
+        return replace(self, notice=text if self.notice is None else f"{self.notice}; {text}")
 
     def left_out(self, collection: Collection, reason: str) -> ModelDocuments:
         """Return what is said of a collection that could not be searched."""

@@ -253,8 +253,7 @@ class SearchService:
             return None
         a, b = (one.hits for one in found)
         hits, teams = mixed(a, b, length=request.limit, rng=Random(uuid.uuid4().int))
-        notice = _MIXED_WITH_ROUTE if experiment.has_route else _MIXED
-        scope = replace(scope, notice=notice if scope.notice is None else f"{scope.notice}; {notice}")
+        scope = scope.with_notice(_MIXED_WITH_ROUTE if experiment.has_route else _MIXED)
         answers = [answer for one in found for answer in one.answers]
         return _Found(_answer_of(hits, answers, scope, tenant, request), experiment, teams)
 
@@ -427,14 +426,12 @@ def _while_switched(failure: EmbedfleetError, switch: ModelSwitch) -> Embedfleet
 
 def _without(scope: SearchScope, errors: Mapping[Collection, EmbedfleetError]) -> SearchScope:
     """The scope of a search for which some collections could not be searched."""
-    if not errors:
-        return scope
-    failed = [scope.left_out(space, one_line(exc)) for space, exc in errors.items()]
-    notices = [] if scope.notice is None else [scope.notice]
-    for one in failed:
-        told = number_of(one.documents, "document")
-        notices.append(f"{told} of model `{one.model}` not searched: {one.reason}")
-    return replace(scope, not_searched=[*scope.not_searched, *failed], notice="; ".join(notices))
+    for space, exc in errors.items():
+        failed = scope.left_out(space, one_line(exc))
+        told = number_of(failed.documents, "document")
+        scope = scope.with_notice(f"{told} of model `{failed.model}` not searched: {failed.reason}")
+        scope = replace(scope, not_searched=[*scope.not_searched, failed])
+    return scope
 
 
 def _answer_of(
@@ -447,7 +444,7 @@ def _answer_of(
     if any(one.found.lost for one in answers) or (answers and not (hits or request.says_something)):
         scope = _with_lost_vectors(tenant, scope)
     elif answers and not hits:
-        scope = replace(scope, notice=f"the filter allows no passage of tenant `{tenant}`")
+        scope = scope.with_notice(f"the filter allows no passage of tenant `{tenant}`")
     for one in answers:
         scope = _with_unknown(scope, one.collection, one.unknown)
     return SearchHits(
@@ -469,13 +466,10 @@ def _with_unknown(scope: SearchScope, collection: Collection, unknown: float) ->
         f"model `{collection.model}` does not know {percent(unknown)} of the query's characters, so the hits "
         "may mean nothing: embed and search with a model that knows them, such as a multilingual one"
     )
-    return replace(scope, notice=notice if scope.notice is None else f"{scope.notice}; {notice}")
+    return scope.with_notice(notice)
 
 
 def _with_lost_vectors(tenant: str, scope: SearchScope) -> SearchScope:
     """The scope of a search that found no passage, or not all, though the documents have them."""
-    return replace(
-        scope,
-        notice=f"the vector store lacks passages of documents of tenant `{tenant}`: examine it",
-        remedy=Remedy.EXAMINE,
-    )
+    lacking = f"the vector store lacks passages of documents of tenant `{tenant}`: examine it"
+    return replace(scope.with_notice(lacking), remedy=Remedy.EXAMINE)
