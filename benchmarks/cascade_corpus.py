@@ -52,15 +52,15 @@ class Embedded:
     cpu_seconds: float
 
 
-def catalogue(dimensions: Sequence[int]) -> Catalogue:
-    """Return the bundled models, and `static-D` for each number of dimensions."""
+def catalogue(dimensions: Sequence[int], **more: ModelSettings) -> Catalogue:
+    """Return the bundled models, `static-D` for each number of dimensions, and those that are given."""
     shortened = {
         f"static-{number}": ModelSettings(
             backend="static", max_tokens=512, dimensions=number, matryoshka=True
         )
         for number in dimensions
     }
-    return Catalogue(ModelsSettings(catalogue=shortened))
+    return Catalogue(ModelsSettings(catalogue=shortened | more))
 
 
 def pieces(count: int, info: ModelInfo) -> list[Piece]:
