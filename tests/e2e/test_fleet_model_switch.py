@@ -78,10 +78,10 @@ async def test_killed_workers_and_leaders_do_not_stop_the_promotion_of_a_model_a
             guest.database, SystemClock(), Catalogue(fleet.settings.models), fleet.settings, actor="op"
         )
         with fleet.orchestrator() as first, fleet.orchestrator() as second:
-            job_ids = [
-                await guest.jobs.create_job(user_id=alice, model=MODEL_OF[number % 3], **document(number))
-                for number in range(SOME)
+            given: list[dict[str, Any]] = [
+                {"model": MODEL_OF[number % 3], **document(number)} for number in range(SOME)
             ]
+            job_ids = [await guest.jobs.create_job(user_id=alice, **one) for one in given]
             await ended(guest, job_ids)
             begun = await door.begin(wanted_experiment(tenant=alice, model_a=ROUTE, keep=True))
             await until(partial(some_are_copied, guest, alice, at_least=SOME // 3 + 1), guest.database)
