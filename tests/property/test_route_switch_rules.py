@@ -80,7 +80,7 @@ FILLED = [Step("lead"), Step("completed"), Step("lead"), Step("lead")]
 def test_the_route_shows_each_document_once(
     engine: Engine, system: tuple[Admission, Catalogue], how: str, story: list[Step]
 ) -> None:
-    world = new_world(engine, system)
+    world = new_world(engine, system, searches=True)
     for step in [*DOCUMENTS, Step(how), *story]:
         world.take(step)
         world.check()

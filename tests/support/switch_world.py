@@ -34,6 +34,9 @@ from embedfleet.records.collections import Collection
 from embedfleet.records.dead_letters import DeadLetter
 from embedfleet.records.jobs import Job
 from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.records.scope_marks import ScopeMark, mark_of
+from embedfleet.searching.scope import SearchScope
+from embedfleet.searching.search import SearchRequest, SearchService, SpacesSearch
 from embedfleet.sql import document_lock, tables
 from embedfleet.sql.database import Database
 from embedfleet.sql.states import GenerationState, SwitchPhase
@@ -83,6 +86,7 @@ class World:
     """A tenant without workers: the test ends its jobs, and does what the leader would do.
 
     `seen`: the text of each document that readers must see, made by the last submitted job that ended well.
+    `searches`: whether it is checked, too, what searches find that decided earlier where to look.
     """
 
     engine: Engine
@@ -95,6 +99,8 @@ class World:
     texts: dict[str, str] = field(default_factory=dict)
     without_own: dict[tuple[int, int], int] = field(default_factory=dict)
     looked: int | None = None
+    scopes: dict[ScopeMark, list[SearchScope]] = field(default_factory=dict)
+    searches: bool = False
 
     def unit(self, work: Callable[[Connection], Any]) -> Any:
         with self.engine.begin() as conn:
@@ -274,14 +280,42 @@ class World:
         every = [jobs.job_of(row) for row in conn.execute(mine.order_by(tables.jobs.c.finished_at))]
         self._check_jobs(conn, every)
         self._note_ends(every)
-        for media in MEDIA:
-            document_id = identity.document_id(self.tenant, media)
-            self._check_document(conn, document_id, switch)
+        places = [
+            self._check_document(conn, identity.document_id(self.tenant, media), switch) for media in MEDIA
+        ]
         if switch is not None and switch.phase in (SwitchPhase.SERVING, SwitchPhase.RETIRING):
             for way in switch.ways:
                 assert not switch_gaps.any_open(conn, way), "a space lacks what the other one shows"
         if switch is not None:
             self._check_divergences(conn, switch)
+        if self.searches:
+            self._check_searches(conn, switch, places)
+
+    def _check_searches(
+        self, conn: Connection, switch: ModelSwitch | None, places: Sequence[set[Collection]]
+    ) -> None:
+        """No search finds a document twice, or a copy on trial, however long ago it decided where to look.
+
+        It decided after an earlier step, finds its rows now, and takes the answer if the mark is equal.
+        `places` has the collections in which each document is live.
+        """
+        mark = mark_of(conn, self.tenant)
+        scopes = self.scopes.setdefault(mark, [])
+        is_trial = switch is not None and switch.is_trial
+        for model in (None, NEW) if is_trial else (None,):
+            scope = _SEARCHES._scope(conn, self.tenant, SearchRequest(query="harbours", model=model))
+            if scope not in scopes:
+                scopes.append(scope)
+        for live in places:
+            for scope in scopes:
+                found = [
+                    one
+                    for one in scope.collections
+                    if one in live and not live & set(scope.beside.get(one, ()))
+                ]
+                assert len(found) <= 1, "a search finds a document twice"
+                if switch is not None and switch.is_trial and switch.to_collection in found:
+                    assert not live & set(switch.sources), "a search finds a copy on trial"
 
     def _check_divergences(self, conn: Connection, switch: ModelSwitch) -> None:
         """A space that had no document of its own has none while the switch notes no divergence.
@@ -336,7 +370,10 @@ class World:
                 if job.status in good:
                     self.seen[job.document_id] = self.texts[job.job_id]
 
-    def _check_document(self, conn: Connection, document_id: str, switch: ModelSwitch | None) -> None:
+    def _check_document(
+        self, conn: Connection, document_id: str, switch: ModelSwitch | None
+    ) -> set[Collection]:
+        """Check what readers see of a document. Return the collections in which it is live."""
         made = generations.generations_of(conn, document_id)
         live = [one for one in made if one.state is GenerationState.LIVE]
         query = select(tables.documents.c.live_generation, tables.documents.c.deleted_at).where(
@@ -345,7 +382,7 @@ class World:
         row = conn.execute(query).one_or_none()
         if row is None or row.deleted_at is not None:
             assert not live
-            return
+            return set()
         assert len({one.collection for one in live}) == len(live), "two live versions in one space"
         if switch is None:
             assert len(live) <= 1, "live in two spaces without a switch"
@@ -357,6 +394,7 @@ class World:
             assert len(seen) <= 1, "the route shows two versions"
             if {one.recipe.content_hash for one in seen} != {hash_of(self.seen[document_id])}:
                 assert self._is_given_up(conn, switch, side), "a side that answers shows another text"
+        return {one.collection for one in live}
 
     def _answering(self, switch: ModelSwitch | None, live: Sequence[Any]) -> list[Side]:
         """The sides that answer queries, and so must show each document that readers see."""
@@ -430,10 +468,12 @@ def system_of(folder: Path, models: Mapping[str, Any] = MODELS) -> tuple[Admissi
     return Admission(settings, catalogue, _CLOCK), catalogue
 
 
-def new_world(engine: Engine, system: tuple[Admission, Catalogue]) -> World:
+def new_world(engine: Engine, system: tuple[Admission, Catalogue], *, searches: bool = False) -> World:
     """A world with a tenant of its own."""
-    return World(engine, *system, _CLOCK, f"{next(_WORLDS):06}")
+    return World(engine, *system, _CLOCK, f"{next(_WORLDS):06}", searches=searches)
 
 
+# It decides where to look, and looks nowhere.
+_SEARCHES = SearchService(cast(Database, None), cast(SpacesSearch, None))
 _CLOCK = Clock()
 _WORLDS = count()

@@ -55,15 +55,14 @@ def sides_of(
 
     Both have the same documents, but for those that the second had before the switch began, or that a space
     beside the route has of its own. A query that names a model of one side gets that side; any other query
-    gets the one that serves it. No query gets a space that is on trial beside the route: the route may have
-    documents of that model, and they alone are looked for.
+    gets the one that serves it. No query gets a space that is on trial: the route may have documents of that
+    model, and they alone are looked for.
     """
     sides: list[Sequence[Collection]] = [switch.sources, (switch.to_collection,)]
     if switch.serving(query) == switch.new:
         sides.reverse()
     serving, other = sides
-    on_trial = switch.leaves_route and switch.is_trial
-    if not on_trial and _has_model(other, model) and not _has_model(serving, model):
+    if not switch.is_trial and _has_model(other, model) and not _has_model(serving, model):
         serving, other = other, serving
     return serving, other
 

@@ -37,6 +37,7 @@ from embedfleet.records.arms import Arm, spaces_of
 from embedfleet.records.collections import Collection
 from embedfleet.records.experiments import Experiment
 from embedfleet.records.model_switches import ModelSwitch
+from embedfleet.records.scope_marks import ScopeMark, mark_of
 from embedfleet.searching.fusion import HitsOfSpace, fused_hits
 from embedfleet.searching.impressions import Impressions, mixed
 from embedfleet.searching.nearest_passages import Nearest, NearestPassages
@@ -44,7 +45,6 @@ from embedfleet.searching.query_embedding import QueryEmbedding
 from embedfleet.searching.scope import SearchScope, scope_of_search, scope_of_spaces, sides_of
 from embedfleet.searching.score_background import ScoreBackgrounds
 from embedfleet.sql.database import Database
-from embedfleet.sql.states import SwitchPhase
 from embedfleet.vectors.port import VectorStore
 from embedfleet.visible_text import shows_nothing
 from embedfleet.wording import number_of
@@ -209,25 +209,20 @@ class SearchService:
         return hits
 
     async def _found(self, tenant: str, request: SearchRequest) -> _Found:
-        while True:
-            scope = await self._database.read(lambda conn: self._scope(conn, tenant, request))
-            found = await self._in_scope(tenant, request, scope)
-            if scope.switch is None or not await self._is_left(scope.switch, request):
-                return found
+        """Search where the tenant's documents are. If that has changed by the end, search again.
 
-    async def _is_left(self, switch: ModelSwitch, request: SearchRequest) -> bool:
-        """Whether the space in which this query was answered is being emptied, or has been, by now.
-
-        Documents leave it page by page, so the answer may lack some: the query is answered again, in the
-        space that is kept. A query that names a model wants that space, whatever it has.
+        A space may have been filled with copies since it was decided where to look, or emptied page by page.
+        Each round of this loop is a switch that has begun, ended or entered another phase, so there are few.
         """
-        if request.model is not None:
-            return False
-        running = await self._database.read(partial(model_switches.running_of, tenants=[switch.tenant]))
-        now = running.get(switch.tenant)
-        if now is None or now.switch_id != switch.switch_id:
-            return True
-        return now.phase is SwitchPhase.RETIRING and now.main != switch.serving(request.query)
+
+        def decide(conn: Connection) -> tuple[ScopeMark, SearchScope]:
+            return mark_of(conn, tenant), self._scope(conn, tenant, request)
+
+        while True:
+            mark, scope = await self._database.read(decide)
+            found = await self._in_scope(tenant, request, scope)
+            if await self._database.read(partial(mark_of, tenant=tenant)) == mark:
+                return found
 
     async def _in_scope(self, tenant: str, request: SearchRequest, scope: SearchScope) -> _Found:
         if scope.experiment is not None:
@@ -294,7 +289,7 @@ class SearchService:
         if switch is not None:
             serving, hidden = sides_of(switch, request.query, model)
             for one in hidden:
-                wanted = model is None or (switch.leaves_route and switch.is_trial and model == one.model)
+                wanted = model is None or (switch.is_trial and model == one.model)
                 if wanted and one in mine and (only := self._holds_alone(conn, switch, one, serving)):
                     beside[one], own[one.collection_id] = serving, only
             mine = [one for one in mine if one not in hidden or one in beside]

@@ -54,3 +54,14 @@ def test_a_text_of_several_spaces_is_one_hit_with_all_its_places() -> None:
     first, second = fused_hits([near, far], most=2)
     assert (first.media_id, [one.media_id for one in first.copies]) == ("3", ["4", "2", "5"])
     assert (second.media_id, second.copies) == ("1", ())
+
+
+def test_a_document_that_moved_during_the_search_is_shown_of_one_space() -> None:
+    near = HitsOfSpace("near", [hit("moved", 0.95, "old"), hit("2", 0.7, "same", copy("moved"))], NEAR)
+    far = HitsOfSpace(
+        "far", [hit("moved", 0.5, "new"), hit("3", 0.4, "c", copy("2")), hit("4", 0.01, "same")], FAR
+    )
+    found = fused_hits([near, far], most=9)
+    assert [(one.media_id, one.text) for one in found] == [("moved", "new"), ("3", "c"), ("4", "same")]
+    every = [name for one in found for name in (one.media_id, *(each.media_id for each in one.copies))]
+    assert sorted(every) == ["2", "3", "4", "moved"]
