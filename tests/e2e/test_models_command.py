@@ -431,7 +431,10 @@ def test_a_model_to_which_a_tenant_is_being_switched_is_not_removed(bench: Bench
     asyncio.run(begin())
     refused = bench.typed("remove", "ours")
     assert refused.code == 1
-    assert "`ours` is in the switch under way of local: retire that switch first" in refused.stderr
+    assert (
+        "`ours` is in the switch or the comparison under way of local: retire or end that first"
+        in refused.stderr
+    )
 
 
 def test_a_file_that_is_far_too_long_for_rules_is_not_read_for_minutes(bench: Bench) -> None:

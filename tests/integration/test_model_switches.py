@@ -107,6 +107,7 @@ async def test_a_submission_is_in_both_spaces_counted_once_and_told_once(configu
         await until_phase(fleet, SwitchPhase.SERVING)
         assert set(await live_spaces(fleet, "doc-0")) == {OLD, NEW}
         assert await backfilled(fleet) == 2
+        assert await fleet.jobs.of_all_tenants().count_jobs() == {JobStatus.COMPLETED: 3}
 
 
 async def order_begin_paused(fleet: Running) -> None:

@@ -142,6 +142,17 @@ async def test_what_comes_in_while_it_is_compared_is_where_the_route_has_it(conf
         (await take_ledger(fleet.system)).assert_exact()
 
 
+async def test_copies_are_counted_nowhere_and_do_not_say_where_a_document_is(configure: Configure) -> None:
+    async with running(configure(**QUICK)) as fleet:
+        await submit_some(fleet, 8)
+        begun = await begin(fleet, model_a="route", keep=True)
+        await is_filled(fleet, begun.experiment_id)
+        counted = {one.model: one.documents for one in await fleet.jobs.of(TENANT).list_collections()}
+        assert counted == {OLD: 3, THIRD: 3, NEW: 2}
+        plan = await tenant(fleet).plan_routing([RoutingRule(model=THIRD)])
+        assert ({one.from_model: one.documents for one in plan.lines}, plan.staying) == ({OLD: 3, NEW: 2}, 3)
+
+
 @on_both_databases
 async def test_the_promoted_model_gets_all_documents_and_the_rules_end(configure: Configure) -> None:
     async with running(configure(**QUICK)) as fleet:

@@ -86,16 +86,17 @@ def _require_unused(settings: Settings, name: str) -> None:
     if which is not None:
         raise InvalidRequest(f"`{name}` is in {which}: name another there first, or --force")
     uses = asyncio.run(_uses_in_sql(settings, name))
+    # First, as the documents of a switch, or of a comparison, may be copies.
+    if uses.switches:
+        raise InvalidRequest(
+            f"`{name}` is in the switch or the comparison under way of {', '.join(uses.switches)}: retire or "
+            "end that first, or --force"
+        )
     if uses.documents:
         named = ", ".join(f"{tenant} ({documents})" for tenant, documents in sorted(uses.documents.items()))
         raise InvalidRequest(
             f"`{name}` is the model of documents of {named}: delete them or switch them to another model, or "
             "--force"
-        )
-    if uses.switches:
-        raise InvalidRequest(
-            f"`{name}` is in the switch under way of {', '.join(uses.switches)}: retire that switch first, "
-            "or --force"
         )
     if uses.routing:
         raise InvalidRequest(

@@ -25,8 +25,8 @@ from embedfleet.queue_schemas import UserTier
 from embedfleet.records import (
     collections,
     documents,
-    generations,
     jobs,
+    live_versions,
     model_switches,
     segments,
     tenants,
@@ -40,7 +40,6 @@ from embedfleet.routing.choice import NOTHING_OWN, Content, Route, TenantRouting
 from embedfleet.settings import Settings
 from embedfleet.sql import document_lock
 from embedfleet.sql.database import Database
-from embedfleet.sql.states import GenerationState
 
 # Texts that are in memory together, and documents that one unit begins.
 _AT_ONCE = 32
@@ -131,7 +130,7 @@ class Rerouting:
     def _stored(self, conn: Connection, after: str) -> tuple[list[str], list[tuple[Generation, str]]]:
         """Return the next ids, and those of these documents that readers see, with their texts."""
         ids = documents.ids_after(conn, self._tenant, after, _AT_ONCE)
-        shown = list(_live(conn, ids).values())
+        shown = list(_shown(conn, ids).values())
         texts = segments.texts_of(conn, [(one.generation_id, [(0, one.recipe.chars)]) for one in shown])
         return ids, [(one, text[0]) for one, text in zip(shown, texts, strict=True) if text is not None]
 
@@ -154,7 +153,7 @@ class Rerouting:
             return []
         ids = sorted(one.shown.document_id for one in moving)
         document_lock.lock(conn, ids)
-        live, busy = _live(conn, ids), jobs.unfinished_of_documents(conn, ids)
+        live, busy = _shown(conn, ids), jobs.unfinished_of_documents(conn, ids)
         tier = row.tier or UserTier(self._settings.tenants.default_tier)
         begun: list[str] = []
         for one in moving:
@@ -187,12 +186,10 @@ class Rerouting:
         return begun
 
 
-def _live(conn: Connection, document_ids: Sequence[str]) -> dict[str, Generation]:
-    """Return the version of each document that readers see. One of which they see none is left out."""
-    made = generations.generations_of_many(conn, document_ids)
-    gone = documents.deleted_among(conn, document_ids)
-    return {
-        document_id: live[0]
-        for document_id, some in made.items()
-        if document_id not in gone and (live := [one for one in some if one.state is GenerationState.LIVE])
-    }
+def _shown(conn: Connection, document_ids: Sequence[str]) -> dict[str, Generation]:
+    """Return the version of each document that readers see. One of which they see none is left out.
+
+    A copy that a comparison made beside it, or a switch that is not done, does not say where a document is.
+    """
+    found = live_versions.of_documents(conn, document_ids)
+    return {one.generation.document_id: one.generation for one in found}

@@ -52,7 +52,10 @@ class CollectionInfo(Frozen):
     model: str = Field(description="The model that made the space first.")
     space: str
     dim: int = Field(description="The size of a vector.")
-    documents: int = Field(description="How many of its documents readers see.")
+    documents: int = Field(
+        description="How many of its documents readers see: of a space that an experiment fills, those that "
+        "no other space has. While the tenant is switched to another model, a document is in both spaces."
+    )
 
     def json_document(self) -> dict[str, Any]:
         """Return the stable form that the API answers with."""

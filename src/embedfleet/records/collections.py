@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, not_, select
 
 from embedfleet.queue_schemas import CollectionInfo
 from embedfleet.records.scope import OneTenant, Scope
+from embedfleet.sql.model_tables import model_switches
 from embedfleet.sql.paging import key_pages
 from embedfleet.sql.states import GenerationState, VectorState
 from embedfleet.sql.tables import collections, documents, generations, vectors
@@ -86,7 +87,11 @@ def within(conn: Connection, scope: Scope) -> list[Collection]:
 
 
 def described(conn: Connection, scope: Scope) -> list[CollectionInfo]:
-    """Describe the collections within the scope, oldest first. The cost grows with their documents."""
+    """Describe the collections within the scope, oldest first. The cost grows with their documents.
+
+    Of a space that is filled for an experiment, only documents that no other space has are counted: no search
+    sees its copies. While a tenant is switched to another model, a document counts in both of its spaces.
+    """
     seen = (
         select(generations.c.collection_id, func.count().label("documents"))
         .join(
@@ -96,7 +101,7 @@ def described(conn: Connection, scope: Scope) -> list[CollectionInfo]:
                 generations.c.state == GenerationState.LIVE,
             ),
         )
-        .where(scope.rows(documents.c.tenant))
+        .where(scope.rows(documents.c.tenant), *_no_copies(conn))
         .group_by(generations.c.collection_id)
         .subquery()
     )
@@ -108,6 +113,23 @@ def described(conn: Connection, scope: Scope) -> list[CollectionInfo]:
         )
         for row in conn.execute(query.where(scope.rows(collections.c.tenant)))
     ]
+
+
+def _no_copies(conn: Connection) -> list[ColumnElement[bool]]:
+    """Restrict a query over generations to those that are no copies on trial. It is empty without a trial."""
+    trials = select(model_switches.c.to_collection).where(
+        model_switches.c.running == 1, model_switches.c.trial_of.is_not(None)
+    )
+    ids = list(conn.execute(trials).scalars())
+    if not ids:
+        return []
+    there = generations.alias("there")
+    elsewhere = exists().where(
+        there.c.document_id == generations.c.document_id,
+        there.c.collection_id != generations.c.collection_id,
+        there.c.state == GenerationState.LIVE,
+    )
+    return [not_(and_(generations.c.collection_id.in_(ids), elsewhere))]
 
 
 def stored_rows(conn: Connection) -> dict[Collection, int]:

@@ -20,7 +20,7 @@ class OperatorJobs(ScopedJobs):
         super().__init__(database, clock, EveryTenant())
 
     async def count_jobs(self) -> dict[JobStatus, int]:
-        """Count the jobs in each status. A status without jobs is left out."""
+        """Count the submitted jobs in each status, as lists have them. A status without any is left out."""
         return await self._database.read(job_counts.count_by_status)
 
     async def cleanups_left(self) -> bool:
